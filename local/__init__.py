@@ -1,0 +1,1 @@
+"""Run the agent on one machine: never deployed."""

@@ -1,0 +1,1 @@
+"""The agent: everything that is deployed beside the triggers."""

@@ -1,0 +1,197 @@
+"""The values the agent speaks in: mailboxes, emails, triage, drafts, outcomes."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import getaddresses
+from enum import StrEnum
+
+from shared.errors import PermanentError
+
+
+class Action(StrEnum):
+    """What triage decides to do with an inbound email."""
+
+    REPLY = "reply"
+    ESCALATE = "escalate"
+    IGNORE = "ignore"
+
+
+class Urgency(StrEnum):
+    """How soon a human would want to see the email."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Sentiment(StrEnum):
+    """The mood of the sender."""
+
+    NEGATIVE = "negative"
+    NEUTRAL = "neutral"
+    POSITIVE = "positive"
+
+
+class Outcome(StrEnum):
+    """Where the way of an inbound email ended; every email ends in exactly one."""
+
+    REPLY_SUBMITTED = "reply_submitted"
+    IGNORED = "ignored"
+    ESCALATED = "escalated"
+    SKIPPED = "skipped"
+    BLOCKED_UNGATED = "blocked_ungated"
+    BLOCKED_CONTENT_SAFETY = "blocked_content_safety"
+    NEEDS_HUMAN = "needs_human"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A MultiMail mailbox. `oversight_mode` is the service's word, unknown ones included."""
+
+    id: str
+    address: str
+    oversight_mode: str
+    is_active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EmailSummary:
+    """One email as listings and threads show it: no body, no tags. `sender` is the raw From value."""
+
+    id: str
+    sender: str
+    to: tuple[str, ...]
+    subject: str
+    direction: str
+    status: str
+    received_at: datetime
+    thread_id: str | None = None
+    spam_verdict: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """One full email with its markdown body. All text in it is hostile input.
+
+    `headers` has lower-case names; it is empty unless the service returns headers, which its
+    contract does not promise.
+    """
+
+    id: str
+    sender: str
+    to: tuple[str, ...]
+    subject: str
+    status: str
+    received_at: datetime
+    markdown: str
+    thread_id: str | None = None
+    spam_verdict: str | None = None
+    attachment_names: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedReply:
+    """MultiMail's answer to a reply. `already_sent` means the idempotency key was known."""
+
+    id: str
+    status: str
+    already_sent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Chat-completion calls and tokens, as the model service counted them."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.calls + other.calls,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+        )
+
+
+NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Triage:
+    """What the first chat completion said about an email. `summary` and `reason` are untrusted text."""
+
+    action: Action
+    category: str
+    urgency: Urgency
+    sentiment: Sentiment
+    confidence: float
+    summary: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An unsent reply, submitted byte for byte under its `idempotency_key`.
+
+    `unanswered` lists what a human must still supply. `covers` has the ids of the sender's emails
+    in the thread that the draft was written from, the answered one included.
+    """
+
+    reply_markdown: str
+    confidence: float
+    unanswered: tuple[str, ...]
+    covers: tuple[str, ...]
+    idempotency_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """Look at this ledger row. It says nothing else: the ledger is the truth."""
+
+    mailbox_id: str
+    email_id: str
+
+    def to_json(self) -> str:
+        """The body of a queue message; `parse_work_item` reads it back."""
+        return json.dumps({"mailbox_id": self.mailbox_id, "email_id": self.email_id})
+
+
+def parse_work_item(body: bytes) -> WorkItem:
+    """Read a queue message's body. Raises PermanentError when it is not a work item."""
+    try:
+        value = json.loads(body)
+    except ValueError as error:
+        raise PermanentError(f"a work item must be JSON, got {len(body)} bytes that are not") from error
+    ids = (value.get("mailbox_id"), value.get("email_id")) if isinstance(value, dict) else (None, None)
+    mailbox_id, email_id = ids
+    if not (isinstance(mailbox_id, str) and mailbox_id and isinstance(email_id, str) and email_id):
+        raise PermanentError("a work item must be a JSON object with the texts mailbox_id and email_id")
+    return WorkItem(mailbox_id, email_id)
+
+
+def parse_address(header: str) -> str:
+    """The one bare, lower-case address in a From value, or "" when there is none or more than one."""
+    addresses = [address for _, address in getaddresses([header]) if address]
+    if len(addresses) != 1:
+        return ""
+    address = addresses[0].strip().lower()
+    local, _, domain = address.rpartition("@")
+    return address if local and domain and not any(c.isspace() for c in address) else ""
+
+
+def build_idempotency_key(mailbox_id: str, email_id: str, revision: int) -> str:
+    """The key under which one revision of one reply is submitted: the same on every retry."""
+    return hashlib.sha256(json.dumps([mailbox_id, email_id, revision]).encode()).hexdigest()

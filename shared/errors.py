@@ -1,0 +1,64 @@
+"""Errors, split by what the caller must do.
+
+AgentError
+├── ConfigurationError   stop: a setting, a key or a permission is wrong; the message names the remedy
+├── TransientError       try the same thing again later
+│   └── ThrottledError   the service asked to be left alone; waiting is not a failed attempt
+├── PermanentError       trying again cannot help: record it on the email for a human
+│   ├── NotFoundError
+│   ├── ConflictError
+│   └── ContentFilteredError   a security signal, never retried
+└── LeaseLostError       another worker owns the row now: stop, write nothing
+
+Anything else is a bug and is left untouched.
+"""
+
+from collections.abc import Sequence
+
+
+class AgentError(Exception):
+    """Any failure this package raises on purpose. Messages hold ids and remedies, never bodies or keys."""
+
+
+class ConfigurationError(AgentError):
+    """Stop: what is configured cannot work. `problems` has one sentence per wrong setting."""
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class TransientError(AgentError):
+    """Try again later, after `retry_after_seconds` where the service named a delay."""
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
+
+
+class ThrottledError(TransientError):
+    """The service asked to be left alone (rate limit, quota, warm-up); waiting burns no attempt."""
+
+
+class PermanentError(AgentError):
+    """Trying again cannot help: a human has to look."""
+
+
+class NotFoundError(PermanentError):
+    """The named thing does not exist (HTTP 404)."""
+
+
+class ConflictError(PermanentError):
+    """The service already has this (HTTP 409)."""
+
+
+class ContentFilteredError(PermanentError):
+    """The model service refused the prompt or the completion. `categories` names the filters that fired."""
+
+    def __init__(self, message: str, *, categories: Sequence[str] = ()) -> None:
+        self.categories = tuple(categories)
+        super().__init__(message)
+
+
+class LeaseLostError(AgentError):
+    """Another worker wrote the ledger row after we claimed it."""

@@ -1,0 +1,140 @@
+"""The ledger: one row per inbound email, the truth about how far its way has come."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Protocol
+
+from shared.domain import NO_USAGE, Draft, Outcome, Triage, Usage, WorkItem
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One inbound email's row. Every time is an aware UTC datetime.
+
+    The fields fill from top to bottom: `triage`, then `draft`, then `submit_intent_at` before the
+    first submission, then `reply_id`, then `outcome` (decided, still to be tagged), then
+    `finished_at`. A worker that finds a field filled does not do that step again.
+
+    `due_at`: not to be worked on before. `lease_until`: a worker is at it until then.
+    `attempts`: claims that count towards MAX_ATTEMPTS, the running one included.
+    `waiting_for`: why the row was deferred last. `version`: the store's ETag; every write needs the newest.
+    """
+
+    mailbox_id: str
+    email_id: str
+    received_at: datetime
+    sender: str
+    thread_id: str | None
+    due_at: datetime
+    lease_until: datetime | None = None
+    attempts: int = 0
+    waiting_for: str = ""
+    usage: Usage = NO_USAGE
+    triage: Triage | None = None
+    draft: Draft | None = None
+    submit_intent_at: datetime | None = None
+    reply_id: str | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    finished_at: datetime | None = None
+    version: str = ""
+
+    @property
+    def work_item(self) -> WorkItem:
+        """The work item that rings for this row."""
+        return WorkItem(self.mailbox_id, self.email_id)
+
+    def claimed(self, now: datetime, lease_until: datetime) -> "LedgerEntry | None":
+        """The row as a worker who claims it now would own it; None when it is done, leased or not due."""
+        leased = self.lease_until is not None and self.lease_until > now
+        if self.finished_at is not None or leased or self.due_at > now:
+            return None
+        return replace(self, lease_until=lease_until, attempts=self.attempts + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far a mailbox has been polled: everything received from `since` up to `until` is in the ledger."""
+
+    since: datetime
+    until: datetime
+
+
+class Ledger(Protocol):
+    """The rows, the open work beside them, the watermarks and the counters behind the limits.
+
+    Every method raises TransientError when the store cannot be reached and ConfigurationError
+    when it refuses us. Open work is a small set beside the history, written so that it always
+    holds at least every unfinished row: `due` never reads history.
+    """
+
+    def add(self, entry: LedgerEntry) -> bool:
+        """Insert a row that is rung for at `entry.due_at`, only if absent; say whether it was new."""
+        ...
+
+    def claim(self, item: WorkItem, now: datetime, lease_until: datetime) -> LedgerEntry | None:
+        """Take the row's lease; None when it is unknown, done, leased, not due, or lost to another worker."""
+        ...
+
+    def save(self, entry: LedgerEntry) -> LedgerEntry:
+        """Store the row under its lease and return it with its new version. Raises LeaseLostError."""
+        ...
+
+    def defer(self, entry: LedgerEntry) -> LedgerEntry:
+        """Give the lease back and have the row rung for at `entry.due_at`. Raises LeaseLostError."""
+        ...
+
+    def finish(self, entry: LedgerEntry) -> LedgerEntry:
+        """Store the finished row (`finished_at` set), give the lease back, drop it from the open work.
+
+        Raises LeaseLostError.
+        """
+        ...
+
+    def get(self, item: WorkItem) -> LedgerEntry | None:
+        """The row, or None."""
+        ...
+
+    def entries(self, mailbox_id: str) -> Iterator[LedgerEntry]:
+        """Every row of a mailbox, in no promised order. Reads history: for people, not for the work."""
+        ...
+
+    def due(self, now: datetime, limit: int) -> Sequence[WorkItem]:
+        """Open work to be rung for by `now`, at most `limit` items."""
+        ...
+
+    def rung(self, items: Sequence[WorkItem], ring_again_at: datetime) -> None:
+        """Remember that these were rung for, so that `due` stays quiet about them until `ring_again_at`."""
+        ...
+
+    def next_due_at(self) -> datetime | None:
+        """When open work wants to be rung for next; None when nothing is open."""
+        ...
+
+    def get_watermark(self, mailbox_id: str) -> Watermark | None:
+        """How far the mailbox has been polled; None before its first poll."""
+        ...
+
+    def set_watermark(self, mailbox_id: str, watermark: Watermark) -> None:
+        """Remember how far the mailbox has been polled."""
+        ...
+
+    def slots(self, scope: str) -> tuple[str, ...]:
+        """The email ids that hold a reply slot in `scope` (a thread, or a sender's day)."""
+        ...
+
+    def take_slot(self, scope: str, email_id: str, seen: Sequence[str]) -> bool:
+        """Add `email_id` to the slots of `scope` if they are still `seen` or hold it already.
+
+        False when another email took a slot meanwhile: read again and decide again.
+        """
+        ...
+
+    def add_tokens(self, mailbox_id: str, day: str, tokens: int) -> None:
+        """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""
+        ...
+
+    def tokens_used(self, mailbox_id: str, day: str) -> int:
+        """The tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""
+        ...
