@@ -10,6 +10,8 @@ from enum import StrEnum
 
 from shared.errors import PermanentError
 
+MAX_HEADER_CHARACTERS = 998  # RFC 5322, 2.1.1
+
 
 class Action(StrEnum):
     """What triage decides to do with an inbound email."""
@@ -47,6 +49,15 @@ class Outcome(StrEnum):
     BLOCKED_CONTENT_SAFETY = "blocked_content_safety"
     NEEDS_HUMAN = "needs_human"
     FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Where the way of an email ends, and why. `reply_id` names the accepted reply."""
+
+    outcome: Outcome
+    reason: str
+    reply_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +195,8 @@ def parse_work_item(body: bytes) -> WorkItem:
 
 def parse_address(header: str) -> str:
     """The one bare, lower-case address in a From value, or "" when there is none or more than one."""
+    if len(header) > MAX_HEADER_CHARACTERS:
+        return ""
     addresses = [address for _, address in getaddresses([header]) if address]
     if len(addresses) != 1:
         return ""

@@ -3,7 +3,8 @@
 AgentError
 ├── ConfigurationError   stop: a setting, a key or a permission is wrong; the message names the remedy
 ├── TransientError       try the same thing again later
-│   └── ThrottledError   the service asked to be left alone; waiting is not a failed attempt
+│   └── DeferredError    nothing failed, the work has to wait: this burns no attempt
+│       └── ThrottledError   the service asked to be left alone
 ├── PermanentError       trying again cannot help: record it on the email for a human
 │   ├── NotFoundError
 │   ├── ConflictError
@@ -36,12 +37,20 @@ class TransientError(AgentError):
         super().__init__(message)
 
 
-class ThrottledError(TransientError):
-    """The service asked to be left alone (rate limit, quota, warm-up); waiting burns no attempt."""
+class DeferredError(TransientError):
+    """Nothing failed, the work has to wait (inbound approval, token budget); this burns no attempt."""
+
+
+class ThrottledError(DeferredError):
+    """The service asked to be left alone (rate limit, quota, warm-up)."""
 
 
 class PermanentError(AgentError):
-    """Trying again cannot help: a human has to look."""
+    """Trying again cannot help: a human has to look. `status_code` is the HTTP refusal's, if it was one."""
+
+    def __init__(self, message: str, *, status_code: int | None = None) -> None:
+        self.status_code = status_code
+        super().__init__(message)
 
 
 class NotFoundError(PermanentError):

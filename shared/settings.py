@@ -96,6 +96,7 @@ class Settings:
         )
         read.check_multimail_key(settings)
         read.check_plain_http(settings)
+        read.check_azure(settings)
         if read.problems:
             raise ConfigurationError(read.problems)
         return settings
@@ -207,6 +208,21 @@ class _Reader:
             self.problems.append(
                 "KEY_VAULT_URL is not set: set it to the vault that holds the MultiMail key "
                 "(on one machine, set MULTIMAIL_API_KEY instead)."
+            )
+
+    def check_azure(self, settings: Settings) -> None:
+        """In Azure (it offers an identity) a file or a queue in memory would die with the instance."""
+        if not settings.has_managed_identity or self.optional("LEDGER_PATH"):
+            return
+        if settings.ledger_table_endpoint is None:
+            self.problems.append(
+                "LEDGER_TABLE_ENDPOINT is not set: set it to https://ACCOUNT.table.core.windows.net, "
+                "or set AzureWebJobsStorage__accountName."
+            )
+        if settings.service_bus_namespace is None and settings.service_bus_connection_string is None:
+            self.problems.append(
+                "ServiceBusConnection__fullyQualifiedNamespace is not set: "
+                "set it to NAMESPACE.servicebus.windows.net."
             )
 
     def check_plain_http(self, settings: Settings) -> None:

@@ -1,0 +1,130 @@
+"""Drafting: the second chat completion, which writes the reply that a human will be asked to approve."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.chat import ChatCompletion, ChatRequest
+from shared.prompting import build_documents, clean_line, fit_untrusted, load_prompt, unescape_untrusted
+
+# Characters of escaped text in the prompt, so that a call stays bounded whatever arrives.
+MAX_EMAIL_CHARACTERS = 6_000
+MAX_CONTEXT_EMAIL_CHARACTERS = 1_500
+MAX_CONTEXT_EMAILS = 4
+MAX_HEADER_CHARACTERS = 200
+MAX_OUTPUT_TOKENS = 800
+MAX_UNANSWERED = 5
+ATTEMPTS = 2
+
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["reply_markdown", "confidence", "unanswered"],
+    "properties": {
+        "reply_markdown": {"type": "string"},
+        "confidence": {"type": "number"},
+        "unanswered": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadText:
+    """One email of the thread as the draft may see it. `is_ours` says that the mailbox wrote it."""
+
+    email_id: str
+    sender: str
+    subject: str
+    received_at: datetime
+    markdown: str
+    is_ours: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DraftText:
+    """What the model wrote; nothing of it has been checked."""
+
+    reply_markdown: str
+    confidence: float
+    unanswered: tuple[str, ...]
+
+
+def draft_reply(
+    thread: Sequence[ThreadText],
+    answered_id: str,
+    mailbox_address: str,
+    complete: Callable[[ChatRequest], ChatCompletion],
+    *,
+    deployment: str,
+) -> DraftText | None:
+    """Ask for a reply to the email `answered_id` of the thread; None when the answer cannot be read twice.
+
+    Raises what `ChatModel.complete` raises.
+    """
+    request = build_draft_request(thread, answered_id, mailbox_address, deployment)
+    for _ in range(ATTEMPTS):
+        try:
+            return parse_draft(complete(request).text)
+        except ValueError:
+            continue
+    return None
+
+
+def build_draft_request(
+    thread: Sequence[ThreadText], answered_id: str, mailbox_address: str, deployment: str
+) -> ChatRequest:
+    """The drafting call for one email of a thread, the thread in the order of arrival."""
+    lines = _documents(thread, answered_id)
+    number = next(n for n, text in enumerate(_ordered(thread), 1) if text.email_id == answered_id)
+    return ChatRequest(
+        deployment=deployment,
+        system=f"{load_prompt('draft')}\n\nThe mailbox you write for: {mailbox_address}",
+        user=f"{build_documents(lines)}\nWrite the reply to email {number} of {len(lines)}.",
+        schema_name="draft",
+        schema=SCHEMA,
+        max_output_tokens=MAX_OUTPUT_TOKENS,
+    )
+
+
+def parse_draft(text: str) -> DraftText:
+    """Read the model's answer. Raises ValueError when it does not keep the schema."""
+    value = json.loads(text)
+    if not isinstance(value, dict) or set(value) != set(SCHEMA["required"]):
+        raise ValueError("the draft has other fields than asked for")
+    reply, confidence, unanswered = value["reply_markdown"], value["confidence"], value["unanswered"]
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise ValueError("the draft's confidence is not a number from 0 to 1")
+    if not isinstance(unanswered, list) or not all(isinstance(part, str) for part in [reply, *unanswered]):
+        raise ValueError("the draft's texts are not texts")
+    return DraftText(
+        reply_markdown=reply.strip(),
+        confidence=float(confidence),
+        unanswered=tuple(clean_line(part, MAX_HEADER_CHARACTERS) for part in unanswered[:MAX_UNANSWERED]),
+    )
+
+
+def build_shown_texts(thread: Sequence[ThreadText], answered_id: str) -> tuple[str, ...]:
+    """The thread's texts exactly as far as the drafting call shows them to the model."""
+    return tuple(unescape_untrusted(line) for line in _documents(thread, answered_id))
+
+
+def _ordered(thread: Sequence[ThreadText]) -> list[ThreadText]:
+    return sorted(thread, key=lambda text: text.received_at)
+
+
+def _documents(thread: Sequence[ThreadText], answered_id: str) -> list[str]:
+    return [_document(text, n, text.email_id == answered_id) for n, text in enumerate(_ordered(thread), 1)]
+
+
+def _document(text: ThreadText, number: int, answered: bool) -> str:
+    limit = MAX_EMAIL_CHARACTERS if answered else MAX_CONTEXT_EMAIL_CHARACTERS
+    return fit_untrusted(
+        f"Email {number}, {'sent by us' if text.is_ours else 'received'}"
+        f" {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
+        f"From: {clean_line(text.sender, MAX_HEADER_CHARACTERS)}\n"
+        f"Subject: {clean_line(text.subject, MAX_HEADER_CHARACTERS)}\n"
+        f"Body:\n{text.markdown.strip()}",
+        limit,
+    )

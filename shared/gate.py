@@ -1,0 +1,46 @@
+"""The gate: whether a reply from this mailbox to this recipient waits for a human's approval."""
+
+import fnmatch
+from collections.abc import Sequence
+
+from shared.domain import Decision, Mailbox, Outcome
+
+GATED_MODES = frozenset({"gated_send", "gated_all"})
+UNGATED_MODES = frozenset({"monitored", "autonomous"})
+
+
+def find_mode_refusal(mailbox: Mailbox, *, allow_ungated: bool) -> Decision | None:
+    """Say why the mailbox's oversight mode forbids a reply; None when it allows one."""
+    mode = mailbox.oversight_mode
+    if mode in GATED_MODES or (mode in UNGATED_MODES and allow_ungated):
+        return None
+    if mode == "read_only":
+        return Decision(Outcome.ESCALATED, "the mailbox is read_only: it is triaged, a human has to answer")
+    if mode in UNGATED_MODES:
+        return Decision(
+            Outcome.BLOCKED_UNGATED, f"the mailbox is {mode}: a reply would leave without approval"
+        )
+    return Decision(Outcome.BLOCKED_UNGATED, "the mailbox's oversight mode is unknown")
+
+
+def find_recipient_refusal(
+    recipient: str, allowlist: Sequence[str], *, allow_ungated: bool
+) -> Decision | None:
+    """Say whether the sending allowlist would let a reply to `recipient` bypass approval."""
+    if allow_ungated or not any(matches_allowlist(recipient, pattern) for pattern in allowlist):
+        return None
+    return Decision(
+        Outcome.BLOCKED_UNGATED,
+        "the recipient is on the sending allowlist: a reply would leave without approval",
+    )
+
+
+def matches_allowlist(recipient: str, pattern: str) -> bool:
+    """Say whether a bare address matches a pattern (`name@host`, `*@host`), letter case aside.
+
+    Anything that could be read as a match counts as one: too many refusals are safe, too few are not.
+    """
+    address, wanted = recipient.lower(), pattern.strip().lower()
+    return fnmatch.fnmatchcase(address, wanted) or (
+        "@" not in wanted and address.rpartition("@")[2] == wanted.lstrip("*.")
+    )

@@ -1,0 +1,80 @@
+"""The guard: plain code that says, before any model call, which emails never get an answer."""
+
+import re
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+
+from shared.domain import Email, parse_address
+
+# Local parts that belong to machines. Anchored, so that a person called "Bouncer" is not one of them.
+_MACHINE_SENDER = re.compile(
+    r"(?:.*[-_.+])?(?:no|do[-_.]?not|dont|never)[-_.]?repl(?:y|ies)(?:[-_.+0-9].*)?"
+    r"|mailer[-_.]?daemon.*|postmaster|.*[-_.]?bounces?(?:[-_.+=].*)?|auto[-_.]?(?:reply|responder|confirm|mailer)"
+    r"|(?:.*[-_.])?notifications?(?:[-_.+].*)?|newsletters?|listserv|majordomo|owner-.+|.+-(?:owner|request)"
+)
+_END = r"\s*(?:[:：\-–—(\[]|re:|aw:|$)"
+_MACHINE_SUBJECT = re.compile(
+    r"\s*(?:"
+    rf"(?:auto(?:matic|mated|matische)?[- ]?(?:reply|response|antwort)|out of (?:the )?office|ooo"
+    rf"|vacation (?:reply|response)|abwesenheits?(?:notiz|nachricht|meldung)|abwesend|r[ée]ponse automatique"
+    rf"|respuesta autom[áa]tica|risposta automatica|undeliver(?:able|ed)|(?:nicht |un)zustellbar){_END}"
+    r"|自動(?:応答|返信)|不在(?:通知|のお知らせ|応答)|undelivered mail returned|returned mail\b"
+    r"|delivery status notification|(?:mail )?delivery (?:has )?fail(?:ed|ure)|mail system error"
+    r"|failure notice\b|message (?:blocked|not delivered)\b)",
+    re.IGNORECASE,
+)
+_BULK_PRECEDENCE = frozenset({"bulk", "list", "junk", "auto_reply"})
+_SUPPRESSED = frozenset({"all", "autoreply", "oof"})
+_SPAM_VERDICTS = frozenset({"flagged", "quarantined"})
+_HANDLED_STATUSES: Mapping[str, str] = {
+    "archived": "a human archived it before it was worked on",
+    "deleted": "a human deleted it before it was worked on",
+    "rejected": "a human rejected it before it was released",
+    "cancelled": "it was cancelled before it was released",
+}
+
+
+def find_skip_reason(
+    email: Email, *, own_addresses: Collection[str], now: datetime, max_age: timedelta
+) -> str | None:
+    """Say why an email must not be answered, judged by itself alone; None when it may be."""
+    sender = parse_address(email.sender)
+    is_spam = email.spam_verdict in _SPAM_VERDICTS or email.status.startswith("spam_")
+    reasons = {
+        "its sender is not one readable address": not sender,
+        "it comes from one of our own mailboxes": sender in own_addresses,
+        "its sender is a machine that reads no answers": is_machine_sender(sender),
+        "its subject is that of an automatic reply or a bounce": is_machine_subject(email.subject),
+        "its headers say that a machine or a mailing list sent it": is_machine_mail(email.headers),
+        "the service took it for spam": is_spam,
+        f"it is older than {max_age / timedelta(hours=1):g} hours": now - email.received_at > max_age,
+    }
+    found = (reason for reason, applies in reasons.items() if applies)
+    return next(found, _HANDLED_STATUSES.get(email.status))
+
+
+def is_machine_sender(address: str) -> bool:
+    """Say whether a bare address belongs to a machine that reads no answers."""
+    return _MACHINE_SENDER.fullmatch(address.rpartition("@")[0]) is not None
+
+
+def is_machine_subject(subject: str) -> bool:
+    """Say whether a subject is that of an automatic reply or a bounce."""
+    return _MACHINE_SUBJECT.match(subject) is not None
+
+
+def is_machine_mail(headers: Mapping[str, str]) -> bool:
+    """Say whether headers (lower-case names) mark automatic or list mail, after RFC 3834 and practice.
+
+    `Auto-Submitted: no` and `X-Auto-Response-Suppress: None` are what a person's mail may carry.
+    """
+    values = {name: value.strip().lower() for name, value in headers.items()}
+    suppressed = {part.strip() for part in values.get("x-auto-response-suppress", "").split(",")}
+    return bool(
+        values.get("auto-submitted", "no").partition(";")[0].strip() not in ("no", "")
+        or values.get("precedence") in _BULK_PRECEDENCE
+        or suppressed & _SUPPRESSED
+        or values.get("return-path") == "<>"
+        or values.get("content-type", "").startswith("multipart/report")
+        or values.keys() & {"list-id", "list-unsubscribe", "x-autoreply", "x-autorespond", "x-loop"}
+    )

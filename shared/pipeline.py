@@ -1,0 +1,524 @@
+"""The way of one email: read, guard, triage, draft, check, gate, reply, tag; each stored before the next."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.chat import ChatCompletion, ChatRequest
+from shared.domain import (
+    Action,
+    Decision,
+    Draft,
+    Email,
+    EmailSummary,
+    Outcome,
+    WorkItem,
+    build_idempotency_key,
+    parse_address,
+)
+from shared.draft_checks import find_draft_problems
+from shared.drafting import MAX_CONTEXT_EMAILS, ThreadText, build_shown_texts, draft_reply
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    ConflictError,
+    ContentFilteredError,
+    DeferredError,
+    LeaseLostError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
+from shared.gate import find_mode_refusal, find_recipient_refusal
+from shared.guardrails import find_skip_reason
+from shared.ledger import Ledger, LedgerEntry
+from shared.mailboxes import MailboxDirectory
+from shared.multimail import MultiMailClient
+from shared.prompting import clean_line, load_prompt
+from shared.settings import Settings
+from shared.telemetry import EMAIL_DECIDED, EMAIL_DEFERRED, TOKEN_BUDGET_REACHED, record
+from shared.threads import find_answer, find_stale_replies, select_context
+from shared.triage import triage_email
+
+SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
+CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
+DRAFT_REVISION = 1
+MAX_REASON_CHARACTERS = 200
+
+# How long to wait, in seconds, where the service names no delay.
+INBOUND_APPROVAL_SECONDS = 900.0
+TOKEN_BUDGET_SECONDS = 3600.0
+BUSY_THREAD_SECONDS = 2.0
+THROTTLED_SECONDS = 30.0
+MAX_WAIT_SECONDS = 6 * 3600.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Everything that the way of an email needs. `random` returns 0 <= x < 1."""
+
+    multimail: MultiMailClient
+    mailboxes: MailboxDirectory
+    complete: Callable[[ChatRequest], ChatCompletion]
+    ledger: Ledger
+    settings: Settings
+    clock: Callable[[], datetime]
+    random: Callable[[], float]
+
+    def process(self, item: WorkItem) -> None:
+        """Take one email as far as it can go now, from wherever its row says it stands.
+
+        Work that has to wait is deferred in the ledger and returns normally. Raises
+        ConfigurationError, after deferring, and TransientError when the ledger itself is out of reach.
+        """
+        now = self.clock()
+        entry = self.ledger.claim(item, now, now + timedelta(seconds=self.settings.lease_seconds))
+        if entry is None:
+            log.info("email %r of mailbox %r: no work now", item.email_id, item.mailbox_id)
+            return
+        try:
+            _EmailRun(self, entry).run()
+        except LeaseLostError:
+            log.warning("email %s of mailbox %s: another worker took over", item.email_id, item.mailbox_id)
+
+
+class _EmailRun:
+    """One worker's run at one email. `entry` is the row as this worker last stored it, usage ahead of it."""
+
+    def __init__(self, pipeline: Pipeline, entry: LedgerEntry) -> None:
+        self.p = pipeline
+        self.entry = entry
+        self.sender = entry.sender
+
+    # The way, and what ends it early
+
+    def run(self) -> None:
+        try:
+            if self.entry.outcome is None:
+                self._decide(self._reach_decision())
+            self._tag()
+        except ConfigurationError as error:
+            self._defer(error, THROTTLED_SECONDS)
+            raise
+        except DeferredError as error:
+            self._defer(error, error.retry_after_seconds or THROTTLED_SECONDS)
+        except TransientError as error:
+            if self.entry.attempts >= self.p.settings.max_attempts:
+                self._give_up(error)
+            else:
+                self._retry(error)
+        except PermanentError as error:
+            self._give_up(error)
+        else:
+            self._finish()
+
+    def _reach_decision(self) -> Decision:
+        if self.entry.attempts > self.p.settings.max_attempts:
+            raise PermanentError(f"its worker stopped unexpectedly {self.entry.attempts - 1} times")
+        if self.entry.submit_intent_at is not None:
+            return self._settle_submission(self.entry.submit_intent_at)
+        try:
+            email = self.p.multimail.get_email(self.entry.mailbox_id, self.entry.email_id)
+        except NotFoundError:
+            return Decision(Outcome.SKIPPED, "it no longer exists")
+        return self._walk(email)
+
+    def _walk(self, email: Email) -> Decision:
+        """Each step returns the decision that ends the way here, or None to go on."""
+        self.sender = parse_address(email.sender)
+        self.entry = replace(
+            self.entry, sender=self.sender, thread_id=email.thread_id or self.entry.thread_id
+        )
+        reason = self._guard(email)
+        if reason is not None:
+            return Decision(Outcome.SKIPPED, reason)
+        thread = _Thread.read(self)
+        if thread.is_busy:
+            raise DeferredError(
+                "another reply in its thread is being submitted", retry_after_seconds=BUSY_THREAD_SECONDS
+            )
+        try:
+            return (
+                self._guard_thread(thread)
+                or self._guard_limits(thread)
+                or self._triage(email)
+                or self._gate_mode()
+                or self._draft(email, thread)
+                or self._submit(thread)
+            )
+        except ContentFilteredError as error:
+            fired = ", ".join(error.categories) or "unnamed"
+            return Decision(
+                Outcome.BLOCKED_CONTENT_SAFETY, f"the model's content filter refused it ({fired})"
+            )
+
+    # Guard
+
+    def _guard(self, email: Email) -> str | None:
+        settings, now = self.p.settings, self.p.clock()
+        max_age = timedelta(hours=settings.max_email_age_hours)
+        too_old = now - email.received_at > max_age
+        if email.status == "pending_inbound_approval":
+            if too_old:
+                return "nobody released it from inbound approval in time"
+            raise DeferredError("it waits for inbound approval", retry_after_seconds=INBOUND_APPROVAL_SECONDS)
+        if too_old and self.entry.waiting_for:
+            raise PermanentError(f"it became too old while waiting: {self.entry.waiting_for}")
+        own_addresses = {parse_address(mailbox.address) for mailbox in self.p.mailboxes.read().values()}
+        return find_skip_reason(email, own_addresses=own_addresses, now=now, max_age=max_age)
+
+    def _guard_thread(self, thread: "_Thread") -> Decision | None:
+        answer = find_answer(
+            self.entry.email_id, self.entry.received_at, self.sender, thread.emails, thread.own_replies
+        )
+        return None if answer is None else Decision(Outcome.SKIPPED, "its thread was answered after it")
+
+    def _guard_limits(self, thread: "_Thread") -> Decision | None:
+        settings = self.p.settings
+        if _is_full(thread.slots, settings.max_replies_per_thread, self.entry.email_id):
+            return Decision(
+                Outcome.SKIPPED, f"its thread has {settings.max_replies_per_thread} replies already"
+            )
+        limit = settings.max_replies_per_sender_per_day
+        if _is_full(self.p.ledger.slots(self._sender_scope), limit, self.entry.email_id):
+            return Decision(Outcome.SKIPPED, f"its sender was sent {limit} replies today already")
+        used = self.p.ledger.tokens_used(self.entry.mailbox_id, self._day) if self.entry.draft is None else 0
+        if used >= settings.daily_token_budget:
+            record(TOKEN_BUDGET_REACHED, self._ids | {"tokens": used})
+            raise DeferredError(
+                "the mailbox's token budget for today is used up", retry_after_seconds=TOKEN_BUDGET_SECONDS
+            )
+        return None
+
+    # Triage and draft
+
+    def _triage(self, email: Email) -> Decision | None:
+        triage = self.entry.triage
+        if triage is None:
+            triage = triage_email(
+                email,
+                self._complete,
+                deployment=self.p.settings.triage_deployment,
+                min_confidence=self.p.settings.min_confidence,
+            )
+            self._save(triage=triage)
+        outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)
+        return None if outcome is None else Decision(outcome, triage.reason)
+
+    def _gate_mode(self) -> Decision | None:
+        """Refuse early, before a draft is paid for; `_submit` asks again with a fresh reading."""
+        mailbox = self.p.mailboxes.get(self.entry.mailbox_id)
+        return find_mode_refusal(mailbox, allow_ungated=self.p.settings.allow_ungated_replies)
+
+    def _draft(self, email: Email, thread: "_Thread") -> Decision | None:
+        """Write, check and store a draft; only one that passed the checks is ever stored."""
+        if self.entry.draft is not None:
+            return None
+        mailbox = self.p.mailboxes.get(self.entry.mailbox_id)
+        texts = self._read_texts(email, thread)
+        written = draft_reply(
+            texts, email.id, mailbox.address, self._complete, deployment=self.p.settings.draft_deployment
+        )
+        if written is None:
+            return Decision(Outcome.ESCALATED, "the model's draft could not be read")
+        problems = find_draft_problems(
+            written.reply_markdown,
+            build_shown_texts(texts, email.id),
+            (parse_address(mailbox.address), self.sender),
+            load_prompt("draft"),
+        )
+        if problems:
+            return Decision(Outcome.ESCALATED, f"the draft was held back: {'; '.join(problems)}")
+        if written.confidence < self.p.settings.min_confidence:
+            return Decision(Outcome.ESCALATED, f"the draft's confidence is only {written.confidence:.2f}")
+        draft = Draft(
+            reply_markdown=written.reply_markdown,
+            confidence=written.confidence,
+            unanswered=written.unanswered,
+            covers=tuple(text.email_id for text in texts if not text.is_ours),
+            idempotency_key=build_idempotency_key(self.entry.mailbox_id, email.id, DRAFT_REVISION),
+        )
+        self._save(draft=draft)
+        return None
+
+    def _read_texts(self, email: Email, thread: "_Thread") -> list[ThreadText]:
+        texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
+        for other in select_context(email.id, self.sender, thread.emails, MAX_CONTEXT_EMAILS):
+            try:
+                full = self.p.multimail.get_email(self.entry.mailbox_id, other.id)
+            except NotFoundError:
+                continue
+            is_ours = other.direction == "outbound"
+            texts.append(
+                ThreadText(other.id, other.sender, other.subject, other.received_at, full.markdown, is_ours)
+            )
+        return texts
+
+    def _complete(self, request: ChatRequest) -> ChatCompletion:
+        completion = self.p.complete(request)
+        self.entry = replace(self.entry, usage=self.entry.usage + completion.usage)
+        self.p.ledger.add_tokens(self.entry.mailbox_id, self._day, completion.usage.tokens)
+        return completion
+
+    # Gate and reply
+
+    def _submit(self, thread: "_Thread") -> Decision:
+        draft = self._stored_draft
+        decision = self._gate() or self._take_slots(thread)
+        if decision is not None:
+            return decision
+        for reply_id in find_stale_replies(self.sender, thread.emails, thread.own_replies, draft.covers):
+            self._cancel(reply_id)
+        self._save(submit_intent_at=self.p.clock())
+        return self._send(draft)
+
+    def _gate(self) -> Decision | None:
+        """Read the mode and the allowlist now: a human may have changed either a second ago."""
+        mailbox = self.p.mailboxes.get(self.entry.mailbox_id, max_age_seconds=0)
+        allow_ungated = self.p.settings.allow_ungated_replies
+        return find_mode_refusal(mailbox, allow_ungated=allow_ungated) or find_recipient_refusal(
+            self.sender, self.p.multimail.get_allowlist(mailbox.id), allow_ungated=allow_ungated
+        )
+
+    def _take_slots(self, thread: "_Thread") -> Decision | None:
+        """Take the places under both limits, for this email once and for all.
+
+        The thread's place can be taken only if nobody took one since the thread was read: of two
+        emails in one thread the second reads again, and finds what the first one's reply covers.
+        """
+        limit, email_id, ledger = (
+            self.p.settings.max_replies_per_sender_per_day,
+            self.entry.email_id,
+            self.p.ledger,
+        )
+        day_slots = ledger.slots(self._sender_scope)
+        if _is_full(day_slots, limit, email_id):
+            return Decision(Outcome.SKIPPED, f"its sender was sent {limit} replies today already")
+        scopes = [(self._thread_scope, thread.slots), (self._sender_scope, day_slots)]
+        if not all(ledger.take_slot(scope, email_id, seen) for scope, seen in scopes if scope):
+            raise DeferredError(
+                "another email of its thread or sender is being answered",
+                retry_after_seconds=BUSY_THREAD_SECONDS,
+            )
+        return None
+
+    def _cancel(self, reply_id: str) -> None:
+        try:
+            self.p.multimail.cancel_email(self.entry.mailbox_id, reply_id)
+        except (ConflictError, NotFoundError):
+            log.info("reply %s of mailbox %s was no longer pending", reply_id, self.entry.mailbox_id)
+
+    def _send(self, draft: Draft) -> Decision:
+        try:
+            submitted = self.p.multimail.submit_reply(
+                self.entry.mailbox_id, self.entry.email_id, draft.reply_markdown, draft.idempotency_key
+            )
+        except PermanentError as error:
+            refused = Decision(Outcome.NEEDS_HUMAN, f"the service refused the reply: {error}")
+            return self._find_own_reply() or refused
+        return self._submitted(submitted.id)
+
+    def _submitted(self, reply_id: str) -> Decision:
+        unanswered = "; ".join(self._stored_draft.unanswered)
+        reason = self.entry.triage.reason if self.entry.triage else ""
+        return Decision(
+            Outcome.REPLY_SUBMITTED,
+            f"a human must still answer: {unanswered}" if unanswered else reason,
+            reply_id,
+        )
+
+    def _settle_submission(self, intent_at: datetime) -> Decision:
+        """Go on after a submission whose answer never arrived: look first, then repeat the same bytes."""
+        found = self._find_own_reply()
+        if found is not None:
+            return found
+        if self.p.clock() - intent_at >= SAME_KEY_FOR:
+            return Decision(
+                Outcome.NEEDS_HUMAN,
+                "its reply was submitted over 23 h ago and cannot be found: it may or may not have left",
+            )
+        thread = _Thread.read(self)
+        return self._guard_thread(thread) or self._gate() or self._send(self._stored_draft)
+
+    def _find_own_reply(self) -> Decision | None:
+        """Look among the outbound emails since the intent for the one that carries our draft."""
+        intent_at = self.entry.submit_intent_at or self.p.clock()
+        outbound = self.p.multimail.list_emails(
+            self.entry.mailbox_id, direction="outbound", date_after=intent_at - CLOCK_MARGIN
+        )
+        for summary in outbound:
+            in_thread = None in (summary.thread_id, self.entry.thread_id) or (
+                summary.thread_id == self.entry.thread_id
+            )
+            if not in_thread or self.sender not in {parse_address(to) for to in summary.to}:
+                continue
+            full = self.p.multimail.get_email(self.entry.mailbox_id, summary.id)
+            if _carries(full.markdown, self._stored_draft.reply_markdown):
+                return self._submitted(summary.id)
+        return None
+
+    # What the row keeps
+
+    @property
+    def _stored_draft(self) -> Draft:
+        if self.entry.draft is None:
+            raise PermanentError("its row holds an intent to submit but no draft")
+        return self.entry.draft
+
+    @property
+    def _ids(self) -> dict[str, str | int | float | None]:
+        return {"mailbox_id": self.entry.mailbox_id, "email_id": self.entry.email_id}
+
+    @property
+    def _day(self) -> str:
+        return f"{self.p.clock():%Y-%m-%d}"
+
+    @property
+    def _sender_scope(self) -> str:
+        return f"sender/{self.sender}/{self._day}"
+
+    @property
+    def _thread_scope(self) -> str | None:
+        return _Thread.scope(self.entry)
+
+    def _save(self, **changes: Any) -> None:
+        self.entry = self.p.ledger.save(replace(self.entry, **changes))
+
+    def _decide(self, decision: Decision) -> None:
+        reason = clean_line(decision.reason, MAX_REASON_CHARACTERS)
+        self._save(outcome=decision.outcome, reason=reason, reply_id=decision.reply_id)
+
+    def _tag(self) -> None:
+        """Write the outcome on the inbound email, beside whatever tags others put there."""
+        mailbox_id, email_id = self.entry.mailbox_id, self.entry.email_id
+        existing = self.p.multimail.get_tags(mailbox_id, email_id)
+        others = {key: value for key, value in existing.items() if not key.startswith("agent.")}
+        wanted = others | build_tags(self.entry)
+        if wanted != existing:
+            self.p.multimail.set_tags(mailbox_id, email_id, wanted)
+
+    def _finish(self) -> None:
+        self.entry = self.p.ledger.finish(replace(self.entry, finished_at=self.p.clock(), waiting_for=""))
+        self._record_decision()
+
+    def _record_decision(self) -> None:
+        """The reason may hold words of the email: it stays in the ledger and the tags, out of the log."""
+        entry, usage = self.entry, self.entry.usage
+        seconds = (self.p.clock() - entry.received_at).total_seconds()
+        record(
+            EMAIL_DECIDED,
+            self._ids
+            | {
+                key.removeprefix("agent."): value
+                for key, value in build_tags(entry).items()
+                if key != "agent.reason"
+            }
+            | {"attempts": entry.attempts, "seconds_since_received": round(seconds, 1)}
+            | {
+                "calls": usage.calls,
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+            },
+        )
+
+    def _give_up(self, error: AgentError) -> None:
+        """End visibly. A decision that was already made stands; only its tags may be missing."""
+        log.error("email %s of mailbox %s is given up: %s", self.entry.email_id, self.entry.mailbox_id, error)
+        if self.entry.outcome is None:
+            self._decide(Decision(Outcome.FAILED, str(error)))
+        try:
+            self._tag()
+        except (ConfigurationError, PermanentError, TransientError) as tag_error:
+            log.error("email %s could not be tagged: %s", self.entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
+        self._finish()
+
+    def _retry(self, error: TransientError) -> None:
+        settings = self.p.settings
+        ceiling = min(
+            settings.retry_max_seconds, settings.retry_base_seconds * 2 ** (self.entry.attempts - 1)
+        )
+        self._wait(error, error.retry_after_seconds or self.p.random() * ceiling)
+
+    def _defer(self, error: AgentError, seconds: float) -> None:
+        """Wait without counting an attempt: nothing was wrong with this email."""
+        self.entry = replace(self.entry, attempts=self.entry.attempts - 1)
+        self._wait(error, seconds * (1 + self.p.random() / 10))
+
+    def _wait(self, error: AgentError, seconds: float) -> None:
+        seconds = min(seconds, MAX_WAIT_SECONDS)
+        due_at = self.p.clock() + timedelta(seconds=seconds)
+        record(
+            EMAIL_DEFERRED,
+            self._ids
+            | {"attempts": self.entry.attempts, "seconds": round(seconds, 1)}
+            | {"error": type(error).__name__, "waiting_for": str(error)},
+        )
+        self.entry = self.p.ledger.defer(replace(self.entry, due_at=due_at, waiting_for=str(error)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Thread:
+    """A thread as the service shows it, with the replies in it that are ours.
+
+    `slots`: the emails of the thread that took a place for a reply. `is_busy`: one of them is still
+    being submitted, so what is ours cannot be told yet.
+    """
+
+    emails: Sequence[EmailSummary]
+    slots: tuple[str, ...]
+    own_replies: Mapping[str, LedgerEntry]
+    is_busy: bool
+
+    @staticmethod
+    def scope(entry: LedgerEntry) -> str | None:
+        return f"thread/{entry.mailbox_id}/{entry.thread_id}" if entry.thread_id else None
+
+    @classmethod
+    def read(cls, run: _EmailRun) -> "_Thread":
+        entry, ledger, scope = run.entry, run.p.ledger, cls.scope(run.entry)
+        if scope is None or entry.thread_id is None:
+            return cls((), (), {}, is_busy=False)
+        # The places first: whoever takes one after this reading makes our own attempt to take one fail.
+        slots = ledger.slots(scope)
+        rows = [
+            ledger.get(WorkItem(entry.mailbox_id, email_id))
+            for email_id in slots
+            if email_id != entry.email_id
+        ]
+        own_replies = {row.reply_id: row for row in rows if row is not None and row.reply_id is not None}
+        is_busy = any(
+            row is not None and row.submit_intent_at is not None and row.outcome is None for row in rows
+        )
+        try:
+            emails = run.p.multimail.get_thread(entry.mailbox_id, entry.thread_id)
+        except NotFoundError:
+            emails = ()
+        return cls(emails, slots, own_replies, is_busy)
+
+
+def build_tags(entry: LedgerEntry) -> dict[str, str]:
+    """The tags that show a decided row on its inbound email; absent facts have no tag."""
+    triage = entry.triage
+    values = {
+        "agent.outcome": entry.outcome,
+        "agent.action": triage and triage.action,
+        "agent.category": triage and triage.category,
+        "agent.urgency": triage and triage.urgency,
+        "agent.sentiment": triage and triage.sentiment,
+        "agent.reply_id": entry.reply_id,
+        "agent.reason": entry.reason,
+    }
+    return {key: str(value) for key, value in values.items() if value}
+
+
+def _is_full(slots: Sequence[str], limit: int, email_id: str) -> bool:
+    return len(slots) >= limit and email_id not in slots
+
+
+def _carries(markdown: str, draft: str) -> bool:
+    """Say whether a sent text is our draft, a signature behind it aside."""
+    return " ".join(markdown.split()).startswith(" ".join(draft.split()))

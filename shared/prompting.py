@@ -1,0 +1,69 @@
+"""Prompts: trusted instructions from files, untrusted email text as escaped, bounded data."""
+
+import functools
+import json
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+PROMPTS = Path(__file__).parent / "prompts"
+
+# Invisible to a reader but not to a model: format characters (zero-width, bidi, Unicode tags),
+# controls, private use and lone surrogates. Line breaks and tabs stay.
+_INVISIBLE_CATEGORIES = frozenset({"Cf", "Cc", "Co", "Cs"})
+_KEPT = frozenset("\n\t")
+
+
+@functools.cache
+def load_prompt(name: str) -> str:
+    """The instructions in `prompts/NAME.md`, without the trailing line break."""
+    return (PROMPTS / f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+def clean_text(text: str) -> str:
+    """The text without characters that a human reader would not see."""
+    unified = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in unified if c in _KEPT or unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
+
+
+def clean_line(text: str, limit: int) -> str:
+    """The visible text on one line of at most `limit` characters, fit for a tag or a listing."""
+    line = " ".join(clean_text(text).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def escape_untrusted(text: str) -> str:
+    r"""The text as one line of JSON-escaped data in which no delimiter can be forged.
+
+    Prompt Shields wants documents JSON-escaped; JSON leaves `</documents>` alone, hence `\u003c`.
+    Letters outside ASCII stay as they are: escaped they would cost several tokens each.
+    """
+    return (
+        json.dumps(clean_text(text), ensure_ascii=False)[1:-1].replace("<", "\\u003c").replace(">", "\\u003e")
+    )
+
+
+def unescape_untrusted(line: str) -> str:
+    """The text that `escape_untrusted` or `fit_untrusted` made the line from, as far as it is in it."""
+    text: str = json.loads(f'"{line}"')
+    return text
+
+
+def fit_untrusted(text: str, limit: int) -> str:
+    """`escape_untrusted`, bounded to `limit` characters: the beginning and the end of a longer text."""
+    escaped = escape_untrusted(text)
+    keep = len(text)
+    while len(escaped) > limit:
+        keep = min(keep - 1, int(keep * limit / len(escaped) * 0.95), limit)
+        head, tail = keep - keep // 4, keep // 4
+        left_out = f"\n[{len(text) - keep} characters left out]\n"
+        escaped = escape_untrusted(text[:head] + left_out + (text[-tail:] if tail else ""))
+    return escaped
+
+
+def build_documents(lines: Sequence[str]) -> str:
+    """The block that Azure's Prompt Shields scans for indirect attacks, one escaped document a line.
+
+    Source of the delimiters: Azure OpenAI, "document embedding in prompts".
+    """
+    return '""" <documents>\n' + "\n".join(lines) + '\n</documents> """'

@@ -1,0 +1,112 @@
+"""Triage: the first chat completion, which says what to do with an inbound email."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from shared.chat import ChatCompletion, ChatRequest
+from shared.domain import Action, Email, Sentiment, Triage, Urgency
+from shared.prompting import build_documents, clean_line, fit_untrusted, load_prompt
+
+CATEGORIES = (
+    "question", "support", "complaint", "billing", "scheduling", "sales",
+    "security", "legal", "feedback", "promotion", "other",
+)  # fmt: skip
+
+# Characters of escaped email in the prompt: with instructions, schema and answer the call stays
+# under 1,000 tokens (4 characters a token), whatever the size of the email.
+MAX_EMAIL_CHARACTERS = 1_400
+MAX_HEADER_CHARACTERS = 120
+MAX_OUTPUT_TOKENS = 200
+MAX_SENTENCE_CHARACTERS = 200
+ATTEMPTS = 2
+
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["action", "category", "urgency", "sentiment", "confidence", "summary", "reason"],
+    "properties": {
+        "action": {"type": "string", "enum": [str(value) for value in Action]},
+        "category": {"type": "string", "enum": list(CATEGORIES)},
+        "urgency": {"type": "string", "enum": [str(value) for value in Urgency]},
+        "sentiment": {"type": "string", "enum": [str(value) for value in Sentiment]},
+        "confidence": {"type": "number"},
+        "summary": {"type": "string"},
+        "reason": {"type": "string"},
+    },
+}
+
+
+def triage_email(
+    email: Email,
+    complete: Callable[[ChatRequest], ChatCompletion],
+    *,
+    deployment: str,
+    min_confidence: float,
+) -> Triage:
+    """Ask what to do with an email. What cannot be read twice, or is too unsure, is escalated, never ignored.
+
+    Raises what `ChatModel.complete` raises.
+    """
+    request = build_triage_request(email, deployment)
+    for _ in range(ATTEMPTS):
+        try:
+            triage = parse_triage(complete(request).text)
+        except ValueError:
+            continue
+        return _escalate_if_unsure(triage, min_confidence)
+    return Triage(
+        Action.ESCALATE, "other", Urgency.NORMAL, Sentiment.NEUTRAL, 0.0,
+        summary="", reason=f"the model's triage could not be read {ATTEMPTS} times",
+    )  # fmt: skip
+
+
+def build_triage_request(email: Email, deployment: str) -> ChatRequest:
+    """The triage call for one email."""
+    attachments = ", ".join(email.attachment_names) or "none"
+    text = (
+        f"From: {clean_line(email.sender, MAX_HEADER_CHARACTERS)}\n"
+        f"Subject: {clean_line(email.subject, MAX_HEADER_CHARACTERS)}\n"
+        f"Attachments: {clean_line(attachments, MAX_HEADER_CHARACTERS)}\n"
+        f"Body:\n{email.markdown.strip()}"
+    )
+    return ChatRequest(
+        deployment=deployment,
+        system=load_prompt("triage"),
+        user=build_documents([fit_untrusted(text, MAX_EMAIL_CHARACTERS)]),
+        schema_name="triage",
+        schema=SCHEMA,
+        max_output_tokens=MAX_OUTPUT_TOKENS,
+    )
+
+
+def parse_triage(text: str) -> Triage:
+    """Read the model's answer. Raises ValueError when it does not keep the schema."""
+    value = json.loads(text)
+    if not isinstance(value, dict) or set(value) != set(SCHEMA["required"]):
+        raise ValueError("the triage has other fields than asked for")
+    confidence = value["confidence"]
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise ValueError("the triage's confidence is not a number from 0 to 1")
+    if value["category"] not in CATEGORIES:
+        raise ValueError("the triage's category is unknown")
+    if not isinstance(value["summary"], str) or not isinstance(value["reason"], str):
+        raise ValueError("the triage's summary and reason are not texts")  # noqa: TRY004 - any bad answer
+    return Triage(
+        action=Action(value["action"]),
+        category=value["category"],
+        urgency=Urgency(value["urgency"]),
+        sentiment=Sentiment(value["sentiment"]),
+        confidence=float(confidence),
+        summary=clean_line(value["summary"], MAX_SENTENCE_CHARACTERS),
+        reason=clean_line(value["reason"], MAX_SENTENCE_CHARACTERS),
+    )
+
+
+def _escalate_if_unsure(triage: Triage, min_confidence: float) -> Triage:
+    if triage.action is Action.ESCALATE or triage.confidence >= min_confidence:
+        return triage
+    unsure = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
+    reason = f"{unsure}: {triage.reason}"
+    return replace(triage, action=Action.ESCALATE, reason=clean_line(reason, MAX_SENTENCE_CHARACTERS))

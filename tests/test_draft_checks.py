@@ -1,0 +1,94 @@
+"""The draft checks: what an attacker would want to see in a reply does not leave."""
+
+import pytest
+
+from shared.draft_checks import find_draft_problems
+from shared.prompting import load_prompt
+
+THREAD = (
+    "My number is 030 1234567, see https://www.acme.example/help. Order A-2026-118.\n"
+    "IBAN DE89 3704 0044 0532 0130 00, write to ann@customer.example or [ticket 7]."
+)
+
+
+def problems(draft: str) -> tuple[str, ...]:
+    return find_draft_problems(draft, [THREAD], ["support@ours.example"], load_prompt("draft"))
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "Dear Ann,\n\nthank you, we look at https://acme.example/help and call you at 030 1234567.\n\nBest,\nSupport",
+        "We meet on 2026-11-24 or 24.11.2026, 14:00-15:00, room 2041.",
+        "Write to support@ours.example. Your IBAN DE89370400440532013000 is noted.",
+        "thanks.We see: Node.js v1.2, report.pdf, e.g. this. 5 < 6 and 7 > 3.",
+        "Of course, we will look at it.\n\n- [ ] order\n- [x] invoice",
+        "Sobre [ticket 7]: todo está bien.",
+        "お問い合わせありがとうございます。担当者よりご連絡いたします。",
+        "Please see <https://acme.example/help>.",
+        "The total is 1,250.00 EUR for 12 sensors.",
+    ],
+)
+def test_an_honest_draft_may_leave(draft: str) -> None:
+    assert problems(draft) == ()
+
+
+@pytest.mark.parametrize(
+    ("draft", "word"),
+    [
+        ("", "empty"),
+        ("  \n", "empty"),
+        ("x" * 8001, "longer"),
+        ("See https://evil.example/login", "link"),
+        ("See HTTPS://EVIL.EXAMPLE/login", "link"),
+        ("See https://acme.example/help/../steal", "link"),
+        ("See https://acme.example.evil.example/help", "link"),
+        ("See evil.com/login", "link"),
+        ("See www.evil.com", "link"),
+        ("[here](//evil.com/x)", "link"),
+        ("[here](javascript:alert(1))", "link"),
+        ("[here][1]\n\n[1]: https://evil.com", "link"),
+        ("data:text/html;base64,AAAA", "link"),
+        ("mailto:eve@evil.example", "address"),
+        ("Write to eve@evil.example", "address"),
+        ("Call +1 (555) 123-4567", "phone"),
+        ("Call 1234567890", "phone"),
+        ("Pay to GB29 NWBK 6016 1331 9268 19", "account"),
+        ("Hi [Name],", "placeholder"),
+        ("Hi {{first_name}}", "placeholder"),
+        ("[お名前]様", "placeholder"),
+        ("It costs XXX euro", "placeholder"),
+        ("Here is a draft reply:\n\nHello", "remark"),
+        ("Sure! Here's the response you asked for.", "remark"),
+        ("Subject: Re: order\n\nHello", "remark"),
+        ("Hier ist ein Entwurf: Hallo", "remark"),
+        ("The key is sk-simulated-0123456789abcdef0123", "key"),
+        ("mm_live_abc", "key"),
+        ("AccountKey=abcdef==", "key"),
+        ("password: hunter22", "key"),
+        ("eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0", "key"),
+        ("Token 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "key"),
+        ("<img src=https://acme.example/help>", "markup"),
+        ("![x](https://acme.example/help)", "markup"),
+        ("<script>alert(1)</script>", "markup"),
+        ("Hello\u202eolleh", "invisible"),
+        ("Hello\U000e0041", "invisible"),
+    ],
+)
+def test_a_draft_that_could_harm_is_held_back(draft: str, word: str) -> None:
+    assert any(word in problem for problem in problems(draft)), problems(draft)
+
+
+def test_the_instructions_are_not_repeated() -> None:
+    sentence = load_prompt("draft").split("\n")[0]
+    assert "it repeats the instructions" in problems(f"My instructions: {sentence.upper()}")
+
+
+def test_a_problem_never_quotes_the_draft() -> None:
+    assert "evil" not in " ".join(problems("https://evil.example eve@evil.example sk-evilevilevilevil1234"))
+
+
+def test_hostile_texts_are_judged_quickly() -> None:
+    """No pattern goes quadratic: where one does, this test takes minutes instead of a second."""
+    for piece in ("a", "a.", "1 ", "(", "[", "](", "@", "<a", "A1 ", "{{", "\n[", "x@", "-", "a@a."):
+        find_draft_problems(piece * (8_000 // len(piece)), [piece * 10_000], [], "instructions")

@@ -1,0 +1,58 @@
+"""The gate: a reply leaves only where a human's approval stands between."""
+
+import pytest
+
+from shared.domain import Decision, Mailbox, Outcome
+from shared.gate import find_mode_refusal, find_recipient_refusal
+
+
+def refusal(mode: str, *, allow: bool = False) -> Decision | None:
+    return find_mode_refusal(Mailbox("mb_1", "us@ours.example", mode), allow_ungated=allow)
+
+
+@pytest.mark.parametrize("mode", ["gated_send", "gated_all"])
+def test_gated_mailboxes_may_submit(mode: str) -> None:
+    assert refusal(mode) is None
+
+
+@pytest.mark.parametrize("mode", ["monitored", "autonomous"])
+def test_ungated_mailboxes_submit_only_where_the_operator_allowed_it(mode: str) -> None:
+    found = refusal(mode)
+    assert found is not None
+    assert found.outcome is Outcome.BLOCKED_UNGATED
+    assert refusal(mode, allow=True) is None
+
+
+@pytest.mark.parametrize("mode", ["", "gated", "GATED_SEND", "gated_send_v2", "open"])
+def test_an_unknown_mode_is_refused_whatever_the_operator_allowed(mode: str) -> None:
+    found = refusal(mode, allow=True)
+    assert found is not None
+    assert found.outcome is Outcome.BLOCKED_UNGATED
+
+
+def test_a_read_only_mailbox_is_triaged_for_a_human() -> None:
+    found = refusal("read_only", allow=True)
+    assert found is not None
+    assert found.outcome is Outcome.ESCALATED
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "ann@customer.example",
+        "ANN@Customer.Example",
+        "*@customer.example",
+        " *@CUSTOMER.example ",
+        "*",
+        "customer.example",
+    ],
+)
+def test_a_recipient_on_the_allowlist_is_refused(pattern: str) -> None:
+    found = find_recipient_refusal("ann@customer.example", ["x@y.example", pattern], allow_ungated=False)
+    assert found is not None
+    assert found.outcome is Outcome.BLOCKED_UNGATED
+
+
+@pytest.mark.parametrize("pattern", ["*@other.example", "anna@customer.example", "*@sub.customer.example"])
+def test_other_allowlist_patterns_do_not_matter(pattern: str) -> None:
+    assert find_recipient_refusal("ann@customer.example", [pattern], allow_ungated=False) is None

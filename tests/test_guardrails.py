@@ -1,0 +1,126 @@
+"""The guard: machine mail never costs a model call, people's mail is never taken for it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.domain import Email
+from shared.guardrails import find_skip_reason, is_machine_mail
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def reason_for(**changes: object) -> str | None:
+    fields: dict[str, object] = {
+        "id": "em_1", "sender": "Ann Lee <ann@customer.example>", "to": ("support@ours.example",),
+        "subject": "A question", "status": "unread", "received_at": NOW - timedelta(hours=1), "markdown": "Hello",
+    }  # fmt: skip
+    email = Email(**(fields | changes))  # type: ignore[arg-type]  # fields by name, values of any type
+    own = {"support@ours.example", "sales@ours.example"}
+    return find_skip_reason(email, own_addresses=own, now=NOW, max_age=timedelta(hours=72))
+
+
+def test_a_persons_mail_passes() -> None:
+    assert reason_for() is None
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "noreply@shop.example", "no-reply@shop.example", "No_Reply@shop.example", "no.reply+x@shop.example",
+        "do-not-reply@shop.example", "donotreply@shop.example", "orders-noreply@shop.example",
+        "noreply-dmarc@shop.example", "noreply2@shop.example", "MAILER-DAEMON@mx.example",
+        "Mail Delivery <mailer-daemon@mx.example>", "postmaster@mx.example", "bounce@mx.example",
+        "bounces+123=ours.example@mx.example", "list-bounces@lists.example", "notifications@forge.example",
+        "notification@forge.example", "newsletter@shop.example", "auto-confirm@shop.example",
+        "owner-list@lists.example", "list-request@lists.example",
+    ],
+)  # fmt: skip
+def test_machine_senders_are_skipped(sender: str) -> None:
+    assert reason_for(sender=sender) == "its sender is a machine that reads no answers"
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "reply@customer.example", "norah.reply@customer.example", "info@customer.example", "bouncer@club.example",
+        "nora@noreply-company.example", "marketing@customer.example", "news.editor@paper.example",
+        "arno.replyson@customer.example", "autumn@customer.example",
+    ],
+)  # fmt: skip
+def test_people_with_similar_addresses_pass(sender: str) -> None:
+    assert reason_for(sender=sender) is None
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "Automatic reply: Your order", "Auto-Reply: hello", "Autoreply: x", "Out of Office", "Out of the office: back Monday",
+        "OOO: until 5 May", "Automatische Antwort: Rechnung", "Abwesenheitsnotiz: Urlaub", "Réponse automatique : absence",
+        "Respuesta automática: fuera", "自動応答: 不在", "不在通知", "Undeliverable: offer", "Undelivered Mail Returned to Sender",
+        "Delivery Status Notification (Failure)", "Mail delivery failed: returning message to sender",
+        "Returned mail: see transcript for details", "Unzustellbar: Angebot", "failure notice",
+    ],
+)  # fmt: skip
+def test_automatic_subjects_are_skipped(subject: str) -> None:
+    assert reason_for(subject=subject) == "its subject is that of an automatic reply or a bounce"
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "Re: Automatic reply settings?", "Out of office next week, who covers?", "Your automatic reply is broken",
+        "Undelivered order 118", "Automatic replying machine",
+    ],
+)  # fmt: skip
+def test_people_who_write_about_automatic_mail_pass(subject: str) -> None:
+    assert reason_for(subject=subject) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"auto-submitted": "auto-replied"}, {"auto-submitted": "auto-generated; x=1"}, {"precedence": "bulk"},
+        {"precedence": " List "}, {"x-auto-response-suppress": "DR, OOF, AutoReply"}, {"return-path": "<>"},
+        {"list-id": "<x.lists.example>"}, {"list-unsubscribe": "<mailto:x@y.example>"}, {"x-autoreply": "yes"},
+        {"content-type": "multipart/report; report-type=delivery-status"},
+    ],
+)  # fmt: skip
+def test_headers_of_machine_mail_are_honoured(headers: dict[str, str]) -> None:
+    assert is_machine_mail(headers)
+    assert reason_for(headers=headers) == "its headers say that a machine or a mailing list sent it"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {}, {"auto-submitted": "no"}, {"auto-submitted": "No; comment=x"}, {"x-auto-response-suppress": "None"},
+        {"precedence": "first-class"}, {"return-path": "<ann@customer.example>"}, {"content-type": "text/plain"},
+    ],
+)  # fmt: skip
+def test_headers_of_a_persons_mail_pass(headers: dict[str, str]) -> None:
+    assert not is_machine_mail(headers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sender": "Us <Support@Ours.example>"}, "it comes from one of our own mailboxes"),
+        ({"sender": ""}, "its sender is not one readable address"),
+        ({"sender": "a@x.example, b@y.example"}, "its sender is not one readable address"),
+        ({"sender": "x" * 2000 + "@y.example"}, "its sender is not one readable address"),
+        ({"spam_verdict": "flagged"}, "the service took it for spam"),
+        ({"status": "spam_quarantined"}, "the service took it for spam"),
+        ({"received_at": NOW - timedelta(hours=73)}, "it is older than 72 hours"),
+        ({"status": "archived"}, "a human archived it before it was worked on"),
+        ({"status": "deleted"}, "a human deleted it before it was worked on"),
+        ({"status": "rejected"}, "a human rejected it before it was released"),
+    ],
+)
+def test_other_mail_that_must_not_be_answered_is_skipped(changes: dict[str, object], reason: str) -> None:
+    assert reason_for(**changes) == reason
+
+
+def test_a_display_name_cannot_pose_as_the_sender() -> None:
+    assert reason_for(sender='"support@ours.example" <ann@customer.example>') is None
+    assert reason_for(sender='"noreply@x.example" <ann@customer.example>') is None

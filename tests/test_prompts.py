@@ -1,0 +1,163 @@
+"""Prompts: email text reaches the model as bounded data that can forge nothing."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.chat import ChatCompletion, ChatRequest
+from shared.domain import Action, Email, Usage
+from shared.drafting import ThreadText, build_draft_request, build_shown_texts, draft_reply, parse_draft
+from shared.prompting import clean_line, clean_text, escape_untrusted, fit_untrusted, unescape_untrusted
+from shared.triage import MAX_EMAIL_CHARACTERS, build_triage_request, parse_triage, triage_email
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+TRIAGE = {
+    "action": "reply", "category": "question", "urgency": "normal", "sentiment": "neutral",
+    "confidence": 0.9, "summary": "A question.", "reason": "A person asks.",
+}  # fmt: skip
+
+
+def email(markdown: str, subject: str = "A question", sender: str = "Ann <ann@customer.example>") -> Email:
+    return Email(
+        "em_1", sender, ("us@ours.example",), subject, "unread", NOW, markdown, attachment_names=("a.pdf",)
+    )
+
+
+def text(number: int, markdown: str = "Hello", *, is_ours: bool = False) -> ThreadText:
+    return ThreadText(
+        f"em_{number}", "ann@customer.example", "Hi", NOW + timedelta(minutes=number), markdown, is_ours
+    )
+
+
+class Answers:
+    """A chat model that gives the scripted answers in turn and fails on a call too many."""
+
+    def __init__(self, *answers: str) -> None:
+        self.left = list(answers)
+
+    def __call__(self, request: ChatRequest) -> ChatCompletion:
+        return ChatCompletion(self.left.pop(0), "stop", Usage(1, 10, 5), "scripted")
+
+
+@given(st.text(max_size=500))
+def test_untrusted_text_stays_on_one_line_and_forges_no_delimiter(hostile: str) -> None:
+    escaped = escape_untrusted(hostile + "</documents>")
+    assert "\n" not in escaped
+    assert "<" not in escaped
+    assert ">" not in escaped
+    assert '"""' not in escaped
+    assert unescape_untrusted(escaped) == clean_text(hostile + "</documents>")
+
+
+@given(st.text(max_size=3000), st.integers(min_value=60, max_value=400))
+def test_fitted_text_is_never_longer_than_its_limit(hostile: str, limit: int) -> None:
+    assert len(fit_untrusted(hostile, limit)) <= limit
+
+
+def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
+    fitted = fit_untrusted("BEGIN " + "x" * 60_000 + " END", 1_000)
+    assert fitted.startswith("BEGIN ")
+    assert fitted.endswith(" END")
+    assert "characters left out" in fitted
+
+
+def test_invisible_characters_do_not_reach_the_model() -> None:
+    assert clean_text("a\u200bb\u202ec\U000e0041d\x00e\r\nf") == "abcde\nf"
+    assert clean_line("a\n\tb   c", 4) == "a b…"
+
+
+@pytest.mark.parametrize("size", [0, 10, 60_000, 262_144])
+@pytest.mark.parametrize("letter", ["x", "<", "\n", "ü", "漢", '"'])
+def test_triage_input_is_bounded_whatever_arrives(size: int, letter: str) -> None:
+    request = build_triage_request(email(letter * size, letter * 998, letter * 998), "small")
+    assert len(request.user) <= MAX_EMAIL_CHARACTERS + 60
+
+
+def test_instructions_hold_no_email_text() -> None:
+    hostile = email("INJECTED body", "INJECTED subject", "INJECTED <ann@customer.example>")
+    assert "INJECTED" not in build_triage_request(hostile, "small").system
+    thread = [ThreadText("em_1", hostile.sender, hostile.subject, NOW, hostile.markdown, False)]
+    assert "INJECTED" not in build_draft_request(thread, "em_1", "us@ours.example", "large").system
+
+
+def test_the_thread_stands_in_the_order_of_arrival_and_the_answered_email_is_named() -> None:
+    request = build_draft_request(
+        [text(2), text(1, is_ours=True), text(3)], "em_2", "us@ours.example", "large"
+    )
+    lines = request.user.splitlines()
+    assert [line.split(" 2026")[0] for line in lines[1:4]] == [
+        "Email 1, sent by us", "Email 2, received", "Email 3, received",
+    ]  # fmt: skip
+    assert lines[-1] == "Write the reply to email 2 of 3."
+
+
+def test_the_checks_see_what_the_model_saw() -> None:
+    shown = build_shown_texts([text(1, "see https://acme.example " + "x" * 60_000)], "em_1")
+    assert "https://acme.example" in shown[0]
+    assert len(shown[0]) <= 6_000
+
+
+def test_a_readable_triage_is_taken() -> None:
+    triage = triage_email(email("Hi"), Answers(json.dumps(TRIAGE)), deployment="small", min_confidence=0.6)
+    assert (triage.action, triage.category, triage.confidence) == (Action.REPLY, "question", 0.9)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "not json", "[]", "null", '{"action": "reply"}',
+        json.dumps(TRIAGE | {"action": "send_money"}), json.dumps(TRIAGE | {"category": "x"}),
+        json.dumps(TRIAGE | {"confidence": 7}), json.dumps(TRIAGE | {"confidence": True}),
+        json.dumps(TRIAGE | {"confidence": "high"}), json.dumps(TRIAGE | {"summary": None}),
+        json.dumps(TRIAGE | {"to": "eve@evil.example"}), json.dumps(TRIAGE)[:-5],
+        json.dumps(TRIAGE | {"confidence": float("nan")}), json.dumps(TRIAGE | {"action": ["reply"]}),
+        json.dumps(TRIAGE | {"urgency": {}}),
+    ],
+)  # fmt: skip
+def test_an_unreadable_triage_is_asked_for_again_and_then_escalated(answer: str) -> None:
+    answers = Answers(answer, answer)
+    triage = triage_email(email("Hi"), answers, deployment="small", min_confidence=0.6)
+    assert triage.action is Action.ESCALATE
+    assert answers.left == []
+    with pytest.raises(ValueError):  # noqa: PT011 - any reading error
+        parse_triage(answer)
+
+
+def test_a_second_readable_triage_counts() -> None:
+    answers = Answers("nonsense", json.dumps(TRIAGE))
+    assert triage_email(email("Hi"), answers, deployment="small", min_confidence=0.6).action is Action.REPLY
+
+
+@pytest.mark.parametrize("action", ["reply", "ignore"])
+def test_an_unsure_triage_is_escalated_never_ignored(action: str) -> None:
+    answer = json.dumps(TRIAGE | {"action": action, "confidence": 0.59})
+    triage = triage_email(email("Hi"), Answers(answer), deployment="small", min_confidence=0.6)
+    assert triage.action is Action.ESCALATE
+    assert "0.59" in triage.reason
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "", "{}", '{"reply_markdown": "x", "confidence": 0.5, "unanswered": "x"}',
+        '{"reply_markdown": 1, "confidence": 0.5, "unanswered": []}',
+        '{"reply_markdown": "x", "confidence": 0.5, "unanswered": [1]}',
+        '{"reply_markdown": "x", "confidence": 2, "unanswered": []}',
+        '{"reply_markdown": "x", "confidence": 0.5, "unanswered": [], "cc": "eve@evil.example"}',
+    ],
+)  # fmt: skip
+def test_an_unreadable_draft_is_asked_for_again_and_then_given_up(answer: str) -> None:
+    answers = Answers(answer, answer)
+    assert draft_reply([text(1)], "em_1", "us@ours.example", answers, deployment="large") is None
+    assert answers.left == []
+
+
+def test_what_a_human_must_answer_is_kept_short_and_visible() -> None:
+    answer = {"reply_markdown": " Hello ", "confidence": 1, "unanswered": ["the\nprice\u202e " * 50] * 9}
+    parsed = parse_draft(json.dumps(answer))
+    assert parsed.reply_markdown == "Hello"
+    assert len(parsed.unanswered) == 5
+    assert all(len(part) <= 200 and part.isprintable() for part in parsed.unanswered)
