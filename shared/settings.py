@@ -180,7 +180,7 @@ class _Reader:
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
         number = self.number(name, default, low, high)
-        if not number.is_integer():
+        if number != int(number):
             self.problems.append(f"{name} must be a whole number.")
         return int(number)
 

@@ -1,0 +1,188 @@
+"""Polling: no inbound email escapes the ledger, and what is due is rung for until it is done."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from local.multimail_faults import answer_with, in_order
+from shared.domain import WorkItem
+from shared.errors import ConfigurationError, TransientError
+from shared.work_queue import InProcessWorkQueue
+from tests.world import START, World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
+
+
+def lists_emails_of(box: str) -> object:
+    return lambda method, path: path.endswith(f"{box}/emails")
+
+
+def known(world: World) -> set[str]:
+    return {entry.email_id for box in world.simulator.mailboxes for entry in world.ledger.entries(box)}
+
+
+def test_every_new_email_gets_one_row_and_one_work_item(world: World) -> None:
+    emails = {world.deliver(f"Question {n}") for n in range(250)}
+    world.poller.poll()
+    assert known(world) == emails
+    assert world.queue.bodies.qsize() == 250
+
+
+def test_polling_does_not_mark_mail_as_read(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    email = world.simulator.find_email(email_id)
+    assert email is not None
+    assert email.status == "unread"
+
+
+def test_mail_that_a_human_opened_first_is_found(world: World) -> None:
+    world.poller.poll()
+    world.clock.advance(minutes=5)
+    email_id = world.deliver()
+    world.simulator.mark_read(email_id)
+    world.poller.poll()
+    assert email_id in known(world)
+
+
+def test_mail_that_shows_up_late_is_found_within_the_overlap(world: World) -> None:
+    world.deliver()
+    world.poller.poll()
+    late = world.deliver("late", received_at=world.clock() - timedelta(minutes=9))
+    world.simulator.mark_read(late)
+    world.poller.poll()
+    assert late in known(world)
+
+
+def test_unread_mail_released_long_after_the_watermark_is_found(world: World) -> None:
+    world.poller.poll()
+    world.clock.advance(hours=10)
+    world.deliver()
+    world.poller.poll()
+    released = world.deliver("released late", received_at=world.clock() - timedelta(hours=5))
+    world.poller.poll()
+    assert released in known(world)
+
+
+def test_the_first_poll_looks_back_only_so_far_read_or_unread(world: World) -> None:
+    old = world.deliver(received_at=START - timedelta(hours=25))
+    recent = world.deliver(received_at=START - timedelta(hours=23))
+    world.poller.poll()
+    world.clock.advance(minutes=1)
+    world.poller.poll()
+    assert known(world) == {recent}
+    assert old not in known(world)
+
+
+def test_after_a_long_standstill_everything_since_the_watermark_is_found(world: World) -> None:
+    world.deliver()
+    world.poller.poll()
+    world.clock.advance(days=9)
+    missed = world.deliver(received_at=world.clock() - timedelta(days=8))
+    world.simulator.mark_read(missed)
+    world.poller.poll()
+    assert missed in known(world)
+
+
+def test_the_watermark_does_not_move_over_mail_that_is_not_in_the_ledger(world: World) -> None:
+    emails = {world.deliver(f"Question {n}") for n in range(150)}
+    second_page = in_order(None, answer_with(500), matching=lists_emails_of(world.box))  # type: ignore[arg-type]  # a predicate
+    world.simulator.fault = second_page
+    with pytest.raises(TransientError):
+        world.poller.poll()
+    assert world.ledger.get_watermark(world.box) is None
+    world.clock.advance(hours=3)
+    for email_id in emails:
+        world.simulator.mark_read(email_id)
+    world.poller.poll()
+    assert known(world) == emails
+
+
+def test_one_mailbox_that_fails_does_not_stop_the_others(world: World) -> None:
+    other = world.simulator.add_mailbox("sales@northwind.example")
+    email_id = world.deliver(box=other)
+    world.simulator.fault = in_order(
+        *[answer_with(500)] * 9, matching=lists_emails_of(world.box)  # type: ignore[arg-type]  # a predicate
+    )  # fmt: skip
+    with pytest.raises(TransientError, match="1 of 2 mailboxes"):
+        world.poller.poll()
+    assert known(world) == {email_id}
+    assert world.queue.bodies.qsize() == 1
+
+
+def test_an_unknown_mailbox_is_named_and_the_known_ones_are_polled(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.poller._settings = world.settings = world.settings.__class__.from_env(
+            {
+                "MULTIMAIL_API_KEY": "unused", "MODEL_ENDPOINT": "http://127.0.0.1:1", "TRIAGE_DEPLOYMENT": "x",
+                "MULTIMAIL_MAILBOX_IDS": f"mb_wrong, {world.box}",
+            }
+        )  # fmt: skip
+        with pytest.raises(ConfigurationError, match=r"MULTIMAIL_MAILBOX_IDS names 'mb_wrong'"):
+            world.poller.poll()
+        assert known(world) == {email_id}
+
+
+def test_inactive_mailboxes_are_left_alone(world: World) -> None:
+    asleep = world.simulator.add_mailbox("old@northwind.example", is_active=False)
+    world.deliver(box=asleep)
+    world.poller.poll()
+    assert known(world) == set()
+
+
+def test_a_refused_key_is_a_configuration_error_and_loses_nothing(world: World) -> None:
+    email_id = world.deliver()
+    world.simulator.revoke_key(world.key)
+    with pytest.raises(ConfigurationError, match="MULTIMAIL_API_KEY"):
+        world.poller.poll()
+    assert known(world) == set()
+    assert world.simulator.find_email(email_id) is not None
+
+
+def test_work_that_was_not_done_is_rung_for_again_and_done_work_is_not(world: World) -> None:
+    lost, done = world.deliver("lost"), world.deliver("done", sender="bob@customer.example")
+    world.poller.poll()
+    while not world.queue.bodies.empty():
+        world.queue.bodies.get()  # the queue loses everything
+    world.pipeline.process(WorkItem(world.box, done))
+    world.poller.poll()
+    assert world.queue.bodies.empty()
+    world.clock.advance(seconds=world.settings.lease_seconds + 1)
+    world.poller.poll()
+    assert world.queue.bodies.qsize() == 1
+    world.work()
+    assert world.outcome(lost) == "reply_submitted"
+
+
+def test_a_crash_between_ringing_and_remembering_only_rings_twice(world: World) -> None:
+    class Dies(InProcessWorkQueue):
+        def send(self, items: Sequence[WorkItem]) -> None:
+            super().send(items)
+            raise MemoryError("as if the process had died")
+
+    email_id = world.deliver()
+    dies = Dies()
+    world.poller._work_queue = dies
+    with pytest.raises(MemoryError):
+        world.poller.poll()
+    world.poller._work_queue = world.queue
+    world.poller.poll()
+    assert dies.bodies.qsize() == world.queue.bodies.qsize() == 1
+    world.work()
+    assert world.outcome(email_id) == "reply_submitted"
+
+
+def test_an_idle_mailbox_costs_two_listings_a_poll(world: World) -> None:
+    world.deliver()
+    world.run_until_idle()
+    before = len(world.simulator.requests)
+    world.poller.poll()
+    calls = [record.path.rpartition("/")[2] for record in world.simulator.requests[before:]]
+    assert sorted(calls) == ["emails", "emails", "mailboxes"]
