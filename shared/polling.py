@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from itertools import chain
 
 from shared.domain import EmailSummary, Mailbox, parse_address
 from shared.errors import AgentError, ConfigurationError, TransientError
@@ -94,20 +93,28 @@ class Poller:
         stored = self._ledger.get_watermark(mailbox.id)
         start = now - timedelta(hours=self._settings.initial_lookback_hours)
         watermark = stored or Watermark(since=start, until=start)
-        newest = watermark.until
-        for summary in self._list_new(mailbox.id, watermark, now):
-            self._add(mailbox.id, summary, now)
-            newest = max(newest, min(summary.received_at, now))
+        newest, failure = watermark.until, None
+        for listing in self._list_new(mailbox.id, watermark, now):
+            try:
+                for summary in listing:
+                    self._add(mailbox.id, summary, now)
+                    newest = max(newest, min(summary.received_at, now))
+            except TransientError as error:  # what the other listing has is worth having all the same
+                failure = error
+        if failure is not None:
+            raise failure
         moved = Watermark(watermark.since, newest)
         if moved != stored:
             self._ledger.set_watermark(mailbox.id, moved)
 
-    def _list_new(self, mailbox_id: str, watermark: Watermark, now: datetime) -> Iterator[EmailSummary]:
+    def _list_new(
+        self, mailbox_id: str, watermark: Watermark, now: datetime
+    ) -> tuple[Iterator[EmailSummary], Iterator[EmailSummary]]:
         """Two listings, because each alone loses mail: a human may open an email before the poll does
         (not unread any more), and inbound approval may release one long after it was received.
         """
         oldest = max(watermark.since, now - timedelta(hours=self._settings.max_email_age_hours))
-        return chain(
+        return (
             self._multimail.list_emails(
                 mailbox_id, direction="inbound", date_after=max(watermark.since, watermark.until - OVERLAP)
             ),

@@ -230,11 +230,12 @@ class _Reader:
         for name, value in (
             ("MULTIMAIL_API_URL", settings.multimail_api_url),
             ("MODEL_ENDPOINT", settings.model_endpoint),
+            ("KEY_VAULT_URL", settings.key_vault_url or ""),
         ):
             try:
                 parts = urlsplit(value)
                 remote = parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1")
             except ValueError:
                 continue
-            if remote:
+            if remote or (name == "KEY_VAULT_URL" and parts.scheme == "http"):
                 self.problems.append(f"{name} is plain http, which would show the key on the way: use https.")

@@ -1,13 +1,14 @@
 """Triage: the first chat completion, which says what to do with an inbound email."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from shared.chat import ChatCompletion, ChatRequest
 from shared.domain import Action, Email, Sentiment, Triage, Urgency
-from shared.prompting import build_documents, clean_line, fit_untrusted, load_prompt
+from shared.prompting import build_documents, clean_line, clean_text, fit_untrusted, load_prompt
 
 CATEGORIES = (
     "question", "support", "complaint", "billing", "scheduling", "sales",
@@ -18,9 +19,24 @@ CATEGORIES = (
 # under 1,000 tokens (4 characters a token), whatever the size of the email.
 MAX_EMAIL_CHARACTERS = 1_400
 MAX_HEADER_CHARACTERS = 120
+MAX_SEARCHED_CHARACTERS = 20_000
 MAX_OUTPUT_TOKENS = 200
 MAX_SENTENCE_CHARACTERS = 200
 ATTEMPTS = 2
+
+# An email that speaks to whatever sorts it wants to be sorted its way: it may not talk itself out of sight.
+_SPEAKS_TO_TRIAGE = re.compile(
+    r"\b(?:set|classify|mark|treat|label|categori[sz]e|sort|file)\b.{0,60}"
+    r"\b(?:ignored?|spam|no action|low priority)\b"
+    r"|\baction\W{1,4}(?:to |is |be )?\W?ignore"
+    r"|\b(?:skip|drop|discard|ignore) (?:this|it|me)\b.{0,40}\bsilently"
+    r"|\bdo not\b.{0,30}\b(?:show|forward|escalate|report|notify|alert)\b.{0,60}"
+    r"\b(?:human|person|anyone|staff|team)"
+    r"|\bignore (?:all |any |the )?(?:previous|prior|above|your) (?:instructions|rules)"
+    r"|\b(?:als|auf)\W{1,3}ignore|stillschweigend|(?:keinem|niemandem)\b.{0,40}\b(?:zeigen|melden|weiterleiten)"
+    r"|無視(?:して|する|に分類)|人間に(?:は)?(?:見せ|知らせ)",
+    re.IGNORECASE,
+)
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -55,7 +71,7 @@ def triage_email(
             triage = parse_triage(complete(request).text)
         except ValueError:
             continue
-        return _escalate_if_unsure(triage, min_confidence)
+        return _escalate_if_doubtful(triage, email, min_confidence)
     return Triage(
         Action.ESCALATE, "other", Urgency.NORMAL, Sentiment.NEUTRAL, 0.0,
         summary="", reason=f"the model's triage could not be read {ATTEMPTS} times",
@@ -104,9 +120,20 @@ def parse_triage(text: str) -> Triage:
     )
 
 
-def _escalate_if_unsure(triage: Triage, min_confidence: float) -> Triage:
-    if triage.action is Action.ESCALATE or triage.confidence >= min_confidence:
+def _escalate_if_doubtful(triage: Triage, email: Email, min_confidence: float) -> Triage:
+    if triage.action is Action.ESCALATE:
         return triage
-    unsure = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
-    reason = f"{unsure}: {triage.reason}"
-    return replace(triage, action=Action.ESCALATE, reason=clean_line(reason, MAX_SENTENCE_CHARACTERS))
+    if triage.confidence < min_confidence:
+        doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
+    elif triage.action is Action.IGNORE and speaks_to_triage(email):
+        doubt = "it tells its reader to sort it away"
+    else:
+        return triage
+    reason = clean_line(f"{doubt}: {triage.reason}", MAX_SENTENCE_CHARACTERS)
+    return replace(triage, action=Action.ESCALATE, reason=reason)
+
+
+def speaks_to_triage(email: Email) -> bool:
+    """Say whether an email's text gives orders about how it should be sorted."""
+    text = " ".join(clean_text(f"{email.subject} {email.markdown[:MAX_SEARCHED_CHARACTERS]}").split())
+    return _SPEAKS_TO_TRIAGE.search(text) is not None

@@ -54,7 +54,7 @@ def test_every_missing_setting_is_named_at_once_with_its_remedy() -> None:
         ("MAX_ATTEMPTS", "0"), ("MAX_ATTEMPTS", "2.5"), ("MAX_ATTEMPTS", "many"), ("MIN_CONFIDENCE", "1.1"),
         ("MIN_CONFIDENCE", "nan"), ("LEASE_SECONDS", "-1"), ("LEASE_SECONDS", "inf"),
         ("ALLOW_UNGATED_REPLIES", "yes"), ("MULTIMAIL_API_KEY", "two words"), ("MULTIMAIL_API_KEY", "schlüssel"),
-        ("KEY_VAULT_URL", "myvault"), ("AzureWebJobsStorage__accountName", "Not/An/Account"),
+        ("KEY_VAULT_URL", "myvault"), ("KEY_VAULT_URL", "http://127.0.0.1:9"), ("AzureWebJobsStorage__accountName", "Not/An/Account"),
     ],
 )  # fmt: skip
 def test_a_malformed_setting_is_named(name: str, value: str) -> None:
