@@ -10,7 +10,9 @@ EMAIL_DECIDED = "email.decided"
 EMAIL_DEFERRED = "email.deferred"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
 
-_log = logging.getLogger("agent.events")
+EVENT_LOGGER = "agent.events"
+
+_log = logging.getLogger(EVENT_LOGGER)
 
 
 def record(event: str, attributes: Mapping[str, str | int | float | None]) -> None:

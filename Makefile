@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine with Python 3.11+ and make:
+#   make demo    the main job, simulated mail and model, no account anywhere (ARGS=--until-idle ends by itself)
+#   make test    the tests
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NODE := $(shell command -v npm 2>/dev/null)
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/python -m local demo $(ARGS)
+
+test: $(VENV)/.test $(if $(NODE),.node/.installed)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict function_app.py shared local tests
+
+clean:
+	rm -rf $(VENV) .node .data
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed: this is $$($(PYTHON) --version). Set PYTHON=python3.12, say."; exit 1; }
+	@echo "Making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python requirements.txt local/requirements.txt
+	@echo "Installing what the agent and its simulators need (a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r local/requirements.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo tests/requirements.txt
+	@echo "Installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+# Node is optional: with it the ledger is tested on Azurite and the work queue over AMQP.
+.node/.installed: tests/node/package.json
+	@echo "Installing Azurite and an AMQP peer"
+	@mkdir -p .node && cp tests/node/package.json .node/ && npm install --prefix .node --silent --no-audit --no-fund
+	@touch $@

@@ -1,0 +1,126 @@
+"""`python -m local demo`: the main job with simulated mail and a simulated model, no account anywhere."""
+
+import json
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterator, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flask import Flask
+from rich.console import Console
+from rich.text import Text
+
+from local.approval_page import build_approval_page
+from local.chat_simulator import ChatSimulator
+from local.console import EventWatch, TableRow, build_table
+from local.demo_mail import seed_demo
+from local.http_server import LoopbackServer
+from local.multimail_simulator import MultiMailSimulator
+from local.run import LocalRun, stopped_by_signals
+from shared.composition import Agent, get_agent
+from shared.domain import WorkItem
+from shared.multimail import MultiMailClient
+from shared.secret_source import StaticSecret
+from shared.settings import Secret, Settings
+
+FOLDER = Path(".data/demo")
+EVERY_SETTING = Path(__file__).parent.parent / "local.settings.json.example"
+PAGE_PORT = 8484
+NOTE = "Simulated mail, simulated model: nothing leaves this machine."
+
+
+@dataclass(frozen=True, slots=True)
+class Simulators:
+    """The services of the demo, each over HTTP on loopback, with the agent's key and the page's two."""
+
+    multimail_url: str
+    chat_url: str
+    agent_key: str
+    read_key: str
+    oversight_key: str
+
+
+def demo(console: Console, *, until_idle: bool) -> int:
+    """Answer the demo's mail, show what became of it, serve the page until Ctrl-C; return the exit status."""
+    logging.getLogger("local.host").setLevel(logging.CRITICAL)  # failures are told by the run itself
+    multimail = MultiMailSimulator(lambda: datetime.now(UTC))
+    seed_demo(multimail, datetime.now(UTC))
+    chat = ChatSimulator(api_key="simulated", shields=True)
+    with LoopbackServer(multimail.app) as multimail_server, LoopbackServer(chat.app) as chat_server:
+        simulators = Simulators(
+            multimail_server.url, chat_server.url,
+            agent_key=multimail.add_key(("read", "send")),
+            read_key=multimail.add_key(("read",)),
+            oversight_key=multimail.add_key(("oversight",)),
+        )  # fmt: skip
+        point_settings_at(simulators, os.environ)
+        return _answer_and_serve(console, simulators, until_idle=until_idle)
+
+
+def point_settings_at(simulators: Simulators, environment: MutableMapping[str, str]) -> None:
+    """Replace the agent's settings by the demo's, with an empty ledger of its own."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    for name in json.loads(EVERY_SETTING.read_text(encoding="utf-8"))["Values"]:
+        environment.pop(name, None)
+    environment.update(
+        MULTIMAIL_API_URL=simulators.multimail_url,
+        MULTIMAIL_API_KEY=simulators.agent_key,
+        MODEL_ENDPOINT=simulators.chat_url,
+        MODEL_API_KEY="simulated",
+        TRIAGE_DEPLOYMENT="small",
+        DRAFT_DEPLOYMENT="large",
+        LEDGER_PATH=str(FOLDER / "ledger.sqlite"),
+        NO_PROXY="127.0.0.1",
+    )
+
+
+def _answer_and_serve(console: Console, simulators: Simulators, *, until_idle: bool) -> int:
+    console.print(Text(NOTE, "bold"))
+    agent, settings = get_agent(), Settings.from_env(os.environ)
+    with stopped_by_signals() as stop:
+        with EventWatch(console, total=_count_inbound(simulators)) as watch:
+            status = LocalRun(agent, settings, console, watch, stop).run(until_idle=True)
+        console.print(build_table(_rows(agent, simulators)))
+        if until_idle or stop.is_set():
+            return status
+        page = build_approval_page(
+            simulators.multimail_url, simulators.read_key, simulators.oversight_key, note=NOTE
+        )
+        with serve_page(page) as server, EventWatch(console) as watch:
+            console.print(Text(f"\nApprove or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green"))
+            return LocalRun(agent, settings, console, watch, stop).run(until_idle=False)
+
+
+def serve_page(page: Flask) -> LoopbackServer:
+    """A server for the page on its usual port or, where that is taken, on a free one."""
+    try:
+        with socket.create_server(("127.0.0.1", PAGE_PORT)):
+            return LoopbackServer(page, PAGE_PORT)
+    except OSError:
+        return LoopbackServer(page)
+
+
+def _count_inbound(simulators: Simulators) -> int:
+    client = _reader(simulators)
+    return sum(
+        1 for mailbox in client.list_mailboxes() for _ in client.list_emails(mailbox.id, direction="inbound")
+    )
+
+
+def _rows(agent: Agent, simulators: Simulators) -> Iterator[TableRow]:
+    """Every inbound email with its row, mailbox by mailbox, oldest first."""
+    client = _reader(simulators)
+    for mailbox in client.list_mailboxes():
+        summaries = client.list_emails(mailbox.id, direction="inbound")
+        for summary in sorted(summaries, key=lambda summary: summary.received_at):
+            entry = agent.ledger.get(WorkItem(mailbox.id, summary.id))
+            if entry is not None:
+                yield TableRow(summary, entry)
+
+
+def _reader(simulators: Simulators) -> MultiMailClient:
+    return MultiMailClient(simulators.multimail_url, StaticSecret(Secret(simulators.read_key)))

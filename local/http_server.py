@@ -1,0 +1,173 @@
+"""Serves a WSGI app on a loopback port, as simulators and the approval page need it."""
+
+import socketserver
+import ssl
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from io import BytesIO
+from socket import SHUT_RDWR, socket
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, cast
+from wsgiref.headers import Headers
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
+
+from flask import Response, request
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+_CONNECTION = "loopback.connection"
+
+
+class LoopbackServer:
+    """Run one WSGI app on 127.0.0.1, a thread per connection, between `start` and `stop`.
+
+    It speaks HTTP/1.1 with keep-alive, as the real services do (werkzeug's server closes after every
+    answer), and logs no requests. Port 0 takes a free one. Also a context manager.
+    """
+
+    def __init__(
+        self, app: "WSGIApplication", port: int = 0, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
+        self._app = app
+        self._port = port
+        self._ssl_context = ssl_context
+        self._running: tuple[_Server, threading.Thread] | None = None
+
+    @property
+    def url(self) -> str:
+        """The root without a trailing slash, known once started; `stop` does not change it."""
+        scheme = "https" if self._ssl_context else "http"
+        return f"{scheme}://127.0.0.1:{self._port}"
+
+    def start(self) -> str:
+        """Listen and return the root's address. After `stop`, the same port is taken again."""
+        server = _Server(("127.0.0.1", self._port), _KeepAliveHandler)
+        server.set_app(self._app)
+        if self._ssl_context:
+            # The handshake belongs to the connection's thread: a slow client must not hold up the others.
+            server.socket = self._ssl_context.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._port = server.server_port
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        self._running = (server, thread)
+        return self.url
+
+    def stop(self) -> None:
+        """Stop listening and cut every open connection, kept-alive ones included."""
+        if self._running is None:
+            return
+        server, thread = self._running
+        self._running = None
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        server.cut_open_connections()
+
+    def __enter__(self) -> "LoopbackServer":
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def cut_connection(after: bytes = b"") -> Response:
+    """Build the answer of a Flask view that breaks its connection.
+
+    Nothing at all is answered, or, with `after`, a 200 whose JSON body stops behind these bytes.
+    """
+    connection: socket = request.environ[_CONNECTION]
+
+    def body() -> Iterator[bytes]:
+        if after:
+            yield after
+        _shut(connection)
+        raise ConnectionAbortedError  # wsgiref takes it for a client that has gone: no log, no answer
+
+    headers = {"Content-Length": str(len(after) + 1000), "Content-Type": "application/json"}
+    return Response(body(), headers=headers)
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    """Knows its open connections: a stopped server must not answer on a kept-alive one."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *args: Any) -> None:
+        self._open: set[socket] = set()
+        self._open_guard = threading.Lock()
+        super().__init__(*args)
+
+    def server_bind(self) -> None:
+        socketserver.TCPServer.server_bind(self)  # HTTPServer's asks DNS for the host's name
+        self.server_name, self.server_port = "127.0.0.1", self.socket.getsockname()[1]
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._open_guard:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._open_guard:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def cut_open_connections(self) -> None:
+        with self._open_guard:
+            connections = list(self._open)
+        for connection in connections:
+            _shut(connection)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a client that has gone is no news
+            super().handle_error(request, client_address)
+
+
+class _KeepAliveHandler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+    # Headers and body leave together and at once: with Nagle's algorithm a second write waits 40 ms.
+    wbufsize = -1
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        BaseHTTPRequestHandler.handle(self)  # many requests per connection; wsgiref's own handles one
+
+    def _answer(self) -> None:
+        environ = self.get_environ() | {_CONNECTION: self.connection}
+        # Read whole before the app runs: what an app leaves unread would be taken for the next request.
+        body = BytesIO(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        answer = _Answer(body, cast(IO[bytes], self.wfile), self.get_stderr(), environ, multithread=True)
+        answer.request_handler = self
+        answer.run(cast("WSGIApplication", cast(_Server, self.server).get_app()))
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Stay quiet: the console belongs to the agent."""
+
+
+class _Answer(ServerHandler):
+    http_version = "1.1"
+    headers: Headers
+    request_handler: WSGIRequestHandler
+
+    def cleanup_headers(self) -> None:
+        super().cleanup_headers()
+        if "Content-Length" not in self.headers:
+            self.headers["Connection"] = "close"  # a body of unknown length ends with its connection
+            self.request_handler.close_connection = True
+
+
+def _shut(connection: socket) -> None:
+    with suppress(OSError):  # the other side was faster
+        connection.shutdown(SHUT_RDWR)

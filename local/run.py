@@ -1,0 +1,201 @@
+"""`python -m local run`: the app's own functions on this machine, against whatever the settings name."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import requests
+from rich.console import Console
+from rich.text import Text
+
+import function_app
+from local.console import EventWatch
+from local.host import Host
+from shared.composition import Agent, get_agent
+from shared.domain import Outcome
+from shared.errors import ConfigurationError
+from shared.settings import Settings
+from shared.work_queue import InProcessWorkQueue
+
+LOCAL_SETTINGS = Path("local.settings.json")
+HOST_JSON = Path(__file__).parent.parent / "host.json"
+
+# Without an end in sight, `--until-idle` leaves the rest to the next run: when nothing has come to its
+# outcome for this long, or when the next retry is further away than this.
+PATIENCE_SECONDS = 30.0
+POLL_AGAIN_SECONDS = 2.0
+SHOWN_WAITING = 10
+
+OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
+
+
+def run(console: Console, *, until_idle: bool) -> int:
+    """Run the agent until stopped or, with `until_idle`, until no work is due; return the exit status."""
+    try:
+        load_local_settings(os.environ)
+        settings = Settings.from_env(os.environ)
+        check_reachable(settings)
+        agent = get_agent()
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    where = settings.ledger_table_endpoint or settings.ledger_path
+    console.print(f"Watching {settings.multimail_api_url}, ledger {where}. Ctrl-C stops.", highlight=False)
+    with EventWatch(console) as watch, stopped_by_signals() as stop:
+        return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
+
+
+def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCAL_SETTINGS) -> None:
+    """Take the values of local.settings.json where the environment has none, as `func start` does.
+
+    This host delivers work items itself, so a Service Bus connection is taken out of the environment.
+    Raises ConfigurationError when the file cannot be read.
+    """
+    if path.exists():
+        try:
+            values = dict(json.loads(path.read_text(encoding="utf-8"))["Values"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f'{path} is not JSON of the form {{"Values": {{...}}}}: correct or remove it.'
+            ) from error
+        for name, value in values.items():
+            environment.setdefault(name, str(value))
+    for name in [name for name in environment if name.partition("__")[0] == "ServiceBusConnection"]:
+        del environment[name]
+
+
+def check_reachable(settings: Settings) -> None:
+    """Ask both services for any answer at all, so that a wrong address shows before work is begun.
+
+    Raises one ConfigurationError that names each service that gives none.
+    """
+    problems = []
+    for name, url in (
+        ("MULTIMAIL_API_URL", settings.multimail_api_url),
+        ("MODEL_ENDPOINT", settings.model_endpoint),
+    ):
+        try:
+            requests.get(url, timeout=10, allow_redirects=False, headers={"Connection": "close"})
+        except requests.exceptions.SSLError:
+            continue  # somebody answers; whether to trust them is the client's own decision
+        except requests.RequestException as error:
+            problems.append(
+                f"{name}: nothing answers at {url} ({type(error).__name__}): "
+                "correct the address, or start the service and run again."
+            )
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def report_misconfigured(console: Console, error: ConfigurationError) -> int:
+    """Print every problem on a line of its own; return the exit status that says so."""
+    console.print(
+        "The agent cannot work like this. Nothing is lost; correct these and run again:", style="bold red"
+    )
+    for problem in error.problems:
+        console.print(Text(f"  - {problem}"))
+    return MISCONFIGURED
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class LocalRun:
+    """One run of the app's functions on this machine, and what it came to."""
+
+    def __init__(
+        self, agent: Agent, settings: Settings, console: Console, watch: EventWatch, stop: threading.Event
+    ) -> None:
+        if not isinstance(agent.work_queue, InProcessWorkQueue):
+            raise TypeError("the agent rings somewhere else: this host would never hear it")
+        self._agent = agent
+        self._console = console
+        self._watch = watch
+        self._stop = stop
+        self._misconfigured: ConfigurationError | None = None
+        self._until_idle = False
+        self._host = Host(
+            function_app.app,
+            app_settings={
+                "POLL_SCHEDULE": settings.poll_schedule,
+                "WORK_QUEUE_NAME": settings.work_queue_name,
+            },
+            queues={settings.work_queue_name: agent.work_queue.bodies},
+            host_json=json.loads(HOST_JSON.read_text(encoding="utf-8")),
+            clock=lambda: datetime.now(UTC),
+            on_failure=self._on_failure,
+        )
+
+    def run(self, *, until_idle: bool) -> int:
+        """Run until stopped or idle; report; return the exit status."""
+        self._until_idle = until_idle
+        if until_idle:
+            is_idle = self._host.run_until_idle(
+                stop=self._stop,
+                next_work_at=self._next_work_at,
+                progress=lambda: self._watch.finished,
+                patience_seconds=PATIENCE_SECONDS,
+            )
+        else:
+            self._host.run_until(self._stop)
+            is_idle = True
+        if self._misconfigured is not None:
+            return report_misconfigured(self._console, self._misconfigured)
+        return self._report(is_idle=is_idle)
+
+    def _on_failure(self, function_name: str, error: BaseException) -> None:
+        """A wrong configuration ends a run that is to end by itself, and one that never polled well."""
+        self._console.print(Text(f"{function_name}: {type(error).__name__}: {error}", "red"))
+        if function_name == "poll_inboxes":
+            self._watch.polled.clear()
+        if isinstance(error, ConfigurationError) and (self._until_idle or not self._watch.ever_polled):
+            self._misconfigured = error
+            self._stop.set()
+
+    def _next_work_at(self) -> datetime | None:
+        if not self._watch.polled.is_set():
+            return datetime.now(UTC) + timedelta(seconds=POLL_AGAIN_SECONDS)
+        return self._agent.ledger.next_due_at()
+
+    def _report(self, *, is_idle: bool) -> int:
+        outcomes = self._watch.outcomes
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
+        self._console.print(f"Emails that came to their outcome: {counts}.", highlight=False)
+        waiting = [] if is_idle else self._waiting()
+        for line in waiting:
+            self._console.print(Text(line, "yellow"))
+        if not is_idle and not self._watch.polled.is_set():
+            self._console.print("The mailboxes could not be polled: see above.", style="red")
+        if outcomes[Outcome.FAILED]:
+            self._console.print("Some emails failed: their tag agent.reason says why.", style="red")
+        return OK if is_idle and not outcomes[Outcome.FAILED] else UNFINISHED
+
+    def _waiting(self) -> list[str]:
+        items = self._agent.ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
+        entries = [entry for entry in map(self._agent.ledger.get, items) if entry is not None]
+        lines = [
+            f"{entry.email_id} waits until {entry.due_at:%H:%M:%S} UTC: {entry.waiting_for or 'its turn'}"
+            for entry in entries[:SHOWN_WAITING]
+        ]
+        more = ["and more."] if len(entries) > SHOWN_WAITING else []
+        return (
+            [*lines, *more, "They are safe in the ledger; the next run goes on with them."] if lines else []
+        )

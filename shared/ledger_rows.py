@@ -1,0 +1,119 @@
+"""A ledger entry as the flat row of plain values that every store keeps."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.domain import Action, Draft, Outcome, Sentiment, Triage, Urgency, Usage
+from shared.ledger import LedgerEntry
+
+
+def to_row(entry: LedgerEntry) -> dict[str, str | int]:
+    """Every field that is set, except `version`, which is the store's own.
+
+    The draft's text has a field to itself: it is the longest value, and stores limit a value's length.
+    """
+    row = {
+        "mailbox_id": entry.mailbox_id,
+        "email_id": entry.email_id,
+        "received_at": to_text(entry.received_at),
+        "sender": entry.sender,
+        "thread_id": entry.thread_id,
+        "due_at": to_text(entry.due_at),
+        "lease_until": _optional_text(entry.lease_until),
+        "attempts": entry.attempts,
+        "waiting_for": entry.waiting_for,
+        "usage": json.dumps(asdict(entry.usage)),
+        "triage": json.dumps(asdict(entry.triage)) if entry.triage else None,
+        "submit_intent_at": _optional_text(entry.submit_intent_at),
+        "reply_id": entry.reply_id,
+        "outcome": entry.outcome.value if entry.outcome else None,
+        "reason": entry.reason,
+        "finished_at": _optional_text(entry.finished_at),
+        **_draft_fields(entry.draft),
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def from_row(row: Mapping[str, Any], version: str) -> LedgerEntry:
+    """Read back what `to_row` made; names it does not know are left alone."""
+    outcome = row.get("outcome")
+    return LedgerEntry(
+        mailbox_id=row["mailbox_id"],
+        email_id=row["email_id"],
+        received_at=to_moment(row["received_at"]),
+        sender=row["sender"],
+        thread_id=row.get("thread_id"),
+        due_at=to_moment(row["due_at"]),
+        lease_until=_optional_moment(row.get("lease_until")),
+        attempts=row["attempts"],
+        waiting_for=row["waiting_for"],
+        usage=Usage(**json.loads(row["usage"])),
+        triage=_triage(row.get("triage")),
+        draft=_draft(row),
+        submit_intent_at=_optional_moment(row.get("submit_intent_at")),
+        reply_id=row.get("reply_id"),
+        outcome=Outcome(outcome) if outcome else None,
+        reason=row["reason"],
+        finished_at=_optional_moment(row.get("finished_at")),
+        version=version,
+    )
+
+
+def released(entry: LedgerEntry) -> LedgerEntry:
+    """The entry without its lease."""
+    return replace(entry, lease_until=None)
+
+
+def finished(entry: LedgerEntry) -> LedgerEntry:
+    """The entry without its lease. Raises ValueError when `finished_at` is missing: its row would be lost."""
+    if entry.finished_at is None:
+        raise ValueError(f"email {entry.email_id} of mailbox {entry.mailbox_id} has no finished_at")
+    return released(entry)
+
+
+def to_text(moment: datetime) -> str:
+    """A moment in UTC as text of one width, so that texts sort as the moments do."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def to_moment(text: str) -> datetime:
+    """Read back what `to_text` made."""
+    return datetime.fromisoformat(text)
+
+
+def _optional_text(moment: datetime | None) -> str | None:
+    return to_text(moment) if moment else None
+
+
+def _optional_moment(text: str | None) -> datetime | None:
+    return to_moment(text) if text else None
+
+
+def _triage(text: str | None) -> Triage | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    enums = {
+        "action": Action(fields["action"]),
+        "urgency": Urgency(fields["urgency"]),
+        "sentiment": Sentiment(fields["sentiment"]),
+    }
+    return Triage(**fields | enums)
+
+
+def _draft_fields(draft: Draft | None) -> dict[str, str]:
+    if draft is None:
+        return {}
+    fields = asdict(draft)
+    return {"draft_markdown": fields.pop("reply_markdown"), "draft": json.dumps(fields)}
+
+
+def _draft(row: Mapping[str, Any]) -> Draft | None:
+    if "draft" not in row:
+        return None
+    fields = json.loads(row["draft"])
+    lists = {"unanswered": tuple(fields["unanswered"]), "covers": tuple(fields["covers"])}
+    return Draft(reply_markdown=row["draft_markdown"], **fields | lists)

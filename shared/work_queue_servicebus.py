@@ -1,0 +1,161 @@
+"""The work queue in Azure: rings through a Service Bus queue, with the SDK loaded on the first send."""
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, cast
+
+from shared.domain import WorkItem
+from shared.errors import AgentError, ConfigurationError, TransientError
+from shared.settings import Secret
+
+if TYPE_CHECKING:
+    from azure.core.credentials import TokenCredential
+    from azure.core.exceptions import AzureError
+    from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSender
+
+# The ledger rings again for whatever was not delivered, so a send gives up soon: three tries of at
+# most 10 seconds each, 30 seconds in all. Left alone, the SDK's tries have no bound.
+_BOUNDS: dict[str, Any] = {"retry_total": 2, "retry_backoff_factor": 0.2, "try_timeout": 10.0}
+_SEND_SECONDS = 30.0
+
+
+class ServiceBusWorkQueue:
+    """Work items for a Service Bus queue, over one connection per process.
+
+    Safe to share between threads. `connect` builds a client; it is called on the first send and
+    again after a send has failed.
+    """
+
+    def __init__(self, connect: "Callable[[], ServiceBusClient]", queue_name: str) -> None:
+        self._connect = connect
+        self._queue_name = queue_name
+        self._lock = threading.Lock()  # the SDK's senders are not thread-safe
+        self._client: ServiceBusClient | None = None
+        self._sender: ServiceBusSender | None = None
+
+    def send(self, items: Sequence[WorkItem]) -> None:
+        """Put every item into the queue, in as few batches as they fit into.
+
+        Raises TransientError when some may not have arrived (the whole lot can be sent again), and
+        ConfigurationError when the queue, the permission or the connection is wrong.
+        """
+        if not items:
+            return
+        from azure.core.exceptions import AzureError  # noqa: PLC0415 - cold start
+
+        with self._lock:
+            try:
+                _send_batches(self._open_sender(), items)
+            except AzureError as error:
+                self._close()
+                raise self._explain(error, len(items)) from error
+            except BaseException:
+                self._close()  # an interrupted link is in no known state
+                raise
+
+    def close(self) -> None:
+        """Close the connection; a later send opens a new one."""
+        with self._lock:
+            self._close()
+
+    def _open_sender(self) -> "ServiceBusSender":
+        if self._client is None or self._sender is None:
+            self._client = self._connect()
+            self._sender = self._client.get_queue_sender(self._queue_name)
+        return self._sender
+
+    def _close(self) -> None:
+        client, self._client, self._sender = self._client, None, None
+        if client is not None:
+            client.close()  # closes its sender too, and logs instead of raising
+
+    def _explain(self, error: "AzureError", count: int) -> AgentError:
+        from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - cold start
+        from azure.servicebus.exceptions import (  # noqa: PLC0415 - cold start
+            MessagingEntityNotFoundError,
+            ServiceBusAuthenticationError,
+            ServiceBusAuthorizationError,
+        )
+
+        attempt = f"sending {count} work items to the Service Bus queue {self._queue_name!r}"
+        # Service Bus answers 404 to the token for a queue that is not there, before any link is made.
+        token_status = getattr(error.inner_exception, "status_code", None)
+        if isinstance(error, MessagingEntityNotFoundError) or token_status == HTTPStatus.NOT_FOUND:
+            return ConfigurationError(
+                f"{attempt}: there is no such queue. Set WORK_QUEUE_NAME to a queue of the namespace."
+            )
+        refused = isinstance(error, ServiceBusAuthenticationError | ServiceBusAuthorizationError)
+        # A credential that yields no token arrives wrapped in a plain ServiceBusError.
+        if refused or isinstance(error.inner_exception, ClientAuthenticationError):
+            return ConfigurationError(
+                f"{attempt}: refused as unauthorised ({type(error).__name__}). Check "
+                "ServiceBusConnection__fullyQualifiedNamespace, and grant the app's identity the role "
+                "Azure Service Bus Data Sender on the queue."
+            )
+        return TransientError(f"{attempt} failed: {type(error).__name__}: {error.message}")
+
+
+def build_service_bus_work_queue(
+    *,
+    namespace: str | None,
+    credential: "TokenCredential | None",
+    connection_string: Secret | None,
+    queue_name: str,
+) -> ServiceBusWorkQueue:
+    """Build the queue without connecting and without loading the SDK.
+
+    `namespace` is the fully qualified host name and goes with `credential`; a connection string
+    (the emulator, or one machine) wins over both. Raises ConfigurationError when neither is there.
+    """
+    if connection_string is None and (namespace is None or credential is None):
+        raise ConfigurationError(
+            "ServiceBusConnection__fullyQualifiedNamespace is not set: set it to "
+            "NAMESPACE.servicebus.windows.net (for the emulator, set ServiceBusConnection instead)."
+        )
+    return ServiceBusWorkQueue(lambda: _connect(namespace, credential, connection_string), queue_name)
+
+
+def _connect(
+    namespace: str | None, credential: "TokenCredential | None", connection_string: Secret | None
+) -> "ServiceBusClient":
+    from azure.servicebus import ServiceBusClient  # noqa: PLC0415 - cold start
+
+    if connection_string is None:
+        return ServiceBusClient(str(namespace), cast("TokenCredential", credential), **_BOUNDS)
+    try:
+        return ServiceBusClient.from_connection_string(connection_string.value, **_BOUNDS)
+    except ValueError:
+        # The SDK's words are left out: they could quote the string, which holds a key.
+        raise ConfigurationError(
+            "ServiceBusConnection is not a Service Bus connection string: copy it again "
+            "(Endpoint=sb://...;SharedAccessKeyName=...;SharedAccessKey=...)."
+        ) from None
+
+
+def _send_batches(sender: "ServiceBusSender", items: Sequence[WorkItem]) -> None:
+    from azure.servicebus.exceptions import MessageSizeExceededError  # noqa: PLC0415 - cold start
+
+    batch = sender.create_message_batch()
+    for message in map(_build_message, items):
+        try:
+            batch.add_message(message)
+        except MessageSizeExceededError:  # the batch is full
+            sender.send_messages(batch, timeout=_SEND_SECONDS)
+            batch = sender.create_message_batch()
+            batch.add_message(message)
+    sender.send_messages(batch, timeout=_SEND_SECONDS)
+
+
+def _build_message(item: WorkItem) -> "ServiceBusMessage":
+    """One ring, with an id of its own.
+
+    The id is random on purpose. One made from the row would make a queue with duplicate detection
+    accept and drop, without a word, every further ring inside its window (10 minutes by default):
+    a retry after 5 seconds would then wait for the next sweep. A doubled ring is harmless, because
+    only one worker gets the row's lease. The id stays the same when the SDK itself tries again.
+    """
+    from azure.servicebus import ServiceBusMessage  # noqa: PLC0415 - cold start
+
+    return ServiceBusMessage(item.to_json(), message_id=uuid.uuid4().hex, content_type="application/json")

@@ -1,0 +1,562 @@
+"""The approval page, in a real browser and over real HTTP, with the MultiMail simulator behind it."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
+
+from local.approval_inbox import READS_PER_REFRESH
+from local.approval_page import ROWS_PER_PAGE, build_approval_page
+from local.chat_simulator import ChatSimulator
+from local.demo_mail import seed_demo
+from local.http_server import LoopbackServer
+from local.multimail_emails import Attachment, Outgoing, StoredEmail
+from local.multimail_faults import answer_with, in_order
+from local.multimail_simulator import MultiMailSimulator
+from shared.composition import build_agent
+from shared.settings import Settings
+from shared.work_queue import InProcessWorkQueue
+from tests.world import Clock
+
+NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
+CHROMIUM = shutil.which("chromium")
+CHROMIUM_ARGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WIDE = ViewportSize(width=1400, height=900)
+NARROW = ViewportSize(width=390, height=844)
+
+PICTURED = "LINE DOWN: Tarn P10 reads zero on the filling line"
+
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+
+
+@dataclass
+class Office:
+    """A MultiMail account, its API and the approval page on loopback ports."""
+
+    simulator: MultiMailSimulator
+    api_url: str
+    url: str
+    read_key: str
+
+    def receive(self, subject: str, body: str = "Hello", sender: str = "ann@customer.example") -> str:
+        return self.simulator.deliver("support", sender, subject, body)
+
+    def tag(self, email_id: str, **tags: str) -> None:
+        named = {f"agent.{name}": value for name, value in tags.items()}
+        self.simulator.set_tags("support", email_id, named, "agent")
+
+    def draft(self, email_id: str, text: str, **tags: str) -> str:
+        """Let the agent's reply wait for approval, as the agent leaves it."""
+        reply, _ = self.simulator.reply("support", email_id, Outgoing(text), "agent")
+        self.tag(email_id, outcome="reply_submitted", action="reply", reply_id=reply.id, **tags)
+        return reply.id
+
+    def stored(self, email_id: str) -> StoredEmail:
+        email = self.simulator.find_email(email_id)
+        assert email is not None
+        return email
+
+    def address(self, email_id: str) -> str:
+        return f"{self.url}/?mailbox=support&email={email_id}"
+
+    def reads_of(self, email_id: str) -> list[str]:
+        paths = [r.path for r in self.simulator.requests if f"/emails/{email_id}" in r.path]
+        return [path.rpartition(email_id)[2] for path in paths]
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    simulator = MultiMailSimulator(lambda: NOW)
+    simulator.add_mailbox("support@northwind.example", mailbox_id="support", display_name="Support")
+    with serve(simulator) as running:
+        yield running
+
+
+@contextmanager
+def serve(simulator: MultiMailSimulator, note: str = "") -> Iterator[Office]:
+    """Serve a simulator's API and a page over it."""
+    read_key, oversight_key = simulator.add_key(["read"]), simulator.add_key(["oversight"])
+    with LoopbackServer(simulator.app) as api:
+        page = build_approval_page(api.url, read_key, oversight_key, note=note)
+        with LoopbackServer(page) as server:
+            yield Office(simulator, api.url, server.url, read_key)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that must neither leave this machine nor break the content security policy."""
+    page = browser.new_page(viewport=WIDE)
+    page.set_default_timeout(10_000)
+    hosts: set[str | None] = set()
+    complaints: list[str] = []
+
+    def note_host(request: Request) -> None:
+        hosts.add(urlsplit(request.url).hostname)
+
+    page.on("request", note_host)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
+    yield page
+    page.close()
+    assert hosts <= {"127.0.0.1", None}
+    assert complaints == []
+
+
+def csrf_token(html: str) -> str:
+    found = re.search(r'name="csrf_token" value="([^"]+)"', html)
+    assert found
+    return found[1]
+
+
+# What a person sees and does
+
+
+@in_browser
+def test_list_and_detail_show_the_email_its_triage_and_the_waiting_draft(office: Office, page: Page) -> None:
+    email = office.receive(
+        "How long is the warranty?", "My caliper flickers.", "Ann Lee <ann@customer.example>"
+    )
+    office.draft(email, "Dear Ann, two years.", category="support", urgency="high", sentiment="neutral")
+    page.goto(office.url)
+    row = page.get_by_role("link", name="How long is the warranty?")
+    expect(row).to_contain_text("Ann Lee")
+    for chip in ("Waiting for approval", "reply", "support", "high", "neutral"):
+        expect(row.get_by_text(chip, exact=True)).to_be_visible()
+    row.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("How long is the warranty?")
+    expect(page.get_by_role("region", name="Email", exact=True)).to_contain_text("My caliper flickers.")
+    expect(page.locator(".draft")).to_contain_text("Dear Ann, two years.")
+
+
+@in_browser
+def test_approve_sends_the_draft(office: Office, page: Page) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    page.goto(office.address(email))
+    page.get_by_role("button", name="Approve and send").click()
+    expect(page.locator(".draft h2")).to_contain_text("Answered")
+    expect(page.get_by_role("button")).to_have_count(0)
+    assert office.stored(reply).delivered_at == NOW
+
+
+@in_browser
+def test_reject_sends_nothing_and_says_so(office: Office, page: Page) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    page.goto(office.address(email))
+    page.get_by_role("button", name="Reject").click()
+    expect(page.locator(".draft h2")).to_have_text("Draft rejected")
+    expect(page.locator(".row .chip").first).to_have_text("Draft rejected")
+    assert office.stored(reply).status == "rejected"
+    assert office.stored(reply).delivered_at is None
+
+
+@in_browser
+@pytest.mark.parametrize(
+    ("outcome", "headline"),
+    [
+        ("blocked_ungated", "Refused: nobody would have approved it"),
+        ("blocked_content_safety", "Refused: content safety"),
+        ("escalated", "Escalated to a person"),
+        ("skipped", "Skipped"),
+        ("ignored", "No answer needed"),
+        ("needs_human", "A person has to look"),
+        ("failed", "Could not be handled"),
+    ],
+)
+def test_an_email_without_answer_says_why(office: Office, page: Page, outcome: str, headline: str) -> None:
+    email = office.receive("Something")
+    office.tag(email, outcome=outcome, reason="because of the moon")
+    page.goto(office.address(email))
+    box = page.locator(".verdict")
+    expect(box.get_by_role("heading")).to_have_text(headline)
+    expect(box).to_contain_text("because of the moon")
+
+
+@in_browser
+def test_counts_and_filters_tell_the_outcomes_apart(office: Office, page: Page) -> None:
+    office.draft(office.receive("Waits"), "Soon.")
+    office.simulator.decide(office.draft(office.receive("Done"), "There you are."), "approve")
+    for subject, outcome in (("Law", "escalated"), ("Attack", "blocked_content_safety"), ("News", "skipped")):
+        office.tag(office.receive(subject), outcome=outcome)
+    office.receive("New")
+    page.goto(office.url)
+    for name in ("Waiting for you", "Answered", "Escalated", "Refused", "Skipped", "In progress"):
+        tile = page.get_by_role("link", name=re.compile(f"^1 {name}$"))
+        tile.click()
+        expect(page.locator(".tile[aria-current]")).to_contain_text(name)
+        expect(page.locator(".row")).to_have_count(1)
+    expect(page.locator(".row .subject")).to_have_text("New")
+
+
+@in_browser
+def test_the_conversation_is_shown_oldest_first_and_leads_to_each_email(office: Office, page: Page) -> None:
+    first = office.receive("Gauges", "How long?")
+    office.simulator.human_reply(first, "Five days.")
+    thread = office.stored(first).thread_id
+    last = office.simulator.deliver(
+        "support", "ann@customer.example", "Re: Gauges", "Thanks!", thread_id=thread
+    )
+    page.goto(office.address(last))
+    entries = page.locator(".thread li")
+    expect(entries).to_contain_text(["Received", "Sent", "Received"])
+    entries.nth(1).get_by_role("link").click()
+    expect(page.locator(".draft")).to_contain_text("Five days.")
+
+
+@in_browser
+def test_the_list_follows_the_agent_while_the_open_email_is_left_alone(office: Office, page: Page) -> None:
+    email = office.receive("Warranty", "Is it still covered?")
+    page.goto(office.address(email))
+    page.evaluate("document.querySelector('.email .text').dataset.kept = 'yes'")
+    office.draft(email, "Yes.")
+    expect(page.locator(".row .chip").first).to_have_text("Waiting for approval")
+    expect(page.locator("[data-count=waiting]")).to_have_text("1")
+    assert page.evaluate("document.querySelector('.email .text').dataset.kept") == "yes"
+    expect(page.locator(".draft")).to_have_count(0)
+    page.get_by_role("link", name="This email has moved on").click()
+    expect(page.locator(".draft")).to_contain_text("Yes.")
+
+
+@in_browser
+def test_focus_stays_on_the_same_email_when_the_list_is_refreshed(office: Office, page: Page) -> None:
+    office.receive("First")
+    page.goto(office.url)
+    page.get_by_role("link", name="First").focus()
+    office.receive("Second")
+    expect(page.locator(".row")).to_have_count(2)
+    expect(page.get_by_role("link", name="First")).to_be_focused()
+
+
+@in_browser
+def test_approve_and_reject_are_reached_and_pressed_with_the_keyboard(office: Office, page: Page) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    page.goto(office.address(email))
+    reached: list[str] = []
+    while "Reject" not in reached and len(reached) < 40:
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.textContent.trim()"))
+    assert reached[0] == "Skip to the email"
+    assert reached[-2:] == ["Approve and send", "Reject"]
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("Enter")
+    expect(page.locator(".draft h2")).to_have_text("Draft rejected")
+    assert office.stored(reply).status == "rejected"
+
+
+@in_browser
+def test_a_narrow_screen_shows_the_list_or_the_email_and_never_scrolls_sideways(
+    office: Office, page: Page
+) -> None:
+    email = office.receive("W" * 300, "https://" + "x" * 400, f"{'n' * 60}@customer.example")
+    reply = office.draft(email, "y" * 500)
+    page.set_viewport_size(NARROW)
+    page.goto(office.url)
+    page.locator(".row").click()
+    expect(page.locator(".row")).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    button = page.get_by_role("button", name="Approve and send").bounding_box()
+    assert button is not None
+    assert button["height"] >= 44
+    page.get_by_role("link", name="Back to the inbox").click()
+    expect(page.locator(".row")).to_be_visible()
+    page.locator(".row").click()
+    page.get_by_role("button", name="Approve and send").click()
+    expect(page.locator(".draft h2")).to_contain_text("Answered")
+    assert office.stored(reply).delivered_at == NOW
+
+
+# Hostile mail
+
+ATTACK = '"><img src=x onerror="window.hacked=1;alert(1)"><script>window.hacked=1</script>{{7*7}}</textarea></template>'
+
+
+@in_browser
+def test_markup_in_any_text_of_an_email_is_shown_and_not_run(office: Office, page: Page) -> None:
+    file = Attachment(f"{ATTACK}.pdf", "text/html", b"x")
+    sender = f'"{ATTACK.replace(chr(34), chr(39))}" <eve@attacker.example>'
+    email = office.simulator.deliver("support", sender, ATTACK, ATTACK, attachments=[file])
+    names = ("category", "urgency", "sentiment", "reason")
+    office.draft(email, ATTACK, **dict.fromkeys(names, ATTACK))
+    with page.expect_response(re.compile("/updates")):
+        page.goto(office.address(email))
+    for place in ("h1", ".email .text >> nth=0", ".draft .text", ".files", ".reason", ".row .subject"):
+        expect(page.locator(place)).to_contain_text("<script>window.hacked=1</script>{{7*7}}")
+    expect(page.locator(".meta .from")).to_contain_text("<script>")
+    expect(page.locator(".row .sender")).to_contain_text("<script>")
+    expect(page.locator(".row .chip").nth(2)).to_contain_text("<img src=x")
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("main img, main script").count() == 0
+
+
+@in_browser
+def test_markup_in_an_unknown_outcome_and_a_refusal_is_shown_and_not_run(office: Office, page: Page) -> None:
+    refused, odd = office.receive("Refused"), office.receive("Odd")
+    office.tag(refused, outcome="escalated", reason=ATTACK)
+    office.tag(odd, outcome=ATTACK, action=ATTACK, reply_id="../../../oversight/pending?x=#")
+    page.goto(office.address(refused))
+    expect(page.locator(".why")).to_contain_text("<script>window.hacked=1</script>")
+    expect(page.locator(".row", has_text="Odd").locator(".chip").first).to_contain_text("<img src=x")
+    assert page.evaluate("window.hacked") is None
+
+
+@in_browser
+def test_a_script_that_slipped_into_the_page_would_be_stopped_by_its_policy(
+    office: Office, page: Page
+) -> None:
+    page.goto(office.url)
+    ran = page.evaluate(
+        """async () => {
+            const script = document.createElement("script");
+            script.textContent = "window.hacked = 'script'";
+            const box = document.createElement("div");
+            box.innerHTML = "<img src='data:,' onerror='window.hacked = 1'>";
+            const failed = new Promise((done) => box.firstChild.addEventListener("error", done));
+            document.body.append(script, box);
+            await failed;
+            return window.hacked ?? "nothing";
+        }"""
+    )
+    assert ran == "nothing"
+
+
+# The wire: who may ask, who may decide
+
+
+def test_every_answer_forbids_foreign_content_framing_and_caching(office: Office) -> None:
+    for path in ("/", "/updates", "/static/approval.js", "/no-such-page"):
+        headers = requests.get(office.url + path, timeout=10).headers
+        policy = headers["Content-Security-Policy"].split("; ")
+        assert {
+            "default-src 'none'",
+            "script-src 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        } <= set(policy)
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example:80", "localhost.evil.example", "10.0.0.1", ""]
+)
+def test_a_foreign_host_is_refused(office: Office, host: str) -> None:
+    assert requests.get(office.url, headers={"Host": host}, timeout=10).status_code == 400
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8123", "localhost:1", "[::1]:8123", "localhost"])
+def test_every_loopback_name_is_served(office: Office, host: str) -> None:
+    assert requests.get(office.url, headers={"Host": host}, timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize("token", [None, "", "guess", "ü"])
+def test_a_decision_without_the_page_s_token_changes_nothing(office: Office, token: str | None) -> None:
+    reply = office.draft(office.receive("Warranty"), "Two years.")
+    form = {"reply_id": reply, "action": "approve"} | ({} if token is None else {"csrf_token": token})
+    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 403
+    assert office.stored(reply).status == "pending_send_approval"
+
+
+def test_a_decision_is_taken_by_post_only_and_is_approve_or_reject(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    form = {"reply_id": reply, "action": "approve", "csrf_token": token}
+    assert requests.get(f"{office.url}/decide", params=form, timeout=10).status_code == 405
+    assert (
+        requests.post(f"{office.url}/decide", data=form | {"action": "send"}, timeout=10).status_code == 400
+    )
+    assert requests.post(f"{office.url}/", data=form, timeout=10).status_code == 405
+    assert office.stored(reply).status == "pending_send_approval"
+
+
+def test_a_decision_leads_back_to_this_page_whatever_the_form_says(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    form = {
+        "reply_id": reply,
+        "action": "reject",
+        "csrf_token": token,
+        "mailbox": "//evil.example",
+        "email": "x",
+    }
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10, allow_redirects=False)
+    assert answer.status_code == 303
+    assert answer.headers["Location"].startswith("/?")
+
+
+def test_a_draft_that_was_decided_elsewhere_is_explained(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    office.simulator.decide(reply, "reject")
+    form = {"reply_id": reply, "action": "approve", "csrf_token": token}
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+    assert answer.status_code == 404
+    assert "waits for no decision any more" in answer.text
+    assert office.stored(reply).delivered_at is None
+
+
+def test_a_service_that_is_away_is_explained_and_no_key_is_shown(office: Office) -> None:
+    office.simulator.revoke_key(office.read_key)
+    answer = requests.get(office.url, timeout=10)
+    assert answer.status_code == 502
+    assert "refused the key (HTTP 401)" in answer.text
+    assert office.read_key not in answer.text
+
+
+def test_the_page_recovers_from_a_service_that_failed_for_a_while(office: Office) -> None:
+    email = office.receive("Warranty")
+    office.tag(email, outcome="escalated")
+
+    office.simulator.fault = in_order(
+        answer_with(503, {"error": "down"}), matching=lambda _method, path: path.endswith("/tags")
+    )
+    assert requests.get(office.url, timeout=10).status_code == 502
+    (row,) = requests.get(f"{office.url}/updates", timeout=10).json()["rows"]
+    assert row["chips"][0]["text"] == "Escalated"
+
+
+def test_a_listing_that_broke_off_leaves_no_gap(office: Office) -> None:
+    for number in range(250):
+        office.tag(office.receive(f"Email {number}"), outcome="skipped")
+    listing = in_order(None, answer_with(503), matching=lambda _method, path: path.endswith("/emails"))
+    office.simulator.fault = listing
+    assert requests.get(office.url, timeout=10).status_code == 502
+    assert requests.get(f"{office.url}/updates", timeout=10).json()["counts"][""] == 250
+
+
+def test_an_oversized_form_is_refused_on_a_page_that_leads_back(office: Office) -> None:
+    answer = requests.post(f"{office.url}/decide", data={"csrf_token": "x" * 100_000}, timeout=10)
+    assert answer.status_code == 413
+    assert 'href="/"' in answer.text
+
+
+# Reading without disturbing
+
+
+def test_listing_marks_no_email_as_read(office: Office) -> None:
+    emails = [office.receive("Handled"), office.receive("New")]
+    office.draft(emails[0], "Done.")
+    requests.get(office.url, timeout=10)
+    requests.get(f"{office.url}/updates", timeout=10)
+    assert [office.stored(email).status for email in emails] == ["unread", "unread"]
+
+
+def test_tags_of_a_settled_email_are_read_once_and_of_an_open_one_again(office: Office) -> None:
+    settled, open_email = office.receive("Settled"), office.receive("Open")
+    office.tag(settled, outcome="escalated")
+    for _ in range(3):
+        requests.get(f"{office.url}/updates", timeout=10)
+    assert office.reads_of(settled) == ["/tags"]
+    assert office.reads_of(open_email) == ["/tags"] * 3
+
+
+def test_a_long_inbox_is_paged_and_looked_at_bit_by_bit(office: Office) -> None:
+    emails = [office.receive(f"Email {number}") for number in range(READS_PER_REFRESH + ROWS_PER_PAGE + 1)]
+    office.draft(emails[0], "The oldest is looked at last, yet its draft is not listed twice.")
+    for email in emails[1:]:
+        office.tag(email, outcome="skipped")
+    first = requests.get(f"{office.url}/updates", timeout=10).json()
+    assert len(first["rows"]) == ROWS_PER_PAGE
+    assert first["rows"][0]["subject"] == f"Email {len(emails) - 1}"
+    assert first["catching_up"]
+    assert first["counts"][""] == len(emails)
+    assert first["counts"]["skipped"] < len(emails) - 1
+    second = requests.get(f"{office.url}/updates?page=2", timeout=10).json()
+    assert second["rows"][0]["subject"] == f"Email {len(emails) - 1 - ROWS_PER_PAGE}"
+    assert not second["catching_up"]
+    assert second["counts"][""] == len(emails)
+    assert second["counts"]["skipped"] == len(emails) - 1
+    before = len(office.simulator.requests)
+    requests.get(f"{office.url}/updates", timeout=10)
+    assert len(office.simulator.requests) - before == 3  # mailboxes, the newest page, the approval queue
+
+
+def test_a_deleted_email_s_tags_do_not_take_the_page_down(office: Office) -> None:
+    email = office.receive("Warranty")
+    office.tag(email, outcome="reply_submitted", reply_id="em_gone")
+    assert requests.get(office.url, timeout=10).status_code == 200
+
+
+def test_a_waiting_email_that_answers_none_is_listed_too(office: Office) -> None:
+    outgoing = Outgoing("We moved.", to=("bob@partner.example",), subject="Our new address")
+    email, _ = office.simulator.send("support", outgoing, "agent")
+    update = requests.get(f"{office.url}/updates", timeout=10).json()
+    assert not update["catching_up"]
+    (row,) = update["rows"]
+    assert (row["sender"], row["subject"]) == ("To bob@partner.example", "Our new address")
+    assert "Approve and send" in requests.get(office.address(email.id), timeout=10).text
+
+
+# The README's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_approval_page.py -k picture
+
+
+def handle_demo(office: Office, clock: Clock, ledger: Path) -> None:
+    """Let the real agent, with the simulated model, work on the demo's mail until nothing is due."""
+    with LoopbackServer(ChatSimulator(shields=True).app) as model:
+        agent = build_agent(
+            Settings.from_env(
+                {
+                    "MULTIMAIL_API_URL": office.api_url,
+                    "MULTIMAIL_API_KEY": office.simulator.add_key(["read", "send"]),
+                    "MODEL_ENDPOINT": model.url,
+                    "MODEL_API_KEY": "simulated",
+                    "TRIAGE_DEPLOYMENT": "simulated",
+                    "LEDGER_PATH": str(ledger),
+                }
+            ),
+            clock=clock,
+        )
+        assert isinstance(agent.work_queue, InProcessWorkQueue)
+        due_at: datetime | None = clock.now
+        while due_at is not None:
+            clock.now = max(clock.now, due_at)
+            agent.poll()
+            while not agent.work_queue.bodies.empty():
+                agent.process(agent.work_queue.bodies.get())
+            due_at = agent.ledger.next_due_at()
+
+
+@in_browser
+@pytest.mark.skipif(
+    "SCREENSHOT_DIR" not in os.environ, reason="set SCREENSHOT_DIR to take the README's picture"
+)
+def test_picture_of_the_demo(browser: Browser, tmp_path: Path) -> None:
+    clock = Clock()
+    simulator = MultiMailSimulator(clock)
+    seed_demo(simulator, clock())
+    with serve(simulator, note="Simulated mail and model") as office:
+        handle_demo(office, clock, tmp_path / "ledger.sqlite")
+        for waiting in simulator.list_awaiting_decision()[:4]:
+            simulator.decide(waiting.id, "approve")
+        page = browser.new_page(viewport=WIDE)
+        page.goto(office.url)
+        page.get_by_role("link", name=PICTURED).click()
+        page.screenshot(path=Path(os.environ["SCREENSHOT_DIR"]) / "approval-page.png")
+        page.close()

@@ -1,0 +1,549 @@
+"""One contract for both chat adapters, over real HTTP against the simulator."""
+
+import datetime as dt
+import ipaddress
+import json
+import ssl
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
+from azure.identity import CredentialUnavailableError
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from local import chat_simulator as sim
+from local.chat_simulator import ChatSimulator, Fault
+from local.http_server import LoopbackServer
+from shared.chat import ChatModel, ChatRequest
+from shared.chat_azure_inference import build_azure_inference_model
+from shared.chat_openai import build_openai_model
+from shared.chat_wire import REASONING_HEADROOM_TOKENS
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    ContentFilteredError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+)
+from shared.settings import Secret
+
+Build = Callable[..., ChatModel]
+
+KEY = "a-key-that-must-stay-secret"
+CANARY = "canary-in-the-prompt"
+REQUEST = ChatRequest(
+    deployment="mail-mini",
+    system="Answer.",
+    user=f"Say something about {CANARY}.",
+    schema_name="sample",
+    schema={
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["word"],
+        "properties": {"word": {"type": "string"}},
+    },
+    max_output_tokens=200,
+)
+
+REFUSALS: list[tuple[str, Fault, type[AgentError]]] = [
+    ("429", sim.throttled(retry_after="1"), ThrottledError),
+    ("408", sim.refused(408), TransientError),
+    ("500", sim.refused(500, "InternalServerError"), TransientError),
+    ("503", sim.refused(503, headers={"Retry-After": "1"}), TransientError),
+    ("cut before the answer", sim.cut_before_answer, TransientError),
+    ("cut within the answer", sim.cut_mid_body, TransientError),
+    ("html", sim.answering(f"<html>{CANARY}</html>", content_type="text/html"), TransientError),
+    ("html announced as json", sim.answering(f"<html>{CANARY}</html>"), TransientError),
+    ("broken json", sim.answering(f'{{"choices": ["{CANARY}"'), TransientError),
+    ("broken utf-8", sim.answering(b'{"choices": "\xff"}'), TransientError),
+    ("json that is no object", sim.answering("[1]"), TransientError),
+    ("empty object", sim.answering("{}"), TransientError),
+    ("choices that are none", sim.answering('{"choices": [7], "usage": 7}'), TransientError),
+    ("no choices", sim.without_choices, TransientError),
+    ("no content", sim.saying(None), TransientError),
+    ("an unreadable 502", sim.answering(b"\x00", content_type="image/png", status=502), TransientError),
+    ("400", sim.refused(400, "invalid_value", f"what about {CANARY}?", "messages"), PermanentError),
+    ("400 with a sentence for a code", sim.refused(400, f"no {CANARY}", "?", f"no {CANARY}"), PermanentError),
+    ("413", sim.refused(413, "too_large"), PermanentError),
+    ("401", sim.refused(401, "401"), ConfigurationError),
+    ("403", sim.refused(403, "PermissionDenied", f"{CANARY} {KEY}"), ConfigurationError),
+    ("404", sim.refused(404, "DeploymentNotFound"), ConfigurationError),
+    ("filtered prompt", sim.filtered_prompt("jailbreak"), ContentFilteredError),
+    ("filtered completion", sim.filtered_completion("hate"), ContentFilteredError),
+]
+
+
+@pytest.fixture(
+    params=[build_azure_inference_model, build_openai_model], ids=["azure-ai-inference", "openai"]
+)
+def build(request: pytest.FixtureRequest) -> Build:
+    chosen: Build = request.param
+    return chosen
+
+
+@pytest.fixture
+def simulator() -> ChatSimulator:
+    return ChatSimulator(api_key=KEY, reasoning_deployments={"thinker"})
+
+
+@pytest.fixture
+def server(simulator: ChatSimulator) -> Iterator[LoopbackServer]:
+    with LoopbackServer(simulator.app) as server:
+        yield server
+
+
+@pytest.fixture
+def model(build: Build, server: LoopbackServer) -> ChatModel:
+    return build(server.url, Secret(KEY), None, timeout_seconds=5.0)
+
+
+class FakeCredential:
+    """Gives one token, or fails; records the scopes that it was asked for."""
+
+    def __init__(self, token: str = KEY, failure: Exception | None = None) -> None:
+        self.token = token
+        self.failure = failure
+        self.scopes: list[tuple[str, ...]] = []
+
+    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
+        self.scopes.append(scopes)
+        if self.failure is not None:
+            raise self.failure
+        return AccessToken(self.token, 4_102_444_800)
+
+
+def raised_by(model: ChatModel, request: ChatRequest = REQUEST) -> AgentError:
+    with pytest.raises(AgentError) as caught:
+        model.complete(request)
+    return caught.value
+
+
+# ---- What goes out ---------------------------------------------------------------------------------
+
+
+def test_request_carries_the_schema_the_token_limit_and_temperature_zero(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    model.complete(REQUEST)
+    body = simulator.calls[0].body
+    assert body.pop("messages") == [
+        {"role": "system", "content": REQUEST.system},
+        {"role": "user", "content": REQUEST.user},
+    ]
+    assert body.pop("response_format") == {
+        "type": "json_schema",
+        "json_schema": {"name": "sample", "schema": REQUEST.schema, "strict": True},
+    }
+    assert body.pop("model", "mail-mini") == "mail-mini"
+    assert body == {"max_completion_tokens": 200, "temperature": 0}
+
+
+def test_inference_sdk_posts_to_the_deployment_with_a_dated_version_and_the_key(
+    server: LoopbackServer, simulator: ChatSimulator
+) -> None:
+    build_azure_inference_model(server.url + "/", Secret(KEY), None).complete(REQUEST)
+    (call,) = simulator.calls
+    assert call.path == "/openai/deployments/mail-mini/chat/completions"
+    assert call.api_version == "2024-10-21"
+    assert call.headers["api-key"] == KEY
+
+
+def test_openai_sdk_posts_to_v1_without_a_version_and_with_the_key(
+    server: LoopbackServer, simulator: ChatSimulator
+) -> None:
+    build_openai_model(server.url + "/", Secret(KEY), None).complete(REQUEST)
+    (call,) = simulator.calls
+    assert (call.path, call.api_version) == ("/openai/v1/chat/completions", None)
+    assert call.body["model"] == "mail-mini"
+    assert call.headers["authorization"] == f"Bearer {KEY}"
+
+
+def test_each_deployment_gets_its_own_requests(model: ChatModel, simulator: ChatSimulator) -> None:
+    for deployment in ("mail-mini", "mail-large", "mail-mini"):
+        model.complete(replaced(deployment=deployment))
+    assert [call.deployment for call in simulator.calls] == ["mail-mini", "mail-large", "mail-mini"]
+
+
+def replaced(deployment: str) -> ChatRequest:
+    return ChatRequest(
+        deployment,
+        REQUEST.system,
+        REQUEST.user,
+        REQUEST.schema_name,
+        REQUEST.schema,
+        REQUEST.max_output_tokens,
+    )
+
+
+# ---- What comes back -------------------------------------------------------------------------------
+
+
+def test_completion_has_text_finish_reason_usage_and_the_reported_model(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    simulator.script(sim.saying('{"word": "schön 了"}'))
+    completion = model.complete(REQUEST)
+    assert completion.text == '{"word": "schön 了"}'
+    assert (completion.finish_reason, completion.model) == ("stop", "simulated-chat")
+    assert completion.usage.calls == 1
+    assert completion.usage.input_tokens == -(-len(REQUEST.system + REQUEST.user) // 4)
+    assert completion.usage.output_tokens == 3  # the simulator counts the answer that the fault replaced
+
+
+def test_text_cut_by_length_is_returned_with_its_finish_reason(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    simulator.script(sim.cut_by_length)
+    completion = model.complete(REQUEST)
+    assert completion.finish_reason == "length"
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
+        json.loads(completion.text)
+
+
+def test_limit_used_up_before_the_first_word_is_a_cut_and_not_a_failure(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    simulator.script(sim.saying(None, finish_reason="length"))
+    assert model.complete(REQUEST).text == ""
+
+
+def test_filtered_prompt_names_the_filters_that_fired(model: ChatModel, simulator: ChatSimulator) -> None:
+    simulator.script(sim.filtered_prompt("indirect_attack", "jailbreak"))
+    error = raised_by(model)
+    assert isinstance(error, ContentFilteredError)
+    assert error.categories == ("indirect_attack", "jailbreak")
+
+
+def test_filtered_prompt_is_known_by_its_inner_code_too(model: ChatModel, simulator: ChatSimulator) -> None:
+    error = {"code": None, "innererror": {"code": "ResponsibleAIPolicyViolation"}}
+    simulator.script(sim.answering(json.dumps({"error": error}), status=400))
+    error_raised = raised_by(model)
+    assert isinstance(error_raised, ContentFilteredError)
+    assert error_raised.categories == ()
+
+
+def test_filtered_completion_names_the_filters_that_fired(model: ChatModel, simulator: ChatSimulator) -> None:
+    simulator.script(sim.filtered_completion("self_harm"))
+    error = raised_by(model)
+    assert isinstance(error, ContentFilteredError)
+    assert error.categories == ("self_harm",)
+
+
+def test_refusal_by_the_model_itself_counts_as_filtered(model: ChatModel, simulator: ChatSimulator) -> None:
+    message = {"role": "assistant", "content": None, "refusal": f"No, {CANARY}"}
+    simulator.script(sim.answering(json.dumps({"choices": [{"finish_reason": "stop", "message": message}]})))
+    error = raised_by(model)
+    assert isinstance(error, ContentFilteredError)
+    assert error.categories == ("refusal",)
+    assert CANARY not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("fault", "seconds"),
+    [
+        (sim.throttled(), None),
+        (sim.throttled(retry_after="7"), 7.0),
+        (sim.throttled(retry_after_ms="1500"), 1.5),
+        (sim.throttled(retry_after="7", retry_after_ms="6500"), 6.5),
+        (sim.throttled(retry_after="86400"), 86400.0),
+        (sim.throttled(retry_after="soon"), None),
+        (sim.throttled(retry_after="nan"), None),
+        (sim.throttled(retry_after="Wed, 01 Jan 2020 00:00:00 GMT"), 0.0),
+    ],
+)
+def test_throttling_carries_the_delay_that_the_service_asked_for(
+    model: ChatModel, simulator: ChatSimulator, fault: Fault, seconds: float | None
+) -> None:
+    simulator.script(fault)
+    error = raised_by(model)
+    assert isinstance(error, ThrottledError)
+    assert error.retry_after_seconds == seconds
+
+
+def test_throttling_until_a_date_is_counted_from_the_services_own_date(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    until = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=90)
+    simulator.script(sim.throttled(retry_after=format_datetime(until, usegmt=True)))
+    error = raised_by(model)
+    assert isinstance(error, ThrottledError)
+    assert error.retry_after_seconds == pytest.approx(90, abs=10)
+
+
+def test_server_error_carries_its_retry_after(model: ChatModel, simulator: ChatSimulator) -> None:
+    simulator.script(sim.refused(503, headers={"Retry-After": "12"}))
+    error = raised_by(model)
+    assert isinstance(error, TransientError)
+    assert error.retry_after_seconds == 12.0
+
+
+# ---- Every failure: its kind, one request, nothing leaks -------------------------------------------
+
+
+@pytest.mark.parametrize(("fault", "kind"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
+def test_failure_has_its_kind_takes_one_request_and_shows_neither_key_nor_prompt(
+    model: ChatModel, simulator: ChatSimulator, fault: Fault, kind: type[AgentError]
+) -> None:
+    simulator.script(fault)
+    error = raised_by(model)
+    assert type(error) is kind
+    assert len(simulator.calls) == 1
+    shown = "".join(traceback.format_exception(error)) + repr(error) + repr(model)
+    assert KEY not in shown
+    assert CANARY not in shown
+
+
+def test_next_request_after_a_failure_succeeds(model: ChatModel, simulator: ChatSimulator) -> None:
+    for fault in (sim.cut_before_answer, sim.cut_mid_body, sim.answering("<html>", content_type="text/html")):
+        simulator.script(fault)
+        raised_by(model)
+        assert model.complete(REQUEST).finish_reason == "stop"
+
+
+def test_silence_ends_at_the_time_out_with_one_request(
+    build: Build, server: LoopbackServer, simulator: ChatSimulator
+) -> None:
+    released = threading.Event()
+    simulator.script(sim.hang_until(released))
+    try:
+        error = raised_by(build(server.url, Secret(KEY), None, timeout_seconds=0.3))
+    finally:
+        released.set()
+    assert type(error) is TransientError
+    assert "Timeout" in str(error)
+    assert len(simulator.calls) == 1
+
+
+def test_refused_connection_is_transient_and_names_the_host(build: Build) -> None:
+    server = LoopbackServer(ChatSimulator().app)
+    server.start()
+    server.stop()
+    error = raised_by(build(server.url, Secret(KEY), None))
+    assert type(error) is TransientError
+    assert f"MODEL_ENDPOINT's host {server.url.removeprefix('http://')}" in str(error)
+
+
+def test_permanent_error_names_status_code_and_parameter_without_the_services_text(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    simulator.script(sim.refused(400, "invalid_value", f"bad {CANARY}", "response_format"))
+    message = str(raised_by(model))
+    assert "HTTP 400, invalid_value" in message
+    assert "response_format" in message
+    assert CANARY not in message
+
+
+def test_unknown_deployment_names_the_settings_and_the_deployment(build: Build) -> None:
+    with LoopbackServer(ChatSimulator(api_key=KEY, deployments={"another"}).app) as server:
+        error = raised_by(build(server.url, Secret(KEY), None))
+    assert isinstance(error, ConfigurationError)
+    for part in ("TRIAGE_DEPLOYMENT", "DRAFT_DEPLOYMENT", "'mail-mini'", "MODEL_ENDPOINT"):
+        assert part in str(error)
+
+
+def test_wrong_key_names_its_setting(build: Build, server: LoopbackServer) -> None:
+    error = raised_by(build(server.url, Secret("wrong"), None))
+    assert isinstance(error, ConfigurationError)
+    assert "MODEL_API_KEY" in str(error)
+
+
+def test_redirect_is_not_followed_so_the_key_stays_at_home(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    elsewhere = ChatSimulator()
+    with LoopbackServer(elsewhere.app) as other:
+        target = f"{other.url}/openai/v1/chat/completions"
+        simulator.script(sim.refused(307, headers={"Location": target}))
+        error = raised_by(model)
+    assert isinstance(error, ConfigurationError)
+    assert "redirect" in str(error)
+    assert not elsewhere.calls
+
+
+# ---- Deployments that take other parameters -------------------------------------------------------
+
+
+def test_reasoning_deployment_is_asked_without_temperature_with_room_to_think_and_remembered(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    first = model.complete(replaced("thinker"))
+    second = model.complete(replaced("thinker"))
+    limits = [(c.body.get("temperature"), c.body["max_completion_tokens"]) for c in simulator.calls]
+    assert limits == [
+        (0, 200),
+        (None, 200 + REASONING_HEADROOM_TOKENS),
+        (None, 200 + REASONING_HEADROOM_TOKENS),
+    ]
+    assert first.finish_reason == second.finish_reason == "stop"
+    assert first.usage.output_tokens > sim.REASONING_TOKENS
+
+
+def test_what_one_deployment_refuses_is_still_sent_to_another(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    model.complete(replaced("thinker"))
+    model.complete(REQUEST)
+    assert simulator.calls[-1].body["temperature"] == 0
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        sim.refused(400, None, "Unrecognized request argument supplied: max_completion_tokens"),
+        sim.refused(400, "unsupported_parameter", "Not this one.", "max_completion_tokens"),
+        sim.refused(
+            400, "unsupported_parameter", "'max_completion_tokens' is not supported; use 'max_tokens'."
+        ),
+    ],
+    ids=["by message", "by param", "by code and message"],
+)
+def test_older_deployment_gets_the_older_token_limit_and_is_remembered(
+    model: ChatModel, simulator: ChatSimulator, refusal: Fault
+) -> None:
+    simulator.script(refusal)
+    model.complete(REQUEST)
+    model.complete(REQUEST)
+    sent = [sorted(call.body.keys() & {"max_tokens", "max_completion_tokens"}) for call in simulator.calls]
+    assert sent == [["max_completion_tokens"], ["max_tokens"], ["max_tokens"]]
+    assert simulator.calls[-1].body["temperature"] == 0
+
+
+def test_deployment_that_refuses_everything_is_asked_three_times_at_most(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    names = ("temperature", "max_completion_tokens", "max_tokens", "max_completion_tokens")
+    simulator.script(*(sim.refused(400, "unsupported_parameter", "No.", name) for name in names))
+    assert type(raised_by(model)) is PermanentError
+    assert len(simulator.calls) == 3
+
+
+def test_sixteen_threads_learn_a_new_deployment_keep_their_connections_and_get_their_own_answers(
+    build: Build, caplog: pytest.LogCaptureFixture
+) -> None:
+    def echo(body: dict[str, Any]) -> str:
+        return str(body["messages"][1]["content"])
+
+    simulator = ChatSimulator(api_key=KEY, reasoning_deployments={"thinker"}, respond=echo)
+    texts = [f"text {number}" for number in range(64)]
+    with LoopbackServer(simulator.app) as server:
+        model = build(server.url, Secret(KEY), None)
+
+        def ask(text: str) -> str:
+            return model.complete(ChatRequest("thinker", "s", text, "sample", REQUEST.schema, 200)).text
+
+        with ThreadPoolExecutor(16) as threads:
+            assert list(threads.map(ask, texts)) == texts
+        assert len(texts) <= len(simulator.calls) <= len(texts) + 16
+    assert "pool is full" not in caplog.text  # urllib3's word for connections opened anew each time
+
+
+# ---- Signing in without a key -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def https_server(
+    simulator: ChatSimulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LoopbackServer]:
+    """The simulator behind a certificate that both SDKs' HTTP stacks are told to trust."""
+    certificate = tmp_path / "loopback.pem"
+    write_certificate(certificate)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))  # requests, under azure-ai-inference
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # httpx2, under openai
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with LoopbackServer(simulator.app, ssl_context=context) as server:
+        yield server
+
+
+def write_certificate(path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "loopback")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(address, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def test_identity_is_asked_for_the_cognitive_services_scope_and_its_token_is_sent(
+    build: Build, https_server: LoopbackServer, simulator: ChatSimulator
+) -> None:
+    credential = FakeCredential()
+    build(https_server.url, None, credential).complete(REQUEST)
+    assert credential.scopes == [("https://cognitiveservices.azure.com/.default",)]
+    (call,) = simulator.calls
+    assert call.headers["authorization"] == f"Bearer {KEY}"
+    assert "api-key" not in call.headers
+
+
+def test_refused_token_names_the_role_and_stays_unseen(build: Build, https_server: LoopbackServer) -> None:
+    error = raised_by(build(https_server.url, None, FakeCredential("token-of-a-stranger")))
+    assert isinstance(error, ConfigurationError)
+    assert "Cognitive Services OpenAI User" in str(error)
+    assert "token-of-a-stranger" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (CredentialUnavailableError("no identity here"), ConfigurationError),
+        (ClientAuthenticationError("refused"), ConfigurationError),
+        (ServiceRequestError("identity endpoint unreachable"), TransientError),
+    ],
+)
+def test_identity_without_a_token_fails_by_what_an_operator_has_to_do(
+    build: Build,
+    https_server: LoopbackServer,
+    simulator: ChatSimulator,
+    failure: Exception,
+    kind: type[AgentError],
+) -> None:
+    error = raised_by(build(https_server.url, None, FakeCredential(failure=failure)))
+    assert type(error) is kind
+    assert not simulator.calls
+
+
+def test_model_without_key_and_identity_is_not_built(build: Build) -> None:
+    with pytest.raises(ConfigurationError, match="MODEL_API_KEY"):
+        build("https://resource.openai.azure.com", None, None)
+
+
+def test_inference_sdk_without_a_key_over_plain_http_is_not_built() -> None:
+    with pytest.raises(ConfigurationError, match="plain http"):
+        build_azure_inference_model("http://127.0.0.1:1", None, FakeCredential())
+
+
+# ---- Cold start --------------------------------------------------------------------------------------
+
+
+def test_importing_the_adapters_imports_neither_sdk() -> None:
+    script = (
+        "import sys, shared.chat_azure_inference, shared.chat_openai\n"
+        "print([name for name in ('openai', 'httpx2', 'azure.ai.inference', 'azure.core', 'requests') "
+        "if name in sys.modules])"
+    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,214 @@
+"""The deployment's hooks, run for real against an `az` and a `curl` that write down what they were given."""
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+KEY = "mm_live_0123456789abcdef"
+
+# Answers by the beginning of its arguments: the files in its directory are named like them. A file
+# that begins with FAIL makes it fail; each answer with a number behind it is given once.
+FAKE = """#!{python}
+import sys
+from pathlib import Path
+here = Path(__file__).parent
+name = Path(__file__).name
+words = " ".join([name, *sys.argv[1:]])
+with open(here / "calls.log", "a") as log:
+    log.write(words + "\\n")
+if "/dev/stdin" in sys.argv:
+    (here / "stdin.log").write_text(open("/dev/stdin").read())
+for answer in sorted((here / "answers").iterdir()):
+    if words.startswith(answer.name.split("#")[0].replace("_", " ")):
+        text = answer.read_text()
+        if "#" in answer.name:
+            answer.unlink()
+        if text.startswith("FAIL"):
+            sys.exit(text)
+        print(text, end="")
+        break
+"""
+
+
+@dataclass
+class Shell:
+    directory: Path
+
+    def answer(self, words: str, text: str) -> None:
+        (self.directory / "answers" / words.replace(" ", "_")).write_text(text, encoding="utf-8")
+
+    @property
+    def calls(self) -> str:
+        log = self.directory / "calls.log"
+        return log.read_text(encoding="utf-8") if log.exists() else ""
+
+    @property
+    def stored(self) -> str | None:
+        log = self.directory / "stdin.log"
+        return log.read_text(encoding="utf-8") if log.exists() else None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "PATH": f"{self.directory}:{os.environ['PATH']}",
+            "HOME": str(self.directory),
+            "RETRY_SECONDS": "0",
+            "KEY_VAULT_NAME": "kv-test",
+            "FUNCTION_APP_NAME": "func-test",
+            "FUNCTION_APP_HOST": "func-test.azurewebsites.net",
+            "AZURE_RESOURCE_GROUP": "rg-test",
+            "WORKSPACE_ID": "workspace-test",
+        }
+
+    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", str(ROOT / "scripts" / script), *arguments],
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def type_key(self, typed: str, *arguments: str) -> tuple[int, str]:
+        """Run the key's script at a terminal and type when it asks; returns its status and the screen."""
+        child, terminal = pty.fork()
+        if child == 0:
+            script = str(ROOT / "scripts" / "store_key.sh")
+            os.execve("/bin/sh", ["sh", script, *arguments], self.environment)
+        screen, typed_already, deadline = b"", False, time.monotonic() + 30
+        while time.monotonic() < deadline and select.select([terminal], [], [], 30)[0]:
+            try:
+                part = os.read(terminal, 4096)
+            except OSError:  # Linux's way to say that the other end is closed
+                break
+            if not part:
+                break
+            screen += part
+            if not typed_already and b"shown): " in screen:
+                os.write(terminal, typed.encode() + b"\n")
+                typed_already = True
+        os.close(terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), screen.decode()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    (tmp_path / "answers").mkdir()
+    for name in ("az", "azd", "curl"):
+        program = tmp_path / name
+        program.write_text(FAKE.replace("{python}", sys.executable), encoding="utf-8")
+        program.chmod(0o755)
+    return Shell(tmp_path)
+
+
+# The key
+
+
+def test_typed_key_reaches_the_vault_and_nothing_else(shell: Shell) -> None:
+    status, screen = shell.type_key(KEY)
+    assert (status, shell.stored) == (0, KEY)
+    assert "az keyvault secret set --vault-name kv-test --name multimail-api-key" in shell.calls
+    assert "--output none" in shell.calls  # az would print the stored value
+    assert KEY not in shell.calls
+    assert KEY not in screen
+    files = [path for path in shell.directory.rglob("*") if path.is_file() and path.name != "stdin.log"]
+    assert not any(KEY in path.read_text(encoding="utf-8") for path in files)
+
+
+def test_stored_key_is_left_alone_unless_it_is_to_be_replaced(shell: Shell) -> None:
+    shell.answer("az keyvault secret list", "multimail-api-key\n")
+    status, screen = shell.type_key(KEY)
+    assert (status, shell.stored) == (0, None)
+    assert "--replace" in screen
+    assert shell.type_key(KEY, "--replace")[0] == 0
+    assert shell.stored == KEY
+
+
+@pytest.mark.parametrize("typed", ["", "two words", "schl\u00fcssel"])
+def test_what_cannot_be_a_key_is_refused(shell: Shell, typed: str) -> None:
+    status, screen = shell.type_key(typed)
+    assert (status, shell.stored) == (1, None)
+    assert "That is no key" in screen
+
+
+def test_without_a_terminal_nothing_is_stored_and_the_way_is_said(shell: Shell) -> None:
+    done = shell.run("store_key.sh")
+    assert (done.returncode, shell.stored) == (0, None)
+    assert "scripts/store_key.sh" in done.stdout
+
+
+def test_role_that_has_not_arrived_yet_is_waited_for(shell: Shell) -> None:
+    shell.answer("az keyvault secret list#1", "FAIL: ForbiddenByRbac")
+    status, _ = shell.type_key(KEY)
+    assert (status, shell.stored) == (0, KEY)
+
+
+def test_vault_that_stays_closed_ends_with_what_to_do(shell: Shell) -> None:
+    shell.answer("az keyvault secret list", "FAIL: ForbiddenByRbac")
+    done = shell.run("store_key.sh")
+    assert done.returncode == 1
+    assert "Key Vault Secrets Officer" in done.stdout
+
+
+def test_vault_s_name_comes_from_azd_when_nothing_else_says_it(shell: Shell) -> None:
+    shell.answer("azd env get-value", "kv-of-azd\n")
+    environment = shell.environment
+    del environment["KEY_VAULT_NAME"]
+    script = ROOT / "scripts" / "store_key.sh"
+    subprocess.run(["sh", script], env=environment, stdin=subprocess.DEVNULL, check=True, timeout=60)
+    assert "--vault-name kv-of-azd" in shell.calls
+
+
+# The check
+
+
+def deployed(shell: Shell) -> None:
+    names = ("poll_inboxes", "process_email", "health")
+    shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))
+    shell.answer("az rest", "3\n")
+
+
+def test_working_deployment_passes_the_check(shell: Shell) -> None:
+    deployed(shell)
+    done = shell.run("check_deployment.sh")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "The agent is at work.")
+    assert "https://func-test.azurewebsites.net/api/health" in shell.calls
+    assert "poll.succeeded" in shell.calls
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "complaint"),
+    [
+        ("az functionapp function list", "func-test/health\n", "functions are indexed"),
+        ("curl", "FAIL: 503", "reaches its ledger"),
+        ("az rest", "0\n", "a poll succeeded"),
+        ("az rest", "FAIL: 403", "a poll succeeded"),
+    ],
+)
+def test_deployment_that_does_not_work_fails_the_check(
+    shell: Shell, words: str, text: str, complaint: str
+) -> None:
+    deployed(shell)
+    shell.answer(words, text)
+    done = shell.run("check_deployment.sh")
+    assert done.returncode == 1
+    assert complaint in done.stdout.splitlines()[-1] or complaint in done.stdout
+
+
+def test_the_check_waits_for_every_function_that_the_app_has() -> None:
+    import function_app  # noqa: PLC0415  # here, so that the other tests need no azure.functions
+
+    text = (ROOT / "scripts" / "check_deployment.sh").read_text(encoding="utf-8")
+    for function in function_app.app.get_functions():
+        assert str(function.get_function_name()) in text
