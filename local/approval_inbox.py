@@ -232,7 +232,6 @@ class Inbox:
     def __init__(self, api: MultiMailApi) -> None:
         self._api = api
         self._guard = threading.RLock()
-        self._mailboxes: list[Mailbox] = []
         self._emails: dict[Key, ShownEmail] = {}
         self._tags: dict[Key, Mapping[str, str]] = {}
         self._replies: dict[str, ShownEmail] = {}
@@ -242,11 +241,11 @@ class Inbox:
     def refresh(self) -> list[Mailbox]:
         """Read the mailboxes, the emails that are new, and the approval queue."""
         with self._guard:
-            self._mailboxes = self._api.mailboxes()
-            for mailbox in self._mailboxes:
+            mailboxes = self._api.mailboxes()
+            for mailbox in mailboxes:
                 self._read_new(mailbox.id)
             self._read_pending()
-            return self._mailboxes
+            return mailboxes
 
     def look_at(self, shown: Iterable[Key]) -> None:
         """Read the tags of the unsettled emails on show, then of others until the refresh's share is used."""

@@ -343,7 +343,7 @@ class Host:
             with self._lock:
                 settle(raised)
                 del self._running[context.invocation_id]
-            self._woken.set()
+                self._woken.set()
 
     def _report(self, function_name: str, invocation_id: str, error: BaseException) -> None:
         name, text = type(error).__name__, str(error)

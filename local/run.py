@@ -41,12 +41,14 @@ def run(console: Console, *, until_idle: bool) -> int:
         settings = Settings.from_env(os.environ)
         check_reachable(settings)
         agent = get_agent()
+        where = settings.ledger_table_endpoint or settings.ledger_path
+        console.print(
+            f"Watching {settings.multimail_api_url}, ledger {where}. Ctrl-C stops.", highlight=False
+        )
+        with EventWatch(console) as watch, stopped_by_signals() as stop:
+            return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
-    where = settings.ledger_table_endpoint or settings.ledger_path
-    console.print(f"Watching {settings.multimail_api_url}, ledger {where}. Ctrl-C stops.", highlight=False)
-    with EventWatch(console) as watch, stopped_by_signals() as stop:
-        return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
 
 
 def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCAL_SETTINGS) -> None:
@@ -145,7 +147,7 @@ class LocalRun:
         )
 
     def run(self, *, until_idle: bool) -> int:
-        """Run until stopped or idle; report; return the exit status."""
+        """Run until stopped or idle; report; return the exit status. Raises ConfigurationError."""
         self._until_idle = until_idle
         if until_idle:
             is_idle = self._host.run_until_idle(
@@ -158,7 +160,7 @@ class LocalRun:
             self._host.run_until(self._stop)
             is_idle = True
         if self._misconfigured is not None:
-            return report_misconfigured(self._console, self._misconfigured)
+            raise self._misconfigured
         return self._report(is_idle=is_idle)
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:

@@ -175,7 +175,15 @@ class _EmailRun:
         answer = find_answer(
             self.entry.email_id, self.entry.received_at, self.sender, thread.emails, thread.own_replies
         )
-        return None if answer is None else Decision(Outcome.SKIPPED, "its thread was answered after it")
+        if answer is None:
+            return None
+        is_ours = answer.id in thread.own_replies
+        reason = (
+            "a reply to another email of its thread covers it"
+            if is_ours
+            else "its thread was answered after it"
+        )
+        return Decision(Outcome.SKIPPED, reason)
 
     def _guard_limits(self, thread: "_Thread") -> Decision | None:
         settings = self.p.settings

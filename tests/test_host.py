@@ -41,7 +41,7 @@ class Time:
             return
         if self.in_flight():
             assert woken.wait(BOUND_SECONDS), "an invocation does not end"
-        else:
+        elif not woken.is_set():
             self.pass_by(seconds + self.oversleeps)
 
     def pass_by(self, seconds: float) -> None:
@@ -158,15 +158,18 @@ def test_a_timer_that_fires_late_says_so() -> None:
 
 def test_a_timer_never_runs_twice_at_once_and_skips_what_it_missed() -> None:
     started: list[str] = []
+    is_running = threading.Event()
     release = threading.Event()
 
     def call(timer: func.TimerRequest) -> None:
         started.append(f"{rig.time.now:%H:%M:%S} {timer.past_due}")
+        is_running.set()
         if len(started) == 2:
             rig.stop.set()
         assert release.wait(BOUND_SECONDS)
 
     def let_five_occurrences_pass() -> Iterator[None]:
+        assert is_running.wait(BOUND_SECONDS)
         for _ in range(5):
             rig.time.pass_by(60)
             yield None
@@ -185,7 +188,7 @@ def test_an_idle_host_turns_only_when_something_is_due() -> None:
 
     rig = Rig(timer_app(call, "0 */10 * * * *"))
     rig.run()
-    assert rig.time.waits < 50
+    assert rig.time.waits < 100
 
 
 # What the app has registered
@@ -245,7 +248,7 @@ def test_everything_the_host_cannot_work_with_is_named_at_once() -> None:
         r"function badly_scheduled .* 'every minute' is not an NCRONTAB",
         r"function never_scheduled .* '0 0 0 30 2 \*' is not an NCRONTAB",
         r"function asynchronous .* async",
-        r"function batches .* cardinality many",
+        r"function batches .* \(cardinality many\)",
         r"function topic .* topics are not supported",
         r"function elsewhere .* binding out \(queue\) is not supported",
         r"function elsewhere .* no queue 'elsewhere'",
@@ -398,16 +401,19 @@ def test_a_body_leaves_its_queue_only_when_a_call_is_free_for_it() -> None:
 
 def test_a_message_whose_lock_ran_out_is_delivered_again_while_the_first_call_still_runs() -> None:
     counts: list[int | None] = []
+    delivered = threading.Event()
     delivered_again = threading.Event()
 
     def call(message: func.ServiceBusMessage) -> None:
         counts.append(message.delivery_count)
+        delivered.set()
         if message.delivery_count == 1:
             assert delivered_again.wait(BOUND_SECONDS)
         else:
             delivered_again.set()
 
     def outrun_the_lock() -> Iterator[None]:
+        assert delivered.wait(BOUND_SECONDS)
         rig.time.pass_by(59)
         yield None
         assert counts == [1]

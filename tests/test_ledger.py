@@ -466,6 +466,21 @@ def other_process(path: Path, program: str = "") -> Iterator["subprocess.Popen[s
             process.kill()
 
 
+def test_a_claim_moves_the_ring_to_the_end_of_the_lease(sqlite_ledger: SqliteLedger) -> None:
+    for ring_again_at in (NOW, FAR):
+        sqlite_ledger.add(entry := new_entry(f"rung until {ring_again_at}"))
+        sqlite_ledger.rung([entry.work_item], ring_again_at)
+        claim(sqlite_ledger, entry)
+        assert sqlite_ledger.next_due_at() == NOW + LEASE
+
+
+def test_a_write_that_breaks_off_leaves_nothing_half_done(sqlite_ledger: SqliteLedger) -> None:
+    sqlite_ledger.add(new_entry())
+    with pytest.raises(UnicodeEncodeError):
+        sqlite_ledger.rung([new_entry().work_item, WorkItem("mb_1", "\ud800")], FAR)
+    assert due(sqlite_ledger, NOW) == {new_entry().work_item}
+
+
 def test_a_second_process_is_refused_with_the_remedy(sqlite_ledger: SqliteLedger, sqlite_path: Path) -> None:
     with other_process(sqlite_path) as process:
         _, said = process.communicate(timeout=30)

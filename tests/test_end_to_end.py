@@ -1,0 +1,221 @@
+"""The command as an operator runs it: a process of its own, real clients, both SDKs, faults and kills."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from local.chat_simulator import ChatSimulator
+from local.demo_mail import seed_demo
+from local.http_server import LoopbackServer
+from local.multimail_faults import Fault, FaultSource
+from local.multimail_simulator import MultiMailSimulator
+from shared.domain import Outcome, parse_address
+from shared.ledger import LedgerEntry
+from shared.ledger_sqlite import SqliteLedger
+
+ROOT = Path(__file__).parent.parent
+CHAT_KEY = "model-key-of-the-test"
+
+
+class Services:
+    """A simulated MultiMail and chat endpoint, and the command that works against them."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.multimail = MultiMailSimulator(lambda: datetime.now(UTC))
+        self.chat = ChatSimulator(api_key=CHAT_KEY, shields=True)
+        self.multimail_server = LoopbackServer(self.multimail.app)
+        self.chat_server = LoopbackServer(self.chat.app)
+        self.ledger_path = tmp_path / "ledger.sqlite"
+        self.folder = tmp_path
+
+    def environment(self, **changes: str | None) -> dict[str, str]:
+        values: dict[str, str | None] = {
+            "PATH": os.environ["PATH"], "HOME": str(self.folder), "PYTHONPATH": str(ROOT),
+            "MULTIMAIL_API_URL": self.multimail_server.url, "MULTIMAIL_API_KEY": self.multimail.add_key(),
+            "MODEL_ENDPOINT": self.chat_server.url, "MODEL_API_KEY": CHAT_KEY, "TRIAGE_DEPLOYMENT": "small",
+            "LEDGER_PATH": str(self.ledger_path), "RETRY_BASE_SECONDS": "0.2", "RETRY_MAX_SECONDS": "1",
+        }  # fmt: skip
+        return {name: value for name, value in (values | changes).items() if value is not None}
+
+    def start(self, **changes: str | None) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "local", "run", "--until-idle"],
+            cwd=self.folder, env=self.environment(**changes), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, **changes: str | None) -> tuple[int, str]:
+        process = self.start(**changes)
+        output, _ = process.communicate(timeout=120)
+        return process.returncode, output
+
+    def entries(self) -> dict[str, LedgerEntry]:
+        ledger = SqliteLedger(self.ledger_path, read_only=True)
+        return {entry.email_id: entry for box in self.multimail.mailboxes for entry in ledger.entries(box)}
+
+    def check_promises(self) -> None:
+        """Asserted on the simulator's own log, whatever the agent says of itself."""
+        posts = [r for r in self.multimail.requests if r.method == "POST"]
+        assert all("/reply/" in r.path for r in posts)
+        assert all(isinstance(r.body, dict) and set(r.body) == {"markdown", "idempotency_key"} for r in posts)
+        answered = [accepted.in_reply_to for accepted in self.multimail.accepted]
+        assert len(answered) == len(set(answered))
+        for accepted in self.multimail.accepted:
+            inbound = self.multimail.find_email(accepted.in_reply_to or "")
+            assert inbound is not None
+            assert accepted.recipients == (parse_address(inbound.sender),)
+            assert accepted.mode in ("gated_send", "gated_all")
+            assert not accepted.approval_bypassed
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    made = Services(tmp_path)
+    with made.multimail_server, made.chat_server:
+        yield made
+
+
+@pytest.mark.parametrize("sdk", ["azure-ai-inference", "openai"])
+def test_the_demo_mail_comes_to_its_outcomes_and_an_approved_reply_is_delivered(
+    services: Services, sdk: str
+) -> None:
+    seed_demo(services.multimail, datetime.now(UTC))
+    status, output = services.run(MODEL_SDK=sdk)
+    assert status == 0, output
+    services.check_promises()
+    entries = services.entries()
+    assert all(entry.finished_at is not None for entry in entries.values())
+    outcomes = {entry.outcome for entry in entries.values()}
+    assert outcomes == {
+        Outcome.REPLY_SUBMITTED, Outcome.IGNORED, Outcome.ESCALATED, Outcome.SKIPPED,
+        Outcome.BLOCKED_UNGATED, Outcome.BLOCKED_CONTENT_SAFETY,
+    }  # fmt: skip
+    for email_id, entry in entries.items():
+        email = services.multimail.find_email(email_id)
+        assert email is not None
+        assert email.tags["agent.outcome"] == entry.outcome
+    reply_id = next(entry.reply_id for entry in entries.values() if entry.reply_id)
+    services.multimail.decide(reply_id, "approve")
+    reply = services.multimail.find_email(reply_id)
+    assert reply is not None
+    assert reply.delivered_at is not None
+    before = len(services.multimail.accepted)
+    assert services.run(MODEL_SDK=sdk)[0] == 0
+    assert len(services.multimail.accepted) == before
+    assert CHAT_KEY not in output
+
+
+def test_a_process_killed_at_any_moment_loses_nothing_and_sends_nothing_twice(services: Services) -> None:
+    seed_demo(services.multimail, datetime.now(UTC))
+    for kill_at in (3, 9, 14, 22, 35, 60, 90):
+        process = services.start()
+        services.multimail.fault = kill_after(process, len(services.multimail.requests) + kill_at)
+        process.communicate(timeout=120)
+        assert process.returncode in (0, -signal.SIGKILL)
+    services.multimail.fault = lambda _method, _path, _number: None
+    status, output = services.run()
+    assert status == 0, output
+    services.check_promises()
+    entries = services.entries()
+    assert set(entries) == set(emails_of(services))
+    assert all(
+        entry.finished_at is not None and entry.outcome is not Outcome.FAILED for entry in entries.values()
+    )
+    assert all(entry.reply_id for entry in entries.values() if entry.outcome is Outcome.REPLY_SUBMITTED)
+
+
+def emails_of(services: Services) -> list[str]:
+    client = services.multimail.app.test_client()
+    key = {"Authorization": f"Bearer {services.multimail.add_key(('read',))}"}
+    return [
+        email["id"]
+        for box in services.multimail.mailboxes
+        for email in client.get(
+            f"/v1/mailboxes/{box}/emails?direction=inbound&limit=100", headers=key
+        ).get_json()["emails"]
+    ]
+
+
+def kill_after(process: "subprocess.Popen[str]", number: int) -> FaultSource:
+    """A fault source that lets every call go well and kills the process when call `number` arrives."""
+
+    def source(_method: str, _path: str, at: int) -> Fault | None:
+        if at == number:
+            process.kill()
+        return None
+
+    return source
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"MODEL_ENDPOINT": None}, "MODEL_ENDPOINT is not set"),
+        ({"TRIAGE_DEPLOYMENT": None}, "TRIAGE_DEPLOYMENT is not set"),
+        ({"MULTIMAIL_API_KEY": None}, "MULTIMAIL_API_KEY"),
+        ({"MODEL_SDK": "other"}, "MODEL_SDK"),
+        ({"MULTIMAIL_API_KEY": "mm_test_wrong"}, "MULTIMAIL_API_KEY"),
+        ({"MODEL_API_KEY": "wrong"}, "MODEL_API_KEY"),
+        ({"MULTIMAIL_MAILBOX_IDS": "mb_nowhere"}, "mb_nowhere"),
+        ({"POLL_SCHEDULE": "every minute"}, "every minute"),
+        ({"LEDGER_PATH": "/dev/null/ledger.sqlite"}, "LEDGER_PATH"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_loses_nothing(
+    services: Services, changes: dict[str, str | None], word: str
+) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    email_id = services.multimail.deliver(
+        box, "ann@customer.example", "Delivery time", "How long does it take?"
+    )
+    status, output = services.run(**changes)
+    assert status == 2, output
+    assert word in output
+    assert "Traceback" not in output
+    assert services.run()[0] == 0
+    assert services.entries()[email_id].outcome is Outcome.REPLY_SUBMITTED
+
+
+def test_a_service_that_is_down_is_named_and_loses_nothing(services: Services) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    email_id = services.multimail.deliver(
+        box, "ann@customer.example", "Delivery time", "How long does it take?"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    for name in ("MODEL_ENDPOINT", "MULTIMAIL_API_URL"):
+        status, output = services.run(**{name: nowhere})
+        assert status == 2, output
+        assert name in output
+        assert "Traceback" not in output
+    assert services.run()[0] == 0
+    assert services.entries()[email_id].outcome is Outcome.REPLY_SUBMITTED
+
+
+def test_a_model_that_keeps_failing_ends_the_run_with_a_failed_email_and_a_bad_status(
+    services: Services,
+) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    email_id = services.multimail.deliver(
+        box, "ann@customer.example", "Delivery time", "How long does it take?"
+    )
+    services.chat.script(*[lambda _answer: ("down", 503)] * 8)
+    status, output = services.run()
+    assert status == 1, output
+    assert services.entries()[email_id].outcome is Outcome.FAILED
+
+
+def test_two_runs_on_one_ledger_are_refused(services: Services) -> None:
+    services.multimail.add_mailbox("support@northwind.example")
+    ledger = SqliteLedger(services.ledger_path)
+    status, output = services.run()
+    ledger.close()
+    assert status == 2
+    assert "LEDGER_PATH" in output

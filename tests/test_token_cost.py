@@ -1,0 +1,114 @@
+"""What an email costs: model calls and tokens (4 characters each), counted on the requests themselves."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shared.chat import ChatCompletion, ChatRequest
+from tests.world import World
+
+QUESTION = (
+    "Hello, we have used your T2 sensors in our three cold stores since last spring and are happy with them. "
+    "Last week one of them began to report a value that is about two degrees higher than the thermometer beside "
+    "it, and the difference seems to grow when the door stays open for a while. We changed the battery, moved the "
+    "sensor to another shelf and restarted the gateway, but nothing helped. Before I send it in I would like to "
+    "know whether it can be recalibrated here on site, which reference you recommend for that, and how long we "
+    "would have to do without it if it has to go back to you. Our next inspection is in about three weeks, so it "
+    "would help me a lot to know by then what to plan for. I have attached the readings of the last ten days as a "
+    "table. Many thanks for your help and best regards from the coast, Ann Lee, Customer Cold Stores"
+)
+REPLY = (
+    "Dear Ann,\n\nthank you for the careful description and for the readings that you attached. It is good to know "
+    "that you already changed the battery, moved the sensor and restarted the gateway: that rules out the usual "
+    "reasons. A colleague from our calibration team will look at your readings and write to you about whether the "
+    "sensor can be recalibrated on site, which reference to use, and how long a return would take, in time for your "
+    "inspection in three weeks. Until then please keep the sensor where it is, so that the readings stay "
+    "comparable.\n\nKind regards\nYour support team"
+)
+
+
+@dataclass
+class Cost:
+    calls: int = 0
+    characters: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return -(-self.characters // 4)
+
+
+def count(world: World) -> Cost:
+    """Watch every completion of a world: all texts that go out, the schema included, and the answer."""
+    cost, complete = Cost(), world.model.complete
+
+    def counted(request: ChatRequest) -> ChatCompletion:
+        completion = complete(request)
+        texts = (request.system, request.user, json.dumps(request.schema), completion.text)
+        cost.calls += 1
+        cost.characters += sum(map(len, texts))
+        return completion
+
+    object.__setattr__(world.pipeline, "complete", counted)
+    return cost
+
+
+CASES = [
+    ("machine mail", "skipped", {"sender": "noreply@shop.example"}, 0, 0),
+    ("ignored", "ignored", {}, 1, 1_000),
+    ("escalated", "escalated", {}, 1, 1_000),
+    ("reply, 150 words, fresh thread", "reply_submitted", {}, 2, 2_500),
+]
+
+
+@pytest.mark.parametrize(("name", "outcome", "fields", "calls", "tokens"), CASES)
+def test_an_email_costs_no_more_than_its_bound(
+    tmp_path: Path, measured: Callable[[str], None],
+    name: str, outcome: str, fields: dict[str, str], calls: int, tokens: int,
+) -> None:  # fmt: skip
+    with World(tmp_path) as world:
+        cost = count(world)
+        world.model.triage["action"] = {"ignored": "ignore", "escalated": "escalate"}.get(outcome, "reply")
+        world.model.draft["reply_markdown"] = REPLY
+        email_id = world.deliver(QUESTION, **fields)
+        world.run_until_idle()
+        assert world.outcome(email_id) == outcome
+    measured(f"{name:42} {cost.calls} calls  {cost.tokens:5} tokens  (bound {tokens})")
+    assert cost.calls == calls
+    assert cost.tokens <= tokens
+
+
+@pytest.mark.parametrize("letter", ["x", "<", "漢"])
+def test_a_huge_email_that_is_ignored_stays_under_a_thousand_tokens(
+    tmp_path: Path, measured: Callable[[str], None], letter: str
+) -> None:
+    with World(tmp_path) as world:
+        cost = count(world)
+        world.model.triage["action"] = "ignore"
+        world.deliver(letter * 60_000, subject=letter * 998)
+        world.run_until_idle()
+    measured(
+        f"{f'ignored, 60,000 times {letter!r}':42} {cost.calls} calls  {cost.tokens:5} tokens  (bound 1000)"
+    )
+    assert cost.calls == 1
+    assert cost.tokens <= 1_000
+
+
+def test_a_long_thread_of_long_emails_stays_bounded(tmp_path: Path, measured: Callable[[str], None]) -> None:
+    with World(tmp_path) as world:
+        cost = count(world)
+        email_id = world.deliver("x" * 60_000)
+        world.simulator.mark_read(email_id)
+        for _ in range(12):
+            world.simulator.human_reply(email_id, "y" * 60_000)
+            world.clock.advance(minutes=1)
+            email_id = world.deliver("x" * 60_000, in_reply_to=email_id)
+        world.run_until_idle()
+        assert world.outcome(email_id) == "reply_submitted"
+    measured(
+        f"{'reply, 25 emails of 60,000 characters':42} {cost.calls} calls  {cost.tokens:5} tokens  (bound 5000)"
+    )
+    assert cost.calls == 2
+    assert cost.tokens <= 5_000
