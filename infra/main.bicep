@@ -1,0 +1,416 @@
+targetScope = 'subscription'
+
+metadata name = 'Email agent'
+metadata description = 'Everything the agent needs in Azure, by identity alone. Deploy with azd up, or az deployment sub create.'
+
+import { ModelChoice } from 'modules/model-account.bicep'
+
+// Where
+
+@minLength(1)
+@maxLength(40)
+@description('Name of this installation. Every other name is made from it, the subscription and the region.')
+param environmentName string
+
+@description('Region. It must offer Flex Consumption: az functionapp list-flexconsumption-locations.')
+param location string
+
+@description('Put storage, Service Bus, vault and model account behind private endpoints and close them to the internet. Decide before the first deployment: Service Bus then needs its Premium tier, to which a Standard namespace cannot be turned.')
+param vnetEnabled bool = false
+
+// Who
+
+@description('Object id of whoever stores the MultiMail key; empty for nobody new.')
+param operatorPrincipalId string = ''
+
+@allowed(['User', 'Group', 'ServicePrincipal'])
+@description('What the operator is.')
+param operatorPrincipalType string = 'User'
+
+// Function app
+
+@allowed(['3.11', '3.12', '3.13'])
+@description('Python version: one that the tests run on. 3.12 has the worker with the fewest open telemetry bugs.')
+param pythonVersion string = '3.12'
+
+@allowed([512, 2048, 4096])
+@description('Memory of one instance.')
+param instanceMemoryMB int = 2048
+
+@minValue(1)
+@maxValue(1000)
+@description('The most instances at a time. Each works on as many emails at once as maxConcurrentCalls in host.json says. Some regions refuse less than 40.')
+param maximumInstanceCount int = 40
+
+// Chat models. What retires when, and what replaces it:
+// https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirement-schedule
+// As of August 2026 it names 2027-09-21 for the triage model below and 2027-09-02 for the draft model.
+
+@allowed(['azure-ai-inference', 'openai'])
+@description('Python SDK that calls the models.')
+param modelSdk string = 'azure-ai-inference'
+
+@description('Name of an Azure OpenAI account that exists, in this subscription, whose sub-domain is its name; empty for a new one. The two deployments must exist in it, with a content policy that has the Jailbreak and Indirect Attack shields.')
+param existingModelAccountName string = ''
+
+@description('Resource group of the existing account.')
+param existingModelResourceGroup string = ''
+
+@description('Name of the deployment for triage.')
+param triageDeployment string = 'triage'
+
+@description('Model for triage: small and fast will do.')
+param triageModel ModelChoice = {
+  name: 'gpt-5.4-mini'
+  version: '2026-03-17'
+  sku: 'GlobalStandard'
+  capacity: 50
+}
+
+@description('Name of the deployment for drafts.')
+param draftDeployment string = 'draft'
+
+@description('Model for drafts: the stronger one.')
+param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 50 }
+
+// MultiMail
+
+@description('Root of the MultiMail service, without /v1.')
+param multimailApiUrl string = 'https://api.multimail.dev'
+
+@description('Name of the vault\'s secret with the MultiMail key.')
+param multimailKeyName string = 'multimail-api-key'
+
+@description('Ids of the mailboxes to answer; empty for every active one of the account.')
+param multimailMailboxIds string[] = []
+
+// The agent's limits. Defaults as in shared/settings.py; a test holds the two together.
+
+@description('When to poll: NCRONTAB with seconds, in UTC.')
+param pollSchedule string = '0 */1 * * * *'
+
+@description('Name of the queue with the work items.')
+param workQueueName string = 'inbound-email'
+
+@minValue(0)
+@maxValue(8760)
+@description('How far back the very first poll looks.')
+param initialLookbackHours int = 24
+
+@minValue(1)
+@maxValue(8760)
+@description('Older email is never answered.')
+param maxEmailAgeHours int = 72
+
+@minValue(1)
+@maxValue(100)
+@description('Attempts at one email before its outcome is failed.')
+param maxAttempts int = 8
+
+@minValue(600)
+@maxValue(86400)
+@description('How long a worker owns an email. More than functionTimeout in host.json, or two could own it.')
+param leaseSeconds int = 600
+
+@minValue(0)
+@maxValue(3600)
+@description('First ceiling of the random delay before a retry; it doubles each time.')
+param retryBaseSeconds int = 5
+
+@minValue(0)
+@maxValue(86400)
+@description('Last ceiling of that delay.')
+param retryMaxSeconds int = 900
+
+@minValue(1)
+@maxValue(100)
+@description('Replies in one thread.')
+param maxRepliesPerThread int = 3
+
+@minValue(1)
+@maxValue(1000)
+@description('Replies to one sender in a day.')
+param maxRepliesPerSenderPerDay int = 5
+
+@minValue(1)
+@description('Tokens for one mailbox in a day; further mail waits until tomorrow.')
+param dailyTokenBudget int = 2000000
+
+@description('From 0 to 1: below it, triage and drafts go to a human. A text, because Bicep has no fractions.')
+param minConfidence string = '0.6'
+
+@description('Let replies leave without a human\'s approval where the mailbox allows that. Off unless you are sure.')
+param allowUngatedReplies bool = false
+
+// Watching
+
+@description('Resource id of an action group that the alerts call; empty for a new one.')
+param actionGroupId string = ''
+
+@description('Who gets mail from the new action group; empty for nobody.')
+param alertEmail string = ''
+
+@minValue(30)
+@maxValue(730)
+@description('Days that logs are kept.')
+param logRetentionDays int = 30
+
+var token = toLower(uniqueString(subscription().id, environmentName, location))
+var tags = { 'azd-env-name': environmentName }
+var groupName = 'rg-${environmentName}'
+var names = {
+  app: 'func-${token}'
+  applicationInsights: 'appi-${token}'
+  identity: 'id-${token}'
+  model: 'oai-${token}'
+  network: 'vnet-${token}'
+  plan: 'plan-${token}'
+  serviceBus: 'sbns-${token}'
+  storage: 'st${token}'
+  vault: 'kv-${token}'
+  workspace: 'log-${token}'
+}
+var hasOwnModel = empty(existingModelAccountName)
+
+resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {
+  name: groupName
+  location: location
+  tags: tags
+}
+
+module identity 'modules/identity.bicep' = {
+  scope: group
+  params: { name: names.identity, location: location, tags: tags }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  scope: group
+  params: {
+    workspaceName: names.workspace
+    applicationInsightsName: names.applicationInsights
+    location: location
+    tags: tags
+    retentionDays: logRetentionDays
+  }
+}
+
+module storage 'modules/storage.bicep' = {
+  scope: group
+  params: {
+    name: names.storage
+    location: location
+    tags: tags
+    isPrivate: vnetEnabled
+    packageContainerName: 'app-package'
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module serviceBus 'modules/service-bus.bicep' = {
+  scope: group
+  params: {
+    name: names.serviceBus
+    location: location
+    tags: tags
+    isPrivate: vnetEnabled
+    queueName: workQueueName
+    maxAttempts: maxAttempts
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module keyVault 'modules/key-vault.bicep' = {
+  scope: group
+  params: {
+    name: names.vault
+    location: location
+    tags: tags
+    isPrivate: vnetEnabled
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module modelAccount 'modules/model-account.bicep' = if (hasOwnModel) {
+  scope: group
+  params: {
+    name: names.model
+    location: location
+    tags: tags
+    isPrivate: vnetEnabled
+    triageDeployment: triageDeployment
+    triageModel: triageModel
+    draftDeployment: draftDeployment
+    draftModel: draftModel
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+var modelGroupName = hasOwnModel ? groupName : existingModelResourceGroup
+var modelName = hasOwnModel ? names.model : existingModelAccountName
+var modelAccountId = resourceId(
+  subscription().subscriptionId,
+  modelGroupName,
+  'Microsoft.CognitiveServices/accounts',
+  modelName
+)
+
+module network 'modules/network.bicep' = if (vnetEnabled) {
+  scope: group
+  params: {
+    name: names.network
+    location: location
+    tags: tags
+    storageId: storage.outputs.id
+    serviceBusId: serviceBus.outputs.id
+    vaultId: keyVault.outputs.id
+    modelAccountId: hasOwnModel ? modelAccount!.outputs.id : modelAccountId
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+var storageId = resourceId(subscription().subscriptionId, groupName, 'Microsoft.Storage/storageAccounts', names.storage)
+var queueId = resourceId(
+  subscription().subscriptionId,
+  groupName,
+  'Microsoft.ServiceBus/namespaces/queues',
+  names.serviceBus,
+  workQueueName
+)
+var vaultId = resourceId(subscription().subscriptionId, groupName, 'Microsoft.KeyVault/vaults', names.vault)
+var applicationInsightsId = resourceId(
+  subscription().subscriptionId,
+  groupName,
+  'Microsoft.Insights/components',
+  names.applicationInsights
+)
+
+// Every permission there is. https://learn.microsoft.com/azure/role-based-access-control/built-in-roles
+var appRoles = [
+  // Storage Blob Data Owner: the host's own blobs, the timer's lease, the package.
+  { resourceId: storageId, role: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b', group: groupName }
+  // Storage Table Data Contributor: the ledger, and the host's diagnostic events.
+  { resourceId: storageId, role: '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3', group: groupName }
+  // Azure Service Bus Data Owner, on this one queue: the platform starts the first instance by the
+  // queue's length, which Data Receiver may not read. It covers sending and receiving too.
+  { resourceId: queueId, role: '090c5cfd-751d-490a-894a-3ce6f1109419', group: groupName }
+  // Key Vault Secrets User: read the MultiMail key.
+  { resourceId: vaultId, role: '4633458b-17de-408a-b874-0445c86b69e6', group: groupName }
+  // Monitoring Metrics Publisher: send telemetry.
+  { resourceId: applicationInsightsId, role: '3913510d-42f4-4e42-8a64-420c390055eb', group: groupName }
+  // Cognitive Services OpenAI User: call the models.
+  { resourceId: modelAccountId, role: '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd', group: modelGroupName }
+]
+
+module appRoleAssignments 'modules/role-assignment.json' = [
+  for assignment in appRoles: {
+    scope: resourceGroup(assignment.group)
+    params: {
+      resourceId: assignment.resourceId
+      roleDefinitionId: assignment.role
+      #disable-next-line what-if-short-circuiting // part of the name, so that an identity made anew gets roles anew
+      principalId: identity.outputs.principalId
+      principalType: 'ServicePrincipal'
+    }
+    dependsOn: [storage, serviceBus, keyVault, monitoring, modelAccount]
+  }
+]
+
+// Key Vault Secrets Officer: store the MultiMail key.
+module operatorRoleAssignment 'modules/role-assignment.json' = if (!empty(operatorPrincipalId)) {
+  scope: group
+  params: {
+    resourceId: vaultId
+    roleDefinitionId: 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7'
+    principalId: operatorPrincipalId
+    principalType: operatorPrincipalType
+  }
+  dependsOn: [keyVault]
+}
+
+module functionApp 'modules/function-app.bicep' = {
+  scope: group
+  params: {
+    name: names.app
+    planName: names.plan
+    location: location
+    tags: tags
+    pythonVersion: pythonVersion
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    storageAccountName: names.storage
+    packageContainerUrl: storage.outputs.packageContainerUrl
+    serviceBusHostName: '${names.serviceBus}.servicebus.windows.net'
+    applicationInsightsName: names.applicationInsights
+    subnetId: vnetEnabled ? network!.outputs.appSubnetId : ''
+    workspaceId: monitoring.outputs.workspaceId
+    agentSettings: {
+      MULTIMAIL_API_URL: multimailApiUrl
+      KEY_VAULT_URL: 'https://${names.vault}${environment().suffixes.keyvaultDns}'
+      MULTIMAIL_API_KEY_SECRET: multimailKeyName
+      MULTIMAIL_MAILBOX_IDS: join(multimailMailboxIds, ',')
+      MODEL_SDK: modelSdk
+      MODEL_ENDPOINT: 'https://${modelName}.openai.azure.com'
+      TRIAGE_DEPLOYMENT: triageDeployment
+      DRAFT_DEPLOYMENT: draftDeployment
+      WORK_QUEUE_NAME: workQueueName
+      MANAGED_IDENTITY_CLIENT_ID: identity.outputs.clientId
+      POLL_SCHEDULE: pollSchedule
+      INITIAL_LOOKBACK_HOURS: string(initialLookbackHours)
+      MAX_EMAIL_AGE_HOURS: string(maxEmailAgeHours)
+      MAX_ATTEMPTS: string(maxAttempts)
+      LEASE_SECONDS: string(leaseSeconds)
+      RETRY_BASE_SECONDS: string(retryBaseSeconds)
+      RETRY_MAX_SECONDS: string(retryMaxSeconds)
+      MAX_REPLIES_PER_THREAD: string(maxRepliesPerThread)
+      MAX_REPLIES_PER_SENDER_PER_DAY: string(maxRepliesPerSenderPerDay)
+      DAILY_TOKEN_BUDGET: string(dailyTokenBudget)
+      MIN_CONFIDENCE: minConfidence
+      ALLOW_UNGATED_REPLIES: toLower(string(allowUngatedReplies))
+    }
+  }
+  dependsOn: [appRoleAssignments]
+}
+
+module alerts 'modules/alerts.bicep' = {
+  scope: group
+  params: {
+    suffix: token
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+    serviceBusId: serviceBus.outputs.id
+    queueName: workQueueName
+    actionGroupId: actionGroupId
+    alertEmail: alertEmail
+  }
+}
+
+module workbook 'modules/workbook.bicep' = {
+  scope: group
+  params: {
+    title: 'Email agent: ${environmentName}'
+    location: location
+    tags: tags
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+@description('Resource group of the installation.')
+output AZURE_RESOURCE_GROUP string = groupName
+
+@description('Name of the function app.')
+output FUNCTION_APP_NAME string = names.app
+
+@description('Host name of the function app.')
+output FUNCTION_APP_HOST string = functionApp.outputs.hostName
+
+@description('Name of the vault that the MultiMail key is stored in.')
+output KEY_VAULT_NAME string = names.vault
+
+@description('Name of the vault\'s secret with the MultiMail key.')
+output MULTIMAIL_API_KEY_SECRET string = multimailKeyName
+
+@description('The id that the query API knows the workspace by.')
+output WORKSPACE_ID string = monitoring.outputs.workspaceCustomerId

@@ -1,0 +1,50 @@
+#!/bin/sh
+# After a deployment: are the functions there, does the app reach its ledger, did a poll succeed?
+set -eu
+
+app=${FUNCTION_APP_NAME:-$(azd env get-value FUNCTION_APP_NAME)}
+host=${FUNCTION_APP_HOST:-$(azd env get-value FUNCTION_APP_HOST)}
+group=${AZURE_RESOURCE_GROUP:-$(azd env get-value AZURE_RESOURCE_GROUP)}
+workspace=${WORKSPACE_ID:-$(azd env get-value WORKSPACE_ID)}
+query=$(grep -v '^//' "$(dirname "$0")/../infra/queries/last-poll.kql")
+pause=${RETRY_SECONDS:-20}
+
+has_functions() {
+    indexed=$(az functionapp function list --name "$app" --resource-group "$group" --query '[].name' --output tsv) &&
+        for function in poll_inboxes process_email health; do
+            echo "$indexed" | grep -q "$function" || return 1
+        done
+}
+
+is_healthy() {
+    curl --silent --show-error --fail --max-time 60 --output /dev/null "https://$host/api/health"
+}
+
+# Telemetry takes some minutes to become readable.
+has_polled() {
+    polls=$(az rest --method get --url "https://api.loganalytics.io/v1/workspaces/$workspace/query" \
+        --resource https://api.loganalytics.io --url-parameters "query=$query" \
+        --query 'tables[0].rows[0][0]' --output tsv) && [ "${polls:-0}" -gt 0 ]
+}
+
+# wait_for CHECK MINUTES WHAT-IS-CHECKED WHAT-TO-DO
+wait_for() {
+    tries=$(($2 * 3))
+    echo "Checking that $3 (up to $2 minutes)"
+    until "$1"; do
+        tries=$((tries - 1))
+        if [ "$tries" -eq 0 ]; then
+            echo "It cannot be said that $3. $4" >&2
+            exit 1
+        fi
+        sleep "$pause"
+    done
+}
+
+wait_for has_functions 5 "the functions are indexed" \
+    "The app does not start: az functionapp log tail, or the table FunctionAppLogs."
+wait_for is_healthy 10 "the app reaches its ledger" \
+    "Its roles take up to ten minutes; then look for 'the health check failed' in AppTraces."
+wait_for has_polled 15 "a poll succeeded" \
+    "Is the MultiMail key stored (scripts/store_key.sh)? The workbook's errors say more."
+echo "The agent is at work."
