@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := $(shell command -v npm 2>/dev/null)
 
-.PHONY: demo test check clean
+.PHONY: demo test check infra chaos clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m local demo $(ARGS)
@@ -19,6 +19,14 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict function_app.py shared local tests
+
+# Builds and checks what would be deployed; needs the Bicep compiler (BICEP_BIN, or `bicep` on the PATH).
+infra: $(VENV)/.test
+	$(BIN)/python -m pytest tests/test_infra.py tests/test_deploy_scripts.py
+
+# Every single fault and every pair of faults at every outside call; the tests run a short form.
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 clean:
 	rm -rf $(VENV) .node .data

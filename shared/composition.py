@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 HEALTH_SECONDS = 15.0
+# The SDKs log every request; the worker's root logger would let it through, and every line is paid for.
+CHATTY_LOGGERS = ("azure.core", "azure.identity", "azure.servicebus", "httpx2", "urllib3")
 
 T = TypeVar("T")
 
@@ -72,6 +74,8 @@ def build_agent(
     """Build the agent. Heavy SDKs are imported here only where the settings ask for them, the chat SDK at
     the first completion. Raises ConfigurationError when a part cannot work as configured.
     """
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     credential = _once(lambda: build_credential(settings))
     chat_model = _once(lambda: _build_chat_model(settings, credential))
     multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))

@@ -102,7 +102,7 @@ class _EmailRun:
                 self._decide(self._reach_decision())
             self._tag()
         except ConfigurationError as error:
-            self._defer(error, THROTTLED_SECONDS)
+            self._defer(error, self.p.settings.retry_base_seconds)
             raise
         except DeferredError as error:
             self._defer(error, error.retry_after_seconds or THROTTLED_SECONDS)

@@ -139,12 +139,20 @@ class Poller:
         self._remembered.add(key)
 
     def _ring_for_due_work(self) -> None:
-        """Put a work item into the queue for every due row; a crash in between only rings twice."""
+        """Put a work item into the queue for every due row.
+
+        Marked as rung first: the work may be done, and deferred to a moment of its own, before `send`
+        returns. Whatever is marked but never rung for is rung for when its time comes round again.
+        """
         while True:
             now = self._clock()
             items = self._ledger.due(now, RINGS_AT_ONCE)
             if items:
-                self._work_queue.send(items)
                 self._ledger.rung(items, now + timedelta(seconds=self._settings.lease_seconds))
+                try:
+                    self._work_queue.send(items)
+                except AgentError:
+                    self._ledger.rung(items, now)
+                    raise
             if len(items) < RINGS_AT_ONCE:
                 return

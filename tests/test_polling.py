@@ -161,22 +161,47 @@ def test_work_that_was_not_done_is_rung_for_again_and_done_work_is_not(world: Wo
     assert world.outcome(lost) == "reply_submitted"
 
 
-def test_a_crash_between_ringing_and_remembering_only_rings_twice(world: World) -> None:
-    class Dies(InProcessWorkQueue):
-        def send(self, items: Sequence[WorkItem]) -> None:
-            super().send(items)
-            raise MemoryError("as if the process had died")
+class BrokenQueue(InProcessWorkQueue):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
 
+    def send(self, items: Sequence[WorkItem]) -> None:
+        raise self.error
+
+
+def test_a_crash_while_ringing_only_delays_the_work(world: World) -> None:
     email_id = world.deliver()
-    dies = Dies()
-    world.poller._work_queue = dies
+    world.poller._work_queue = BrokenQueue(MemoryError("as if the process had died"))
     with pytest.raises(MemoryError):
         world.poller.poll()
     world.poller._work_queue = world.queue
-    world.poller.poll()
-    assert dies.bodies.qsize() == world.queue.bodies.qsize() == 1
-    world.work()
+    world.clock.advance(seconds=world.settings.lease_seconds + 1)
+    world.poll_and_work()
     assert world.outcome(email_id) == "reply_submitted"
+
+
+def test_a_queue_that_is_down_is_rung_again_at_the_next_poll(world: World) -> None:
+    email_id = world.deliver()
+    world.poller._work_queue = BrokenQueue(TransientError("Service Bus is down"))
+    with pytest.raises(TransientError, match="Service Bus is down"):
+        world.poller.poll()
+    world.poller._work_queue = world.queue
+    world.poll_and_work()
+    assert world.outcome(email_id) == "reply_submitted"
+
+
+def test_a_retry_that_was_deferred_before_the_ring_returned_keeps_its_own_time(world: World) -> None:
+    class WorksAtOnce(InProcessWorkQueue):
+        def send(self, items: Sequence[WorkItem]) -> None:
+            for item in items:
+                world.pipeline.process(item)
+
+    email_id = world.deliver()
+    world.poller._work_queue = WorksAtOnce()
+    world.model.steps = [TransientError("the model is down")]
+    world.poller.poll()
+    assert world.ledger.next_due_at() == world.entry(email_id).due_at
 
 
 def test_an_idle_mailbox_costs_two_listings_a_poll(world: World) -> None:

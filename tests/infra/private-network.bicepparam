@@ -1,0 +1,5 @@
+using '../../infra/main.bicep'
+
+param environmentName = 'private'
+param location = 'swedencentral'
+param vnetEnabled = true

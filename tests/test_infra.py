@@ -1,0 +1,421 @@
+"""The infrastructure: what it would deploy, checked without a cloud, and its queries against the code."""
+
+import ast
+import copy
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from difflib import unified_diff
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from shared.domain import Outcome
+from shared.settings import Settings
+from tests.declared_functions import read_declared_functions
+from tests.emitted_events import read_emitted_events
+from tests.infra_rules import Deployment, find_problems
+
+ROOT = Path(__file__).parent.parent
+INFRA = ROOT / "infra"
+SNAPSHOTS = sorted((ROOT / "tests" / "infra").glob("*.snapshot.json"))
+BICEP_FILES = sorted(
+    [*INFRA.rglob("*.bicep"), *ROOT.glob("tests/infra/*.bicepparam"), INFRA / "main.bicepparam"]
+)
+QUERIES = sorted((INFRA / "queries").rglob("*.kql"))
+EVENTS = read_emitted_events()
+
+
+# Parts
+
+
+def find_bicep() -> list[str]:
+    if os.environ.get("BICEP_BIN"):
+        return [os.environ["BICEP_BIN"]]
+    if shutil.which("bicep"):
+        return ["bicep"]
+    if (
+        shutil.which("az")
+        and subprocess.run(["az", "bicep", "version"], capture_output=True, check=False).returncode == 0
+    ):
+        return [str(Path.home() / ".azure" / "bin" / "bicep")]
+    pytest.skip("no Bicep compiler: set BICEP_BIN, or put bicep on PATH, or run az bicep install")
+
+
+def bicep(*arguments: str) -> subprocess.CompletedProcess[str]:
+    settings = {"AZURE_ENV_NAME": "test", "AZURE_LOCATION": "swedencentral"}
+    command = [*find_bicep(), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | settings, check=False
+    )
+
+
+def read_settings_names() -> frozenset[str]:
+    """The environment variables that shared/settings.py asks for."""
+    tree = ast.parse((ROOT / "shared" / "settings.py").read_text(encoding="utf-8"))
+    asked = [
+        node.args[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id in ("read", "self")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    ]
+    return frozenset(str(name) for name in asked)
+
+
+def read_ledger_tables() -> frozenset[str]:
+    tree = ast.parse((ROOT / "shared" / "ledger_tables.py").read_text(encoding="utf-8"))
+    return frozenset(
+        str(node.args[1].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "_Table"
+        and isinstance(node.args[1], ast.Constant)
+    )
+
+
+def deployment_of(snapshot: dict[str, Any]) -> Deployment:
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    return Deployment(snapshot, read_settings_names(), read_ledger_tables(), host)
+
+
+def read_snapshot(name: str) -> dict[str, Any]:
+    path = ROOT / "tests" / "infra" / f"{name}.snapshot.json"
+    snapshot: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return snapshot
+
+
+def first(snapshot: dict[str, Any], kind: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(
+        r for r in snapshot["predictedResources"] if r["type"] == f"Microsoft.{kind}"
+    )
+    return found
+
+
+# The compiler
+
+
+def test_everything_builds_with_every_linter_rule_an_error() -> None:
+    rules = json.loads((INFRA / "bicepconfig.json").read_text(encoding="utf-8"))["analyzers"]["core"]["rules"]
+    assert {rule["level"] for rule in rules.values()} == {"error"}
+    built = bicep("build", "infra/main.bicep", "--stdout")
+    assert (built.returncode, built.stderr) == (0, "")
+    parameters = bicep("build-params", "infra/main.bicepparam", "--stdout")
+    assert (parameters.returncode, parameters.stderr) == (0, "")
+
+
+def test_every_suppressed_rule_has_its_reason_beside_it() -> None:
+    for path in BICEP_FILES:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if "#disable" in line:
+                assert re.search(r"#disable-next-line [a-z-]+ // \w+", line), f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize("path", BICEP_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_is_formatted(path: Path) -> None:
+    formatted = bicep("format", str(path), "--stdout").stdout
+    assert formatted == path.read_text(encoding="utf-8"), f"run: bicep format {path.relative_to(ROOT)}"
+
+
+def test_stored_snapshots_are_byte_for_byte_what_would_be_deployed(tmp_path: Path) -> None:
+    program = find_bicep()[0]
+    for part in ("infra", "scripts", "tests/infra"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    shutil.copy(ROOT / "host.json", tmp_path)
+    settings = {"BICEP_BIN": program, "PYTHON": sys.executable}
+    script = ["sh", str(tmp_path / "scripts" / "snapshot.sh"), "overwrite"]
+    subprocess.run(script, check=True, capture_output=True, env=os.environ | settings)
+    for path in SNAPSHOTS:
+        stored = path.read_text(encoding="utf-8").splitlines()
+        taken = (tmp_path / "tests" / "infra" / path.name).read_text(encoding="utf-8").splitlines()
+        difference = "\n".join(unified_diff(stored, taken, "stored", "now", n=1, lineterm=""))
+        assert not difference, f"review this, then run scripts/snapshot.sh overwrite\n{difference}"
+
+
+def test_every_parameter_says_what_it_is() -> None:
+    for path in INFRA.rglob("*.bicep"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for before, line in pairwise(lines):
+            if line.startswith(("param ", "output ")):
+                assert before.startswith("@description("), f"{path.name}: {line}"
+
+
+def test_nothing_depends_on_time_or_chance_or_a_registry() -> None:
+    for path in BICEP_FILES:
+        assert not re.search(r"utcNow|newGuid|'br[:/]|'ts:", path.read_text(encoding="utf-8")), path.name
+
+
+# The deployment
+
+
+@pytest.mark.parametrize("path", SNAPSHOTS, ids=lambda path: path.name.removesuffix(".snapshot.json"))
+def test_what_would_be_deployed_breaks_no_rule(path: Path) -> None:
+    snapshot = json.loads(path.read_text(encoding="utf-8"))
+    assert snapshot["diagnostics"] == []
+    assert find_problems(deployment_of(snapshot)) == []
+
+
+def test_there_is_a_snapshot_for_each_way_of_deploying() -> None:
+    kinds = {path.name.removesuffix(".snapshot.json") for path in SNAPSHOTS}
+    assert kinds == {"plain", "private-network", "existing-model"}
+    existing = deployment_of(read_snapshot("existing-model"))
+    assert not existing.of_type("Microsoft.CognitiveServices/accounts")
+    assert existing.app_settings["MODEL_ENDPOINT"] == "https://oai-of-the-company.openai.azure.com"
+    assert not existing.of_type("Microsoft.Insights/actionGroups")
+
+
+def test_the_app_starts_with_the_settings_it_would_get_and_their_defaults_are_the_code_s() -> None:
+    deployed = dict(deployment_of(read_snapshot("plain")).app_settings)
+    deployed["KEY_VAULT_URL"] = "https://kv.vault.azure.net"  # its suffix is known in Azure only
+    settings = Settings.from_env(deployed | {"IDENTITY_ENDPOINT": "http://127.0.0.1/token"})
+    names = {"KEY_VAULT_URL", "MODEL_ENDPOINT", "TRIAGE_DEPLOYMENT"}
+    bare = Settings.from_env({name: deployed[name] for name in names})
+    given = {
+        "managed_identity_client_id", "has_managed_identity", "draft_deployment",
+        "service_bus_namespace", "ledger_table_endpoint",
+    }  # fmt: skip
+    differing = {f.name for f in fields(Settings) if getattr(settings, f.name) != getattr(bare, f.name)}
+    assert differing == given
+
+
+def test_every_name_that_a_trigger_resolves_is_an_app_setting() -> None:
+    settings = deployment_of(read_snapshot("plain")).app_settings
+    for bindings in read_declared_functions().values():
+        for value in re.findall(r"%(\w+)%", json.dumps(bindings)):
+            assert value in settings
+        for binding in bindings:
+            if "connection" in binding:
+                assert f"{binding['connection']}__fullyQualifiedNamespace" in settings
+
+
+def test_a_lease_can_be_no_shorter_than_a_function_may_run() -> None:
+    text = (INFRA / "main.bicep").read_text(encoding="utf-8")
+    shortest = re.search(r"@minValue\((\d+)\)\n(?:@.*\n)*param leaseSeconds", text)
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+    _, minutes, _ = host["functionTimeout"].split(":")
+    assert shortest is not None
+    assert int(shortest[1]) > int(minutes) * 60
+
+
+# The rules themselves: a mistake of each kind is caught
+
+
+def setting(name: str, value: str | None) -> Callable[[dict[str, Any]], None]:
+    def plant(snapshot: dict[str, Any]) -> None:
+        settings = first(snapshot, "Web/sites/config")["properties"]
+        settings.pop(name, None)
+        if value is not None:
+            settings[name] = value
+
+    return plant
+
+
+def prop(kind: str, name: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def plant(snapshot: dict[str, Any]) -> None:
+        first(snapshot, kind)["properties"][name] = value
+
+    return plant
+
+
+def without(kind: str, part_of_id: str = "") -> Callable[[dict[str, Any]], None]:
+    def plant(snapshot: dict[str, Any]) -> None:
+        resources = snapshot["predictedResources"]
+        resources.remove(next(r for r in resources if r["type"].endswith(kind) and part_of_id in r["id"]))
+
+    return plant
+
+
+def wider_role(snapshot: dict[str, Any]) -> None:
+    role = first(snapshot, "Authorization/roleAssignments")
+    role["id"] = re.sub(r"/providers/Microsoft\.Storage/storageAccounts/\w+", "", role["id"])
+
+
+def other_role(snapshot: dict[str, Any]) -> None:
+    role = first(snapshot, "Authorization/roleAssignments")["properties"]
+    role["roleDefinitionId"] = role["roleDefinitionId"][:-36] + "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
+
+
+def extra_output(snapshot: dict[str, Any]) -> None:
+    snapshot["outputs"]["MULTIMAIL_API_KEY"] = "mm_live_1"
+
+
+def unknown_type(snapshot: dict[str, Any]) -> None:
+    snapshot["predictedResources"].append({"type": "Microsoft.Sql/servers", "id": "/x", "name": "x"})
+
+
+def annotate_only(snapshot: dict[str, Any]) -> None:
+    for item in first(snapshot, "CognitiveServices/accounts/raiPolicies")["properties"]["contentFilters"]:
+        item["blocking"] = False
+
+
+def silent_alert(snapshot: dict[str, Any]) -> None:
+    first(snapshot, "Insights/scheduledQueryRules")["properties"]["actions"] = {"actionGroups": []}
+
+
+def other_metric(snapshot: dict[str, Any]) -> None:
+    criteria = first(snapshot, "Insights/metricAlerts")["properties"]["criteria"]
+    criteria["allOf"][0]["metricName"] = "DeadLetterMessages"
+
+
+MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "shared keys": (prop("Storage/storageAccounts", "allowSharedKeyAccess", True), "allowSharedKeyAccess"),
+    "public blobs": (prop("Storage/storageAccounts", "allowBlobPublicAccess", True), "allowBlobPublicAccess"),
+    "old TLS": (prop("Storage/storageAccounts", "minimumTlsVersion", "TLS1_0"), "minimumTlsVersion"),
+    "queue keys": (prop("ServiceBus/namespaces", "disableLocalAuth", False), "disableLocalAuth"),
+    "model keys": (prop("CognitiveServices/accounts", "disableLocalAuth", False), "disableLocalAuth"),
+    "telemetry keys": (prop("Insights/components", "DisableLocalAuth", False), "DisableLocalAuth"),
+    "vault policies": (prop("KeyVault/vaults", "enableRbacAuthorization", False), "enableRbacAuthorization"),
+    "publish password": (prop("Web/sites/basicPublishingCredentialsPolicies", "allow", True), "allow"),
+    "short lock": (prop("ServiceBus/namespaces/queues", "lockDuration", "PT30S"), "lockDuration"),
+    "few deliveries": (prop("ServiceBus/namespaces/queues", "maxDeliveryCount", 10), "maxDeliveryCount"),
+    "forbidden setting": (setting("FUNCTIONS_WORKER_RUNTIME", "python"), "forbidden"),
+    "ambient identity": (setting("AZURE_CLIENT_ID", "x"), "forbidden"),
+    "unread setting": (setting("TRAIGE_DEPLOYMENT", "x"), "read by nobody"),
+    "missing setting": (setting("KEY_VAULT_URL", None), "is missing"),
+    "key in a setting": (setting("ServiceBusConnection", "Endpoint=sb://x;SharedAccessKey=y"), "SharedAccessKey"),
+    "no credential": (setting("ServiceBusConnection__credential", None), "does not sign in by identity"),
+    "other identity": (setting("AzureWebJobsStorage__clientId", "x"), "somebody else"),
+    "few threads": (setting("PYTHON_THREADPOOL_THREAD_COUNT", "3"), "threads"),
+    "short lease": (setting("LEASE_SECONDS", "60"), "lease"),
+    "other queue": (setting("WORK_QUEUE_NAME", "outbound"), "another queue"),
+    "other deployment": (setting("DRAFT_DEPLOYMENT", "gpt"), "chat deployments"),
+    "missing table": (without("tableServices/tables"), "ledger"),
+    "wider scope": (wider_role, "not in the table"),
+    "mightier role": (other_role, "not in the table"),
+    "missing role": (without("roleAssignments", "queues"), "is missing"),
+    "unwatched vault": (without("diagnosticSettings", "KeyVault"), "no diagnostic setting"),
+    "secret output": (extra_output, "output MULTIMAIL_API_KEY"),
+    "unknown type": (unknown_type, "no type that the rules know"),
+    "shields off": (annotate_only, "Indirect Attack"),
+    "silent alert": (silent_alert, "calls nobody"),
+    "misspelt metric": (other_metric, "DeadLetterMessages"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_planted_mistake_is_caught(name: str) -> None:
+    plant, complaint = MISTAKES[name]
+    snapshot = copy.deepcopy(read_snapshot("plain"))
+    plant(snapshot)
+    assert any(complaint in problem for problem in find_problems(deployment_of(snapshot)))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["Storage/storageAccounts", "ServiceBus/namespaces", "KeyVault/vaults", "CognitiveServices/accounts"],
+)
+def test_service_left_open_in_a_private_network_is_caught(kind: str) -> None:
+    snapshot = copy.deepcopy(read_snapshot("private-network"))
+    prop(kind, "publicNetworkAccess", "Enabled")(snapshot)
+    assert any("open to the internet" in problem for problem in find_problems(deployment_of(snapshot)))
+
+
+def test_missing_private_endpoint_is_caught() -> None:
+    snapshot = copy.deepcopy(read_snapshot("private-network"))
+    without("Network/privateEndpoints", "pe-vault")(snapshot)
+    assert any("private endpoints for" in problem for problem in find_problems(deployment_of(snapshot)))
+
+
+# The queries
+
+TABLES = {"AppTraces", "AppExceptions", "AZKVAuditLogs"}
+
+
+def find_query_problems(text: str) -> list[str]:
+    """Names in a query that the code does not emit: tables, events, attributes of that event, outcomes."""
+    query = "\n".join(line for line in text.splitlines() if not line.startswith("//"))
+    table = query.split()[0]
+    events = re.findall(r"Properties\['agent\.event'\]\) == '([^']*)'", query)
+    attributes = set(re.findall(r"Properties\['([^']+)'\]", query)) - {"agent.event"}
+    outcomes = re.findall(r"Properties\['agent\.outcome'\]\) == '([^']*)'", query)
+    known = frozenset[str]().union(*(EVENTS.get(event, frozenset()) for event in events))
+    return (
+        [f"table {table}" for _ in [0] if table not in TABLES]
+        + [f"event {event}" for event in events if event not in EVENTS]
+        + [f"attribute {name}" for name in sorted(attributes - known)]
+        + [f"outcome {outcome}" for outcome in outcomes if outcome not in set(Outcome)]
+        + ["no event" for _ in [0] if table == "AppTraces" and not events]
+    )
+
+
+@pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
+def test_query_asks_only_for_what_the_code_emits(path: Path) -> None:
+    assert find_query_problems(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "complaint"),
+    [
+        ("'email.decided'", "'email.decide'", "event email.decide"),
+        ("agent.mailbox_id", "agent.mailbox", "attribute agent.mailbox"),
+        ("agent.outcome'])\n", "agent.tokens'])\n", "attribute agent.tokens"),  # of another event
+        ("AppTraces", "traces", "table traces"),
+        ("'failed'", "'failure'", "outcome failure"),
+    ],
+)
+def test_misspelt_name_in_a_query_is_caught(right: str, wrong: str, complaint: str) -> None:
+    query = (INFRA / "queries" / "alerts" / "failed-emails.kql").read_text(encoding="utf-8") + (
+        "| extend x = tostring(Properties['agent.outcome'])\n"
+    )
+    assert find_query_problems(query) == []
+    assert complaint in find_query_problems(query.replace(right, wrong))
+
+
+def test_the_events_are_read_from_the_code() -> None:
+    assert set(EVENTS) == {"poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached"}
+    assert {"agent.mailbox_id", "agent.outcome", "agent.calls"} <= EVENTS["email.decided"]
+    assert "agent.reason" not in EVENTS["email.decided"]  # it may hold words of an email
+
+
+def test_every_query_is_used() -> None:
+    used = "".join(
+        path.read_text(encoding="utf-8") for path in [*INFRA.rglob("*.bicep"), *ROOT.glob("scripts/*")]
+    )
+    assert [path.name for path in QUERIES if path.name not in used] == []
+
+
+# What goes with it
+
+
+def test_only_the_app_itself_is_deployed() -> None:
+    ignored = {line.rstrip("/") for line in (ROOT / ".funcignore").read_text(encoding="utf-8").split("\n")}
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    ).stdout  # fmt: skip
+    top = {path.split("/")[0] for path in listed.splitlines()}
+    assert top - ignored == {"host.json", "requirements.txt", "function_app.py", "shared"}
+
+
+def test_the_workflow_checks_everything_and_deploys_a_tag_without_a_stored_secret() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    jobs = yaml.safe_load(text)["jobs"]
+    assert {"run": ".ci/run"} in jobs["check"]["steps"]
+    assert jobs["deploy"]["needs"] == "check"
+    assert "refs/tags/v" in jobs["deploy"]["if"]
+    assert jobs["deploy"]["permissions"]["id-token"] == "write"
+    assert "secrets." not in text
+
+
+def test_the_hooks_exist_and_can_be_run() -> None:
+    azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
+    assert {hook["run"] for hook in azure["hooks"].values()} == {
+        "scripts/store_key.sh",
+        "scripts/check_deployment.sh",
+    }
+    for hook in azure["hooks"].values():
+        assert os.access(ROOT / hook["run"], os.X_OK)
+    (app,) = deployment_of(read_snapshot("plain")).of_type("Microsoft.Web/sites")
+    assert app["tags"]["azd-service-name"] in azure["services"]
