@@ -199,7 +199,8 @@ def _write_certificates(directory: Path) -> tuple[Path, Path]:
     """Write a CA, and a certificate with key that it signed for the vault's host names."""
     ca_key, host_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = _name("Test CA")
-    ca = _certificate(ca_name, ca_key.public_key(), ca_name, is_ca=True).sign(ca_key, hashes.SHA256())
+    ca = _certificate(ca_name, ca_key.public_key(), ca_name, is_ca=True)
+    signed_ca = ca.add_extension(_CA_KEY_USAGE, critical=True).sign(ca_key, hashes.SHA256())
     host = _certificate(_name(VAULT_HOST), host_key.public_key(), ca_name, is_ca=False)
     host_names = [x509.DNSName(VAULT_HOST), x509.DNSName(PRIVATE_LINK_HOST)]
     alternative_name = x509.SubjectAlternativeName(host_names)
@@ -208,9 +209,16 @@ def _write_certificates(directory: Path) -> tuple[Path, Path]:
     pem = serialization.Encoding.PEM
     private = host_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     ca_file, host_file = directory / "ca.pem", directory / "host.pem"
-    ca_file.write_bytes(ca.public_bytes(pem))
+    ca_file.write_bytes(signed_ca.public_bytes(pem))
     host_file.write_bytes(host.sign(ca_key, hashes.SHA256()).public_bytes(pem) + private)
     return ca_file, host_file
+
+
+# Python 3.13 checks chains strictly: a CA must say that it may sign certificates.
+_CA_KEY_USAGE = x509.KeyUsage(
+    digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+    key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+)  # fmt: skip
 
 
 def _name(common_name: str) -> x509.Name:
