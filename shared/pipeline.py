@@ -53,6 +53,9 @@ TOKEN_BUDGET_SECONDS = 3600.0
 BUSY_THREAD_SECONDS = 2.0
 THROTTLED_SECONDS = 30.0
 MAX_WAIT_SECONDS = 6 * 3600.0
+TOLD_WAIT_SECONDS = 600.0  # a longer wait is shown on the email
+
+WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 log = logging.getLogger(__name__)
 
@@ -465,7 +468,19 @@ class _EmailRun:
             | {"attempts": self.entry.attempts, "seconds": round(seconds, 1)}
             | {"error": type(error).__name__, "waiting_for": str(error)},
         )
+        is_news = str(error) != self.entry.waiting_for
         self.entry = self.p.ledger.defer(replace(self.entry, due_at=due_at, waiting_for=str(error)))
+        if seconds >= TOLD_WAIT_SECONDS and is_news:
+            self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        """Show on the email that it waits; best effort, because the service may be what it waits for."""
+        tag = {WAITING_TAG: clean_line(self.entry.waiting_for, MAX_REASON_CHARACTERS)}
+        try:
+            existing = self.p.multimail.get_tags(self.entry.mailbox_id, self.entry.email_id)
+            self.p.multimail.set_tags(self.entry.mailbox_id, self.entry.email_id, dict(existing) | tag)
+        except (ConfigurationError, PermanentError, TransientError) as error:
+            log.warning("email %s could not be tagged as waiting: %s", self.entry.email_id, error)
 
 
 @dataclass(frozen=True, slots=True)

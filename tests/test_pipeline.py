@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from local.multimail_faults import answer_with, cut, cut_mid_body, in_order, malformed_json, rate_limited
+from local.multimail_faults import (
+    Fault,
+    answer_with,
+    cut,
+    cut_mid_body,
+    in_order,
+    malformed_json,
+    quota_exhausted,
+    rate_limited,
+    warming_up,
+)
 from shared.domain import WorkItem
 from shared.errors import (
     ConfigurationError,
@@ -387,6 +397,35 @@ def test_a_throttled_reply_is_submitted_later(world: World) -> None:
     world.run_until_idle()
     assert world.outcome(email_id) == "reply_submitted"
     assert len(world.simulator.accepted) == 1
+
+
+@pytest.mark.parametrize(("fault", "word"), [(quota_exhausted(), "quota"), (warming_up(), "warm-up")])
+def test_a_used_up_quota_is_shown_on_the_email_until_its_reset(world: World, fault: Fault, word: str) -> None:
+    email_id = world.deliver()
+    world.simulator.fault = in_order(fault, fault, matching=posts_reply)
+    world.poll_and_work()
+    assert word in world.tags(email_id)["agent.waiting_for"]
+    assert world.entry(email_id).attempts == 0
+    assert world.entry(email_id).due_at - world.clock() >= timedelta(minutes=50)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
+    assert "agent.waiting_for" not in world.tags(email_id)
+    assert len(world.simulator.accepted) == 1
+
+
+def test_one_throttled_mailbox_does_not_stall_another(world: World) -> None:
+    other = world.simulator.add_mailbox("sales@northwind.example")
+    stuck, free = world.deliver(), world.deliver(box=other, sender="bob@customer.example")
+    world.simulator.fault = in_order(
+        *[rate_limited(300)] * 9,
+        matching=lambda method, path: posts_reply(method, path) and world.box in path,
+    )
+    world.poll_and_work()
+    assert world.entry(stuck).finished_at is None
+    assert world.outcome(free) == "reply_submitted"
+    world.run_until_idle()
+    assert world.outcome(stuck) == "reply_submitted"
+    assert world.entry(stuck).attempts == 1
 
 
 def test_attempts_back_off_and_end_visibly(world: World) -> None:

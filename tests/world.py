@@ -95,7 +95,9 @@ class World:
         self._server = LoopbackServer(self.simulator.app)
 
     def __enter__(self) -> Self:
-        client = MultiMailClient(self._server.start(), StaticSecret(Secret(self.key)), timeout=(5, 5))
+        client = MultiMailClient(
+            self._server.start(), StaticSecret(Secret(self.key)), timeout=(5, 5), clock=self.clock
+        )
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
         self.poller = Poller(
             multimail=client, mailboxes=mailboxes, ledger=self.ledger, work_queue=self.queue,
