@@ -5,6 +5,8 @@ import sys
 
 from rich.console import Console
 
+PIPED_WIDTH = 150  # columns where the output is no terminal
+
 
 def main() -> int:
     """Parse the command line, run the command, return the exit status."""
@@ -19,7 +21,7 @@ def main() -> int:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--until-idle", action="store_true", help="end when no work is due")
     arguments = parser.parse_args()
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     # Imported when the command is known: what `run` does not need, it does not load.
     if arguments.command == "demo":
         from local.demo import demo as command_to_run  # noqa: PLC0415

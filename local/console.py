@@ -16,6 +16,8 @@ from shared.ledger import LedgerEntry
 from shared.prompting import clean_line
 from shared.telemetry import EMAIL_DECIDED, EMAIL_DEFERRED, EVENT_LOGGER, POLL_SUCCEEDED
 
+WIDE = 120  # columns of the terminal
+
 STYLES = {
     Outcome.REPLY_SUBMITTED: "green",
     Outcome.IGNORED: "bright_black",
@@ -97,14 +99,19 @@ class TableRow:
     entry: LedgerEntry
 
 
-def build_table(rows: Iterable[TableRow]) -> Table:
-    """The table of what became of each email. Every cell is plain text: email text is never markup."""
+def build_table(rows: Iterable[TableRow], width: int) -> Table:
+    """The table of what became of each email, a line each where `width` columns are enough for that.
+
+    Every cell is plain text: email text is never markup.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, options in (
         ("email", {"ratio": 3}), ("category", {}), ("action", {}), ("outcome", {}),
         ("tokens", {"justify": "right"}), ("why", {"ratio": 3}),
     ):  # fmt: skip
-        table.add_column(name, no_wrap=True, overflow="ellipsis", **options)
+        table.add_column(
+            name, no_wrap=width >= WIDE, overflow="ellipsis" if width >= WIDE else "fold", **options
+        )
     table.expand = True
     for row in rows:
         entry, triage = row.entry, row.entry.triage

@@ -84,7 +84,7 @@ def _answer_and_serve(console: Console, simulators: Simulators, *, until_idle: b
     with stopped_by_signals() as stop:
         with EventWatch(console, total=_count_inbound(simulators)) as watch:
             status = LocalRun(agent, settings, console, watch, stop).run(until_idle=True)
-        console.print(build_table(_rows(agent, simulators)))
+        console.print(build_table(_rows(agent, simulators), console.width))
         if until_idle or stop.is_set():
             return status
         page = build_approval_page(
