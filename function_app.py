@@ -21,6 +21,12 @@ def process_email(message: func.ServiceBusMessage) -> None:
     get_agent().process(message.get_body())
 
 
+@app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
+def track_replies(timer: func.TimerRequest) -> None:  # noqa: ARG001  # likewise
+    """See what became of the submitted replies."""
+    get_agent().track()
+
+
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # likewise
     """Say whether the agent could work, and nothing about why."""

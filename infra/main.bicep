@@ -89,6 +89,9 @@ param multimailMailboxIds string[] = []
 @description('When to poll: NCRONTAB with seconds, in UTC.')
 param pollSchedule string = '0 */1 * * * *'
 
+@description('When to see what became of submitted replies: NCRONTAB with seconds, in UTC.')
+param trackSchedule string = '30 */5 * * * *'
+
 @description('Name of the queue with the work items.')
 param workQueueName string = 'inbound-email'
 
@@ -149,6 +152,11 @@ param actionGroupId string = ''
 
 @description('Who gets mail from the new action group; empty for nobody.')
 param alertEmail string = ''
+
+@minValue(1)
+@maxValue(700)
+@description('Hours that a reply may wait for approval before an alert. After 30 days a reply is looked at no more.')
+param approvalAlertHours int = 24
 
 @minValue(30)
 @maxValue(730)
@@ -357,6 +365,7 @@ module functionApp 'modules/function-app.bicep' = {
       WORK_QUEUE_NAME: workQueueName
       MANAGED_IDENTITY_CLIENT_ID: identity.outputs.clientId
       POLL_SCHEDULE: pollSchedule
+      TRACK_SCHEDULE: trackSchedule
       INITIAL_LOOKBACK_HOURS: string(initialLookbackHours)
       MAX_EMAIL_AGE_HOURS: string(maxEmailAgeHours)
       MAX_ATTEMPTS: string(maxAttempts)
@@ -384,6 +393,7 @@ module alerts 'modules/alerts.bicep' = {
     queueName: workQueueName
     actionGroupId: actionGroupId
     alertEmail: alertEmail
+    approvalAlertHours: approvalAlertHours
   }
 }
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo` and `python -m local run`."""
+"""The command line: `python -m local demo`, `run` and `redrive`."""
 
 import argparse
 import sys
@@ -20,14 +20,28 @@ def main() -> int:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--until-idle", action="store_true", help="end when no work is due")
+    text = "list what failed or was blocked and why; with ids or --all-failed, set those back to open"
+    redrive = commands.add_parser("redrive", help=text, description=text)
+    redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
+    redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    # Imported when the command is known: what `run` does not need, it does not load.
+    return _run(console, arguments)
+
+
+def _run(console: Console, arguments: argparse.Namespace) -> int:
+    # Imported when the command is known: what one does not need, it does not load.
     if arguments.command == "demo":
-        from local.demo import demo as command_to_run  # noqa: PLC0415
-    else:
-        from local.run import run as command_to_run  # noqa: PLC0415
-    return command_to_run(console, until_idle=arguments.until_idle)
+        from local.demo import demo  # noqa: PLC0415
+
+        return demo(console, until_idle=arguments.until_idle)
+    if arguments.command == "run":
+        from local.run import run  # noqa: PLC0415
+
+        return run(console, until_idle=arguments.until_idle)
+    from local.redrive import redrive  # noqa: PLC0415
+
+    return redrive(console, arguments.email_ids, all_failed=arguments.all_failed)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from email.utils import parseaddr
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -38,6 +39,7 @@ class EventWatch(logging.Handler):
         self.outcomes: Counter[str] = Counter()
         self.polled = threading.Event()
         self.ever_polled = False
+        self.added = 0
         self._console = console
         self._bar = Progress(
             TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -62,6 +64,7 @@ class EventWatch(logging.Handler):
         event = facts.get("agent.event")
         if event == POLL_SUCCEEDED:
             self.ever_polled = True
+            self.added = facts["agent.added"]
             self.polled.set()
         elif event == EMAIL_DECIDED:
             self.outcomes[facts["agent.outcome"]] += 1
@@ -129,4 +132,5 @@ def build_table(rows: Iterable[TableRow], width: int) -> Table:
 
 def _describe_email(summary: EmailSummary) -> Text:
     line = Text(clean_line(summary.subject, 60) or "(no subject)")
-    return line.append(f" · {clean_line(summary.sender, 60)}", "bright_black")
+    name, address = parseaddr(summary.sender)
+    return line.append(f" · {clean_line(name or address, 40)}", "bright_black")

@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 from rich.console import Console
@@ -19,6 +21,8 @@ from local.host import Host
 from shared.composition import Agent, get_agent
 from shared.domain import Outcome
 from shared.errors import ConfigurationError
+from shared.ledger import LedgerEntry
+from shared.pipeline import WAITS_FOR_INBOUND_APPROVAL
 from shared.settings import Settings
 from shared.work_queue import InProcessWorkQueue
 
@@ -27,8 +31,10 @@ HOST_JSON = Path(__file__).parent.parent / "host.json"
 
 # Without an end in sight, `--until-idle` leaves the rest to the next run: when nothing has come to its
 # outcome for this long, or when the next retry is further away than this.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
+LONGEST_RETRY_SECONDS = 20  # for RETRY_MAX_SECONDS: whoever waits for the end would rather have it tried now
 POLL_AGAIN_SECONDS = 2.0
+KNOCK_SECONDS = 10.0
 SHOWN_WAITING = 10
 
 OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
@@ -38,6 +44,8 @@ def run(console: Console, *, until_idle: bool) -> int:
     """Run the agent until stopped or, with `until_idle`, until no work is due; return the exit status."""
     try:
         load_local_settings(os.environ)
+        if until_idle:
+            os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
         settings = Settings.from_env(os.environ)
         check_reachable(settings)
         agent = get_agent()
@@ -71,20 +79,25 @@ def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCA
 
 
 def check_reachable(settings: Settings) -> None:
-    """Ask both services for any answer at all, so that a wrong address shows before work is begun.
+    """Knock at both services, so that a wrong address shows before work is begun.
 
-    Raises one ConfigurationError that names each service that gives none.
+    Raises one ConfigurationError that names each host that is unknown or refuses the connection.
+    Where a proxy stands in between, only the services' own clients can tell.
     """
     problems = []
     for name, url in (
         ("MULTIMAIL_API_URL", settings.multimail_api_url),
         ("MODEL_ENDPOINT", settings.model_endpoint),
     ):
+        parts = urlsplit(url)
+        if requests.utils.get_environ_proxies(url):
+            continue
         try:
-            requests.get(url, timeout=10, allow_redirects=False, headers={"Connection": "close"})
-        except requests.exceptions.SSLError:
-            continue  # somebody answers; whether to trust them is the client's own decision
-        except requests.RequestException as error:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname or "", port), timeout=KNOCK_SECONDS).close()
+        except TimeoutError:
+            continue  # slow is not wrong
+        except OSError as error:
             problems.append(
                 f"{name}: nothing answers at {url} ({type(error).__name__}): "
                 "correct the address, or start the service and run again."
@@ -138,6 +151,7 @@ class LocalRun:
             function_app.app,
             app_settings={
                 "POLL_SCHEDULE": settings.poll_schedule,
+                "TRACK_SCHEDULE": settings.track_schedule,
                 "WORK_QUEUE_NAME": settings.work_queue_name,
             },
             queues={settings.work_queue_name: agent.work_queue.bodies},
@@ -175,29 +189,30 @@ class LocalRun:
     def _next_work_at(self) -> datetime | None:
         if not self._watch.polled.is_set():
             return datetime.now(UTC) + timedelta(seconds=POLL_AGAIN_SECONDS)
+        if self._watch.added:
+            return datetime.now(UTC)  # idle is what a poll that finds nothing new leaves behind
         return self._agent.ledger.next_due_at()
 
     def _report(self, *, is_idle: bool) -> int:
         outcomes = self._watch.outcomes
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
         self._console.print(f"Emails that came to their outcome: {counts}.", highlight=False)
-        waiting = [] if is_idle else self._waiting()
-        for line in waiting:
-            self._console.print(Text(line, "yellow"))
-        if not is_idle and not self._watch.polled.is_set():
+        waiting = [] if is_idle else self._list_waiting()
+        for entry in waiting[:SHOWN_WAITING]:
+            reason = entry.waiting_for or "its turn"
+            self._console.print(
+                Text(f"{entry.email_id} waits until {entry.due_at:%H:%M:%S} UTC: {reason}", "yellow")
+            )
+        if waiting:
+            more = " and more" if len(waiting) > SHOWN_WAITING else ""
+            self._console.print(f"These{more} are safe in the ledger; the next run goes on with them.")
+        if not self._watch.polled.is_set():
             self._console.print("The mailboxes could not be polled: see above.", style="red")
         if outcomes[Outcome.FAILED]:
             self._console.print("Some emails failed: their tag agent.reason says why.", style="red")
-        return OK if is_idle and not outcomes[Outcome.FAILED] else UNFINISHED
+        for_humans = waiting and all(entry.waiting_for == WAITS_FOR_INBOUND_APPROVAL for entry in waiting)
+        return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
 
-    def _waiting(self) -> list[str]:
+    def _list_waiting(self) -> list[LedgerEntry]:
         items = self._agent.ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
-        entries = [entry for entry in map(self._agent.ledger.get, items) if entry is not None]
-        lines = [
-            f"{entry.email_id} waits until {entry.due_at:%H:%M:%S} UTC: {entry.waiting_for or 'its turn'}"
-            for entry in entries[:SHOWN_WAITING]
-        ]
-        more = ["and more."] if len(entries) > SHOWN_WAITING else []
-        return (
-            [*lines, *more, "They are safe in the ledger; the next run goes on with them."] if lines else []
-        )
+        return [entry for entry in map(self._agent.ledger.get, items) if entry is not None]

@@ -34,6 +34,8 @@ def build_openai_model(
     client = OpenAI(
         base_url=f"{endpoint.rstrip('/')}/openai/v1/",
         api_key=api_key.value if api_key else TokenSource(credential).get_bearer,
+        # Azure's own header for keys, beside the SDK's Bearer: gateways in between may know only this one.
+        default_headers={"api-key": api_key.value} if api_key else None,
         max_retries=0,
         http_client=DefaultHttpxClient(
             timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),

@@ -22,6 +22,7 @@ from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient, SecretSource
 from shared.pipeline import Pipeline
 from shared.polling import Poller
+from shared.replies import ReplyTracker
 from shared.secret_source import KeyVaultSecret, StaticSecret
 from shared.settings import Settings
 from shared.work_queue import InProcessWorkQueue, WorkQueue
@@ -45,6 +46,7 @@ class Agent:
 
     poller: Poller
     pipeline: Pipeline
+    tracker: ReplyTracker
     ledger: Ledger
     work_queue: WorkQueue
 
@@ -63,6 +65,10 @@ class Agent:
             log.error("a queue message was dropped: %s", error)  # noqa: TRY400  # the message says it all
             return
         self.pipeline.process(item)
+
+    def track(self) -> None:
+        """See what became of the submitted replies. Raises ConfigurationError and TransientError."""
+        self.tracker.track()
 
 
 def build_agent(
@@ -99,7 +105,15 @@ def build_agent(
         clock=clock,
         random=random_share,
     )
-    return Agent(poller, pipeline, ledger, work_queue)
+    tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
+    return Agent(poller, pipeline, tracker, ledger, work_queue)
+
+
+def open_ledger(settings: Settings) -> tuple[MultiMailClient, Ledger]:
+    """Open the ledger for an operator's command, with the client that knows the mailboxes."""
+    credential = _once(lambda: build_credential(settings))
+    multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
+    return multimail, _build_ledger(settings, credential)
 
 
 def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredential]") -> SecretSource:

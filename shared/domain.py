@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from email.utils import getaddresses
 from enum import StrEnum
 
 from shared.errors import PermanentError
 
 MAX_HEADER_CHARACTERS = 998  # RFC 5322, 2.1.1
+_BARE_ADDRESS = r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+"
+_ADDRESS = re.compile(
+    rf'(?:"[^"]*"|[^<>"@]|@(?![^<]*\.))*<\s*({_BARE_ADDRESS})\s*>|({_BARE_ADDRESS})(?:\s*<\s*\2\s*>)?',
+    re.IGNORECASE,
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Action(StrEnum):
@@ -90,7 +96,7 @@ class Email:
     """One full email with its markdown body. All text in it is hostile input.
 
     `headers` has lower-case names; it is empty unless the service returns headers, which its
-    contract does not promise.
+    contract does not promise. The last three times are those of an outbound email.
     """
 
     id: str
@@ -105,6 +111,9 @@ class Email:
     attachment_names: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    approved_at: datetime | None = None
+    delivered_at: datetime | None = None
+    bounced_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,25 +193,25 @@ def parse_work_item(body: bytes) -> WorkItem:
     """Read a queue message's body. Raises PermanentError when it is not a work item."""
     try:
         value = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PermanentError(f"a work item must be JSON, got {len(body)} bytes that are not") from error
-    ids = (value.get("mailbox_id"), value.get("email_id")) if isinstance(value, dict) else (None, None)
-    mailbox_id, email_id = ids
-    if not (isinstance(mailbox_id, str) and mailbox_id and isinstance(email_id, str) and email_id):
+    ids = [value.get("mailbox_id"), value.get("email_id")] if isinstance(value, dict) else []
+    # JSON can carry lone surrogates, which no store can look up.
+    texts = [text for text in ids if isinstance(text, str) and text and not _SURROGATE.search(text)]
+    if len(texts) != 2:  # noqa: PLR2004 - the two ids
         raise PermanentError("a work item must be a JSON object with the texts mailbox_id and email_id")
-    return WorkItem(mailbox_id, email_id)
+    return WorkItem(*texts)
 
 
 def parse_address(header: str) -> str:
-    """The one bare, lower-case address in a From value, or "" when there is none or more than one."""
-    if len(header) > MAX_HEADER_CHARACTERS:
-        return ""
-    addresses = [address for _, address in getaddresses([header]) if address]
-    if len(addresses) != 1:
-        return ""
-    address = addresses[0].strip().lower()
-    local, _, domain = address.rpartition("@")
-    return address if local and domain and not any(c.isspace() for c in address) else ""
+    """The one bare, lower-case address in a From value, or "" when there is none or more than one.
+
+    Before `<name@host>` at the end any name may stand: decoded display names lose their quotes, so
+    "Doe, Jane <jane@host>" is common. Another address may not: the service could reply to that one,
+    while the gate looks at this one.
+    """
+    match = _ADDRESS.fullmatch(header.strip()) if len(header) <= MAX_HEADER_CHARACTERS else None
+    return (match[1] or match[2]).lower() if match else ""
 
 
 def build_idempotency_key(mailbox_id: str, email_id: str, revision: int) -> str:

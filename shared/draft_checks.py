@@ -1,7 +1,8 @@
 """Draft checks: what must not stand in a reply, decided in code, before it may leave."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
 
 MAX_REPLY_CHARACTERS = 8_000
 PHONE_DIGITS = 7  # shorter numbers are quantities, prices, rooms
@@ -13,17 +14,27 @@ _LINKED_TLDS = (
     "link|click|example|test|invalid|onion|eu|de|at|ch|fr|uk|it|es|nl|be|pl|se|no|dk|fi|ie|pt|cz|ru|ua|tr|cn|jp|"
     "kr|in|br|mx|au|nz|ca|us|za|ng|tk|ml|ga|cf|gq|pw|su"
 )
+_REST = r"[^\s<>\"')\]}`]"
 _URL = re.compile(
-    r"\b[a-z][a-z0-9+.-]{1,20}:(?://|\\\\)[^\s<>\"')\]}]+|\b(?:mailto|tel|javascript|data):\S+", re.IGNORECASE
+    rf"\b[a-z][a-z0-9+.-]{{1,20}}:(?://|\\\\){_REST}+|\b(?:mailto|tel|javascript|data):\S+", re.IGNORECASE
 )
-_BARE_DOMAIN = re.compile(rf"(?<![\w@.-])(?:[\w-]+\.)+(?:{_LINKED_TLDS})(?![\w-])(?:[/?#:][^\s<>\"')\]}}]*)?")
+# A name under such a domain, in small or in capital letters ("thanks.It" is neither); any name that starts
+# with www or has a path, unless it is a file's; and a numeric address with a port or a path.
+_BARE_DOMAIN = re.compile(
+    r"(?<![\w@-])(?<![\w@-]\.)(?:"
+    rf"(?:[\w-]+\.)+(?:{_LINKED_TLDS}|{_LINKED_TLDS.upper()})(?![A-Za-z0-9-])(?:[/?#:]{_REST}*)?"
+    rf"|(?:[\w-]+\.)+(?!(?:js|py|ts|md|html|json|xml|ya?ml|txt|csv|pdf)\b)[A-Za-z]{{2,}}/{_REST}+"
+    rf"|[wW]{{3}}\.(?:[\w-]+\.)+[A-Za-z]{{2,}}(?:[/?#:]{_REST}*)?"
+    rf"|\d{{1,3}}(?:\.\d{{1,3}}){{3}}[:/]{_REST}+)"
+)
 _LINK_TARGET = re.compile(r"\]\(\s*<?([^)\s>]+)|^\s{0,3}\[[^\]\n]+\]:\s*(\S+)", re.MULTILINE)
 _ADDRESS = re.compile(r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)+")
-_NUMBER = re.compile(r"(?<![\w])\+?\(?\d[\d\s()./-]{5,40}\d(?!\w)")
+_NUMBER = re.compile(r"(?<![\w])\+?\(?\d[\d\s()./·•-]{5,40}\d(?!\w)")
 _DATE = re.compile(
-    r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./]\s?\d{1,2}[./]\s?\d{2,4}|\d{1,2}[:.]\d{2}\s*[-–]\s*\d{1,2}[:.]\d{2}"
+    r"(?<![\d./])(?<!\d-)(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./]\s?\d{1,2}[./]\s?\d{2,4}|\d{1,2}\.\d{1,2}\."
+    r"|\d{1,2}[:.]\d{2}\s*-\s*\d{1,2}[:.]\d{2})(?![./]?\d)(?!-\d{3})"
 )
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}\b")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}\b|\b[a-z]{2}\d{2}[a-z0-9]{11,30}\b")
 _PLACEHOLDER = re.compile(
     r"\[(?![ xX]?\])[^\]\n]{1,60}\](?![(\[:])|\{\{[^}\n]{0,60}\}\}"
     r"|\bX{3,}\b|\bTODO\b|\bTBD\b|(?i:lorem ipsum)"
@@ -39,18 +50,24 @@ _MARKUP = re.compile(r"<\s*[a-z/!?][^>]*>?|!\[", re.IGNORECASE)
 _SECRET = re.compile(
     r"\b(?:sk|pk|rk)[-_](?:[\w-]{16,})|\bmm_(?:live|test)_\w+|\bwhsec_\w+|\bgh[pousr]_\w{20,}|\bxox[abprs]-[\w-]{10,}"
     r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\beyJ[\w-]{10,}\.[\w-]{10,}|-----BEGIN [A-Z ]+-----"
-    r"|\b(?:AccountKey|SharedAccessKey|SharedAccessSignature|api[_-]?key|password|passwort|secret)\s*[=:]\s*\S{6,}"
+    r"|\b(?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*[=:]\s*\S{6,}"
+    r"|\b(?:api[_ -]?key|password|passwort|secret)\s*=\s*\S{6,}"
+    r"|\b(?:api[_ -]?key|password|passwort|secret)\s*:\s*(?=\S*(?:\d|[^\w\s]\w))\S{6,}"  # no plain word
     r"|\bBearer\s+[\w.~+/-]{16,}",
     re.IGNORECASE,
 )
 _LONG_TOKEN = re.compile(r"(?<![\w/+-])[\w/+-]{28,}={0,2}")
+# Joiners belong to emoji and to some scripts, one at a time.
 _INVISIBLE = re.compile(
-    "[\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]|[\x00-\x08\x0b-\x1f\x7f]"
+    "[\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\u3164\ufeff\uffa0\ufff9-\ufffb]"
+    "|[\U000e0000-\U000e0fff\ud800-\udfff]|[\u200c\u200d]{2}|[\ufe00-\ufe0f]{2}|[\x00-\x08\x0b-\x1f\x7f]"
 )
+_GAP = re.compile(r"(?:\n[^\S\n]*){8}")  # what follows is out of the approver's view
+_DASHES = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
 
 
 def find_draft_problems(
-    reply_markdown: str, known_texts: Sequence[str], known_addresses: Iterable[str], instructions: str
+    reply_markdown: str, known_texts: Sequence[str], known_addresses: Collection[str], instructions: str
 ) -> tuple[str, ...]:
     """Say what is wrong with a draft, one short phrase each; empty when it may leave.
 
@@ -59,24 +76,29 @@ def find_draft_problems(
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
         return (f"it is longer than {MAX_REPLY_CHARACTERS} characters",)
-    known = "\n".join(known_texts)
+    known = _plain("\n".join(known_texts))
+    draft = _plain(reply_markdown)
     checks: dict[str, bool] = {
         "it is empty": not reply_markdown.strip(),
-        "it holds a link that is not in the thread": _has_foreign_link(reply_markdown, known),
-        "it holds an address that is not in the thread": _has_foreign_address(
-            reply_markdown, known, known_addresses
-        ),
-        "it holds a phone or account number that is not in the thread": _has_foreign_number(
-            reply_markdown, known
-        ),
-        "it holds a placeholder": _has_foreign_match(_PLACEHOLDER, reply_markdown, known),
+        "it holds a link that is not in the thread": _has_foreign_link(draft, known, known_addresses),
+        "it holds an address that is not in the thread": _has_foreign_address(draft, known, known_addresses),
+        "it holds a phone or account number that is not in the thread": _has_foreign_number(draft, known),
+        "it holds a placeholder": _has_foreign_match(_PLACEHOLDER, draft, known),
         "it begins with a remark about the draft": _LEAD_IN.match(reply_markdown) is not None,
         "it repeats the instructions": _echoes(reply_markdown, instructions),
-        "it holds something that looks like a key": _has_secret(reply_markdown, known),
-        "it holds markup or an image": _MARKUP.search(_without_autolinks(reply_markdown)) is not None,
+        "it holds something that looks like a key": _has_secret(draft, known),
+        "it holds markup or an image": _MARKUP.search(_without_code_and_autolinks(reply_markdown))
+        is not None,
+        "it holds a gap of many empty lines": _GAP.search(reply_markdown) is not None,
         "it holds invisible characters": _INVISIBLE.search(reply_markdown) is not None,
     }
     return tuple(problem for problem, found in checks.items() if found)
+
+
+def _plain(text: str) -> str:
+    """The text with wide letters, dashes and dots as the plain ones that they are read as."""
+    narrow = unicodedata.normalize("NFKC", text).translate(_DASHES)
+    return re.sub(r"(?<=[A-Za-z0-9])[\u3002\uff61](?=[A-Za-z])", ".", narrow)
 
 
 def _links(text: str) -> Iterator[str]:
@@ -85,29 +107,41 @@ def _links(text: str) -> Iterator[str]:
     found = (match.group() for pattern in (_URL, _BARE_DOMAIN) for match in pattern.finditer(text))
     for link in (*found, *targets):
         bare = re.sub(r"^(?:https?://)?(?:www\.)?", "", link.strip().lower())
-        yield bare.rstrip(".,;:!?*_/")
+        yield bare.lstrip("*_").rstrip(".,;:!?*_/")
 
 
-def _has_foreign_link(draft: str, known: str) -> bool:
-    allowed = set(_links(known))
-    return any(link not in allowed for link in _links(draft))
+def _addresses(text: str) -> set[str]:
+    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(text)}
 
 
-def _has_foreign_address(draft: str, known: str, known_addresses: Iterable[str]) -> bool:
-    allowed = {address.lower() for address in known_addresses}
-    allowed |= {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(known)}
-    return any(match.group().lower().rstrip(".") not in allowed for match in _ADDRESS.finditer(draft))
+def _has_foreign_link(draft: str, known: str, known_addresses: Collection[str]) -> bool:
+    """A link must stand in the thread; a bare host may also be that of a link or an address in it."""
+    links = set(_links(known))
+    hosts = {re.split("[/?#:]", link, maxsplit=1)[0] for link in links}
+    hosts |= {address.rpartition("@")[2] for address in (*known_addresses, *_addresses(known))}
+    return any(link not in links and link not in hosts for link in _links(draft))
+
+
+def _has_foreign_address(draft: str, known: str, known_addresses: Collection[str]) -> bool:
+    return not _addresses(draft) <= _addresses(known) | {address.lower() for address in known_addresses}
 
 
 def _has_foreign_number(draft: str, known: str) -> bool:
-    """Numbers of seven digits and more must stand in the thread; dates and times of day are free."""
+    """Numbers of seven digits and more must stand in the thread, whole or group by group; dates and times
+    of day are free.
+    """
     runs = {re.sub(r"\D", "", match.group()) for match in _NUMBER.finditer(known)}
-    for match in _NUMBER.finditer(_DATE.sub(" ", draft)):
+    groups = set(re.findall(r"\d+", known))
+    for match in _NUMBER.finditer(_DATE.sub(" ; ", draft)):
         digits = re.sub(r"\D", "", match.group())
-        if len(digits) >= PHONE_DIGITS and not any(digits in run for run in runs):
+        if len(digits) < PHONE_DIGITS or groups.issuperset(re.findall(r"\d+", match.group())):
+            continue
+        if not any(digits in run for run in runs):
             return True
     known_plain = re.sub(r"[\s-]", "", known).upper()
-    return any(re.sub(r"[\s-]", "", match.group()) not in known_plain for match in _IBAN.finditer(draft))
+    return any(
+        re.sub(r"[\s-]", "", match.group()).upper() not in known_plain for match in _IBAN.finditer(draft)
+    )
 
 
 def _has_foreign_match(pattern: re.Pattern[str], draft: str, known: str) -> bool:
@@ -124,9 +158,15 @@ def _has_secret(draft: str, known: str) -> bool:
     )
 
 
-def _without_autolinks(text: str) -> str:
-    """`<https://...>` and `<name@host>` are markdown links, judged as links, not as markup."""
-    return re.sub(r"<(?:https?://[^>\s]+|[^>\s@]+@[^>\s]+)>", " ", text)
+def _without_code_and_autolinks(text: str) -> str:
+    """The text less what is not markup: `<https://...>` and `<name@host>`, judged as links, and code spans.
+
+    Code stays in where a backtick could pair with one of another line.
+    """
+    text = re.sub(r"<(?:https?://[^>\s]+|[^>\s@]+@[^>\s]+)>", " ", text)
+    if "``" in text or "\\`" in text or any(line.count("`") % 2 for line in text.split("\n")):
+        return text
+    return re.sub("`[^`]*`", " ", text)
 
 
 def _echoes(draft: str, instructions: str) -> bool:

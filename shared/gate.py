@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Sequence
 
-from shared.domain import Decision, Mailbox, Outcome
+from shared.domain import Decision, Mailbox, Outcome, parse_address
 
 GATED_MODES = frozenset({"gated_send", "gated_all"})
 UNGATED_MODES = frozenset({"monitored", "autonomous"})
@@ -38,9 +38,9 @@ def find_recipient_refusal(
 def matches_allowlist(recipient: str, pattern: str) -> bool:
     """Say whether a bare address matches a pattern (`name@host`, `*@host`), letter case aside.
 
-    Anything that could be read as a match counts as one: too many refusals are safe, too few are not.
+    Other forms that a service might honour (`Name <name@host>`, `@host`, `host`) count as well: a
+    refusal too many is safe, one too few is not.
     """
-    address, wanted = recipient.lower(), pattern.strip().lower()
-    return fnmatch.fnmatchcase(address, wanted) or (
-        "@" not in wanted and address.rpartition("@")[2] == wanted.lstrip("*.")
-    )
+    address, wanted = recipient.lower(), parse_address(pattern) or pattern.strip().lower()
+    domain = address.rpartition("@")[2]
+    return fnmatch.fnmatchcase(address, wanted) or domain == wanted.removeprefix("*").removeprefix("@")

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
 
 from shared.domain import Email, parse_address
 
@@ -10,17 +9,18 @@ from shared.domain import Email, parse_address
 _MACHINE_SENDER = re.compile(
     r"(?:.*[-_.+])?(?:no|do[-_.]?not|dont|never)[-_.]?repl(?:y|ies)(?:[-_.+0-9].*)?"
     r"|mailer[-_.]?daemon.*|postmaster|.*[-_.]?bounces?(?:[-_.+=].*)?|auto[-_.]?(?:reply|responder|confirm|mailer)"
-    r"|(?:.*[-_.])?notifications?(?:[-_.+].*)?|newsletters?|listserv|majordomo|owner-.+|.+-(?:owner|request)"
+    r"|(?:.*[-_.])?notifications?(?:[-_.+].*)?|newsletters?|listserv|majordomo"
 )
-_END = r"\s*(?:[:：\-–—(\[]|re:|aw:|$)"
+# Only what programs write word for word: people, too, write about failed deliveries and returned mail.
+_END = r"\s*(?:[:：]|$)"
 _MACHINE_SUBJECT = re.compile(
     r"\s*(?:"
-    rf"(?:auto(?:matic|mated|matische)?[- ]?(?:reply|response|antwort)|out of (?:the )?office|ooo"
-    rf"|vacation (?:reply|response)|abwesenheits?(?:notiz|nachricht|meldung)|abwesend|r[ée]ponse automatique"
-    rf"|respuesta autom[áa]tica|risposta automatica|undeliver(?:able|ed)|(?:nicht |un)zustellbar){_END}"
-    r"|自動(?:応答|返信)|不在(?:通知|のお知らせ|応答)|undelivered mail returned|returned mail\b"
-    r"|delivery status notification|(?:mail )?delivery (?:has )?fail(?:ed|ure)|mail system error"
-    r"|failure notice\b|message (?:blocked|not delivered)\b)",
+    rf"(?:auto(?:matic|mated|matische)?[- ]?(?:reply|response|antwort)|out of (?:the )?office"
+    rf"|vacation (?:reply|response)|abwesenheits?(?:notiz|nachricht|meldung)|r[ée]ponse automatique"
+    rf"|respuesta autom[áa]tica|risposta automatica|undeliverable|(?:nicht |un)zustellbar){_END}"
+    r"|自動(?:応答|返信)|不在(?:通知|のお知らせ|応答)|undelivered mail returned to sender"
+    r"|returned mail: see transcript|delivery status notification \(|mail delivery failed: returning"
+    r"|mail delivery (?:failed|failure|system)\s*$|mail system error\b|failure notice\s*$)",
     re.IGNORECASE,
 )
 _BULK_PRECEDENCE = frozenset({"bulk", "list", "junk", "auto_reply"})
@@ -34,20 +34,17 @@ _HANDLED_STATUSES: Mapping[str, str] = {
 }
 
 
-def find_skip_reason(
-    email: Email, *, own_addresses: Collection[str], now: datetime, max_age: timedelta
-) -> str | None:
+def find_skip_reason(email: Email, *, own_addresses: Collection[str], is_too_old: bool) -> str | None:
     """Say why an email must not be answered, judged by itself alone; None when it may be."""
     sender = parse_address(email.sender)
     is_spam = email.spam_verdict in _SPAM_VERDICTS or email.status.startswith("spam_")
     reasons = {
-        "its sender is not one readable address": not sender,
         "it comes from one of our own mailboxes": sender in own_addresses,
         "its sender is a machine that reads no answers": is_machine_sender(sender),
         "its subject is that of an automatic reply or a bounce": is_machine_subject(email.subject),
         "its headers say that a machine or a mailing list sent it": is_machine_mail(email.headers),
         "the service took it for spam": is_spam,
-        f"it is older than {max_age / timedelta(hours=1):g} hours": now - email.received_at > max_age,
+        "it is too old": is_too_old,
     }
     found = (reason for reason, applies in reasons.items() if applies)
     return next(found, _HANDLED_STATUSES.get(email.status))

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from shared.domain import NO_USAGE, Draft, Outcome, Triage, Usage, WorkItem
+
+FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +16,9 @@ class LedgerEntry:
 
     The fields fill from top to bottom: `triage`, then `draft`, then `submit_intent_at` before the
     first submission, then `reply_id`, then `outcome` (decided, still to be tagged), then
-    `finished_at`. A worker that finds a field filled does not do that step again.
+    `finished_at`. A worker that finds a field filled does not do that step again. What became of the
+    reply comes later: `reply_status` is the word last seen for it, and from `reply_settled_at` on
+    nobody looks at it any more. `redriven_at`: when an operator last set it back to open.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then.
     `attempts`: claims that count towards MAX_ATTEMPTS, the running one included.
@@ -38,6 +42,9 @@ class LedgerEntry:
     outcome: Outcome | None = None
     reason: str = ""
     finished_at: datetime | None = None
+    reply_status: str | None = None
+    reply_settled_at: datetime | None = None
+    redriven_at: datetime | None = None
     version: str = ""
 
     @property
@@ -45,12 +52,66 @@ class LedgerEntry:
         """The work item that rings for this row."""
         return WorkItem(self.mailbox_id, self.email_id)
 
+    @property
+    def tracked_reply(self) -> "TrackedReply | None":
+        """The reply to be tracked from now on that the row is finished; None when it has none."""
+        if self.outcome is not Outcome.REPLY_SUBMITTED or self.reply_id is None or self.finished_at is None:
+            return None
+        return TrackedReply(
+            mailbox_id=self.mailbox_id,
+            email_id=self.email_id,
+            reply_id=self.reply_id,
+            submitted_at=self.submit_intent_at or self.finished_at,
+            check_at=self.finished_at + FIRST_CHECK_AFTER,
+        )
+
+    def redriven(self, now: datetime) -> "LedgerEntry":
+        """The finished row set back to open, to be stored with `defer`.
+
+        With a reply on its way the draft and its key stay, so that it is looked for or repeated, never
+        written anew; without one, the email is triaged and drafted afresh.
+        """
+        in_doubt = self.submit_intent_at is not None
+        return replace(
+            self,
+            triage=self.triage if in_doubt else None,
+            draft=self.draft if in_doubt else None,
+            outcome=None,
+            reason="",
+            finished_at=None,
+            attempts=0,
+            waiting_for="",
+            due_at=now,
+            redriven_at=now,
+        )
+
     def claimed(self, now: datetime, lease_until: datetime) -> "LedgerEntry | None":
         """The row as a worker who claims it now would own it; None when it is done, leased or not due."""
         leased = self.lease_until is not None and self.lease_until > now
         if self.finished_at is not None or leased or self.due_at > now:
             return None
         return replace(self, lease_until=lease_until, attempts=self.attempts + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedReply:
+    """A submitted reply whose end is not known yet. Every time is an aware UTC datetime.
+
+    `status`: the word last seen for it, None before the first look. `check_at`: the next look is not
+    before. It is a note beside the row that `work_item` names; where they differ, the row is right.
+    """
+
+    mailbox_id: str
+    email_id: str
+    reply_id: str
+    submitted_at: datetime
+    check_at: datetime
+    status: str | None = None
+
+    @property
+    def work_item(self) -> WorkItem:
+        """The row of the email that it answers."""
+        return WorkItem(self.mailbox_id, self.email_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +127,8 @@ class Ledger(Protocol):
 
     Every method raises TransientError when the store cannot be reached and ConfigurationError
     when it refuses us. Open work is a small set beside the history, written so that it always
-    holds at least every unfinished row: `due` never reads history.
+    holds at least every unfinished row: `due` never reads history. So are the tracked replies, a set
+    of their own: they wait for a human, which is no work.
     """
 
     def add(self, entry: LedgerEntry) -> bool:
@@ -78,7 +140,7 @@ class Ledger(Protocol):
         ...
 
     def save(self, entry: LedgerEntry) -> LedgerEntry:
-        """Store the row under its lease and return it with its new version. Raises LeaseLostError."""
+        """Store the row, leased or finished, and return it with its new version. Raises LeaseLostError."""
         ...
 
     def defer(self, entry: LedgerEntry) -> LedgerEntry:
@@ -88,7 +150,7 @@ class Ledger(Protocol):
     def finish(self, entry: LedgerEntry) -> LedgerEntry:
         """Store the finished row (`finished_at` set), give the lease back, drop it from the open work.
 
-        Raises LeaseLostError.
+        Its `tracked_reply` is tracked from before the row says that it is finished. Raises LeaseLostError.
         """
         ...
 
@@ -110,6 +172,18 @@ class Ledger(Protocol):
 
     def next_due_at(self) -> datetime | None:
         """When open work wants to be rung for next; None when nothing is open."""
+        ...
+
+    def tracked_replies(self) -> Sequence[TrackedReply]:
+        """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
+        ...
+
+    def track_replies(self, replies: Sequence[TrackedReply]) -> None:
+        """Keep these tracked as they are given, each in place of what was noted about it before."""
+        ...
+
+    def drop_reply(self, reply: TrackedReply) -> None:
+        """Stop tracking a reply, once its row says that it is settled."""
         ...
 
     def get_watermark(self, mailbox_id: str) -> Watermark | None:

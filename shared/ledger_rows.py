@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.domain import Action, Draft, Outcome, Sentiment, Triage, Urgency, Usage
-from shared.ledger import LedgerEntry
+from shared.ledger import LedgerEntry, TrackedReply
 
 
 def to_row(entry: LedgerEntry) -> dict[str, str | int]:
@@ -32,6 +32,9 @@ def to_row(entry: LedgerEntry) -> dict[str, str | int]:
         "outcome": entry.outcome.value if entry.outcome else None,
         "reason": entry.reason,
         "finished_at": _optional_text(entry.finished_at),
+        "reply_status": entry.reply_status,
+        "reply_settled_at": _optional_text(entry.reply_settled_at),
+        "redriven_at": _optional_text(entry.redriven_at),
         **_draft_fields(entry.draft),
     }
     return {name: value for name, value in row.items() if value is not None}
@@ -58,7 +61,35 @@ def from_row(row: Mapping[str, Any], version: str) -> LedgerEntry:
         outcome=Outcome(outcome) if outcome else None,
         reason=row["reason"],
         finished_at=_optional_moment(row.get("finished_at")),
+        reply_status=row.get("reply_status"),
+        reply_settled_at=_optional_moment(row.get("reply_settled_at")),
+        redriven_at=_optional_moment(row.get("redriven_at")),
         version=version,
+    )
+
+
+def to_reply_row(reply: TrackedReply) -> dict[str, str]:
+    """Every field of a tracked reply that is set."""
+    row = {
+        "mailbox_id": reply.mailbox_id,
+        "email_id": reply.email_id,
+        "reply_id": reply.reply_id,
+        "submitted_at": to_text(reply.submitted_at),
+        "check_at": to_text(reply.check_at),
+        "status": reply.status,
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def from_reply_row(row: Mapping[str, Any]) -> TrackedReply:
+    """Read back what `to_reply_row` made; names it does not know are left alone."""
+    return TrackedReply(
+        mailbox_id=row["mailbox_id"],
+        email_id=row["email_id"],
+        reply_id=row["reply_id"],
+        submitted_at=to_moment(row["submitted_at"]),
+        check_at=to_moment(row["check_at"]),
+        status=row.get("status"),
     )
 
 

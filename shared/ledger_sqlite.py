@@ -13,16 +13,35 @@ from typing import IO, Any
 
 from shared.domain import WorkItem
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
-from shared.ledger import LedgerEntry, Watermark
-from shared.ledger_rows import finished, from_row, released, to_moment, to_row, to_text
+from shared.ledger import LedgerEntry, TrackedReply, Watermark
+from shared.ledger_rows import (
+    finished,
+    from_reply_row,
+    from_row,
+    released,
+    to_moment,
+    to_reply_row,
+    to_row,
+    to_text,
+)
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
+# What version 2 has on top of version 1: a row for every tracked reply.
+SCHEMA_2 = (
+    """
+    CREATE TABLE replies (
+        mailbox_id TEXT NOT NULL, reply_id TEXT NOT NULL, reply TEXT NOT NULL,
+        PRIMARY KEY (mailbox_id, reply_id)
+    )
+    """,
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
 # ring_at is NULL once a row is finished, so the partial index holds the open work and nothing else.
 SCHEMA = (
     """
@@ -43,7 +62,7 @@ SCHEMA = (
         mailbox_id TEXT NOT NULL, day TEXT NOT NULL, used INTEGER NOT NULL, PRIMARY KEY (mailbox_id, day)
     )
     """,
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+    *SCHEMA_2,
 )
 
 FIND = "SELECT entry, version FROM emails WHERE mailbox_id = ? AND email_id = ?"
@@ -59,6 +78,9 @@ PAGE = """
     SELECT entry, version, email_id FROM emails
     WHERE mailbox_id = ? AND email_id > ? ORDER BY email_id LIMIT ?
 """
+TRACKED = "SELECT reply FROM replies"
+TRACK = "INSERT OR REPLACE INTO replies VALUES (?, ?, ?)"
+DROP = "DELETE FROM replies WHERE mailbox_id = ? AND reply_id = ?"
 SLOTS = "SELECT email_id FROM slots WHERE scope = ? ORDER BY rowid"
 
 _PAGE_ROWS = 500
@@ -132,7 +154,11 @@ class SqliteLedger:
 
     def finish(self, entry: LedgerEntry) -> LedgerEntry:
         """Store the finished row, give the lease back, drop it from the open work. Raises LeaseLostError."""
-        return self.save(finished(entry))
+        done = finished(entry)
+        with self._transaction() as connection:
+            if done.tracked_reply is not None:
+                connection.execute(TRACK, _reply_row(done.tracked_reply))
+            return _write(connection, done)
 
     def get(self, item: WorkItem) -> LedgerEntry | None:
         """The row, or None."""
@@ -160,6 +186,20 @@ class SqliteLedger:
         """When open work wants to be rung for next; None when nothing is open."""
         [[text]] = self._read(NEXT_DUE_AT)
         return to_moment(text) if text else None
+
+    def tracked_replies(self) -> Sequence[TrackedReply]:
+        """Every tracked reply, in no promised order."""
+        return [from_reply_row(json.loads(row[0])) for row in self._read(TRACKED)]
+
+    def track_replies(self, replies: Sequence[TrackedReply]) -> None:
+        """Keep these tracked as they are given, each in place of what was noted about it before."""
+        with self._transaction() as connection:
+            connection.executemany(TRACK, [_reply_row(reply) for reply in replies])
+
+    def drop_reply(self, reply: TrackedReply) -> None:
+        """Stop tracking a reply, once its row says that it is settled."""
+        with self._transaction() as connection:
+            connection.execute(DROP, (reply.mailbox_id, reply.reply_id))
 
     def get_watermark(self, mailbox_id: str) -> Watermark | None:
         """How far the mailbox has been polled; None before its first poll."""
@@ -219,11 +259,12 @@ class SqliteLedger:
         # The row is the proof of what was paid for and submitted: it must outlive a power cut too.
         self._read("PRAGMA synchronous = FULL")
         with self._transaction() as connection:
-            if version == 0:
-                for statement in SCHEMA:
-                    connection.execute(statement)
-            for row in connection.execute(OPEN).fetchall():
-                _write(connection, released(_entry(row)))
+            for statement in {0: SCHEMA, 1: SCHEMA_2}.get(version, ()):
+                connection.execute(statement)
+            for entry in map(_entry, connection.execute(OPEN).fetchall()):
+                # Who held the lease died with its process; that says nothing against the email.
+                attempts = entry.attempts - 1 if entry.lease_until else entry.attempts
+                _write(connection, released(replace(entry, attempts=attempts)))
 
     def _read(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         with self._turn, _sqlite_errors(self._path):
@@ -244,6 +285,10 @@ def _ring_at(entry: LedgerEntry) -> str | None:
 
 def _entry(row: Sequence[Any]) -> LedgerEntry:
     return from_row(json.loads(row[0]), version=str(row[1]))
+
+
+def _reply_row(reply: TrackedReply) -> tuple[str, str, str]:
+    return reply.mailbox_id, reply.reply_id, json.dumps(to_reply_row(reply))
 
 
 def _write(connection: sqlite3.Connection, entry: LedgerEntry) -> LedgerEntry:

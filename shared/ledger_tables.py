@@ -23,8 +23,17 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
-from shared.ledger import LedgerEntry, Watermark
-from shared.ledger_rows import finished, from_row, released, to_moment, to_row, to_text
+from shared.ledger import LedgerEntry, TrackedReply, Watermark
+from shared.ledger_rows import (
+    finished,
+    from_reply_row,
+    from_row,
+    released,
+    to_moment,
+    to_reply_row,
+    to_row,
+    to_text,
+)
 
 if TYPE_CHECKING:  # importing the SDK costs a cold start 0.15 s: only those who build a TablesLedger pay it
     from azure.core.credentials import AzureNamedKeyCredential, TokenCredential
@@ -35,6 +44,7 @@ T = TypeVar("T")
 Row = Mapping[str, str | int]
 
 OPEN_PARTITION = "open"
+REPLIES_PARTITION = "replies"
 ORPHAN_AGE = timedelta(hours=1)
 
 # https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model
@@ -84,7 +94,8 @@ class TablesLedger:
 
     `emails` is the history, one partition per mailbox. `openwork` has one row for every unfinished
     email, and for a while some more: it is written before the history row appears and deleted after
-    that has finished. `mailboxes` has the watermarks, the reply slots and the token counters.
+    that has finished. It also has one row for every tracked reply, in a partition of their own.
+    `mailboxes` has the watermarks, the reply slots and the token counters.
     """
 
     def __init__(self, service: "TableServiceClient") -> None:
@@ -133,7 +144,10 @@ class TablesLedger:
 
     def finish(self, entry: LedgerEntry) -> LedgerEntry:
         """Store the finished row, give the lease back, drop it from the open work. Raises LeaseLostError."""
-        written = self.save(finished(entry))
+        done = finished(entry)
+        if done.tracked_reply is not None:
+            self._openwork.put(_reply_row(done.tracked_reply))
+        written = self.save(done)
         self._openwork.delete(*_open_key(entry.work_item))
         return written
 
@@ -167,6 +181,21 @@ class TablesLedger:
         """When open work wants to be rung for next; None when nothing is open."""
         rows = self._openwork.query("PartitionKey eq @open", {"open": OPEN_PARTITION})
         return min((to_moment(row.fields["ring_at"]) for row in rows), default=None)
+
+    def tracked_replies(self) -> Sequence[TrackedReply]:
+        """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
+        rows = self._openwork.query("PartitionKey eq @replies", {"replies": REPLIES_PARTITION})
+        return [from_reply_row(row.fields) for row in rows]
+
+    def track_replies(self, replies: Sequence[TrackedReply]) -> None:
+        """Keep these tracked as they are given, each in place of what was noted about it before."""
+        rows = iter([_reply_row(reply) for reply in replies])
+        while batch := list(islice(rows, _MAX_BATCH_ROWS)):
+            self._openwork.merge_all(batch)
+
+    def drop_reply(self, reply: TrackedReply) -> None:
+        """Stop tracking a reply, once its row says that it is settled."""
+        self._openwork.delete(*_reply_key(reply))
 
     def get_watermark(self, mailbox_id: str) -> Watermark | None:
         """How far the mailbox has been polled; None before its first poll."""
@@ -391,6 +420,15 @@ def _open_row(item: WorkItem, ring_at: datetime) -> dict[str, str | int]:
         "email_id": item.email_id,
         "ring_at": to_text(ring_at),
     }
+
+
+def _reply_key(reply: TrackedReply) -> tuple[str, str]:
+    """By the reply, not by the email: whoever drops an earlier reply leaves a later one alone."""
+    return REPLIES_PARTITION, f"{_key(reply.mailbox_id)}|{_key(reply.reply_id)}"
+
+
+def _reply_row(reply: TrackedReply) -> Row:
+    return {**_row_key(*_reply_key(reply)), **to_reply_row(reply)}
 
 
 def _history_row(entry: LedgerEntry) -> Row:

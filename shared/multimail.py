@@ -28,7 +28,6 @@ from shared.errors import (
 from shared.settings import Secret
 
 PAGE_SIZE = 100  # the most that the service lists at once
-DEFAULT_RATE_LIMIT_SECONDS = 30.0
 LONGEST_QUOTA_WAIT_SECONDS = 6 * 3600.0  # so that an upgraded plan is noticed within hours
 LONGEST_WARM_UP_WAIT_SECONDS = 3600.0
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0  # a mistaken header must not park an email for ever
@@ -130,7 +129,7 @@ class MultiMailClient:
     def get_allowlist(self, mailbox_id: str) -> tuple[str, ...]:
         """Get the recipients that bypass approval: addresses, or patterns like `*@example.com`."""
         answer = self._send(_Call("GET", _MAILBOX + "/allowlist", {"mailbox_id": mailbox_id}))
-        return answer.read(lambda body: tuple(_text(raw, "pattern") for raw in _objects(body, "entries")))
+        return answer.read(_parse_allowlist)
 
     def submit_reply(
         self, mailbox_id: str, email_id: str, markdown: str, idempotency_key: str
@@ -145,7 +144,7 @@ class MultiMailClient:
         call = _email_call("POST", _MAILBOX + "/reply/{email_id}", mailbox_id, email_id, body)
         answer = self._send(call)
         already_sent = answer.status_code == requests.codes.ok  # a new reply is answered 202
-        return answer.read(lambda raw: SubmittedReply(_id(raw), _text(raw, "status"), already_sent))
+        return answer.read(lambda raw: SubmittedReply(_id(raw), _text(raw, "status", ""), already_sent))
 
     def get_tags(self, mailbox_id: str, email_id: str) -> dict[str, str]:
         """Get an email's tags."""
@@ -336,6 +335,7 @@ def _explain_throttling(answered: str, response: requests.Response, now: datetim
     except _UnreadableError:
         body = {}
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    wait: float | None = None
     if "warmup_stage" in body or "daily_limit" in body:
         reason = "the mailbox's warm-up limit for today is reached"
         wait = _seconds_until(today + timedelta(days=1), now, LONGEST_WARM_UP_WAIT_SECONDS)
@@ -344,7 +344,7 @@ def _explain_throttling(answered: str, response: requests.Response, now: datetim
         next_month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
         wait = _seconds_until(next_month, now, LONGEST_QUOTA_WAIT_SECONDS)
     else:
-        reason, wait = "the rate limit is reached", DEFAULT_RATE_LIMIT_SECONDS
+        reason = "the rate limit is reached"
     asked = _parse_retry_after(response, now)
     return ThrottledError(f"{answered}: {reason}", retry_after_seconds=wait if asked is None else asked)
 
@@ -430,7 +430,17 @@ def _parse_email(raw: dict[str, Any]) -> Email:
         attachment_names=tuple(_text(item, "name", default="") for item in attachments),
         tags={name: _text(tags, name) for name in tags},
         headers={name.lower(): ", ".join(_find_texts(headers, name)) for name in headers},
+        approved_at=_find_time(raw, "approved_at"),
+        delivered_at=_find_time(raw, "delivered_at"),
+        bounced_at=_find_time(raw, "bounced_at"),
     )
+
+
+def _parse_allowlist(raw: dict[str, Any]) -> tuple[str, ...]:
+    """The patterns; only a count of 0 may stand for the list itself, because no list lets replies pass."""
+    if "entries" not in raw and raw.get("count") == 0:
+        return ()
+    return tuple(_text(entry, "pattern") for entry in _objects(raw, "entries"))
 
 
 def _parse_tags(raw: dict[str, Any]) -> dict[str, str]:
@@ -498,9 +508,13 @@ def _clean(value: str) -> str:
 
 def _time(raw: dict[str, Any], name: str) -> datetime:
     try:
-        return _as_utc(datetime.fromisoformat(_text(raw, name)))
+        return _as_utc(datetime.fromisoformat(_text(raw, name).upper()))
     except (ValueError, OverflowError):
         raise _UnreadableError(f"{name} is not a time") from None
+
+
+def _find_time(raw: dict[str, Any], name: str) -> datetime | None:
+    return None if raw.get(name) is None else _time(raw, name)
 
 
 def _as_utc(moment: datetime) -> datetime:

@@ -29,6 +29,7 @@ from shared.errors import (
     LeaseLostError,
     NotFoundError,
     PermanentError,
+    ThrottledError,
     TransientError,
 )
 from shared.gate import find_mode_refusal, find_recipient_refusal
@@ -51,10 +52,14 @@ MAX_REASON_CHARACTERS = 200
 INBOUND_APPROVAL_SECONDS = 900.0
 TOKEN_BUDGET_SECONDS = 3600.0
 BUSY_THREAD_SECONDS = 2.0
-THROTTLED_SECONDS = 30.0
+BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
+THROTTLED_SECONDS = 15.0
 MAX_WAIT_SECONDS = 6 * 3600.0
 TOLD_WAIT_SECONDS = 600.0  # a longer wait is shown on the email
 
+UNCONFIRMED = "its reply was submitted and cannot be found: it may or may not have been accepted"
+BUSY_THREAD = "another reply in its thread comes first"
+WAITS_FOR_INBOUND_APPROVAL = "it waits for inbound approval"
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 log = logging.getLogger(__name__)
@@ -86,7 +91,7 @@ class Pipeline:
         try:
             _EmailRun(self, entry).run()
         except LeaseLostError:
-            log.warning("email %s of mailbox %s: another worker took over", item.email_id, item.mailbox_id)
+            log.warning("email %r of mailbox %r: another worker took over", item.email_id, item.mailbox_id)
 
 
 class _EmailRun:
@@ -108,7 +113,8 @@ class _EmailRun:
             self._defer(error, self.p.settings.retry_base_seconds)
             raise
         except DeferredError as error:
-            self._defer(error, error.retry_after_seconds or THROTTLED_SECONDS)
+            fallback = min(THROTTLED_SECONDS, self.p.settings.retry_max_seconds)
+            self._defer(error, fallback if error.retry_after_seconds is None else error.retry_after_seconds)
         except TransientError as error:
             if self.entry.attempts >= self.p.settings.max_attempts:
                 self._give_up(error)
@@ -139,11 +145,13 @@ class _EmailRun:
         reason = self._guard(email)
         if reason is not None:
             return Decision(Outcome.SKIPPED, reason)
+        if not self.sender:
+            return Decision(Outcome.ESCALATED, "its sender is not one readable address")
         thread = _Thread.read(self)
-        if thread.is_busy:
-            raise DeferredError(
-                "another reply in its thread is being submitted", retry_after_seconds=BUSY_THREAD_SECONDS
-            )
+        if thread.busy_until is not None:
+            patience = BUSY_AGAIN_SECONDS if self.entry.waiting_for == BUSY_THREAD else BUSY_THREAD_SECONDS
+            seconds = (thread.busy_until - self.p.clock()).total_seconds()
+            raise DeferredError(BUSY_THREAD, retry_after_seconds=max(patience, seconds))
         try:
             return (
                 self._guard_thread(thread)
@@ -164,15 +172,16 @@ class _EmailRun:
     def _guard(self, email: Email) -> str | None:
         settings, now = self.p.settings, self.p.clock()
         max_age = timedelta(hours=settings.max_email_age_hours)
-        too_old = now - email.received_at > max_age
+        since = max(email.received_at, self.entry.redriven_at or email.received_at)
+        too_old = now - since > max_age
         if email.status == "pending_inbound_approval":
             if too_old:
                 return "nobody released it from inbound approval in time"
-            raise DeferredError("it waits for inbound approval", retry_after_seconds=INBOUND_APPROVAL_SECONDS)
+            raise DeferredError(WAITS_FOR_INBOUND_APPROVAL, retry_after_seconds=INBOUND_APPROVAL_SECONDS)
         if too_old and self.entry.waiting_for:
             raise PermanentError(f"it became too old while waiting: {self.entry.waiting_for}")
         own_addresses = {parse_address(mailbox.address) for mailbox in self.p.mailboxes.read().values()}
-        return find_skip_reason(email, own_addresses=own_addresses, now=now, max_age=max_age)
+        return find_skip_reason(email, own_addresses=own_addresses, is_too_old=too_old)
 
     def _guard_thread(self, thread: "_Thread") -> Decision | None:
         answer = find_answer(
@@ -285,7 +294,11 @@ class _EmailRun:
         for reply_id in find_stale_replies(self.sender, thread.emails, thread.own_replies, draft.covers):
             self._cancel(reply_id)
         self._save(submit_intent_at=self.p.clock())
-        return self._send(draft)
+        try:
+            return self._send(draft)
+        except ThrottledError:
+            self._save(submit_intent_at=None)  # refused for sure: nothing of it can be on its way
+            raise
 
     def _gate(self) -> Decision | None:
         """Read the mode and the allowlist now: a human may have changed either a second ago."""
@@ -317,11 +330,13 @@ class _EmailRun:
             )
         return None
 
-    def _cancel(self, reply_id: str) -> None:
+    def _cancel(self, reply_id: str) -> bool:
         try:
             self.p.multimail.cancel_email(self.entry.mailbox_id, reply_id)
         except (ConflictError, NotFoundError):
-            log.info("reply %s of mailbox %s was no longer pending", reply_id, self.entry.mailbox_id)
+            log.info("reply %r of mailbox %r was no longer pending", reply_id, self.entry.mailbox_id)
+            return False
+        return True
 
     def _send(self, draft: Draft) -> Decision:
         try:
@@ -343,34 +358,61 @@ class _EmailRun:
         )
 
     def _settle_submission(self, intent_at: datetime) -> Decision:
-        """Go on after a submission whose answer never arrived: look first, then repeat the same bytes."""
-        found = self._find_own_reply()
-        if found is not None:
-            return found
+        """Go on after a submission whose answer never arrived: the same bytes under the same key.
+
+        Whatever became of the first try, the service then names the one reply. Once it has forgotten
+        the key, or the gate has closed, it can only be looked for.
+        """
         if self.p.clock() - intent_at >= SAME_KEY_FOR:
-            return Decision(
-                Outcome.NEEDS_HUMAN,
-                "its reply was submitted over 23 h ago and cannot be found: it may or may not have left",
-            )
+            return self._find_own_reply() or Decision(Outcome.NEEDS_HUMAN, f"{UNCONFIRMED}, over 23 h ago")
+        refusal = self._gate()
+        if refusal is not None:
+            return self._find_own_reply() or refusal
+        decision = self._send(self._stored_draft)
+        return self._withdraw_if_answered(decision)
+
+    def _withdraw_if_answered(self, decision: Decision) -> Decision:
+        """Take a late reply back if somebody else answered while its fate was unknown."""
+        if decision.reply_id is None:
+            return decision
         thread = _Thread.read(self)
-        return self._guard_thread(thread) or self._gate() or self._send(self._stored_draft)
+        others = [email for email in thread.emails if email.id != decision.reply_id]
+        answer = find_answer(
+            self.entry.email_id, self.entry.received_at, self.sender, others, thread.own_replies
+        )
+        if answer is None or not self._cancel(decision.reply_id):
+            return decision
+        return Decision(Outcome.SKIPPED, "its thread was answered after it")
 
     def _find_own_reply(self) -> Decision | None:
-        """Look among the outbound emails since the intent for the one that carries our draft."""
+        """Look among the outbound emails since the intent for the one that carries our draft.
+
+        A reply that another row of the thread holds is not ours, even if it says the same.
+        """
+        thread = _Thread.read(self)
+        in_thread = {email.id for email in thread.emails}
         intent_at = self.entry.submit_intent_at or self.p.clock()
-        outbound = self.p.multimail.list_emails(
+        for summary in self.p.multimail.list_emails(
             self.entry.mailbox_id, direction="outbound", date_after=intent_at - CLOCK_MARGIN
-        )
-        for summary in outbound:
-            in_thread = None in (summary.thread_id, self.entry.thread_id) or (
-                summary.thread_id == self.entry.thread_id
-            )
-            if not in_thread or self.sender not in {parse_address(to) for to in summary.to}:
-                continue
-            full = self.p.multimail.get_email(self.entry.mailbox_id, summary.id)
-            if _carries(full.markdown, self._stored_draft.reply_markdown):
+        ):
+            here = self.entry.thread_id in (None, summary.thread_id) or summary.id in in_thread
+            is_to_sender = self.sender in {parse_address(to) for to in summary.to}
+            if (
+                here
+                and is_to_sender
+                and summary.id not in thread.own_replies
+                and self._carries_draft(summary.id)
+            ):
                 return self._submitted(summary.id)
         return None
+
+    def _carries_draft(self, email_id: str) -> bool:
+        """Say whether a sent text is our draft, whatever the service put around it."""
+        try:
+            sent = self.p.multimail.get_email(self.entry.mailbox_id, email_id)
+        except NotFoundError:
+            return False
+        return " ".join(self._stored_draft.reply_markdown.split()) in " ".join(sent.markdown.split())
 
     # What the row keeps
 
@@ -438,14 +480,24 @@ class _EmailRun:
 
     def _give_up(self, error: AgentError) -> None:
         """End visibly. A decision that was already made stands; only its tags may be missing."""
-        log.error("email %s of mailbox %s is given up: %s", self.entry.email_id, self.entry.mailbox_id, error)
+        log.error("email %r of mailbox %r is given up: %s", self.entry.email_id, self.entry.mailbox_id, error)
         if self.entry.outcome is None:
-            self._decide(Decision(Outcome.FAILED, str(error)))
+            self._decide(self._conclude(error))
         try:
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as tag_error:
-            log.error("email %s could not be tagged: %s", self.entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
+            log.error("email %r could not be tagged: %s", self.entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
         self._finish()
+
+    def _conclude(self, error: AgentError) -> Decision:
+        """What can be said of an email that is given up: with a reply on its way it did not simply fail."""
+        if self.entry.submit_intent_at is None:
+            return Decision(Outcome.FAILED, str(error))
+        try:
+            found = self._find_own_reply()
+        except (ConfigurationError, PermanentError, TransientError):
+            found = None
+        return found or Decision(Outcome.NEEDS_HUMAN, f"{UNCONFIRMED}: {error}")
 
     def _retry(self, error: TransientError) -> None:
         settings = self.p.settings
@@ -480,21 +532,21 @@ class _EmailRun:
             existing = self.p.multimail.get_tags(self.entry.mailbox_id, self.entry.email_id)
             self.p.multimail.set_tags(self.entry.mailbox_id, self.entry.email_id, dict(existing) | tag)
         except (ConfigurationError, PermanentError, TransientError) as error:
-            log.warning("email %s could not be tagged as waiting: %s", self.entry.email_id, error)
+            log.warning("email %r could not be tagged as waiting: %s", self.entry.email_id, error)
 
 
 @dataclass(frozen=True, slots=True)
 class _Thread:
     """A thread as the service shows it, with the replies in it that are ours.
 
-    `slots`: the emails of the thread that took a place for a reply. `is_busy`: one of them is still
-    being submitted, so what is ours cannot be told yet.
+    `slots`: the emails of the thread that took a place for a reply, in that order. `busy_until`:
+    when to look again while what is ours cannot be told yet.
     """
 
     emails: Sequence[EmailSummary]
     slots: tuple[str, ...]
     own_replies: Mapping[str, LedgerEntry]
-    is_busy: bool
+    busy_until: datetime | None
 
     @staticmethod
     def scope(entry: LedgerEntry) -> str | None:
@@ -502,25 +554,48 @@ class _Thread:
 
     @classmethod
     def read(cls, run: _EmailRun) -> "_Thread":
-        entry, ledger, scope = run.entry, run.p.ledger, cls.scope(run.entry)
+        entry, scope = run.entry, cls.scope(run.entry)
         if scope is None or entry.thread_id is None:
-            return cls((), (), {}, is_busy=False)
+            return cls((), (), {}, None)
         # The places first: whoever takes one after this reading makes our own attempt to take one fail.
-        slots = ledger.slots(scope)
-        rows = [
-            ledger.get(WorkItem(entry.mailbox_id, email_id))
-            for email_id in slots
-            if email_id != entry.email_id
+        slots = run.p.ledger.slots(scope)
+        rows = {
+            id_: run.p.ledger.get(WorkItem(entry.mailbox_id, id_)) for id_ in slots if id_ != entry.email_id
+        }
+        others = [row for row in rows.values() if row is not None]
+        own_replies = {row.reply_id: row for row in others if row.reply_id is not None}
+        # A place goes with a reply to come. Those who took theirs before us go first; none waits for a later.
+        before_us = slots[: slots.index(entry.email_id)] if entry.email_id in slots else slots
+        busy = [
+            row.due_at
+            for row in others
+            if row.outcome is None and (row.submit_intent_at is not None or row.email_id in before_us)
         ]
-        own_replies = {row.reply_id: row for row in rows if row is not None and row.reply_id is not None}
-        is_busy = any(
-            row is not None and row.submit_intent_at is not None and row.outcome is None for row in rows
-        )
+        emails = cls._read_emails(run, entry.mailbox_id, entry.thread_id)
+        listed = {email.id for email in emails}
+        unlisted = [
+            cls._read_reply(run, entry, reply_id) for reply_id in own_replies if reply_id not in listed
+        ]
+        return cls((*emails, *filter(None, unlisted)), slots, own_replies, max(busy, default=None))
+
+    @staticmethod
+    def _read_emails(run: _EmailRun, mailbox_id: str, thread_id: str) -> tuple[EmailSummary, ...]:
         try:
-            emails = run.p.multimail.get_thread(entry.mailbox_id, entry.thread_id)
+            return run.p.multimail.get_thread(mailbox_id, thread_id)
         except NotFoundError:
-            emails = ()
-        return cls(emails, slots, own_replies, is_busy)
+            return ()
+
+    @staticmethod
+    def _read_reply(run: _EmailRun, entry: LedgerEntry, reply_id: str) -> EmailSummary | None:
+        """A reply of ours that the thread does not show: nothing says that it must show pending ones."""
+        try:
+            reply = run.p.multimail.get_email(entry.mailbox_id, reply_id)
+        except NotFoundError:
+            return None
+        return EmailSummary(
+            reply.id, reply.sender, reply.to, reply.subject, "outbound", reply.status, reply.received_at,
+            entry.thread_id,
+        )  # fmt: skip
 
 
 def build_tags(entry: LedgerEntry) -> dict[str, str]:
@@ -540,8 +615,3 @@ def build_tags(entry: LedgerEntry) -> dict[str, str]:
 
 def _is_full(slots: Sequence[str], limit: int, email_id: str) -> bool:
     return len(slots) >= limit and email_id not in slots
-
-
-def _carries(markdown: str, draft: str) -> bool:
-    """Say whether a sent text is our draft, a signature behind it aside."""
-    return " ".join(markdown.split()).startswith(" ".join(draft.split()))

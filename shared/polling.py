@@ -47,14 +47,14 @@ class Poller:
     def poll(self) -> None:
         """Poll every mailbox, then ring for all due work; one mailbox that fails does not stop the others.
 
-        When MultiMail answers for no mailbox, nothing is rung for: the work would only burn attempts.
+        When MultiMail does not even list its mailboxes, nothing is rung for: it would only burn attempts.
         Raises ConfigurationError or TransientError, after everything that could be done was done.
         """
         selected, problems = self._select_mailboxes()
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
-            failures = [error for error in pool.map(self._try_mailbox, selected) if error is not None]
-        if len(failures) < len(selected):
-            self._ring_for_due_work()
+            results = list(pool.map(self._try_mailbox, selected))
+        self._ring_for_due_work()
+        failures = [result for result in results if isinstance(result, AgentError)]
         problems += [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
@@ -62,7 +62,8 @@ class Poller:
             raise TransientError(
                 f"{len(failures)} of {len(selected)} mailboxes could not be polled: {failures[0]}"
             )
-        record(POLL_SUCCEEDED, {"mailboxes": len(selected)})
+        added = sum(result for result in results if isinstance(result, int))
+        record(POLL_SUCCEEDED, {"mailboxes": len(selected), "added": added})
 
     def _select_mailboxes(self) -> tuple[list[Mailbox], list[str]]:
         """The mailboxes to poll, and a sentence for each wanted one that the account does not have."""
@@ -79,33 +80,36 @@ class Poller:
         ]
         return [known[mailbox_id] for mailbox_id in dict.fromkeys(wanted) if mailbox_id in known], missing
 
-    def _try_mailbox(self, mailbox: Mailbox) -> AgentError | None:
+    def _try_mailbox(self, mailbox: Mailbox) -> int | AgentError:
         try:
-            self._poll_mailbox(mailbox)
+            return self._poll_mailbox(mailbox)
         except AgentError as error:
-            log.warning("polling mailbox %s failed: %s", mailbox.id, error)
+            log.warning("polling mailbox %r failed: %s", mailbox.id, error)
             return error
-        return None
 
-    def _poll_mailbox(self, mailbox: Mailbox) -> None:
-        """Add a row for every inbound email; the watermark moves only when all of them are in the ledger."""
+    def _poll_mailbox(self, mailbox: Mailbox) -> int:
+        """Add a row for every inbound email; say how many were new.
+
+        The watermark moves only when all that was listed is in the ledger.
+        """
         now = self._clock()
         stored = self._ledger.get_watermark(mailbox.id)
         start = now - timedelta(hours=self._settings.initial_lookback_hours)
         watermark = stored or Watermark(since=start, until=start)
-        newest, failure = watermark.until, None
+        newest, failure, added = watermark.until, None, 0
         for listing in self._list_new(mailbox.id, watermark, now):
             try:
                 for summary in listing:
-                    self._add(mailbox.id, summary, now)
+                    added += self._add(mailbox.id, summary, now)
                     newest = max(newest, min(summary.received_at, now))
-            except TransientError as error:  # what the other listing has is worth having all the same
+            except AgentError as error:  # what the other listing has is worth having all the same
                 failure = error
         if failure is not None:
             raise failure
         moved = Watermark(watermark.since, newest)
         if moved != stored:
             self._ledger.set_watermark(mailbox.id, moved)
+        return added
 
     def _list_new(
         self, mailbox_id: str, watermark: Watermark, now: datetime
@@ -121,10 +125,10 @@ class Poller:
             self._multimail.list_emails(mailbox_id, direction="inbound", status="unread", date_after=oldest),
         )
 
-    def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> None:
+    def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> bool:
         key = (mailbox_id, summary.id)
         if key in self._remembered:
-            return
+            return False
         entry = LedgerEntry(
             mailbox_id=mailbox_id,
             email_id=summary.id,
@@ -133,10 +137,11 @@ class Poller:
             thread_id=summary.thread_id,
             due_at=now,
         )
-        self._ledger.add(entry)
+        is_new = self._ledger.add(entry)
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered.clear()
         self._remembered.add(key)
+        return is_new
 
     def _ring_for_due_work(self) -> None:
         """Put a work item into the queue for every due row.

@@ -45,6 +45,7 @@ class Settings:
     ledger_table_endpoint: str | None
     ledger_path: Path
     poll_schedule: str
+    track_schedule: str
     initial_lookback_hours: float
     max_email_age_hours: float
     max_attempts: int
@@ -82,6 +83,7 @@ class Settings:
             ledger_table_endpoint=read.table_endpoint(),
             ledger_path=Path(read.text("LEDGER_PATH", default=".data/ledger.sqlite")),
             poll_schedule=read.text("POLL_SCHEDULE", default="0 */1 * * * *"),
+            track_schedule=read.text("TRACK_SCHEDULE", default="30 */5 * * * *"),
             initial_lookback_hours=read.number("INITIAL_LOOKBACK_HOURS", 24, 0, 8760),
             max_email_age_hours=read.number("MAX_EMAIL_AGE_HOURS", 72, 0.1, 8760),
             max_attempts=read.whole("MAX_ATTEMPTS", 8, 1, 100),

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 POLL_SUCCEEDED = "poll.succeeded"
 EMAIL_DECIDED = "email.decided"
 EMAIL_DEFERRED = "email.deferred"
+REPLY_SETTLED = "reply.settled"
+REPLIES_PENDING = "replies.pending"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
 
 EVENT_LOGGER = "agent.events"

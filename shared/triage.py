@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,8 +26,9 @@ ATTEMPTS = 2
 
 # An email that speaks to whatever sorts it wants to be sorted its way: it may not talk itself out of sight.
 _SPEAKS_TO_TRIAGE = re.compile(
-    r"\b(?:set|classify|mark|treat|label|categori[sz]e|sort|file)\b.{0,60}"
-    r"\b(?:ignored?|spam|no action|low priority)\b"
+    r"\b(?:set|classify|mark|treat|label|categori[sz]e|sort|file)\s+"
+    r"(?:this|that|these|it|me|my|the|all|action|triage|category|priority)\b[^.;!?]{0,60}"
+    r"(?<!not )\b(?:ignored?|spam|no action|low priority)\b"
     r"|\baction\W{1,4}(?:to |is |be )?\W?ignore"
     r"|\b(?:skip|drop|discard|ignore) (?:this|it|me)\b.{0,40}\bsilently"
     r"|\bdo not\b.{0,30}\b(?:show|forward|escalate|report|notify|alert)\b.{0,60}"
@@ -69,7 +70,7 @@ def triage_email(
     for _ in range(ATTEMPTS):
         try:
             triage = parse_triage(complete(request).text)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
         return _escalate_if_doubtful(triage, email, min_confidence)
     return Triage(
@@ -98,26 +99,33 @@ def build_triage_request(email: Email, deployment: str) -> ChatRequest:
 
 
 def parse_triage(text: str) -> Triage:
-    """Read the model's answer. Raises ValueError when it does not keep the schema."""
+    """Read the model's answer. Raises ValueError when action or confidence cannot be read.
+
+    Only these two decide anything; whatever else is missing or unknown gets the plain value.
+    """
     value = json.loads(text)
-    if not isinstance(value, dict) or set(value) != set(SCHEMA["required"]):
-        raise ValueError("the triage has other fields than asked for")
-    confidence = value["confidence"]
+    if not isinstance(value, dict):
+        raise ValueError("the triage is not an object")  # noqa: TRY004 - one error for any bad answer
+    confidence = value.get("confidence")
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise ValueError("the triage's confidence is not a number from 0 to 1")
-    if value["category"] not in CATEGORIES:
-        raise ValueError("the triage's category is unknown")
-    if not isinstance(value["summary"], str) or not isinstance(value["reason"], str):
-        raise ValueError("the triage's summary and reason are not texts")  # noqa: TRY004 - any bad answer
     return Triage(
-        action=Action(value["action"]),
-        category=value["category"],
-        urgency=Urgency(value["urgency"]),
-        sentiment=Sentiment(value["sentiment"]),
+        action=Action(str(value.get("action"))),
+        category=_one_of(CATEGORIES, value.get("category"), "other"),
+        urgency=Urgency(_one_of(tuple(Urgency), value.get("urgency"), Urgency.NORMAL)),
+        sentiment=Sentiment(_one_of(tuple(Sentiment), value.get("sentiment"), Sentiment.NEUTRAL)),
         confidence=float(confidence),
-        summary=clean_line(value["summary"], MAX_SENTENCE_CHARACTERS),
-        reason=clean_line(value["reason"], MAX_SENTENCE_CHARACTERS),
+        summary=_sentence(value.get("summary")),
+        reason=_sentence(value.get("reason")),
     )
+
+
+def _one_of(values: Sequence[str], value: object, default: str) -> str:
+    return value if isinstance(value, str) and value in values else default
+
+
+def _sentence(value: object) -> str:
+    return clean_line(value, MAX_SENTENCE_CHARACTERS) if isinstance(value, str) else ""
 
 
 def _escalate_if_doubtful(triage: Triage, email: Email, min_confidence: float) -> Triage:

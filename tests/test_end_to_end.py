@@ -56,6 +56,13 @@ class Services:
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
+    def call(self, *words: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "local", *words],
+            cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
     def entries(self) -> dict[str, LedgerEntry]:
         ledger = SqliteLedger(self.ledger_path, read_only=True)
         return {entry.email_id: entry for box in self.multimail.mailboxes for entry in ledger.entries(box)}
@@ -210,6 +217,26 @@ def test_a_model_that_keeps_failing_ends_the_run_with_a_failed_email_and_a_bad_s
     status, output = services.run()
     assert status == 1, output
     assert services.entries()[email_id].outcome is Outcome.FAILED
+
+
+def test_failed_emails_are_listed_and_set_back_by_one_command(services: Services) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    email_id = services.multimail.deliver(
+        box, "ann@customer.example", "Delivery time", "How long does it take?"
+    )
+    services.chat.script(*[lambda _answer: ("down", 503)] * 8)
+    assert services.run()[0] == 1
+    status, output = services.call("redrive")
+    assert status == 0
+    assert email_id in output
+    assert "503" in output
+    assert services.call("redrive", "em_unknown")[0] == 1
+    assert services.call("redrive", email_id)[0] == 0
+    assert services.run()[0] == 0
+    assert services.entries()[email_id].outcome is Outcome.REPLY_SUBMITTED
+    status, output = services.call("redrive", email_id)
+    assert status == 1
+    assert "nothing should double" in output
 
 
 def test_two_runs_on_one_ledger_are_refused(services: Services) -> None:

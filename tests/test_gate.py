@@ -45,6 +45,8 @@ def test_a_read_only_mailbox_is_triaged_for_a_human() -> None:
         " *@CUSTOMER.example ",
         "*",
         "customer.example",
+        "@customer.example",
+        "Ann Lee <ann@customer.example>",
     ],
 )
 def test_a_recipient_on_the_allowlist_is_refused(pattern: str) -> None:

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from shared.domain import Outcome
+from shared.replies import SETTLED, UNSETTLED
 from shared.settings import Settings
 from tests.declared_functions import read_declared_functions
 from tests.emitted_events import read_emitted_events
@@ -340,12 +341,18 @@ def find_query_problems(text: str) -> list[str]:
     events = re.findall(r"Properties\['agent\.event'\]\) == '([^']*)'", query)
     attributes = set(re.findall(r"Properties\['([^']+)'\]", query)) - {"agent.event"}
     outcomes = re.findall(r"Properties\['agent\.outcome'\]\) == '([^']*)'", query)
+    statuses = [
+        status
+        for words in re.findall(r"\bstatus (?:==|in) \(?([^)\n]*?)\)", query)
+        for status in re.findall(r"'([^']*)'", words)
+    ]
     known = frozenset[str]().union(*(EVENTS.get(event, frozenset()) for event in events))
     return (
         [f"table {table}" for _ in [0] if table not in TABLES]
         + [f"event {event}" for event in events if event not in EVENTS]
         + [f"attribute {name}" for name in sorted(attributes - known)]
         + [f"outcome {outcome}" for outcome in outcomes if outcome not in set(Outcome)]
+        + [f"status {status}" for status in statuses if status not in SETTLED + UNSETTLED]
         + ["no event" for _ in [0] if table == "AppTraces" and not events]
     )
 
@@ -373,8 +380,17 @@ def test_misspelt_name_in_a_query_is_caught(right: str, wrong: str, complaint: s
     assert complaint in find_query_problems(query.replace(right, wrong))
 
 
+@pytest.mark.parametrize("word", ["rejected", "send_failed"])
+def test_misspelt_status_in_a_query_is_caught(word: str) -> None:
+    query = (INFRA / "queries" / "workbook" / "approval-rate.kql").read_text(encoding="utf-8")
+    assert f"status {word}x" in find_query_problems(query.replace(f"'{word}'", f"'{word}x'"))
+
+
 def test_the_events_are_read_from_the_code() -> None:
-    assert set(EVENTS) == {"poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached"}
+    assert set(EVENTS) == {
+        "poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached",
+        "reply.settled", "replies.pending",
+    }  # fmt: skip
     assert {"agent.mailbox_id", "agent.outcome", "agent.calls"} <= EVENTS["email.decided"]
     assert "agent.reason" not in EVENTS["email.decided"]  # it may hold words of an email
 

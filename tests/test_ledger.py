@@ -30,8 +30,8 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
-from shared.ledger import Ledger, LedgerEntry, Watermark
-from shared.ledger_rows import from_row, to_row
+from shared.ledger import FIRST_CHECK_AFTER, Ledger, LedgerEntry, TrackedReply, Watermark
+from shared.ledger_rows import from_reply_row, from_row, to_reply_row, to_row
 from shared.ledger_sqlite import SqliteLedger
 from shared.ledger_tables import ORPHAN_AGE, TablesLedger, build_tables_ledger
 from tests.azurite import Azurite
@@ -68,6 +68,8 @@ FULL = replace(
     reply_id="em_9",
     outcome=Outcome.REPLY_SUBMITTED,
     reason="",
+    reply_status="bounced",
+    reply_settled_at=LATER,
 )
 
 
@@ -107,6 +109,22 @@ def added_and_claimed(ledger: Ledger, entry: LedgerEntry) -> LedgerEntry:
 
 def finished(entry: LedgerEntry) -> LedgerEntry:
     return replace(entry, outcome=Outcome.IGNORED, finished_at=NOW)
+
+
+def replied(entry: LedgerEntry, reply_id: str = "em_9") -> LedgerEntry:
+    return replace(
+        entry,
+        outcome=Outcome.REPLY_SUBMITTED,
+        reply_id=reply_id,
+        submit_intent_at=NOW - timedelta(seconds=9),
+        finished_at=NOW,
+    )
+
+
+def tracked(ledger: Ledger) -> set[TrackedReply]:
+    replies = ledger.tracked_replies()
+    assert len(set(replies)) == len(replies)
+    return set(replies)
 
 
 def due(ledger: Ledger, now: datetime = FAR) -> set[WorkItem]:
@@ -161,10 +179,23 @@ texts = st.text()
         ),
         submit_intent_at=st.none() | moments,
         finished_at=st.none() | moments,
+        reply_status=st.none() | texts,
+        reply_settled_at=st.none() | moments,
     )
 )
 def test_any_entry_survives_the_way_through_a_row_and_through_json(entry: LedgerEntry) -> None:
     assert from_row(json.loads(json.dumps(to_row(entry))), entry.version) == entry
+
+
+@given(st.builds(TrackedReply, submitted_at=moments, check_at=moments, status=st.none() | texts))
+def test_any_tracked_reply_survives_the_way_through_a_row_and_through_json(reply: TrackedReply) -> None:
+    assert from_reply_row(json.loads(json.dumps(to_reply_row(reply)))) == reply
+
+
+def test_a_row_from_before_replies_were_tracked_can_be_read() -> None:
+    row = to_row(FULL)
+    del row["reply_status"], row["reply_settled_at"]
+    assert from_row(row, "") == replace(FULL, reply_status=None, reply_settled_at=None)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +220,11 @@ def test_any_text_can_be_an_id(ledger: Ledger, strange: str) -> None:
     done = ledger.finish(finished(claim(ledger, entry)))
     assert list(ledger.entries(strange)) == [done]
     assert due(ledger) == set()
+    reply = TrackedReply(strange, strange, strange, NOW, LATER, strange)
+    ledger.track_replies([reply])
+    assert tracked(ledger) == {reply}
+    ledger.drop_reply(reply)
+    assert tracked(ledger) == set()
     assert ledger.take_slot(strange, strange, ())
     assert ledger.slots(strange) == (strange,)
     ledger.add_tokens(strange, "2026-11-22", 5)
@@ -371,6 +407,69 @@ def test_a_finished_row_can_be_set_back_to_work(ledger: Ledger) -> None:
     assert claim(ledger, done, LATER).attempts == 1
 
 
+# Tracked replies
+
+
+def test_a_finished_row_with_a_reply_has_it_tracked(ledger: Ledger) -> None:
+    assert tracked(ledger) == set()
+    done = ledger.finish(replied(added_and_claimed(ledger, new_entry())))
+    assert done.submit_intent_at is not None
+    assert tracked(ledger) == {
+        TrackedReply("mb_1", "em_1", "em_9", done.submit_intent_at, NOW + FIRST_CHECK_AFTER)
+    }
+    assert ledger.get(done.work_item) == done
+
+
+@pytest.mark.parametrize(
+    "change", [{"outcome": Outcome.NEEDS_HUMAN}, {"reply_id": None}], ids=["no success", "no id"]
+)
+def test_a_finished_row_without_a_reply_has_none_tracked(ledger: Ledger, change: dict[str, Any]) -> None:
+    ledger.finish(replace(replied(added_and_claimed(ledger, new_entry())), **change))
+    assert tracked(ledger) == set()
+
+
+def test_a_tracked_reply_is_no_work(ledger: Ledger) -> None:
+    ledger.finish(replied(added_and_claimed(ledger, new_entry())))
+    assert (due(ledger), ledger.next_due_at()) == (set(), None)
+
+
+def test_a_finish_without_the_lease_finishes_nothing(ledger: Ledger) -> None:
+    stale = added_and_claimed(ledger, new_entry())
+    owner = claim(ledger, stale, NOW + LEASE)
+    with pytest.raises(LeaseLostError):
+        ledger.finish(replied(stale))
+    assert ledger.get(owner.work_item) == owner
+
+
+def test_what_became_of_a_reply_is_kept_while_the_reply_is_tracked_further(ledger: Ledger) -> None:
+    done = ledger.finish(replied(added_and_claimed(ledger, new_entry())))
+    before = tracked(ledger)
+    saved = ledger.save(replace(done, reply_status="delivered", reply_settled_at=LATER))
+    assert ledger.get(done.work_item) == saved
+    assert tracked(ledger) == before
+    with pytest.raises(LeaseLostError):
+        ledger.save(done)
+
+
+def test_a_tracked_reply_is_replaced_and_dropped_by_itself(ledger: Ledger) -> None:
+    replies = [TrackedReply("mb_1", "em_1", f"em_{number}", NOW, NOW) for number in range(203)]
+    ledger.track_replies(replies)
+    ledger.track_replies([])
+    moved = replace(replies[0], status="approved", check_at=LATER)
+    ledger.track_replies([moved])
+    assert tracked(ledger) == {moved, *replies[1:]}
+    for reply in (replies[1], replies[1], replies[2]):
+        ledger.drop_reply(reply)
+    assert tracked(ledger) == {moved, *replies[3:]}
+
+
+def test_replies_of_two_mailboxes_that_share_an_id_are_two(ledger: Ledger) -> None:
+    replies = [TrackedReply(box, "em_1", "em_9", NOW, NOW) for box in ("mb_1", "mb_2")]
+    ledger.track_replies(replies)
+    ledger.drop_reply(replies[0])
+    assert tracked(ledger) == {replies[1]}
+
+
 # Watermarks, slots, tokens
 
 
@@ -504,7 +603,7 @@ def test_the_lease_of_a_killed_process_is_given_back_at_once(sqlite_path: Path) 
         process.kill()
     with closing(SqliteLedger(sqlite_path)) as ledger:
         assert due(ledger, NOW) == {new_entry().work_item}
-        assert claim(ledger, new_entry()).attempts == 2
+        assert claim(ledger, new_entry()).attempts == 1  # a dead process says nothing against the email
 
 
 def test_what_was_written_before_a_kill_is_there_after_it(sqlite_path: Path) -> None:
@@ -608,6 +707,38 @@ def test_no_statement_of_the_work_reads_finished_rows(
         parameters = ["x"] * statement.count("?")
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
     assert [index in step for step in plan] == [True], plan
+
+
+def test_tracked_replies_are_found_without_reading_history(
+    sqlite_ledger: SqliteLedger, sqlite_path: Path
+) -> None:
+    assert tracked(sqlite_ledger) == set()
+    with closing(sqlite3.connect(sqlite_path)) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {ledger_sqlite.TRACKED}")]
+    assert plan == ["SCAN replies"]
+
+
+def write_ledger_of_version_1(path: Path) -> None:
+    """One finished row, as a ledger that knew no tracked replies kept it."""
+    row = to_row(replied(new_entry()))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in ledger_sqlite.SCHEMA[: -len(ledger_sqlite.SCHEMA_2)]:
+            connection.execute(statement)
+        connection.execute("INSERT INTO emails VALUES (?, ?, 1, NULL, ?)", ("mb_1", "em_1", json.dumps(row)))
+        connection.execute("PRAGMA user_version = 1")
+
+
+def test_a_ledger_of_version_1_goes_on_with_everything_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    write_ledger_of_version_1(path)
+    with closing(SqliteLedger(path, read_only=True)) as view:
+        assert view.get(new_entry().work_item) == replied(replace(new_entry(), version="1"))
+    for email_id in ("em_2", "em_3"):  # upgraded at the first opening, left alone at the second
+        with closing(SqliteLedger(path)) as ledger:
+            ledger.finish(replied(added_and_claimed(ledger, new_entry(email_id)), f"re_{email_id}"))
+    with closing(SqliteLedger(path)) as ledger:
+        assert {reply.email_id for reply in tracked(ledger)} == {"em_2", "em_3"}
+        assert len(list(ledger.entries("mb_1"))) == 3
 
 
 # Table Storage
@@ -740,6 +871,35 @@ def test_a_finish_that_died_halfway_is_harmless(
         assert requests == 0
         tables_ledger.finish(finished(again))
     assert due(tables_ledger) == set()
+
+
+def test_an_idle_look_at_the_replies_costs_one_request(azurite: Azurite, tables_ledger: TablesLedger) -> None:
+    for number in range(50):
+        entry = new_entry(f"em_{number}")
+        tables_ledger.finish(replied(added_and_claimed(tables_ledger, entry), f"re_{number}"))
+    wire = Wire(azurite)
+    assert len(wire.ledger.tracked_replies()) == 50
+    assert wire.requests == ["GET"]
+    wire.ledger.track_replies([TrackedReply("mb_1", "em_1", f"re_{n}", NOW, LATER) for n in range(100)])
+    assert wire.requests == ["GET", "POST"]
+
+
+@pytest.mark.parametrize("requests", range(4))
+def test_a_finish_that_died_halfway_loses_no_reply(
+    azurite: Azurite, tables_ledger: TablesLedger, requests: int
+) -> None:
+    claimed = added_and_claimed(tables_ledger, new_entry())
+    try:
+        wire_that_dies(azurite, requests).finish(replied(claimed))
+    except Killed:
+        assert requests < 3
+    stored = tables_ledger.get(claimed.work_item)
+    assert stored is not None
+    assert stored.finished_at is None or tracked(tables_ledger)
+    again = tables_ledger.claim(claimed.work_item, NOW + LEASE, LATER)
+    if again is not None:
+        tables_ledger.finish(replied(again))
+    assert {reply.reply_id for reply in tracked(tables_ledger)} == {"em_9"}
 
 
 @pytest.mark.parametrize("requests", range(3))

@@ -591,13 +591,13 @@ WARM_UP = {"error": "warm-up", "warmup_stage": 2, "daily_sent": 50, "daily_limit
 @pytest.mark.parametrize(
     ("body", "headers", "now", "seconds", "words"),
     [
-        ({"error": "slow down"}, {}, NOW, 30, "rate limit"),
+        ({"error": "slow down"}, {}, NOW, None, "rate limit"),
         ({}, {"Retry-After": "7"}, NOW, 7, "rate limit"),
         ({}, {"Retry-After": "Sun, 22 Nov 2026 21:17:00 GMT"}, NOW, 120, "rate limit"),
         ({}, {"Retry-After": "Sun, 22 Nov 2026 21:00:00 GMT"}, NOW, 1, "rate limit"),
         ({}, {"Retry-After": "0"}, NOW, 1, "rate limit"),
         ({}, {"Retry-After": "99999999999"}, NOW, 86_400, "rate limit"),
-        ({}, {"Retry-After": "soon"}, NOW, 30, "rate limit"),
+        ({}, {"Retry-After": "soon"}, NOW, None, "rate limit"),
         (QUOTA, {}, NOW, 6 * 3600, "monthly quota"),
         (QUOTA, {}, datetime(2026, 12, 31, 23, 0, tzinfo=UTC), 3600, "monthly quota"),
         (QUOTA, {"Retry-After": "9"}, NOW, 9, "monthly quota"),
@@ -614,7 +614,7 @@ def test_throttling_names_its_kind_and_its_delay_and_is_not_repeated(
     body: object,
     headers: dict[str, str],
     now: datetime,
-    seconds: float,
+    seconds: float | None,
     words: str,
 ) -> None:
     server.script = [Answer(body, status=429, headers=headers)]

@@ -18,7 +18,7 @@ from local.multimail_faults import (
     rate_limited,
     warming_up,
 )
-from shared.domain import WorkItem
+from shared.domain import EmailSummary, WorkItem
 from shared.errors import (
     ConfigurationError,
     ContentFilteredError,
@@ -26,6 +26,7 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
+from shared.ledger import LedgerEntry
 from tests.world import DRAFT, World
 
 
@@ -37,6 +38,11 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def posts_reply(method: str, path: str) -> bool:
     return method == "POST" and "/reply/" in path
+
+
+def live_replies(world: World) -> list[str]:
+    found = [world.simulator.find_email(accepted.email_id) for accepted in world.simulator.accepted]
+    return [email.id for email in found if email is not None and email.status != "cancelled"]
 
 
 # Outcomes
@@ -78,7 +84,7 @@ def test_triage_alone_can_end_the_way(world: World, action: str, outcome: str) -
     "fields",
     [
         {"sender": "noreply@shop.example"}, {"subject": "Out of Office"}, {"spam_verdict": "flagged"},
-        {"sender": "support@northwind.example"}, {"sender": ""},
+        {"sender": "support@northwind.example"}, {"sender": "", "subject": "Undeliverable: your order"},
     ],
 )  # fmt: skip
 def test_machine_mail_and_spam_are_skipped_without_a_model_call(world: World, fields: dict[str, str]) -> None:
@@ -182,6 +188,14 @@ def test_tags_of_others_stay(world: World) -> None:
     world.run_until_idle()
     assert world.tags(email_id)["crm.id"] == "77"
     assert world.tags(email_id)["agent.reason"] == "A person asks."
+
+
+@pytest.mark.parametrize("sender", ["", "a@x.example, b@y.example", "A <a@x.example>, B <b@y.example>"])
+def test_an_email_without_one_readable_sender_is_left_to_a_human(world: World, sender: str) -> None:
+    email_id = world.deliver(sender=sender)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "escalated"
+    assert world.model.requests == []
 
 
 def test_an_email_that_vanished_is_skipped(world: World) -> None:
@@ -341,6 +355,82 @@ def test_an_old_ambiguous_reply_that_did_arrive_is_found(world: World) -> None:
     assert len(world.simulator.accepted) == 1
 
 
+def test_a_colleagues_reply_with_the_same_words_is_not_taken_for_ours(world: World) -> None:
+    first = world.deliver("First question")
+    world.poll_and_work()
+    world.clock.advance(minutes=1)
+    second = world.deliver("Second question", in_reply_to=first)
+    world.simulator.fault = in_order(cut(after_effect=False), matching=posts_reply)
+    world.run_until_idle()
+    assert world.outcome(first) == world.outcome(second) == "reply_submitted"
+    assert world.entry(first).reply_id != world.entry(second).reply_id
+    assert live_replies(world) == [world.entry(second).reply_id]  # it covers both; the first is withdrawn
+
+
+def test_a_worker_that_died_between_its_place_and_its_reply_is_waited_for(world: World) -> None:
+    first = world.deliver("First question")
+    died: list[bool] = []
+
+    world.poller.poll()
+    save = world.ledger.save
+
+    def save_and_die(entry: LedgerEntry) -> LedgerEntry:
+        if entry.submit_intent_at is not None and not died:
+            died.append(True)
+            raise MemoryError("as if the process had died")
+        return save(entry)
+
+    world.ledger.save = save_and_die  # type: ignore[method-assign]  # a crash at one very moment
+    with pytest.raises(MemoryError):
+        world.work()
+    world.clock.advance(minutes=1)
+    second = world.deliver("Second question", in_reply_to=first)
+    world.run_until_idle()
+    assert world.outcome(first) == world.outcome(second) == "reply_submitted"
+    assert live_replies(world) == [world.entry(second).reply_id]  # it covers both; the first is withdrawn
+
+
+def test_a_thread_that_does_not_show_pending_replies_is_not_answered_twice(world: World) -> None:
+    first = world.deliver("First question")
+    world.clock.advance(minutes=1)
+    second = world.deliver("One more thing", in_reply_to=first)
+    world.clock.advance(minutes=1)
+    shown = world.pipeline.multimail.get_thread
+
+    def without_pending(mailbox_id: str, thread_id: str) -> tuple[EmailSummary, ...]:
+        return tuple(
+            email for email in shown(mailbox_id, thread_id) if not email.status.startswith("pending")
+        )
+
+    world.pipeline.multimail.get_thread = without_pending  # type: ignore[method-assign]  # another server's view
+    world.run_until_idle()
+    assert sorted([world.outcome(first), world.outcome(second)]) == ["reply_submitted", "skipped"]
+    assert len(world.simulator.accepted) == 1
+
+
+def test_an_email_given_up_with_a_reply_on_its_way_is_not_called_failed(world: World) -> None:
+    email_id = world.deliver()
+    world.simulator.fault = in_order(*[cut(after_effect=False)] * 99, matching=posts_reply)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "needs_human"
+    world.clock.advance(days=1)
+    email_id = world.deliver("Another question")
+    world.model.steps = [TransientError("the model is down")] * (world.settings.max_attempts - 1)
+    world.simulator.fault = in_order(cut(after_effect=True), matching=posts_reply)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
+
+
+def test_a_throttled_reply_holds_up_nobody_and_is_not_in_doubt(world: World) -> None:
+    email_id = world.deliver()
+    world.simulator.fault = in_order(quota_exhausted(), matching=posts_reply)
+    world.poll_and_work()
+    assert world.entry(email_id).submit_intent_at is None
+    world.clock.advance(hours=25)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
+
+
 def test_a_mode_opened_between_two_tries_of_a_submission_is_noticed(world: World) -> None:
     email_id = world.deliver()
     world.simulator.fault = in_order(cut(after_effect=False), matching=posts_reply)
@@ -359,7 +449,7 @@ def test_a_human_who_answered_between_two_tries_is_not_doubled(world: World) -> 
     world.simulator.human_reply(email_id, "Two weeks.")
     world.run_until_idle()
     assert world.outcome(email_id) == "skipped"
-    assert world.simulator.accepted == []
+    assert live_replies(world) == []
 
 
 def test_a_conflict_means_the_reply_is_already_there(world: World) -> None:
@@ -540,3 +630,46 @@ def test_no_word_of_the_email_reaches_the_log(world: World, caplog: pytest.LogCa
     for word in ("BODYWORD", "SUBJECTWORD", "NAMEWORD", "DRAFTWORD", "TRIAGEWORD", world.key):
         assert word not in caplog.text
     assert "email.decided" in caplog.text
+
+
+# Redrive
+
+
+def redrive(world: World, email_id: str) -> None:
+    world.ledger.defer(world.entry(email_id).redriven(world.clock()))
+
+
+def test_a_failed_email_can_be_set_back_however_old_it_is(world: World) -> None:
+    email_id = world.deliver()
+    world.model.steps = [PermanentError("the model refused: 400")]
+    world.run_until_idle()
+    assert world.outcome(email_id) == "failed"
+    world.clock.advance(days=9)
+    redrive(world, email_id)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
+    assert world.entry(email_id).attempts == 1
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_redrive_after_a_day_reconciles_before_anything_is_sent(world: World, *, arrived: bool) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+
+    def nothing_but_reading(method: str, path: str, _number: int) -> Fault | None:
+        if posts_reply(method, path):
+            return cut(after_effect=arrived)
+        return answer_with(500) if path.endswith("/emails") else None
+
+    world.simulator.fault = nothing_but_reading
+    for _ in range(world.settings.max_attempts):
+        world.pipeline.process(WorkItem(world.box, email_id))
+        world.clock.advance(seconds=world.settings.retry_max_seconds)
+    assert world.outcome(email_id) == "needs_human"
+    world.simulator.fault = in_order()
+    posts = len(world.posts())
+    world.clock.advance(hours=24)
+    redrive(world, email_id)
+    world.run_until_idle()
+    assert world.outcome(email_id) == ("reply_submitted" if arrived else "needs_human")
+    assert len(world.posts()) == posts

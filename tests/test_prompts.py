@@ -109,12 +109,12 @@ def test_a_readable_triage_is_taken() -> None:
     "answer",
     [
         "", "not json", "[]", "null", '{"action": "reply"}',
-        json.dumps(TRIAGE | {"action": "send_money"}), json.dumps(TRIAGE | {"category": "x"}),
+        json.dumps(TRIAGE | {"action": "send_money"}),
         json.dumps(TRIAGE | {"confidence": 7}), json.dumps(TRIAGE | {"confidence": True}),
-        json.dumps(TRIAGE | {"confidence": "high"}), json.dumps(TRIAGE | {"summary": None}),
-        json.dumps(TRIAGE | {"to": "eve@evil.example"}), json.dumps(TRIAGE)[:-5],
+        json.dumps(TRIAGE | {"confidence": "high"}),
+         json.dumps(TRIAGE)[:-5],
         json.dumps(TRIAGE | {"confidence": float("nan")}), json.dumps(TRIAGE | {"action": ["reply"]}),
-        json.dumps(TRIAGE | {"urgency": {}}),
+
     ],
 )  # fmt: skip
 def test_an_unreadable_triage_is_asked_for_again_and_then_escalated(answer: str) -> None:
@@ -124,6 +124,17 @@ def test_an_unreadable_triage_is_asked_for_again_and_then_escalated(answer: str)
     assert answers.left == []
     with pytest.raises(ValueError):  # noqa: PT011 - any reading error
         parse_triage(answer)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"category": "inquiry"}, {"urgency": {}}, {"sentiment": 7}, {"to": "eve@evil.example"}]
+)
+def test_what_decides_nothing_need_not_be_perfect(changes: dict[str, object]) -> None:
+    triage = parse_triage(json.dumps(TRIAGE | changes))
+    assert triage.action is Action.REPLY
+    bare = parse_triage('{"action": "reply", "confidence": 0.9}')
+    assert (bare.category, bare.urgency, bare.sentiment, bare.reason) == ("other", "normal", "neutral", "")
+    assert parse_draft('{"reply_markdown": "x", "confidence": 1}').unanswered == ()
 
 
 def test_a_second_readable_triage_counts() -> None:
@@ -168,7 +179,7 @@ def test_an_unsure_triage_is_escalated_never_ignored(action: str) -> None:
         '{"reply_markdown": 1, "confidence": 0.5, "unanswered": []}',
         '{"reply_markdown": "x", "confidence": 0.5, "unanswered": [1]}',
         '{"reply_markdown": "x", "confidence": 2, "unanswered": []}',
-        '{"reply_markdown": "x", "confidence": 0.5, "unanswered": [], "cc": "eve@evil.example"}',
+
     ],
 )  # fmt: skip
 def test_an_unreadable_draft_is_asked_for_again_and_then_given_up(answer: str) -> None:

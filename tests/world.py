@@ -17,6 +17,7 @@ from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
 from shared.pipeline import Pipeline
 from shared.polling import Poller
+from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
 from shared.work_queue import InProcessWorkQueue
@@ -107,6 +108,7 @@ class World:
             multimail=client, mailboxes=mailboxes, complete=self.model.complete, ledger=self.ledger,
             settings=self.settings, clock=self.clock, random=lambda: 0.5,
         )  # fmt: skip
+        self.tracker = ReplyTracker(multimail=client, ledger=self.ledger, clock=self.clock)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -24,6 +24,9 @@ param actionGroupId string
 @description('Who gets mail from the new action group; empty for nobody.')
 param alertEmail string
 
+@description('Hours that a reply may wait for approval before an alert.')
+param approvalAlertHours int
+
 var queryAlerts = [
   {
     name: 'no-successful-poll'
@@ -54,6 +57,16 @@ var queryAlerts = [
     aggregation: 'Count'
     operator: 'GreaterThan'
     threshold: 0
+  }
+  {
+    name: 'approval-overdue'
+    title: 'A reply has been waiting for approval for over ${approvalAlertHours} h'
+    severity: 3
+    query: loadTextContent('../queries/alerts/approval-overdue.kql')
+    column: 'hours'
+    aggregation: 'Maximum'
+    operator: 'GreaterThan'
+    threshold: approvalAlertHours
   }
   {
     name: 'vault-access-denied'

@@ -32,6 +32,16 @@ var parts = [
     query: loadTextContent('../queries/workbook/time-to-draft.kql')
   }
   {
+    title: 'What became of the replies'
+    chart: 'table'
+    query: loadTextContent('../queries/workbook/approval-rate.kql')
+  }
+  {
+    title: 'From a reply that waits for approval to the decision'
+    chart: 'linechart'
+    query: loadTextContent('../queries/workbook/time-to-decision.kql')
+  }
+  {
     title: 'Tokens and cost by day'
     chart: 'table'
     query: loadTextContent('../queries/workbook/tokens-and-cost.kql')

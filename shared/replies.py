@@ -1,0 +1,240 @@
+"""What became of each submitted reply: kept in the ledger, tagged on the email it answers, counted."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from shared.domain import Email
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    DeferredError,
+    LeaseLostError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
+from shared.ledger import Ledger, LedgerEntry, TrackedReply
+from shared.multimail import MultiMailClient
+from shared.telemetry import REPLIES_PENDING, REPLY_SETTLED, record
+
+PENDING_APPROVAL = "pending_send_approval"
+UNDECIDED = ("pending_scan", PENDING_APPROVAL)
+REFUSED = ("rejected", "cancelled")
+SETTLED = (*REFUSED, "send_failed", "bounced", "delivered", "gone")
+UNSETTLED = (*UNDECIDED, "scheduled", "approved", "unknown")
+STATUS_TAG = "agent.reply_status"
+
+# How often to look, and for how long: most decisions fall within the hour, and nobody decides after a month.
+FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
+CHECK_AFTER = timedelta(minutes=30)
+TRACK_FOR = timedelta(days=30)
+
+CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
+MAILBOXES_AT_ONCE = 8
+CHECKS_AT_ONCE = 200  # of one mailbox in one run, so that a run after a long standstill ends in time
+
+log = logging.getLogger(__name__)
+
+
+class ReplyTracker:
+    """Follows every submitted reply until its end is known."""
+
+    def __init__(self, *, multimail: MultiMailClient, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+        self._multimail = multimail
+        self._ledger = ledger
+        self._clock = clock
+
+    def track(self) -> None:
+        """Look at every reply that is due for it; one mailbox that fails does not stop the others.
+
+        Raises ConfigurationError or TransientError, after everything that could be done was done.
+        """
+        now = self._clock()
+        tracked = self._ledger.tracked_replies()
+        due = sorted(
+            (reply for reply in tracked if reply.check_at <= now),
+            key=lambda reply: (reply.mailbox_id, reply.check_at),
+        )
+        mailboxes = [list(replies) for _, replies in groupby(due, key=lambda reply: reply.mailbox_id)]
+        with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
+            failures = [error for error in pool.map(self._try_mailbox, mailboxes) if error is not None]
+        self._record_pending(self._ledger.tracked_replies() if due else tracked)
+        problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
+        if problems:
+            raise ConfigurationError(list(dict.fromkeys(problems)))
+        if failures:
+            raise TransientError(
+                f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked: {failures[0]}"
+            )
+
+    def _record_pending(self, tracked: Sequence[TrackedReply]) -> None:
+        """Say what waits for a human, also when nothing does: an alert has to see that it is over."""
+        now = self._clock()
+        ages = [
+            (now - reply.submitted_at).total_seconds()
+            for reply in tracked
+            if reply.status is None or reply.status in UNDECIDED
+        ]
+        record(REPLIES_PENDING, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
+
+    def _try_mailbox(self, replies: Sequence[TrackedReply]) -> AgentError | None:
+        try:
+            self._track_mailbox(replies)
+        except DeferredError as error:
+            log.info("replies of mailbox %s have to wait: %s", replies[0].mailbox_id, error)
+        except AgentError as error:
+            log.warning("tracking replies of mailbox %s failed: %s", replies[0].mailbox_id, error)
+            return error
+        return None
+
+    def _track_mailbox(self, replies: Sequence[TrackedReply]) -> None:
+        """Look at one mailbox's replies. What an error leaves undone is due at the next run."""
+        pending = self._list_pending(replies)
+        later, others = {}, []
+        for reply in replies:
+            if reply.status == PENDING_APPROVAL and reply.reply_id in pending and not self._is_old(reply):
+                later[reply.reply_id] = self._later(reply)
+            else:
+                others.append(reply)
+        try:
+            for reply in others[:CHECKS_AT_ONCE]:
+                # Noted before it is tried: one that always fails must not hold up those behind it.
+                later[reply.reply_id] = self._later(reply)
+                checked = self._try_reply(reply, pending)
+                if checked is None:
+                    del later[reply.reply_id]
+                else:
+                    later[reply.reply_id] = self._later(checked)
+        finally:
+            self._ledger.track_replies(list(later.values()))
+
+    def _list_pending(self, replies: Sequence[TrackedReply]) -> frozenset[str]:
+        """The ids of outbound emails that wait for approval: one listing for what would be many reads.
+
+        What it does not show is read one by one, so half a listing will do.
+        """
+        mailbox_id, since = replies[0].mailbox_id, min(reply.submitted_at for reply in replies)
+        pending: set[str] = set()
+        try:
+            for summary in self._multimail.list_emails(
+                mailbox_id, direction="outbound", status=PENDING_APPROVAL, date_after=since - CLOCK_MARGIN
+            ):
+                pending.add(summary.id)
+        except DeferredError:
+            raise
+        except (PermanentError, TransientError) as error:
+            log.warning("pending replies of mailbox %s could not be listed: %s", mailbox_id, error)
+        return frozenset(pending)
+
+    def _try_reply(self, reply: TrackedReply, pending: frozenset[str]) -> TrackedReply | None:
+        try:
+            return self._check(reply, pending)
+        except (LeaseLostError, PermanentError) as error:
+            log.warning("reply %s of mailbox %s: %s", reply.reply_id, reply.mailbox_id, error)
+            return reply
+
+    def _check(self, reply: TrackedReply, pending: frozenset[str]) -> TrackedReply | None:
+        """Look at one reply; give it back as it is to be tracked further, None when that is over."""
+        fate = self._find_fate(reply, pending)
+        settled = fate.status in SETTLED or self._is_old(reply)
+        if fate.status == reply.status and not settled:
+            return reply
+        entry = self._ledger.get(reply.work_item)
+        if entry is None or entry.reply_id != reply.reply_id:  # its email was set back to work since
+            self._ledger.drop_reply(reply)
+            return None
+        if entry.finished_at is None:  # the row still belongs to a worker
+            return reply
+        entry = self._store(entry, reply, fate, settled=settled)
+        self._tag(entry)
+        if entry.reply_settled_at is not None:
+            self._ledger.drop_reply(reply)
+            return None
+        return replace(reply, status=fate.status)
+
+    def _find_fate(self, reply: TrackedReply, pending: frozenset[str]) -> "_Fate":
+        if self._is_old(reply):
+            return _Fate(reply.status or "unknown")
+        if reply.reply_id in pending:
+            return _Fate(PENDING_APPROVAL)
+        try:
+            email = self._multimail.get_email(reply.mailbox_id, reply.reply_id)
+        except NotFoundError:
+            return _Fate("gone")
+        status = derive_status(email)
+        return _Fate(status, self._clock() if status in REFUSED else email.approved_at)
+
+    def _store(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, settled: bool) -> LedgerEntry:
+        """Keep what was seen before anything else is done about it, and count an end once."""
+        unchanged = fate.status == entry.reply_status and not settled
+        if unchanged or entry.reply_settled_at is not None:
+            return entry
+        settled_at = self._clock() if settled else None
+        stored = self._ledger.save(replace(entry, reply_status=fate.status, reply_settled_at=settled_at))
+        if settled:
+            self._record_settled(stored, reply, fate)
+        return stored
+
+    def _record_settled(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> None:
+        seconds = (fate.decided_at - reply.submitted_at).total_seconds() if fate.decided_at else None
+        record(
+            REPLY_SETTLED,
+            {
+                "mailbox_id": entry.mailbox_id,
+                "email_id": entry.email_id,
+                "reply_id": reply.reply_id,
+                "reply_status": fate.status,
+                "seconds_to_decision": None if seconds is None else max(0.0, round(seconds, 1)),
+                "category": entry.triage.category if entry.triage else None,
+            },
+        )
+
+    def _tag(self, entry: LedgerEntry) -> None:
+        """Write the status on the answered email, beside all other tags, if it is not there yet.
+
+        What the service refuses for good is left untagged: the ledger has the status.
+        """
+        try:
+            existing = self._multimail.get_tags(entry.mailbox_id, entry.email_id)
+            wanted = existing | {STATUS_TAG: entry.reply_status or ""}
+            if wanted != existing:
+                self._multimail.set_tags(entry.mailbox_id, entry.email_id, wanted)
+        except PermanentError as error:
+            log.warning("email %s could not be tagged: %s", entry.email_id, error)
+
+    def _is_old(self, reply: TrackedReply) -> bool:
+        return self._clock() - reply.submitted_at >= TRACK_FOR
+
+    def _later(self, reply: TrackedReply) -> TrackedReply:
+        now = self._clock()
+        is_fresh = now - reply.submitted_at < FRESH_FOR
+        return replace(reply, check_at=now + (CHECK_FRESH_AFTER if is_fresh else CHECK_AFTER))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fate:
+    """What became of a reply so far, and when a human decided about it, if one did."""
+
+    status: str
+    decided_at: datetime | None = None
+
+
+def derive_status(email: Email) -> str:
+    """The one word for where an outbound email stands: one of SETTLED or of UNSETTLED.
+
+    The service has no status for an email that left: `delivered_at` and `bounced_at` tell. One that was
+    delivered may still bounce later; it counts as delivered all the same, unless `bounced_at` is already set.
+    """
+    if email.bounced_at is not None:
+        return "bounced"
+    if email.delivered_at is not None:
+        return "delivered"
+    if email.status in SETTLED:
+        return email.status
+    if email.approved_at is not None:
+        return "approved"
+    return email.status if email.status in UNSETTLED else "unknown"
