@@ -79,6 +79,8 @@ class LedgerEntry:
             outcome=None,
             reason="",
             finished_at=None,
+            reply_status=None,
+            reply_settled_at=None,
             attempts=0,
             waiting_for="",
             due_at=now,

@@ -1,7 +1,7 @@
 """The way of one email: read, guard, triage, draft, check, gate, reply, tag; each stored before the next."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,6 @@ from shared.domain import (
     Decision,
     Draft,
     Email,
-    EmailSummary,
     Outcome,
     WorkItem,
     build_idempotency_key,
@@ -40,7 +39,14 @@ from shared.multimail import MultiMailClient
 from shared.prompting import clean_line, load_prompt
 from shared.settings import Settings
 from shared.telemetry import EMAIL_DECIDED, EMAIL_DEFERRED, TOKEN_BUDGET_REACHED, record
-from shared.threads import find_answer, find_stale_replies, select_context
+from shared.threads import (
+    ThreadView,
+    find_answer,
+    find_stale_replies,
+    read_thread,
+    select_context,
+    thread_scope,
+)
 from shared.triage import triage_email
 
 SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
@@ -147,7 +153,7 @@ class _EmailRun:
             return Decision(Outcome.SKIPPED, reason)
         if not self.sender:
             return Decision(Outcome.ESCALATED, "its sender is not one readable address")
-        thread = _Thread.read(self)
+        thread = self._read_thread()
         if thread.busy_until is not None:
             patience = BUSY_AGAIN_SECONDS if self.entry.waiting_for == BUSY_THREAD else BUSY_THREAD_SECONDS
             seconds = (thread.busy_until - self.p.clock()).total_seconds()
@@ -183,7 +189,7 @@ class _EmailRun:
         own_addresses = {parse_address(mailbox.address) for mailbox in self.p.mailboxes.read().values()}
         return find_skip_reason(email, own_addresses=own_addresses, is_too_old=too_old)
 
-    def _guard_thread(self, thread: "_Thread") -> Decision | None:
+    def _guard_thread(self, thread: ThreadView) -> Decision | None:
         answer = find_answer(
             self.entry.email_id, self.entry.received_at, self.sender, thread.emails, thread.own_replies
         )
@@ -197,7 +203,7 @@ class _EmailRun:
         )
         return Decision(Outcome.SKIPPED, reason)
 
-    def _guard_limits(self, thread: "_Thread") -> Decision | None:
+    def _guard_limits(self, thread: ThreadView) -> Decision | None:
         settings = self.p.settings
         if _is_full(thread.slots, settings.max_replies_per_thread, self.entry.email_id):
             return Decision(
@@ -215,6 +221,9 @@ class _EmailRun:
         return None
 
     # Triage and draft
+
+    def _read_thread(self) -> ThreadView:
+        return read_thread(self.entry, self.p.multimail, self.p.ledger)
 
     def _triage(self, email: Email) -> Decision | None:
         triage = self.entry.triage
@@ -234,7 +243,7 @@ class _EmailRun:
         mailbox = self.p.mailboxes.get(self.entry.mailbox_id)
         return find_mode_refusal(mailbox, allow_ungated=self.p.settings.allow_ungated_replies)
 
-    def _draft(self, email: Email, thread: "_Thread") -> Decision | None:
+    def _draft(self, email: Email, thread: ThreadView) -> Decision | None:
         """Write, check and store a draft; only one that passed the checks is ever stored."""
         if self.entry.draft is not None:
             return None
@@ -265,7 +274,7 @@ class _EmailRun:
         self._save(draft=draft)
         return None
 
-    def _read_texts(self, email: Email, thread: "_Thread") -> list[ThreadText]:
+    def _read_texts(self, email: Email, thread: ThreadView) -> list[ThreadText]:
         texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
         for other in select_context(email.id, self.sender, thread.emails, MAX_CONTEXT_EMAILS):
             try:
@@ -286,7 +295,7 @@ class _EmailRun:
 
     # Gate and reply
 
-    def _submit(self, thread: "_Thread") -> Decision:
+    def _submit(self, thread: ThreadView) -> Decision:
         draft = self._stored_draft
         decision = self._gate() or self._take_slots(thread)
         if decision is not None:
@@ -308,7 +317,7 @@ class _EmailRun:
             self.sender, self.p.multimail.get_allowlist(mailbox.id), allow_ungated=allow_ungated
         )
 
-    def _take_slots(self, thread: "_Thread") -> Decision | None:
+    def _take_slots(self, thread: ThreadView) -> Decision | None:
         """Take the places under both limits, for this email once and for all.
 
         The thread's place can be taken only if nobody took one since the thread was read: of two
@@ -375,7 +384,7 @@ class _EmailRun:
         """Take a late reply back if somebody else answered while its fate was unknown."""
         if decision.reply_id is None:
             return decision
-        thread = _Thread.read(self)
+        thread = self._read_thread()
         others = [email for email in thread.emails if email.id != decision.reply_id]
         answer = find_answer(
             self.entry.email_id, self.entry.received_at, self.sender, others, thread.own_replies
@@ -389,7 +398,7 @@ class _EmailRun:
 
         A reply that another row of the thread holds is not ours, even if it says the same.
         """
-        thread = _Thread.read(self)
+        thread = self._read_thread()
         in_thread = {email.id for email in thread.emails}
         intent_at = self.entry.submit_intent_at or self.p.clock()
         for summary in self.p.multimail.list_emails(
@@ -436,7 +445,7 @@ class _EmailRun:
 
     @property
     def _thread_scope(self) -> str | None:
-        return _Thread.scope(self.entry)
+        return thread_scope(self.entry)
 
     def _save(self, **changes: Any) -> None:
         self.entry = self.p.ledger.save(replace(self.entry, **changes))
@@ -533,69 +542,6 @@ class _EmailRun:
             self.p.multimail.set_tags(self.entry.mailbox_id, self.entry.email_id, dict(existing) | tag)
         except (ConfigurationError, PermanentError, TransientError) as error:
             log.warning("email %r could not be tagged as waiting: %s", self.entry.email_id, error)
-
-
-@dataclass(frozen=True, slots=True)
-class _Thread:
-    """A thread as the service shows it, with the replies in it that are ours.
-
-    `slots`: the emails of the thread that took a place for a reply, in that order. `busy_until`:
-    when to look again while what is ours cannot be told yet.
-    """
-
-    emails: Sequence[EmailSummary]
-    slots: tuple[str, ...]
-    own_replies: Mapping[str, LedgerEntry]
-    busy_until: datetime | None
-
-    @staticmethod
-    def scope(entry: LedgerEntry) -> str | None:
-        return f"thread/{entry.mailbox_id}/{entry.thread_id}" if entry.thread_id else None
-
-    @classmethod
-    def read(cls, run: _EmailRun) -> "_Thread":
-        entry, scope = run.entry, cls.scope(run.entry)
-        if scope is None or entry.thread_id is None:
-            return cls((), (), {}, None)
-        # The places first: whoever takes one after this reading makes our own attempt to take one fail.
-        slots = run.p.ledger.slots(scope)
-        rows = {
-            id_: run.p.ledger.get(WorkItem(entry.mailbox_id, id_)) for id_ in slots if id_ != entry.email_id
-        }
-        others = [row for row in rows.values() if row is not None]
-        own_replies = {row.reply_id: row for row in others if row.reply_id is not None}
-        # A place goes with a reply to come. Those who took theirs before us go first; none waits for a later.
-        before_us = slots[: slots.index(entry.email_id)] if entry.email_id in slots else slots
-        busy = [
-            row.due_at
-            for row in others
-            if row.outcome is None and (row.submit_intent_at is not None or row.email_id in before_us)
-        ]
-        emails = cls._read_emails(run, entry.mailbox_id, entry.thread_id)
-        listed = {email.id for email in emails}
-        unlisted = [
-            cls._read_reply(run, entry, reply_id) for reply_id in own_replies if reply_id not in listed
-        ]
-        return cls((*emails, *filter(None, unlisted)), slots, own_replies, max(busy, default=None))
-
-    @staticmethod
-    def _read_emails(run: _EmailRun, mailbox_id: str, thread_id: str) -> tuple[EmailSummary, ...]:
-        try:
-            return run.p.multimail.get_thread(mailbox_id, thread_id)
-        except NotFoundError:
-            return ()
-
-    @staticmethod
-    def _read_reply(run: _EmailRun, entry: LedgerEntry, reply_id: str) -> EmailSummary | None:
-        """A reply of ours that the thread does not show: nothing says that it must show pending ones."""
-        try:
-            reply = run.p.multimail.get_email(entry.mailbox_id, reply_id)
-        except NotFoundError:
-            return None
-        return EmailSummary(
-            reply.id, reply.sender, reply.to, reply.subject, "outbound", reply.status, reply.received_at,
-            entry.thread_id,
-        )  # fmt: skip
 
 
 def build_tags(entry: LedgerEntry) -> dict[str, str]:
