@@ -347,6 +347,17 @@ def test_an_email_set_back_to_work_takes_its_old_reply_out_of_sight(world: World
     assert world.entry(email_id).reply_status is None
 
 
+def test_a_redriven_email_has_its_reply_tracked_anew(world: World) -> None:
+    email_id, reply_id = replied(world)
+    world.simulator.decide(reply_id, "approve")
+    world.tracker.track()
+    world.ledger.defer(world.entry(email_id).redriven(world.clock()))
+    assert world.entry(email_id).reply_status is None
+    world.run_until_idle()
+    track_after(world, minutes=5)
+    assert status_of(world, email_id) == "delivered"
+
+
 def test_a_row_that_is_not_finished_yet_is_left_to_its_worker(world: World) -> None:
     email_id, reply_id = replied(world)
     world.simulator.decide(reply_id, "reject")
