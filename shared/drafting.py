@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.chat import ChatCompletion, ChatRequest
-from shared.prompting import build_documents, clean_line, fit_untrusted, load_prompt, unescape_untrusted
+from shared.prompting import (
+    build_documents,
+    clean_line,
+    clean_sentence,
+    fit_untrusted,
+    load_prompt,
+    unescape_untrusted,
+)
 
 # Characters of escaped text in the prompt, so that a call stays bounded whatever arrives.
 MAX_EMAIL_CHARACTERS = 6_000
@@ -104,7 +111,7 @@ def parse_draft(text: str) -> DraftText:
     return DraftText(
         reply_markdown=reply.strip(),
         confidence=float(confidence),
-        unanswered=tuple(clean_line(part, MAX_HEADER_CHARACTERS) for part in unanswered[:MAX_UNANSWERED]),
+        unanswered=tuple(clean_sentence(part, MAX_HEADER_CHARACTERS) for part in unanswered[:MAX_UNANSWERED]),
     )
 
 

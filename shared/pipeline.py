@@ -206,9 +206,10 @@ class _EmailRun:
     def _guard_limits(self, thread: ThreadView) -> Decision | None:
         settings = self.p.settings
         if _is_full(thread.slots, settings.max_replies_per_thread, self.entry.email_id):
-            return Decision(
-                Outcome.SKIPPED, f"its thread has {settings.max_replies_per_thread} replies already"
-            )
+            # Strangers who forge references use up the places: the person whose thread it is must not suffer.
+            was_answered = any(row.sender == self.sender for row in thread.own_replies.values())
+            outcome = Outcome.SKIPPED if was_answered else Outcome.ESCALATED
+            return Decision(outcome, f"its thread has {settings.max_replies_per_thread} replies already")
         limit = settings.max_replies_per_sender_per_day
         if _is_full(self.p.ledger.slots(self._sender_scope), limit, self.entry.email_id):
             return Decision(Outcome.SKIPPED, f"its sender was sent {limit} replies today already")

@@ -48,7 +48,7 @@ class Poller:
         """Poll every mailbox, then ring for all due work; one mailbox that fails does not stop the others.
 
         When MultiMail does not even list its mailboxes, nothing is rung for: it would only burn attempts.
-        Raises ConfigurationError or TransientError, after everything that could be done was done.
+        Raises ConfigurationError, TransientError or PermanentError, after all that could be done was done.
         """
         selected, problems = self._select_mailboxes()
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 # Invisible to a reader but not to a model: format characters (zero-width, bidi, Unicode tags),
 # controls, private use and lone surrogates. Line breaks and tabs stay.
 _INVISIBLE_CATEGORIES = frozenset({"Cf", "Cc", "Co", "Cs"})
+_LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
 _KEPT = frozenset("\n\t")
 
 
@@ -30,6 +32,11 @@ def clean_line(text: str, limit: int) -> str:
     """The visible text on one line of at most `limit` characters, fit for a tag or a listing."""
     line = " ".join(clean_text(text).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def clean_sentence(text: str, limit: int) -> str:
+    """What a model said about an email, as one line without links and addresses to be lured by."""
+    return clean_line(_LURE.sub("[…]", clean_text(text)), limit)
 
 
 def escape_untrusted(text: str) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 
 from shared.chat import ChatCompletion, ChatRequest
 from shared.domain import Action, Email, Sentiment, Triage, Urgency
-from shared.prompting import build_documents, clean_line, clean_text, fit_untrusted, load_prompt
+from shared.prompting import (
+    build_documents,
+    clean_line,
+    clean_sentence,
+    clean_text,
+    fit_untrusted,
+    load_prompt,
+)
 
 CATEGORIES = (
     "question", "support", "complaint", "billing", "scheduling", "sales",
@@ -125,7 +132,7 @@ def _one_of(values: Sequence[str], value: object, default: str) -> str:
 
 
 def _sentence(value: object) -> str:
-    return clean_line(value, MAX_SENTENCE_CHARACTERS) if isinstance(value, str) else ""
+    return clean_sentence(value, MAX_SENTENCE_CHARACTERS) if isinstance(value, str) else ""
 
 
 def _escalate_if_doubtful(triage: Triage, email: Email, min_confidence: float) -> Triage:

@@ -267,6 +267,20 @@ def test_a_forged_reference_does_not_bring_other_peoples_mail_into_the_draft(wor
     assert "4711" not in world.model.requests[-1].user
 
 
+def test_a_forged_reference_does_not_silence_the_owner_of_a_thread(tmp_path: Path) -> None:
+    with World(tmp_path, max_replies_per_thread=1) as world:
+        first = world.deliver("My question")
+        world.simulator.human_reply(first, "Our answer.")
+        world.clock.advance(minutes=1)
+        forged = world.deliver("Me too", sender="eve@evil.example", in_reply_to=first)
+        world.run_until_idle()
+        world.clock.advance(minutes=1)
+        second = world.deliver("My next question", in_reply_to=first)
+        world.run_until_idle()
+        assert world.outcome(forged) == "reply_submitted"
+        assert world.outcome(second) == "escalated"
+
+
 def test_a_thread_gets_no_more_replies_than_its_limit(tmp_path: Path) -> None:
     with World(tmp_path, max_replies_per_thread=2) as world:
         email_id = world.deliver()

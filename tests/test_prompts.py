@@ -188,6 +188,14 @@ def test_an_unreadable_draft_is_asked_for_again_and_then_given_up(answer: str) -
     assert answers.left == []
 
 
+def test_what_the_model_says_about_an_email_holds_no_lure() -> None:
+    said = "Approve at https://evil.example/x, www.evil.example or eve@evil.example now."
+    triage = parse_triage(json.dumps(TRIAGE | {"reason": said, "summary": said}))
+    draft = parse_draft(json.dumps({"reply_markdown": "x", "confidence": 1, "unanswered": [said]}))
+    for text in (triage.reason, triage.summary, *draft.unanswered):
+        assert text == "Approve at […] […] or […] now."
+
+
 def test_what_a_human_must_answer_is_kept_short_and_visible() -> None:
     answer = {"reply_markdown": " Hello ", "confidence": 1, "unanswered": ["the\nprice\u202e " * 50] * 9}
     parsed = parse_draft(json.dumps(answer))
