@@ -496,6 +496,9 @@ class _EmailRun:
         try:
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as tag_error:
+            if isinstance(tag_error, TransientError) and self.entry.attempts < self.p.settings.max_attempts:
+                self._retry(tag_error)
+                return
             log.error("email %r could not be tagged: %s", self.entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
         self._finish()
 

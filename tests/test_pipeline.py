@@ -551,6 +551,16 @@ def test_a_permanent_error_is_recorded_and_not_retried(world: World) -> None:
     assert len(world.model.requests) == 1
 
 
+def test_a_failed_email_gets_its_tags_even_if_the_first_try_to_write_them_fails(world: World) -> None:
+    email_id = world.deliver()
+    world.model.steps = [PermanentError("the model refused: 400")]
+    world.simulator.fault = in_order(
+        answer_with(500), matching=lambda m, p: m == "PUT" and p.endswith("/tags")
+    )
+    world.run_until_idle()
+    assert world.outcome(email_id) == "failed"
+
+
 def test_a_wrong_configuration_defers_the_email_and_is_told(world: World) -> None:
     email_id = world.deliver()
     world.model.steps = [ConfigurationError("MODEL_API_KEY was refused: correct it.")]
