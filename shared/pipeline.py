@@ -392,7 +392,9 @@ class _EmailRun:
         )
         if answer is None or not self._cancel(decision.reply_id):
             return decision
-        return Decision(Outcome.SKIPPED, "its thread was answered after it")
+        return Decision(
+            Outcome.SKIPPED, "its thread was answered after it, a late reply withdrawn", decision.reply_id
+        )
 
     def _find_own_reply(self) -> Decision | None:
         """Look among the outbound emails since the intent for the one that carries our draft.
