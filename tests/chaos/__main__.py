@@ -1,0 +1,71 @@
+"""The command: `python -m tests.chaos` tries every fault and every pair, `load` works off a flood of mail."""
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.chaos.invariants import KINDS
+from tests.chaos.load import print_load, run_load
+from tests.chaos.parallel import enumerate_faults
+from tests.chaos.run import Figures
+from tests.chaos.scenarios import SCENARIOS
+
+SHOWN = 20
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what is asked for; 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("faults", "load"), default="faults")
+    parser.add_argument("--scenario", default="", help="only scenarios whose name contains this")
+    parser.add_argument(
+        "--pairs", type=int, default=100, help="percent of the pairs to try, chosen by a seed"
+    )
+    parser.add_argument("--emails", type=int, default=10_000, help="how many emails the load run delivers")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(dir=find_fast_directory()) as directory:
+        if options.what == "load":
+            return print_load(run_load(Path(directory), options.emails, seed=options.seed, progress=print))
+        chosen = [scenario for scenario in SCENARIOS if options.scenario in scenario.name]
+        parts = enumerate_faults(chosen, Path(directory), options.pairs, options.seed)
+        print_figures(len(chosen), parts)
+        return 1 if any(figures.failures for figures in parts.values()) else 0
+
+
+def find_fast_directory() -> str | None:
+    """A directory in memory where there is one: the ledger waits for the disk at every write."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def print_figures(scenarios: int, parts: dict[str, Figures]) -> None:
+    """Print what was tried and what broke."""
+    total = Figures()
+    print(f"\n{'':16}{'runs':>9}{'calls':>12}{'faults':>9}{'violations':>12}")
+    for name, figures in parts.items():
+        total.add(figures)
+        _print_row(name, figures)
+    _print_row("together", total)
+    print(f"\nscenarios {scenarios}")
+    for name, count in sorted(total.injected.items()):
+        print(f"  {name:36}{count:9}")
+    broken = {kind: sum(1 for f in total.failures if f.violation.kind == kind) for kind in KINDS}
+    print(", ".join(f"{kind} {count}" for kind, count in broken.items()))
+    for failure in sorted(total.failures, key=lambda failure: len(failure.strikes))[:SHOWN]:
+        print(f"\n{failure}")
+    if len(total.failures) > SHOWN:
+        print(f"\n... and {len(total.failures) - SHOWN} more, none with fewer faults")
+
+
+def _print_row(name: str, figures: Figures) -> None:
+    injected, broken = figures.injected.total(), len(figures.failures)
+    print(f"{name:16}{figures.runs:9}{figures.calls:12}{injected:9}{broken:12}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

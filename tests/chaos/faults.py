@@ -1,0 +1,244 @@
+"""Faults and where they strike: every outside call is counted, and may meet one."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import requests
+
+from shared.chat import ChatCompletion
+from shared.errors import ThrottledError, TransientError
+
+Effect = Callable[[], Any]
+T = TypeVar("T")
+
+MULTIMAIL, MODEL, LEDGER, QUEUE = "multimail", "model", "ledger", "queue"
+LEDGER_WRITES = {
+    "add",
+    "claim",
+    "save",
+    "defer",
+    "finish",
+    "rung",
+    "set_watermark",
+    "take_slot",
+    "add_tokens",
+}
+
+
+class Killed(BaseException):
+    """The process ends here. With `keeps_leases` nobody tells the ledger that its workers are dead."""
+
+    def __init__(self, *, keeps_leases: bool) -> None:
+        self.keeps_leases = keeps_leases
+        super().__init__()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Call:
+    """One outside call: the `number`-th in its `lane`.
+
+    A lane is a mailbox, or "" for calls that belong to none: mailboxes are polled side by side, and
+    only within a lane is the order of calls the same in every run.
+    """
+
+    lane: str
+    number: int
+    seam: str
+    name: str
+
+    @property
+    def has_effect(self) -> bool:
+        """Whether the call changes anything outside this process. Reading an email marks it as read."""
+        return {
+            MULTIMAIL: not self.name.startswith("GET") or self.name.endswith("emails/*"),
+            LEDGER: self.name in LEDGER_WRITES,
+        }.get(self.seam, True)
+
+    def __str__(self) -> str:
+        return f"call {self.number}{f' of {self.lane}' if self.lane else ''} ({self.seam}: {self.name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What becomes of one call: `act` gets the call's effect, to be had or not, and answers for it."""
+
+    name: str
+    act: Callable[[Effect], Any]
+
+
+Plan = Callable[[Call], Fault | None]
+
+
+class Seams:
+    """Counts the outside calls and lets each meet the fault that the plan has for it."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._turn = threading.Lock()
+        self._numbers: Counter[str] = Counter()
+        self.calls: list[Call] = []
+        self.injected: list[tuple[Call, Fault]] = []
+
+    def meet(self, seam: str, lane: str, name: str, effect: Callable[[], T]) -> T:
+        """Make one call, or what its fault makes of it."""
+        with self._turn:
+            self._numbers[lane] += 1
+            call = Call(lane, self._numbers[lane], seam, name)
+            self.calls.append(call)
+            fault = self._plan(call)
+            if fault is not None:
+                self.injected.append((call, fault))
+        return effect() if fault is None else cast(T, fault.act(effect))
+
+
+class SeamedLedger:
+    """A ledger whose every method, those of tomorrow included, is an outside call."""
+
+    def __init__(self, ledger: object, seams: Seams) -> None:
+        self._ledger = ledger
+        self._seams = seams
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._ledger, name)
+
+        def call(*args: Any) -> Any:
+            lane = getattr(args[0], "mailbox_id", "") if args else ""
+            if name.endswith("watermark"):
+                lane = args[0]
+            return self._seams.meet(LEDGER, lane, name, partial(method, *args))
+
+        return call
+
+
+def _fail_before(error: Callable[[], BaseException]) -> Callable[[Effect], Any]:
+    def act(_effect: Effect) -> Any:
+        raise error()
+
+    return act
+
+
+def _fail_after(error: Callable[[], BaseException]) -> Callable[[Effect], Any]:
+    def act(effect: Effect) -> Any:
+        effect()
+        raise error()
+
+    return act
+
+
+def build_answer(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> requests.Response:
+    """An answer as `requests` hands it to the client, already read."""
+    answer = requests.Response()
+    answer.status_code = status
+    answer.headers.update({"Content-Type": "application/json", **(headers or {})})
+    answer._content = body  # what every adapter that does not stream has to do
+    return answer
+
+
+def _refuse(
+    status: int, error: str, headers: Mapping[str, str] | None = None, *, after_effect: bool = False
+) -> Callable[[Effect], requests.Response]:
+    def act(effect: Effect) -> requests.Response:
+        if after_effect:
+            effect()
+        return build_answer(status, json.dumps({"error": error}).encode(), headers)
+
+    return act
+
+
+def _halve(effect: Effect) -> requests.Response:
+    answer: requests.Response = effect()
+    return build_answer(answer.status_code, answer.content[: len(answer.content) // 2])
+
+
+def _halve_completion(effect: Effect) -> ChatCompletion:
+    completion: ChatCompletion = effect()
+    return replace(completion, text=completion.text[: len(completion.text) // 2])
+
+
+def _double(effect: Effect) -> None:
+    effect()
+    effect()
+
+
+def _transient() -> TransientError:
+    return TransientError("simulated: no answer")
+
+
+KILLS = (
+    Fault("killed before", _fail_before(lambda: Killed(keeps_leases=False))),
+    Fault("killed after", _fail_after(lambda: Killed(keeps_leases=False))),
+    Fault("killed before, lease kept", _fail_before(lambda: Killed(keeps_leases=True))),
+    Fault("killed after, lease kept", _fail_after(lambda: Killed(keeps_leases=True))),
+)
+
+FAULTS: Mapping[str, tuple[Fault, ...]] = {
+    MULTIMAIL: (
+        Fault("fails before", _fail_before(lambda: requests.ConnectionError("simulated"))),
+        Fault("fails after", _fail_after(lambda: requests.ConnectionError("simulated"))),
+        Fault("times out after", _fail_after(lambda: requests.ReadTimeout("simulated"))),
+        Fault("429 with a delay", _refuse(429, "Rate limit exceeded", {"Retry-After": "40"})),
+        Fault("429 without a delay", _refuse(429, "Rate limit exceeded")),
+        Fault("429 quota", _refuse(429, "Monthly email quota exceeded")),
+        Fault("500 before", _refuse(500, "Internal error")),
+        Fault("500 after", _refuse(500, "Internal error", after_effect=True)),
+        Fault("malformed body", _halve),
+        Fault(
+            "cut mid-body", _fail_after(lambda: requests.exceptions.ChunkedEncodingError("simulated"))
+        ),
+        *KILLS,
+    ),
+    MODEL: (
+        Fault("fails before", _fail_before(_transient)),
+        Fault("fails after", _fail_after(_transient)),
+        Fault("429 with a delay", _fail_before(lambda: ThrottledError("simulated", retry_after_seconds=40))),
+        Fault("429 without a delay", _fail_before(lambda: ThrottledError("simulated"))),
+        Fault("malformed body", _halve_completion),
+        *KILLS,
+    ),
+    LEDGER: (
+        Fault("fails before", _fail_before(_transient)),
+        Fault("fails after", _fail_after(_transient)),
+        *KILLS,
+    ),
+    QUEUE: (
+        Fault("fails before", _fail_before(_transient)),
+        Fault("fails after", _fail_after(_transient)),
+        Fault("lost", lambda _effect: None),
+        Fault("doubled", _double),
+        *KILLS,
+    ),
+}  # fmt: skip
+
+_READ = ("fails before", "429 without a delay", "malformed body")
+_WRITE = (*_READ[:2], "fails after", "killed after", "killed after, lease kept")
+_TOLD_APART = {
+    MODEL: (
+        "fails before",
+        "429 without a delay",
+        "malformed body",
+        "killed after",
+        "killed after, lease kept",
+    ),
+    QUEUE: ("fails before", "lost", "doubled", "killed after", "killed after, lease kept"),
+}
+
+
+def find_faults(call: Call) -> tuple[Fault, ...]:
+    """Every fault that can strike a call."""
+    return FAULTS[call.seam]
+
+
+def find_distinct_faults(call: Call) -> tuple[Fault, ...]:
+    """One fault of each kind that can end differently here, for pairs.
+
+    What is left out repeats another: a read that fails afterwards failed before; a lost answer is
+    a lost answer, whether cut, late, unreadable or a 500; and being killed before a call is being
+    killed after the last one that had an effect, since a dead process leaves nothing else behind.
+    """
+    names = _TOLD_APART.get(call.seam) or (_WRITE if call.has_effect else _READ[:2])
+    return tuple(fault for fault in FAULTS[call.seam] if fault.name in names)

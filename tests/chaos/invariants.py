@@ -1,0 +1,129 @@
+"""What must be true at the end of every story, read off the simulator's own log and the ledger."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from local.multimail_emails import AcceptedEmail, StoredEmail
+from shared.domain import parse_address
+from shared.ledger import LedgerEntry
+from tests.chaos.faults import MODEL
+from tests.chaos.scenarios import Scenario
+from tests.chaos.stage import Stage
+
+LOST, DOUBLED, UNGATED, ASTRAY, OVER_LIMIT, WRONG_END, ENDLESS, BUG = KINDS = (
+    "lost", "doubled", "ungated", "astray", "over a limit", "wrong end", "endless", "bug",
+)  # fmt: skip
+NOT_ALIVE = frozenset({"cancelled", "rejected", "send_failed"})
+VISIBLE_TROUBLE = frozenset({"needs_human", "failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise: which one, and the facts."""
+
+    kind: str
+    facts: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.facts}"
+
+
+def find_violations(stage: Stage) -> Iterator[Violation]:
+    """Everything that breaks a promise, whatever the story was."""
+    for bug in stage.bugs:
+        yield Violation(BUG, f"{type(bug).__name__} went through the trigger: {bug}")
+    if stage.ledger.next_due_at() is not None:
+        yield Violation(LOST, "the work ended with open rows")
+    replies: dict[str | None, list[AcceptedEmail]] = defaultdict(list)
+    for accepted in stage.simulator.accepted:
+        replies[accepted.in_reply_to].append(accepted)
+    for email_id in stage.inbound.values():
+        yield from _check_email(stage, email_id, replies.pop(email_id, []))
+    for target in replies:
+        yield Violation(ASTRAY, f"something was sent that answers no inbound email ({target})")
+    yield from _check_limits(stage)
+    yield from check_requests(stage, {})
+
+
+def find_wrong_ends(stage: Stage, scenario: Scenario) -> Iterator[Violation]:
+    """Everything that ended otherwise than the story has to, although every fault was passing."""
+    unreadable = Counter(c.name for c, f in stage.seams.injected if c.seam == MODEL and "malformed" in f.name)
+    gave_up_reading = any(count > 1 for count in unreadable.values())
+    for label, outcomes in scenario.outcomes.items():
+        entry = stage.entry(stage.inbound[label])
+        outcome = str(entry.outcome) if entry else "no row"
+        if outcome not in outcomes and not (gave_up_reading and outcome == "escalated"):
+            yield Violation(WRONG_END, f"{label} ended as {outcome}, not {' or '.join(outcomes)}")
+    live = sum(1 for accepted in stage.simulator.accepted if _is_alive(stage, accepted))
+    if live not in scenario.live and not gave_up_reading:
+        yield Violation(WRONG_END, f"{live} replies are alive, not {' or '.join(map(str, scenario.live))}")
+
+
+def _check_email(stage: Stage, email_id: str, replies: list[AcceptedEmail]) -> Iterator[Violation]:
+    email, entry = stage.simulator.find_email(email_id), stage.entry(email_id)
+    if email is None or entry is None or entry.finished_at is None or entry.outcome is None:
+        yield Violation(LOST, f"{email_id} has no finished row with an outcome")
+        return
+    gave_up_tagging = entry.attempts >= stage.settings.max_attempts
+    if email.tags.get("agent.outcome") != str(entry.outcome) and not gave_up_tagging:
+        yield Violation(LOST, f"{email_id} ended as {entry.outcome} but is tagged {email.tags}")
+    if len(replies) > 1:
+        yield Violation(DOUBLED, f"{email_id} got {len(replies)} replies")
+    for reply in replies:
+        yield from _check_reply(email, entry, reply)
+    if entry.reply_id is not None and entry.reply_id not in {reply.email_id for reply in replies}:
+        yield Violation(ASTRAY, f"the row of {email_id} names {entry.reply_id}, which is no reply to it")
+
+
+def _check_reply(email: StoredEmail, entry: LedgerEntry, reply: AcceptedEmail) -> Iterator[Violation]:
+    if reply.mode not in ("gated_send", "gated_all") or reply.approval_bypassed:
+        yield Violation(UNGATED, f"{reply.email_id} left {reply.mode} without approval")
+    if reply.recipients != (parse_address(email.sender),):
+        yield Violation(ASTRAY, f"{reply.email_id} went to others than the sender of {email.id}")
+    if reply.mailbox_id != email.mailbox_id:
+        yield Violation(ASTRAY, f"{reply.email_id} left another mailbox than {email.id} came to")
+    if entry.reply_id != reply.email_id and str(entry.outcome) not in VISIBLE_TROUBLE:
+        yield Violation(ASTRAY, f"{reply.email_id} stands in no row: {email.id} ended as {entry.outcome}")
+
+
+def _check_limits(stage: Stage) -> Iterator[Violation]:
+    per_thread: Counter[str] = Counter()
+    per_sender: Counter[tuple[str, str]] = Counter()
+    keys: Counter[str | None] = Counter()
+    for reply in stage.simulator.accepted:
+        sent = stage.simulator.find_email(reply.email_id)
+        per_thread[sent.thread_id if sent else ""] += 1
+        per_sender[" ".join(reply.recipients), f"{reply.at:%Y-%m-%d}"] += 1
+        keys[reply.idempotency_key] += 1
+    for thread_id, count in per_thread.items():
+        if count > stage.settings.max_replies_per_thread:
+            yield Violation(OVER_LIMIT, f"thread {thread_id} got {count} replies")
+    for (sender, day), count in per_sender.items():
+        if count > stage.settings.max_replies_per_sender_per_day:
+            yield Violation(OVER_LIMIT, f"{sender} got {count} replies on {day}")
+    for key, times in keys.items():
+        if key is None or times > 1:
+            yield Violation(DOUBLED, f"the idempotency key {key} was accepted {times} times")
+
+
+def check_requests(stage: Stage, bytes_of: dict[str, str]) -> Iterator[Violation]:
+    """What the log of requests must not show: other bytes under a used key, other people's mail undone.
+
+    `bytes_of` remembers what was submitted under each key, for a log that is read in parts.
+    """
+    ours = {reply.email_id for reply in stage.simulator.accepted}
+    for request in stage.simulator.requests:
+        if request.method == "POST" and "/reply/" in request.path and isinstance(request.body, dict):
+            body = json.dumps(request.body, sort_keys=True)
+            if bytes_of.setdefault(str(request.body.get("idempotency_key")), body) != body:
+                yield Violation(DOUBLED, f"request {request.number} sent other bytes under a used key")
+        what, _, target = request.effect.partition(" ")
+        if what == "cancelled" and target not in ours:
+            yield Violation(ASTRAY, f"request {request.number} {request.effect}, which was not ours")
+
+
+def _is_alive(stage: Stage, accepted: AcceptedEmail) -> bool:
+    email = stage.simulator.find_email(accepted.email_id)
+    return email is not None and email.status not in NOT_ALIVE

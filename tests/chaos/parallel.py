@@ -1,0 +1,88 @@
+"""The enumeration, split over the machine's processors."""
+
+import logging
+import multiprocessing
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from pathlib import Path
+
+from tests.chaos.faults import Call, find_distinct_faults, find_faults
+from tests.chaos.run import Figures, Strike, Theatre, find_strikes, play, play_pairs_from, play_singles
+from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.chaos.wire import play_wire_faults
+
+WIRED = ("question", "follow up while the reply is pending", "inbound approval released late")
+
+
+def enumerate_faults(
+    scenarios: Sequence[Scenario], directory: Path, percent: int, seed: int
+) -> dict[str, Figures]:
+    """Try every single fault, the wire's faults and `percent` of the pairs, with a progress bar."""
+    started = time.monotonic()
+    singles, wire, pairs = Figures(), Figures(), Figures()
+    # Spawned: the poller's threads do not survive a fork.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        work = {pool.submit(_singles, s.name, str(directory)): singles for s in scenarios}
+        work |= {pool.submit(_wire, s.name, str(directory)): wire for s in scenarios if s.name in WIRED}
+        work |= {
+            pool.submit(_pairs, s.name, call, fault.name, str(directory)): pairs
+            for s, (call, fault) in _choose_firsts(scenarios, directory, percent, seed)
+        }
+        for done, future in enumerate(as_completed(work), 1):
+            work[future].add(future.result())
+            _show_progress(done, len(work), started)
+    return {"single faults": singles, "wire faults": wire, "pairs": pairs}
+
+
+def _choose_firsts(
+    scenarios: Sequence[Scenario], directory: Path, percent: int, seed: int
+) -> Iterator[tuple[Scenario, Strike]]:
+    """The first faults of the pairs to try."""
+    chance = random.Random(seed)
+    for scenario in scenarios:
+        calls = play(scenario, (), _theatre(str(directory)), Figures())
+        for strike in find_strikes(calls, find_distinct_faults):
+            if chance.random() * 100 < percent:
+                yield scenario, strike
+
+
+def _show_progress(done: int, of: int, started: float) -> None:
+    seconds = time.monotonic() - started
+    bar = "#" * (30 * done // of)
+    print(
+        f"\r[{bar:30}] {done}/{of} parts, {seconds:.0f} s, about {seconds / done * (of - done):.0f} s to go ",
+        end="", file=sys.stderr, flush=True,
+    )  # fmt: skip
+
+
+# What a worker process runs. Faults hold functions, which do not travel: they are found again by name.
+
+
+def _singles(name: str, directory: str) -> Figures:
+    return play_singles(_find(name), _theatre(directory))
+
+
+def _wire(name: str, directory: str) -> Figures:
+    return play_wire_faults(_find(name), _theatre(directory).directory)
+
+
+def _pairs(name: str, call: Call, fault_name: str, directory: str) -> Figures:
+    fault = next(fault for fault in find_faults(call) if fault.name == fault_name)
+    return play_pairs_from(_find(name), (call, fault), _theatre(directory))
+
+
+def _find(name: str) -> Scenario:
+    return next(scenario for scenario in SCENARIOS if scenario.name == name)
+
+
+@cache
+def _theatre(directory: str) -> Theatre:
+    logging.disable(logging.CRITICAL)
+    own = Path(directory) / str(os.getpid())
+    own.mkdir()
+    return Theatre(own)

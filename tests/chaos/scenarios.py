@@ -1,0 +1,216 @@
+"""The stories that the faults strike, and how each has to end."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from shared.errors import ContentFilteredError, PermanentError
+from tests.chaos.stage import Stage, Story
+
+REPLIED, SKIPPED = "reply_submitted", "skipped"
+SOON = timedelta(seconds=1)  # long enough for one round
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A story with the outcomes that each of its emails may have, and how many replies end alive."""
+
+    story: Callable[[Stage], Story]
+    outcomes: Mapping[str, tuple[str, ...]]
+    live: tuple[int, ...] = (0,)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The story's name in words."""
+        return self.story.__name__.replace("_", " ")
+
+
+def question(stage: Stage) -> Story:
+    stage.deliver("question")
+    yield None
+
+
+def machine_mail(stage: Stage) -> Story:
+    stage.deliver("bounce", sender="mailer-daemon@northwind.example")
+    yield None
+
+
+def ignored_mail(stage: Stage) -> Story:
+    stage.model.triage["action"] = "ignore"
+    stage.deliver("offer")
+    yield None
+
+
+def escalated_mail(stage: Stage) -> Story:
+    stage.model.triage["action"] = "escalate"
+    stage.deliver("threat")
+    yield None
+
+
+def ungated_mailbox(stage: Stage) -> Story:
+    stage.simulator.set_mode(stage.box, "autonomous")
+    stage.deliver("question")
+    yield None
+
+
+def mailbox_opened_while_drafting(stage: Stage) -> Story:
+    stage.at_first_draft(lambda: stage.simulator.set_mode(stage.box, "monitored"))
+    stage.deliver("question")
+    yield None
+
+
+def allowlisted_recipient(stage: Stage) -> Story:
+    stage.simulator.allow(stage.box, "*@customer.example")
+    stage.deliver("question")
+    yield None
+
+
+def thread_with_history(stage: Stage) -> Story:
+    hour = timedelta(hours=1)
+    for label, hours in (("first", 4), ("second", 2)):
+        earlier = {"answers": "first"} if label == "second" else {}
+        stage.deliver(label, received_at=stage.clock() - hours * hour, **earlier)
+        email = stage.simulator.find_email(stage.inbound[label])
+        assert email is not None
+        stage.simulator.add_outbound(
+            stage.box, ["ann@customer.example"], "Re: Delivery time", "Two weeks.",
+            thread_id=email.thread_id, received_at=stage.clock() - (hours - 1) * hour,
+        )  # fmt: skip
+    stage.deliver("third", "And to France?", answers="first")
+    yield None
+
+
+def two_emails_waiting_together(stage: Stage) -> Story:
+    stage.deliver("first")
+    stage.clock.advance(minutes=1)
+    stage.deliver("second", "One more thing", answers="first")
+    stage.clock.advance(minutes=1)
+    yield None
+
+
+def follow_up_while_the_reply_is_pending(stage: Stage) -> Story:
+    stage.deliver("first")
+    yield None
+    stage.clock.advance(minutes=5)
+    stage.deliver("second", "One more thing", answers="first")
+    yield None
+
+
+def follow_up_while_the_draft_is_written(stage: Stage) -> Story:
+    stage.at_first_draft(lambda: stage.deliver("second", "One more thing", answers="first"))
+    stage.deliver("first")
+    yield None
+    yield None
+
+
+def refused_prompt(stage: Stage) -> Story:
+    stage.model.steps = [ContentFilteredError("refused", categories=["indirect_attack"])] * 20
+    stage.deliver("attack")
+    yield None
+
+
+def model_that_cannot(stage: Stage) -> Story:
+    stage.model.steps = [PermanentError("the model answered 400")] * 20
+    stage.deliver("question")
+    yield None
+
+
+def draft_that_fails_a_check(stage: Stage) -> Story:
+    stage.model.draft["reply_markdown"] = "Log in at https://evil.example/now"
+    stage.deliver("question")
+    yield None
+
+
+def inbound_approval_released_late(stage: Stage) -> Story:
+    stage.simulator.set_mode(stage.box, "gated_all")
+    stage.deliver("question")
+    yield timedelta(minutes=40)
+    stage.simulator.release_inbound(stage.inbound["question"])
+    stage.simulator.mark_read(stage.inbound["question"])
+    yield None
+
+
+def human_answers_after_the_first_round(stage: Stage) -> Story:
+    stage.deliver("question")
+    yield SOON
+    stage.simulator.human_reply(stage.inbound["question"], "Two weeks.")
+    yield None
+
+
+def human_answers_while_the_draft_is_written(stage: Stage) -> Story:
+    stage.at_first_draft(lambda: stage.simulator.human_reply(stage.inbound["question"], "Two weeks."))
+    stage.deliver("question", received_at=stage.clock() - timedelta(minutes=5))
+    yield None
+
+
+def human_decides_after_the_first_round(stage: Stage) -> Story:
+    stage.deliver("question")
+    yield SOON
+    for email in stage.simulator.list_awaiting_decision():
+        stage.simulator.decide(email.id, "approve")
+    yield None
+
+
+def thread_at_its_limit(stage: Stage) -> Story:
+    stage.deliver("first")
+    yield None
+    stage.clock.advance(minutes=5)
+    stage.deliver("second", "And again?", answers="first")
+    yield None
+
+
+def sender_at_the_limit(stage: Stage) -> Story:
+    stage.deliver("first")
+    stage.deliver("second", "Another question", subject="Returns")
+    yield None
+
+
+def several_mailboxes(stage: Stage) -> Story:
+    sales = stage.simulator.add_mailbox("sales@northwind.example", "gated_all")
+    loose = stage.simulator.add_mailbox("loose@northwind.example", "autonomous")
+    stage.deliver("support")
+    stage.deliver("sales", box=sales, sender="bob@customer.example", status="unread")
+    stage.deliver("loose", box=loose, sender="cy@customer.example")
+    yield None
+
+
+SCENARIOS = (
+    Scenario(question, {"question": (REPLIED,)}, (1,)),
+    Scenario(machine_mail, {"bounce": (SKIPPED,)}),
+    Scenario(ignored_mail, {"offer": ("ignored",)}),
+    Scenario(escalated_mail, {"threat": ("escalated",)}),
+    Scenario(ungated_mailbox, {"question": ("blocked_ungated",)}),
+    Scenario(mailbox_opened_while_drafting, {"question": ("blocked_ungated",)}),
+    Scenario(allowlisted_recipient, {"question": ("blocked_ungated",)}),
+    Scenario(thread_with_history, {"first": (SKIPPED,), "second": (SKIPPED,), "third": (REPLIED,)}, (1,)),
+    Scenario(
+        two_emails_waiting_together, {"first": (REPLIED, SKIPPED), "second": (REPLIED, SKIPPED)}, (1,)
+    ),
+    Scenario(
+        follow_up_while_the_reply_is_pending, {"first": (REPLIED,), "second": (REPLIED,)}, (1,)
+    ),
+    Scenario(
+        follow_up_while_the_draft_is_written, {"first": (REPLIED, SKIPPED), "second": (REPLIED, SKIPPED)}, (1,)
+    ),
+    Scenario(refused_prompt, {"attack": ("blocked_content_safety",)}),
+    Scenario(model_that_cannot, {"question": ("failed",)}),
+    Scenario(draft_that_fails_a_check, {"question": ("escalated",)}),
+    Scenario(inbound_approval_released_late, {"question": (REPLIED,)}, (1,)),
+    Scenario(human_answers_after_the_first_round, {"question": (REPLIED, SKIPPED)}, (0, 1)),
+    Scenario(human_answers_while_the_draft_is_written, {"question": (REPLIED, SKIPPED)}, (0, 1)),
+    Scenario(human_decides_after_the_first_round, {"question": (REPLIED,)}, (1,)),
+    Scenario(
+        thread_at_its_limit, {"first": (REPLIED,), "second": (SKIPPED,)}, (1,), {"max_replies_per_thread": 1}
+    ),
+    Scenario(
+        sender_at_the_limit, {"first": (REPLIED, SKIPPED), "second": (REPLIED, SKIPPED)}, (1,),
+        {"max_replies_per_sender_per_day": 1},
+    ),
+    Scenario(
+        several_mailboxes,
+        {"support": (REPLIED,), "sales": (REPLIED,), "loose": ("blocked_ungated",)},
+        (2,),
+    ),
+)  # fmt: skip

@@ -1,0 +1,225 @@
+"""The stage: the real poller, pipeline, ledger and client, in one thread, on a clock that jumps."""
+
+from collections.abc import Callable, Generator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+from requests import PreparedRequest, Response
+from requests.adapters import BaseAdapter
+from werkzeug.test import Client
+
+from local.multimail_faults import no_fault
+from local.multimail_simulator import MultiMailSimulator
+from local.multimail_state import MultiMailAccount
+from shared.chat import ChatCompletion, ChatRequest
+from shared.domain import WorkItem, parse_work_item
+from shared.errors import ConfigurationError, TransientError
+from shared.ledger import Ledger, LedgerEntry
+from shared.ledger_sqlite import SqliteLedger
+from shared.mailboxes import MailboxDirectory
+from shared.multimail import MultiMailClient
+from shared.pipeline import Pipeline
+from shared.polling import Poller
+from shared.secret_source import StaticSecret
+from shared.settings import Secret
+from shared.work_queue import InProcessWorkQueue
+from tests.chaos.faults import MODEL, MULTIMAIL, QUEUE, Killed, Plan, SeamedLedger, Seams, build_answer
+from tests.world import Clock, ScriptedModel, build_settings
+
+POLL_EVERY = timedelta(minutes=1)
+MAX_ROUNDS = 300
+
+Story = Generator[timedelta | None, None, None]
+"""What people do. `yield` waits until nothing is left to do, `yield timedelta` until that has passed."""
+
+
+class InProcessTransport(BaseAdapter):
+    """Carries the real client's requests to the simulator without a socket."""
+
+    def __init__(self, simulator: MultiMailSimulator, seams: Seams) -> None:
+        super().__init__()
+        self._service = Client(simulator.app, use_cookies=False)
+        self._seams = seams
+
+    def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:
+        """Answer as the simulator does, or as a fault would have it."""
+        parts = (request.path_url or "").partition("?")[0].split("/")[2:]
+        lane = next((part for part in parts if part.startswith("mb_")), "")
+        name = f"{request.method} {'/'.join('*' if '_' in part else part for part in parts)}"
+        return self._seams.meet(MULTIMAIL, lane, name, lambda: self._ask(request))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _ask(self, request: PreparedRequest) -> Response:
+        answer = self._service.open(
+            request.path_url, method=request.method, headers=dict(request.headers), data=request.body
+        )
+        response = build_answer(answer.status_code, answer.get_data(), dict(answer.headers))
+        response.request, response.url = request, request.url or ""
+        return response
+
+
+class SeamedQueue(InProcessWorkQueue):
+    """The work queue, whose filling is an outside call."""
+
+    def __init__(self, seams: Seams) -> None:
+        super().__init__()
+        self._seams = seams
+
+    def send(self, items: Sequence[WorkItem]) -> None:
+        """Put every item into the queue."""
+        self._seams.meet(QUEUE, "", "send", lambda: super(SeamedQueue, self).send(items))
+
+
+class Stage:
+    """One account, one ledger file and one agent at a time: whoever kills it gets a new one.
+
+    A `simulator` that is handed in is used anew, with nothing in its account.
+    """
+
+    def __init__(
+        self, directory: Path, plan: Plan, simulator: MultiMailSimulator | None = None, **settings: Any
+    ) -> None:
+        self.seams = Seams(plan)
+        self.clock = Clock()
+        self.settings = build_settings(directory, **settings)
+        self.simulator = simulator or MultiMailSimulator(self.clock)
+        if simulator is not None:
+            _make_new(simulator, self.clock)
+        self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
+        self.model = ScriptedModel()
+        self.inbound: dict[str, str] = {}
+        self.bugs: list[BaseException] = []
+        self.deaths = 0
+        self._key = self.simulator.add_key()
+        self._at_draft: list[Callable[[], object]] = []
+        self.ledger = SqliteLedger(self.settings.ledger_path)
+        self._queue = SeamedQueue(self.seams)
+        self._start()
+
+    def close(self) -> None:
+        """Remove the ledger's file."""
+        self.ledger.close()
+        for path in self.settings.ledger_path.parent.glob(f"{self.settings.ledger_path.name}*"):
+            path.unlink()
+
+    def deliver(self, label: str, markdown: str = "How long does delivery take?", **fields: Any) -> str:
+        """Let an email arrive that the scenario calls `label`; `answers` names the label it answers."""
+        sender = fields.pop("sender", "Ann Lee <ann@customer.example>")
+        subject = fields.pop("subject", "Delivery time")
+        if "answers" in fields:
+            fields["in_reply_to"] = self.inbound[fields.pop("answers")]
+        box = fields.pop("box", self.box)
+        self.inbound[label] = self.simulator.deliver(box, sender, subject, markdown, **fields)
+        return self.inbound[label]
+
+    def at_first_draft(self, act: Callable[[], object]) -> None:
+        """Have something happen while the model writes its first draft."""
+        self._at_draft.append(act)
+
+    def entry(self, email_id: str) -> LedgerEntry | None:
+        """The row of an email."""
+        email = self.simulator.find_email(email_id)
+        return self.ledger.get(WorkItem(email.mailbox_id, email_id)) if email else None
+
+    def play(self, story: Story) -> None:
+        """Play a story to its end. Raises AssertionError when the work never ends."""
+        for wait in story:
+            until = self.clock() + wait if wait is not None else None
+            for _ in range(MAX_ROUNDS):
+                is_idle = self.play_round()
+                if self._is_over(until, is_idle):
+                    break
+            else:
+                raise AssertionError(f"the work did not end in {MAX_ROUNDS} rounds")
+
+    def play_round(self) -> bool:
+        """Poll and work once; say whether nothing went wrong and nothing is left to do."""
+        try:
+            went_well = self._try(self._poller.poll)
+            while not self._queue.bodies.empty():
+                went_well = self._process(self._queue.bodies.get()) and went_well
+        except Killed as death:
+            self._start_again(keeps_leases=death.keeps_leases)
+            return False
+        return went_well and self.ledger.next_due_at() is None
+
+    def _process(self, body: bytes) -> bool:
+        try:
+            return self._try(lambda: self._pipeline.process(parse_work_item(body)))
+        except Killed:
+            self._queue.bodies.put(body)  # never acknowledged
+            raise
+
+    def _is_over(self, until: datetime | None, is_idle: bool) -> bool:
+        if is_idle and until is None:
+            return True
+        due_at = self.ledger.next_due_at() or self.clock() + POLL_EVERY
+        now = max(self.clock() + timedelta(seconds=1), due_at)
+        if until is None:
+            self.clock.now = now
+            return False
+        self.clock.now = min(now, until)
+        return self.clock.now >= until
+
+    def _try(self, run: Callable[[], None]) -> bool:
+        """Run a trigger as the host does: its failure is logged, and the next one runs."""
+        try:
+            run()
+        except (TransientError, ConfigurationError):
+            return False
+        except Exception as bug:  # noqa: BLE001 - whatever it is, it is what we are looking for
+            self.bugs.append(bug)
+            return False
+        return True
+
+    def _start_again(self, *, keeps_leases: bool) -> None:
+        """Start a new process.
+
+        On one machine the queue died with the old one and the ledger's file is opened anew; in
+        Azure the queue stays, and the ledger does not know that anybody died.
+        """
+        self.deaths += 1
+        if not keeps_leases:
+            self.ledger.close()
+            self.ledger = SqliteLedger(self.settings.ledger_path)
+            self._queue = SeamedQueue(self.seams)
+        self._start()
+
+    def _start(self) -> None:
+        client = self._connect()
+        mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
+        ledger = cast(Ledger, SeamedLedger(self.ledger, self.seams))
+        self._poller = Poller(
+            multimail=client, mailboxes=mailboxes, ledger=ledger, work_queue=self._queue,
+            settings=self.settings, clock=self.clock,
+        )  # fmt: skip
+        self._pipeline = Pipeline(
+            multimail=client, mailboxes=mailboxes, complete=self._complete, ledger=ledger,
+            settings=self.settings, clock=self.clock, random=lambda: 0.5,
+        )  # fmt: skip
+
+    def _connect(self) -> MultiMailClient:
+        client = MultiMailClient(
+            "http://multimail.invalid", StaticSecret(Secret(self._key)), clock=self.clock
+        )
+        # The client has no seam for its transport, and needs none in production.
+        client._session.mount("http://", InProcessTransport(self.simulator, self.seams))
+        client._session.trust_env = False  # looking for proxies takes longer than the call
+        return client
+
+    def _complete(self, request: ChatRequest) -> ChatCompletion:
+        return self.seams.meet(MODEL, "", request.schema_name, lambda: self._answer(request))
+
+    def _answer(self, request: ChatRequest) -> ChatCompletion:
+        while request.schema_name == "draft" and self._at_draft:
+            self._at_draft.pop()()
+        return self.model.complete(request)
+
+
+def _make_new(simulator: MultiMailSimulator, clock: Clock) -> None:
+    """Empty the account under the same app, whose routes take longer to build than a story to play."""
+    MultiMailAccount.__init__(simulator, clock)
+    simulator.requests, simulator.fault = [], no_fault

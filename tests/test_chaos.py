@@ -1,0 +1,94 @@
+"""Nothing lost, nothing sent twice, nothing sent ungated: the short form of `python -m tests.chaos`."""
+
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.faults import find_distinct_faults, find_faults
+from tests.chaos.load import run_load
+from tests.chaos.run import FaultsOf, Figures, Theatre, find_strikes, play, play_singles
+from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.chaos.wire import WIRE_FAULTS, play_wire_faults
+
+TELLING = (
+    "question",
+    "two emails waiting together",
+    "follow up while the reply is pending",
+    "model that cannot",
+)
+PAIRS = 60
+WIRED = ("cut after", "cut mid-body")
+
+
+@pytest.fixture(autouse=True)
+def _no_logs() -> Iterator[None]:
+    """Thousands of runs log what they survive."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def theatre(tmp_path: Path) -> Theatre:
+    return Theatre(tmp_path)
+
+
+def find(name: str) -> Scenario:
+    return next(scenario for scenario in SCENARIOS if scenario.name == name)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_every_story_ends_as_it_should_without_a_fault(scenario: Scenario, theatre: Theatre) -> None:
+    figures = Figures()
+    play(scenario, (), theatre, figures)
+    assert figures.failures == []
+
+
+@pytest.mark.parametrize(
+    ("name", "faults"),
+    [
+        ("question", find_distinct_faults),
+        ("two emails waiting together", find_faults),
+        ("follow up while the reply is pending", find_distinct_faults),
+        ("model that cannot", find_distinct_faults),
+        ("human answers after the first round", find_distinct_faults),
+    ],
+)
+def test_no_single_fault_breaks_a_promise(name: str, faults: FaultsOf, theatre: Theatre) -> None:
+    figures = play_singles(find(name), theatre, faults)
+    assert figures.runs > 50
+    assert [str(failure) for failure in figures.failures] == []
+
+
+def test_no_pair_of_faults_breaks_a_promise(theatre: Theatre) -> None:
+    chance, figures = random.Random(7), Figures()
+    for _ in range(PAIRS):
+        scenario = chance.choice(SCENARIOS)
+        first = chance.choice(
+            list(find_strikes(play(scenario, (), theatre, Figures()), find_distinct_faults))
+        )
+        calls = play(scenario, (first,), theatre, Figures())
+        later = list(find_strikes(calls[calls.index(first[0]) + 1 :], find_distinct_faults))
+        if later:
+            play(scenario, (first, chance.choice(later)), theatre, figures)
+    assert figures.runs > PAIRS / 2
+    assert [str(failure) for failure in figures.failures] == []
+
+
+def test_no_fault_of_a_real_connection_breaks_a_promise(tmp_path: Path) -> None:
+    faults = [fault for fault in WIRE_FAULTS if fault.name in WIRED]
+    figures = play_wire_faults(find("question"), tmp_path, faults)
+    assert figures.runs > len(WIRED) * 8
+    assert [str(failure) for failure in figures.failures] == []
+
+
+def test_a_flood_under_faults_and_deaths_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    figures = run_load(tmp_path, 100)
+    assert figures.deaths > 5
+    assert figures.faults > 500
+    assert figures.outcomes.total() == 100
+    assert figures.accepted > 20  # or else it shows nothing
+    assert [str(violation) for violation in figures.violations] == []
