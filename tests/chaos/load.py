@@ -1,7 +1,5 @@
 """The load run: a flood of mail over many mailboxes, a fault at every fifth call, and one death after another."""
 
-import email
-import email.policy
 import os
 import random
 import sys
@@ -20,6 +18,7 @@ from shared.chat import ChatCompletion, ChatRequest
 from tests.chaos.faults import FAULTS, KILLS, MODEL, MULTIMAIL, Call, Fault
 from tests.chaos.invariants import DOUBLED, ENDLESS, LOST, UNGATED, Violation, check_requests, find_violations
 from tests.chaos.stage import POLL_EVERY, Stage
+from tests.test_corpus import read_corpus
 from tests.world import DRAFT, START, TRIAGE, ScriptedModel
 
 MAILBOXES = 50
@@ -213,19 +212,11 @@ def print_load(figures: LoadFigures) -> int:
 
 
 def load_texts() -> Sequence[tuple[str, str]]:
-    """Subjects and bodies: of the .eml files in EMAIL_CORPUS_DIR where that is set, else of the demo."""
-    corpus = os.environ.get("EMAIL_CORPUS_DIR")
-    if not corpus:
-        return [(mail.subject, mail.markdown[:2000]) for mail in DEMO_EMAILS if mail.sender]
-    found = []
-    for path in sorted(Path(corpus).rglob("*.eml")):
-        parsed = email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-        body = parsed.get_body(("plain",))
-        if body is not None:
-            found.append((str(parsed["Subject"] or ""), str(body.get_content())[:2000]))
-    if not found:
-        raise SystemExit(f"EMAIL_CORPUS_DIR: {corpus} holds no .eml file with a plain text: choose another.")
-    return found
+    """Subjects and bodies of the demo's mail and, where EMAIL_CORPUS_DIR is set, of the real mail in it."""
+    demo = [(mail.subject, mail.markdown[:2000]) for mail in DEMO_EMAILS if mail.sender]
+    if not os.environ.get("EMAIL_CORPUS_DIR"):
+        return demo
+    return demo + [(mail["subject"][:900], mail["markdown"][:2000]) for mail in read_corpus()]
 
 
 def _take_notes(stage: Stage, figures: LoadFigures, bytes_of: dict[str, str]) -> None:
