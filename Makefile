@@ -20,7 +20,7 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict function_app.py shared local tests
 
-# Builds and checks what would be deployed; needs the Bicep compiler (BICEP_BIN, or `bicep` on the PATH).
+# Builds and checks what would be deployed; needs the Bicep compiler (BICEP, or `bicep` on the PATH).
 infra: $(VENV)/.test
 	$(BIN)/python -m pytest tests/test_infra.py tests/test_deploy_scripts.py
 

@@ -4,7 +4,7 @@
 set -eu
 mode=${1:-validate}
 cd "$(dirname "$0")/.."
-bicep=${BICEP_BIN:-bicep}
+bicep=${BICEP:-bicep}
 for parameters in tests/infra/*.bicepparam; do
     "$bicep" snapshot "$parameters" --mode "$mode" \
         --tenant-id 00000000-0000-0000-0000-0000000000ff \

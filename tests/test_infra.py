@@ -39,8 +39,8 @@ EVENTS = read_emitted_events()
 
 
 def find_bicep() -> list[str]:
-    if os.environ.get("BICEP_BIN"):
-        return [os.environ["BICEP_BIN"]]
+    if os.environ.get("BICEP"):
+        return [os.environ["BICEP"]]
     if shutil.which("bicep"):
         return ["bicep"]
     if (
@@ -48,7 +48,7 @@ def find_bicep() -> list[str]:
         and subprocess.run(["az", "bicep", "version"], capture_output=True, check=False).returncode == 0
     ):
         return [str(Path.home() / ".azure" / "bin" / "bicep")]
-    pytest.skip("no Bicep compiler: set BICEP_BIN, or put bicep on PATH, or run az bicep install")
+    pytest.skip("no Bicep compiler: set BICEP, or put bicep on PATH, or run az bicep install")
 
 
 def bicep(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -135,7 +135,7 @@ def test_stored_snapshots_are_byte_for_byte_what_would_be_deployed(tmp_path: Pat
     for part in ("infra", "scripts", "tests/infra"):
         shutil.copytree(ROOT / part, tmp_path / part)
     shutil.copy(ROOT / "host.json", tmp_path)
-    settings = {"BICEP_BIN": program, "PYTHON": sys.executable}
+    settings = {"BICEP": program, "PYTHON": sys.executable}
     script = ["sh", str(tmp_path / "scripts" / "snapshot.sh"), "overwrite"]
     subprocess.run(script, check=True, capture_output=True, env=os.environ | settings)
     for path in SNAPSHOTS:
