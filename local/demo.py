@@ -1,7 +1,6 @@
 """`python -m local demo`: the main job with simulated mail and a simulated model, no account anywhere."""
 
 import json
-import logging
 import os
 import shutil
 import socket
@@ -46,7 +45,6 @@ class Simulators:
 
 def demo(console: Console, *, until_idle: bool) -> int:
     """Answer the demo's mail, show what became of it, serve the page until Ctrl-C; return the exit status."""
-    logging.getLogger("local.host").setLevel(logging.CRITICAL)  # failures are told by the run itself
     multimail = MultiMailSimulator(lambda: datetime.now(UTC))
     seed_demo(multimail, datetime.now(UTC))
     chat = ChatSimulator(api_key="simulated", shields=True)

@@ -1,6 +1,7 @@
 """`python -m local run`: the app's own functions on this machine, against whatever the settings name."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -141,6 +142,7 @@ class LocalRun:
     ) -> None:
         if not isinstance(agent.work_queue, InProcessWorkQueue):
             raise TypeError("the agent rings somewhere else: this host would never hear it")
+        logging.getLogger("local.host").setLevel(logging.CRITICAL)  # failures are told by `_on_failure`
         self._agent = agent
         self._console = console
         self._watch = watch
