@@ -297,18 +297,20 @@ class _EmailRun:
     # Gate and reply
 
     def _submit(self, thread: ThreadView) -> Decision:
-        draft = self._stored_draft
         decision = self._gate() or self._take_slots(thread)
         if decision is not None:
             return decision
-        for reply_id in find_stale_replies(self.sender, thread.emails, thread.own_replies, draft.covers):
-            self._cancel(reply_id)
         self._save(submit_intent_at=self.p.clock())
-        try:
-            return self._send(draft)
-        except ThrottledError:
-            self._save(submit_intent_at=None)  # refused for sure: nothing of it can be on its way
-            raise
+        decision = self._send(is_first=True)
+        if decision.reply_id is not None:
+            self._cancel_stale(thread)
+        return decision
+
+    def _cancel_stale(self, thread: ThreadView) -> None:
+        """Take back what the accepted reply answers too; before it is accepted, it might never be."""
+        covers = self._stored_draft.covers
+        for reply_id in find_stale_replies(self.sender, thread.emails, thread.own_replies, covers):
+            self._cancel(reply_id)
 
     def _gate(self) -> Decision | None:
         """Read the mode and the allowlist now: a human may have changed either a second ago."""
@@ -348,11 +350,16 @@ class _EmailRun:
             return False
         return True
 
-    def _send(self, draft: Draft) -> Decision:
+    def _send(self, *, is_first: bool) -> Decision:
+        draft = self._stored_draft
         try:
             submitted = self.p.multimail.submit_reply(
                 self.entry.mailbox_id, self.entry.email_id, draft.reply_markdown, draft.idempotency_key
             )
+        except ThrottledError:
+            if is_first:
+                self._save(submit_intent_at=None)  # refused for sure: nothing of it can be on its way
+            raise
         except PermanentError as error:
             refused = Decision(Outcome.NEEDS_HUMAN, f"the service refused the reply: {error}")
             return self._find_own_reply() or refused
@@ -374,27 +381,28 @@ class _EmailRun:
         the key, or the gate has closed, it can only be looked for.
         """
         if self.p.clock() - intent_at >= SAME_KEY_FOR:
-            return self._find_own_reply() or Decision(Outcome.NEEDS_HUMAN, f"{UNCONFIRMED}, over 23 h ago")
-        refusal = self._gate()
-        if refusal is not None:
-            return self._find_own_reply() or refusal
-        decision = self._send(self._stored_draft)
-        return self._withdraw_if_answered(decision)
+            decision = self._find_own_reply() or Decision(
+                Outcome.NEEDS_HUMAN, f"{UNCONFIRMED}, over 23 h ago"
+            )
+        elif refusal := self._gate():
+            decision = self._find_own_reply() or refusal
+        else:
+            decision = self._send(is_first=False)
+        return decision if decision.reply_id is None else self._clear_up(decision, decision.reply_id)
 
-    def _withdraw_if_answered(self, decision: Decision) -> Decision:
-        """Take a late reply back if somebody else answered while its fate was unknown."""
-        if decision.reply_id is None:
-            return decision
+    def _clear_up(self, decision: Decision, reply_id: str) -> Decision:
+        """Take a late reply back if somebody else answered meanwhile, otherwise what it replaces."""
         thread = self._read_thread()
-        others = [email for email in thread.emails if email.id != decision.reply_id]
+        others = [email for email in thread.emails if email.id != reply_id]
         answer = find_answer(
             self.entry.email_id, self.entry.received_at, self.sender, others, thread.own_replies
         )
-        if answer is None or not self._cancel(decision.reply_id):
-            return decision
-        return Decision(
-            Outcome.SKIPPED, "its thread was answered after it, a late reply withdrawn", decision.reply_id
-        )
+        if answer is not None and self._cancel(reply_id):
+            return Decision(
+                Outcome.SKIPPED, "its thread was answered after it, a late reply withdrawn", reply_id
+            )
+        self._cancel_stale(thread)
+        return decision
 
     def _find_own_reply(self) -> Decision | None:
         """Look among the outbound emails since the intent for the one that carries our draft.

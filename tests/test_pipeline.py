@@ -381,6 +381,55 @@ def test_a_colleagues_reply_with_the_same_words_is_not_taken_for_ours(world: Wor
     assert live_replies(world) == [world.entry(second).reply_id]  # it covers both; the first is withdrawn
 
 
+def test_a_pending_reply_is_withdrawn_only_once_its_replacement_is_accepted(world: World) -> None:
+    first = world.deliver("First question")
+    world.poll_and_work()
+    world.clock.advance(minutes=1)
+    second = world.deliver("One more thing", in_reply_to=first)
+    world.simulator.fault = in_order(rate_limited(300), matching=posts_reply)
+    world.poll_and_work()
+    world.simulator.set_mode(world.box, "autonomous")
+    world.run_until_idle()
+    assert world.outcome(second) == "blocked_ungated"
+    assert live_replies(world) == [world.entry(first).reply_id]
+
+
+def test_a_throttled_look_after_a_conflict_leaves_the_reply_in_doubt(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    looked: list[int] = []
+
+    def conflict_then_throttled(method: str, path: str, number: int) -> Fault | None:
+        if posts_reply(method, path) and not looked:
+            looked.append(number)
+            return answer_with(409, after_effect=True)
+        return rate_limited(60) if path.endswith("/emails") and len(looked) == 1 else None
+
+    world.simulator.fault = conflict_then_throttled
+    world.work()
+    assert world.entry(email_id).submit_intent_at is not None
+    looked.append(0)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
+    assert len(world.simulator.accepted) == 1
+
+
+@pytest.mark.parametrize("mode", ["gated_send", "autonomous"])
+def test_a_reply_found_after_its_key_is_forgotten_gives_way_to_a_humans_answer(
+    world: World, mode: str
+) -> None:
+    email_id = world.deliver()
+    world.simulator.fault = in_order(cut(after_effect=True), matching=posts_reply)
+    world.poll_and_work()
+    world.clock.advance(minutes=1)
+    world.simulator.human_reply(email_id, "Two weeks.")
+    world.simulator.set_mode(world.box, mode)
+    world.clock.advance(hours=24 if mode == "gated_send" else 0)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "skipped"
+    assert live_replies(world) == []
+
+
 def test_a_worker_that_died_between_its_place_and_its_reply_is_waited_for(world: World) -> None:
     first = world.deliver("First question")
     died: list[bool] = []

@@ -33,10 +33,11 @@ DEEDS = (
     "follow-up arrives", "email is opened", "email is answered", "reply is approved", "reply is rejected",
     "email is let in", "email is kept out", "mode changes", "allowlist changes", "key is rotated",
 )  # fmt: skip
+LONG_WAITS = ("a day passes", "the key is about to be forgotten")
 # Where a run may be struck: at an outside call whose name holds this; "" is any call.
 POINTS = (
-    "", "", "add", "claim", "threads/", "triage", "draft", "allowlist", "take_slot", "cancel", "save", "reply/",
-    "reply/", "tags", "finish", "defer",
+    "", "", "add", "claim", "threads/", "triage", "draft", "allowlist", "take_slot", "cancel", "save",
+    "reply/", "reply/", "tags", "finish", "defer",
 )  # fmt: skip
 LIMITS = {"max_replies_per_thread": 2, "max_replies_per_sender_per_day": 4}
 LEASE_SECONDS = 600
@@ -105,14 +106,18 @@ class Scene(Stage):
 
     def work_elsewhere(self, *, on_the_same: bool) -> None:
         """Let the other process work: on the email that is being worked on here, or on all that waits."""
+        is_past_gate = self.is_past_gate
         self._pipeline, self._other = self._other, self._pipeline
         try:
             if on_the_same and self._current is not None:
                 self._process(self._current)
+            if not on_the_same:
+                self.poll()
             while not on_the_same and not self._queue.bodies.empty():
                 self._process(self._queue.bodies.get())
         finally:
             self._pipeline, self._other = self._other, self._pipeline
+            self.is_past_gate = is_past_gate
 
     def _find_fault(self, call: Call) -> Fault | None:
         fault = None
@@ -167,7 +172,7 @@ class Histories(RuleBasedStateMachine):
     which = st.integers(0, 5)
     arrival = st.sampled_from(["", "", "email", "email", "follow-up"])
     points = st.sampled_from(POINTS)
-    numbers = st.integers(1, 3) | st.integers(1, 40)
+    numbers = st.just(1) | st.integers(1, 3) | st.integers(1, 40)
 
     def __init__(self) -> None:
         super().__init__()
@@ -219,29 +224,81 @@ class Histories(RuleBasedStateMachine):
     def work(self, arrival: str) -> None:
         self._work(arrival)
 
-    @rule(arrival=arrival, point=points, number=numbers, index=st.integers(0, 20))
-    def work_with_a_fault(self, arrival: str, point: str, number: int, index: int) -> None:
+    @rule(
+        arrival=arrival,
+        point=points,
+        number=numbers,
+        only=st.sampled_from(["", "killed", "killed", "after"]),
+        index=st.integers(0, 20),
+        afterwards=st.lists(st.sampled_from([*LONG_WAITS, *DEEDS]), max_size=2),
+        mode=st.sampled_from(MODES),
+    )
+    def work_meets_a_fault(
+        self,
+        arrival: str,
+        point: str,
+        number: int,
+        only: str,
+        index: int,
+        afterwards: Sequence[str],
+        mode: str,
+    ) -> None:
+        """One outside call meets a fault, of the kinds whose name holds `only` where there are any."""
+
         def choose(call: Call) -> Fault:
-            faults = find_faults(call)
+            faults = [fault for fault in find_faults(call) if only in fault.name] or find_faults(call)
             return faults[index % len(faults)]
 
         self.scene.strike(point, number, choose)
         self._work(arrival)
+        for happening in afterwards:
+            self._happen(happening, mode, 0)
 
-    @rule(arrival=arrival, point=points, number=numbers, index=st.integers(0, 3))
-    def work_and_crash(self, arrival: str, point: str, number: int, index: int) -> None:
+    @rule(
+        name=st.sampled_from(
+            ["fails before", "fails after", "killed before", "killed after, lease kept", "429 with a delay"]
+        ),
+        is_follow_up=st.booleans(),
+        afterwards=st.lists(st.sampled_from([*LONG_WAITS * 2, *DEEDS]), min_size=1, max_size=2),
+        mode=st.sampled_from(MODES),
+    )
+    def submission_meets_a_fault(
+        self, name: str, is_follow_up: bool, afterwards: Sequence[str], mode: str
+    ) -> None:
         def choose(call: Call) -> Fault:
-            return [fault for fault in find_faults(call) if fault.name.startswith("killed")][index]
+            return next(fault for fault in find_faults(call) if fault.name == name)
 
-        self.scene.strike(point, number, choose)
-        self._work(arrival)
+        if is_follow_up:
+            self._work("email")
+        self.scene.strike("reply/", 1, choose)
+        self._work("follow-up" if is_follow_up else "email")
+        for happening in afterwards:
+            self._happen(happening, mode, 0)
+        self._work("")
+
+    @rule(
+        point=points,
+        happenings=st.sampled_from(
+            [("follow-up arrives", "work on the rest"), ("lease ends, work on the same",)]
+        ),
+    )
+    def two_workers_meet(self, point: str, happenings: Sequence[str]) -> None:
+        """One takes over from the other, or answers another email of the same thread."""
+
+        def meanwhile(effect: Effect) -> Any:
+            for happening in happenings:
+                self._happen(happening, "", 0)
+            return effect()
+
+        self.scene.strike(point, 1, lambda _call: Fault("meanwhile", meanwhile))
+        self._work("email")
 
     @rule(
         arrival=arrival,
         point=points,
         number=numbers,
         happenings=st.lists(st.sampled_from([*WORK_ELSEWHERE * 2, *DEEDS]), min_size=1, max_size=4),
-        mode=st.sampled_from(OFTEN_GATED),
+        mode=st.sampled_from(MODES),
         which=which,
     )
     def work_while_things_happen(
@@ -265,6 +322,8 @@ class Histories(RuleBasedStateMachine):
             "work on the same": lambda: scene.work_elsewhere(on_the_same=True),
             "work on the rest": lambda: scene.work_elsewhere(on_the_same=False),
             "lease ends": lambda: scene.clock.advance(seconds=LEASE_SECONDS + 1),
+            "the key is about to be forgotten": lambda: scene.clock.advance(hours=22.9),
+            "a day passes": lambda: scene.clock.advance(hours=25),
             "follow-up arrives": lambda: self._deliver(email.sender, in_reply_to=email.id),
             "email is opened": lambda: self.simulator.mark_read(email.id),
             "email is answered": lambda: self._answer(email),
@@ -286,7 +345,7 @@ class Histories(RuleBasedStateMachine):
     def _work(self, arrival: str) -> None:
         self._tick()
         if arrival == "email":
-            self._deliver(SENDERS[0])
+            self._deliver(f"writer{len(self.scene.inbound) % 5}@customer.example")
         elif arrival == "follow-up":
             newest = self._pick(0)
             self._deliver(newest.sender, in_reply_to=newest.id)
@@ -399,21 +458,25 @@ class Histories(RuleBasedStateMachine):
         self.scene.play(story())
 
     def _check_stale_replies(self) -> None:
-        """Of two replies that wait for approval together, the newer one does not answer the older's email."""
+        """Of two replies that wait for approval together, neither answers the other's email."""
         waiting = [r for r in self.simulator.accepted if self._find(r.email_id).status in PENDING]
         for older, newer in ((a, b) for i, a in enumerate(waiting) for b in waiting[i + 1 :]):
             first, second = (self.scene.entry(r.in_reply_to or "") for r in (older, newer))
             assert first is not None
             assert second is not None
+            assert first.draft is not None
             assert second.draft is not None
-            is_known = first.reply_id == older.email_id
-            assert not is_known or first.email_id not in second.draft.covers
+            if first.reply_id == older.email_id and second.reply_id == newer.email_id:
+                assert first.email_id not in second.draft.covers
+                assert second.email_id not in first.draft.covers
 
     def _check_cancelled_replies(self) -> None:
         """Whoever's reply was cancelled for a newer one is covered by that, or its loss is visible."""
         rows = list(self.scene.ledger.entries(self.box))
         for row in rows:
-            if row.reply_id is None or self._find(row.reply_id).status != "cancelled":
+            if row.reply_id is None or str(row.outcome) != "reply_submitted":
+                continue
+            if row.email_id in self.scene.answered or self._find(row.reply_id).status != "cancelled":
                 continue
             covering = [o for o in rows if o is not row and o.draft and row.email_id in o.draft.covers]
             outcomes = {str(other.outcome) for other in covering}
