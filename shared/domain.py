@@ -178,6 +178,17 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejection:
+    """A reply that a reviewer rejected with a reason, and the text that he rejected. Times are aware, UTC."""
+
+    reply_id: str
+    reason: str
+    reply_markdown: str
+    submitted_at: datetime
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class WorkItem:
     """Look at this ledger row. It says nothing else: the ledger is the truth."""
 

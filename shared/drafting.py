@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.chat import ChatCompletion, ChatRequest
+from shared.domain import Rejection
 from shared.prompting import (
     build_documents,
     clean_line,
@@ -65,12 +66,15 @@ def draft_reply(
     complete: Callable[[ChatRequest], ChatCompletion],
     *,
     deployment: str,
+    rejections: Sequence[Rejection] = (),
 ) -> DraftText | None:
     """Ask for a reply to the email `answered_id` of the thread; None when the answer cannot be read twice.
 
+    `rejections` are the earlier drafts that a reviewer rejected, with the reasons to heed now.
+
     Raises what `ChatModel.complete` raises.
     """
-    request = build_draft_request(thread, answered_id, mailbox_address, deployment)
+    request = build_draft_request(thread, answered_id, mailbox_address, deployment, rejections)
     for _ in range(ATTEMPTS):
         try:
             return parse_draft(complete(request).text)
@@ -80,15 +84,27 @@ def draft_reply(
 
 
 def build_draft_request(
-    thread: Sequence[ThreadText], answered_id: str, mailbox_address: str, deployment: str
+    thread: Sequence[ThreadText],
+    answered_id: str,
+    mailbox_address: str,
+    deployment: str,
+    rejections: Sequence[Rejection] = (),
 ) -> ChatRequest:
-    """The drafting call for one email of a thread, the thread in the order of arrival."""
+    """The drafting call for one email of a thread, the thread in the order of arrival.
+
+    A reviewer's reason is an instruction; the draft that it speaks of is data, as a model wrote it from mail.
+    """
     lines = _documents(thread, answered_id)
     number = next(n for n, text in enumerate(_ordered(thread), 1) if text.email_id == answered_id)
+    drafts = [_rejected_draft(rejection, n) for n, rejection in enumerate(rejections, 1)]
+    reasons = "".join(
+        f"\nA colleague rejected draft {n} and said what to change: {rejection.reason}"
+        for n, rejection in enumerate(rejections, 1)
+    )
     return ChatRequest(
         deployment=deployment,
-        system=f"{load_prompt('draft')}\n\nThe mailbox you write for: {mailbox_address}",
-        user=f"{build_documents(lines)}\nWrite the reply to email {number} of {len(lines)}.",
+        system=f"{load_prompt('draft')}\n\nThe mailbox you write for: {mailbox_address}{reasons}",
+        user=f"{build_documents(lines + drafts)}\nWrite the reply to email {number} of {len(lines)}.",
         schema_name="draft",
         schema=SCHEMA,
         max_output_tokens=MAX_OUTPUT_TOKENS,
@@ -118,6 +134,13 @@ def parse_draft(text: str) -> DraftText:
 def build_shown_texts(thread: Sequence[ThreadText], answered_id: str) -> tuple[str, ...]:
     """The thread's texts exactly as far as the drafting call shows them to the model."""
     return tuple(unescape_untrusted(line) for line in _documents(thread, answered_id))
+
+
+def _rejected_draft(rejection: Rejection, number: int) -> str:
+    return fit_untrusted(
+        f"Draft {number}, rejected by a colleague\nBody:\n{rejection.reply_markdown}",
+        MAX_CONTEXT_EMAIL_CHARACTERS,
+    )
 
 
 def _ordered(thread: Sequence[ThreadText]) -> list[ThreadText]:

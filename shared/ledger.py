@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from shared.domain import NO_USAGE, Draft, Outcome, Triage, Usage, WorkItem
+from shared.domain import NO_USAGE, Draft, Outcome, Rejection, Triage, Usage, WorkItem
 
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
 
@@ -17,8 +17,9 @@ class LedgerEntry:
     The fields fill from top to bottom: `triage`, then `draft`, then `submit_intent_at` before the
     first submission, then `reply_id`, then `outcome` (decided, still to be tagged), then
     `finished_at`. A worker that finds a field filled does not do that step again. What became of the
-    reply comes later: `reply_status` is the word last seen for it, and from `reply_settled_at` on
-    nobody looks at it any more. `redriven_at`: when an operator last set it back to open.
+    reply comes later: `reply_status` is the word last seen for it, `reply_decided_at` when a human
+    decided, and from `reply_settled_at` on nobody looks at it any more. `redriven_at`: when it was
+    last set back to open. `rejections`: its earlier replies that were rejected with a reason.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then.
     `attempts`: claims that count towards MAX_ATTEMPTS, the running one included.
@@ -43,14 +44,21 @@ class LedgerEntry:
     reason: str = ""
     finished_at: datetime | None = None
     reply_status: str | None = None
+    reply_decided_at: datetime | None = None
     reply_settled_at: datetime | None = None
     redriven_at: datetime | None = None
+    rejections: tuple[Rejection, ...] = ()
     version: str = ""
 
     @property
     def work_item(self) -> WorkItem:
         """The work item that rings for this row."""
         return WorkItem(self.mailbox_id, self.email_id)
+
+    @property
+    def revision(self) -> int:
+        """Which draft this is or will be: one more after every rejection with a reason."""
+        return 1 + len(self.rejections)
 
     @property
     def tracked_reply(self) -> "TrackedReply | None":
@@ -73,13 +81,29 @@ class LedgerEntry:
         """
         in_doubt = self.submit_intent_at is not None
         return replace(
-            self,
+            self._reopened(now),
             triage=self.triage if in_doubt else None,
             draft=self.draft if in_doubt else None,
+        )
+
+    def rejected(self, rejection: Rejection, now: datetime) -> "LedgerEntry":
+        """The finished row set back to open for a new draft, to be stored with `defer`."""
+        return replace(
+            self._reopened(now),
+            draft=None,
+            submit_intent_at=None,
+            reply_id=None,
+            rejections=(*self.rejections, rejection),
+        )
+
+    def _reopened(self, now: datetime) -> "LedgerEntry":
+        return replace(
+            self,
             outcome=None,
             reason="",
             finished_at=None,
             reply_status=None,
+            reply_decided_at=None,
             reply_settled_at=None,
             attempts=0,
             waiting_for="",

@@ -4,16 +4,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from itertools import count, takewhile
 from typing import Any
 
-from shared.domain import Action, Draft, Outcome, Sentiment, Triage, Urgency, Usage
+from shared.domain import Action, Draft, Outcome, Rejection, Sentiment, Triage, Urgency, Usage
 from shared.ledger import LedgerEntry, TrackedReply
 
 
 def to_row(entry: LedgerEntry) -> dict[str, str | int]:
     """Every field that is set, except `version`, which is the store's own.
 
-    The draft's text has a field to itself: it is the longest value, and stores limit a value's length.
+    A draft's text and each rejection have a field to themselves: they are the longest values, and stores
+    limit a value's length.
     """
     row = {
         "mailbox_id": entry.mailbox_id,
@@ -33,8 +35,10 @@ def to_row(entry: LedgerEntry) -> dict[str, str | int]:
         "reason": entry.reason,
         "finished_at": _optional_text(entry.finished_at),
         "reply_status": entry.reply_status,
+        "reply_decided_at": _optional_text(entry.reply_decided_at),
         "reply_settled_at": _optional_text(entry.reply_settled_at),
         "redriven_at": _optional_text(entry.redriven_at),
+        **{f"rejection_{n}": _rejection_text(rejection) for n, rejection in enumerate(entry.rejections, 1)},
         **_draft_fields(entry.draft),
     }
     return {name: value for name, value in row.items() if value is not None}
@@ -62,8 +66,10 @@ def from_row(row: Mapping[str, Any], version: str) -> LedgerEntry:
         reason=row["reason"],
         finished_at=_optional_moment(row.get("finished_at")),
         reply_status=row.get("reply_status"),
+        reply_decided_at=_optional_moment(row.get("reply_decided_at")),
         reply_settled_at=_optional_moment(row.get("reply_settled_at")),
         redriven_at=_optional_moment(row.get("redriven_at")),
+        rejections=_rejections(row),
         version=version,
     )
 
@@ -148,3 +154,18 @@ def _draft(row: Mapping[str, Any]) -> Draft | None:
     fields = json.loads(row["draft"])
     lists = {"unanswered": tuple(fields["unanswered"]), "covers": tuple(fields["covers"])}
     return Draft(reply_markdown=row["draft_markdown"], **fields | lists)
+
+
+def _rejection_text(rejection: Rejection) -> str:
+    times = {"submitted_at": to_text(rejection.submitted_at), "decided_at": to_text(rejection.decided_at)}
+    return json.dumps(asdict(rejection) | times, ensure_ascii=False)
+
+
+def _rejections(row: Mapping[str, Any]) -> tuple[Rejection, ...]:
+    texts = takewhile(bool, (row.get(f"rejection_{n}") for n in count(1)))
+    return tuple(_rejection(json.loads(text)) for text in texts if text)
+
+
+def _rejection(fields: dict[str, Any]) -> Rejection:
+    times = {name: to_moment(fields[name]) for name in ("submitted_at", "decided_at")}
+    return Rejection(**fields | times)

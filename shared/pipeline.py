@@ -51,7 +51,6 @@ from shared.triage import triage_email
 
 SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
-DRAFT_REVISION = 1
 MAX_REASON_CHARACTERS = 200
 
 # How long to wait, in seconds, where the service names no delay.
@@ -251,13 +250,18 @@ class _EmailRun:
         mailbox = self.p.mailboxes.get(self.entry.mailbox_id)
         texts = self._read_texts(email, thread)
         written = draft_reply(
-            texts, email.id, mailbox.address, self._complete, deployment=self.p.settings.draft_deployment
+            texts,
+            email.id,
+            mailbox.address,
+            self._complete,
+            deployment=self.p.settings.draft_deployment,
+            rejections=self.entry.rejections,
         )
         if written is None:
             return Decision(Outcome.ESCALATED, "the model's draft could not be read")
         problems = find_draft_problems(
             written.reply_markdown,
-            build_shown_texts(texts, email.id),
+            (*build_shown_texts(texts, email.id), *(said.reason for said in self.entry.rejections)),
             (parse_address(mailbox.address), self.sender),
             load_prompt("draft"),
         )
@@ -270,7 +274,7 @@ class _EmailRun:
             confidence=written.confidence,
             unanswered=written.unanswered,
             covers=tuple(text.email_id for text in texts if not text.is_ours),
-            idempotency_key=build_idempotency_key(self.entry.mailbox_id, email.id, DRAFT_REVISION),
+            idempotency_key=build_idempotency_key(self.entry.mailbox_id, email.id, self.entry.revision),
         )
         self._save(draft=draft)
         return None
@@ -407,22 +411,19 @@ class _EmailRun:
     def _find_own_reply(self) -> Decision | None:
         """Look among the outbound emails since the intent for the one that carries our draft.
 
-        A reply that another row of the thread holds is not ours, even if it says the same.
+        A reply that another row of the thread holds, or that was rejected before, is not this one, even
+        if it says the same.
         """
         thread = self._read_thread()
         in_thread = {email.id for email in thread.emails}
+        not_ours = {*thread.own_replies, *(rejection.reply_id for rejection in self.entry.rejections)}
         intent_at = self.entry.submit_intent_at or self.p.clock()
         for summary in self.p.multimail.list_emails(
             self.entry.mailbox_id, direction="outbound", date_after=intent_at - CLOCK_MARGIN
         ):
             here = self.entry.thread_id in (None, summary.thread_id) or summary.id in in_thread
             is_to_sender = self.sender in {parse_address(to) for to in summary.to}
-            if (
-                here
-                and is_to_sender
-                and summary.id not in thread.own_replies
-                and self._carries_draft(summary.id)
-            ):
+            if here and is_to_sender and summary.id not in not_ours and self._carries_draft(summary.id):
                 return self._submitted(summary.id)
         return None
 

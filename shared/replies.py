@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from shared.domain import Email
+from shared.domain import Email, Rejection
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -19,6 +19,7 @@ from shared.errors import (
 )
 from shared.ledger import Ledger, LedgerEntry, TrackedReply
 from shared.multimail import MultiMailClient
+from shared.prompting import clean_line
 from shared.telemetry import REPLIES_PENDING, REPLY_SETTLED, record
 
 PENDING_APPROVAL = "pending_send_approval"
@@ -27,6 +28,11 @@ REFUSED = ("rejected", "cancelled")
 SETTLED = (*REFUSED, "send_failed", "bounced", "delivered", "gone")
 UNSETTLED = (*UNDECIDED, "scheduled", "approved", "unknown")
 STATUS_TAG = "agent.reply_status"
+
+# A reviewer writes this tag on the pending reply before rejecting it: the contract's decision has no reason.
+REASON_TAG = "agent.reject_reason"
+MAX_REASON_CHARACTERS = 500
+MAX_REDRAFTS = 2  # of one email's reply
 
 # How often to look, and for how long: most decisions fall within the hour, and nobody decides after a month.
 FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
@@ -150,8 +156,8 @@ class ReplyTracker:
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
         entry = self._store(entry, reply, fate, settled=settled)
-        self._tag(entry)
-        if entry.reply_settled_at is not None:
+        self._tag(entry, fate.status)
+        if settled:
             self._ledger.drop_reply(reply)
             return None
         return replace(reply, status=fate.status)
@@ -166,20 +172,48 @@ class ReplyTracker:
         except NotFoundError:
             return _Fate("gone")
         status = derive_status(email)
-        return _Fate(status, self._clock() if status in REFUSED else email.approved_at)
+        return _Fate(
+            status,
+            self._clock() if status in REFUSED else email.approved_at,
+            clean_line(email.tags.get(REASON_TAG, ""), MAX_REASON_CHARACTERS) if status == "rejected" else "",
+        )
 
     def _store(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, settled: bool) -> LedgerEntry:
         """Keep what was seen before anything else is done about it, and count an end once."""
         unchanged = fate.status == entry.reply_status and not settled
         if unchanged or entry.reply_settled_at is not None:
             return entry
-        settled_at = self._clock() if settled else None
-        stored = self._ledger.save(replace(entry, reply_status=fate.status, reply_settled_at=settled_at))
+        rejection = self._find_rejection(entry, reply, fate)
+        if rejection is not None:
+            stored = self._ledger.defer(entry.rejected(rejection, self._clock()))
+        else:
+            stored = self._ledger.save(
+                replace(
+                    entry,
+                    reply_status=fate.status,
+                    reply_decided_at=fate.decided_at,
+                    reply_settled_at=self._clock() if settled else None,
+                )
+            )
         if settled:
-            self._record_settled(stored, reply, fate)
+            self._record_settled(entry, reply, fate, is_redrafted=rejection is not None)
         return stored
 
-    def _record_settled(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> None:
+    def _find_rejection(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> Rejection | None:
+        """The rejection that asks for a new draft: one with a reason, while there were not too many."""
+        if not fate.reason or entry.draft is None or len(entry.rejections) >= MAX_REDRAFTS:
+            return None
+        return Rejection(
+            reply_id=reply.reply_id,
+            reason=fate.reason,
+            reply_markdown=entry.draft.reply_markdown,
+            submitted_at=reply.submitted_at,
+            decided_at=fate.decided_at or self._clock(),
+        )
+
+    def _record_settled(
+        self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, is_redrafted: bool
+    ) -> None:
         seconds = (fate.decided_at - reply.submitted_at).total_seconds() if fate.decided_at else None
         record(
             REPLY_SETTLED,
@@ -188,19 +222,21 @@ class ReplyTracker:
                 "email_id": entry.email_id,
                 "reply_id": reply.reply_id,
                 "reply_status": fate.status,
+                "revision": entry.revision,
+                "redrafted": is_redrafted,
                 "seconds_to_decision": None if seconds is None else max(0.0, round(seconds, 1)),
                 "category": entry.triage.category if entry.triage else None,
             },
         )
 
-    def _tag(self, entry: LedgerEntry) -> None:
+    def _tag(self, entry: LedgerEntry, status: str) -> None:
         """Write the status on the answered email, beside all other tags, if it is not there yet.
 
         What the service refuses for good is left untagged: the ledger has the status.
         """
         try:
             existing = self._multimail.get_tags(entry.mailbox_id, entry.email_id)
-            wanted = existing | {STATUS_TAG: entry.reply_status or ""}
+            wanted = existing | {STATUS_TAG: status}
             if wanted != existing:
                 self._multimail.set_tags(entry.mailbox_id, entry.email_id, wanted)
         except PermanentError as error:
@@ -217,10 +253,11 @@ class ReplyTracker:
 
 @dataclass(frozen=True, slots=True)
 class _Fate:
-    """What became of a reply so far, and when a human decided about it, if one did."""
+    """What became of a reply so far; if a human decided, when, and the reason for a rejection, if any."""
 
     status: str
     decided_at: datetime | None = None
+    reason: str = ""
 
 
 def derive_status(email: Email) -> str:

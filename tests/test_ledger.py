@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import ledger_sqlite
-from shared.domain import Action, Draft, Outcome, Sentiment, Triage, Urgency, Usage, WorkItem
+from shared.domain import Action, Draft, Outcome, Rejection, Sentiment, Triage, Urgency, Usage, WorkItem
 from shared.errors import (
     ConfigurationError,
     LeaseLostError,
@@ -69,7 +69,10 @@ FULL = replace(
     outcome=Outcome.REPLY_SUBMITTED,
     reason="",
     reply_status="bounced",
+    reply_decided_at=NOW + timedelta(hours=1),
     reply_settled_at=LATER,
+    redriven_at=NOW + timedelta(minutes=2),
+    rejections=(Rejection("em_8", "too long, be brief", "Dear Zoë 😀\r\n" + "字" * 8000, NOW, LATER),) * 2,
 )
 
 
@@ -180,7 +183,12 @@ texts = st.text()
         submit_intent_at=st.none() | moments,
         finished_at=st.none() | moments,
         reply_status=st.none() | texts,
+        reply_decided_at=st.none() | moments,
         reply_settled_at=st.none() | moments,
+        redriven_at=st.none() | moments,
+        rejections=st.lists(st.builds(Rejection, submitted_at=moments, decided_at=moments), max_size=3).map(
+            tuple
+        ),
     )
 )
 def test_any_entry_survives_the_way_through_a_row_and_through_json(entry: LedgerEntry) -> None:
@@ -194,8 +202,18 @@ def test_any_tracked_reply_survives_the_way_through_a_row_and_through_json(reply
 
 def test_a_row_from_before_replies_were_tracked_can_be_read() -> None:
     row = to_row(FULL)
-    del row["reply_status"], row["reply_settled_at"]
-    assert from_row(row, "") == replace(FULL, reply_status=None, reply_settled_at=None)
+    later = (
+        "reply_status",
+        "reply_settled_at",
+        "reply_decided_at",
+        "redriven_at",
+        "rejection_1",
+        "rejection_2",
+    )
+    for name in later:
+        del row[name]
+    before = replace(FULL, reply_status=None, reply_settled_at=None, reply_decided_at=None, redriven_at=None)
+    assert from_row(row, "") == replace(before, rejections=())
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,14 @@ from shared.errors import ConfigurationError, TransientError
 from shared.ledger import LedgerEntry, TrackedReply
 from shared.ledger_sqlite import SqliteLedger
 from shared.ledger_tables import TablesLedger
-from shared.replies import CHECKS_AT_ONCE, SETTLED, UNSETTLED, derive_status
+from shared.replies import (
+    CHECKS_AT_ONCE,
+    MAX_REASON_CHARACTERS,
+    REASON_TAG,
+    SETTLED,
+    UNSETTLED,
+    derive_status,
+)
 from shared.telemetry import EVENT_LOGGER, REPLIES_PENDING, REPLY_SETTLED
 from tests.azurite import Azurite
 from tests.world import START, World
@@ -103,9 +110,11 @@ def test_an_approved_reply_is_delivered(world: World, events: Events) -> None:
     assert events(REPLY_SETTLED) == [
         {
             "agent.mailbox_id": world.box, "agent.email_id": email_id, "agent.reply_id": reply_id,
-            "agent.reply_status": "delivered", "agent.seconds_to_decision": 360.0, "agent.category": "question",
+            "agent.reply_status": "delivered", "agent.revision": 1, "agent.redrafted": False,
+            "agent.seconds_to_decision": 360.0, "agent.category": "question",
         }
     ]  # fmt: skip
+    assert world.entry(email_id).reply_decided_at == world.clock() - timedelta(minutes=4)
 
 
 @pytest.mark.parametrize("fate", ["bounced", "send_failed"])
@@ -552,3 +561,121 @@ def test_no_word_of_the_email_reaches_the_log(world: World, caplog: pytest.LogCa
     for word in ("DRAFTWORD", "SUBJECTWORD", world.key):
         assert word not in caplog.text
     assert "reply.settled" in caplog.text
+
+
+# A rejection with a reason
+
+
+def reject(world: World, reply_id: str, reason: str) -> None:
+    """What a reviewer does: the reason as a tag on the pending reply, then the decision."""
+    world.simulator.set_tags(world.box, reply_id, {REASON_TAG: reason}, "reviewer")
+    world.simulator.decide(reply_id, "reject")
+
+
+def redrafted(world: World, email_id: str, reason: str) -> str:
+    """Reject the reply of an email with a reason, let the agent work; the id of its reply then."""
+    before = world.entry(email_id).reply_id
+    assert before is not None
+    reject(world, before, reason)
+    track_after(world, minutes=31)
+    world.run_until_idle()
+    after = world.entry(email_id).reply_id
+    assert after is not None
+    return after
+
+
+def test_a_reply_rejected_with_a_reason_is_drafted_anew_once_and_waits_for_approval_again(
+    world: World, events: Events
+) -> None:
+    email_id, first = replied(world)
+    world.model.draft["reply_markdown"] = "Dear Ann,\n\nwe deliver in two weeks.\n\nSupport"
+    world.model.requests.clear()
+    second = redrafted(world, email_id, "Name the time:\n  two weeks.")
+    assert second != first
+    assert [request.schema_name for request in world.model.requests] == ["draft"]  # triage stands
+    request = world.model.requests[0]
+    assert request.system.endswith("said what to change: Name the time: two weeks.")
+    assert "a colleague will follow up" in request.user  # the rejected draft, as data
+    entry = world.entry(email_id)
+    assert (entry.revision, entry.outcome, entry.reply_status) == (2, "reply_submitted", None)
+    assert [(said.reply_id, said.reason) for said in entry.rejections] == [
+        (first, "Name the time: two weeks.")
+    ]
+    new = world.simulator.find_email(second)
+    assert new is not None
+    assert new.status == "pending_send_approval"
+    keys = [accepted.idempotency_key for accepted in world.simulator.accepted]
+    assert len(keys) == len(set(keys)) == 2
+    assert [(e["agent.reply_status"], e["agent.redrafted"]) for e in events(REPLY_SETTLED)] == [
+        ("rejected", True)
+    ]
+    track_after(world, minutes=6)
+    assert status_of(world, email_id) == "pending_send_approval"
+
+
+def test_a_reply_is_drafted_anew_at_most_twice(world: World) -> None:
+    email_id, first = replied(world)
+    second = redrafted(world, email_id, "Shorter.")
+    third = redrafted(world, email_id, "Still too long.")
+    assert len({first, second, third}) == 3
+    system = world.model.requests[-1].system
+    assert system.index("Shorter.") < system.index("Still too long.")
+    assert redrafted(world, email_id, "No.") == third
+    assert world.entry(email_id).reply_status == "rejected"
+    assert world.ledger.tracked_replies() == []
+
+
+@pytest.mark.parametrize("reason", ["", " \u200b\n"])
+def test_a_reply_rejected_without_a_reason_is_left_to_the_reviewer(world: World, reason: str) -> None:
+    email_id, first = replied(world)
+    assert redrafted(world, email_id, reason) == first
+    assert status_of(world, email_id) == "rejected"
+
+
+def test_a_reason_is_bounded_and_one_line(world: World) -> None:
+    email_id, _ = replied(world)
+    redrafted(world, email_id, "\u202eab\n" * 1000)
+    [rejection] = world.entry(email_id).rejections
+    assert len(rejection.reason) == MAX_REASON_CHARACTERS
+    assert rejection.reason.startswith("ab ab")
+
+
+def test_a_link_that_the_reviewer_asked_for_may_stand_in_the_new_draft(world: World) -> None:
+    email_id, first = replied(world)
+    world.model.draft["reply_markdown"] = "Dear Ann,\n\nsee https://northwind.example/delivery\n\nSupport"
+    assert redrafted(world, email_id, "Link https://northwind.example/delivery") != first
+
+
+def test_a_rejected_reply_with_the_same_words_is_not_taken_for_the_new_one(world: World) -> None:
+    email_id, first = replied(world)
+    reject(world, first, "Shorter.")
+    track_after(world, minutes=31)
+    world.simulator.fault = in_order(
+        cut(after_effect=False), matching=lambda _method, path: "/reply/" in path
+    )
+    world.poll_and_work()
+    assert world.entry(email_id).submit_intent_at is not None
+    world.clock.advance(hours=30)
+    world.run_until_idle()
+    entry = world.entry(email_id)
+    assert entry.reply_id != first
+    assert entry.outcome == "needs_human"
+
+
+def test_a_redraft_that_a_dead_tracker_began_is_gone_on_with(world: World) -> None:
+    email_id, first = replied(world)
+    reject(world, first, "Shorter.")
+    world.clock.advance(minutes=31)
+    world.simulator.fault = in_order(
+        *[answer_with(503)] * 9, matching=lambda _method, path: path.endswith("/tags")
+    )
+    with pytest.raises(TransientError):
+        world.tracker.track()
+    world.simulator.fault = in_order()
+    assert [reply.reply_id for reply in world.ledger.tracked_replies()] == [first]
+    world.run_until_idle()
+    second = world.entry(email_id).reply_id
+    assert second not in (first, None)
+    track_after(world, minutes=31)
+    assert [reply.reply_id for reply in world.ledger.tracked_replies()] == [second]
+    assert world.entry(email_id).revision == 2
