@@ -1,11 +1,11 @@
 """Polling: every inbound email gets its ledger row, and every row that is due gets its work item."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from shared.domain import EmailSummary, Mailbox, parse_address
+from shared.domain import EmailSummary, Mailbox, WorkItem, parse_address
 from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.ledger import Ledger, LedgerEntry, Watermark
 from shared.mailboxes import MailboxDirectory
@@ -45,25 +45,32 @@ class Poller:
         self._remembered: set[tuple[str, str]] = set()
 
     def poll(self) -> None:
-        """Poll every mailbox, then ring for all due work; one mailbox that fails does not stop the others.
+        """Ring for all due work, poll every mailbox, and ring for what is new.
 
-        When MultiMail does not even list its mailboxes, nothing is rung for: it would only burn attempts.
+        Due work comes first: a process that dies while it lists mail, again and again, must get to its
+        backlog all the same. One mailbox that fails does not stop the others. When MultiMail does not
+        even list its mailboxes, nothing is rung for: it would only burn attempts.
         Raises ConfigurationError, TransientError or PermanentError, after all that could be done was done.
         """
         selected, problems = self._select_mailboxes()
+        ringing = _try(self._ring_for_due_work)
+        added: list[WorkItem] = []
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
-            results = list(pool.map(self._try_mailbox, selected))
-        self._ring_for_due_work()
-        failures = [result for result in results if isinstance(result, AgentError)]
-        problems += [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
+            polled = list(pool.map(lambda mailbox: self._try_mailbox(mailbox, added), selected))
+        if ringing is None:  # whoever was not rung for now is due at the next poll
+            ringing = _try(lambda: self._ring(added))
+        failures = [error for error in polled if error is not None]
+        unwell = failures if ringing is None else [ringing, *failures]
+        problems += [p for error in unwell if isinstance(error, ConfigurationError) for p in error.problems]
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
+        if ringing is not None:
+            raise ringing
         if failures:
             raise TransientError(
                 f"{len(failures)} of {len(selected)} mailboxes could not be polled: {failures[0]}"
             )
-        added = sum(result for result in results if isinstance(result, int))
-        record(POLL_SUCCEEDED, {"mailboxes": len(selected), "added": added})
+        record(POLL_SUCCEEDED, {"mailboxes": len(selected), "added": len(added)})
 
     def _select_mailboxes(self) -> tuple[list[Mailbox], list[str]]:
         """The mailboxes to poll, and a sentence for each wanted one that the account does not have."""
@@ -80,15 +87,14 @@ class Poller:
         ]
         return [known[mailbox_id] for mailbox_id in dict.fromkeys(wanted) if mailbox_id in known], missing
 
-    def _try_mailbox(self, mailbox: Mailbox) -> int | AgentError:
-        try:
-            return self._poll_mailbox(mailbox)
-        except AgentError as error:
+    def _try_mailbox(self, mailbox: Mailbox, added: list[WorkItem]) -> AgentError | None:
+        error = _try(lambda: self._poll_mailbox(mailbox, added))
+        if error is not None:
             log.warning("polling mailbox %r failed: %s", mailbox.id, error)
-            return error
+        return error
 
-    def _poll_mailbox(self, mailbox: Mailbox) -> int:
-        """Add a row for every inbound email; say how many were new.
+    def _poll_mailbox(self, mailbox: Mailbox, added: list[WorkItem]) -> None:
+        """Add a row for every inbound email, and what is new to `added`.
 
         The watermark moves only when all that was listed is in the ledger.
         """
@@ -96,11 +102,12 @@ class Poller:
         stored = self._ledger.get_watermark(mailbox.id)
         start = now - timedelta(hours=self._settings.initial_lookback_hours)
         watermark = stored or Watermark(since=start, until=start)
-        newest, failure, added = watermark.until, None, 0
+        newest, failure = watermark.until, None
         for listing in self._list_new(mailbox.id, watermark, now):
             try:
                 for summary in listing:
-                    added += self._add(mailbox.id, summary, now)
+                    if self._add(mailbox.id, summary, now):
+                        added.append(WorkItem(mailbox.id, summary.id))
                     newest = max(newest, min(summary.received_at, now))
             except AgentError as error:  # what the other listing has is worth having all the same
                 failure = error
@@ -109,7 +116,6 @@ class Poller:
         moved = Watermark(watermark.since, newest)
         if moved != stored:
             self._ledger.set_watermark(mailbox.id, moved)
-        return added
 
     def _list_new(
         self, mailbox_id: str, watermark: Watermark, now: datetime
@@ -144,20 +150,32 @@ class Poller:
         return is_new
 
     def _ring_for_due_work(self) -> None:
-        """Put a work item into the queue for every due row.
+        """Put a work item into the queue for every due row."""
+        while True:
+            items = self._ledger.due(self._clock(), RINGS_AT_ONCE)
+            self._ring(items)
+            if len(items) < RINGS_AT_ONCE:
+                return
+
+    def _ring(self, items: Sequence[WorkItem]) -> None:
+        """Put these work items into the queue.
 
         Marked as rung first: the work may be done, and deferred to a moment of its own, before `send`
         returns. Whatever is marked but never rung for is rung for when its time comes round again.
         """
-        while True:
-            now = self._clock()
-            items = self._ledger.due(now, RINGS_AT_ONCE)
-            if items:
-                self._ledger.rung(items, now + timedelta(seconds=self._settings.lease_seconds))
-                try:
-                    self._work_queue.send(items)
-                except AgentError:
-                    self._ledger.rung(items, now)
-                    raise
-            if len(items) < RINGS_AT_ONCE:
-                return
+        for start in range(0, len(items), RINGS_AT_ONCE):
+            batch, now = items[start : start + RINGS_AT_ONCE], self._clock()
+            self._ledger.rung(batch, now + timedelta(seconds=self._settings.lease_seconds))
+            try:
+                self._work_queue.send(batch)
+            except AgentError:
+                self._ledger.rung(batch, now)
+                raise
+
+
+def _try(work: Callable[[], None]) -> AgentError | None:
+    try:
+        work()
+    except AgentError as error:
+        return error
+    return None

@@ -7,28 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import find_distinct_faults, find_faults
 from tests.chaos.load import run_load
 from tests.chaos.run import FaultsOf, Figures, Theatre, find_strikes, play, play_singles
 from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.chaos.stage import quiet_logs
 from tests.chaos.wire import WIRE_FAULTS, play_wire_faults
 
-TELLING = (
-    "question",
-    "two emails waiting together",
-    "follow up while the reply is pending",
-    "model that cannot",
-)
 PAIRS = 60
 WIRED = ("cut after", "cut mid-body")
 
 
 @pytest.fixture(autouse=True)
 def _no_logs() -> Iterator[None]:
-    """Thousands of runs log what they survive."""
-    logging.disable(logging.CRITICAL)
+    root, events = logging.getLogger(), logging.getLogger(EVENT_LOGGER)
+    before = root.level, events.level, events.propagate
+    quiet_logs()
     yield
-    logging.disable(logging.NOTSET)
+    root.setLevel(before[0])
+    events.setLevel(before[1])
+    events.propagate = before[2]
 
 
 @pytest.fixture
@@ -55,6 +54,8 @@ def test_every_story_ends_as_it_should_without_a_fault(scenario: Scenario, theat
         ("follow up while the reply is pending", find_distinct_faults),
         ("model that cannot", find_distinct_faults),
         ("human answers after the first round", find_distinct_faults),
+        ("reply waits and is rejected", find_faults),
+        ("reply is cancelled for a newer one", find_distinct_faults),
     ],
 )
 def test_no_single_fault_breaks_a_promise(name: str, faults: FaultsOf, theatre: Theatre) -> None:

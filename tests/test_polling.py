@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from local.multimail_faults import answer_with, in_order
 from shared.domain import WorkItem
 from shared.errors import ConfigurationError, TransientError
+from shared.ledger import Ledger
+from shared.multimail import MultiMailClient
 from shared.work_queue import InProcessWorkQueue
 from tests.world import START, World
 
@@ -211,3 +214,73 @@ def test_an_idle_mailbox_costs_two_listings_a_poll(world: World) -> None:
     world.poller.poll()
     calls = [record.path.rpartition("/")[2] for record in world.simulator.requests[before:]]
     assert sorted(calls) == ["emails", "emails", "mailboxes"]
+
+
+class NotedLedger:
+    """A ledger that notes which of its methods were called: each is one transaction, or few."""
+
+    def __init__(self, ledger: object) -> None:
+        self._ledger = ledger
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> object:
+        self.calls.append(name)
+        return getattr(self._ledger, name)
+
+
+def calls_of_a_poll(world: World) -> list[str]:
+    noted = NotedLedger(world.ledger)
+    world.poller._ledger = cast(Ledger, noted)
+    world.poller.poll()
+    return noted.calls
+
+
+def test_an_idle_poll_asks_the_ledger_for_due_work_once_and_a_new_email_costs_no_second_question(
+    world: World,
+) -> None:
+    world.deliver()
+    world.run_until_idle()
+    world.clock.advance(minutes=1)
+    assert calls_of_a_poll(world) == ["due", "get_watermark"]
+    world.deliver("Another question", subject="Returns")
+    assert calls_of_a_poll(world) == ["due", "get_watermark", "add", "set_watermark", "rung"]
+    assert world.queue.bodies.qsize() == 1
+
+
+def test_a_process_that_dies_while_it_lists_mail_has_rung_for_its_backlog_before(world: World) -> None:
+    class Dies:
+        list_emails = property(lambda self: pytest.fail("as if the process had died"))
+
+    waiting = world.deliver()
+    world.poller.poll()
+    world.queue.bodies.get()  # died with the process before
+    world.clock.advance(seconds=world.settings.lease_seconds + 1)
+    world.poller._multimail = cast(MultiMailClient, Dies())
+    with pytest.raises(pytest.fail.Exception):
+        world.poller.poll()
+    world.work()
+    assert world.outcome(waiting) == "reply_submitted"
+
+
+def test_nothing_is_rung_for_while_multimail_does_not_even_list_its_mailboxes(world: World) -> None:
+    world.deliver()
+    world.poller.poll()
+    world.queue.bodies.get()
+    world.clock.advance(seconds=world.settings.lease_seconds + 1)
+    world.simulator.fault = in_order(
+        *[answer_with(500)] * 9, matching=lambda _method, path: path.endswith("/mailboxes")
+    )
+    with pytest.raises(TransientError):
+        world.poller.poll()
+    assert world.queue.bodies.empty()
+
+
+def test_mail_is_stored_while_the_queue_is_down(world: World) -> None:
+    known_before = world.deliver("first")
+    world.poller._work_queue = BrokenQueue(TransientError("Service Bus is down"))
+    with pytest.raises(TransientError, match="Service Bus is down"):
+        world.poller.poll()
+    new = world.deliver("second", sender="bob@customer.example")
+    with pytest.raises(TransientError, match="Service Bus is down"):
+        world.poller.poll()
+    assert known(world) == {known_before, new}

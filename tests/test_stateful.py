@@ -19,7 +19,7 @@ from shared.pipeline import Pipeline
 from shared.settings import Secret
 from tests.chaos.__main__ import find_fast_directory
 from tests.chaos.faults import MODEL, Call, Effect, Fault, find_faults
-from tests.chaos.invariants import check_requests, find_violations
+from tests.chaos.invariants import NOT_ALIVE, check_requests, check_tracking, find_violations
 from tests.chaos.stage import InProcessTransport, Stage, Story
 from tests.world import Clock
 
@@ -197,6 +197,18 @@ class Histories(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from(WAITS))
     def time_passes(self, seconds: int) -> None:
         self.scene.clock.advance(seconds=seconds)
+
+    @rule(point=points, number=numbers, index=st.integers(0, 20), strikes=st.booleans())
+    def replies_are_looked_at(self, point: str, number: int, index: int, strikes: bool) -> None:
+        def choose(call: Call) -> Fault:
+            faults = find_faults(call)
+            return faults[index % len(faults)]
+
+        self._tick()
+        if strikes:
+            self.scene.strike(point, number, choose)
+        self.scene.track()
+        self.scene.stop_striking()
 
     @rule(
         times=st.sampled_from([0, 0, 1, 3]),
@@ -401,14 +413,21 @@ class Histories(RuleBasedStateMachine):
         self.every_reply_is_the_only_one_and_goes_where_it_must()
         self.no_reply_leaves_without_approval()
         self.nothing_happens_that_the_ledger_does_not_know()
+        assert not list(check_tracking(self.scene))
 
     def nothing_breaks(self) -> None:
         assert not self.scene.bugs
         assert not self.scene.broken
 
     def every_reply_is_the_only_one_and_goes_where_it_must(self) -> None:
-        replied = [reply.in_reply_to for reply in self.simulator.accepted]
-        assert len(replied) == len(set(replied))
+        alive = [
+            reply.in_reply_to
+            for reply in self.simulator.accepted
+            if self._find(reply.email_id).status not in NOT_ALIVE
+        ]
+        keys = [reply.idempotency_key for reply in self.simulator.accepted]
+        assert len(alive) == len(set(alive))
+        assert len(keys) == len(set(keys))
         for reply in self.simulator.accepted:
             assert reply.in_reply_to is not None
             assert reply.recipients == (parse_address(self._find(reply.in_reply_to).sender),)

@@ -1,7 +1,6 @@
 """The command: `python -m tests.chaos` tries every fault and every pair, `load` works off a flood of mail."""
 
 import argparse
-import logging
 import os
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from tests.chaos.load import print_load, run_load
 from tests.chaos.parallel import enumerate_faults
 from tests.chaos.run import Figures
 from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.stage import quiet_logs
 
 SHOWN = 20
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--emails", type=int, default=10_000, help="how many emails the load run delivers")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    logging.disable(logging.CRITICAL)
+    quiet_logs()
     with tempfile.TemporaryDirectory(dir=find_fast_directory()) as directory:
         if options.what == "load":
             return print_load(run_load(Path(directory), options.emails, seed=options.seed, progress=print))

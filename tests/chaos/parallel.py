@@ -1,6 +1,5 @@
 """The enumeration, split over the machine's processors."""
 
-import logging
 import multiprocessing
 import os
 import random
@@ -14,6 +13,7 @@ from pathlib import Path
 from tests.chaos.faults import Call, find_distinct_faults, find_faults
 from tests.chaos.run import Figures, Strike, Theatre, find_strikes, play, play_pairs_from, play_singles
 from tests.chaos.scenarios import SCENARIOS, Scenario
+from tests.chaos.stage import quiet_logs
 from tests.chaos.wire import play_wire_faults
 
 WIRED = ("question", "follow up while the reply is pending", "inbound approval released late")
@@ -82,7 +82,7 @@ def _find(name: str) -> Scenario:
 
 @cache
 def _theatre(directory: str) -> Theatre:
-    logging.disable(logging.CRITICAL)
+    quiet_logs()
     own = Path(directory) / str(os.getpid())
     own.mkdir()
     return Theatre(own)

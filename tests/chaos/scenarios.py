@@ -14,11 +14,15 @@ SOON = timedelta(seconds=1)  # long enough for one round
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A story with the outcomes that each of its emails may have, and how many replies end alive."""
+    """A story with the outcomes that each of its emails may have, and how many replies end alive.
+
+    `ends`: by email, the settled status of its reply; the rows that are not named are never settled.
+    """
 
     story: Callable[[Stage], Story]
     outcomes: Mapping[str, tuple[str, ...]]
     live: tuple[int, ...] = (0,)
+    ends: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -148,8 +152,7 @@ def human_answers_while_the_draft_is_written(stage: Stage) -> Story:
 def human_decides_after_the_first_round(stage: Stage) -> Story:
     stage.deliver("question")
     yield SOON
-    for email in stage.simulator.list_awaiting_decision():
-        stage.simulator.decide(email.id, "approve")
+    decide(stage, "approve")
     yield None
 
 
@@ -174,6 +177,45 @@ def several_mailboxes(stage: Stage) -> Story:
     stage.deliver("sales", box=sales, sender="bob@customer.example", status="unread")
     stage.deliver("loose", box=loose, sender="cy@customer.example")
     yield None
+
+
+def reply_is_approved(stage: Stage) -> Story:
+    stage.deliver("question")
+    yield None
+    decide(stage, "approve")
+    yield "replies settled"
+
+
+def reply_waits_and_is_rejected(stage: Stage) -> Story:
+    with stage.seams.resting():
+        stage.deliver("question")
+        yield None
+    stage.clock.advance(minutes=5)
+    stage.track()
+    decide(stage, "reject")
+    yield "replies settled"
+
+
+def reply_bounces(stage: Stage) -> Story:
+    with stage.seams.resting():
+        stage.simulator.refuse_delivery("ann@customer.example")
+        stage.deliver("question")
+        yield None
+    decide(stage, "approve")
+    yield "replies settled"
+
+
+def reply_is_cancelled_for_a_newer_one(stage: Stage) -> Story:
+    with stage.seams.resting():
+        yield from follow_up_while_the_reply_is_pending(stage)
+    decide(stage, "approve")
+    yield "replies settled"
+
+
+def decide(stage: Stage, decision: str) -> None:
+    """Decide about everything that waits."""
+    for email in stage.simulator.list_awaiting_decision():
+        stage.simulator.decide(email.id, decision)
 
 
 SCENARIOS = (
@@ -202,15 +244,22 @@ SCENARIOS = (
     Scenario(human_answers_while_the_draft_is_written, {"question": (REPLIED, SKIPPED)}, (0, 1)),
     Scenario(human_decides_after_the_first_round, {"question": (REPLIED,)}, (1,)),
     Scenario(
-        thread_at_its_limit, {"first": (REPLIED,), "second": (SKIPPED,)}, (1,), {"max_replies_per_thread": 1}
+        thread_at_its_limit, {"first": (REPLIED,), "second": (SKIPPED,)}, (1,), settings={"max_replies_per_thread": 1},
     ),
     Scenario(
         sender_at_the_limit, {"first": (REPLIED, SKIPPED), "second": (REPLIED, SKIPPED)}, (1,),
-        {"max_replies_per_sender_per_day": 1},
+        settings={"max_replies_per_sender_per_day": 1},
     ),
     Scenario(
         several_mailboxes,
         {"support": (REPLIED,), "sales": (REPLIED,), "loose": ("blocked_ungated",)},
         (2,),
+    ),
+    Scenario(reply_is_approved, {"question": (REPLIED,)}, (1,), {"question": "delivered"}),
+    Scenario(reply_waits_and_is_rejected, {"question": (REPLIED,)}, (0,), {"question": "rejected"}),
+    Scenario(reply_bounces, {"question": (REPLIED,)}, (1,), {"question": "bounced"}),
+    Scenario(
+        reply_is_cancelled_for_a_newer_one, {"first": (REPLIED,), "second": (REPLIED,)}, (1,),
+        {"first": "cancelled", "second": "delivered"},
     ),
 )  # fmt: skip

@@ -1,9 +1,11 @@
 """The stage: the real poller, pipeline, ledger and client, in one thread, on a clock that jumps."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
@@ -21,8 +23,10 @@ from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
 from shared.pipeline import Pipeline
 from shared.polling import Poller
+from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret
+from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
 from shared.work_queue import InProcessWorkQueue
 from tests.chaos.faults import MODEL, MULTIMAIL, QUEUE, Killed, Plan, SeamedLedger, Seams, build_answer
 from tests.world import Clock, ScriptedModel, build_settings
@@ -30,8 +34,32 @@ from tests.world import Clock, ScriptedModel, build_settings
 POLL_EVERY = timedelta(minutes=1)
 MAX_ROUNDS = 300
 
-Story = Generator[timedelta | None, None, None]
-"""What people do. `yield` waits until nothing is left to do, `yield timedelta` until that has passed."""
+Wait = timedelta | Literal["replies settled"] | None
+Story = Generator[Wait, None, None]
+"""What people do. `yield` waits until nothing is left to do, `yield timedelta` until that has passed,
+`yield "replies settled"` until the end of every reply is known.
+"""
+
+
+class SettledEvents(logging.Handler):
+    """Counts, by reply, how often the agent says that one is settled."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one event."""
+        if record.__dict__.get("agent.event") == REPLY_SETTLED:
+            self._counts[record.__dict__["agent.reply_id"]] += 1
+
+
+def quiet_logs() -> None:
+    """Thousands of runs log what they survive: only the events go on, to whom a stage hands them."""
+    logging.getLogger().setLevel(logging.CRITICAL + 1)
+    events = logging.getLogger(EVENT_LOGGER)
+    events.setLevel(logging.INFO)
+    events.propagate = False
 
 
 class InProcessTransport(BaseAdapter):
@@ -91,8 +119,11 @@ class Stage:
         self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
         self.model = ScriptedModel()
         self.inbound: dict[str, str] = {}
-        self.bugs: list[BaseException] = []
+        self.bugs: list[str] = []
         self.deaths = 0
+        self.settled_counts: Counter[str] = Counter()
+        self._settled_events = SettledEvents(self.settled_counts)
+        logging.getLogger(EVENT_LOGGER).addHandler(self._settled_events)
         self._key = self.simulator.add_key()
         self._at_draft: list[Callable[[], object]] = []
         self.ledger = SqliteLedger(self.settings.ledger_path)
@@ -101,6 +132,7 @@ class Stage:
 
     def close(self) -> None:
         """Remove the ledger's file."""
+        logging.getLogger(EVENT_LOGGER).removeHandler(self._settled_events)
         self.ledger.close()
         for path in self.settings.ledger_path.parent.glob(f"{self.settings.ledger_path.name}*"):
             path.unlink()
@@ -127,6 +159,9 @@ class Stage:
     def play(self, story: Story) -> None:
         """Play a story to its end. Raises AssertionError when the work never ends."""
         for wait in story:
+            if wait == "replies settled":
+                self._track_until_settled()
+                continue
             until = self.clock() + wait if wait is not None else None
             for _ in range(MAX_ROUNDS):
                 is_idle = self.play_round()
@@ -145,6 +180,23 @@ class Stage:
             self._start_again(keeps_leases=death.keeps_leases)
             return False
         return went_well and self.ledger.next_due_at() is None
+
+    def track(self) -> bool:
+        """Look once at the replies that are due for it; say whether nothing went wrong."""
+        try:
+            return self._try(self._tracker.track)
+        except Killed as death:
+            self._start_again(keeps_leases=death.keeps_leases)
+            return False
+
+    def _track_until_settled(self) -> None:
+        for _ in range(MAX_ROUNDS):
+            tracked = self.ledger.tracked_replies()
+            if not tracked:
+                return
+            self.clock.now = max(self.clock() + timedelta(seconds=1), min(r.check_at for r in tracked))
+            self.track()
+        raise AssertionError(f"the end of a reply was not known after {MAX_ROUNDS} looks")
 
     def _process(self, body: bytes) -> bool:
         try:
@@ -171,7 +223,7 @@ class Stage:
         except (TransientError, ConfigurationError):
             return False
         except Exception as bug:  # noqa: BLE001 - whatever it is, it is what we are looking for
-            self.bugs.append(bug)
+            self.bugs.append(f"{type(bug).__name__}: {bug}")
             return False
         return True
 
@@ -200,6 +252,7 @@ class Stage:
             multimail=client, mailboxes=mailboxes, complete=self._complete, ledger=ledger,
             settings=self.settings, clock=self.clock, random=lambda: 0.5,
         )  # fmt: skip
+        self._tracker = ReplyTracker(multimail=client, ledger=ledger, clock=self.clock)
 
     def _connect(self) -> MultiMailClient:
         client = MultiMailClient(
