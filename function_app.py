@@ -8,23 +8,23 @@ app = func.FunctionApp()
 
 
 @app.timer_trigger(arg_name="timer", schedule="%POLL_SCHEDULE%", use_monitor=True)
-def poll_inboxes(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding needs its argument
+def poll_inboxes(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # the binding's
     """Find new email in every mailbox and ring for all work that is due."""
-    get_agent().poll()
+    get_agent().poll(context.trace_context.trace_parent)
 
 
 @app.service_bus_queue_trigger(
     arg_name="message", queue_name="%WORK_QUEUE_NAME%", connection="ServiceBusConnection"
 )
-def process_email(message: func.ServiceBusMessage) -> None:
+def process_email(message: func.ServiceBusMessage, context: func.Context) -> None:
     """Take one email as far as it can go now."""
-    get_agent().process(message.get_body())
+    get_agent().process(message.get_body(), context.trace_context.trace_parent)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
-def track_replies(timer: func.TimerRequest) -> None:  # noqa: ARG001  # likewise
+def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # likewise
     """See what became of the submitted replies."""
-    get_agent().track()
+    get_agent().track(context.trace_context.trace_parent)
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

@@ -139,6 +139,9 @@ param maxRepliesPerSenderPerDay int = 5
 @description('Tokens for one mailbox in a day; further mail waits until tomorrow.')
 param dailyTokenBudget int = 2000000
 
+@description('US dollars per million input and output tokens of each deployment, for the estimated cost: small=0.40/1.60,large=2/8.')
+param tokenPrices string = ''
+
 @description('From 0 to 1: below it, triage and drafts go to a human. A text, because Bicep has no fractions.')
 param minConfidence string = '0.6'
 
@@ -375,6 +378,7 @@ module functionApp 'modules/function-app.bicep' = {
       MAX_REPLIES_PER_THREAD: string(maxRepliesPerThread)
       MAX_REPLIES_PER_SENDER_PER_DAY: string(maxRepliesPerSenderPerDay)
       DAILY_TOKEN_BUDGET: string(dailyTokenBudget)
+      TOKEN_PRICES: tokenPrices
       MIN_CONFIDENCE: minConfidence
       ALLOW_UNGATED_REPLIES: toLower(string(allowUngatedReplies))
     }

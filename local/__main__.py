@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run` and `redrive`."""
+"""The command line: `python -m local demo`, `run`, `redrive` and `audit`."""
 
 import argparse
 import sys
@@ -24,6 +24,10 @@ def main() -> int:
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
+    text = "who decided what about each email, and why, of one email or of all"
+    audit = commands.add_parser("audit", help=text, description=text)
+    audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID")
+    audit.add_argument("--json", action="store_true", help="a line of JSON for each decision")
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     return _run(console, arguments)
@@ -39,6 +43,10 @@ def _run(console: Console, arguments: argparse.Namespace) -> int:
         from local.run import run  # noqa: PLC0415
 
         return run(console, until_idle=arguments.until_idle)
+    if arguments.command == "audit":
+        from local.audit import audit  # noqa: PLC0415
+
+        return audit(console, arguments.email_id, as_json=arguments.json)
     from local.redrive import redrive  # noqa: PLC0415
 
     return redrive(console, arguments.email_ids, all_failed=arguments.all_failed)

@@ -21,8 +21,8 @@ ENDLESS = timedelta(days=3650)
 class TraceContext:
     """No trace to join: each invocation starts its own."""
 
-    trace_parent: str | None = None
-    trace_state: str | None = None
+    trace_parent: str = ""
+    trace_state: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 

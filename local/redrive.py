@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from local.audit_file import AuditFile
 from local.console import STYLES
 from local.run import OK, UNFINISHED, load_local_settings, report_misconfigured
 from shared.composition import open_ledger
@@ -15,6 +16,7 @@ from shared.domain import Outcome
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
 from shared.ledger import Ledger, LedgerEntry
 from shared.settings import Settings
+from shared.telemetry import EMAIL_REDRIVEN, record
 
 LISTED = frozenset(
     {Outcome.FAILED, Outcome.NEEDS_HUMAN, Outcome.BLOCKED_UNGATED, Outcome.BLOCKED_CONTENT_SAFETY}
@@ -28,7 +30,8 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
     """
     try:
         load_local_settings(os.environ)
-        multimail, ledger = open_ledger(Settings.from_env(os.environ))
+        settings = Settings.from_env(os.environ)
+        multimail, ledger = open_ledger(settings)
         finished = [
             entry
             for mailbox in multimail.list_mailboxes()
@@ -49,7 +52,8 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
         console.print(
             Text(f"{email_id}: no finished email has this id; the list without arguments has them.")
         )
-    answers = [_set_back(console, ledger, entry) for entry in chosen]
+    with AuditFile(settings.ledger_path):
+        answers = [_set_back(console, ledger, entry) for entry in chosen]
     return OK if all(answers) and not unknown else UNFINISHED
 
 
@@ -64,6 +68,15 @@ def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:
     except (LeaseLostError, TransientError) as error:
         console.print(Text(f"{entry.email_id}: not set back, try again: {error}", "red"))
         return False
+    record(
+        EMAIL_REDRIVEN,
+        {
+            "mailbox_id": entry.mailbox_id,
+            "email_id": entry.email_id,
+            "outcome": str(entry.outcome),
+            "actor": "operator",
+        },
+    )
     console.print(Text(f"{entry.email_id}: set back to open (was {entry.outcome}: {entry.reason})"))
     return True
 

@@ -17,8 +17,10 @@ from rich.console import Console
 from rich.text import Text
 
 import function_app
+from local.audit_file import AuditFile
 from local.console import EventWatch
 from local.host import Host
+from local.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
 from shared.domain import Outcome
 from shared.errors import ConfigurationError
@@ -49,6 +51,7 @@ def run(console: Console, *, until_idle: bool) -> int:
             os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
         settings = Settings.from_env(os.environ)
         check_reachable(settings)
+        print_spans_if_wanted()
         agent = get_agent()
         where = settings.ledger_table_endpoint or settings.ledger_path
         console.print(
@@ -144,6 +147,7 @@ class LocalRun:
             raise TypeError("the agent rings somewhere else: this host would never hear it")
         logging.getLogger("local.host").setLevel(logging.CRITICAL)  # failures are told by `_on_failure`
         self._agent = agent
+        self._ledger_path = settings.ledger_path
         self._console = console
         self._watch = watch
         self._stop = stop
@@ -165,19 +169,23 @@ class LocalRun:
     def run(self, *, until_idle: bool) -> int:
         """Run until stopped or idle; report; return the exit status. Raises ConfigurationError."""
         self._until_idle = until_idle
-        if until_idle:
-            is_idle = self._host.run_until_idle(
-                stop=self._stop,
-                next_work_at=self._next_work_at,
-                progress=lambda: self._watch.finished,
-                patience_seconds=PATIENCE_SECONDS,
-            )
-        else:
-            self._host.run_until(self._stop)
-            is_idle = True
+        with AuditFile(self._ledger_path):
+            is_idle = self._work()
         if self._misconfigured is not None:
             raise self._misconfigured
         return self._report(is_idle=is_idle)
+
+    def _work(self) -> bool:
+        """Work until stopped or idle; say whether nothing is left to do."""
+        if not self._until_idle:
+            self._host.run_until(self._stop)
+            return True
+        return self._host.run_until_idle(
+            stop=self._stop,
+            next_work_at=self._next_work_at,
+            progress=lambda: self._watch.finished,
+            patience_seconds=PATIENCE_SECONDS,
+        )
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:
         """A wrong configuration ends a run that is to end by itself, and one that never polled well."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from shared.chat import ChatModel
 from shared.chat_azure_inference import build_azure_inference_model
 from shared.chat_openai import build_openai_model
+from shared.chat_telemetry import traced
 from shared.credentials import build_credential
 from shared.domain import parse_work_item
 from shared.errors import AgentError, PermanentError
@@ -25,6 +26,7 @@ from shared.polling import Poller
 from shared.replies import ReplyTracker
 from shared.secret_source import KeyVaultSecret, StaticSecret
 from shared.settings import Settings
+from shared.telemetry import span
 from shared.work_queue import InProcessWorkQueue, WorkQueue
 from shared.work_queue_servicebus import build_service_bus_work_queue
 
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Everything the triggers call."""
+    """Everything the triggers call, with the trace that the platform began for the invocation."""
 
     poller: Poller
     pipeline: Pipeline
@@ -50,11 +52,12 @@ class Agent:
     ledger: Ledger
     work_queue: WorkQueue
 
-    def poll(self) -> None:
+    def poll(self, traceparent: str = "") -> None:
         """Find new email and ring for due work. Raises ConfigurationError and TransientError."""
-        self.poller.poll()
+        with span("poll", parent=traceparent):
+            self.poller.poll()
 
-    def process(self, body: bytes) -> None:
+    def process(self, body: bytes, traceparent: str = "") -> None:
         """Work on the email that a queue message names.
 
         A malformed message is logged and dropped: it holds nothing that the ledger does not ring for again.
@@ -64,11 +67,13 @@ class Agent:
         except PermanentError as error:
             log.error("a queue message was dropped: %s", error)  # noqa: TRY400  # the message says it all
             return
-        self.pipeline.process(item)
+        with span("process", parent=traceparent):
+            self.pipeline.process(item)
 
-    def track(self) -> None:
+    def track(self, traceparent: str = "") -> None:
         """See what became of the submitted replies. Raises ConfigurationError and TransientError."""
-        self.tracker.track()
+        with span("track", parent=traceparent):
+            self.tracker.track()
 
 
 def build_agent(
@@ -99,7 +104,7 @@ def build_agent(
     pipeline = Pipeline(
         multimail=multimail,
         mailboxes=mailboxes,
-        complete=lambda request: chat_model().complete(request),
+        complete=traced(lambda request: chat_model().complete(request), settings.token_prices),
         ledger=ledger,
         settings=settings,
         clock=clock,

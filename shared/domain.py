@@ -150,8 +150,23 @@ NO_USAGE = Usage()
 
 
 @dataclass(frozen=True, slots=True)
+class TokenPrice:
+    """US dollars per million tokens of a deployment."""
+
+    input: float
+    output: float
+
+    def cost(self, usage: Usage) -> float:
+        """US dollars for some usage."""
+        return (usage.input_tokens * self.input + usage.output_tokens * self.output) / 1e6
+
+
+@dataclass(frozen=True, slots=True)
 class Triage:
-    """What the first chat completion said about an email. `summary` and `reason` are untrusted text."""
+    """What the first chat completion said about an email. `summary` and `reason` are untrusted text.
+
+    `model` is the service's name for what answered, `prompt_version` that of the instructions.
+    """
 
     action: Action
     category: str
@@ -160,6 +175,8 @@ class Triage:
     confidence: float
     summary: str
     reason: str
+    model: str = ""
+    prompt_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +192,8 @@ class Draft:
     unanswered: tuple[str, ...]
     covers: tuple[str, ...]
     idempotency_key: str
+    model: str = ""
+    prompt_version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

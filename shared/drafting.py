@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,6 +57,7 @@ class DraftText:
     reply_markdown: str
     confidence: float
     unanswered: tuple[str, ...]
+    model: str = ""
 
 
 def draft_reply(
@@ -76,8 +77,9 @@ def draft_reply(
     """
     request = build_draft_request(thread, answered_id, mailbox_address, deployment, rejections)
     for _ in range(ATTEMPTS):
+        completion = complete(request)
         try:
-            return parse_draft(complete(request).text)
+            return replace(parse_draft(completion.text), model=completion.model)
         except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
     return None

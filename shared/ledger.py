@@ -200,6 +200,10 @@ class Ledger(Protocol):
         """When open work wants to be rung for next; None when nothing is open."""
         ...
 
+    def open_since(self) -> Sequence[datetime]:
+        """When each open email was received, in no promised order: how much work is open, and how old."""
+        ...
+
     def tracked_replies(self) -> Sequence[TrackedReply]:
         """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
         ...

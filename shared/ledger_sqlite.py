@@ -73,6 +73,7 @@ WRITE = """
 OPEN = "SELECT entry, version FROM emails WHERE ring_at IS NOT NULL"
 DUE = "SELECT mailbox_id, email_id FROM emails WHERE ring_at <= ? ORDER BY ring_at LIMIT ?"
 RUNG = "UPDATE emails SET ring_at = ? WHERE mailbox_id = ? AND email_id = ? AND ring_at IS NOT NULL"
+OPEN_SINCE = "SELECT entry ->> 'received_at' FROM emails WHERE ring_at IS NOT NULL"
 NEXT_DUE_AT = "SELECT min(ring_at) FROM emails WHERE ring_at IS NOT NULL"
 PAGE = """
     SELECT entry, version, email_id FROM emails
@@ -186,6 +187,10 @@ class SqliteLedger:
         """When open work wants to be rung for next; None when nothing is open."""
         [[text]] = self._read(NEXT_DUE_AT)
         return to_moment(text) if text else None
+
+    def open_since(self) -> Sequence[datetime]:
+        """When each open email was received."""
+        return [to_moment(row[0]) for row in self._read(OPEN_SINCE)]
 
     def tracked_replies(self) -> Sequence[TrackedReply]:
         """Every tracked reply, in no promised order."""

@@ -34,6 +34,7 @@ from shared.ledger_rows import (
     to_row,
     to_text,
 )
+from shared.telemetry import span
 
 if TYPE_CHECKING:  # importing the SDK costs a cold start 0.15 s: only those who build a TablesLedger pay it
     from azure.core.credentials import AzureNamedKeyCredential, TokenCredential
@@ -110,7 +111,7 @@ class TablesLedger:
         if self.get(entry.work_item) is not None:
             return False
         row = _history_row(entry)
-        self._openwork.put(_open_row(entry.work_item, entry.due_at))
+        self._openwork.put(_dated_open_row(entry))
         return self._emails.write(row, etag=None) is not None
 
     def claim(self, item: WorkItem, now: datetime, lease_until: datetime) -> LedgerEntry | None:
@@ -134,7 +135,7 @@ class TablesLedger:
 
     def defer(self, entry: LedgerEntry) -> LedgerEntry:
         """Give the lease back and have the row rung for at `entry.due_at`. Raises LeaseLostError."""
-        opened = _open_row(entry.work_item, entry.due_at)
+        opened = _dated_open_row(entry)
         if entry.lease_until is None:
             # No worker has it: a finished row may be set back, and those have no open row yet.
             self._openwork.put(opened)
@@ -181,6 +182,11 @@ class TablesLedger:
         """When open work wants to be rung for next; None when nothing is open."""
         rows = self._openwork.query("PartitionKey eq @open", {"open": OPEN_PARTITION})
         return min((to_moment(row.fields["ring_at"]) for row in rows), default=None)
+
+    def open_since(self) -> Sequence[datetime]:
+        """When each open email was received."""
+        rows = self._openwork.query("PartitionKey eq @open", {"open": OPEN_PARTITION})
+        return [to_moment(row.fields["received_at"]) for row in rows if "received_at" in row.fields]
 
     def tracked_replies(self) -> Sequence[TrackedReply]:
         """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
@@ -309,12 +315,17 @@ class _Table:
         """The rows that meet the condition, page by page as they are taken."""
         pages = self._client.query_entities(
             condition, parameters=dict(parameters), results_per_page=min(limit, _MAX_PAGE_ROWS)
-        )
-        try:
-            with self._errors("querying rows"):
-                yield from (_found(row) for row in pages)
-        except NotFoundError:
-            return
+        ).by_page()
+        while True:
+            try:
+                with self._errors("querying rows"):
+                    page = next(pages, None)
+                    rows = None if page is None else [_found(row) for row in page]
+            except NotFoundError:
+                return
+            if rows is None:  # an empty page need not be the last
+                return
+            yield from rows
 
     def put(self, row: Row) -> None:
         """Insert or replace the row, whatever is stored."""
@@ -385,9 +396,11 @@ class _Table:
             HttpResponseError,
         )
 
+        verb = attempt.partition(" ")[0]
         attempt = f"{attempt} in table {self._name}"
         try:
-            yield
+            with span(f"{verb} {self._name}", {"db.collection.name": self._name}, is_client=True):
+                yield
         except ClientAuthenticationError as error:
             raise _refused(attempt, type(error).__name__) from error
         except (AzureError, DeserializationError) as error:
@@ -420,6 +433,10 @@ def _open_row(item: WorkItem, ring_at: datetime) -> dict[str, str | int]:
         "email_id": item.email_id,
         "ring_at": to_text(ring_at),
     }
+
+
+def _dated_open_row(entry: LedgerEntry) -> dict[str, str | int]:
+    return {**_open_row(entry.work_item, entry.due_at), "received_at": to_text(entry.received_at)}
 
 
 def _reply_key(reply: TrackedReply) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.settings import Secret
+from shared.telemetry import span
 
 PAGE_SIZE = 100  # the most that the service lists at once
 LONGEST_QUOTA_WAIT_SECONDS = 6 * 3600.0  # so that an upgraded plan is noticed within hours
@@ -76,6 +77,13 @@ class MultiMailClient:
         self._timeout = timeout
         self._clock = clock
         self._session = _build_session(pool_size)
+
+    def find_key_id(self) -> str | None:
+        """The fingerprint of the key in use, for the audit trail; None while no key can be had."""
+        try:
+            return self._key.get().fingerprint
+        except AgentError:
+            return None
 
     def list_mailboxes(self) -> tuple[Mailbox, ...]:
         """List every mailbox of the account, inactive ones included."""
@@ -174,12 +182,16 @@ class MultiMailClient:
             params["cursor"] = cursor
 
     def _send(self, call: "_Call") -> "_Answer":
-        key = self._key.get()
-        response = self._send_once(call, key)
-        if response.status_code == requests.codes.unauthorized:
-            newer = self._key.refresh(key)
-            if newer != key:  # the same key would only be refused again
-                response = self._send_once(call, newer)
+        attributes = {"http.request.method": call.method, "url.template": call.template}
+        ids = {f"agent.{name}": value for name, value in call.ids.items()}
+        with span(f"{call.method} {call.template}", attributes | ids, is_client=True) as current:
+            key = self._key.get()
+            response = self._send_once(call, key)
+            if response.status_code == requests.codes.unauthorized:
+                newer = self._key.refresh(key)
+                if newer != key:  # the same key would only be refused again
+                    response = self._send_once(call, newer)
+            current.set_attribute("http.response.status_code", response.status_code)
         if not 200 <= response.status_code < 300:  # noqa: PLR2004 - the class of success in HTTP
             raise _explain_refusal(call, response, self._clock())
         return _Answer(call, response.status_code, response.content)

@@ -36,9 +36,17 @@ from shared.guardrails import find_skip_reason
 from shared.ledger import Ledger, LedgerEntry
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
-from shared.prompting import clean_line, load_prompt
+from shared.prompting import clean_line, load_prompt, prompt_version
 from shared.settings import Settings
-from shared.telemetry import EMAIL_DECIDED, EMAIL_DEFERRED, TOKEN_BUDGET_REACHED, record
+from shared.telemetry import (
+    EMAIL_DECIDED,
+    EMAIL_DEFERRED,
+    TOKEN_BUDGET_REACHED,
+    Value,
+    email_traceparent,
+    record,
+    span,
+)
 from shared.threads import (
     ThreadView,
     find_answer,
@@ -93,8 +101,10 @@ class Pipeline:
         if entry is None:
             log.info("email %r of mailbox %r: no work now", item.email_id, item.mailbox_id)
             return
+        ids: dict[str, Value] = {"agent.mailbox_id": item.mailbox_id, "agent.email_id": item.email_id}
         try:
-            _EmailRun(self, entry).run()
+            with span("process email", ids, parent=email_traceparent(item.mailbox_id, item.email_id)):
+                _EmailRun(self, entry).run()
         except LeaseLostError:
             log.warning("email %r of mailbox %r: another worker took over", item.email_id, item.mailbox_id)
 
@@ -275,6 +285,8 @@ class _EmailRun:
             unanswered=written.unanswered,
             covers=tuple(text.email_id for text in texts if not text.is_ours),
             idempotency_key=build_idempotency_key(self.entry.mailbox_id, email.id, self.entry.revision),
+            model=written.model,
+            prompt_version=prompt_version("draft"),
         )
         self._save(draft=draft)
         return None
@@ -444,7 +456,7 @@ class _EmailRun:
         return self.entry.draft
 
     @property
-    def _ids(self) -> dict[str, str | int | float | None]:
+    def _ids(self) -> dict[str, Value]:
         return {"mailbox_id": self.entry.mailbox_id, "email_id": self.entry.email_id}
 
     @property
@@ -480,22 +492,15 @@ class _EmailRun:
         self._record_decision()
 
     def _record_decision(self) -> None:
-        """The reason may hold words of the email: it stays in the ledger and the tags, out of the log."""
-        entry, usage = self.entry, self.entry.usage
-        seconds = (self.p.clock() - entry.received_at).total_seconds()
+        seconds = (self.p.clock() - self.entry.received_at).total_seconds()
         record(
             EMAIL_DECIDED,
             self._ids
+            | describe_decision(self.entry)
             | {
-                key.removeprefix("agent."): value
-                for key, value in build_tags(entry).items()
-                if key != "agent.reason"
-            }
-            | {"attempts": entry.attempts, "seconds_since_received": round(seconds, 1)}
-            | {
-                "calls": usage.calls,
-                "input_tokens": usage.input_tokens,
-                "output_tokens": usage.output_tokens,
+                "seconds_since_received": round(seconds, 1),
+                "key_id": self.p.multimail.find_key_id(),
+                "actor": "agent",
             },
         )
 
@@ -572,6 +577,34 @@ def build_tags(entry: LedgerEntry) -> dict[str, str]:
         "agent.reason": entry.reason,
     }
     return {key: str(value) for key, value in values.items() if value}
+
+
+def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
+    """What the audit trail has about a decided row.
+
+    The model's own words may quote the email: they stay in the ledger and the tags, out of the log.
+    """
+    triage, draft, usage = entry.triage, entry.draft, entry.usage
+    facts: dict[str, Value] = {
+        key.removeprefix("agent."): value for key, value in build_tags(entry).items() if key != "agent.reason"
+    }
+    said_by_model = entry.outcome is Outcome.REPLY_SUBMITTED or (
+        triage is not None and entry.reason == clean_line(triage.reason, MAX_REASON_CHARACTERS)
+    )
+    if not said_by_model:
+        facts |= {"reason": entry.reason}
+    if triage is not None:
+        facts |= {"confidence": triage.confidence, "triage_model": triage.model}
+        facts |= {"triage_prompt": triage.prompt_version}
+    if draft is not None:
+        facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
+    return facts | {
+        "revision": entry.revision,
+        "attempts": entry.attempts,
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+    }
 
 
 def _is_full(slots: Sequence[str], limit: int, email_id: str) -> bool:

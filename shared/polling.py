@@ -11,7 +11,7 @@ from shared.ledger import Ledger, LedgerEntry, Watermark
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
 from shared.settings import Settings
-from shared.telemetry import POLL_SUCCEEDED, record
+from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context, record, span
 from shared.work_queue import WorkQueue
 
 OVERLAP = timedelta(minutes=10)  # how late an email may show up in the service's listing
@@ -56,7 +56,8 @@ class Poller:
         ringing = _try(self._ring_for_due_work)
         added: list[WorkItem] = []
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
-            polled = list(pool.map(lambda mailbox: self._try_mailbox(mailbox, added), selected))
+            try_mailbox = in_this_context(self._try_mailbox)
+            polled = list(pool.map(lambda mailbox: try_mailbox(mailbox, added), selected))
         if ringing is None:  # whoever was not rung for now is due at the next poll
             ringing = _try(lambda: self._ring(added))
         failures = [error for error in polled if error is not None]
@@ -143,7 +144,9 @@ class Poller:
             thread_id=summary.thread_id,
             due_at=now,
         )
-        is_new = self._ledger.add(entry)
+        with span("add email", parent=email_traceparent(mailbox_id, summary.id)) as current:
+            is_new = self._ledger.add(entry)
+            current.set_attribute("agent.is_new", is_new)
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered.clear()
         self._remembered.add(key)

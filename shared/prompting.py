@@ -1,6 +1,7 @@
 """Prompts: trusted instructions from files, untrusted email text as escaped, bounded data."""
 
 import functools
+import hashlib
 import json
 import re
 import unicodedata
@@ -20,6 +21,12 @@ _KEPT = frozenset("\n\t")
 def load_prompt(name: str) -> str:
     """The instructions in `prompts/NAME.md`, without the trailing line break."""
     return (PROMPTS / f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+@functools.cache
+def prompt_version(name: str) -> str:
+    """Which instructions are in `prompts/NAME.md`: the first 12 hex digits of their SHA-256."""
+    return hashlib.sha256(load_prompt(name).encode()).hexdigest()[:12]
 
 
 def clean_text(text: str) -> str:

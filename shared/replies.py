@@ -20,7 +20,16 @@ from shared.errors import (
 from shared.ledger import Ledger, LedgerEntry, TrackedReply
 from shared.multimail import MultiMailClient
 from shared.prompting import clean_line
-from shared.telemetry import REPLIES_PENDING, REPLY_SETTLED, record
+from shared.telemetry import (
+    BACKLOG_MEASURED,
+    REPLIES_PENDING,
+    REPLY_SETTLED,
+    Value,
+    email_traceparent,
+    in_this_context,
+    record,
+    span,
+)
 
 PENDING_APPROVAL = "pending_send_approval"
 UNDECIDED = ("pending_scan", PENDING_APPROVAL)
@@ -67,8 +76,10 @@ class ReplyTracker:
         )
         mailboxes = [list(replies) for _, replies in groupby(due, key=lambda reply: reply.mailbox_id)]
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
-            failures = [error for error in pool.map(self._try_mailbox, mailboxes) if error is not None]
+            polled = pool.map(in_this_context(self._try_mailbox), mailboxes)
+            failures = [error for error in polled if error is not None]
         self._record_pending(self._ledger.tracked_replies() if due else tracked)
+        self._record_backlog()
         problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
@@ -86,6 +97,11 @@ class ReplyTracker:
             if reply.status is None or reply.status in UNDECIDED
         ]
         record(REPLIES_PENDING, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
+
+    def _record_backlog(self) -> None:
+        now = self._clock()
+        ages = [(now - received_at).total_seconds() for received_at in self._ledger.open_since()]
+        record(BACKLOG_MEASURED, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
 
     def _try_mailbox(self, replies: Sequence[TrackedReply]) -> AgentError | None:
         try:
@@ -155,8 +171,9 @@ class ReplyTracker:
             return None
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
-        entry = self._store(entry, reply, fate, settled=settled)
-        self._tag(entry, fate.status)
+        with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
+            entry = self._store(entry, reply, fate, settled=settled)
+            self._tag(entry, fate.status)
         if settled:
             self._ledger.drop_reply(reply)
             return None
@@ -226,6 +243,7 @@ class ReplyTracker:
                 "redrafted": is_redrafted,
                 "seconds_to_decision": None if seconds is None else max(0.0, round(seconds, 1)),
                 "category": entry.triage.category if entry.triage else None,
+                "actor": "reviewer" if fate.decided_at else "service",
             },
         )
 
@@ -275,3 +293,11 @@ def derive_status(email: Email) -> str:
     if email.approved_at is not None:
         return "approved"
     return email.status if email.status in UNSETTLED else "unknown"
+
+
+def _ids(reply: TrackedReply) -> dict[str, Value]:
+    return {
+        "agent.mailbox_id": reply.mailbox_id,
+        "agent.email_id": reply.email_id,
+        "agent.reply_id": reply.reply_id,
+    }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.settings import Secret
+from shared.telemetry import span
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -126,7 +127,8 @@ class KeyVaultSecret:
         try:
             if self._client is None:
                 self._client = self._build_client()
-            stored = self._client.get_secret(self._name).value
+            with span("get secret", is_client=True):
+                stored = self._client.get_secret(self._name).value
         except AzureError as error:
             raise self._explain(error, was_readable=was_readable) from error
         except ValueError as error:  # the SDK's word for a host that is no Key Vault

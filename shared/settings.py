@@ -3,12 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from shared.domain import TokenPrice
 from shared.errors import ConfigurationError
 
 MODEL_SDKS = ("azure-ai-inference", "openai")
+LEDGER_PATH = ".data/ledger.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,11 @@ class Secret:
     """A text that shows itself only when asked."""
 
     value: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hex digits of its SHA-256: they tell which secret it was, and nothing about it."""
+        return sha256(self.value.encode()).hexdigest()[:8]
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -39,6 +47,7 @@ class Settings:
     model_api_key: Secret | None
     triage_deployment: str
     draft_deployment: str
+    token_prices: Mapping[str, TokenPrice]
     work_queue_name: str
     service_bus_namespace: str | None
     service_bus_connection_string: Secret | None
@@ -77,11 +86,12 @@ class Settings:
                 "TRIAGE_DEPLOYMENT", "set it to the name of a chat deployment at MODEL_ENDPOINT"
             ),
             draft_deployment=read.optional("DRAFT_DEPLOYMENT") or read.optional("TRIAGE_DEPLOYMENT") or "",
+            token_prices=read.token_prices("TOKEN_PRICES"),
             work_queue_name=read.text("WORK_QUEUE_NAME", default="inbound-email"),
             service_bus_namespace=read.optional("ServiceBusConnection__fullyQualifiedNamespace"),
             service_bus_connection_string=read.secret("ServiceBusConnection"),
             ledger_table_endpoint=read.table_endpoint(),
-            ledger_path=Path(read.text("LEDGER_PATH", default=".data/ledger.sqlite")),
+            ledger_path=find_ledger_path(environment),
             poll_schedule=read.text("POLL_SCHEDULE", default="0 */1 * * * *"),
             track_schedule=read.text("TRACK_SCHEDULE", default="30 */5 * * * *"),
             initial_lookback_hours=read.number("INITIAL_LOOKBACK_HOURS", 24, 0, 8760),
@@ -102,6 +112,11 @@ class Settings:
         if read.problems:
             raise ConfigurationError(read.problems)
         return settings
+
+
+def find_ledger_path(environment: Mapping[str, str]) -> Path:
+    """Where the SQLite ledger is, or would be: also for commands that need no other setting."""
+    return Path(_Reader(environment).text("LEDGER_PATH", default=LEDGER_PATH))
 
 
 @dataclass
@@ -185,6 +200,20 @@ class _Reader:
         if number != int(number):
             self.problems.append(f"{name} must be a whole number.")
         return int(number)
+
+    def token_prices(self, name: str) -> Mapping[str, TokenPrice]:
+        """`DEPLOYMENT=INPUT/OUTPUT` in US dollars per million tokens, comma-separated."""
+        prices = {}
+        for part in self.names(name):
+            match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", part)
+            if match is None:
+                self.problems.append(
+                    f"{name} is not a list such as small=0.40/1.60,large=2/8: write for each deployment "
+                    "the US dollars per million input and output tokens."
+                )
+                return {}
+            prices[match[1]] = TokenPrice(float(match[2]), float(match[3]))
+        return prices
 
     def flag(self, name: str) -> bool:
         value = self.text(name, default="false").lower()

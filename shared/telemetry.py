@@ -1,29 +1,169 @@
-"""Telemetry: what happened, as structured log events of ids, numbers and fixed words, never of email text."""
+"""Telemetry: what happened, as events, spans and metrics of ids, numbers and words, never of email text."""
 
+import functools
+import hashlib
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, Span, Tracer
+
+Value = str | int | float | None
 
 # Each event is one log record: its attributes become columns in Application Insights, and the same
-# facts stand in its message for whoever reads the console.
+# facts stand in its message for whoever reads the console. Those with an actor are the audit trail.
 POLL_SUCCEEDED = "poll.succeeded"
 EMAIL_DECIDED = "email.decided"
 EMAIL_DEFERRED = "email.deferred"
+EMAIL_REDRIVEN = "email.redriven"
 REPLY_SETTLED = "reply.settled"
 REPLIES_PENDING = "replies.pending"
+BACKLOG_MEASURED = "backlog.measured"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
 
 EVENT_LOGGER = "agent.events"
+SCOPE = "serverless_email_agent"
+NOTHING: Mapping[str, Value] = {}
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _log = logging.getLogger(EVENT_LOGGER)
 
 
-def record(event: str, attributes: Mapping[str, str | int | float | None]) -> None:
-    """Write one event. Attribute names get the prefix `agent.`; absent values (None) are left out."""
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """A metric that events are counted in: by the attribute `value`, or one at a time without it."""
+
+    kind: str
+    name: str
+    unit: str = "1"
+    value: str = ""
+    dimensions: tuple[str, ...] = ()
+
+
+_METRICS: Mapping[str, tuple[_Metric, ...]] = {
+    POLL_SUCCEEDED: (_Metric("counter", "agent.emails.found", value="added"),),
+    EMAIL_DECIDED: (
+        _Metric("counter", "agent.emails.decided", dimensions=("outcome", "category")),
+        _Metric("histogram", "agent.email.time_to_outcome", "s", "seconds_since_received", ("outcome",)),
+    ),
+    EMAIL_DEFERRED: (_Metric("counter", "agent.emails.deferred", dimensions=("error",)),),
+    REPLY_SETTLED: (
+        _Metric("counter", "agent.replies.settled", dimensions=("reply_status", "category")),
+        _Metric("histogram", "agent.reply.time_to_decision", "s", "seconds_to_decision", ("reply_status",)),
+    ),
+    REPLIES_PENDING: (
+        _Metric("gauge", "agent.replies.pending", value="count"),
+        _Metric("gauge", "agent.replies.pending.oldest", "s", "oldest_seconds"),
+    ),
+    BACKLOG_MEASURED: (
+        _Metric("gauge", "agent.backlog", value="count"),
+        _Metric("gauge", "agent.backlog.oldest", "s", "oldest_seconds"),
+    ),
+}
+
+
+def record(event: str, attributes: Mapping[str, Value]) -> None:
+    """Write one event and count it. Attribute names get the prefix `agent.`; None is left out."""
     present = {name: value for name, value in attributes.items() if value is not None}
     facts = " ".join(f"{name}={_one_line(value)}" for name, value in present.items())
     _log.info(
         "%s %s", event, facts, extra={"agent.event": event} | {f"agent.{n}": v for n, v in present.items()}
     )
+    for metric in _METRICS.get(event, ()):
+        value = present.get(metric.value) if metric.value else 1
+        if isinstance(value, int | float):
+            dimensions = {f"agent.{n}": str(present[n]) for n in metric.dimensions if n in present}
+            measure(metric.kind, metric.name, metric.unit, value, dimensions)
+
+
+def measure(kind: str, name: str, unit: str, value: float, attributes: Mapping[str, str]) -> None:
+    """Add a value to a `counter`, or record it in a `histogram` or `gauge`, of that name and unit."""
+    _find_instrument(kind, name, unit)(value, attributes)
+
+
+@contextmanager
+def span(
+    name: str, attributes: Mapping[str, Value] = NOTHING, *, parent: str = "", is_client: bool = False
+) -> Iterator["Span"]:
+    """A span around what is done inside; it notes the type of an exception that goes through.
+
+    `parent` is a W3C traceparent: the span then belongs to that trace and is linked to the span that
+    was current. Without it the span is a child of the current one. `is_client` marks an outside call.
+    """
+    from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415 - cold start
+
+    context, links = _follow(parent)
+    with _get_tracer().start_as_current_span(
+        name,
+        context,
+        SpanKind.CLIENT if is_client else SpanKind.INTERNAL,
+        {key: value for key, value in attributes.items() if value is not None},
+        links,
+        # An exception's message and stack may show what nobody meant to log.
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as current:
+        try:
+            yield current
+        except BaseException as error:
+            current.set_attribute("error.type", type(error).__name__)
+            current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+            raise
+
+
+def email_traceparent(mailbox_id: str, email_id: str) -> str:
+    """The parent of every span about an email: the same ids give the same trace, whoever asks and when.
+
+    So one trace holds an email's whole way, over processes, retries and days, without being stored.
+    """
+    digest = hashlib.sha256(json.dumps([mailbox_id, email_id]).encode()).hexdigest()
+    return f"00-{digest[:32]}-{digest[32:48]}-01"
+
+
+def in_this_context(call: Callable[P, R]) -> Callable[P, R]:
+    """The same call for other threads, where it runs under the span that is current here."""
+    context = copy_context()
+    return lambda *args, **kwargs: context.copy().run(call, *args, **kwargs)
+
+
+def _follow(parent: str) -> "tuple[Context | None, Sequence[Link]]":
+    if not parent:
+        return None, ()
+    from opentelemetry.trace import Link, get_current_span  # noqa: PLC0415 - cold start
+    from opentelemetry.trace.propagation.tracecontext import (  # noqa: PLC0415 - cold start
+        TraceContextTextMapPropagator,
+    )
+
+    current = get_current_span().get_span_context()
+    context = TraceContextTextMapPropagator().extract({"traceparent": parent})
+    return context, [Link(current)] if current.is_valid else []
+
+
+@functools.cache
+def _get_tracer() -> "Tracer":
+    from opentelemetry.trace import get_tracer  # noqa: PLC0415 - cold start
+
+    return get_tracer(SCOPE)
+
+
+@functools.cache
+def _find_instrument(kind: str, name: str, unit: str) -> Callable[[float, Mapping[str, str]], None]:
+    from opentelemetry.metrics import get_meter  # noqa: PLC0415 - cold start
+
+    meter = get_meter(SCOPE)
+    if kind == "counter":
+        return meter.create_counter(name, unit).add
+    if kind == "gauge":
+        return meter.create_gauge(name, unit).set
+    return meter.create_histogram(name, unit).record
 
 
 def _one_line(value: str | float) -> str:

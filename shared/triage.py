@@ -15,6 +15,7 @@ from shared.prompting import (
     clean_text,
     fit_untrusted,
     load_prompt,
+    prompt_version,
 )
 
 CATEGORIES = (
@@ -75,10 +76,12 @@ def triage_email(
     """
     request = build_triage_request(email, deployment)
     for _ in range(ATTEMPTS):
+        completion = complete(request)
         try:
-            triage = parse_triage(complete(request).text)
+            triage = parse_triage(completion.text)
         except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
+        triage = replace(triage, model=completion.model, prompt_version=prompt_version("triage"))
         return _escalate_if_doubtful(triage, email, min_confidence)
     return Triage(
         Action.ESCALATE, "other", Urgency.NORMAL, Sentiment.NEUTRAL, 0.0,

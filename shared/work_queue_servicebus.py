@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.settings import Secret
+from shared.telemetry import span
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -47,7 +48,8 @@ class ServiceBusWorkQueue:
 
         with self._lock:
             try:
-                _send_batches(self._open_sender(), items)
+                with span("send work items", {"messaging.batch.message_count": len(items)}, is_client=True):
+                    _send_batches(self._open_sender(), items)
             except AzureError as error:
                 self._close()
                 raise self._explain(error, len(items)) from error

@@ -7,12 +7,13 @@ from pathlib import Path
 from shared import telemetry
 
 SHARED = Path(telemetry.__file__).parent
+SOURCES = (*sorted(SHARED.glob("*.py")), SHARED.parent / "local" / "redrive.py")
 
 
 def read_emitted_events() -> Mapping[str, frozenset[str]]:
-    """The attributes (with their prefix) of every event that some module of shared/ records."""
+    """The attributes (with their prefix) of every event that the agent or an operator's command records."""
     events: dict[str, frozenset[str]] = {}
-    for path in sorted(SHARED.glob("*.py")):
+    for path in SOURCES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for call in ast.walk(tree):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "record":
@@ -35,6 +36,8 @@ def _keys(node: ast.expr, tree: ast.Module) -> set[str]:
         case ast.DictComp(generators=[generator]):
             left_out = {str(c.value) for test in generator.ifs for c in _constants(test)}
             return {key.removeprefix("agent.") for key in _keys(generator.iter, tree) - left_out}
+        case ast.Call(func=ast.Attribute(value=ast.Name(), attr="items")):
+            return set()  # a variable of the function: whatever dict it holds is read by itself
         case ast.Call(func=ast.Attribute(value=value, attr="items")):
             return _keys(value, tree)
         case ast.Call(func=ast.Name(id=name)) | ast.Attribute(attr=name):
@@ -46,7 +49,7 @@ def _constants(node: ast.AST) -> Iterator[ast.Constant]:
     return (child for child in ast.walk(node) if isinstance(child, ast.Constant))
 
 
-def _dicts_of(name: str, tree: ast.Module) -> Iterator[ast.Dict]:
+def _dicts_of(name: str, tree: ast.Module) -> Iterator[ast.expr]:
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef) and function.name == name:
-            yield from (child for child in ast.walk(function) if isinstance(child, ast.Dict))
+            yield from (child for child in ast.walk(function) if isinstance(child, ast.Dict | ast.DictComp))

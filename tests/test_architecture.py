@@ -19,7 +19,7 @@ LAYERS = (
         "multimail", "chat_azure_inference", "chat_openai", "ledger_sqlite", "ledger_tables",
         "work_queue_servicebus", "secret_source", "credentials",
     ),
-    ("mailboxes", "guardrails", "gate", "threads", "triage", "drafting", "draft_checks"),
+    ("chat_telemetry", "mailboxes", "guardrails", "gate", "threads", "triage", "drafting", "draft_checks"),
     ("polling", "pipeline", "replies"),
     ("composition",),
 )  # fmt: skip

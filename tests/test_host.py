@@ -293,7 +293,7 @@ def test_a_function_that_asks_for_its_context_gets_one() -> None:
     assert rig.run_until_idle()
     assert [context.function_name for context in contexts] == ["traced", "traced"]
     assert contexts[0].invocation_id != contexts[1].invocation_id
-    assert contexts[0].trace_context.trace_parent is None
+    assert contexts[0].trace_context.trace_parent == ""
 
 
 def test_an_http_function_is_not_served_but_can_be_called() -> None:

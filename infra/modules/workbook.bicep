@@ -17,6 +17,7 @@ var boxes = [
   { name: 'TimeRange', label: 'Time', type: 4, value: { durationMs: 604800000 } }
   { name: 'InputPrice', label: 'USD per 1M input tokens', type: 1, value: '2.50' }
   { name: 'OutputPrice', label: 'USD per 1M output tokens', type: 1, value: '15.00' }
+  { name: 'EmailId', label: 'Email of the audit trail (* for all)', type: 1, value: '*' }
 ]
 
 var parts = [
@@ -47,6 +48,7 @@ var parts = [
     query: loadTextContent('../queries/workbook/tokens-and-cost.kql')
   }
   { title: 'What emails waited for', chart: 'table', query: loadTextContent('../queries/workbook/waiting.kql') }
+  { title: 'Audit trail', chart: 'table', query: loadTextContent('../queries/workbook/audit.kql') }
   { title: 'Errors', chart: 'table', query: loadTextContent('../queries/workbook/errors.kql') }
 ]
 

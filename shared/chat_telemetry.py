@@ -1,0 +1,55 @@
+"""Chat telemetry: a span and the token counts of every chat completion, never its text."""
+
+from collections.abc import Callable, Mapping
+
+from shared.chat import ChatCompletion, ChatRequest
+from shared.domain import TokenPrice, Usage
+from shared.telemetry import Value, measure, span
+
+PROVIDER = "azure.ai.openai"
+
+
+def traced(
+    complete: Callable[[ChatRequest], ChatCompletion], prices: Mapping[str, TokenPrice]
+) -> Callable[[ChatRequest], ChatCompletion]:
+    """The same completion with a span around it, and its tokens and estimated cost counted.
+
+    Names: OpenTelemetry's semantic conventions for generative AI. Azure Monitor's exporter knows a
+    model call by `gen_ai.system`, which the conventions have replaced by `gen_ai.provider.name`.
+    """
+
+    def complete_traced(request: ChatRequest) -> ChatCompletion:
+        attributes: dict[str, Value] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": PROVIDER,
+            "gen_ai.system": PROVIDER,
+            "gen_ai.request.model": request.deployment,
+            "gen_ai.request.max_tokens": request.max_output_tokens,
+            "gen_ai.output.type": "json",
+            "agent.step": request.schema_name,
+        }
+        with span(f"chat {request.deployment}", attributes, is_client=True) as current:
+            completion = complete(request)
+            usage = completion.usage
+            current.set_attributes(
+                {
+                    "gen_ai.response.model": completion.model,
+                    "gen_ai.response.finish_reasons": (completion.finish_reason,),
+                    "gen_ai.usage.input_tokens": usage.input_tokens,
+                    "gen_ai.usage.output_tokens": usage.output_tokens,
+                }
+            )
+        _count(request.deployment, usage, prices.get(request.deployment))
+        return completion
+
+    return complete_traced
+
+
+def _count(deployment: str, usage: Usage, price: TokenPrice | None) -> None:
+    labels = {"gen_ai.operation.name": "chat", "gen_ai.request.model": deployment}
+    for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+        measure(
+            "histogram", "gen_ai.client.token.usage", "{token}", tokens, labels | {"gen_ai.token.type": kind}
+        )
+    if price is not None:
+        measure("counter", "agent.model.cost", "USD", price.cost(usage), labels)

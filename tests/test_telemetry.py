@@ -1,0 +1,288 @@
+"""Telemetry: one trace for an email's whole way, counted facts, an audit trail, and no word of any email in them."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from local.audit import build_trail
+from local.audit_file import FILE_NAME, AuditFile, read_records
+from shared.chat_telemetry import traced
+from shared.composition import Agent
+from shared.domain import TokenPrice, WorkItem
+from shared.errors import TransientError
+from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, record, span
+from tests.world import World
+
+MARK = "zebra-quartz"
+EXPORTER = InMemorySpanExporter()
+METRICS = InMemoryMetricReader()
+INVOCATION = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _exported() -> None:
+    """OpenTelemetry's providers are set once in a process."""
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
+    trace.set_tracer_provider(provider)
+    metrics.set_meter_provider(MeterProvider([METRICS]))
+
+
+@pytest.fixture(autouse=True)
+def _cleared() -> None:
+    EXPORTER.clear()
+    METRICS.get_metrics_data()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
+
+
+def agent_of(world: World) -> Agent:
+    return Agent(world.poller, world.pipeline, world.tracker, world.ledger, world.queue)
+
+
+def work(world: World) -> None:
+    """What the triggers do, each in an invocation of its own."""
+    agent = agent_of(world)
+    agent.poll(INVOCATION)
+    while not world.queue.bodies.empty():
+        agent.process(world.queue.bodies.get(), INVOCATION)
+
+
+def spans() -> tuple[ReadableSpan, ...]:
+    return EXPORTER.get_finished_spans()
+
+
+def trace_of(found: ReadableSpan) -> str:
+    assert found.context is not None
+    return f"{found.context.trace_id:032x}"
+
+
+def attributes_of(found: ReadableSpan) -> dict[str, Any]:
+    return dict(found.attributes or {})
+
+
+def read_metrics() -> dict[str, list[tuple[dict[str, Any], float]]]:
+    data = METRICS.get_metrics_data()
+    found: dict[str, list[tuple[dict[str, Any], float]]] = {}
+    for resource in data.resource_metrics if data else ():
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                found[metric.name] = [
+                    (dict(point.attributes or {}), float(getattr(point, "value", getattr(point, "sum", 0))))
+                    for point in metric.data.data_points
+                ]
+    return found
+
+
+# Traces
+
+
+def test_one_trace_holds_an_emails_way_from_the_poll_to_the_reviewers_decision(world: World) -> None:
+    email_id = world.deliver()
+    work(world)
+    reply_id = world.entry(email_id).reply_id
+    assert reply_id is not None
+    world.simulator.decide(reply_id, "approve")
+    world.clock.advance(minutes=6)
+    agent_of(world).track(INVOCATION)
+    wanted = email_traceparent(world.box, email_id).split("-")[1]
+    names = [found.name for found in spans() if trace_of(found) == wanted]
+    assert {"add email", "process email", "reply seen"} <= set(names)
+    assert "POST /v1/mailboxes/{mailbox_id}/reply/{email_id}" in names
+    assert [found.name for found in spans() if found.name == "process email"] == ["process email"]
+
+
+def test_an_invocation_goes_on_with_the_platforms_trace_and_the_emails_trace_links_to_it(
+    world: World,
+) -> None:
+    world.deliver()
+    work(world)
+    by_name = {found.name: found for found in spans()}
+    for name in ("poll", "process"):
+        assert trace_of(by_name[name]) == INVOCATION.split("-")[1]
+    process = by_name["process"].context
+    assert process is not None
+    assert [link.context.span_id for link in by_name["process email"].links] == [process.span_id]
+
+
+def test_mailboxes_polled_side_by_side_stay_in_the_polls_trace(world: World) -> None:
+    world.simulator.add_mailbox("sales@northwind.example", "gated_send")
+    work(world)
+    listings = [found for found in spans() if found.name == "GET /v1/mailboxes/{mailbox_id}/emails"]
+    assert len(listings) == 4
+    assert {trace_of(found) for found in listings} == {INVOCATION.split("-")[1]}
+
+
+def test_an_emails_trace_is_the_same_for_every_process_and_for_no_other_email() -> None:
+    assert email_traceparent("mb_1", "em_1") == email_traceparent("mb_1", "em_1")
+    assert email_traceparent("mb_1", "em_1") != email_traceparent("mb_1", "em_2")
+    assert email_traceparent("a", "bc") != email_traceparent("ab", "c")
+
+
+def test_a_failed_call_shows_the_type_of_its_error_and_nothing_else() -> None:
+    with pytest.raises(TransientError), span("call", is_client=True):
+        raise TransientError(MARK)
+    [found] = spans()
+    assert attributes_of(found) == {"error.type": "TransientError"}
+    assert not found.events
+    assert MARK not in found.to_json()
+
+
+def test_a_completion_is_described_as_the_conventions_ask_and_its_cost_is_counted(world: World) -> None:
+    complete = traced(world.model.complete, {"small": TokenPrice(input=2.0, output=10.0)})
+    object.__setattr__(world.pipeline, "complete", complete)
+    world.deliver()
+    work(world)
+    triage = next(found for found in spans() if found.name == "chat small")
+    assert attributes_of(triage) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "azure.ai.openai",
+        "gen_ai.system": "azure.ai.openai",
+        "gen_ai.request.model": "small",
+        "gen_ai.request.max_tokens": 200,
+        "gen_ai.output.type": "json",
+        "gen_ai.response.model": "scripted",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 20,
+        "agent.step": "triage",
+    }
+    counted = read_metrics()
+    labels = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "small"}
+    [(cost_labels, cost)] = counted["agent.model.cost"]
+    assert cost_labels == labels
+    assert cost == pytest.approx((100 * 2 + 20 * 10) / 1e6)
+    tokens = {point["gen_ai.token.type"]: value for point, value in counted["gen_ai.client.token.usage"]}
+    assert tokens == {"input": 100, "output": 20}  # of the last deployment; both are there
+    assert len(counted["gen_ai.client.token.usage"]) == 4
+
+
+def test_outcomes_decisions_and_what_waits_are_counted(world: World) -> None:
+    world.deliver()
+    work(world)
+    world.deliver("And where is it now?", sender="Bo <bo@customer.example>")
+    world.poller.poll()
+    world.clock.advance(minutes=6)
+    agent_of(world).track()
+    counted = read_metrics()
+    decided = {point["agent.outcome"]: value for point, value in counted["agent.emails.decided"]}
+    assert decided["reply_submitted"] >= 1
+    assert counted["agent.replies.pending"][0][1] == 1
+    assert counted["agent.replies.pending.oldest"][0][1] == 360
+    assert counted["agent.backlog"][0][1] == 1
+    assert counted["agent.backlog.oldest"][0][1] == 360
+
+
+# The audit trail
+
+
+@pytest.fixture
+def events(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO, EVENT_LOGGER)
+    return caplog
+
+
+def decisions(events: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    return [
+        {
+            key.removeprefix("agent."): value
+            for key, value in found.__dict__.items()
+            if key.startswith("agent.")
+        }
+        for found in events.records
+        if found.__dict__.get("agent.event") == EMAIL_DECIDED
+    ]
+
+
+def test_a_decision_says_who_what_why_with_which_model_prompts_tokens_and_key(
+    world: World, events: pytest.LogCaptureFixture
+) -> None:
+    email_id = world.deliver()
+    work(world)
+    [decided] = decisions(events)
+    assert (
+        decided
+        | {
+            "actor": "agent",
+            "mailbox_id": world.box,
+            "email_id": email_id,
+            "outcome": "reply_submitted",
+            "action": "reply",
+            "category": "question",
+            "confidence": 0.9,
+            "triage_model": "scripted",
+            "draft_model": "scripted",
+            "calls": 2,
+            "input_tokens": 200,
+            "output_tokens": 40,
+            "revision": 1,
+        }
+        == decided
+    )
+    assert len(decided["key_id"]) == 8
+    assert decided["key_id"] not in world.key
+    assert len(decided["triage_prompt"]) == len(decided["draft_prompt"]) == 12
+
+
+def test_the_reason_of_a_rule_is_recorded_and_the_models_words_are_not(
+    world: World, events: pytest.LogCaptureFixture
+) -> None:
+    world.model.triage["reason"] = f"It speaks of {MARK}."
+    world.model.triage["action"] = "escalate"
+    world.deliver()
+    work(world)
+    world.model.triage["action"] = "reply"
+    world.model.draft["unanswered"] = [MARK]
+    world.deliver(sender="Bo <bo@customer.example>")
+    work(world)
+    world.model.draft["reply_markdown"] = "See https://evil.example"
+    world.deliver(sender="Cy <cy@customer.example>")
+    work(world)
+    escalated, replied, held_back = decisions(events)
+    assert [escalated["outcome"], replied["outcome"]] == ["escalated", "reply_submitted"]
+    assert "reason" not in escalated
+    assert "reason" not in replied
+    assert held_back["reason"] == "the draft was held back: it holds a link that is not in the thread"
+    assert MARK not in "".join(found.getMessage() + str(found.__dict__) for found in events.records)
+
+
+def test_the_audit_trail_is_a_file_that_survives_a_line_cut_by_a_crash(
+    world: World, tmp_path: Path, events: pytest.LogCaptureFixture
+) -> None:
+    email_id = world.deliver()
+    ledger_path = tmp_path / "ledger.sqlite"
+    with AuditFile(ledger_path):
+        work(world)
+        record("poll.succeeded", {"mailboxes": 1, "added": 0})  # nobody's decision
+    with (tmp_path / FILE_NAME).open("a", encoding="utf-8") as file:
+        file.write('{"at": "2026-')
+    [kept] = read_records(ledger_path)
+    assert kept["email_id"] == email_id
+    assert kept["outcome"] == "reply_submitted"
+    assert build_trail([kept]).row_count == 1
+    assert json.loads((tmp_path / FILE_NAME).read_text().splitlines()[0]) == kept
+
+
+def test_nothing_of_an_email_is_in_a_span(world: World) -> None:
+    world.deliver(f"body {MARK}", subject=f"subject {MARK}", sender=f'"{MARK}" <{MARK}@customer.example>')
+    work(world)
+    assert spans()
+    assert MARK not in "".join(found.to_json() for found in spans())
+
+
+def test_the_work_item_of_an_email_carries_ids_only() -> None:
+    assert json.loads(WorkItem("mb_1", "em_1").to_json()) == {"mailbox_id": "mb_1", "email_id": "em_1"}
