@@ -11,6 +11,8 @@ EMAIL_DEFERRED = "email.deferred"
 REPLY_SETTLED = "reply.settled"
 REPLIES_PENDING = "replies.pending"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
+WEBHOOK_RECEIVED = "webhook.received"
+WEBHOOKS_REFUSED = "webhooks.refused"
 
 EVENT_LOGGER = "agent.events"
 
