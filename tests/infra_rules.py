@@ -152,6 +152,7 @@ OUTPUTS = {
     "FUNCTION_APP_HOST",
     "KEY_VAULT_NAME",
     "MULTIMAIL_API_KEY_SECRET",  # the secret's name
+    "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
     "WORKSPACE_ID",
 }
 KEY_SIGNS = re.compile(r"listKeys|listSecrets|AccountKey|SharedAccessKey|InstrumentationKey|Password=", re.I)
