@@ -14,6 +14,7 @@ ONE_MACHINE_SETTINGS = {
     "LEDGER_PATH",
     "LEDGER_TABLE_ENDPOINT",  # implied by AzureWebJobsStorage__accountName
     "AzureWebJobsStorage__tableServiceUri",  # likewise
+    "MULTIMAIL_WEBHOOK_SECRET",
     "MULTIMAIL_API_KEY",
     "MODEL_API_KEY",
     "ServiceBusConnection",
