@@ -310,6 +310,7 @@ def test_what_is_not_for_a_polled_mailbox_is_acknowledged_and_ignored(
     tmp_path: Path, events: pytest.LogCaptureFixture
 ) -> None:
     with World(tmp_path) as world:
+        world.simulator.add_mailbox("a mailbox without a readable address")
         asleep = world.simulator.add_mailbox("asleep@northwind.example", is_active=False)
         email_id = world.deliver()
         changes: tuple[dict[str, Any], ...] = (
@@ -429,7 +430,9 @@ def test_what_an_event_says_of_a_reply_is_not_believed(world: World) -> None:
         assert hear(world, build_event(world, reply_id, name)) == 204
     (entry,) = world.ledger.entries(world.box)
     assert (entry.reply_status, entry.reply_settled_at) == ("pending_send_approval", None)
-    assert [reply.reply_id for reply in world.ledger.tracked_replies()] == [reply_id]
+    (tracked,) = world.ledger.tracked_replies()
+    assert (tracked.reply_id, tracked.status) == (reply_id, "pending_send_approval")
+    assert tracked.check_at > world.clock()
 
 
 def test_a_decision_about_somebody_else_s_email_reads_nothing(world: World) -> None:
