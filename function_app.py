@@ -2,7 +2,8 @@
 
 import azure.functions as func
 
-from shared.composition import get_agent, is_healthy
+from shared.composition import get_agent, is_healthy, take_in_webhook
+from shared.webhooks import SIGNATURE_HEADER
 
 app = func.FunctionApp()
 
@@ -25,6 +26,13 @@ def process_email(message: func.ServiceBusMessage, context: func.Context) -> Non
 def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # likewise
     """See what became of the submitted replies."""
     get_agent().track(context.trace_context.trace_parent)
+
+
+@app.route(route="webhook", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:
+    """Hear at once of what MultiMail has signed: its signature is the authentication."""
+    status = take_in_webhook(request.get_body(), request.headers.get(SIGNATURE_HEADER))
+    return func.HttpResponse(status_code=status)
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

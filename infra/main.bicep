@@ -81,6 +81,9 @@ param multimailApiUrl string = 'https://api.multimail.dev'
 @description('Name of the vault\'s secret with the MultiMail key.')
 param multimailKeyName string = 'multimail-api-key'
 
+@description('Name of the vault\'s secret that MultiMail\'s webhooks are signed with. Without such a secret there are none.')
+param multimailWebhookSecretName string = 'multimail-webhook-secret'
+
 @description('Ids of the mailboxes to answer; empty for every active one of the account.')
 param multimailMailboxIds string[] = []
 
@@ -304,7 +307,7 @@ var appRoles = [
   // Azure Service Bus Data Owner, on this one queue: the platform starts the first instance by the
   // queue's length, which Data Receiver may not read. It covers sending and receiving too.
   { resourceId: queueId, role: '090c5cfd-751d-490a-894a-3ce6f1109419', group: groupName }
-  // Key Vault Secrets User: read the MultiMail key.
+  // Key Vault Secrets User: read the MultiMail key and the webhook's signing secret.
   { resourceId: vaultId, role: '4633458b-17de-408a-b874-0445c86b69e6', group: groupName }
   // Monitoring Metrics Publisher: send telemetry.
   { resourceId: applicationInsightsId, role: '3913510d-42f4-4e42-8a64-420c390055eb', group: groupName }
@@ -326,7 +329,7 @@ module appRoleAssignments 'modules/role-assignment.json' = [
   }
 ]
 
-// Key Vault Secrets Officer: store the MultiMail key.
+// Key Vault Secrets Officer: store them.
 module operatorRoleAssignment 'modules/role-assignment.json' = if (!empty(operatorPrincipalId)) {
   scope: group
   params: {
@@ -360,6 +363,7 @@ module functionApp 'modules/function-app.bicep' = {
       MULTIMAIL_API_URL: multimailApiUrl
       KEY_VAULT_URL: 'https://${names.vault}${environment().suffixes.keyvaultDns}'
       MULTIMAIL_API_KEY_SECRET: multimailKeyName
+      MULTIMAIL_WEBHOOK_SECRET_NAME: multimailWebhookSecretName
       MULTIMAIL_MAILBOX_IDS: join(multimailMailboxIds, ',')
       MODEL_SDK: modelSdk
       MODEL_ENDPOINT: 'https://${modelName}.openai.azure.com'
@@ -425,6 +429,9 @@ output KEY_VAULT_NAME string = names.vault
 
 @description('Name of the vault\'s secret with the MultiMail key.')
 output MULTIMAIL_API_KEY_SECRET string = multimailKeyName
+
+@description('Name of the vault\'s secret that MultiMail\'s webhooks are signed with.')
+output MULTIMAIL_WEBHOOK_SECRET_NAME string = multimailWebhookSecretName
 
 @description('The id that the query API knows the workspace by.')
 output WORKSPACE_ID string = monitoring.outputs.workspaceCustomerId

@@ -14,6 +14,7 @@ from croniter import CroniterError, croniter
 
 from shared.errors import ConfigurationError
 
+HTTP_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 ENDLESS = timedelta(days=3650)
 
 
@@ -55,12 +56,21 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpFunction(Function):
+    """A function that an HTTP request calls; `route` is what stands behind /api/."""
+
+    route: str
+    methods: tuple[str, ...]
+    needs_key: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AppFunctions:
     """The functions by trigger, in the order of registration: timers with schedule, queues with name."""
 
     timers: list[tuple[Function, str]]
     queues: list[tuple[Function, str]]
-    http: dict[str, Function]
+    http: dict[str, HttpFunction]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +138,7 @@ class _Reader:
         binding = trigger.get_dict_repr()
         function = Function(registered.get_function_name(), registered.get_user_function(), binding["name"])
         if binding["type"] == "httpTrigger":
-            self.functions.http[function.name] = function
+            self.read_http(function, binding)
             return
         for other in registered.get_bindings():
             if other.name != trigger.name:
@@ -141,6 +151,16 @@ class _Reader:
             self.read_queue(function, binding)
         else:
             self.refuse(function, f"the trigger {binding['type']} is not supported")
+
+    def read_http(self, function: Function, binding: Mapping[str, Any]) -> None:
+        self.functions.http[function.name] = HttpFunction(
+            function.name,
+            function.call,
+            function.parameter,
+            route=binding.get("route") or function.name,
+            methods=tuple(str(method) for method in binding.get("methods") or HTTP_METHODS),
+            needs_key=binding.get("authLevel") != func.AuthLevel.ANONYMOUS,
+        )
 
     def read_timer(self, function: Function, binding: Mapping[str, Any]) -> None:
         schedule = self.resolve(function, binding["schedule"])

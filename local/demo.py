@@ -3,13 +3,11 @@
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flask import Flask
 from rich.console import Console
 from rich.text import Text
 
@@ -17,7 +15,7 @@ from local.approval_page import build_approval_page
 from local.chat_simulator import ChatSimulator
 from local.console import EventWatch, TableRow, build_table
 from local.demo_mail import seed_demo
-from local.http_server import LoopbackServer
+from local.http_server import LoopbackServer, build_server
 from local.multimail_simulator import MultiMailSimulator
 from local.run import LocalRun, stopped_by_signals
 from shared.composition import Agent, get_agent
@@ -88,18 +86,9 @@ def _answer_and_serve(console: Console, simulators: Simulators, *, until_idle: b
         page = build_approval_page(
             simulators.multimail_url, simulators.read_key, simulators.oversight_key, note=NOTE
         )
-        with serve_page(page) as server, EventWatch(console) as watch:
+        with build_server(page, PAGE_PORT) as server, EventWatch(console) as watch:
             console.print(Text(f"\nApprove or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green"))
             return LocalRun(agent, settings, console, watch, stop).run(until_idle=False)
-
-
-def serve_page(page: Flask) -> LoopbackServer:
-    """A server for the page on its usual port or, where that is taken, on a free one."""
-    try:
-        with socket.create_server(("127.0.0.1", PAGE_PORT)):
-            return LoopbackServer(page, PAGE_PORT)
-    except OSError:
-        return LoopbackServer(page)
 
 
 def _count_inbound(simulators: Simulators) -> int:

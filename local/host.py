@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 
 import azure.functions as func
 from azure.functions.servicebus import ServiceBusMessage
@@ -19,6 +19,7 @@ from azure.functions.timer import TimerRequest
 
 from local.app_functions import (
     Function,
+    HttpFunction,
     InvocationContext,
     get_occurrence_after,
     read_app_functions,
@@ -69,7 +70,7 @@ class Host:
     `app_settings` fill %NAME% in triggers, `queues` has the bodies by queue name, `host_json` is the
     parsed host.json: maxConcurrentCalls, maxAutoLockRenewalDuration and functionTimeout apply.
     `on_failure` gets a function's name and error, on the thread of the invocation, and must not raise.
-    `clock` (aware, UTC) and `wait` pass the time. HTTP functions are not served.
+    `clock` (aware, UTC) and `wait` pass the time. HTTP functions are called through `call_http`.
 
     As with a prefetchCount of 0, a body leaves its queue only when a call is free for it: what was
     not started when the host stops is still there.
@@ -114,9 +115,22 @@ class Host:
         with self._lock:
             return len(self._running)
 
-    def call_http(self, function_name: str, request: func.HttpRequest) -> object:
-        """Call an HTTP function on this thread. Raises KeyError for an unknown name, and what it raises."""
-        return self._http[function_name].invoke(request, InvocationContext(function_name, uuid.uuid4().hex))
+    @property
+    def http_functions(self) -> tuple[HttpFunction, ...]:
+        """The functions that `call_http` calls."""
+        return tuple(self._http.values())
+
+    def call_http(self, function_name: str, request: func.HttpRequest) -> func.HttpResponse:
+        """Call an HTTP function on this thread.
+
+        Raises KeyError for an unknown name and, after reporting it, what the function raises.
+        """
+        context = InvocationContext(function_name, uuid.uuid4().hex)
+        try:
+            return cast(func.HttpResponse, self._http[function_name].invoke(request, context))
+        except Exception as error:
+            self._report(function_name, context.invocation_id, error)
+            raise
 
     def run_until(self, stop: threading.Event) -> None:
         """Run until `stop` is set: every timer once at the start, and from then on by its schedule.

@@ -1,4 +1,4 @@
-"""Serves a WSGI app on a loopback port, as simulators and the approval page need it."""
+"""Serves a WSGI app on a loopback port, as simulators, the approval page and HTTP functions need it."""
 
 import socketserver
 import ssl
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
-from socket import SHUT_RDWR, socket
+from socket import SHUT_RDWR, create_server, socket
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, cast
 from wsgiref.headers import Headers
@@ -77,6 +77,15 @@ class LoopbackServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def build_server(app: "WSGIApplication", usual_port: int) -> LoopbackServer:
+    """A server on the usual port or, where that is taken, on a free one."""
+    try:
+        with create_server(("127.0.0.1", usual_port)):
+            return LoopbackServer(app, usual_port)
+    except OSError:
+        return LoopbackServer(app)
 
 
 def cut_connection(after: bytes = b"") -> Response:

@@ -105,7 +105,7 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A stored subscription. Nothing is delivered to it."""
+    """A subscription to events, of one mailbox or of all."""
 
     id: str
     url: str

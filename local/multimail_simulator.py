@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from local.multimail_emails import PENDING_SCAN, Refusal, StoredEmail
 from local.multimail_faults import Fault, FaultSource, no_fault
 from local.multimail_state import OPERATOR_ADDRESS, MultiMailAccount
+from local.multimail_webhooks import WebhookSender
 from local.multimail_wire import (
     REPLY_FIELDS,
     SEND_FIELDS,
@@ -30,12 +31,15 @@ from local.multimail_wire import (
     render_contact,
     render_cursor,
     render_email,
+    render_event,
     render_mailbox,
     render_pending,
     render_summary,
     render_thread,
     render_webhook,
 )
+
+_ALIASES = {"message.received": ("message.received", "email.received")}
 
 
 @dataclass(slots=True)
@@ -69,7 +73,8 @@ class MultiMailSimulator(MultiMailAccount):
     """A simulated account that is served as `app`.
 
     `requests` logs every call, refused and spoilt ones included. `fault` decides which calls go
-    wrong and how; set it at any time.
+    wrong and how; set it at any time. `webhook_sender` delivers events to whoever subscribed to them,
+    with the mailbox's id as long as `events_name_mailbox`.
     """
 
     def __init__(
@@ -83,6 +88,9 @@ class MultiMailSimulator(MultiMailAccount):
         super().__init__(clock, scan_seconds=scan_seconds, plan=plan, seed=seed)
         self.requests: list[RequestRecord] = []
         self.fault: FaultSource = no_fault
+        self.webhook_sender = WebhookSender()
+        self.events_name_mailbox = True
+        self.on_event = self._send_event
         self.app = self._build_app()
 
     def _build_app(self) -> Flask:
@@ -257,6 +265,14 @@ class MultiMailSimulator(MultiMailAccount):
 
     def _show_audit_log(self) -> _Answer:
         return _Answer(render_audit_page(self.audit, request.args))
+
+    def _send_event(self, name: str, email: StoredEmail) -> None:
+        for webhook in self.webhooks:
+            wanted = _ALIASES.get(name, (name,))
+            told_as = next((event for event in wanted if event in webhook.events), None)
+            if told_as is not None and webhook.mailbox_id in (None, email.mailbox_id):
+                content = render_event(told_as, email, self.now(), names_mailbox=self.events_name_mailbox)
+                self.webhook_sender.send(webhook, told_as, content)
 
 
 def _answer_submission(email: StoredEmail, known: bool) -> _Answer:

@@ -84,7 +84,8 @@ class MultiMailAccount:
     """One MultiMail account in memory, on a clock that is handed in.
 
     `scan_seconds` is how long an accepted email stays in `pending_scan`. Ids are opaque, and the
-    same for the same `seed` and calls. `monthly_quota` starts at what the plan grants. Methods
+    same for the same `seed` and calls. `on_event` hears, under the account's lock, of what webhooks
+    tell. `monthly_quota` starts at what the plan grants. Methods
     raise Refusal where the service would answer with an error.
     """
 
@@ -106,6 +107,7 @@ class MultiMailAccount:
         self.webhooks: list[Webhook] = []
         self.mailboxes: dict[str, StoredMailbox] = {}
         self.storage_used_bytes = 0
+        self.on_event: Callable[[str, StoredEmail], object] = lambda _name, _email: None
         self._clock = clock
         self._random = random.Random(seed)  # noqa: S311 - ids must be repeatable, not secret
         self._keys: dict[str, ApiKey] = {}
@@ -226,6 +228,7 @@ class MultiMailAccount:
         )
         email.spam_verdict = spam_verdict
         email.tags.update(tags or {})
+        self.on_event("oversight.pending" if email.status == PENDING_INBOUND else "message.received", email)
         return email.id
 
     @_atomic
@@ -252,6 +255,7 @@ class MultiMailAccount:
             received_at=received_at,
         )
         email.delivered_at = email.received_at
+        self.on_event("message.sent", email)
         return email.id
 
     @_atomic
@@ -387,10 +391,13 @@ class MultiMailAccount:
         self._record(f"oversight.{action}", "email", email_id, actor)
         if action == "reject":
             self._move(email, REJECTED)
+            self.on_event("oversight.rejected", email)
             return "rejected"
         email.approved_at, email.approved_by = self.now(), actor
+        self.on_event("oversight.approved", email)
         if email.direction == "inbound":
             self._move(email, UNREAD)
+            self.on_event("message.received", email)
             return "approved"
         self._send_or_schedule(email, self.now())
         return "approved" if email.status == SCHEDULED else "approved_and_sent"
@@ -521,10 +528,13 @@ class MultiMailAccount:
             self._move(email, SEND_FAILED)
             return
         self._move(email, SENT)
+        self.on_event("message.sent", email)
         if "bounced" in fates:
             email.bounced_at = at
+            self.on_event("message.bounced", email)
         else:
             email.delivered_at = at
+            self.on_event("message.delivered", email)
 
     def _call_at(self, due: datetime, email: StoredEmail) -> None:
         heapq.heappush(self._timers, (due, email.sequence, email))
@@ -532,6 +542,8 @@ class MultiMailAccount:
     def _move(self, email: StoredEmail, status: str) -> None:
         self._emails.move(email, status)
         self._await_decision(email)
+        if status == PENDING_SEND:
+            self.on_event("oversight.pending", email)
 
     def _await_decision(self, email: StoredEmail) -> None:
         if email.status in (PENDING_SEND, PENDING_INBOUND):

@@ -283,6 +283,23 @@ def render_webhook(webhook: Webhook) -> Json:
     }
 
 
+def render_event(name: str, email: StoredEmail, at: datetime, *, names_mailbox: bool) -> Json:
+    """Write the body of a webhook. The service does not always say which mailbox it is about."""
+    return {
+        "event": name,
+        "timestamp": _render_moment(at),
+        "data": ({"mailbox_id": email.mailbox_id} if names_mailbox else {})
+        | {
+            "email_id": email.id,
+            "from": email.sender,
+            "to": list(email.to),
+            "subject": email.subject,
+            "direction": email.direction,
+            "has_attachments": bool(email.attachments),
+        },
+    }
+
+
 def render_audit_page(entries: Sequence[AuditEntry], query: Mapping[str, str]) -> Json:
     """Write one page of the audit log, newest first. Raises Refusal 400."""
     _only_known(query, frozenset({"limit", "cursor"}))

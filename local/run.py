@@ -20,6 +20,8 @@ import function_app
 from local.audit_file import AuditFile
 from local.console import EventWatch
 from local.host import Host
+from local.http_functions import build_function_key, build_http_app
+from local.http_server import build_server
 from local.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
 from shared.domain import Outcome
@@ -30,6 +32,7 @@ from shared.settings import Settings
 from shared.work_queue import InProcessWorkQueue
 
 LOCAL_SETTINGS = Path("local.settings.json")
+HTTP_PORT = 7071  # where `func start` serves them too
 HOST_JSON = Path(__file__).parent.parent / "host.json"
 
 # Without an end in sight, `--until-idle` leaves the rest to the next run: when nothing has come to its
@@ -178,7 +181,8 @@ class LocalRun:
     def _work(self) -> bool:
         """Work until stopped or idle; say whether nothing is left to do."""
         if not self._until_idle:
-            self._host.run_until(self._stop)
+            with self._served_http():
+                self._host.run_until(self._stop)
             return True
         return self._host.run_until_idle(
             stop=self._stop,
@@ -186,6 +190,18 @@ class LocalRun:
             progress=lambda: self._watch.finished,
             patience_seconds=PATIENCE_SECONDS,
         )
+
+    @contextmanager
+    def _served_http(self) -> Iterator[None]:
+        key = build_function_key()
+        with build_server(build_http_app(self._host, key), HTTP_PORT) as server:
+            names = ", ".join(function.route for function in self._host.http_functions)
+            self._console.print(
+                f"HTTP functions: {server.url}/api/ ({names}), function key {key}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            yield
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:
         """A wrong configuration ends a run that is to end by itself, and one that never polled well."""

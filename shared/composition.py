@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.chat import ChatModel
@@ -27,6 +28,7 @@ from shared.replies import ReplyTracker
 from shared.secret_source import KeyVaultSecret, StaticSecret
 from shared.settings import Settings
 from shared.telemetry import span
+from shared.webhooks import SignatureCheck, WebhookReceiver
 from shared.work_queue import InProcessWorkQueue, WorkQueue
 from shared.work_queue_servicebus import build_service_bus_work_queue
 
@@ -49,6 +51,7 @@ class Agent:
     poller: Poller
     pipeline: Pipeline
     tracker: ReplyTracker
+    webhooks: WebhookReceiver
     ledger: Ledger
     work_queue: WorkQueue
 
@@ -111,7 +114,15 @@ def build_agent(
         random=random_share,
     )
     tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
-    return Agent(poller, pipeline, tracker, ledger, work_queue)
+    webhooks = WebhookReceiver(
+        signatures=SignatureCheck(_build_webhook_secret_source(settings, credential)),
+        mailboxes=mailboxes,
+        poller=poller,
+        tracker=tracker,
+        settings=settings,
+        clock=clock,
+    )
+    return Agent(poller, pipeline, tracker, webhooks, ledger, work_queue)
 
 
 def open_ledger(settings: Settings) -> tuple[MultiMailClient, Ledger]:
@@ -125,6 +136,26 @@ def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredent
     if settings.multimail_api_key is not None:
         return StaticSecret(settings.multimail_api_key)
     return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret, credential())
+
+
+def _build_webhook_secret_source(
+    settings: Settings, credential: "Callable[[], TokenCredential]"
+) -> SecretSource | None:
+    """Where the signing secret may be. It is asked for at the first signed request: most have none."""
+    if settings.multimail_webhook_secret is not None:
+        return StaticSecret(settings.multimail_webhook_secret)
+    if settings.key_vault_url is None:
+        log.info("webhooks are off: set MULTIMAIL_WEBHOOK_SECRET to the signing secret to take them in")
+        return None
+    name = settings.multimail_webhook_secret_name
+    log.info("webhooks are taken in once the vault holds the secret %s (MULTIMAIL_WEBHOOK_SECRET_NAME)", name)
+    return KeyVaultSecret(
+        settings.key_vault_url,
+        name,
+        credential(),
+        setting="MULTIMAIL_WEBHOOK_SECRET_NAME",
+        content="webhook's signing secret",
+    )
 
 
 def _build_ledger(settings: Settings, credential: "Callable[[], TokenCredential]") -> Ledger:
@@ -169,6 +200,19 @@ def _once(build: Callable[[], T]) -> Callable[[], T]:
 
 
 get_agent: Callable[[], Agent] = _once(lambda: build_agent(Settings.from_env(os.environ)))
+
+
+def take_in_webhook(body: bytes, signature: str | None) -> int:
+    """Take in one webhook request; return the answer's status.
+
+    An agent that cannot be built answers 503 and logs nothing here: anybody may knock, and its
+    timers fail for all to see.
+    """
+    try:
+        agent = get_agent()
+    except AgentError:
+        return int(HTTPStatus.SERVICE_UNAVAILABLE)
+    return int(agent.webhooks.receive(body, signature))
 
 
 class _Health:

@@ -59,6 +59,7 @@ from shared.triage import triage_email
 
 SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
+SHOWS_WITHIN = timedelta(minutes=10)  # a webhook may be faster than what the API reads from
 MAX_REASON_CHARACTERS = 200
 
 # How long to wait, in seconds, where the service names no delay.
@@ -66,6 +67,7 @@ INBOUND_APPROVAL_SECONDS = 900.0
 TOKEN_BUDGET_SECONDS = 3600.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
+NOT_SHOWN_YET_SECONDS = 30.0
 THROTTLED_SECONDS = 15.0
 MAX_WAIT_SECONDS = 6 * 3600.0
 TOLD_WAIT_SECONDS = 600.0  # a longer wait is shown on the email
@@ -73,6 +75,7 @@ TOLD_WAIT_SECONDS = 600.0  # a longer wait is shown on the email
 UNCONFIRMED = "its reply was submitted and cannot be found: it may or may not have been accepted"
 BUSY_THREAD = "another reply in its thread comes first"
 WAITS_FOR_INBOUND_APPROVAL = "it waits for inbound approval"
+NOT_SHOWN_YET = "MultiMail does not show it yet"
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 log = logging.getLogger(__name__)
@@ -148,6 +151,8 @@ class _EmailRun:
         try:
             email = self.p.multimail.get_email(self.entry.mailbox_id, self.entry.email_id)
         except NotFoundError:
+            if self.p.clock() - self.entry.received_at < SHOWS_WITHIN:
+                raise DeferredError(NOT_SHOWN_YET, retry_after_seconds=NOT_SHOWN_YET_SECONDS) from None
             return Decision(Outcome.SKIPPED, "it no longer exists")
         return self._walk(email)
 
@@ -155,7 +160,10 @@ class _EmailRun:
         """Each step returns the decision that ends the way here, or None to go on."""
         self.sender = parse_address(email.sender)
         self.entry = replace(
-            self.entry, sender=self.sender, thread_id=email.thread_id or self.entry.thread_id
+            self.entry,
+            sender=self.sender,
+            thread_id=email.thread_id or self.entry.thread_id,
+            received_at=email.received_at,
         )
         reason = self._guard(email)
         if reason is not None:

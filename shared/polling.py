@@ -152,6 +152,16 @@ class Poller:
         self._remembered.add(key)
         return is_new
 
+    def add_now(self, mailbox_id: str, summary: EmailSummary) -> bool:
+        """Add a row for an email that was heard of between polls and ring for it; say whether it was new.
+
+        Raises what the ledger and the work queue raise; a later poll rings for what this left unrung.
+        """
+        is_new = self._add(mailbox_id, summary, self._clock())
+        if is_new:
+            self._ring([WorkItem(mailbox_id, summary.id)])
+        return is_new
+
     def _ring_for_due_work(self) -> None:
         """Put a work item into the queue for every due row."""
         while True:

@@ -88,6 +88,19 @@ class ReplyTracker:
                 f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked: {failures[0]}"
             )
 
+    def track_one(self, reply_id: str) -> bool:
+        """Look at one reply now, due or not; say whether it is tracked at all.
+
+        Raises what MultiMail and the ledger raise, but for a refusal, after which it stays tracked.
+        """
+        reply = next((reply for reply in self._ledger.tracked_replies() if reply.reply_id == reply_id), None)
+        if reply is None:
+            return False
+        checked = self._try_reply(reply, frozenset())
+        if checked is not None:
+            self._ledger.track_replies([self._later(checked)])
+        return True
+
     def _record_pending(self, tracked: Sequence[TrackedReply]) -> None:
         """Say what waits for a human, also when nothing does: an alert has to see that it is over."""
         now = self._clock()

@@ -1,4 +1,4 @@
-"""Where the MultiMail key comes from: a setting, or Azure Key Vault."""
+"""Where MultiMail's key and signing secret come from: a setting, or Azure Key Vault."""
 
 import copy
 import logging
@@ -59,7 +59,8 @@ class KeyVaultSecret:
     However many threads want it at once, the vault is asked once, and all of them share what came
     of it. When the vault or the identity cannot be reached, a cached secret is used on; when the
     vault answers that the secret is gone or forbidden, it is not: that is how an operator takes
-    it away. `clock` counts seconds.
+    it away. `setting` names the secret and `content` says what it is, for messages. `clock` counts
+    seconds.
     """
 
     def __init__(
@@ -68,12 +69,16 @@ class KeyVaultSecret:
         name: str,
         credential: "TokenCredential",
         *,
+        setting: str = "MULTIMAIL_API_KEY_SECRET",
+        content: str = "MultiMail key",
         ttl_seconds: float = 900.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._vault_url = vault_url
         self._name = name
         self._credential = credential
+        self._setting = setting
+        self._content = content
         self._ttl_seconds = ttl_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -157,7 +162,7 @@ class KeyVaultSecret:
             return Secret(value)
         raise ConfigurationError(
             f"{self} is empty, or holds white space or characters outside ASCII. "
-            "Store the MultiMail key there again."
+            f"Store the {self._content} there again."
         )
 
     def _explain(self, error: "AzureError", *, was_readable: bool) -> AgentError:
@@ -177,21 +182,22 @@ class KeyVaultSecret:
             )
         answered = f"{self} cannot be read: {f'HTTP {status}' if status else type(error).__name__}."
         if status in _REMEDIES:
-            return ConfigurationError(f"{answered} {_REMEDIES[status]}")
+            remedy = _REMEDIES[status].format(setting=self._setting, content=self._content)
+            return ConfigurationError(f"{answered} {remedy}")
         return TransientError(answered)
 
     def __str__(self) -> str:
-        return f"The secret {self._name} (MULTIMAIL_API_KEY_SECRET) in {self._vault_url} (KEY_VAULT_URL)"
+        return f"The secret {self._name} ({self._setting}) in {self._vault_url} (KEY_VAULT_URL)"
 
 
 _REMEDIES = {
-    400: "Set MULTIMAIL_API_KEY_SECRET to a secret's name: letters, digits and hyphens.",
+    400: "Set {setting} to a secret's name: letters, digits and hyphens.",
     401: "The vault refuses the identity's token: use a vault in the identity's own tenant.",
     403: (
         "Grant the app's identity the role Key Vault Secrets User on the vault, "
         "and check that its firewall admits the app and that the secret is enabled."
     ),
-    404: "Store the MultiMail key there under that name, or correct the two settings.",
+    404: "Store the {content} there under that name, or correct the two settings.",
 }
 
 

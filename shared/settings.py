@@ -38,6 +38,8 @@ class Settings:
     multimail_api_url: str
     multimail_api_key: Secret | None
     multimail_api_key_secret: str
+    multimail_webhook_secret: Secret | None
+    multimail_webhook_secret_name: str
     multimail_mailbox_ids: tuple[str, ...]
     key_vault_url: str | None
     managed_identity_client_id: str | None
@@ -75,6 +77,10 @@ class Settings:
             multimail_api_url=read.url("MULTIMAIL_API_URL", default="https://api.multimail.dev"),
             multimail_api_key=read.secret("MULTIMAIL_API_KEY"),
             multimail_api_key_secret=read.text("MULTIMAIL_API_KEY_SECRET", default="multimail-api-key"),
+            multimail_webhook_secret=read.secret("MULTIMAIL_WEBHOOK_SECRET"),
+            multimail_webhook_secret_name=read.text(
+                "MULTIMAIL_WEBHOOK_SECRET_NAME", default="multimail-webhook-secret"
+            ),
             multimail_mailbox_ids=read.names("MULTIMAIL_MAILBOX_IDS"),
             key_vault_url=read.optional_url("KEY_VAULT_URL"),
             managed_identity_client_id=read.optional("MANAGED_IDENTITY_CLIENT_ID"),

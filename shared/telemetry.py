@@ -26,6 +26,8 @@ REPLY_SETTLED = "reply.settled"
 REPLIES_PENDING = "replies.pending"
 BACKLOG_MEASURED = "backlog.measured"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
+WEBHOOK_RECEIVED = "webhook.received"
+WEBHOOKS_REFUSED = "webhooks.refused"
 
 EVENT_LOGGER = "agent.events"
 SCOPE = "serverless_email_agent"

@@ -14,6 +14,7 @@ ONE_MACHINE_SETTINGS = {
     "LEDGER_PATH",
     "LEDGER_TABLE_ENDPOINT",  # implied by AzureWebJobsStorage__accountName
     "AzureWebJobsStorage__tableServiceUri",  # likewise
+    "MULTIMAIL_WEBHOOK_SECRET",
     "MULTIMAIL_API_KEY",
     "MODEL_API_KEY",
     "ServiceBusConnection",
@@ -153,6 +154,7 @@ OUTPUTS = {
     "FUNCTION_APP_HOST",
     "KEY_VAULT_NAME",
     "MULTIMAIL_API_KEY_SECRET",  # the secret's name
+    "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
     "WORKSPACE_ID",
 }
 KEY_SIGNS = re.compile(r"listKeys|listSecrets|AccountKey|SharedAccessKey|InstrumentationKey|Password=", re.I)

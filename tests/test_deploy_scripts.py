@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from local.multimail_wire import EVENTS
+from shared.webhooks import ARRIVALS, FATES
 from tests.declared_functions import read_declared_functions
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +31,8 @@ with open(here / "calls.log", "a") as log:
     log.write(words + "\\n")
 if "/dev/stdin" in sys.argv:
     (here / "stdin.log").write_text(open("/dev/stdin").read())
+if "--config" in sys.argv:
+    (here / "config.log").write_text(sys.stdin.read())
 for answer in sorted((here / "answers").iterdir()):
     if words.startswith(answer.name.split("#")[0].replace("_", " ")):
         text = answer.read_text()
@@ -82,12 +87,11 @@ class Shell:
             check=False,
         )
 
-    def type_key(self, typed: str, *arguments: str) -> tuple[int, str]:
-        """Run the key's script at a terminal and type when it asks; returns its status and the screen."""
+    def type_key(self, typed: str, *arguments: str, script: str = "store_key.sh") -> tuple[int, str]:
+        """Run a script at a terminal and type when it asks for a key; returns its status and the screen."""
         child, terminal = pty.fork()
         if child == 0:
-            script = str(ROOT / "scripts" / "store_key.sh")
-            os.execve("/bin/sh", ["sh", script, *arguments], self.environment)
+            os.execve("/bin/sh", ["sh", str(ROOT / "scripts" / script), *arguments], self.environment)
         screen, typed_already, deadline = b"", False, time.monotonic() + 30
         while time.monotonic() < deadline and select.select([terminal], [], [], 30)[0]:
             try:
@@ -172,11 +176,78 @@ def test_vault_s_name_comes_from_azd_when_nothing_else_says_it(shell: Shell) -> 
     assert "--vault-name kv-of-azd" in shell.calls
 
 
+# The webhook
+
+SIGNING_SECRET = "whsec_abcdefghij0123456789"
+
+
+def subscribe(shell: Shell, *arguments: str) -> tuple[int, str]:
+    return shell.type_key(KEY, *arguments, script="subscribe_webhook.sh")
+
+
+def test_subscribing_stores_the_signing_secret_and_shows_neither_it_nor_the_key(shell: Shell) -> None:
+    shell.answer("curl", f'{{"id": "wh_1", "signing_secret": "{SIGNING_SECRET}",\n "events": ["x"]}}')
+    status, screen = subscribe(shell)
+    assert (status, shell.stored) == (0, SIGNING_SECRET)
+    assert '"url": "https://func-test.azurewebsites.net/api/webhook"' in shell.calls
+    assert "https://api.multimail.dev/v1/webhooks" in shell.calls
+    assert "az keyvault secret set --vault-name kv-test --name multimail-webhook-secret" in shell.calls
+    config = (shell.directory / "config.log").read_text(encoding="utf-8")
+    assert config == f'header = "Authorization: Bearer {KEY}"\n'
+    for hidden in (KEY, SIGNING_SECRET):
+        assert hidden not in shell.calls
+        assert hidden not in screen
+
+
+def test_the_events_that_are_subscribed_to_are_ones_that_the_agent_and_the_service_know() -> None:
+    text = (ROOT / "scripts" / "subscribe_webhook.sh").read_text(encoding="utf-8")
+    events = set(re.findall(r'"((?:message|oversight)\.\w+)"', text))
+    assert events
+    assert events <= set(ARRIVALS + FATES) & EVENTS
+
+
+def test_without_a_terminal_nobody_is_subscribed_and_the_way_is_said(shell: Shell) -> None:
+    done = shell.run("subscribe_webhook.sh")
+    assert done.returncode == 1
+    assert "from a terminal" in done.stdout
+    assert "curl" not in shell.calls
+
+
+def test_nobody_is_subscribed_twice_unless_asked_for(shell: Shell) -> None:
+    shell.answer("az keyvault secret list", "multimail-webhook-secret\n")
+    shell.answer("curl", f'{{"signing_secret": "{SIGNING_SECRET}"}}')
+    status, screen = subscribe(shell)
+    assert (status, shell.stored) == (0, None)
+    assert "--replace" in screen
+    assert "curl" not in shell.calls
+    assert subscribe(shell, "--replace")[0] == 0
+    assert shell.stored == SIGNING_SECRET
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "complaint"),
+    [
+        ("curl", "FAIL: 403", "403"),
+        ("curl", "{}", "no signing secret"),
+        ("az keyvault secret set", "FAIL: 403", "remove the subscription"),
+    ],
+)
+def test_a_subscription_that_did_not_succeed_says_what_to_do(
+    shell: Shell, words: str, text: str, complaint: str
+) -> None:
+    shell.answer("curl", f'{{"signing_secret": "{SIGNING_SECRET}"}}')
+    shell.answer(words, text)
+    status, screen = subscribe(shell)
+    assert status != 0
+    assert complaint in screen
+    assert SIGNING_SECRET not in screen
+
+
 # The check
 
 
 def deployed(shell: Shell) -> None:
-    names = ("poll_inboxes", "process_email", "track_replies", "health")
+    names = ("poll_inboxes", "process_email", "track_replies", "receive_webhook", "health")
     shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))
     shell.answer("az rest", "3\n")
 

@@ -24,6 +24,7 @@ from shared.polling import Poller
 from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
+from shared.webhooks import SignatureCheck, WebhookReceiver
 from shared.work_queue import InProcessWorkQueue
 from tests.world import DRAFT, START, TRIAGE, Clock, ScriptedModel, World, build_settings
 
@@ -83,7 +84,8 @@ def world(tmp_path: Path) -> Iterator[World]:
 @example(b'{"mailbox_id": "..", "email_id": "\\u0000"}')
 @example(b'\xef\xbb\xbf{"mailbox_id": "a", "email_id": "b"}')
 def test_a_queue_message_of_any_bytes_is_dropped_or_looked_up(world: World, body: bytes) -> None:
-    Agent(world.poller, world.pipeline, world.tracker, world.ledger, world.queue).process(body)
+    agent = Agent(world.poller, world.pipeline, world.tracker, world.webhooks, world.ledger, world.queue)
+    agent.process(body)
     assert world.simulator.accepted == []
     assert world.model.requests == []
 
@@ -339,13 +341,18 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
         settings=chosen, clock=clock, random=lambda: 0.5,
     )  # fmt: skip
     tracker = ReplyTracker(multimail=client, ledger=ledger, clock=clock)
-    return Agent(poller, pipeline, tracker, ledger, queue), queue, clock
+    webhooks = WebhookReceiver(
+        signatures=SignatureCheck(None), mailboxes=mailboxes, poller=poller, tracker=tracker,
+        settings=chosen, clock=clock,
+    )  # fmt: skip
+    return Agent(poller, pipeline, tracker, webhooks, ledger, queue), queue, clock
 
 
 # The settings
 
 NAMES = (
     "MULTIMAIL_API_URL", "MULTIMAIL_API_KEY", "MULTIMAIL_API_KEY_SECRET", "MULTIMAIL_MAILBOX_IDS", "KEY_VAULT_URL",
+    "MULTIMAIL_WEBHOOK_SECRET", "MULTIMAIL_WEBHOOK_SECRET_NAME",
     "MODEL_SDK", "MODEL_ENDPOINT", "MODEL_API_KEY", "TRIAGE_DEPLOYMENT", "DRAFT_DEPLOYMENT", "WORK_QUEUE_NAME",
     "ServiceBusConnection", "ServiceBusConnection__fullyQualifiedNamespace", "AzureWebJobsStorage__accountName",
     "AzureWebJobsStorage__tableServiceUri", "LEDGER_TABLE_ENDPOINT", "LEDGER_PATH", "IDENTITY_ENDPOINT",

@@ -296,19 +296,6 @@ def test_a_function_that_asks_for_its_context_gets_one() -> None:
     assert contexts[0].trace_context.trace_parent == ""
 
 
-def test_an_http_function_is_not_served_but_can_be_called() -> None:
-    app = timer_app(do_nothing)
-
-    @app.route(route="health", auth_level=func.AuthLevel.ANONYMOUS)
-    def health(req: func.HttpRequest) -> func.HttpResponse:
-        return func.HttpResponse(f"{req.method} is fine")
-
-    rig = Rig(app)
-    response = rig.host.call_http("health", func.HttpRequest(method="GET", url="/api/health", body=b""))
-    assert isinstance(response, func.HttpResponse)
-    assert response.get_body() == b"GET is fine"
-
-
 # Queue messages
 
 

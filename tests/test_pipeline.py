@@ -27,7 +27,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.ledger import LedgerEntry
-from tests.world import DRAFT, World
+from tests.world import DRAFT, START, World
 
 
 @pytest.fixture
@@ -201,13 +201,23 @@ def test_an_email_without_one_readable_sender_is_left_to_a_human(world: World, s
 def test_an_email_that_vanished_is_skipped(world: World) -> None:
     email_id = world.deliver()
     world.simulator.fault = in_order(
-        answer_with(404), matching=lambda method, path: method == "GET" and path.endswith(email_id)
+        *[answer_with(404)] * 100, matching=lambda method, path: method == "GET" and path.endswith(email_id)
     )
     world.run_until_idle()
     assert str(world.entry(email_id).outcome) == "skipped"
+    assert world.clock() - START < timedelta(minutes=11)
 
 
 # Threads
+
+
+def test_an_email_that_is_not_shown_yet_is_not_taken_for_a_vanished_one(world: World) -> None:
+    email_id = world.deliver()
+    world.simulator.fault = in_order(
+        *[answer_with(404)] * 5, matching=lambda method, path: method == "GET" and path.endswith(email_id)
+    )
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
 
 
 def test_a_thread_answered_by_a_human_is_skipped(world: World) -> None:

@@ -1,7 +1,9 @@
 """The MultiMail key from settings and Key Vault, with the real SDK clients against a loopback cloud."""
 
+import hmac
 import json
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from azure.core.credentials import TokenCredential
 from azure.identity import ChainedTokenCredential, ManagedIdentityCredential
 
 from local.http_server import LoopbackServer
+from shared.composition import build_agent
 from shared.credentials import build_credential
 from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.multimail import MultiMailClient
@@ -312,6 +315,23 @@ def test_secret_that_an_operator_took_away_is_not_used_on(
     for _ in range(2):
         with pytest.raises(ConfigurationError, match=f"HTTP {status}"):
             secret.get()
+
+
+def test_webhook_secret_that_is_not_there_is_named_by_its_own_setting_and_breaks_nothing(
+    cloud: LoopbackCloud, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = settings(LEDGER_PATH=str(tmp_path / "ledger.sqlite"), **cloud.environment)
+    body = b'{"event": "mailbox.created"}'
+    signature = "sha256=" + hmac.new(b"whsec_1", body, "sha256").hexdigest()
+    agent = build_agent(chosen)
+    assert [agent.webhooks.receive(body, signature) for _ in range(3)] == [503] * 3
+    (told,) = [message for message in caplog.messages if message.startswith("webhooks are refused")]
+    assert re.search("MULTIMAIL_WEBHOOK_SECRET_NAME.*HTTP 404.*webhook's signing secret", told)
+    assert cloud.secret_reads == ["multimail-webhook-secret"]
+    agent.ledger.close()  # type: ignore[attr-defined]
+    cloud.secrets["multimail-webhook-secret"] = "whsec_1"
+    assert build_agent(chosen).webhooks.receive(body, signature) == 204
+    assert NAME not in cloud.secret_reads
 
 
 def test_address_that_the_vaults_tokens_do_not_cover_names_its_setting(cloud: LoopbackCloud) -> None:

@@ -51,7 +51,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def agent_of(world: World) -> Agent:
-    return Agent(world.poller, world.pipeline, world.tracker, world.ledger, world.queue)
+    return Agent(
+        world.poller, world.pipeline, world.tracker, world.webhooks, world.ledger, world.queue
+    )  # fmt: skip
 
 
 def work(world: World) -> None:

@@ -20,8 +20,10 @@ from shared.polling import Poller
 from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
+from shared.webhooks import SignatureCheck, WebhookReceiver
 from shared.work_queue import InProcessWorkQueue
 
+WEBHOOK_SECRET = "whsec_of_the_world"
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TRIAGE: dict[str, Any] = {
     "action": "reply", "category": "question", "urgency": "normal", "sentiment": "neutral",
@@ -109,6 +111,10 @@ class World:
             settings=self.settings, clock=self.clock, random=lambda: 0.5,
         )  # fmt: skip
         self.tracker = ReplyTracker(multimail=client, ledger=self.ledger, clock=self.clock)
+        self.webhooks = WebhookReceiver(
+            signatures=SignatureCheck(StaticSecret(Secret(WEBHOOK_SECRET))), mailboxes=mailboxes,
+            poller=self.poller, tracker=self.tracker, settings=self.settings, clock=self.clock,
+        )  # fmt: skip
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,44 @@
+# Sourced by the scripts that put a secret into the vault. A secret goes from the keyboard through pipes: never
+# into a file, an argument list, an environment or a shell's history.
+set +x
+
+vault=${KEY_VAULT_NAME:-$(azd env get-value KEY_VAULT_NAME)}
+pause=${RETRY_SECONDS:-15}
+
+# find_stored NAME: print NAME if the vault holds such a secret. A new role takes minutes to arrive there.
+find_stored() {
+    tries=20
+    until az keyvault secret list --vault-name "$vault" --query "[?name=='$1'].name" --output tsv; do
+        tries=$((tries - 1))
+        if [ "$tries" -eq 0 ]; then
+            echo "The vault $vault cannot be read. Sign in with az login as the operator who has the role" \
+                "Key Vault Secrets Officer there, from a network that the vault admits." >&2
+            return 1
+        fi
+        echo "The vault $vault does not answer yet, which is usual right after its creation. Waiting." >&2
+        sleep "$pause"
+    done
+}
+
+# ask_key PROMPT: read a MultiMail key into $key, unseen.
+ask_key() {
+    trap 'stty echo' EXIT
+    trap 'exit 130' INT TERM
+    stty -echo
+    printf '%s' "$1"
+    IFS= read -r key
+    stty echo
+    echo
+    case $key in
+        '' | *[!!-~]*)
+            echo "That is no key: it is empty, or holds white space or characters outside ASCII." >&2
+            exit 1
+            ;;
+    esac
+}
+
+# store NAME VALUE. printf is built into the shell, so the value is in no process's arguments.
+store() {
+    printf '%s' "$2" | az keyvault secret set --vault-name "$vault" --name "$1" \
+        --file /dev/stdin --encoding utf-8 --output none
+}
