@@ -5,11 +5,12 @@ import json
 import re
 import sqlite3
 import threading
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.errors import ConfigurationError
-from shared.knowledge import SHARED_FOLDER, UNSPACED, Passage, find_words
+from shared.knowledge import MAX_QUERY_CHARACTERS, SHARED_FOLDER, UNSPACED, Passage, find_words
 
 MAX_PASSAGE_CHARACTERS = 900
 MAX_TITLE_CHARACTERS = 120
@@ -17,10 +18,10 @@ MAX_TERMS = 200
 
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
+_ACCENT = re.compile("[\u0300-\u036f]")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _CREATE = (
-    "CREATE VIRTUAL TABLE passages"
-    " USING fts5(title, text, folder UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"
+    "CREATE VIRTUAL TABLE passages USING fts5(title, text, folder UNINDEXED, tokenize = 'porter unicode61')"
 )
 _FIND = """
     SELECT rowid FROM passages WHERE passages MATCH ? AND folder IN (SELECT value FROM json_each(?))
@@ -126,9 +127,14 @@ def _read_folders(root: Path) -> Iterator[tuple[str, Passage]]:
             yield from ((folder, passage) for passage in split_passages(text, path.stem))
 
 
+def _fold(text: str) -> str:
+    """The text without accents, which mail often lacks; SQLite itself takes them off Latin letters only."""
+    return unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFKD", text)))
+
+
 def _spaced(text: str) -> str:
-    """The text with each letter of an unspaced script as a word by itself."""
-    return _UNSPACED.sub(r" \g<0> ", text)
+    """The text to search in, with each letter of an unspaced script as a word by itself."""
+    return _UNSPACED.sub(r" \g<0> ", _fold(text))
 
 
 def _build_match(query: str) -> str:
@@ -137,7 +143,7 @@ def _build_match(query: str) -> str:
     A word of an unspaced script becomes the pairs of its letters, as phrases.
     """
     terms: list[str] = []
-    for word in find_words(query):
+    for word in find_words(_fold(query[:MAX_QUERY_CHARACTERS])):
         if _UNSPACED.match(word):
             pairs = [word] if len(word) == 1 else map(" ".join, itertools.pairwise(word))
             terms.extend(pairs)

@@ -86,45 +86,30 @@ class _Reader:
     def _profile(self, name: str, line: int, node: yaml.Node, base: MailboxProfile) -> MailboxProfile:
         lines, values = {}, {}
         for key, key_line, value in self._entries(node, name):
-            where = f"{name}: {key}"
-            read = _FIELDS.get(key)
-            if read is None:
+            if key not in _FIELDS:
                 known = ", ".join(_FIELDS)
-                self._add(
-                    key_line, f"{where} is no field of a profile: correct or remove it (there are {known})"
-                )
+                self._add(key_line, f"{name}: {key} is no field: correct or remove it (there are {known})")
                 continue
             lines[key] = key_line
             try:
-                values[key] = read(value)
+                values[key] = _FIELDS[key](value)
             except _WrongValue as error:
-                self._add(error.line or key_line, f"{where} {error}")
+                self._add(error.line, f"{name}: {key} {error}")
         profile = replace(base, **values)
-        for key, problem in self._problems(profile):
-            if key in lines or not lines.keys().isdisjoint(_TOGETHER.get(key, ())):
+        for key, problem in self._find_problems(profile):
+            if not lines.keys().isdisjoint((key, *_JUDGED_WITH.get(key, ()))):  # else it is the default's
                 self._add(lines.get(key, line), f"{name}: {problem}")
         return profile
 
-    def _problems(self, profile: MailboxProfile) -> Iterator[tuple[str, str]]:
+    def _find_problems(self, profile: MailboxProfile) -> Iterator[tuple[str, str]]:
         """What is wrong with a profile as a whole: the field to blame, and a sentence."""
         yield from _find_category_problems(profile)
-        yield from _find_length_problems(profile)
-        if self._knowledge_folders is not None:
-            for name in profile.knowledge:
-                if name not in self._knowledge_folders:
-                    yield (
-                        "knowledge",
-                        (
-                            f"knowledge names {name!r}, but there is no folder knowledge/{name}: "
-                            "create or correct it"
-                        ),
-                    )
-        if (
-            found := find_draft_problems(profile.signature, [profile.signature], [], "")
-            if profile.signature
-            else ()
-        ):
-            yield "signature", f"signature would be held back in every draft ({'; '.join(found)}): change it"
+        yield from find_length_problems(profile)
+        yield from _find_signature_problems(profile)
+        for name in profile.knowledge:
+            if self._knowledge_folders is not None and name not in self._knowledge_folders:
+                missing = f"knowledge names {name!r}, but there is no folder knowledge/{name}"
+                yield "knowledge", f"{missing}: create or correct it"
 
     def _entries(self, node: yaml.Node, where: str) -> Iterator[tuple[str, int, yaml.Node]]:
         """Key, line and value of each entry, each key once."""
@@ -249,12 +234,12 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "daily_token_budget": _read_number(1, 10**12, int),
     "min_confidence": _read_number(0, 1, float),
 }
-# Whose length, or whose names, are judged together: a profile that changes none of them inherits a verdict.
+# Fields that are judged together with others: a profile that has none of its own inherits the verdict.
 _IN_TRIAGE = (
     "purpose", "answer", "escalate", "ignore", "categories", "escalate_categories", "ignore_categories",
 )  # fmt: skip
 _IN_DRAFT = ("purpose", "voice", "language")
-_TOGETHER: Mapping[str, Sequence[str]] = {
+_JUDGED_WITH: Mapping[str, Sequence[str]] = {
     "its triage part": _IN_TRIAGE,
     "its draft part": _IN_DRAFT,
     "escalate_categories": ("categories", "ignore_categories"),
@@ -273,10 +258,16 @@ def _find_category_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]
             yield "escalate_categories", f"{name!r} is both to be escalated and to be ignored: choose one"
 
 
-def _find_length_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
-    names = sum(len(name) + 4 for name in profile.categories)  # once more, in the schema
+def _find_signature_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
+    found = find_draft_problems(profile.signature, [profile.signature], [], "") if profile.signature else ()
+    if found:
+        yield "signature", f"signature would be held back in a draft ({'; '.join(found)}): change it"
+
+
+def find_length_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
+    """Say which parts of a profile are longer than the prompts have room for: what to blame, a sentence."""
     sizes = (
-        ("its triage part", _IN_TRIAGE, len(profile.build_triage_part()) + names, MAX_TRIAGE_CHARACTERS),
+        ("its triage part", _IN_TRIAGE, profile.triage_characters, MAX_TRIAGE_CHARACTERS),
         ("its draft part", _IN_DRAFT, len(profile.build_draft_part()), MAX_DRAFT_CHARACTERS),
         ("signature", ("signature",), len(profile.signature), MAX_SIGNATURE_CHARACTERS),
     )

@@ -64,6 +64,11 @@ class MailboxProfile:
             }
         )
 
+    @property
+    def triage_characters(self) -> int:
+        """What this profile adds to a triage call: own categories stand in its schema, too."""
+        return len(self.build_triage_part()) + sum(len(name) + 4 for name in self.categories)
+
     def build_draft_part(self) -> str:
         """What the draft's instructions say about this mailbox; empty when there is nothing to say."""
         return _build_part(
