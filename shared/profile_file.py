@@ -154,14 +154,21 @@ def _read_text(node: yaml.Node) -> str:
     return str(node.value).strip()
 
 
+def _read_signature(node: yaml.Node) -> str:
+    return _checked_length(_read_text(node), MAX_SIGNATURE_CHARACTERS, node)
+
+
 def _read_sentence(node: yaml.Node) -> str:
     return " ".join(_read_text(node).split())
 
 
 def _read_line(node: yaml.Node) -> str:
-    text = _read_sentence(node)
-    if len(text) > MAX_LINE_CHARACTERS:
-        raise _WrongValue(f"has {len(text)} characters, at most {MAX_LINE_CHARACTERS}: shorten it", node)
+    return _checked_length(_read_sentence(node), MAX_LINE_CHARACTERS, node)
+
+
+def _checked_length(text: str, limit: int, node: yaml.Node) -> str:
+    if len(text) > limit:
+        raise _WrongValue(f"has {len(text)} characters, at most {limit}: shorten it", node)
     return text
 
 
@@ -219,7 +226,7 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "purpose": _read_sentence,
     "voice": _read_sentence,
     "language": _read_line,
-    "signature": _read_text,
+    "signature": _read_signature,
     "answer": _read_texts,
     "escalate": _read_texts,
     "escalate_words": _read_texts,
@@ -267,11 +274,10 @@ def _find_signature_problems(profile: MailboxProfile) -> Iterator[tuple[str, str
 def find_length_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
     """Say which parts of a profile are longer than the prompts have room for: what to blame, a sentence."""
     sizes = (
-        ("its triage part", _IN_TRIAGE, profile.triage_characters, MAX_TRIAGE_CHARACTERS),
-        ("its draft part", _IN_DRAFT, len(profile.build_draft_part()), MAX_DRAFT_CHARACTERS),
-        ("signature", ("signature",), len(profile.signature), MAX_SIGNATURE_CHARACTERS),
+        ("its triage part", "triage", _IN_TRIAGE, profile.triage_characters, MAX_TRIAGE_CHARACTERS),
+        ("its draft part", "draft", _IN_DRAFT, len(profile.build_draft_part()), MAX_DRAFT_CHARACTERS),
     )
-    for key, fields, size, limit in sizes:
+    for key, step, fields, size, limit in sizes:
         if size > limit:
-            together = f"{', '.join(fields)} together take" if len(fields) > 1 else f"{fields[0]} takes"
-            yield key, f"{together} {size} characters of each prompt, at most {limit}: shorten them"
+            together = f"{', '.join(fields)} together take {size} characters of each {step}"
+            yield key, f"{together}, at most {limit}: shorten them"

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.http_server import LoopbackServer, cut_connection
+from shared import knowledge_files
 from shared.composition import build_agent
 from shared.drafting import MAX_KNOWLEDGE_CHARACTERS, build_draft_request, build_shown_texts
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError
@@ -149,6 +151,19 @@ def test_no_folder_means_no_knowledge(tmp_path: Path) -> None:
     assert KnowledgeFiles(tmp_path / "absent").search("delivery", (), 3) == ()
     assert list_folders(tmp_path / "absent") == frozenset()
     assert NO_KNOWLEDGE.search("delivery", (), 3) == ()
+
+
+def test_threads_share_one_index(tmp_path: Path) -> None:
+    source = write(tmp_path, shared__a=DELIVERY)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: source.search("delivery", (), 3), range(64)))
+    assert all(titles(one) == ["Delivery"] for one in found)
+
+
+def test_a_sqlite_without_full_text_search_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowledge_files, "_CREATE", "CREATE VIRTUAL TABLE passages USING no_such_fts(text)")
+    with pytest.raises(ConfigurationError, match=r"FTS5.*set SEARCH_ENDPOINT"):
+        write(tmp_path, shared__a=DELIVERY).search("delivery", (), 3)
 
 
 def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:

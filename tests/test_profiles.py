@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.demo import CONFIG
+from local.demo_mail import DEMO_EMAILS
 from shared.composition import build_agent
 from shared.domain import Mailbox
 from shared.drafting import build_draft_instructions, build_draft_request, sign_reply
 from shared.errors import ConfigurationError
-from shared.knowledge_files import list_folders
+from shared.knowledge_files import KnowledgeFiles, list_folders
 from shared.profile_file import MAX_DRAFT_CHARACTERS, MAX_TRIAGE_CHARACTERS, load_profiles, parse_profiles
 from shared.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
 from shared.prompting import load_prompt
@@ -88,9 +89,9 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
         ("min_confidence: 1.1", "min_confidence must be a number from 0 to 1"),
         ("min_confidence: .nan", "min_confidence must be a number from 0 to 1"),
         (f"escalate_to: {'x' * 101}", "escalate_to has 101 characters, at most 100"),
-        (f"signature: {'word ' * 110}", "signature takes 549 characters of each prompt, at most 500"),
-        (f"voice: {'x' * 700}", f"characters of each prompt, at most {MAX_DRAFT_CHARACTERS}"),
-        (f"answer: ['{'x' * 1300}']", f"characters of each prompt, at most {MAX_TRIAGE_CHARACTERS}"),
+        (f"signature: {'word ' * 110}", "signature has 549 characters, at most 500"),
+        (f"voice: {'x' * 700}", f"characters of each draft, at most {MAX_DRAFT_CHARACTERS}"),
+        (f"answer: ['{'x' * 1300}']", f"characters of each triage, at most {MAX_TRIAGE_CHARACTERS}"),
         ("signature: '<img src=x>'", "signature would be held back in a draft (it holds markup or an image)"),
     ],
 )  # fmt: skip
@@ -158,6 +159,19 @@ def test_the_shipped_file_changes_nothing_and_its_example_is_valid() -> None:
 def test_the_demo_has_valid_profiles_with_knowledge() -> None:
     read = load_profiles(CONFIG, list_folders(CONFIG / "knowledge"))
     assert read.own["support"].knowledge == ("support",)
+
+
+def test_the_demo_s_questions_find_their_answers() -> None:
+    source = KnowledgeFiles(CONFIG / "knowledge")
+    for words, title in (
+        ("recording interval", "Halden T2 › Recording interval"),
+        ("still under warranty", "Northwind Instruments › Warranty"),
+        ("reads zero on the filling line", "Tarn P10 › Blink codes"),
+        ("new electrode drifts", "Skerry pH meter › New electrode"),
+    ):
+        (asked,) = [e for e in DEMO_EMAILS if words in e.subject]
+        found = source.search(f"{asked.subject}\n{asked.markdown}", ("support",), 3)
+        assert title in [passage.title for passage in found]
 
 
 def test_the_agent_does_not_start_with_a_wrong_profile_file(tmp_path: Path) -> None:
