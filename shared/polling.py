@@ -77,15 +77,12 @@ class Poller:
             active = [mailbox for mailbox in known.values() if mailbox.is_active]
             nothing = "The MultiMail account has no active mailbox: create one in MultiMail's dashboard."
             return active, problems if active else [*problems, nothing]
-        missing = [
+        problems += [
             f"MULTIMAIL_MAILBOX_IDS names {mailbox_id!r}, which the account does not have: correct it."
             for mailbox_id in wanted
             if mailbox_id not in known
         ]
-        return [known[mailbox_id] for mailbox_id in dict.fromkeys(wanted) if mailbox_id in known], [
-            *problems,
-            *missing,
-        ]
+        return [known[mailbox_id] for mailbox_id in dict.fromkeys(wanted) if mailbox_id in known], problems
 
     def _try_mailbox(self, mailbox: Mailbox) -> int | AgentError:
         try:

@@ -11,7 +11,7 @@ import pytest
 from azure.core.credentials import AccessToken
 from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
 from flask import Response
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.http_server import LoopbackServer, cut_connection
@@ -27,6 +27,7 @@ from tests.search_service import TOKEN, SearchService
 from tests.test_prompts import text
 from tests.world import World, build_settings
 
+MANY = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 DELIVERY = "# Delivery\nDelivery takes three days. Follow it at https://northwind.example/track or call +44 20 7946 0000.\n"
 
 
@@ -85,6 +86,7 @@ def test_the_knowledge_of_another_mailbox_is_never_found(tmp_path: Path) -> None
 SOURCE_TEXT = "# Delivery\nThree days and NOT more, OR less.\n# NEAR\nAND title text folder.\n"
 
 
+@MANY
 @given(
     st.one_of(
         st.text(max_size=300),
@@ -127,6 +129,7 @@ def test_passages_are_cut_at_headings_and_paragraphs_but_not_in_code() -> None:
     assert all(0 < len(passage.text) <= MAX_PASSAGE_CHARACTERS for passage in found)
 
 
+@MANY
 @given(st.text(alphabet="# \nab`~", max_size=400))
 def test_no_word_of_a_document_is_lost(markdown: str) -> None:
     found = list(split_passages(markdown, "file"))

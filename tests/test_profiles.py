@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.demo import CONFIG
@@ -25,6 +25,7 @@ from shared.triage import build_triage_request
 from tests.test_prompts import email, text
 from tests.world import World, build_settings
 
+MANY = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 BOX = Mailbox("mb_1", "Support@Northwind.example", "gated_send")
 
 
@@ -124,6 +125,7 @@ def test_what_is_no_profile_file_is_refused_with_its_name(broken: str) -> None:
     assert all("mailboxes.yaml" in problem for problem in problems_of(broken))
 
 
+@MANY
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused_with_a_configuration_error(written: str) -> None:
     with suppress(ConfigurationError):
@@ -354,6 +356,7 @@ def test_a_reply_that_has_the_signature_is_not_signed_again(already: str) -> Non
     assert sign_reply(already, SIGNATURE) == already
 
 
+@MANY
 @given(st.text(max_size=60), st.lists(st.sampled_from(["Northwind Ltd", "Otley", "", "Bye"]), max_size=4))
 def test_a_reply_is_signed_exactly_once(before: str, lines: list[str]) -> None:
     signed = sign_reply("\n".join([before, *lines]), SIGNATURE)
