@@ -87,6 +87,14 @@ param multimailWebhookSecretName string = 'multimail-webhook-secret'
 @description('Ids of the mailboxes to answer; empty for every active one of the account.')
 param multimailMailboxIds string[] = []
 
+// Knowledge
+
+@description('Root of an Azure AI Search service with the approved knowledge, https://NAME.search.windows.net; empty for the files in config/knowledge. Give the app\'s identity the role Search Index Data Reader there.')
+param searchEndpoint string = ''
+
+@description('Name of its index.')
+param searchIndex string = 'knowledge'
+
 // The agent's limits. Defaults as in shared/settings.py; a test holds the two together.
 
 @description('When to poll: NCRONTAB with seconds, in UTC.')
@@ -369,6 +377,8 @@ module functionApp 'modules/function-app.bicep' = {
       MODEL_ENDPOINT: 'https://${modelName}.openai.azure.com'
       TRIAGE_DEPLOYMENT: triageDeployment
       DRAFT_DEPLOYMENT: draftDeployment
+      SEARCH_ENDPOINT: searchEndpoint
+      SEARCH_INDEX: searchIndex
       WORK_QUEUE_NAME: workQueueName
       MANAGED_IDENTITY_CLIENT_ID: identity.outputs.clientId
       POLL_SCHEDULE: pollSchedule

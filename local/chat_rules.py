@@ -18,6 +18,7 @@ SHORT_NOTE_CHARACTERS = 300
 
 _RAW = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _DOCUMENTS = re.compile(r"<documents>\n?(.*?)\n?</documents>", re.DOTALL)
+_KNOWLEDGE = re.compile(r"<knowledge>\n(.*?)\n</knowledge>", re.DOTALL)
 _LABEL = re.compile(r"^([A-Z][\w -]{1,20}):[ \t]*(.*)$", re.MULTILINE)
 _GERMAN_WORD = re.compile(
     r"\b(?:und|wir|bitte|nicht|ist|für|ich|sehr geehrte[rn]?|grüßen?|können|unser\w*)\b", re.IGNORECASE
@@ -66,7 +67,7 @@ def build_answer(step: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, 
         return _triage(mail)
     if step == "draft":
         system = next((str(m.get("content")) for m in messages if m.get("role") == "system"), "")
-        return _draft(mail, system)
+        return _draft(mail, system, _find_knowledge(mail, messages))
     return {}
 
 
@@ -140,7 +141,19 @@ def _verdict(
     }
 
 
-def _draft(mail: _Mail, system: str) -> dict[str, Any]:
+def _find_knowledge(mail: _Mail, messages: Sequence[Mapping[str, Any]]) -> str:
+    """The first approved passage whose heading the email speaks about, or ""."""
+    users = [str(message.get("content")) for message in messages if message.get("role") == "user"]
+    found = _KNOWLEDGE.match(users[-1]) if users else None
+    words = set(re.findall(r"\w{4,}", f"{mail.subject} {mail.body}".lower()))
+    for line in found[1].split("\n") if found else ():
+        title, _, text = _unescape(line).partition("\n")
+        if not words.isdisjoint(re.findall(r"\w{4,}", title.rpartition("›")[2].lower())):
+            return " ".join(text.split())
+    return ""
+
+
+def _draft(mail: _Mail, system: str, knowledge: str) -> dict[str, Any]:
     phrases = _RAW["draft"][_find_language(mail)]
     name = _find_first_name(mail.sender)
     subject = _plain(mail.subject, MAX_SUBJECT_CHARACTERS)
@@ -149,6 +162,7 @@ def _draft(mail: _Mail, system: str) -> dict[str, Any]:
         phrases["greeting"].format(name=name) if name else phrases["plain_greeting"],
         phrases["opening"].format(subject=subject) if subject else phrases["plain_opening"],
         phrases["middle"].get(_judge(mail)["category"], phrases["middle"]["other"]),
+        phrases["knowledge"].format(text=knowledge) if knowledge else "",
         phrases["quote"].format(question=questions[0]) if questions else "",
         _obey(mail, system),
         phrases["closing"],

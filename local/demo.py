@@ -25,6 +25,7 @@ from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
 
 FOLDER = Path(".data/demo")
+CONFIG = Path(__file__).parent / "demo_config"
 EVERY_SETTING = Path(__file__).parent.parent / "local.settings.json.example"
 PAGE_PORT = 8484
 NOTE = "Simulated mail, simulated model: nothing leaves this machine."
@@ -70,6 +71,7 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
         TRIAGE_DEPLOYMENT="small",
         DRAFT_DEPLOYMENT="large",
         LEDGER_PATH=str(FOLDER / "ledger.sqlite"),
+        CONFIG_PATH=str(CONFIG),
         NO_PROXY="127.0.0.1",
     )
 

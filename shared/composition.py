@@ -18,12 +18,16 @@ from shared.chat_telemetry import traced
 from shared.credentials import build_credential
 from shared.domain import parse_work_item
 from shared.errors import AgentError, PermanentError
+from shared.knowledge import KnowledgeSource
+from shared.knowledge_azure_search import AzureSearchKnowledge
+from shared.knowledge_files import KnowledgeFiles, list_folders
 from shared.ledger import Ledger
 from shared.ledger_sqlite import SqliteLedger
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient, SecretSource
 from shared.pipeline import Pipeline
 from shared.polling import Poller
+from shared.profiles import Profiles
 from shared.replies import ReplyTracker
 from shared.secret_source import KeyVaultSecret, StaticSecret
 from shared.settings import Settings
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 HEALTH_SECONDS = 15.0
+KNOWLEDGE_FOLDER = "knowledge"  # in the folder of the configuration
 # The SDKs log every request; the worker's root logger would let it through, and every line is paid for.
 CHATTY_LOGGERS = ("azure.core", "azure.identity", "azure.servicebus", "httpx2", "urllib3")
 
@@ -96,6 +101,7 @@ def build_agent(
     mailboxes = MailboxDirectory(multimail)
     ledger = _build_ledger(settings, credential)
     work_queue = _build_work_queue(settings, credential)
+    profiles, knowledge = _load_profiles(settings), _build_knowledge(settings, credential)
     poller = Poller(
         multimail=multimail,
         mailboxes=mailboxes,
@@ -103,6 +109,7 @@ def build_agent(
         work_queue=work_queue,
         settings=settings,
         clock=clock,
+        profiles=profiles,
     )
     pipeline = Pipeline(
         multimail=multimail,
@@ -112,6 +119,8 @@ def build_agent(
         settings=settings,
         clock=clock,
         random=random_share,
+        profiles=profiles,
+        knowledge=knowledge,
     )
     tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
     webhooks = WebhookReceiver(
@@ -177,6 +186,21 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
         connection_string=connection_string,
         queue_name=settings.work_queue_name,
     )
+
+
+def _load_profiles(settings: Settings) -> Profiles:
+    # Imported here because its YAML parser is of no use to whoever only imports the triggers.
+    from shared.profile_file import load_profiles  # noqa: PLC0415
+
+    has_search = settings.search_endpoint is not None
+    folders = None if has_search else list_folders(settings.config_path / KNOWLEDGE_FOLDER)
+    return load_profiles(settings.config_path, folders)
+
+
+def _build_knowledge(settings: Settings, credential: "Callable[[], TokenCredential]") -> KnowledgeSource:
+    if settings.search_endpoint is None:
+        return KnowledgeFiles(settings.config_path / KNOWLEDGE_FOLDER)
+    return AzureSearchKnowledge(settings.search_endpoint, settings.search_index, credential())
 
 
 def _build_chat_model(settings: Settings, credential: "Callable[[], TokenCredential]") -> ChatModel:

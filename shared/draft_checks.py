@@ -71,8 +71,8 @@ def find_draft_problems(
 ) -> tuple[str, ...]:
     """Say what is wrong with a draft, one short phrase each; empty when it may leave.
 
-    `known_texts` are the thread's texts as the draft saw them; a link, address, phone number or IBAN
-    must stand in them. The phrases never quote the draft: they end in tags and logs.
+    `known_texts` are the thread and the knowledge as the draft saw them; a link, address, phone number or
+    IBAN must stand in them. The phrases never quote the draft: they end in tags and logs.
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
         return (f"it is longer than {MAX_REPLY_CHARACTERS} characters",)

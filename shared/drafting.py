@@ -8,6 +8,8 @@ from typing import Any
 
 from shared.chat import ChatCompletion, ChatRequest
 from shared.domain import Rejection
+from shared.knowledge import Passage
+from shared.profiles import NO_PROFILE, MailboxProfile
 from shared.prompting import (
     build_documents,
     clean_line,
@@ -21,6 +23,9 @@ from shared.prompting import (
 MAX_EMAIL_CHARACTERS = 6_000
 MAX_CONTEXT_EMAIL_CHARACTERS = 1_500
 MAX_CONTEXT_EMAILS = 4
+MAX_PASSAGE_CHARACTERS = 1_000
+MAX_KNOWLEDGE_CHARACTERS = 2_000
+MAX_PASSAGES = 3
 MAX_HEADER_CHARACTERS = 200
 MAX_OUTPUT_TOKENS = 800
 MAX_UNANSWERED = 5
@@ -67,15 +72,19 @@ def draft_reply(
     complete: Callable[[ChatRequest], ChatCompletion],
     *,
     deployment: str,
+    profile: MailboxProfile = NO_PROFILE,
+    passages: Sequence[Passage] = (),
     rejections: Sequence[Rejection] = (),
 ) -> DraftText | None:
     """Ask for a reply to the email `answered_id` of the thread; None when the answer cannot be read twice.
 
-    `rejections` are the earlier drafts that a reviewer rejected, with the reasons to heed now.
-
-    Raises what `ChatModel.complete` raises.
+    `passages`: what the reply may say beside the thread, best first. `rejections`: the earlier drafts that
+    a reviewer rejected, with the reasons to heed now. Raises what `ChatModel.complete` raises.
     """
-    request = build_draft_request(thread, answered_id, mailbox_address, deployment, rejections)
+    request = build_draft_request(
+        thread, answered_id, mailbox_address, deployment,
+        profile=profile, passages=passages, rejections=rejections,
+    )  # fmt: skip
     for _ in range(ATTEMPTS):
         completion = complete(request)
         try:
@@ -90,6 +99,9 @@ def build_draft_request(
     answered_id: str,
     mailbox_address: str,
     deployment: str,
+    *,
+    profile: MailboxProfile = NO_PROFILE,
+    passages: Sequence[Passage] = (),
     rejections: Sequence[Rejection] = (),
 ) -> ChatRequest:
     """The drafting call for one email of a thread, the thread in the order of arrival.
@@ -105,12 +117,34 @@ def build_draft_request(
     )
     return ChatRequest(
         deployment=deployment,
-        system=f"{load_prompt('draft')}\n\nThe mailbox you write for: {mailbox_address}{reasons}",
-        user=f"{build_documents(lines + drafts)}\nWrite the reply to email {number} of {len(lines)}.",
+        system=build_draft_instructions(mailbox_address, profile) + reasons,
+        user=(
+            f"{_build_knowledge(passages)}{build_documents(lines + drafts)}\n"
+            f"Write the reply to email {number} of {len(lines)}."
+        ),
         schema_name="draft",
         schema=SCHEMA,
         max_output_tokens=MAX_OUTPUT_TOKENS,
     )
+
+
+def build_draft_instructions(mailbox_address: str, profile: MailboxProfile = NO_PROFILE) -> str:
+    """The trusted part: what all mailboxes share comes first, so that the service can cache it."""
+    instructions = f"{load_prompt('draft')}\n\nThe mailbox you write for: {mailbox_address}"
+    return "\n".join(filter(None, (instructions, profile.build_draft_part())))
+
+
+def sign_reply(reply_markdown: str, signature: str) -> str:
+    """The reply with the signature under it, once: one that already has it stays as it is."""
+    own, lines = _visible_lines(signature), _visible_lines(reply_markdown)
+    if any(lines[i : i + len(own)] == own for i in range(len(lines))):
+        return reply_markdown
+    # Two spaces end a line in Markdown; without them the signature would run together.
+    return "\n\n".join(filter(None, (reply_markdown, "  \n".join(own))))
+
+
+def _visible_lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def parse_draft(text: str) -> DraftText:
@@ -133,9 +167,29 @@ def parse_draft(text: str) -> DraftText:
     )
 
 
-def build_shown_texts(thread: Sequence[ThreadText], answered_id: str) -> tuple[str, ...]:
-    """The thread's texts exactly as far as the drafting call shows them to the model."""
-    return tuple(unescape_untrusted(line) for line in _documents(thread, answered_id))
+def build_shown_texts(
+    thread: Sequence[ThreadText], answered_id: str, passages: Sequence[Passage] = ()
+) -> tuple[str, ...]:
+    """The texts of thread and passages exactly as far as the drafting call shows them to the model."""
+    lines = (*_documents(thread, answered_id), *_fit_passages(passages))
+    return tuple(unescape_untrusted(line) for line in lines)
+
+
+def _build_knowledge(passages: Sequence[Passage]) -> str:
+    """The approved passages, one escaped passage a line: trusted, but none may close the block."""
+    lines = _fit_passages(passages)
+    return "\n".join(("<knowledge>", *lines, "</knowledge>", "")) if lines else ""
+
+
+def _fit_passages(passages: Sequence[Passage]) -> list[str]:
+    """The best passages, each bounded, as many as have room together."""
+    lines: list[str] = []
+    for passage in passages[:MAX_PASSAGES]:
+        line = fit_untrusted(f"{passage.title}\n{passage.text.strip()}", MAX_PASSAGE_CHARACTERS)
+        if sum(map(len, lines)) + len(line) > MAX_KNOWLEDGE_CHARACTERS:
+            break
+        lines.append(line)
+    return lines
 
 
 def _rejected_draft(rejection: Rejection, number: int) -> str:

@@ -18,7 +18,15 @@ from shared.domain import (
     parse_address,
 )
 from shared.draft_checks import find_draft_problems
-from shared.drafting import MAX_CONTEXT_EMAILS, ThreadText, build_shown_texts, draft_reply
+from shared.drafting import (
+    MAX_CONTEXT_EMAILS,
+    MAX_PASSAGES,
+    ThreadText,
+    build_draft_instructions,
+    build_shown_texts,
+    draft_reply,
+    sign_reply,
+)
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -33,10 +41,12 @@ from shared.errors import (
 )
 from shared.gate import find_mode_refusal, find_recipient_refusal
 from shared.guardrails import find_skip_reason
+from shared.knowledge import NO_KNOWLEDGE, KnowledgeSource
 from shared.ledger import Ledger, LedgerEntry
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
-from shared.prompting import clean_line, load_prompt, prompt_version
+from shared.profiles import NO_PROFILES, MailboxProfile, Profiles
+from shared.prompting import clean_line, text_version
 from shared.settings import Settings
 from shared.telemetry import (
     EMAIL_DECIDED,
@@ -92,6 +102,8 @@ class Pipeline:
     settings: Settings
     clock: Callable[[], datetime]
     random: Callable[[], float]
+    profiles: Profiles = NO_PROFILES
+    knowledge: KnowledgeSource = NO_KNOWLEDGE
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it stands.
@@ -221,7 +233,7 @@ class _EmailRun:
         return Decision(Outcome.SKIPPED, reason)
 
     def _guard_limits(self, thread: ThreadView) -> Decision | None:
-        settings = self.p.settings
+        settings = self._settings
         if _is_full(thread.slots, settings.max_replies_per_thread, self.entry.email_id):
             # Strangers who forge references use up the places: the person whose thread it is must not suffer.
             was_answered = any(row.sender == self.sender for row in thread.own_replies.values())
@@ -250,7 +262,8 @@ class _EmailRun:
                 email,
                 self._complete,
                 deployment=self.p.settings.triage_deployment,
-                min_confidence=self.p.settings.min_confidence,
+                min_confidence=self._settings.min_confidence,
+                profile=self._profile,
             )
             self._save(triage=triage)
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)
@@ -265,36 +278,37 @@ class _EmailRun:
         """Write, check and store a draft; only one that passed the checks is ever stored."""
         if self.entry.draft is not None:
             return None
-        mailbox = self.p.mailboxes.get(self.entry.mailbox_id)
+        mailbox, profile = self.p.mailboxes.get(self.entry.mailbox_id), self._profile
+        instructions = build_draft_instructions(mailbox.address, profile)
         texts = self._read_texts(email, thread)
-        written = draft_reply(
-            texts,
-            email.id,
-            mailbox.address,
-            self._complete,
-            deployment=self.p.settings.draft_deployment,
-            rejections=self.entry.rejections,
+        passages = self.p.knowledge.search(
+            f"{email.subject}\n{email.markdown}", profile.knowledge, MAX_PASSAGES
         )
+        written = draft_reply(
+            texts, email.id, mailbox.address, self._complete,
+            deployment=self.p.settings.draft_deployment, profile=profile, passages=passages,
+            rejections=self.entry.rejections,
+        )  # fmt: skip
         if written is None:
             return Decision(Outcome.ESCALATED, "the model's draft could not be read")
         problems = find_draft_problems(
             written.reply_markdown,
-            (*build_shown_texts(texts, email.id), *(said.reason for said in self.entry.rejections)),
+            (*build_shown_texts(texts, email.id, passages), *(said.reason for said in self.entry.rejections)),
             (parse_address(mailbox.address), self.sender),
-            load_prompt("draft"),
+            instructions,
         )
         if problems:
             return Decision(Outcome.ESCALATED, f"the draft was held back: {'; '.join(problems)}")
-        if written.confidence < self.p.settings.min_confidence:
+        if written.confidence < self._settings.min_confidence:
             return Decision(Outcome.ESCALATED, f"the draft's confidence is only {written.confidence:.2f}")
         draft = Draft(
-            reply_markdown=written.reply_markdown,
+            reply_markdown=sign_reply(written.reply_markdown, profile.signature),
             confidence=written.confidence,
             unanswered=written.unanswered,
             covers=tuple(text.email_id for text in texts if not text.is_ours),
             idempotency_key=build_idempotency_key(self.entry.mailbox_id, email.id, self.entry.revision),
             model=written.model,
-            prompt_version=prompt_version("draft"),
+            prompt_version=text_version(instructions),
         )
         self._save(draft=draft)
         return None
@@ -351,7 +365,7 @@ class _EmailRun:
         emails in one thread the second reads again, and finds what the first one's reply covers.
         """
         limit, email_id, ledger = (
-            self.p.settings.max_replies_per_sender_per_day,
+            self._settings.max_replies_per_sender_per_day,
             self.entry.email_id,
             self.p.ledger,
         )
@@ -464,6 +478,15 @@ class _EmailRun:
         return self.entry.draft
 
     @property
+    def _profile(self) -> MailboxProfile:
+        return self.p.profiles.get(self.p.mailboxes.get(self.entry.mailbox_id))
+
+    @property
+    def _settings(self) -> Settings:
+        """The settings, with the limits that this mailbox's profile has of its own."""
+        return self._profile.override(self.p.settings)
+
+    @property
     def _ids(self) -> dict[str, Value]:
         return {"mailbox_id": self.entry.mailbox_id, "email_id": self.entry.email_id}
 
@@ -491,7 +514,8 @@ class _EmailRun:
         mailbox_id, email_id = self.entry.mailbox_id, self.entry.email_id
         existing = self.p.multimail.get_tags(mailbox_id, email_id)
         others = {key: value for key, value in existing.items() if not key.startswith("agent.")}
-        wanted = others | build_tags(self.entry)
+        escalate_to = self._profile.escalate_to if self.entry.outcome is Outcome.ESCALATED else ""
+        wanted = others | build_tags(self.entry, escalate_to)
         if wanted != existing:
             self.p.multimail.set_tags(mailbox_id, email_id, wanted)
 
@@ -572,8 +596,11 @@ class _EmailRun:
             log.warning("email %r could not be tagged as waiting: %s", self.entry.email_id, error)
 
 
-def build_tags(entry: LedgerEntry) -> dict[str, str]:
-    """The tags that show a decided row on its inbound email; absent facts have no tag."""
+def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
+    """The tags that show a decided row on its inbound email; absent facts have no tag.
+
+    `escalate_to`: whom the mailbox's profile names for what it escalates.
+    """
     triage = entry.triage
     values = {
         "agent.outcome": entry.outcome,
@@ -583,6 +610,7 @@ def build_tags(entry: LedgerEntry) -> dict[str, str]:
         "agent.sentiment": triage and triage.sentiment,
         "agent.reply_id": entry.reply_id,
         "agent.reason": entry.reason,
+        "agent.escalate_to": escalate_to,
     }
     return {key: str(value) for key, value in values.items() if value}
 

@@ -10,6 +10,7 @@ from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.ledger import Ledger, LedgerEntry, Watermark
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
+from shared.profiles import NO_PROFILES, Profiles
 from shared.settings import Settings
 from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context, record, span
 from shared.work_queue import WorkQueue
@@ -34,6 +35,7 @@ class Poller:
         work_queue: WorkQueue,
         settings: Settings,
         clock: Callable[[], datetime],
+        profiles: Profiles = NO_PROFILES,
     ) -> None:
         self._multimail = multimail
         self._mailboxes = mailboxes
@@ -41,6 +43,7 @@ class Poller:
         self._work_queue = work_queue
         self._settings = settings
         self._clock = clock
+        self._profiles = profiles
         # Rows known to be in the ledger, so that the overlap is not written again at every poll.
         self._remembered: set[tuple[str, str]] = set()
 
@@ -74,19 +77,20 @@ class Poller:
         record(POLL_SUCCEEDED, {"mailboxes": len(selected), "added": len(added)})
 
     def _select_mailboxes(self) -> tuple[list[Mailbox], list[str]]:
-        """The mailboxes to poll, and a sentence for each wanted one that the account does not have."""
+        """The mailboxes to poll, and a sentence for each named one that the account does not have."""
         known = self._mailboxes.read(max_age_seconds=0)
+        problems = self._profiles.find_problems(known.values())
         wanted = self._settings.multimail_mailbox_ids
         if not wanted:
             active = [mailbox for mailbox in known.values() if mailbox.is_active]
             nothing = "The MultiMail account has no active mailbox: create one in MultiMail's dashboard."
-            return active, [] if active else [nothing]
-        missing = [
+            return active, problems if active else [*problems, nothing]
+        problems += [
             f"MULTIMAIL_MAILBOX_IDS names {mailbox_id!r}, which the account does not have: correct it."
             for mailbox_id in wanted
             if mailbox_id not in known
         ]
-        return [known[mailbox_id] for mailbox_id in dict.fromkeys(wanted) if mailbox_id in known], missing
+        return [known[mailbox_id] for mailbox_id in dict.fromkeys(wanted) if mailbox_id in known], problems
 
     def _try_mailbox(self, mailbox: Mailbox, added: list[WorkItem]) -> AgentError | None:
         error = _try(lambda: self._poll_mailbox(mailbox, added))

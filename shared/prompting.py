@@ -24,9 +24,9 @@ def load_prompt(name: str) -> str:
 
 
 @functools.cache
-def prompt_version(name: str) -> str:
-    """Which instructions are in `prompts/NAME.md`: the first 12 hex digits of their SHA-256."""
-    return hashlib.sha256(load_prompt(name).encode()).hexdigest()[:12]
+def text_version(instructions: str) -> str:
+    """Which instructions these are: the first 12 hex digits of their SHA-256."""
+    return hashlib.sha256(instructions.encode()).hexdigest()[:12]
 
 
 def clean_text(text: str) -> str:

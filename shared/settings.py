@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from shared.domain import TokenPrice
 from shared.errors import ConfigurationError
 
+DEFAULT_CONFIG_PATH = Path(__file__).parent.parent / "config"  # beside function_app.py
 MODEL_SDKS = ("azure-ai-inference", "openai")
 LEDGER_PATH = ".data/ledger.sqlite"
 
@@ -55,6 +56,9 @@ class Settings:
     service_bus_connection_string: Secret | None
     ledger_table_endpoint: str | None
     ledger_path: Path
+    config_path: Path
+    search_endpoint: str | None
+    search_index: str
     poll_schedule: str
     track_schedule: str
     initial_lookback_hours: float
@@ -98,6 +102,9 @@ class Settings:
             service_bus_connection_string=read.secret("ServiceBusConnection"),
             ledger_table_endpoint=read.table_endpoint(),
             ledger_path=find_ledger_path(environment),
+            config_path=read.folder("CONFIG_PATH", default=DEFAULT_CONFIG_PATH),
+            search_endpoint=read.optional_url("SEARCH_ENDPOINT"),
+            search_index=read.text("SEARCH_INDEX", default="knowledge"),
             poll_schedule=read.text("POLL_SCHEDULE", default="0 */1 * * * *"),
             track_schedule=read.text("TRACK_SCHEDULE", default="30 */5 * * * *"),
             initial_lookback_hours=read.number("INITIAL_LOOKBACK_HOURS", 24, 0, 8760),
@@ -159,6 +166,12 @@ class _Reader:
 
     def names(self, name: str) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.environment.get(name, "").split(",") if part.strip())
+
+    def folder(self, name: str, default: Path) -> Path:
+        value = self.optional(name)
+        if value is not None and not Path(value).is_dir():
+            self.problems.append(f"{name} is no folder: set it to the one with mailboxes.yaml, or remove it.")
+        return Path(value) if value else default
 
     def url(
         self, name: str, default: str | None = None, remedy: str = "set it to an https:// address"
@@ -268,6 +281,7 @@ class _Reader:
             ("MULTIMAIL_API_URL", settings.multimail_api_url),
             ("MODEL_ENDPOINT", settings.model_endpoint),
             ("KEY_VAULT_URL", settings.key_vault_url or ""),
+            ("SEARCH_ENDPOINT", settings.search_endpoint or ""),
         ):
             try:
                 parts = urlsplit(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.chat import ChatCompletion, ChatRequest
 from shared.domain import Action, Email, Sentiment, Triage, Urgency
+from shared.profiles import CATEGORIES, NO_PROFILE, OTHER_CATEGORY, MailboxProfile
 from shared.prompting import (
     build_documents,
     clean_line,
@@ -15,17 +16,13 @@ from shared.prompting import (
     clean_text,
     fit_untrusted,
     load_prompt,
-    prompt_version,
+    text_version,
 )
 
-CATEGORIES = (
-    "question", "support", "complaint", "billing", "scheduling", "sales",
-    "security", "legal", "feedback", "promotion", "other",
-)  # fmt: skip
-
-# Characters of escaped email in the prompt: with instructions, schema and answer the call stays
-# under 1,000 tokens (4 characters a token), whatever the size of the email.
+# Characters of escaped email in the prompt, and of it together with what a profile adds: with instructions,
+# schema and answer the call stays under 1,000 tokens (4 characters a token), whatever the size of the email.
 MAX_EMAIL_CHARACTERS = 1_400
+MAX_EMAIL_AND_PROFILE_CHARACTERS = 2_100
 MAX_HEADER_CHARACTERS = 120
 MAX_SEARCHED_CHARACTERS = 20_000
 MAX_OUTPUT_TOKENS = 200
@@ -47,21 +44,6 @@ _SPEAKS_TO_TRIAGE = re.compile(
     re.IGNORECASE,
 )
 
-SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["action", "category", "urgency", "sentiment", "confidence", "summary", "reason"],
-    "properties": {
-        "action": {"type": "string", "enum": [str(value) for value in Action]},
-        "category": {"type": "string", "enum": list(CATEGORIES)},
-        "urgency": {"type": "string", "enum": [str(value) for value in Urgency]},
-        "sentiment": {"type": "string", "enum": [str(value) for value in Sentiment]},
-        "confidence": {"type": "number"},
-        "summary": {"type": "string"},
-        "reason": {"type": "string"},
-    },
-}
-
 
 def triage_email(
     email: Email,
@@ -69,28 +51,32 @@ def triage_email(
     *,
     deployment: str,
     min_confidence: float,
+    profile: MailboxProfile = NO_PROFILE,
 ) -> Triage:
     """Ask what to do with an email. What cannot be read twice, or is too unsure, is escalated, never ignored.
 
+    What the mailbox's profile says about categories and words counts more than the model's action.
     Raises what `ChatModel.complete` raises.
     """
-    request = build_triage_request(email, deployment)
+    request = build_triage_request(email, deployment, profile)
     for _ in range(ATTEMPTS):
         completion = complete(request)
         try:
-            triage = parse_triage(completion.text)
+            triage = parse_triage(completion.text, profile.category_names)
         except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
-        triage = replace(triage, model=completion.model, prompt_version=prompt_version("triage"))
-        return _escalate_if_doubtful(triage, email, min_confidence)
+        triage = replace(triage, model=completion.model, prompt_version=text_version(request.system))
+        return _apply_rules(triage, email, min_confidence, profile)
     return Triage(
-        Action.ESCALATE, "other", Urgency.NORMAL, Sentiment.NEUTRAL, 0.0,
+        Action.ESCALATE, OTHER_CATEGORY, Urgency.NORMAL, Sentiment.NEUTRAL, 0.0,
         summary="", reason=f"the model's triage could not be read {ATTEMPTS} times",
     )  # fmt: skip
 
 
-def build_triage_request(email: Email, deployment: str) -> ChatRequest:
-    """The triage call for one email."""
+def build_triage_request(email: Email, deployment: str, profile: MailboxProfile = NO_PROFILE) -> ChatRequest:
+    """The triage call for one email: the instructions for all, then the mailbox's own, then the email."""
+    own = profile.build_triage_part()
+    limit = min(MAX_EMAIL_CHARACTERS, MAX_EMAIL_AND_PROFILE_CHARACTERS - profile.triage_characters)
     attachments = ", ".join(email.attachment_names) or "none"
     text = (
         f"From: {clean_line(email.sender, MAX_HEADER_CHARACTERS)}\n"
@@ -100,15 +86,32 @@ def build_triage_request(email: Email, deployment: str) -> ChatRequest:
     )
     return ChatRequest(
         deployment=deployment,
-        system=load_prompt("triage"),
-        user=build_documents([fit_untrusted(text, MAX_EMAIL_CHARACTERS)]),
+        system="\n\n".join(filter(None, (load_prompt("triage"), own))),
+        user=build_documents([fit_untrusted(text, limit)]),
         schema_name="triage",
-        schema=SCHEMA,
+        schema=_build_schema(profile.category_names),
         max_output_tokens=MAX_OUTPUT_TOKENS,
     )
 
 
-def parse_triage(text: str) -> Triage:
+def _build_schema(categories: Sequence[str]) -> Mapping[str, Any]:
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["action", "category", "urgency", "sentiment", "confidence", "summary", "reason"],
+        "properties": {
+            "action": {"type": "string", "enum": [str(value) for value in Action]},
+            "category": {"type": "string", "enum": list(categories)},
+            "urgency": {"type": "string", "enum": [str(value) for value in Urgency]},
+            "sentiment": {"type": "string", "enum": [str(value) for value in Sentiment]},
+            "confidence": {"type": "number"},
+            "summary": {"type": "string"},
+            "reason": {"type": "string"},
+        },
+    }
+
+
+def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
     """Read the model's answer. Raises ValueError when action or confidence cannot be read.
 
     Only these two decide anything; whatever else is missing or unknown gets the plain value.
@@ -121,7 +124,7 @@ def parse_triage(text: str) -> Triage:
         raise ValueError("the triage's confidence is not a number from 0 to 1")
     return Triage(
         action=Action(str(value.get("action"))),
-        category=_one_of(CATEGORIES, value.get("category"), "other"),
+        category=_one_of(categories, value.get("category"), OTHER_CATEGORY),
         urgency=Urgency(_one_of(tuple(Urgency), value.get("urgency"), Urgency.NORMAL)),
         sentiment=Sentiment(_one_of(tuple(Sentiment), value.get("sentiment"), Sentiment.NEUTRAL)),
         confidence=float(confidence),
@@ -138,17 +141,35 @@ def _sentence(value: object) -> str:
     return clean_sentence(value, MAX_SENTENCE_CHARACTERS) if isinstance(value, str) else ""
 
 
-def _escalate_if_doubtful(triage: Triage, email: Email, min_confidence: float) -> Triage:
+def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: MailboxProfile) -> Triage:
+    """Escalating comes first; only what would have been replied to can become ignored by its category."""
     if triage.action is Action.ESCALATE:
         return triage
-    if triage.confidence < min_confidence:
-        doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
-    elif triage.action is Action.IGNORE and speaks_to_triage(email):
-        doubt = "it tells its reader to sort it away"
-    else:
+    if triage.category in profile.ignore_categories:
+        triage = replace(triage, action=Action.IGNORE)
+    doubt = _find_doubt(triage, email, min_confidence, profile)
+    if doubt is None:
         return triage
     reason = clean_line(f"{doubt}: {triage.reason}", MAX_SENTENCE_CHARACTERS)
     return replace(triage, action=Action.ESCALATE, reason=reason)
+
+
+def _find_doubt(triage: Triage, email: Email, min_confidence: float, profile: MailboxProfile) -> str | None:
+    """Why a human must decide after all."""
+    if triage.category in profile.escalate_categories:
+        return f"its mailbox escalates the category {triage.category}"
+    if _has_word(email, profile.escalate_words):
+        return "its mailbox escalates a word in it"
+    if triage.confidence < min_confidence:
+        return f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
+    if triage.action is Action.IGNORE and speaks_to_triage(email):
+        return "it tells its reader to sort it away"
+    return None
+
+
+def _has_word(email: Email, words: Sequence[str]) -> bool:
+    text = " ".join(clean_text(f"{email.subject} {email.markdown}").casefold().split()) if words else ""
+    return any(word.casefold() in text for word in words)
 
 
 def speaks_to_triage(email: Email) -> bool:

@@ -13,13 +13,17 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("errors",),
     ("domain",),
-    ("settings", "chat", "ledger", "work_queue", "telemetry", "prompting", "ledger_rows"),
-    ("chat_wire",),
+    (
+        "settings", "chat", "ledger", "work_queue", "telemetry", "prompting", "ledger_rows", "knowledge",
+        "draft_checks",
+    ),
+    ("chat_wire", "profiles"),
     (
         "multimail", "chat_azure_inference", "chat_openai", "ledger_sqlite", "ledger_tables",
-        "work_queue_servicebus", "secret_source", "credentials",
+        "work_queue_servicebus", "secret_source", "credentials", "knowledge_files", "knowledge_azure_search",
+        "profile_file",
     ),
-    ("chat_telemetry", "mailboxes", "guardrails", "gate", "threads", "triage", "drafting", "draft_checks"),
+    ("chat_telemetry", "mailboxes", "guardrails", "gate", "threads", "triage", "drafting"),
     ("polling", "pipeline", "replies"),
     ("webhooks",),
     ("composition",),

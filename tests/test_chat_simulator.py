@@ -87,6 +87,17 @@ def ask(url: str, step: str, email: str, behind: str = "") -> dict[str, Any]:
     return value
 
 
+def test_a_draft_says_what_the_approved_knowledge_has_on_the_matter(url: str) -> None:
+    knowledge = (
+        "<knowledge>\nShop › Returns\\nFree.\nHalden T2 › Interval\\nSet it in the menu.\n</knowledge>\n"
+    )
+    email = write_email("How do I change the interval?")
+    answer = post(url, build_body(knowledge + build_user(email), "draft")).json()
+    reply = json.loads(answer["choices"][0]["message"]["content"])["reply_markdown"]
+    assert "Set it in the menu." in reply
+    assert "Free." not in reply
+
+
 # ---- Triage ------------------------------------------------------------------------------------------
 
 

@@ -412,7 +412,7 @@ def test_only_the_app_itself_is_deployed() -> None:
         capture_output=True, text=True, cwd=ROOT, check=True,
     ).stdout  # fmt: skip
     top = {path.split("/")[0] for path in listed.splitlines()}
-    assert top - ignored == {"host.json", "requirements.txt", "function_app.py", "shared"}
+    assert top - ignored == {"host.json", "requirements.txt", "function_app.py", "config", "shared"}
 
 
 def test_the_workflow_checks_everything_and_deploys_a_tag_without_a_stored_secret() -> None:

@@ -1,13 +1,22 @@
 """What an email costs: model calls and tokens (4 characters each), counted on the requests themselves."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from shared.chat import ChatCompletion, ChatRequest
+from shared.knowledge import Passage
+from shared.profile_file import (
+    MAX_DRAFT_CHARACTERS,
+    MAX_OWN_CATEGORIES,
+    MAX_SIGNATURE_CHARACTERS,
+    MAX_TRIAGE_CHARACTERS,
+    find_length_problems,
+)
+from shared.profiles import MailboxProfile, Profiles
 from tests.world import World
 
 QUESTION = (
@@ -94,6 +103,58 @@ def test_a_huge_email_that_is_ignored_stays_under_a_thousand_tokens(
     )
     assert cost.calls == 1
     assert cost.tokens <= 1_000
+
+
+def build_largest_profile() -> MailboxProfile:
+    """As much as a profile may add to both prompts, with as many own categories as there may be."""
+    categories = {f"category-of-mail-{n:02}": "d" * 20 for n in range(MAX_OWN_CATEGORIES)}
+    profile = MailboxProfile(
+        purpose="p" * 100,
+        answer=("a",),
+        voice="v",
+        categories=categories,
+        signature="s" * MAX_SIGNATURE_CHARACTERS,
+    )
+    answer = MAX_TRIAGE_CHARACTERS - profile.triage_characters + 1
+    voice = MAX_DRAFT_CHARACTERS - len(profile.build_draft_part()) + 1
+    profile = replace(profile, answer=("a" * answer,), voice="v" * voice)
+    assert list(find_length_problems(replace(profile, purpose="p" * 101)))
+    assert not list(find_length_problems(profile))
+    return profile
+
+
+class EndlessKnowledge:
+    """As much for every query as a draft may show."""
+
+    def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
+        return tuple(Passage(f"Passage {n}", "k" * 5_000) for n in range(limit))
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "body", "calls", "bound"),
+    [
+        ("escalated, largest profile", "escalate", QUESTION, 1, 1_000),
+        ("60,000 times 'x', largest profile", "ignore", "x" * 60_000, 1, 1_000),
+        ("60,000 times '<', largest profile", "ignore", "<" * 60_000, 1, 1_000),
+        ("reply, largest profile, most knowledge", "reply", QUESTION, 2, 2_500),
+    ],
+)
+def test_the_largest_profile_and_knowledge_stay_within_the_same_bounds(
+    tmp_path: Path, measured: Callable[[str], None], name: str, action: str, body: str, calls: int, bound: int
+) -> None:
+    profiles = Profiles(default=build_largest_profile())
+    with World(tmp_path, profiles=profiles, knowledge=EndlessKnowledge()) as world:
+        cost = count(world)
+        world.model.triage |= {"action": action, "category": "category-of-mail-00"}
+        world.model.draft["reply_markdown"] = REPLY
+        email_id = world.deliver(body)
+        world.run_until_idle()
+        assert world.outcome(email_id) == {"escalate": "escalated", "ignore": "ignored"}.get(
+            action, "reply_submitted"
+        )
+    measured(f"{name:42} {cost.calls} calls  {cost.tokens:5} tokens  (bound {bound})")
+    assert cost.calls == calls
+    assert cost.tokens <= bound
 
 
 def test_a_long_thread_of_long_emails_stays_bounded(tmp_path: Path, measured: Callable[[str], None]) -> None:

@@ -11,12 +11,14 @@ from local.http_server import LoopbackServer
 from local.multimail_simulator import MultiMailSimulator
 from shared.chat import ChatCompletion, ChatRequest
 from shared.domain import Usage, WorkItem, parse_work_item
+from shared.knowledge import NO_KNOWLEDGE, KnowledgeSource
 from shared.ledger import Ledger, LedgerEntry
 from shared.ledger_sqlite import SqliteLedger
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
 from shared.pipeline import Pipeline
 from shared.polling import Poller
+from shared.profiles import NO_PROFILES, Profiles
 from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
@@ -86,7 +88,16 @@ def build_settings(tmp_path: Path, **changes: Any) -> Settings:
 class World:
     """One gated mailbox `box` of Northwind's support and everything around it. A context manager."""
 
-    def __init__(self, tmp_path: Path, ledger: Ledger | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        ledger: Ledger | None = None,
+        profiles: Profiles = NO_PROFILES,
+        knowledge: KnowledgeSource = NO_KNOWLEDGE,
+        **settings: Any,
+    ) -> None:
+        self.profiles = profiles
+        self.knowledge = knowledge
         self.clock = Clock()
         self.settings = build_settings(tmp_path, **settings)
         self.simulator = MultiMailSimulator(self.clock)
@@ -104,11 +115,12 @@ class World:
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
         self.poller = Poller(
             multimail=client, mailboxes=mailboxes, ledger=self.ledger, work_queue=self.queue,
-            settings=self.settings, clock=self.clock,
+            settings=self.settings, clock=self.clock, profiles=self.profiles,
         )  # fmt: skip
         self.pipeline = Pipeline(
             multimail=client, mailboxes=mailboxes, complete=self.model.complete, ledger=self.ledger,
             settings=self.settings, clock=self.clock, random=lambda: 0.5,
+            profiles=self.profiles, knowledge=self.knowledge,
         )  # fmt: skip
         self.tracker = ReplyTracker(multimail=client, ledger=self.ledger, clock=self.clock)
         self.webhooks = WebhookReceiver(
