@@ -2,6 +2,7 @@
 
 import azure.functions as func
 
+from shared.ask_requests import answer_request
 from shared.composition import get_agent, is_healthy
 
 app = func.FunctionApp()
@@ -25,6 +26,15 @@ def process_email(message: func.ServiceBusMessage) -> None:
 def track_replies(timer: func.TimerRequest) -> None:  # noqa: ARG001  # likewise
     """See what became of the submitted replies."""
     get_agent().track()
+
+
+@app.route(route="ask", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+def ask_agent(request: func.HttpRequest) -> func.HttpResponse:
+    """Answer an operator's question about the mailboxes."""
+    answer = answer_request(request.get_body(), request.headers.get("Idempotency-Key"), get_agent)
+    return func.HttpResponse(
+        answer.body, status_code=answer.status, headers=answer.headers, mimetype="application/json"
+    )
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run` and `redrive`."""
+"""The command line: `python -m local demo`, `run`, `ask` and `redrive`."""
 
 import argparse
 import sys
@@ -24,6 +24,12 @@ def main() -> int:
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
+    text = "ask the agent about the mailboxes, with the settings that run takes"
+    ask = commands.add_parser("ask", help=text, description=text)
+    ask.add_argument("question")
+    ask.add_argument(
+        "--request-id", help="asked again under the same id, the same question sends nothing twice"
+    )
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     return _run(console, arguments)
@@ -39,6 +45,10 @@ def _run(console: Console, arguments: argparse.Namespace) -> int:
         from local.run import run  # noqa: PLC0415
 
         return run(console, until_idle=arguments.until_idle)
+    if arguments.command == "ask":
+        from local.ask import ask  # noqa: PLC0415
+
+        return ask(console, arguments.question, arguments.request_id)
     from local.redrive import redrive  # noqa: PLC0415
 
     return redrive(console, arguments.email_ids, all_failed=arguments.all_failed)

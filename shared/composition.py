@@ -5,11 +5,13 @@ import os
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from shared.asking import Answer, Asking, Question
 from shared.chat import ChatModel
 from shared.chat_azure_inference import build_azure_inference_model
 from shared.chat_openai import build_openai_model
@@ -47,6 +49,7 @@ class Agent:
     poller: Poller
     pipeline: Pipeline
     tracker: ReplyTracker
+    asking: Asking
     ledger: Ledger
     work_queue: WorkQueue
 
@@ -70,12 +73,17 @@ class Agent:
         """See what became of the submitted replies. Raises ConfigurationError and TransientError."""
         self.tracker.track()
 
+    def ask(self, question: Question) -> Answer:
+        """Answer an operator's question. Raises what `Asking.answer` raises."""
+        return self.asking.answer(question)
+
 
 def build_agent(
     settings: Settings,
     *,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     random_share: Callable[[], float] = random.random,
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Agent:
     """Build the agent. Heavy SDKs are imported here only where the settings ask for them, the chat SDK at
     the first completion. Raises ConfigurationError when a part cannot work as configured.
@@ -106,7 +114,16 @@ def build_agent(
         random=random_share,
     )
     tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
-    return Agent(poller, pipeline, tracker, ledger, work_queue)
+    asking = Asking(
+        multimail=multimail,
+        mailboxes=mailboxes,
+        converse=lambda conversation: chat_model().converse(conversation),
+        ledger=ledger,
+        settings=settings,
+        clock=clock,
+        new_id=new_id,
+    )
+    return Agent(poller, pipeline, tracker, asking, ledger, work_queue)
 
 
 def open_ledger(settings: Settings) -> tuple[MultiMailClient, Ledger]:

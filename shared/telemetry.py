@@ -10,6 +10,7 @@ EMAIL_DECIDED = "email.decided"
 EMAIL_DEFERRED = "email.deferred"
 REPLY_SETTLED = "reply.settled"
 REPLIES_PENDING = "replies.pending"
+TOOL_CALLED = "tool.called"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
 
 EVENT_LOGGER = "agent.events"

@@ -20,7 +20,10 @@ LAYERS = (
         "work_queue_servicebus", "secret_source", "credentials",
     ),
     ("mailboxes", "guardrails", "gate", "threads", "triage", "drafting", "draft_checks"),
-    ("polling", "pipeline", "replies"),
+    ("ask_sending",),
+    ("ask_tools",),
+    ("polling", "pipeline", "replies", "asking"),
+    ("ask_requests",),
     ("composition",),
 )  # fmt: skip
 # Values that modules of one layer may share: they are seams, not siblings.
@@ -102,7 +105,7 @@ def test_importing_the_triggers_needs_no_setting_and_no_heavy_sdk() -> None:
 def test_the_triggers_are_the_documented_ones_and_stay_a_few_lines() -> None:
     tree = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8"))
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert set(functions) == {"poll_inboxes", "process_email", "track_replies", "health"}
+    assert set(functions) == {"poll_inboxes", "process_email", "track_replies", "ask_agent", "health"}
     assert all(len(function.body) <= 3 for function in functions.values())
 
 
