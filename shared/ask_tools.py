@@ -10,7 +10,7 @@ from typing import Any, Literal
 from shared.ask_sending import Outbox, SendResult
 from shared.chat import Tool, ToolCall
 from shared.domain import EmailSummary, Mailbox
-from shared.errors import PermanentError, TransientError
+from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
 from shared.prompting import build_documents, clean_line, fit_untrusted, unescape_untrusted
@@ -226,11 +226,19 @@ class Toolbox:
 
 
 def find_reach(mailboxes: MailboxDirectory, wanted_ids: Sequence[str]) -> Mapping[str, Mailbox]:
-    """The mailboxes that the tools may touch: the wanted ones or, when none are named, every active one."""
+    """The mailboxes that the tools may touch: the wanted ones or, when none are named, every active one.
+
+    Raises ConfigurationError when that leaves none.
+    """
     known = mailboxes.read()
-    if wanted_ids:
-        return {mailbox_id: known[mailbox_id] for mailbox_id in wanted_ids if mailbox_id in known}
-    return {mailbox.id: mailbox for mailbox in known.values() if mailbox.is_active}
+    wanted = wanted_ids or [mailbox.id for mailbox in known.values() if mailbox.is_active]
+    reach = {mailbox_id: known[mailbox_id] for mailbox_id in wanted if mailbox_id in known}
+    if not reach:
+        raise ConfigurationError(
+            "There is no mailbox to ask about: create one in MultiMail's dashboard, or correct "
+            "MULTIMAIL_MAILBOX_IDS."
+        )
+    return reach
 
 
 def parse_arguments(tool: Tool, text: str) -> dict[str, Any]:
