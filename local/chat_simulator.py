@@ -208,7 +208,7 @@ def saying(text: str | None, *, finish_reason: str = "stop") -> Fault:
 
     def fault(answer: Callable[[], Payload]) -> Payload:
         payload = answer()
-        payload["choices"][0]["message"]["content"] = text
+        payload["choices"][0]["message"] = {"role": "assistant", "content": text}
         payload["choices"][0]["finish_reason"] = finish_reason
         return payload
 
@@ -281,7 +281,10 @@ def hang_until(released: threading.Event, *, timeout_seconds: float = 30.0) -> F
 def _respond_by_rules(body: Payload) -> str | Payload:
     if body.get("tools"):
         turn = build_tool_turn(body["messages"])
-        return turn if isinstance(turn, str) else build_tool_calls((turn.name, json.dumps(turn.arguments)))
+        if isinstance(turn, str):
+            return turn
+        if turn.name in {tool["function"]["name"] for tool in body["tools"]}:
+            return build_tool_calls((turn.name, json.dumps(turn.arguments)))
     asked = (body.get("response_format") or {}).get("json_schema")
     if asked is None:
         return "This is a simulated answer."

@@ -389,7 +389,7 @@ def test_misspelt_status_in_a_query_is_caught(word: str) -> None:
 def test_the_events_are_read_from_the_code() -> None:
     assert set(EVENTS) == {
         "poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached",
-        "reply.settled", "replies.pending",
+        "reply.settled", "replies.pending", "tool.called",
     }  # fmt: skip
     assert {"agent.mailbox_id", "agent.outcome", "agent.calls"} <= EVENTS["email.decided"]
     assert "agent.reason" not in EVENTS["email.decided"]  # it may hold words of an email
