@@ -82,9 +82,13 @@ class Outbox:
         return bool(self._targets)
 
     def note_read(self, email: Email, shown_text: str) -> None:
-        """Remember what of an email the model saw: links and numbers may be taken from there."""
-        people = frozenset(parse_address(header) for header in (email.sender, *email.to))
-        self._read.append((people, shown_text))
+        """Remember what of an email the model saw: links and numbers may be taken from there.
+
+        Whom else a stranger put into To says nothing about who may see it again; our own To does.
+        """
+        sender = parse_address(email.sender)
+        people = map(parse_address, email.to) if sender in self._own_addresses() else (sender,)
+        self._read.append((frozenset(people), shown_text))
 
     def send(self, mailbox_id: str, to: str, subject: str, markdown: str) -> SendResult:
         """Submit a new email to an address that the operator wrote, or that is a contact's."""
@@ -110,7 +114,7 @@ class Outbox:
         recipient = parse_address(email.sender)
         if not recipient:
             return SendResult("refused", NOT_ONE_ADDRESS)
-        if recipient in {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}:
+        if recipient in self._own_addresses():
             return SendResult("refused", OWN_EMAIL, recipient=recipient)
 
         def submit(key: str) -> SubmittedReply:
@@ -120,6 +124,9 @@ class Outbox:
         return self._submit(
             _Wanted(mailbox_id, recipient, f"reply {email.id}", (markdown,), known_texts, submit)
         )
+
+    def _own_addresses(self) -> set[str]:
+        return {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}
 
     def _is_contact(self, address: str) -> bool:
         found = self.multimail.search_contacts(address)

@@ -7,13 +7,17 @@ from typing import Any
 
 import azure.functions as func
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import function_app
 from local import chat_simulator as sim
 from local.app_functions import read_app_functions
 from local.multimail_faults import answer_with
 from shared.ask_requests import MAX_QUESTION_CHARACTERS, HttpAnswer, answer_request
+from shared.asking import Answer, Question
 from shared.composition import Agent, build_agent
+from shared.domain import NO_USAGE
 from shared.settings import Settings
 from tests.ask_world import CHECK_INBOX, MODEL_KEY, AskWorld
 from tests.declared_functions import read_declared_functions
@@ -77,6 +81,19 @@ def test_a_request_that_is_wrong_is_a_400_that_names_the_field_and_costs_nothing
     assert answer.status == 400
     assert json.loads(answer.body)["field"] == field
     assert not world.chat.calls
+
+
+@given(st.binary(max_size=80) | st.dictionaries(st.text(), st.text()).map(lambda v: json.dumps(v).encode()))
+def test_a_body_of_any_bytes_is_a_question_or_a_400(body: bytes) -> None:
+    asked: list[Question] = []
+
+    class Silent:
+        def ask(self, question: Question) -> Answer:
+            asked.append(question)
+            return Answer("id", "", (), (), NO_USAGE, True)
+
+    answer = answer_request(body, None, Silent)
+    assert (answer.status, len(asked)) in ((200, 1), (400, 0))
 
 
 @pytest.mark.parametrize("in_header", [False, True])

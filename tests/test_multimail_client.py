@@ -425,7 +425,13 @@ def test_new_email_goes_to_one_address_with_the_text_and_the_key_and_nothing_els
 
 
 def test_contacts_are_searched_by_what_is_asked_for(server: ScriptedServer, client: MultiMailClient) -> None:
-    contact = {"id": "ct_1", "name": None, "email": "ann@customer.example", "tags": [], "created_at": 1}
+    contact: dict[str, object] = {
+        "id": "ct_1",
+        "name": None,
+        "email": "ann@customer.example",
+        "tags": [],
+        "created_at": 1,
+    }
     server.script = [Answer({"contacts": [contact]})]
     assert client.search_contacts("a&b") == (Contact("", "ann@customer.example"),)
     [request] = server.requests

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from local.chat_simulator import build_tool_calls
@@ -50,7 +50,7 @@ class ObedientAsker:
             if self.carried_out:
                 return _call(self.carried_out)
         said = [match[1] for text in documents for match in _SAY.finditer(text)]
-        return _fill("As you wish. " + " ".join(said), documents, "")
+        return str(_fill("As you wish. " + " ".join(said), documents, ""))
 
 
 def _find_orders(documents: list[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -73,5 +73,5 @@ def _fill(value: Any, documents: list[str], own: str) -> Any:
     return value.replace("{mailbox_id}", ids[1] if ids else "").replace("{email_id}", ids[2] if ids else "")
 
 
-def _call(calls: list[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
+def _call(calls: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, Any]:
     return build_tool_calls(*((name, json.dumps(arguments)) for name, arguments in calls))
