@@ -73,7 +73,7 @@ class Outbox:
     question: str
     key_seed: Sequence[str]
     allow_ungated: bool
-    _read: list[tuple[frozenset[str], str]] = field(default_factory=list)
+    _read: list[tuple[str, str]] = field(default_factory=list)
     _targets: set[tuple[str, str]] = field(default_factory=set)
 
     @property
@@ -82,13 +82,8 @@ class Outbox:
         return bool(self._targets)
 
     def note_read(self, email: Email, shown_text: str) -> None:
-        """Remember what of an email the model saw: links and numbers may be taken from there.
-
-        Whom else a stranger put into To says nothing about who may see it again; our own To does.
-        """
-        sender = parse_address(email.sender)
-        people = map(parse_address, email.to) if sender in self._own_addresses() else (sender,)
-        self._read.append((frozenset(people), shown_text))
+        """Remember what of an email the model saw: links and numbers may be taken from there."""
+        self._read.append((parse_address(email.sender), shown_text))
 
     def send(self, mailbox_id: str, to: str, subject: str, markdown: str) -> SendResult:
         """Submit a new email to an address that the operator wrote, or that is a contact's."""
@@ -114,19 +109,16 @@ class Outbox:
         recipient = parse_address(email.sender)
         if not recipient:
             return SendResult("refused", NOT_ONE_ADDRESS)
-        if recipient in self._own_addresses():
+        if recipient in {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}:
             return SendResult("refused", OWN_EMAIL, recipient=recipient)
 
         def submit(key: str) -> SubmittedReply:
             return self.multimail.submit_reply(mailbox_id, email.id, markdown, key)
 
-        known_texts = (self.question, *(text for people, text in self._read if recipient in people))
+        known_texts = (self.question, *(text for sender, text in self._read if sender == recipient))
         return self._submit(
             _Wanted(mailbox_id, recipient, f"reply {email.id}", (markdown,), known_texts, submit)
         )
-
-    def _own_addresses(self) -> set[str]:
-        return {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}
 
     def _is_contact(self, address: str) -> bool:
         found = self.multimail.search_contacts(address)

@@ -414,18 +414,6 @@ def test_a_stranger_who_writes_to_us_and_ann_gets_no_link_into_a_reply_to_ann(wo
     assert world.posts() == []
 
 
-def test_a_reply_may_repeat_what_we_wrote_to_the_same_person(world: AskWorld) -> None:
-    email_id = world.deliver()
-    ours = world.mail.human_reply(email_id, "Call +49 30 1234567.")
-    answer = world.ask(
-        "Give Ann our number again.",
-        [world.read_call(ours)],
-        [world.reply_call(email_id, "It is +49 30 1234567.")],
-        "It waits.",
-    )
-    assert len(answer.submitted) == 1
-
-
 # ---- Once and only once ------------------------------------------------------------------------------
 
 
