@@ -1,5 +1,6 @@
 """The operator's question: a bounded conversation in which the model may call the mailbox tools."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,8 @@ MAX_SHOWN_CHARACTERS = 200
 TOKEN_COUNTER = "ask"  # noqa: S105  # where the ledger counts what questions use, beside the mailboxes
 
 TOO_MANY_CALLS = "No more tools may be called for this question: answer from what you have."
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +143,14 @@ class _Run:
             except AgentError as error:
                 if not tools.outbox.is_used:
                     raise
+                log.warning(
+                    "question %r: a step failed after something was submitted: %s", self.request_id, error
+                )
                 return text, f"a step failed after something was submitted ({type(error).__name__})"
             text = completion.text
             if not completion.tool_calls:
-                return (
-                    text,
-                    "the answer was cut at its limit" if completion.finish_reason == "length" else None,
-                )
+                was_cut = completion.finish_reason == "length"
+                return text, "the answer was cut at its limit" if was_cut else None
         return text, f"its limit of {MAX_STEPS} steps was reached"
 
     def _step(self, system: str, tools: Toolbox) -> ChatCompletion:
