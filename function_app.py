@@ -2,6 +2,7 @@
 
 import azure.functions as func
 
+from shared.ask_requests import answer_request
 from shared.composition import get_agent, is_healthy, take_in_webhook
 from shared.webhooks import SIGNATURE_HEADER
 
@@ -33,6 +34,15 @@ def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:
     """Hear at once of what MultiMail has signed: its signature is the authentication."""
     status = take_in_webhook(request.get_body(), request.headers.get(SIGNATURE_HEADER))
     return func.HttpResponse(status_code=status)
+
+
+@app.route(route="ask", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
+def ask_agent(request: func.HttpRequest) -> func.HttpResponse:
+    """Answer an operator's question about the mailboxes."""
+    answer = answer_request(request.get_body(), request.headers.get("Idempotency-Key"), get_agent)
+    return func.HttpResponse(
+        answer.body, status_code=answer.status, headers=answer.headers, mimetype="application/json"
+    )
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)

@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run`, `redrive` and `audit`."""
+"""The command line: `python -m local demo`, `run`, `ask`, `redrive` and `audit`."""
 
 import argparse
 import sys
@@ -28,6 +28,12 @@ def main() -> int:
     audit = commands.add_parser("audit", help=text, description=text)
     audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID")
     audit.add_argument("--json", action="store_true", help="a line of JSON for each decision")
+    text = "ask the agent about the mailboxes, with the settings that run takes"
+    ask = commands.add_parser("ask", help=text, description=text)
+    ask.add_argument("question")
+    ask.add_argument(
+        "--request-id", help="asked again under the same id, the same question sends nothing twice"
+    )
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     return _run(console, arguments)
@@ -47,6 +53,10 @@ def _run(console: Console, arguments: argparse.Namespace) -> int:
         from local.audit import audit  # noqa: PLC0415
 
         return audit(console, arguments.email_id, as_json=arguments.json)
+    if arguments.command == "ask":
+        from local.ask import ask  # noqa: PLC0415
+
+        return ask(console, arguments.question, arguments.request_id)
     from local.redrive import redrive  # noqa: PLC0415
 
     return redrive(console, arguments.email_ids, all_failed=arguments.all_failed)

@@ -44,14 +44,20 @@ class _Mail:
 
 
 def parse_documents(messages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The texts between the document delimiters of the last user message, JSON escapes undone.
+    """The texts between the document delimiters of the last user message, JSON escapes undone."""
+    users = [str(message.get("content")) for message in messages if message.get("role") == "user"]
+    return read_documents(users[-1]) if users else []
+
+
+def read_documents(text: str) -> list[str]:
+    """The texts between the document delimiters, JSON escapes undone.
 
     Documents stand one a line, as escaped text has no line breaks of its own; unescaped text is one document.
     """
-    users = [str(message.get("content")) for message in messages if message.get("role") == "user"]
-    blocks = _DOCUMENTS.findall(users[-1]) if users else []
     return [
-        _unescape(line) for block in blocks for line in (block.split("\n") if "\\n" in block else [block])
+        _unescape(line)
+        for block in _DOCUMENTS.findall(text)
+        for line in (block.split("\n") if "\\n" in block else [block])
     ]
 
 

@@ -13,6 +13,7 @@ from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from local.chat_rules import build_answer, is_blatant_attack, parse_documents
+from local.chat_tool_rules import build_tool_turn, parse_tool_documents
 from local.http_server import cut_connection
 from local.strict_schema import build_smallest, find_schema_problem, matches
 
@@ -44,7 +45,7 @@ class ChatSimulator:
     `api_key` is the key or token to accept (None: any); `deployments` the names that exist (None: all);
     those in `reasoning_deployments` refuse max_tokens and temperature and think before they answer.
     `shields` stands in for Prompt Shields on documents. `respond` replaces the rules by a scripted model:
-    it gets the request and returns the content, which nothing checks.
+    it gets the request and returns the content, or a whole message, which nothing checks.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class ChatSimulator:
         deployments: Collection[str] | None = None,
         reasoning_deployments: Collection[str] = (),
         shields: bool = False,
-        respond: Callable[[Payload], str] | None = None,
+        respond: Callable[[Payload], str | Payload] | None = None,
     ) -> None:
         self._api_key = api_key
         self._deployments = deployments
@@ -112,6 +113,8 @@ class ChatSimulator:
         return (
             (_find_reasoning_refusal(body) if name in self._reasoning_deployments else None)
             or _find_format_refusal(body)
+            or _find_tools_refusal(body)
+            or _find_conversation_refusal(body)
             or (_find_attack_refusal(body) if self._shields else None)
         )
 
@@ -122,15 +125,18 @@ class ChatSimulator:
         return any(hmac.compare_digest(value.encode(), self._api_key.encode()) for value in given)
 
     def _build_completion(self, name: str, body: Payload) -> Payload:
-        text = self._respond(body)
+        answered = self._respond(body)
+        message: Payload = {"content": answered} if isinstance(answered, str) else answered
+        content, tool_calls = message.get("content"), message.get("tool_calls")
+        text = content or ""
         thought = REASONING_TOKENS if name in self._reasoning_deployments else 0
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         room = math.inf if limit is None else max(0, limit - thought)
-        finish_reason = "stop"
+        finish_reason = "tool_calls" if tool_calls else "stop"
         if _count_tokens(text) > room:
             text, finish_reason = text[: int(room) * 4], "length"
-        prompt_tokens = _count_tokens("".join(str(m.get("content")) for m in body.get("messages", ())))
-        completion_tokens = thought + _count_tokens(text)
+        prompt_tokens = _count_tokens("".join(_prompt_text(m) for m in body.get("messages", ())))
+        completion_tokens = thought + _count_tokens(text + (json.dumps(tool_calls) if tool_calls else ""))
         return {
             "id": "chatcmpl-simulated",
             "object": "chat.completion",
@@ -143,7 +149,9 @@ class ChatSimulator:
                     "index": 0,
                     "finish_reason": finish_reason,
                     "logprobs": None,
-                    "message": {"role": "assistant", "content": text, "refusal": None},
+                    "message": {"role": "assistant", "refusal": None}
+                    | message
+                    | {"content": content and text},
                     "content_filter_results": _build_filters(),
                 }
             ],
@@ -200,11 +208,34 @@ def saying(text: str | None, *, finish_reason: str = "stop") -> Fault:
 
     def fault(answer: Callable[[], Payload]) -> Payload:
         payload = answer()
-        payload["choices"][0]["message"]["content"] = text
+        payload["choices"][0]["message"] = {"role": "assistant", "content": text}
         payload["choices"][0]["finish_reason"] = finish_reason
         return payload
 
     return fault
+
+
+def calling(*calls: tuple[str, str]) -> Fault:
+    """200 that asks for these tools, each a name with its arguments as the model wrote them."""
+
+    def fault(answer: Callable[[], Payload]) -> Payload:
+        payload = answer()
+        payload["choices"][0] |= {"finish_reason": "tool_calls", "message": build_tool_calls(*calls)}
+        return payload
+
+    return fault
+
+
+def build_tool_calls(*calls: tuple[str, str]) -> Payload:
+    """The message of a model that asks for these tools, each a name with its arguments as text."""
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": arguments}}
+            for n, (name, arguments) in enumerate(calls, 1)
+        ],
+    }
 
 
 def answering(body: str | bytes, *, content_type: str = "application/json", status: int = 200) -> Fault:
@@ -247,7 +278,13 @@ def hang_until(released: threading.Event, *, timeout_seconds: float = 30.0) -> F
     return fault
 
 
-def _respond_by_rules(body: Payload) -> str:
+def _respond_by_rules(body: Payload) -> str | Payload:
+    if body.get("tools"):
+        turn = build_tool_turn(body["messages"])
+        if isinstance(turn, str):
+            return turn
+        if turn.name in {tool["function"]["name"] for tool in body["tools"]}:
+            return build_tool_calls((turn.name, json.dumps(turn.arguments)))
     asked = (body.get("response_format") or {}).get("json_schema")
     if asked is None:
         return "This is a simulated answer."
@@ -290,8 +327,38 @@ def _find_format_refusal(body: Payload) -> Response | None:
     )
 
 
+def _find_tools_refusal(body: Payload) -> Response | None:
+    for number, tool in enumerate(body.get("tools", ())):
+        function = tool.get("function", {})
+        problem = find_schema_problem(function.get("parameters", {})) if function.get("strict") else None
+        if problem is not None:
+            message = f"Invalid schema for function '{function.get('name')}': {problem}"
+            return _refuse(
+                400, "invalid_function_parameters", message, f"tools[{number}].function.parameters"
+            )
+    return None
+
+
+def _find_conversation_refusal(body: Payload) -> Response | None:
+    """Every tool call wants its answer, right behind the message that asks for it."""
+    messages = body.get("messages", [])
+    open_calls: set[str] = set()
+    for message in [*messages, {}]:
+        if message.get("role") == "tool":
+            if message.get("tool_call_id") not in open_calls:
+                return _refuse(400, None, "A message with role 'tool' answers no call.", "messages")
+            open_calls.discard(message["tool_call_id"])
+            continue
+        if open_calls:
+            text = "An assistant message with 'tool_calls' must be followed by an answer to each of them."
+            return _refuse(400, None, text, "messages")
+        open_calls = {call["id"] for call in message.get("tool_calls") or ()}
+    return None
+
+
 def _find_attack_refusal(body: Payload) -> Response | None:
-    documents = parse_documents(body.get("messages", []))
+    messages = body.get("messages", [])
+    documents = [*parse_documents(messages), *parse_tool_documents(messages)]
     return _refuse_prompt(("indirect_attack",)) if any(map(is_blatant_attack, documents)) else None
 
 
@@ -331,6 +398,11 @@ def _build_filters(fired: Collection[str] = ()) -> Payload:
         return {"filtered": name in fired, "severity": "high" if name in fired else "safe"}
 
     return {name: verdict(name) for name in dict.fromkeys((*_FILTERS, *fired))}
+
+
+def _prompt_text(message: Payload) -> str:
+    calls = message.get("tool_calls")
+    return str(message.get("content") or "") + (json.dumps(calls) if calls else "")
 
 
 def _count_tokens(text: str) -> int:

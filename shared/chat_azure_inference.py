@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from shared.chat import ChatModel, ChatRequest
+from shared.chat import ChatModel
 from shared.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
     POOL_SIZE,
@@ -67,25 +67,13 @@ class _Clients:
         self._clients: dict[str, ChatCompletionsClient] = {}
         self._guard = threading.Lock()
 
-    def post(self, request: ChatRequest, parameters: Mapping[str, Any]) -> Any:
+    def post(self, deployment: str, body: Mapping[str, Any]) -> Any:
         """See WireChatModel."""
-        from azure.ai.inference.models import (  # noqa: PLC0415  # cold start
-            JsonSchemaFormat,
-            SystemMessage,
-            UserMessage,
-        )
-        from azure.core.exceptions import AzureError, HttpResponseError  # noqa: PLC0415
+        from azure.core.exceptions import AzureError, HttpResponseError  # noqa: PLC0415  # cold start
 
         try:
-            return self._client(request.deployment).complete(
-                messages=[SystemMessage(request.system), UserMessage(request.user)],
-                response_format=JsonSchemaFormat(
-                    name=request.schema_name, schema=dict(request.schema), strict=True
-                ),
-                model_extras=dict(
-                    parameters
-                ),  # goes to the top level; the SDK knows no max_completion_tokens
-            )
+            # The whole body, because the SDK's own parameters lack max_completion_tokens.
+            return self._client(deployment).complete(dict(body))
         except HttpResponseError as error:
             response: Any = error.response
             if response is None:  # the connection broke in the middle of the body

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from shared.chat import ChatModel, ChatRequest
+from shared.chat import ChatModel
 from shared.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
     POOL_SIZE,
@@ -44,29 +44,18 @@ def build_openai_model(
         ),
     )
 
-    def post(request: ChatRequest, parameters: Mapping[str, Any]) -> Any:
-        return _post(client, request, parameters)
+    def post(deployment: str, body: Mapping[str, Any]) -> Any:
+        return _post(client, deployment, body)
 
     return WireChatModel(post, endpoint, has_key=api_key is not None)
 
 
-def _post(client: "OpenAI", request: ChatRequest, parameters: Mapping[str, Any]) -> Any:
+def _post(client: "OpenAI", deployment: str, body: Mapping[str, Any]) -> Any:
     from openai import APIConnectionError, APIStatusError  # noqa: PLC0415  # cold start
 
     try:
         # Raw, because the SDK builds its completion from any JSON without looking.
-        answer = client.chat.completions.with_raw_response.create(
-            model=request.deployment,
-            messages=[
-                {"role": "system", "content": request.system},
-                {"role": "user", "content": request.user},
-            ],
-            response_format={
-                "type": "json_schema",
-                "json_schema": {"name": request.schema_name, "schema": dict(request.schema), "strict": True},
-            },
-            **parameters,
-        )
+        answer = client.chat.completions.with_raw_response.create(model=deployment, **body)
     except APIStatusError as error:
         raise ChatRefusal(error.status_code, error.response.headers, error.response.text) from error
     except APIConnectionError as error:  # time-outs included

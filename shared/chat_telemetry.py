@@ -1,35 +1,37 @@
 """Chat telemetry: a span and the token counts of every chat completion, never its text."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from shared.chat import ChatCompletion, ChatRequest
+from shared.chat import ChatCompletion, ChatRequest, Conversation
 from shared.domain import TokenPrice, Usage
 from shared.telemetry import Value, measure, span
 
 PROVIDER = "azure.ai.openai"
 
+Asked = TypeVar("Asked", ChatRequest, Conversation)
+
 
 def traced(
-    complete: Callable[[ChatRequest], ChatCompletion], prices: Mapping[str, TokenPrice]
-) -> Callable[[ChatRequest], ChatCompletion]:
+    complete: Callable[[Asked], ChatCompletion], prices: Mapping[str, TokenPrice]
+) -> Callable[[Asked], ChatCompletion]:
     """The same completion with a span around it, and its tokens and estimated cost counted.
 
     Names: OpenTelemetry's semantic conventions for generative AI. Azure Monitor's exporter knows a
     model call by `gen_ai.system`, which the conventions have replaced by `gen_ai.provider.name`.
     """
 
-    def complete_traced(request: ChatRequest) -> ChatCompletion:
+    def complete_traced(asked: Asked) -> ChatCompletion:
         attributes: dict[str, Value] = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": PROVIDER,
             "gen_ai.system": PROVIDER,
-            "gen_ai.request.model": request.deployment,
-            "gen_ai.request.max_tokens": request.max_output_tokens,
-            "gen_ai.output.type": "json",
-            "agent.step": request.schema_name,
+            "gen_ai.request.model": asked.deployment,
+            "gen_ai.request.max_tokens": asked.max_output_tokens,
+            "agent.step": asked.schema_name if isinstance(asked, ChatRequest) else "ask",
         }
-        with span(f"chat {request.deployment}", attributes, is_client=True) as current:
-            completion = complete(request)
+        with span(f"chat {asked.deployment}", attributes, is_client=True) as current:
+            completion = complete(asked)
             usage = completion.usage
             current.set_attributes(
                 {
@@ -39,7 +41,7 @@ def traced(
                     "gen_ai.usage.output_tokens": usage.output_tokens,
                 }
             )
-        _count(request.deployment, usage, prices.get(request.deployment))
+        _count(asked.deployment, usage, prices.get(asked.deployment))
         return completion
 
     return complete_traced

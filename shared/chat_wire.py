@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from shared.chat import ChatCompletion, ChatRequest
+from shared.chat import ChatCompletion, ChatRequest, Conversation, Message, Tool, ToolCall
 from shared.domain import Usage
 from shared.errors import (
     AgentError,
@@ -131,14 +131,15 @@ class _Fit:
 
 
 class WireChatModel:
-    """A ChatModel over one function that carries a request and its parameters over HTTP.
+    """A ChatModel over one function that carries a request body over HTTP.
 
-    `post` returns the decoded JSON of a 200 answer. It raises ChatRefusal for any other answer, NoCompletion
-    when there is none or it is not JSON, and lets AgentErrors through.
+    `post` takes the deployment and the body (without a model's name) and returns the decoded JSON of a 200
+    answer. It raises ChatRefusal for any other answer, NoCompletion when there is none or it is not JSON,
+    and lets AgentErrors through.
     """
 
     def __init__(
-        self, post: Callable[[ChatRequest, Mapping[str, Any]], Any], endpoint: str, *, has_key: bool
+        self, post: Callable[[str, Mapping[str, Any]], Any], endpoint: str, *, has_key: bool
     ) -> None:
         self._post = post
         self._host = urlsplit(endpoint).netloc
@@ -147,37 +148,46 @@ class WireChatModel:
 
     def complete(self, request: ChatRequest) -> ChatCompletion:
         """See ChatModel. One HTTP request; up to MAX_TRIES until a deployment's parameters are known."""
-        fit = self._fits.get(request.deployment, _Fit())
+        return self._ask(request.deployment, _build_request_body(request), request.max_output_tokens)
+
+    def converse(self, conversation: Conversation) -> ChatCompletion:
+        """See ChatModel. HTTP requests as for `complete`."""
+        body = _build_conversation_body(conversation)
+        return self._ask(conversation.deployment, body, conversation.max_output_tokens)
+
+    def _ask(self, deployment: str, body: Mapping[str, Any], max_output_tokens: int) -> ChatCompletion:
+        fit = self._fits.get(deployment, _Fit())
         tries = 1
         while True:
-            parameters = fit.build_parameters(request.max_output_tokens)
+            parameters = fit.build_parameters(max_output_tokens)
             try:
-                return self._read(_mapping(self._post(request, parameters)), request)
+                return self._read(_mapping(self._post(deployment, {**body, **parameters})), deployment)
             except NoCompletion as error:
                 raise TransientError(
                     f"MODEL_ENDPOINT's host {self._host} gave no completion for deployment "
-                    f"{request.deployment!r}: {error}."
+                    f"{deployment!r}: {error}."
                 ) from error
             except ChatRefusal as refusal:
                 unsupported = refusal.find_unsupported(parameters)
                 if unsupported is None or tries == MAX_TRIES:
                     # From None: the SDK's exception behind the refusal prints the service's text.
-                    raise self._build_error(refusal, request.deployment) from None
+                    raise self._build_error(refusal, deployment) from None
                 fit = fit.without(unsupported)
-            self._fits[request.deployment] = fit
+            self._fits[deployment] = fit
             tries += 1
 
-    def _read(self, payload: Mapping[str, Any], request: ChatRequest) -> ChatCompletion:
+    def _read(self, payload: Mapping[str, Any], deployment: str) -> ChatCompletion:
         choices = payload.get("choices")
         choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
         message = _mapping(choice.get("message"))
         finish_reason = _name(choice.get("finish_reason"))
         text = message.get("content")
         if finish_reason == "content_filter":
-            raise self._build_filtered(request.deployment, _find_fired(choice))
+            raise self._build_filtered(deployment, _find_fired(choice))
         if message.get("refusal"):
-            raise self._build_filtered(request.deployment, ("refusal",))
-        if finish_reason == "length":
+            raise self._build_filtered(deployment, ("refusal",))
+        tool_calls = _read_tool_calls(message)
+        if finish_reason == "length" or tool_calls:
             text = text or ""  # a reasoning deployment may use up the limit before its first word
         elif not text:
             raise NoCompletion("a 200 answer without a choice that has content")
@@ -188,7 +198,8 @@ class WireChatModel:
             text=text,
             finish_reason=finish_reason,
             usage=Usage(1, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))),
-            model=_name(payload.get("model")) or request.deployment,
+            model=_name(payload.get("model")) or deployment,
+            tool_calls=tool_calls,
         )
 
     def _build_error(self, refusal: ChatRefusal, deployment: str) -> AgentError:
@@ -234,6 +245,60 @@ class WireChatModel:
             f"The content filter of deployment {deployment!r} refused (filters: {fired}).",
             categories=categories,
         )
+
+
+def _build_request_body(request: ChatRequest) -> Mapping[str, Any]:
+    schema = {"name": request.schema_name, "schema": dict(request.schema), "strict": True}
+    return {
+        "messages": [
+            {"role": "system", "content": request.system},
+            {"role": "user", "content": request.user},
+        ],
+        "response_format": {"type": "json_schema", "json_schema": schema},
+    }
+
+
+def _build_conversation_body(conversation: Conversation) -> Mapping[str, Any]:
+    """Without parallel_tool_calls, which not every deployment takes: the caller checks arguments anyway."""
+    messages = [_build_message(message) for message in conversation.messages]
+    return {
+        "messages": [{"role": "system", "content": conversation.system}, *messages],
+        "tools": [{"type": "function", "function": _build_function(tool)} for tool in conversation.tools],
+    }
+
+
+def _build_message(message: Message) -> dict[str, Any]:
+    built: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.tool_calls:
+        built["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        built["tool_call_id"] = message.tool_call_id
+    return built
+
+
+def _build_function(tool: Tool) -> dict[str, Any]:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+        "strict": True,
+    }
+
+
+def _read_tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    calls = message.get("tool_calls")
+    return tuple(_read_tool_call(_mapping(call)) for call in calls) if isinstance(calls, list) else ()
+
+
+def _read_tool_call(call: Mapping[str, Any]) -> ToolCall:
+    function = _mapping(call.get("function"))
+    call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
+    if not (isinstance(call_id, str) and isinstance(name, str) and isinstance(arguments, str)):
+        raise NoCompletion("a 200 answer with a tool call that has no id, name or arguments")
+    return ToolCall(call_id, name, arguments)
 
 
 def _parse_error(body: str) -> Mapping[str, Any]:

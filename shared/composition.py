@@ -5,12 +5,14 @@ import os
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
+from shared.asking import Answer, Asking, Question
 from shared.chat import ChatModel
 from shared.chat_azure_inference import build_azure_inference_model
 from shared.chat_openai import build_openai_model
@@ -57,6 +59,7 @@ class Agent:
     pipeline: Pipeline
     tracker: ReplyTracker
     webhooks: WebhookReceiver
+    asking: Asking
     ledger: Ledger
     work_queue: WorkQueue
 
@@ -83,12 +86,18 @@ class Agent:
         with span("track", parent=traceparent):
             self.tracker.track()
 
+    def ask(self, question: Question) -> Answer:
+        """Answer an operator's question. Raises what `Asking.answer` raises."""
+        with span("ask"):
+            return self.asking.answer(question)
+
 
 def build_agent(
     settings: Settings,
     *,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     random_share: Callable[[], float] = random.random,
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Agent:
     """Build the agent. Heavy SDKs are imported here only where the settings ask for them, the chat SDK at
     the first completion. Raises ConfigurationError when a part cannot work as configured.
@@ -131,7 +140,16 @@ def build_agent(
         settings=settings,
         clock=clock,
     )
-    return Agent(poller, pipeline, tracker, webhooks, ledger, work_queue)
+    asking = Asking(
+        multimail=multimail,
+        mailboxes=mailboxes,
+        converse=traced(lambda conversation: chat_model().converse(conversation), settings.token_prices),
+        ledger=ledger,
+        settings=settings,
+        clock=clock,
+        new_id=new_id,
+    )
+    return Agent(poller, pipeline, tracker, webhooks, asking, ledger, work_queue)
 
 
 def open_ledger(settings: Settings) -> tuple[MultiMailClient, Ledger]:

@@ -117,8 +117,16 @@ class Email:
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """An entry of the account's address book. Its name is untrusted text, whoever wrote it."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class SubmittedReply:
-    """MultiMail's answer to a reply. `already_sent` means the idempotency key was known."""
+    """MultiMail's answer to a reply or a new email. `already_sent`: the idempotency key was known."""
 
     id: str
     status: str

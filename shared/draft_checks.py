@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 MAX_REPLY_CHARACTERS = 8_000
 PHONE_DIGITS = 7  # shorter numbers are quantities, prices, rooms
+LEFT_OUT = "[link left out]"
 ECHO_WORDS = 9  # this many words in a row from the instructions are an echo, not a coincidence
 
 # Top-level domains under which a bare name is taken for a link; mail programs link those by themselves.
@@ -95,6 +96,23 @@ def find_draft_problems(
     return tuple(problem for problem, found in checks.items() if found)
 
 
+def find_addresses(text: str) -> set[str]:
+    """Every email address in a text, in lower case."""
+    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(text)}
+
+
+def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
+    """The text without the links, images included, that stand in none of the known texts."""
+    known, plain = _plain("\n".join(known_texts)), _plain(text)
+    if not _has_foreign_link(plain, known, ()):
+        return text
+    for pattern in (_URL, _BARE_DOMAIN):
+        plain = pattern.sub(
+            lambda match: LEFT_OUT if _has_foreign_link(match.group(), known, ()) else match.group(), plain
+        )
+    return plain
+
+
 def _plain(text: str) -> str:
     """The text with wide letters, dashes and dots as the plain ones that they are read as."""
     narrow = unicodedata.normalize("NFKC", text).translate(_DASHES)
@@ -110,20 +128,18 @@ def _links(text: str) -> Iterator[str]:
         yield bare.lstrip("*_").rstrip(".,;:!?*_/")
 
 
-def _addresses(text: str) -> set[str]:
-    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(text)}
-
-
 def _has_foreign_link(draft: str, known: str, known_addresses: Collection[str]) -> bool:
     """A link must stand in the thread; a bare host may also be that of a link or an address in it."""
     links = set(_links(known))
     hosts = {re.split("[/?#:]", link, maxsplit=1)[0] for link in links}
-    hosts |= {address.rpartition("@")[2] for address in (*known_addresses, *_addresses(known))}
+    hosts |= {address.rpartition("@")[2] for address in (*known_addresses, *find_addresses(known))}
     return any(link not in links and link not in hosts for link in _links(draft))
 
 
 def _has_foreign_address(draft: str, known: str, known_addresses: Collection[str]) -> bool:
-    return not _addresses(draft) <= _addresses(known) | {address.lower() for address in known_addresses}
+    return not find_addresses(draft) <= find_addresses(known) | {
+        address.lower() for address in known_addresses
+    }
 
 
 def _has_foreign_number(draft: str, known: str) -> bool:

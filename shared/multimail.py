@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.util import Retry
 
-from shared.domain import Email, EmailSummary, Mailbox, SubmittedReply
+from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -97,6 +97,7 @@ class MultiMailClient:
         direction: str | None = None,
         status: str | None = None,
         date_after: datetime | None = None,
+        subject_contains: str | None = None,
     ) -> Iterator[EmailSummary]:
         """List a mailbox's emails page by page, each id once.
 
@@ -104,7 +105,12 @@ class MultiMailClient:
         listed first, then TransientError says so. Take emails in as they come, and do not count
         the listing as complete before it ends.
         """
-        filters = {"direction": direction, "status": status, "date_after": _format_time(date_after)}
+        filters = {
+            "direction": direction,
+            "status": status,
+            "date_after": _format_time(date_after),
+            "subject_contains": subject_contains,
+        }
         params = {name: value for name, value in filters.items() if value is not None}
         call = _Call("GET", _MAILBOX + "/emails", {"mailbox_id": mailbox_id}, params=params)
         seen: set[str] = set()
@@ -149,10 +155,19 @@ class MultiMailClient:
         submitted within 60 s.
         """
         body = {"markdown": markdown, "idempotency_key": idempotency_key}
-        call = _email_call("POST", _MAILBOX + "/reply/{email_id}", mailbox_id, email_id, body)
-        answer = self._send(call)
-        already_sent = answer.status_code == requests.codes.ok  # a new reply is answered 202
-        return answer.read(lambda raw: SubmittedReply(_id(raw), _text(raw, "status", ""), already_sent))
+        return self._submit(_email_call("POST", _MAILBOX + "/reply/{email_id}", mailbox_id, email_id, body))
+
+    def send_email(
+        self, mailbox_id: str, to: str, subject: str, markdown: str, idempotency_key: str
+    ) -> SubmittedReply:
+        """Send a new email to one bare address. Never repeated here, as with `submit_reply`."""
+        body = {"to": [to], "subject": subject, "markdown": markdown, "idempotency_key": idempotency_key}
+        return self._submit(_Call("POST", _MAILBOX + "/send", {"mailbox_id": mailbox_id}, body=body))
+
+    def search_contacts(self, query: str) -> tuple[Contact, ...]:
+        """Search the account's address book by name or address."""
+        answer = self._send(_Call("GET", "/v1/contacts", params={"q": query}))
+        return answer.read(lambda body: tuple(_parse_contact(raw) for raw in _objects(body, "contacts")))
 
     def get_tags(self, mailbox_id: str, email_id: str) -> dict[str, str]:
         """Get an email's tags."""
@@ -166,6 +181,11 @@ class MultiMailClient:
     def cancel_email(self, mailbox_id: str, email_id: str) -> None:
         """Cancel a pending outbound email. ConflictError: it is past cancelling."""
         self._send(_email_call("POST", _EMAIL + "/cancel", mailbox_id, email_id)).read(_object)
+
+    def _submit(self, call: "_Call") -> SubmittedReply:
+        answer = self._send(call)
+        already_sent = answer.status_code == requests.codes.ok  # what is new is answered 202
+        return answer.read(lambda raw: SubmittedReply(_id(raw), _text(raw, "status", ""), already_sent))
 
     def _pages(self, call: "_Call") -> Iterator[list[Any]]:
         cursors: set[str] = set()
@@ -446,6 +466,10 @@ def _parse_email(raw: dict[str, Any]) -> Email:
         delivered_at=_find_time(raw, "delivered_at"),
         bounced_at=_find_time(raw, "bounced_at"),
     )
+
+
+def _parse_contact(raw: dict[str, Any]) -> Contact:
+    return Contact(name=_text(raw, "name", default=""), address=_text(raw, "email"))
 
 
 def _parse_allowlist(raw: dict[str, Any]) -> tuple[str, ...]:

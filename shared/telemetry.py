@@ -25,6 +25,7 @@ EMAIL_REDRIVEN = "email.redriven"
 REPLY_SETTLED = "reply.settled"
 REPLIES_PENDING = "replies.pending"
 BACKLOG_MEASURED = "backlog.measured"
+TOOL_CALLED = "tool.called"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
 WEBHOOK_RECEIVED = "webhook.received"
 WEBHOOKS_REFUSED = "webhooks.refused"

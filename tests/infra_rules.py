@@ -120,7 +120,7 @@ REQUIRED: Mapping[str, Mapping[str, object]] = {
     "Microsoft.Network/privateDnsZones/virtualNetworkLinks": {},
 }
 # Closed to the internet when the network is private. The app's own address stays open: deployments come
-# that way, and all it answers is its health. So do the two ends of telemetry, which take only tokens.
+# that way, and all it answers without a function key is its health. So do the two ends of telemetry, which take only tokens.
 CLOSED_WHEN_PRIVATE = {
     "Microsoft.Storage/storageAccounts",
     "Microsoft.ServiceBus/namespaces",

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from local import chat_simulator as sim
 from local.chat_simulator import ChatSimulator, Fault
 from local.http_server import LoopbackServer
-from shared.chat import ChatModel, ChatRequest
+from shared.chat import ChatModel, ChatRequest, Conversation, Message, Tool, ToolCall
 from shared.chat_azure_inference import build_azure_inference_model
 from shared.chat_openai import build_openai_model
 from shared.chat_wire import REASONING_HEADROOM_TOKENS
@@ -370,6 +370,106 @@ def test_redirect_is_not_followed_so_the_key_stays_at_home(
     assert isinstance(error, ConfigurationError)
     assert "redirect" in str(error)
     assert not elsewhere.calls
+
+
+# ---- Conversations with tools -------------------------------------------------------------------------
+
+
+LOOK = Tool("look", "Look something up.", REQUEST.schema)
+ASKED = Message("user", f"What about {CANARY}?")
+CONVERSATION = Conversation("mail-mini", "Help.", [ASKED], [LOOK], 300)
+
+
+def test_conversation_carries_its_messages_and_strict_tools(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    call = ToolCall("call_7", "look", '{"word": "ü"}')
+    answered = [ASKED, Message("assistant", "", (call,)), Message("tool", "found", tool_call_id="call_7")]
+    model.converse(Conversation("mail-mini", "Help.", answered, [LOOK], 300))
+    body = simulator.calls[0].body
+    assert body.pop("model", "mail-mini") == "mail-mini"
+    function = {"name": "look", "arguments": '{"word": "ü"}'}
+    assert body.pop("messages") == [
+        {"role": "system", "content": "Help."},
+        {"role": "user", "content": ASKED.text},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"id": "call_7", "type": "function", "function": function}],
+        },
+        {"role": "tool", "content": "found", "tool_call_id": "call_7"},
+    ]
+    described = {
+        "name": "look",
+        "description": LOOK.description,
+        "parameters": REQUEST.schema,
+        "strict": True,
+    }
+    assert body.pop("tools") == [{"type": "function", "function": described}]
+    assert body == {"max_completion_tokens": 300, "temperature": 0}
+
+
+def test_tools_to_be_called_come_back_as_the_model_wrote_them(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    simulator.script(sim.calling(("look", '{"word": "a"}'), ("unknown", "{}"), ("look", "no JSON")))
+    completion = model.converse(CONVERSATION)
+    assert completion.tool_calls == (
+        ToolCall("call_1", "look", '{"word": "a"}'),
+        ToolCall("call_2", "unknown", "{}"),
+        ToolCall("call_3", "look", "no JSON"),
+    )
+    assert (completion.text, completion.finish_reason) == ("", "tool_calls")
+    assert completion.usage.calls == 1
+    assert completion.usage.input_tokens > 0
+
+
+def test_conversation_that_ends_with_a_text_has_no_tool_calls(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    simulator.script(sim.saying("That is all."))
+    completion = model.converse(CONVERSATION)
+    assert (completion.text, completion.tool_calls, completion.finish_reason) == ("That is all.", (), "stop")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        7,
+        {},
+        {"id": "a", "function": {"name": "look"}},
+        {"id": "a", "function": {"name": "look", "arguments": {"word": "a"}}},
+        {"id": None, "function": {"name": "look", "arguments": "{}"}},
+        {"id": "a", "function": "look"},
+    ],
+)
+def test_tool_call_that_cannot_be_answered_is_no_completion(
+    model: ChatModel, simulator: ChatSimulator, call: Any
+) -> None:
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    simulator.script(sim.answering(json.dumps({"choices": [{"finish_reason": "stop", "message": message}]})))
+    with pytest.raises(TransientError, match="tool call"):
+        model.converse(CONVERSATION)
+
+
+@pytest.mark.parametrize(("fault", "kind"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
+def test_conversation_fails_by_what_the_caller_has_to_do_and_quotes_nothing(
+    model: ChatModel, simulator: ChatSimulator, fault: Fault, kind: type[AgentError]
+) -> None:
+    simulator.script(fault)
+    with pytest.raises(AgentError) as caught:
+        model.converse(CONVERSATION)
+    assert type(caught.value) is kind
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert KEY not in str(caught.value)
+
+
+def test_conversation_learns_what_a_deployment_takes_as_a_completion_does(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    model.converse(Conversation("thinker", "Help.", [ASKED], [LOOK], 300))
+    model.complete(replaced("thinker"))
+    assert ["temperature" in call.body for call in simulator.calls] == [True, False, False]
 
 
 # ---- Deployments that take other parameters -------------------------------------------------------

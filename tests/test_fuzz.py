@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from local.http_server import LoopbackServer
+from shared.asking import Asking
 from shared.composition import Agent
 from shared.domain import WorkItem, parse_work_item
 from shared.errors import AgentError, ConfigurationError, PermanentError, TransientError
@@ -84,7 +85,9 @@ def world(tmp_path: Path) -> Iterator[World]:
 @example(b'{"mailbox_id": "..", "email_id": "\\u0000"}')
 @example(b'\xef\xbb\xbf{"mailbox_id": "a", "email_id": "b"}')
 def test_a_queue_message_of_any_bytes_is_dropped_or_looked_up(world: World, body: bytes) -> None:
-    agent = Agent(world.poller, world.pipeline, world.tracker, world.webhooks, world.ledger, world.queue)
+    agent = Agent(
+        world.poller, world.pipeline, world.tracker, world.webhooks, world.asking, world.ledger, world.queue
+    )
     agent.process(body)
     assert world.simulator.accepted == []
     assert world.model.requests == []
@@ -345,7 +348,11 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
         signatures=SignatureCheck(None), mailboxes=mailboxes, poller=poller, tracker=tracker,
         settings=chosen, clock=clock,
     )  # fmt: skip
-    return Agent(poller, pipeline, tracker, webhooks, ledger, queue), queue, clock
+    asking = Asking(
+        multimail=client, mailboxes=mailboxes, converse=ScriptedModel().converse, ledger=ledger,
+        settings=chosen, clock=clock, new_id=lambda: "question",
+    )  # fmt: skip
+    return Agent(poller, pipeline, tracker, webhooks, asking, ledger, queue), queue, clock
 
 
 # The settings

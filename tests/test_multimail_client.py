@@ -29,7 +29,7 @@ from local.multimail_faults import (
     warming_up,
 )
 from local.multimail_simulator import MultiMailSimulator
-from shared.domain import Email, EmailSummary, Mailbox, SubmittedReply
+from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -224,11 +224,13 @@ CALLS: dict[str, Callable[[MultiMailClient], object]] = {
     "get_tags": lambda client: client.get_tags("mb_1", "em_1"),
     "set_tags": lambda client: client.set_tags("mb_1", "em_1", {"a": "b"}),
     "submit_reply": lambda client: client.submit_reply("mb_1", "em_1", "Hello", "key-1"),
+    "send_email": lambda client: client.send_email("mb_1", "ann@customer.example", "Hi", "Hello", "key-1"),
+    "search_contacts": lambda client: client.search_contacts("ann"),
     "cancel_email": lambda client: client.cancel_email("mb_1", "em_1"),
 }
-READS = [name for name in CALLS if name.startswith(("list_", "get_"))]
+READS = [name for name in CALLS if name.startswith(("list_", "get_", "search_"))]
 REPEATABLE = [*READS, "set_tags"]
-NEVER_REPEATED = ["submit_reply", "cancel_email"]
+NEVER_REPEATED = ["submit_reply", "send_email", "cancel_email"]
 
 
 # What goes out, what comes in
@@ -404,6 +406,36 @@ def test_reply_under_a_known_key_is_already_sent(server: ScriptedServer, client:
     server.script = [Answer({"id": "em_2", "status": "already_sent", "idempotent": True})]
     reply = client.submit_reply("mb_1", "em_1", "Hello", "key-1")
     assert reply == SubmittedReply("em_2", "already_sent", already_sent=True)
+
+
+def test_new_email_goes_to_one_address_with_the_text_and_the_key_and_nothing_else(
+    server: ScriptedServer, client: MultiMailClient
+) -> None:
+    server.script = [Answer({"id": "em_2", "status": "pending_scan"}, status=202)]
+    sent = client.send_email("mb_1", "ann@customer.example", "Hi", "Hello *Ann* ☃", "key-1")
+    assert sent == SubmittedReply("em_2", "pending_scan", already_sent=False)
+    [request] = server.requests
+    assert (request.method, request.path) == ("POST", "/v1/mailboxes/mb_1/send")
+    assert json.loads(request.body) == {
+        "to": ["ann@customer.example"],
+        "subject": "Hi",
+        "markdown": "Hello *Ann* ☃",
+        "idempotency_key": "key-1",
+    }
+
+
+def test_contacts_are_searched_by_what_is_asked_for(server: ScriptedServer, client: MultiMailClient) -> None:
+    contact: dict[str, object] = {
+        "id": "ct_1",
+        "name": None,
+        "email": "ann@customer.example",
+        "tags": [],
+        "created_at": 1,
+    }
+    server.script = [Answer({"contacts": [contact]})]
+    assert client.search_contacts("a&b") == (Contact("", "ann@customer.example"),)
+    [request] = server.requests
+    assert (request.path, request.query) == ("/v1/contacts", {"q": "a&b"})
 
 
 def test_tags_are_read_and_replaced(server: ScriptedServer, client: MultiMailClient) -> None:

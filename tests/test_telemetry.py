@@ -52,7 +52,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def agent_of(world: World) -> Agent:
     return Agent(
-        world.poller, world.pipeline, world.tracker, world.webhooks, world.ledger, world.queue
+        world.poller, world.pipeline, world.tracker, world.webhooks, world.asking, world.ledger, world.queue
     )  # fmt: skip
 
 
@@ -156,7 +156,6 @@ def test_a_completion_is_described_as_the_conventions_ask_and_its_cost_is_counte
         "gen_ai.system": "azure.ai.openai",
         "gen_ai.request.model": "small",
         "gen_ai.request.max_tokens": 200,
-        "gen_ai.output.type": "json",
         "gen_ai.response.model": "scripted",
         "gen_ai.response.finish_reasons": ("stop",),
         "gen_ai.usage.input_tokens": 100,

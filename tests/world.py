@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from local.http_server import LoopbackServer
 from local.multimail_simulator import MultiMailSimulator
-from shared.chat import ChatCompletion, ChatRequest
+from shared.asking import Asking
+from shared.chat import ChatCompletion, ChatRequest, Conversation
 from shared.domain import Usage, WorkItem, parse_work_item
 from shared.knowledge import NO_KNOWLEDGE, KnowledgeSource
 from shared.ledger import Ledger, LedgerEntry
@@ -69,6 +70,9 @@ class ScriptedModel:
         text = step if isinstance(step, str) else json.dumps(getattr(self, request.schema_name))
         return ChatCompletion(text, "stop", Usage(1, 100, 20), "scripted")
 
+    def converse(self, _conversation: Conversation) -> ChatCompletion:
+        raise AssertionError("the way of an email needs no conversation")
+
 
 def build_settings(tmp_path: Path, **changes: Any) -> Settings:
     settings = Settings.from_env(
@@ -126,6 +130,10 @@ class World:
         self.webhooks = WebhookReceiver(
             signatures=SignatureCheck(StaticSecret(Secret(WEBHOOK_SECRET))), mailboxes=mailboxes,
             poller=self.poller, tracker=self.tracker, settings=self.settings, clock=self.clock,
+        )  # fmt: skip
+        self.asking = Asking(
+            multimail=client, mailboxes=mailboxes, converse=self.model.converse, ledger=self.ledger,
+            settings=self.settings, clock=self.clock, new_id=lambda: "question",
         )  # fmt: skip
         return self
 
