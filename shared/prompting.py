@@ -1,6 +1,7 @@
 """Prompts: trusted instructions from files, untrusted email text as escaped, bounded data."""
 
 import functools
+import hashlib
 import json
 import re
 import unicodedata
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROMPTS = Path(__file__).parent / "prompts"
+VERSION_DIGITS = 12
 
 # Invisible to a reader but not to a model: format characters (zero-width, bidi, Unicode tags),
 # controls, private use and lone surrogates. Line breaks and tabs stay.
@@ -20,6 +22,12 @@ _KEPT = frozenset("\n\t")
 def load_prompt(name: str) -> str:
     """The instructions in `prompts/NAME.md`, without the trailing line break."""
     return (PROMPTS / f"{name}.md").read_text(encoding="utf-8").strip()
+
+
+@functools.cache
+def prompt_version(name: str) -> str:
+    """The first 12 hex digits of the SHA-256 of `prompts/NAME.md`, as `sha256sum` prints them."""
+    return hashlib.sha256((PROMPTS / f"{name}.md").read_bytes()).hexdigest()[:VERSION_DIGITS]
 
 
 def clean_text(text: str) -> str:
