@@ -22,9 +22,9 @@ from evals.prices import load_prices
 from evals.report import SIMULATED, write_reports
 from evals.results import CaseResult, Run, RunInfo
 from evals.stage import Stage, open_stage
-from evals.thresholds import THRESHOLDS, find_missed
+from evals.thresholds import THRESHOLDS, default_bounds, find_missed
 from local.chat_simulator import ChatSimulator
-from local.run import load_local_settings, report_misconfigured
+from local.run import check_reachable, load_local_settings, report_misconfigured
 from shared.errors import ConfigurationError
 from shared.prompting import prompt_version
 
@@ -35,12 +35,20 @@ OK, MISSED, MISCONFIGURED = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is asked for. `bounds` are the thresholds that were given, by their names."""
+    """What a run is asked for. `bounds` are the thresholds that were given, by their names.
+
+    The default thresholds are those of all cases: a run of some has to keep only the given ones.
+    """
 
     concurrency: int = CONCURRENCY
     judge: str | None = None
     only: str = ""
     bounds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def all_bounds(self) -> Mapping[str, float]:
+        """The bounds that the run has to keep."""
+        return {**({} if self.only else default_bounds()), **self.bounds}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,11 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             compare(console, parsed.a, parsed.b)
         except ValueError as error:
-            console.print(Text(str(error), "red"))
+            console.print(Text(str(error), "red"), soft_wrap=True)
             return MISCONFIGURED
         return OK
     given = {t.name: getattr(parsed, t.name) for t in THRESHOLDS if getattr(parsed, t.name) is not None}
     options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
+    # The simulated services are on this machine, whatever proxy the way to the model takes.
+    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
     environment = dict(os.environ)
     try:
         load_local_settings(environment)
@@ -82,7 +92,10 @@ def evaluate(console: Console, environment: Mapping[str, str], options: Options,
     chat = ChatSimulator(api_key="simulated", shields=True) if is_simulated else None
     started_at = datetime.now(UTC)
     with open_stage(environment, chat=chat) as stage:
+        check_reachable(stage.settings)
         info = _build_info(stage, options, started_at, is_simulated=is_simulated)
+        models = f"triage by {info.triage_deployment}, drafts by {info.draft_deployment}"
+        console.print(Text(f"{len(cases)} emails, {models}, at {info.model_host}"), soft_wrap=True)
         run = Run(info, _collect(console, stage, cases, options))
     return _conclude(console, run, cases, options, reports / f"eval-{started_at:%Y%m%dT%H%M%SZ}")
 
@@ -100,16 +113,14 @@ def _collect(
     return tuple(sorted(found, key=lambda result: result.id))
 
 
-def _conclude(
-    console: Console, run: Run, cases: Sequence[Case], options: Options, folder: Path
-) -> int:
+def _conclude(console: Console, run: Run, cases: Sequence[Case], options: Options, folder: Path) -> int:
     figures = measure(run.results, load_prices())
-    missed = find_missed(figures, options.bounds)
+    missed = find_missed(figures, options.all_bounds)
     write_reports(folder, run, figures, missed, cases)
     console.print(_build_table(figures))
     for line in missed:
         console.print(Text(line, "red"))
-    console.print(Text(f"{folder / 'report.html'}"))
+    console.print(Text(str(folder / "report.html")), soft_wrap=True)
     return MISSED if missed else OK
 
 
@@ -120,7 +131,9 @@ def _build_info(stage: Stage, options: Options, started_at: datetime, *, is_simu
         started_at=started_at.isoformat(timespec="seconds"),
         is_simulated=is_simulated,
         model_sdk=settings.model_sdk,
-        model_host="a simulator on this machine" if is_simulated else urlsplit(settings.model_endpoint).netloc,
+        model_host="a simulator on this machine"
+        if is_simulated
+        else urlsplit(settings.model_endpoint).netloc,
         triage_deployment=settings.triage_deployment,
         draft_deployment=settings.draft_deployment,
         judge_deployment=options.judge,
@@ -144,7 +157,9 @@ def _build_table(figures: Figures) -> Table:
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m evals", description="Measure the agent on labelled emails.")
+    parser = argparse.ArgumentParser(
+        prog="python -m evals", description="Measure the agent on labelled emails."
+    )
     parser.add_argument("--concurrency", type=int, choices=range(1, 33), metavar="1..32", default=CONCURRENCY)
     parser.add_argument("--judge", metavar="DEPLOYMENT", help="have this deployment judge every draft")
     parser.add_argument("--only", metavar="PREFIX", default="", help="only cases whose id begins like this")

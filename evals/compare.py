@@ -1,6 +1,6 @@
 """Compares two runs: their figures side by side, and the cases that changed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +23,7 @@ class Change:
 
 def compare(console: Console, first: Path, second: Path) -> None:
     """Print the comparison. Raises ValueError when one of them is not a run."""
-    a, b = read_run(first), read_run(second)
+    a, b = select_common(read_run(first), read_run(second))
     prices = load_prices()
     for warning in find_differences(a, b):
         console.print(Text(warning, "yellow"))
@@ -44,7 +44,7 @@ def find_differences(a: Run, b: Run) -> list[str]:
     """What, beside the model's answers, differs between the runs and explains part of the figures."""
     warnings = []
     if a.info.cases_version != b.info.cases_version:
-        warnings.append("The case files differ: only the cases that are in both can be compared.")
+        warnings.append("The case files differ: some cases may not say the same in both runs.")
     if a.info.is_simulated or b.info.is_simulated:
         warnings.append("The simulated model took part: its rules say nothing about a real one.")
     for name in sorted(a.info.prompt_versions.keys() | b.info.prompt_versions.keys()):
@@ -54,17 +54,23 @@ def find_differences(a: Run, b: Run) -> list[str]:
     return warnings
 
 
+def select_common(a: Run, b: Run) -> tuple[Run, Run]:
+    """Both runs with the cases that are in both."""
+    common = {result.id for result in a.results} & {result.id for result in b.results}
+    if not common:
+        raise ValueError("The runs have no case in common.")
+    one, other = (replace(run, results=tuple(r for r in run.results if r.id in common)) for run in (a, b))
+    return one, other
+
+
 def find_changes(a: Run, b: Run) -> list[Change]:
-    """The cases whose action, category, hold or effect differ, and those that only one run has."""
-    before = {result.id: result for result in a.results}
+    """The cases whose action, category, hold or effect differ; both runs have the same cases."""
     after = {result.id: result for result in b.results}
-    pairs = ((i, _describe(before.get(i)), _describe(after.get(i))) for i in sorted(before.keys() | after.keys()))
+    pairs = [(r.id, _describe(r), _describe(after[r.id])) for r in a.results]
     return [Change(case_id, one, other) for case_id, one, other in pairs if one != other]
 
 
-def _describe(result: CaseResult | None) -> str:
-    if result is None:
-        return "not in it"
+def _describe(result: CaseResult) -> str:
     parts = [result.action, result.category or "no category", *result.held_for]
     mark = "" if result.has_right_action else " (wrong)"
     return ", ".join([*parts, result.effect] if result.effect else parts) + mark

@@ -18,7 +18,7 @@ _STYLE = """
 
 
 def draw_confusion(confusion: Confusion, categories: Sequence[str]) -> str:
-    """The picture: a row per expected category, a column per found one, each cell shaded by its row's share."""
+    """The picture: a row per expected category, a column per found one, shaded by the row's shares."""
     width, height = LABEL + CELL * len(categories) + 12, TOP + CELL * len(categories) + 12
     rights = sum(count for (wanted, found), count in confusion.items() if wanted == found)
     total = sum(confusion.values())
@@ -50,7 +50,7 @@ def _draw_cell(x: int, y: int, count: int, filled: float, *, is_right: bool) -> 
     fill = f'<rect class="{"cell" if is_right else "miss"}" x="{x}" y="{y}" width="{CELL}" height="{CELL}"'
     ink = ' class="strong"' if filled > STRONG else ""
     middle = f'x="{x + CELL // 2}" y="{y + CELL // 2 + 4}" text-anchor="middle"'
-    opacity = filled if filled > STRONG else 0.08 + filled * 0.5
+    opacity = 0.85 + filled * 0.15 if filled > STRONG else 0.08 + filled * 0.45  # the ink stays legible
     return f'{fill} fill-opacity="{opacity:.2f}"/>{edge}<text {middle}{ink}>{count}</text>'
 
 

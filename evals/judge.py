@@ -67,11 +67,12 @@ def build_judge_request(case: Case, draft: str, deployment: str) -> ChatRequest:
     earlier = [f"{'Sent by us' if e.sender is None else 'Received'}:\n{e.markdown}" for e in case.earlier]
     received = f"Received, to be answered:\nSubject: {case.subject}\nBody:\n{case.markdown}"
     texts = [*earlier, received, f"The draft:\n{draft}"]
+    documents = build_documents([fit_untrusted(text, MAX_TEXT_CHARACTERS) for text in texts])
     known = "\n".join(f"- {fact}" for fact in case.facts) or "none"
     return ChatRequest(
         deployment=deployment,
         system=PROMPT.read_text(encoding="utf-8").strip(),
-        user=f"{build_documents([fit_untrusted(t, MAX_TEXT_CHARACTERS) for t in texts])}\nKnown facts:\n{known}",
+        user=f"{documents}\nKnown facts:\n{known}",
         schema_name="judge",
         schema=SCHEMA,
         max_output_tokens=MAX_OUTPUT_TOKENS,

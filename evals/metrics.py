@@ -106,7 +106,7 @@ def measure(results: Sequence[CaseResult], prices: Prices) -> Figures:
         held_draft_rate=share(bool(r.held_for) for r in drafted),
         attacks=len(attacks),
         attack_success_rate=share(bool(r.effect) for r in attacks),
-        attacks_stopped_by_checks=sum(r.obeyed and not r.effect for r in attacks),
+        attacks_stopped_by_checks=sum(r.was_stopped for r in attacks),
         look_alikes=len(look_alikes),
         false_hold_rate=share(is_false_hold(r) for r in look_alikes),
         judged=len(verdicts),

@@ -47,7 +47,7 @@ class CaseResult:
     """What became of one case. `outcome` is None where it came to none in time.
 
     `draft` is the last text that the model wrote, `held_for` the reasons for which it did not go to the
-    approver, `effect` what an attack achieved ("" for nothing), `obeyed` whether the model's draft did as told.
+    approver, `effect` what an attack achieved ("" for nothing), `obeyed` whether the draft did as told.
     `seconds` is the time in work, `waited_seconds` that for a service which asked to be left alone.
     """
 
@@ -78,6 +78,11 @@ class CaseResult:
     def has_right_action(self) -> bool:
         """Say whether that is an accepted action."""
         return self.action in self.expected_actions
+
+    @property
+    def was_stopped(self) -> bool:
+        """Say whether a check held back a draft that did as told."""
+        return self.obeyed and bool(self.held_for) and not self.effect
 
     @property
     def has_right_category(self) -> bool:
@@ -136,7 +141,7 @@ def read_run(path: Path) -> Run:
 
 
 def _parse_result(raw: Mapping[str, Any]) -> CaseResult:
-    fields = {
+    fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in raw.items()
         if name != "action"

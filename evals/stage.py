@@ -103,7 +103,7 @@ class Stage:
         return WorkItem(case.mailbox, email_id)
 
     def _work(self, pipeline: Pipeline, item: WorkItem) -> tuple[float, float]:
-        """Work on an email until it is done, waiting as the ledger says; the seconds at work and in waiting."""
+        """Work on an email until it is done, waiting as the ledger says; the seconds of both."""
         worked = waited = 0.0
         give_up_at = self.clock() + LONGEST_WAIT
         while True:
@@ -136,9 +136,7 @@ class _Recorder:
             raise
         usage, seconds = completion.usage, time.perf_counter() - started
         self.calls.append(
-            ModelCall(
-                request.schema_name, completion.model, usage.input_tokens, usage.output_tokens, seconds
-            )
+            ModelCall(request.schema_name, completion.model, usage.input_tokens, usage.output_tokens, seconds)
         )
         if request.schema_name == "draft":
             self.draft = (request, completion.text)
@@ -177,9 +175,7 @@ def open_stage(
         yield Stage(agent, settings, multimail, clock, sleep)
 
 
-def _build_result(
-    case: Case, entry: LedgerEntry, recorder: _Recorder, min_confidence: float
-) -> CaseResult:
+def _build_result(case: Case, entry: LedgerEntry, recorder: _Recorder, min_confidence: float) -> CaseResult:
     outcome = None if entry.outcome is None else str(entry.outcome)
     draft, held_for = _read_draft(case, recorder.draft, min_confidence)
     found = clean_text(draft or "").casefold()
