@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
+from local.audit_file import AuditFile
 from local.run import (
     MISCONFIGURED,
     OK,
@@ -31,8 +32,9 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
     try:
         question = Question(check_question(words), request_id)
         load_local_settings(os.environ)
-        check_reachable(Settings.from_env(os.environ))
-        with _tool_calls_printed(console):
+        settings = Settings.from_env(os.environ)
+        check_reachable(settings)
+        with _tool_calls_printed(console), AuditFile(settings.ledger_path):
             answer = get_agent().ask(question)
     except BadQuestionError as error:
         console.print(Text(str(error), "red"))

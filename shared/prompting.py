@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 PROMPTS = Path(__file__).parent / "prompts"
+VERSION_DIGITS = 12
 
 # Invisible to a reader but not to a model: format characters (zero-width, bidi, Unicode tags),
 # controls, private use and lone surrogates. Line breaks and tabs stay.
@@ -26,7 +27,7 @@ def load_prompt(name: str) -> str:
 @functools.cache
 def text_version(instructions: str) -> str:
     """Which instructions these are: the first 12 hex digits of their SHA-256."""
-    return hashlib.sha256(instructions.encode()).hexdigest()[:12]
+    return hashlib.sha256(instructions.encode()).hexdigest()[:VERSION_DIGITS]
 
 
 def clean_text(text: str) -> str:

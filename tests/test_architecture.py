@@ -88,7 +88,7 @@ def test_only_settings_and_the_root_see_the_environment() -> None:
 
 def test_local_is_never_imported_by_what_is_deployed() -> None:
     for path in [ROOT / "function_app.py", *(ROOT / "shared").glob("*.py")]:
-        assert not any(name.partition(".")[0] in ("local", "tests") for name in imports(path))
+        assert not any(name.partition(".")[0] in ("local", "tests", "evals") for name in imports(path))
 
 
 def test_importing_the_triggers_needs_no_setting_and_no_heavy_sdk() -> None:

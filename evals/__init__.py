@@ -1,0 +1,1 @@
+"""Measures what the agent does with labelled emails; never deployed."""
