@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run` and `redrive`."""
+"""The command line: `python -m local demo`, `run`, `redrive` and `report`."""
 
 import argparse
 import sys
@@ -24,6 +24,11 @@ def main() -> int:
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
+    text = "what became of each mailbox's drafts, and whether that earns it a longer leash"
+    report = commands.add_parser("report", help=text, description=text)
+    report.add_argument("--days", metavar="N", help="how far back, 30 if not said")
+    text = "after its report, and once confirmed, ask the account's operator for the next mode"
+    report.add_argument("--request-upgrade", metavar="MAILBOX", help=text)
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     return _run(console, arguments)
@@ -39,6 +44,10 @@ def _run(console: Console, arguments: argparse.Namespace) -> int:
         from local.run import run  # noqa: PLC0415
 
         return run(console, until_idle=arguments.until_idle)
+    if arguments.command == "report":
+        from local.report import report  # noqa: PLC0415
+
+        return report(console, days_text=arguments.days, upgrade=arguments.request_upgrade)
     from local.redrive import redrive  # noqa: PLC0415
 
     return redrive(console, arguments.email_ids, all_failed=arguments.all_failed)

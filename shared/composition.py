@@ -25,6 +25,7 @@ from shared.polling import Poller
 from shared.replies import ReplyTracker
 from shared.secret_source import KeyVaultSecret, StaticSecret
 from shared.settings import Settings
+from shared.trust import TrustReport, build_report
 from shared.work_queue import InProcessWorkQueue, WorkQueue
 from shared.work_queue_servicebus import build_service_bus_work_queue
 
@@ -70,6 +71,11 @@ class Agent:
         """See what became of the submitted replies. Raises ConfigurationError and TransientError."""
         self.tracker.track()
 
+    def report(self, days: int) -> TrustReport:
+        """Judge the drafts of the last `days`. Reads history: for people. Raises what tracking raises."""
+        mailboxes, now = self.pipeline.mailboxes.read().values(), self.pipeline.clock()
+        return build_report(mailboxes, self.ledger.entries, now=now, days=days)
+
 
 def build_agent(
     settings: Settings,
@@ -109,11 +115,14 @@ def build_agent(
     return Agent(poller, pipeline, tracker, ledger, work_queue)
 
 
-def open_ledger(settings: Settings) -> tuple[MultiMailClient, Ledger]:
-    """Open the ledger for an operator's command, with the client that knows the mailboxes."""
+def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
+    """Open the ledger for an operator's command, with the client that knows the mailboxes.
+
+    With `read_only` a ledger in a file is opened beside an agent that works with it.
+    """
     credential = _once(lambda: build_credential(settings))
     multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
-    return multimail, _build_ledger(settings, credential)
+    return multimail, _build_ledger(settings, credential, read_only=read_only)
 
 
 def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredential]") -> SecretSource:
@@ -122,9 +131,11 @@ def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredent
     return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret, credential())
 
 
-def _build_ledger(settings: Settings, credential: "Callable[[], TokenCredential]") -> Ledger:
+def _build_ledger(
+    settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
+) -> Ledger:
     if settings.ledger_table_endpoint is None:
-        return SqliteLedger(settings.ledger_path)
+        return SqliteLedger(settings.ledger_path, read_only=read_only)
     # Imported here because the SDK is of no use to a ledger in a file.
     from shared.ledger_tables import build_tables_ledger  # noqa: PLC0415
 

@@ -65,6 +65,7 @@ TOLD_WAIT_SECONDS = 600.0  # a longer wait is shown on the email
 UNCONFIRMED = "its reply was submitted and cannot be found: it may or may not have been accepted"
 BUSY_THREAD = "another reply in its thread comes first"
 WAITS_FOR_INBOUND_APPROVAL = "it waits for inbound approval"
+HELD_BACK = "the draft was held back"
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ class _EmailRun:
             load_prompt("draft"),
         )
         if problems:
-            return Decision(Outcome.ESCALATED, f"the draft was held back: {'; '.join(problems)}")
+            return Decision(Outcome.ESCALATED, f"{HELD_BACK}: {'; '.join(problems)}")
         if written.confidence < self.p.settings.min_confidence:
             return Decision(Outcome.ESCALATED, f"the draft's confidence is only {written.confidence:.2f}")
         draft = Draft(

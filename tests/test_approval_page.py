@@ -48,7 +48,7 @@ class Office:
     simulator: MultiMailSimulator
     api_url: str
     url: str
-    read_key: str
+    mail_key: str
 
     def receive(self, subject: str, body: str = "Hello", sender: str = "ann@customer.example") -> str:
         return self.simulator.deliver("support", sender, subject, body)
@@ -87,11 +87,11 @@ def office() -> Iterator[Office]:
 @contextmanager
 def serve(simulator: MultiMailSimulator, note: str = "") -> Iterator[Office]:
     """Serve a simulator's API and a page over it."""
-    read_key, oversight_key = simulator.add_key(["read"]), simulator.add_key(["oversight"])
+    mail_key, oversight_key = simulator.add_key(["read", "send"]), simulator.add_key(["oversight"])
     with LoopbackServer(simulator.app) as api:
-        page = build_approval_page(api.url, read_key, oversight_key, note=note)
+        page = build_approval_page(api.url, mail_key, oversight_key, note=note)
         with LoopbackServer(page) as server:
-            yield Office(simulator, api.url, server.url, read_key)
+            yield Office(simulator, api.url, server.url, mail_key)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_approve_and_reject_are_reached_and_pressed_with_the_keyboard(office: Of
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim()"))
     assert reached[0] == "Skip to the email"
-    assert reached[-2:] == ["Approve and send", "Reject"]
+    assert reached[-3:] == ["Approve and send", "", "Reject"]  # between them the reason
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.keyboard.press("Enter")
@@ -423,11 +423,11 @@ def test_a_draft_that_was_decided_elsewhere_is_explained(office: Office) -> None
 
 
 def test_a_service_that_is_away_is_explained_and_no_key_is_shown(office: Office) -> None:
-    office.simulator.revoke_key(office.read_key)
+    office.simulator.revoke_key(office.mail_key)
     answer = requests.get(office.url, timeout=10)
     assert answer.status_code == 502
     assert "refused the key (HTTP 401)" in answer.text
-    assert office.read_key not in answer.text
+    assert office.mail_key not in answer.text
 
 
 def test_the_page_recovers_from_a_service_that_failed_for_a_while(office: Office) -> None:

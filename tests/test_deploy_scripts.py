@@ -176,7 +176,7 @@ def test_vault_s_name_comes_from_azd_when_nothing_else_says_it(shell: Shell) -> 
 
 
 def deployed(shell: Shell) -> None:
-    names = ("poll_inboxes", "process_email", "track_replies", "health")
+    names = ("poll_inboxes", "process_email", "track_replies", "health", "report")
     shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))
     shell.answer("az rest", "3\n")
 
