@@ -182,7 +182,7 @@ def build_report(
     """
     since = now - timedelta(days=days)
     reports = [
-        _judge(mailbox, read_drafts(entries(mailbox.id), since), now)
+        judge_mailbox(mailbox, read_drafts(entries(mailbox.id), since), now)
         for mailbox in mailboxes
         if mailbox.is_active
     ]
@@ -204,6 +204,24 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
         else draft
         for draft in drafts
     ]
+
+
+def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime) -> MailboxReport:
+    """Take a mailbox's figures and hold them against every rule."""
+    names = sorted({draft.category for draft in drafts}, key=lambda name: name or "")
+    categories = {
+        name: build_track_record(draft for draft in drafts if draft.category == name) for name in names
+    }
+    total = build_track_record(drafts)
+    checks = (
+        _check_mode(mailbox),
+        _check_share(total),
+        _check_categories(categories),
+        _check_recent(drafts),
+        _check_held_back(total),
+        _check_undecided(drafts, now),
+    )
+    return MailboxReport(mailbox, total, categories, checks)
 
 
 def build_track_record(drafts: Iterable[JudgedDraft]) -> TrackRecord:
@@ -254,23 +272,6 @@ def _is_held_back(entry: LedgerEntry) -> bool:
         return True
     wanted_reply = entry.triage is not None and entry.triage.action is Action.REPLY
     return wanted_reply and entry.outcome is Outcome.ESCALATED and entry.reason.startswith(HELD_BACK)
-
-
-def _judge(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime) -> MailboxReport:
-    names = sorted({draft.category for draft in drafts}, key=lambda name: name or "")
-    categories = {
-        name: build_track_record(draft for draft in drafts if draft.category == name) for name in names
-    }
-    total = build_track_record(drafts)
-    checks = (
-        _check_mode(mailbox),
-        _check_share(total),
-        _check_categories(categories),
-        _check_recent(drafts),
-        _check_held_back(total),
-        _check_undecided(drafts, now),
-    )
-    return MailboxReport(mailbox, total, categories, checks)
 
 
 def _check_mode(mailbox: Mailbox) -> Check:
