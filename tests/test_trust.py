@@ -384,7 +384,7 @@ def test_a_duration_has_the_unit_that_suits_it(seconds: float | None, text: str)
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[Agent]:
-    """An agent with one watched mailbox and two decided drafts, one of a hostile category."""
+    """An agent with one watched mailbox and two decided drafts, one refused in a hostile category."""
     clock = Clock()
     simulator = MultiMailSimulator(clock)
     box = simulator.add_mailbox(f"{ATTACK}@northwind.example", "gated_send")
@@ -394,8 +394,8 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
         built = build_agent(settings, clock=clock)
         assert isinstance(built.ledger, SqliteLedger)
         with closing(built.ledger):
-            for n, category in enumerate(("question", ATTACK)):
-                entry = decided("delivered", email_id=f"em_{n}", at=clock() - timedelta(days=1 + 9 * n))
+            for n, (category, status) in enumerate((("question", "delivered"), (ATTACK, "rejected"))):
+                entry = decided(status, email_id=f"em_{n}", at=clock() - timedelta(days=1 + 9 * n))
                 secret = replace(
                     entry, mailbox_id=box, triage=triaged(category), reason="SECRET of the email"
                 )
@@ -424,12 +424,12 @@ def test_the_report_is_json_unless_a_browser_asks(agent: Agent, monkeypatch: pyt
     (mailbox,) = report["mailboxes"]
     assert mailbox["recommendation"] == "stay"
     assert mailbox["oversight_mode"] == "gated_send"
-    assert [check["is_met"] for check in mailbox["checks"]] == [True, False, True, True, True, True]
+    assert [check["is_met"] for check in mailbox["checks"]] == [True, False, False, False, True, True]
     assert [line["category"] for line in mailbox["categories"]] == [ATTACK, "question"]
     total = mailbox["total"]
-    assert (total["submitted"], total["approved"], total["decided"]) == (2, 2, 2)
+    assert (total["submitted"], total["approved"], total["decided"]) == (2, 1, 2)
     assert total["median_seconds_to_decision"] == 60
-    assert total["lower_bound"] == pytest.approx(2 / 4.706025)
+    assert total["lower_bound"] == pytest.approx(0.12085, abs=0.00001)
     browser = "text/html,application/xhtml+xml,*/*;q=0.8"
     assert get(agent, monkeypatch, browser).mimetype == "text/html"
     assert get(agent, monkeypatch, browser, format="json").mimetype == "application/json"
@@ -462,6 +462,7 @@ def test_the_page_escapes_everything_and_lets_nothing_run(
     answer = get(agent, monkeypatch, format="html")
     html = answer.get_body().decode()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;$style" in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;$style") == 3  # heading, finding, row
     assert "<script" not in html
     assert "<img" not in html
     assert "style=" not in html
