@@ -4,6 +4,7 @@ import azure.functions as func
 
 from shared.ask_requests import answer_request
 from shared.composition import get_agent, is_healthy, take_in_webhook
+from shared.trust_page import answer_report
 from shared.webhooks import SIGNATURE_HEADER
 
 app = func.FunctionApp()
@@ -49,3 +50,12 @@ def ask_agent(request: func.HttpRequest) -> func.HttpResponse:
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # likewise
     """Say whether the agent could work, and nothing about why."""
     return func.HttpResponse("ok") if is_healthy() else func.HttpResponse("not ok", status_code=503)
+
+
+@app.route(route="report", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
+def report(request: func.HttpRequest) -> func.HttpResponse:
+    """Show what became of the drafts of each mailbox, and whether that earns it a longer leash."""
+    answer = answer_report(get_agent().report, request.params, request.headers.get("Accept", ""))
+    return func.HttpResponse(
+        answer.body, status_code=answer.status_code, mimetype=answer.mimetype, headers=dict(answer.headers)
+    )

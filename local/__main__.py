@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run`, `ask`, `redrive` and `audit`."""
+"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report` and `redrive`."""
 
 import argparse
 import sys
@@ -10,6 +10,12 @@ PIPED_WIDTH = 150  # columns where the output is no terminal
 
 def main() -> int:
     """Parse the command line, run the command, return the exit status."""
+    arguments = _build_parser().parse_args()
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    return _run(console, arguments)
+
+
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m local", description="Run the email agent on this machine."
     )
@@ -34,9 +40,12 @@ def main() -> int:
     ask.add_argument(
         "--request-id", help="asked again under the same id, the same question sends nothing twice"
     )
-    arguments = parser.parse_args()
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    return _run(console, arguments)
+    text = "what became of each mailbox's drafts, and whether that earns it a longer leash"
+    report = commands.add_parser("report", help=text, description=text)
+    report.add_argument("--days", metavar="N", help="how far back, 30 if not said")
+    text = "after its report, and once confirmed, ask the account's operator for the next mode"
+    report.add_argument("--request-upgrade", metavar="MAILBOX", help=text)
+    return parser
 
 
 def _run(console: Console, arguments: argparse.Namespace) -> int:
@@ -57,6 +66,10 @@ def _run(console: Console, arguments: argparse.Namespace) -> int:
         from local.ask import ask  # noqa: PLC0415
 
         return ask(console, arguments.question, arguments.request_id)
+    if arguments.command == "report":
+        from local.report import report  # noqa: PLC0415
+
+        return report(console, days_text=arguments.days, upgrade=arguments.request_upgrade)
     from local.redrive import redrive  # noqa: PLC0415
 
     return redrive(console, arguments.email_ids, all_failed=arguments.all_failed)

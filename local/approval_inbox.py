@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from shared.domain import Outcome
+from shared.replies import REASON_TAG, STATUS_TAG
 
 TIMEOUT_SECONDS = 10
 # Tag reads of one refresh: about half a second on one machine. Ten thousand emails take fifty refreshes.
@@ -103,6 +104,11 @@ class ShownEmail:
         return self.status == "pending_send_approval"
 
     @property
+    def reject_reason(self) -> str:
+        """Why a person rejected it, or "" where it was not rejected, or no reason given."""
+        return self.tags.get(REASON_TAG, "") if self.status == "rejected" else ""
+
+    @property
     def was_stopped(self) -> bool:
         """Whether it is an outbound email that did not reach its recipient and never will."""
         return self.status in ("rejected", "cancelled", "send_failed") or self.bounced_at is not None
@@ -127,6 +133,9 @@ class Row:
         if self.reply is not None and self.reply.is_pending:
             return State.WAITING
         if self.outcome == Outcome.REPLY_SUBMITTED and self.reply is not None:
+            # Until the agent has seen the reason, or once it drafts no more, there is nothing else to tell.
+            if self.reply.reject_reason and self.tags.get(STATUS_TAG) != "rejected":
+                return State.OPEN
             if self.reply.was_stopped:
                 return State.ESCALATED
             return State.ANSWERED if self.reply.delivered_at else State.OPEN
@@ -141,14 +150,14 @@ class Row:
 
 
 class MultiMailApi:
-    """The calls the page makes: reading with the read key, the approval queue with the oversight key.
+    """The calls the page makes: emails and tags with the mail key, the approval queue with the oversight key.
 
-    Every method raises ApiError.
+    The mail key has the scopes read and, for the tag that holds a reason, send. Every method raises ApiError.
     """
 
-    def __init__(self, url: str, read_key: str, oversight_key: str) -> None:
+    def __init__(self, url: str, mail_key: str, oversight_key: str) -> None:
         self._url = url.rstrip("/")
-        self._read = _Bearer(read_key)
+        self._mail = _Bearer(mail_key)
         self._oversight = _Bearer(oversight_key)
         self._session = requests.Session()
         # A simulator on this machine is never behind the proxy that the environment may name.
@@ -156,7 +165,7 @@ class MultiMailApi:
 
     def mailboxes(self) -> list[Mailbox]:
         """Every active mailbox of the account."""
-        found = self._call("GET", "/v1/mailboxes", self._read)["mailboxes"]
+        found = self._call("GET", "/v1/mailboxes", self._mail)["mailboxes"]
         return [
             Mailbox(m["id"], m["address"], m.get("display_name") or m["address"], m["oversight_mode"])
             for m in found
@@ -167,7 +176,7 @@ class MultiMailApi:
         """The received emails, newest first, a page at a time."""
         params = {"direction": "inbound", "limit": "100"}
         while True:
-            answer = self._call("GET", f"{_mailbox(mailbox_id)}/emails", self._read, params=params)
+            answer = self._call("GET", f"{_mailbox(mailbox_id)}/emails", self._mail, params=params)
             yield [_parse_email(e, mailbox_id) for e in answer["emails"]]
             if not answer.get("cursor"):
                 return
@@ -175,17 +184,22 @@ class MultiMailApi:
 
     def tags(self, key: Key) -> Mapping[str, str]:
         """An email's tags; this does not mark it as read."""
-        answer = self._call("GET", f"{_email(key)}/tags", self._read)
+        answer = self._call("GET", f"{_email(key)}/tags", self._mail)
         return {str(name): str(value) for name, value in answer["tags"].items()}
+
+    def add_tag(self, key: Key, name: str, value: str) -> None:
+        """Write a tag beside those that are there: the service would replace all of them."""
+        tags = {**self.tags(key), name: value}
+        self._call("PUT", f"{_email(key)}/tags", self._mail, body={"tags": tags})
 
     def email(self, key: Key) -> ShownEmail:
         """The full email; the service marks an unread one as read."""
-        return _parse_email(self._call("GET", _email(key), self._read), key[0])
+        return _parse_email(self._call("GET", _email(key), self._mail), key[0])
 
     def thread(self, mailbox_id: str, thread_id: str) -> list[ShownEmail]:
         """The emails of a thread without their bodies, oldest first."""
         path = f"{_mailbox(mailbox_id)}/threads/{quote(thread_id, safe='')}"
-        emails = [_parse_email(e, mailbox_id) for e in self._call("GET", path, self._read)["emails"]]
+        emails = [_parse_email(e, mailbox_id) for e in self._call("GET", path, self._mail)["emails"]]
         return sorted(emails, key=lambda email: email.received_at)
 
     def pending(self) -> list[ShownEmail]:
@@ -206,7 +220,7 @@ class MultiMailApi:
         key: "_Bearer",
         *,
         params: Mapping[str, str] | None = None,
-        body: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         try:
             response = self._session.request(
@@ -283,9 +297,18 @@ class Inbox:
             self._read_reply(key)
             return Row(email, email.tags, self._find_reply(key)), thread
 
-    def decide(self, email_id: str, action: str) -> None:
-        """Approve or reject a pending email."""
-        self._api.decide(email_id, action)
+    def approve(self, email_id: str) -> None:
+        """Approve a pending email."""
+        self._api.decide(email_id, "approve")
+
+    def reject(self, email_id: str, reason: str) -> None:
+        """Reject a pending email. The agent finds a reason only if it stands there before the rejection."""
+        if reason:
+            pending = next((email for email in self._api.pending() if email.id == email_id), None)
+            if pending is None:
+                raise ApiError(_explain(requests.codes.not_found), requests.codes.not_found)
+            self._api.add_tag(pending.key, REASON_TAG, reason)
+        self._api.decide(email_id, "reject")
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -364,7 +387,7 @@ def _email(key: Key) -> str:
 
 def _explain(status_code: int) -> str:
     if status_code in (401, 403):
-        return f"MultiMail refused the key (HTTP {status_code}): check the read and the oversight key."
+        return f"MultiMail refused the key (HTTP {status_code}): check the mail and the oversight key."
     if status_code == requests.codes.not_found:
         return "MultiMail does not know this email, or it waits for no decision any more."
     if status_code == requests.codes.conflict:

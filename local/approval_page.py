@@ -5,7 +5,7 @@ import hmac
 import re
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from email.utils import parseaddr
@@ -18,6 +18,10 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from local.approval_inbox import ApiError, Inbox, MultiMailApi, Row, ShownEmail, State
 from shared.domain import Outcome, Urgency
+from shared.prompting import clean_line
+from shared.replies import MAX_REASON_CHARACTERS as MAX_REJECT_CHARACTERS
+from shared.trust import TrustReport
+from shared.trust_page import answer_report
 
 ROWS_PER_PAGE = 50
 MAX_CHIP_CHARACTERS = 40
@@ -25,8 +29,9 @@ MAX_REASON_CHARACTERS = 1_000
 
 # Another page's script may reach this port under a name of its own (DNS rebinding); the Host tells.
 LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
+POLICY = "Content-Security-Policy"
 SECURITY_HEADERS = {
-    "Content-Security-Policy": (
+    POLICY: (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
@@ -116,17 +121,20 @@ class View:
 class ApprovalPage:
     """Answers the page's requests from an inbox. `csrf_token` proves that a form is this page's own."""
 
-    def __init__(self, inbox: Inbox, csrf_token: str, note: str) -> None:
+    def __init__(self, inbox: Inbox, csrf_token: str, note: str, *, has_report: bool) -> None:
         self._inbox = inbox
         self._csrf_token = csrf_token
         self._note = note
+        self._has_report = has_report
 
     def show(self) -> str:
         """Render the list and the open email."""
         view = View.parse(request.args)
         opened = self._open(view) if view.email else None
         listed = self._list(view)  # last: opening an email tells its newest tags
-        return render_template("approval.html", view=view, opened=opened, note=self._note, **listed)
+        return render_template(
+            "approval.html", view=view, opened=opened, note=self._note, has_report=self._has_report, **listed
+        )
 
     def updates(self) -> Response:
         """Answer what may have changed since the page was rendered, for its script."""
@@ -143,7 +151,10 @@ class ApprovalPage:
         reply_id, action = request.form.get("reply_id", ""), request.form.get("action", "")
         if not reply_id or action not in ("approve", "reject"):
             abort(400, "A decision needs a draft and one of approve and reject.")
-        self._inbox.decide(reply_id, action)
+        if action == "approve":
+            self._inbox.approve(reply_id)
+        else:
+            self._inbox.reject(reply_id, clean_line(request.form.get("reason", ""), MAX_REJECT_CHARACTERS))
         return redirect(View.parse(request.form).url(), 303)
 
     def _list(self, view: View) -> dict[str, Any]:
@@ -174,6 +185,8 @@ class ApprovalPage:
             "reason": row.tags.get("agent.reason", "")[:MAX_REASON_CHARACTERS],
             "reply": row.reply,
             "reply_label": _describe_reply(row.reply),
+            "reject_reason": row.reply.reject_reason[:MAX_REJECT_CHARACTERS] if row.reply else "",
+            "max_reject_characters": MAX_REJECT_CHARACTERS,
             "state": row.state,
             "verdict": VERDICTS.get(row.outcome),
             "chips": _chips(row),
@@ -182,8 +195,18 @@ class ApprovalPage:
         }
 
 
-def build_approval_page(api_url: str, read_key: str, oversight_key: str, *, note: str = "") -> Flask:
+def build_approval_page(
+    api_url: str,
+    mail_key: str,
+    oversight_key: str,
+    *,
+    note: str = "",
+    report: Callable[[int], TrustReport] | None = None,
+) -> Flask:
     """Build the page for a MultiMail account; `note` is shown on a discreet banner.
+
+    `mail_key` has the scopes read and send (a reason is a tag); `report`, which gets a number of days,
+    adds the trust report.
 
     Serve it on a loopback address only: whoever reaches it can approve. Any other Host is refused.
     """
@@ -191,10 +214,12 @@ def build_approval_page(api_url: str, read_key: str, oversight_key: str, *, note
     app.jinja_env.undefined = StrictUndefined
     app.config["MAX_CONTENT_LENGTH"] = 16_384
     app.jinja_env.filters.update(clock=_clock_time, size=_file_size)
-    inbox = Inbox(MultiMailApi(api_url, read_key, oversight_key))
-    page = ApprovalPage(inbox, secrets.token_urlsafe(32), note)
+    inbox = Inbox(MultiMailApi(api_url, mail_key, oversight_key))
+    page = ApprovalPage(inbox, secrets.token_urlsafe(32), note, has_report=report is not None)
     app.add_url_rule("/", "show", page.show, methods=["GET"])
     app.add_url_rule("/updates", "updates", page.updates, methods=["GET"])
+    if report is not None:
+        app.add_url_rule("/report", "report", lambda: _show_report(report), methods=["GET"])
     app.add_url_rule("/decide", "decide", page.decide, methods=["POST"])
     app.before_request(_refuse_foreign_host)
     app.after_request(_add_security_headers)
@@ -203,13 +228,19 @@ def build_approval_page(api_url: str, read_key: str, oversight_key: str, *, note
     return app
 
 
+def _show_report(report: Callable[[int], TrustReport]) -> Response:
+    answer = answer_report(report, request.args, request.headers.get("Accept", ""))
+    return Response(answer.body, answer.status_code, answer.headers, mimetype=answer.mimetype)
+
+
 def _refuse_foreign_host() -> None:
     if not LOOPBACK_HOST.fullmatch(request.headers.get("Host", "")):
         abort(400, "This page answers on 127.0.0.1, localhost and [::1] only.")
 
 
 def _add_security_headers(response: Response) -> Response:
-    response.headers.update(SECURITY_HEADERS)
+    own_policy = response.headers.get(POLICY)  # the trust report names its own style
+    response.headers.update(SECURITY_HEADERS | ({POLICY: own_policy} if own_policy else {}))
     return response
 
 

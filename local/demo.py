@@ -38,7 +38,7 @@ class Simulators:
     multimail_url: str
     chat_url: str
     agent_key: str
-    read_key: str
+    mail_key: str
     oversight_key: str
 
 
@@ -51,7 +51,7 @@ def demo(console: Console, *, until_idle: bool) -> int:
         simulators = Simulators(
             multimail_server.url, chat_server.url,
             agent_key=multimail.add_key(("read", "send")),
-            read_key=multimail.add_key(("read",)),
+            mail_key=multimail.add_key(("read", "send")),
             oversight_key=multimail.add_key(("oversight",)),
         )  # fmt: skip
         point_settings_at(simulators, os.environ)
@@ -86,10 +86,15 @@ def _answer_and_serve(console: Console, simulators: Simulators, *, until_idle: b
         if until_idle or stop.is_set():
             return status
         page = build_approval_page(
-            simulators.multimail_url, simulators.read_key, simulators.oversight_key, note=NOTE
+            simulators.multimail_url,
+            simulators.mail_key,
+            simulators.oversight_key,
+            note=NOTE,
+            report=agent.report,
         )
         with build_server(page, PAGE_PORT) as server, EventWatch(console) as watch:
             console.print(Text(f"\nApprove or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green"))
+            console.print(f"Trust report: {server.url}/report?format=html", highlight=False)
             return LocalRun(agent, settings, console, watch, stop).run(until_idle=False)
 
 
@@ -112,4 +117,4 @@ def _rows(agent: Agent, simulators: Simulators) -> Iterator[TableRow]:
 
 
 def _reader(simulators: Simulators) -> MultiMailClient:
-    return MultiMailClient(simulators.multimail_url, StaticSecret(Secret(simulators.read_key)))
+    return MultiMailClient(simulators.multimail_url, StaticSecret(Secret(simulators.mail_key)))

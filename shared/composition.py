@@ -34,6 +34,7 @@ from shared.replies import ReplyTracker
 from shared.secret_source import KeyVaultSecret, StaticSecret
 from shared.settings import Settings
 from shared.telemetry import span
+from shared.trust import TrustReport, build_report
 from shared.webhooks import SignatureCheck, WebhookReceiver
 from shared.work_queue import InProcessWorkQueue, WorkQueue
 from shared.work_queue_servicebus import build_service_bus_work_queue
@@ -90,6 +91,11 @@ class Agent:
         """Answer an operator's question. Raises what `Asking.answer` raises."""
         with span("ask"):
             return self.asking.answer(question)
+
+    def report(self, days: int) -> TrustReport:
+        """Judge the drafts of the last `days`. Reads history: for people. Raises what tracking raises."""
+        mailboxes, now = self.pipeline.mailboxes.read().values(), self.pipeline.clock()
+        return build_report(mailboxes, self.ledger.entries, now=now, days=days)
 
 
 def build_agent(
@@ -152,11 +158,14 @@ def build_agent(
     return Agent(poller, pipeline, tracker, webhooks, asking, ledger, work_queue)
 
 
-def open_ledger(settings: Settings) -> tuple[MultiMailClient, Ledger]:
-    """Open the ledger for an operator's command, with the client that knows the mailboxes."""
+def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
+    """Open the ledger for an operator's command, with the client that knows the mailboxes.
+
+    With `read_only` a ledger in a file is opened beside an agent that works with it.
+    """
     credential = _once(lambda: build_credential(settings))
     multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
-    return multimail, _build_ledger(settings, credential)
+    return multimail, _build_ledger(settings, credential, read_only=read_only)
 
 
 def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredential]") -> SecretSource:
@@ -185,9 +194,11 @@ def _build_webhook_secret_source(
     )
 
 
-def _build_ledger(settings: Settings, credential: "Callable[[], TokenCredential]") -> Ledger:
+def _build_ledger(
+    settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
+) -> Ledger:
     if settings.ledger_table_endpoint is None:
-        return SqliteLedger(settings.ledger_path)
+        return SqliteLedger(settings.ledger_path, read_only=read_only)
     # Imported here because the SDK is of no use to a ledger in a file.
     from shared.ledger_tables import build_tables_ledger  # noqa: PLC0415
 

@@ -86,6 +86,7 @@ UNCONFIRMED = "its reply was submitted and cannot be found: it may or may not ha
 BUSY_THREAD = "another reply in its thread comes first"
 WAITS_FOR_INBOUND_APPROVAL = "it waits for inbound approval"
 NOT_SHOWN_YET = "MultiMail does not show it yet"
+HELD_BACK = "the draft was held back"
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 log = logging.getLogger(__name__)
@@ -298,7 +299,7 @@ class _EmailRun:
             instructions,
         )
         if problems:
-            return Decision(Outcome.ESCALATED, f"the draft was held back: {'; '.join(problems)}")
+            return Decision(Outcome.ESCALATED, f"{HELD_BACK}: {'; '.join(problems)}")
         if written.confidence < self._settings.min_confidence:
             return Decision(Outcome.ESCALATED, f"the draft's confidence is only {written.confidence:.2f}")
         draft = Draft(

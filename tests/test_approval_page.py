@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -23,7 +24,10 @@ from local.multimail_emails import Attachment, Outgoing, StoredEmail
 from local.multimail_faults import answer_with, in_order
 from local.multimail_simulator import MultiMailSimulator
 from shared.composition import build_agent
+from shared.domain import Mailbox
+from shared.replies import MAX_REASON_CHARACTERS
 from shared.settings import Settings
+from shared.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.work_queue import InProcessWorkQueue
 from tests.world import Clock
 
@@ -48,7 +52,7 @@ class Office:
     simulator: MultiMailSimulator
     api_url: str
     url: str
-    read_key: str
+    mail_key: str
 
     def receive(self, subject: str, body: str = "Hello", sender: str = "ann@customer.example") -> str:
         return self.simulator.deliver("support", sender, subject, body)
@@ -87,11 +91,19 @@ def office() -> Iterator[Office]:
 @contextmanager
 def serve(simulator: MultiMailSimulator, note: str = "") -> Iterator[Office]:
     """Serve a simulator's API and a page over it."""
-    read_key, oversight_key = simulator.add_key(["read"]), simulator.add_key(["oversight"])
+    mail_key, oversight_key = simulator.add_key(["read", "send"]), simulator.add_key(["oversight"])
     with LoopbackServer(simulator.app) as api:
-        page = build_approval_page(api.url, read_key, oversight_key, note=note)
+        page = build_approval_page(api.url, mail_key, oversight_key, note=note, report=report)
         with LoopbackServer(page) as server:
-            yield Office(simulator, api.url, server.url, read_key)
+            yield Office(simulator, api.url, server.url, mail_key)
+
+
+def report(days: int) -> TrustReport:
+    """A report on one mailbox with a hostile address and category."""
+    fates = {None: (Fate.APPROVED, Fate.BOUNCED), ATTACK: (Fate.APPROVED, Fate.REJECTED, Fate.PENDING)}
+    drafts = [JudgedDraft("em", name, fate, NOW) for name, given in fates.items() for fate in given]
+    judged = judge_mailbox(Mailbox("support", f"{ATTACK}@northwind.example", "gated_send"), drafts, NOW)
+    return TrustReport(NOW - timedelta(days=days), NOW, days, [judged])
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +181,88 @@ def test_reject_sends_nothing_and_says_so(office: Office, page: Page) -> None:
     expect(page.locator(".row .chip").first).to_have_text("Draft rejected")
     assert office.stored(reply).status == "rejected"
     assert office.stored(reply).delivered_at is None
+
+
+@in_browser
+def test_a_reason_is_on_the_draft_before_it_is_rejected_and_the_newer_draft_is_shown(
+    office: Office, page: Page
+) -> None:
+    email = office.receive("Warranty")
+    first = office.draft(email, "Two years.")
+    office.simulator.set_tags("support", first, {"crm.id": "77"}, "somebody")
+    page.goto(office.address(email))
+    page.get_by_role("textbox", name="Reason, if the agent is to draft it again").fill(" Say\u200b  why. ")
+    page.get_by_role("button", name="Reject").click()
+    expect(page.locator(".draft h2")).to_have_text("Draft rejected")
+    expect(page.locator(".draft .why")).to_have_text("Reason: Say why.")
+    expect(page.locator(".draft")).to_contain_text("The agent drafts it again")
+    expect(page.get_by_role("link", name=re.compile("^1 In progress$"))).to_be_visible()
+    writes = [r for r in office.simulator.requests if r.method != "GET"][-2:]
+    assert [(r.method, r.body) for r in writes] == [
+        ("PUT", {"tags": {"crm.id": "77", "agent.reject_reason": "Say why."}}),
+        ("POST", {"email_id": first, "action": "reject"}),
+    ]
+    assert office.stored(first).status == "rejected"
+    office.draft(email, "Two years, because we build it so.")
+    page.get_by_role("link", name="This email has moved on").click()
+    expect(page.locator(".draft h2")).to_have_text("Draft, waiting for your approval")
+    expect(page.locator(".draft")).to_contain_text("because we build it so")
+    page.locator(".thread li").nth(1).get_by_role("link").click()
+    expect(page.locator(".draft .why")).to_have_text("Reason: Say why.")
+    expect(page.locator(".draft")).not_to_contain_text("The agent drafts it again")
+
+
+@in_browser
+def test_enter_in_the_reason_rejects_and_approving_leaves_the_reason_out(office: Office, page: Page) -> None:
+    email, other = office.receive("Warranty"), office.receive("Gauges")
+    rejected, approved = office.draft(email, "Two years."), office.draft(other, "Two.")
+    page.goto(office.address(email))
+    page.locator("#reason").fill("Shorter")
+    page.keyboard.press("Enter")
+    expect(page.locator(".draft h2")).to_have_text("Draft rejected")
+    page.goto(office.address(other))
+    page.locator("#reason").fill("Shorter")
+    page.get_by_role("button", name="Approve and send").click()
+    expect(page.locator(".draft h2")).to_contain_text("Answered")
+    assert office.stored(rejected).tags == {"agent.reject_reason": "Shorter"}
+    assert office.stored(approved).tags == {}
+
+
+@in_browser
+def test_a_rejected_draft_that_is_not_drafted_again_needs_a_person(office: Office, page: Page) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.", reply_status="rejected")
+    office.simulator.set_tags("support", reply, {"agent.reject_reason": "No."}, "somebody")
+    office.simulator.decide(reply, "reject")
+    page.goto(office.address(email))
+    expect(page.locator(".draft .why")).to_have_text("Reason: No.")
+    expect(page.locator(".draft")).not_to_contain_text("The agent drafts it again")
+    expect(page.get_by_role("link", name=re.compile("^1 Escalated$"))).to_be_visible()
+
+
+@in_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_trust_report_is_one_link_away_and_styled_by_itself(
+    office: Office, page: Page, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(office.url)
+    page.get_by_role("link", name="Trust report").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("May I loosen the leash?")
+    expect(page.get_by_role("heading", name=f"{ATTACK}@northwind.example")).to_be_visible()
+    expect(page.get_by_text("3 of 4 decided drafts approved as they were")).to_be_visible()
+    expect(
+        page.get_by_role("img", name="Of 5 submitted drafts: 3 approved, 1 refused, 1 pending")
+    ).to_be_visible()
+    expect(page.get_by_text("1 of 2 refused")).to_be_visible()
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert background == {"light": "rgb(244, 245, 243)", "dark": "rgb(18, 23, 22)"}[scheme]
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("script, img, link").count() == 0
+    page.set_viewport_size(NARROW)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+    page.go_back()
+    expect(page.get_by_role("link", name="Trust report")).to_be_visible()
 
 
 @in_browser
@@ -258,7 +352,7 @@ def test_approve_and_reject_are_reached_and_pressed_with_the_keyboard(office: Of
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim()"))
     assert reached[0] == "Skip to the email"
-    assert reached[-2:] == ["Approve and send", "Reject"]
+    assert reached[-3:] == ["Approve and send", "", "Reject"]  # between them the reason
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.keyboard.press("Enter")
@@ -410,6 +504,46 @@ def test_a_decision_leads_back_to_this_page_whatever_the_form_says(office: Offic
     assert answer.headers["Location"].startswith("/?")
 
 
+def test_a_reason_that_cannot_be_written_leaves_the_draft_undecided(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    office.simulator.fault = in_order(answer_with(503), matching=lambda method, _path: method == "PUT")
+    form = {"reply_id": reply, "action": "reject", "csrf_token": token, "reason": "Shorter"}
+    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 502
+    assert office.stored(reply).status == "pending_send_approval"
+    assert (
+        requests.post(f"{office.url}/decide", data=form | {"csrf_token": "no"}, timeout=10).status_code == 403
+    )
+    assert office.stored(reply).tags == {}
+
+
+def test_a_reason_goes_only_to_a_draft_that_waits(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    form = {"reply_id": email, "action": "reject", "csrf_token": token, "reason": "Shorter"}
+    before = office.stored(email).tags
+    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 404
+    assert office.stored(email).tags == before
+    long = form | {"reply_id": reply, "reason": "x" * 2000}
+    assert (
+        requests.post(f"{office.url}/decide", data=long, timeout=10, allow_redirects=False).status_code == 303
+    )
+    assert len(office.stored(reply).tags["agent.reject_reason"]) == MAX_REASON_CHARACTERS
+
+
+def test_the_report_names_what_is_wrong_and_keeps_the_page_s_headers(office: Office) -> None:
+    answer = requests.get(f"{office.url}/report?days=0", timeout=10)
+    assert (answer.status_code, answer.text) == (400, "days must be a whole number from 1 to 365.")
+    headers = requests.get(f"{office.url}/report?format=html", timeout=10).headers
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert headers["Cache-Control"] == "no-store"
+    assert (
+        requests.get(f"{office.url}/report", headers={"Host": "evil.example"}, timeout=10).status_code == 400
+    )
+
+
 def test_a_draft_that_was_decided_elsewhere_is_explained(office: Office) -> None:
     email = office.receive("Warranty")
     reply = office.draft(email, "Two years.")
@@ -423,11 +557,11 @@ def test_a_draft_that_was_decided_elsewhere_is_explained(office: Office) -> None
 
 
 def test_a_service_that_is_away_is_explained_and_no_key_is_shown(office: Office) -> None:
-    office.simulator.revoke_key(office.read_key)
+    office.simulator.revoke_key(office.mail_key)
     answer = requests.get(office.url, timeout=10)
     assert answer.status_code == 502
     assert "refused the key (HTTP 401)" in answer.text
-    assert office.read_key not in answer.text
+    assert office.mail_key not in answer.text
 
 
 def test_the_page_recovers_from_a_service_that_failed_for_a_while(office: Office) -> None:

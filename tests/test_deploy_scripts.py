@@ -247,7 +247,15 @@ def test_a_subscription_that_did_not_succeed_says_what_to_do(
 
 
 def deployed(shell: Shell) -> None:
-    names = ("poll_inboxes", "process_email", "track_replies", "receive_webhook", "ask_agent", "health")
+    names = (
+        "poll_inboxes",
+        "process_email",
+        "track_replies",
+        "receive_webhook",
+        "ask_agent",
+        "report",
+        "health",
+    )
     shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))
     shell.answer("az rest", "3\n")
 

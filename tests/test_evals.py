@@ -33,8 +33,8 @@ from local.http_server import LoopbackServer
 from shared.chat import ChatCompletion, ChatRequest
 from shared.domain import Action, Usage, parse_address
 from shared.errors import ConfigurationError, ThrottledError
+from shared.profiles import CATEGORIES
 from shared.prompting import load_prompt, text_version
-from shared.triage import CATEGORIES
 from tests.test_approval_page import CHROMIUM, CHROMIUM_ARGS
 from tests.world import DRAFT, START, TRIAGE, Clock
 

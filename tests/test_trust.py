@@ -1,0 +1,613 @@
+"""The trust report: right figures, a cautious rule, a harmless page, and nothing asked for unless told to."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import azure.functions as func
+import pytest
+
+import function_app
+from local.app_functions import read_app_functions
+from local.http_server import LoopbackServer
+from local.multimail_faults import answer_with, in_order
+from local.multimail_simulator import MultiMailSimulator
+from shared.composition import Agent, build_agent
+from shared.domain import Action, Draft, Mailbox, Outcome, Rejection, Sentiment, Triage, Urgency
+from shared.ledger import LedgerEntry
+from shared.ledger_sqlite import SqliteLedger
+from shared.replies import REASON_TAG
+from shared.settings import Secret
+from shared.trust import (
+    ASK,
+    LEAST_DECIDED,
+    RECENT,
+    STAY,
+    Fate,
+    JudgedDraft,
+    MailboxReport,
+    build_report,
+    build_track_record,
+    format_share,
+    read_drafts,
+)
+from shared.trust_page import answer_report, format_duration
+from tests.declared_functions import read_declared_functions
+from tests.world import Clock, World, build_settings
+
+ROOT = Path(__file__).parent.parent
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SINCE = NOW - timedelta(days=30)
+BOX = Mailbox("mb_1", "support@northwind.example", "gated_send")
+ATTACK = "\"><img src=x onerror='alert(1)'><script>alert(1)</script>$style"
+
+
+def triaged(category: str = "question", action: Action = Action.REPLY) -> Triage:
+    return Triage(action, category, Urgency.NORMAL, Sentiment.NEUTRAL, 0.9, "", "")
+
+
+def row(email_id: str = "em_1", *, at: datetime = NOW - timedelta(days=1)) -> LedgerEntry:
+    """The row of an email whose reply was accepted at `at` and has not been looked at."""
+    return LedgerEntry(
+        mailbox_id=BOX.id, email_id=email_id, received_at=at, sender="ann@customer.example",
+        thread_id=None, due_at=at, triage=triaged(), submit_intent_at=at, reply_id=f"re_{email_id}",
+        outcome=Outcome.REPLY_SUBMITTED, finished_at=at,
+        draft=Draft("Dear Ann", 0.9, (), (email_id,), email_id),
+    )  # fmt: skip
+
+
+def decided(status: str, *, after: float = 60, email_id: str = "em_1", at: datetime = SINCE) -> LedgerEntry:
+    """A row whose reply was decided `after` seconds."""
+    return replace(row(email_id, at=at), reply_status=status, reply_decided_at=at + timedelta(seconds=after))
+
+
+def approved(count: int, category: str = "question", first: int = 0) -> list[LedgerEntry]:
+    """Rows whose replies were approved and delivered, a minute after another."""
+    rows = (
+        decided("delivered", email_id=f"em_{category}_{n}", at=SINCE + timedelta(minutes=first + n))
+        for n in range(count)
+    )
+    return [replace(entry, triage=triaged(category)) for entry in rows]
+
+
+def rejection(at: datetime, *, after: float = 60) -> Rejection:
+    return Rejection("re_0", "shorter", "Dear Ann,", at, at + timedelta(seconds=after))
+
+
+def fates(*rows: LedgerEntry, since: datetime = SINCE) -> list[Fate]:
+    return [draft.fate for draft in read_drafts(rows, since)]
+
+
+def judge(*rows: LedgerEntry, mailbox: Mailbox = BOX) -> MailboxReport:
+    (judged,) = build_report([mailbox], lambda _: iter(rows), now=NOW).mailboxes
+    return judged
+
+
+def missed(judged: MailboxReport) -> list[str]:
+    return [check.rule for check in judged.checks if not check.is_met]
+
+
+# What became of a draft
+
+
+@pytest.mark.parametrize(
+    ("status", "fate"),
+    [
+        ("delivered", Fate.APPROVED),
+        ("approved", Fate.APPROVED),
+        ("bounced", Fate.BOUNCED),
+        ("send_failed", Fate.BOUNCED),
+        ("rejected", Fate.REJECTED),
+        ("cancelled", Fate.CANCELLED),
+        ("gone", Fate.CANCELLED),
+        ("pending_send_approval", Fate.PENDING),
+        ("pending_scan", Fate.PENDING),
+        ("unknown", Fate.UNKNOWN),
+        ("<b>new word</b>", Fate.UNKNOWN),
+    ],
+)
+def test_a_decided_reply_counts_by_its_status(status: str, fate: Fate) -> None:
+    assert fates(decided(status)) == [fate]
+
+
+def test_a_reply_that_nobody_looked_at_yet_is_pending() -> None:
+    assert fates(row()) == [Fate.PENDING]
+
+
+@pytest.mark.parametrize("status", ["delivered", "bounced", "send_failed"])
+def test_a_reply_that_left_without_approval_is_no_approval(status: str) -> None:
+    assert fates(replace(row(), reply_status=status)) == [Fate.UNKNOWN]
+
+
+def test_a_rejection_with_a_redraft_counts_once_and_the_later_draft_for_itself() -> None:
+    at = NOW - timedelta(days=2)
+    entry = replace(decided("delivered", at=NOW - timedelta(days=1)), rejections=(rejection(at),))
+    assert fates(entry) == [Fate.REDRAFTED, Fate.APPROVED]
+    total = judge(entry).total
+    assert (total.submitted, total.approved, total.rejected, total.decided) == (2, 1, 1, 2)
+
+
+def test_a_rejection_counts_while_its_redraft_is_still_to_be_written() -> None:
+    entry = row().rejected(rejection(NOW - timedelta(days=1)), NOW)
+    assert fates(entry) == [Fate.REDRAFTED]
+
+
+def test_a_draft_that_the_agent_took_back_for_a_newer_one_is_no_refusal() -> None:
+    older, newer = decided("cancelled", email_id="em_1"), row("em_2")
+    assert newer.draft is not None
+    covering = replace(newer, draft=replace(newer.draft, covers=("em_2", "em_1")))
+    assert fates(older, covering) == [Fate.SUPERSEDED, Fate.PENDING]
+    assert fates(older, newer) == [Fate.CANCELLED, Fate.PENDING]
+
+
+def test_a_late_reply_that_was_withdrawn_is_no_refusal() -> None:
+    assert fates(replace(row(), outcome=Outcome.SKIPPED)) == [Fate.SUPERSEDED]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"outcome": Outcome.ESCALATED, "reason": "the draft was held back: a link"}, [Fate.HELD_BACK]),
+        ({"outcome": Outcome.BLOCKED_CONTENT_SAFETY}, [Fate.HELD_BACK]),
+        ({"outcome": Outcome.BLOCKED_CONTENT_SAFETY, "triage": None}, [Fate.HELD_BACK]),
+        ({"outcome": Outcome.ESCALATED, "reason": "the draft's confidence is only 0.30"}, []),
+        (
+            {
+                "outcome": Outcome.ESCALATED,
+                "triage": triaged(action=Action.ESCALATE),
+                "reason": "the draft was held back: says the sender",
+            },
+            [],
+        ),
+        ({"outcome": Outcome.IGNORED}, []),
+        ({"outcome": None, "finished_at": None}, []),
+        ({"outcome": Outcome.NEEDS_HUMAN, "submit_intent_at": NOW}, []),
+    ],
+)
+def test_what_was_never_submitted_is_no_draft_unless_it_was_held_back(
+    changes: dict[str, Any], expected: list[Fate]
+) -> None:
+    entry = replace(row(), submit_intent_at=None, reply_id=None, draft=None)
+    assert fates(replace(entry, **changes)) == expected
+
+
+def test_the_real_way_of_rejections_approvals_and_follow_ups_is_counted(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        first = world.entry(email_id).reply_id or ""
+        world.simulator.set_tags(world.box, first, {REASON_TAG: "Name the week."}, "reviewer")
+        world.simulator.decide(first, "reject")
+        world.clock.advance(minutes=6)
+        world.tracker.track()
+        world.run_until_idle()
+        second = world.entry(email_id).reply_id or ""
+        world.simulator.decide(second, "approve")
+        follow = world.deliver("And to Oslo?", sender="bob@customer.example")
+        world.run_until_idle()
+        world.deliver(
+            "By ship, please.", sender="bob@customer.example", in_reply_to=follow, subject="Re: Delivery time"
+        )
+        world.run_until_idle()
+        held = world.deliver("And by air?", sender="eve@customer.example")
+        world.model.draft["reply_markdown"] = "See https://evil.example/now"
+        world.run_until_idle()
+        world.clock.advance(minutes=6)
+        world.tracker.track()
+        assert world.outcome(held) == "escalated"
+        drafts = read_drafts(world.ledger.entries(world.box), world.clock() - timedelta(days=30))
+    counts = dict(build_track_record(drafts).counts)
+    assert counts == {
+        Fate.REDRAFTED: 1, Fate.APPROVED: 1, Fate.SUPERSEDED: 1, Fate.PENDING: 1, Fate.HELD_BACK: 1,
+    }  # fmt: skip
+
+
+# Windows and times
+
+
+def test_the_window_is_by_submission_and_includes_its_first_moment() -> None:
+    before = row("em_before", at=SINCE - timedelta(microseconds=1))
+    assert fates(row("em_at", at=SINCE), before) == [Fate.PENDING]
+    late = decided("delivered", after=3600, at=SINCE - timedelta(minutes=30))
+    assert fates(late) == []
+
+
+def test_a_redraft_inside_the_window_does_not_pull_its_rejection_in() -> None:
+    entry = replace(decided("delivered"), rejections=(rejection(SINCE - timedelta(days=1)),))
+    assert fates(entry) == [Fate.APPROVED]
+
+
+def test_other_time_zones_change_neither_window_nor_durations() -> None:
+    india = timezone(timedelta(hours=5, minutes=30))
+    entry = decided("delivered", after=600)
+    moved = replace(
+        entry,
+        submit_intent_at=SINCE.astimezone(india),
+        reply_decided_at=(SINCE + timedelta(seconds=600)).astimezone(timezone(-timedelta(hours=8))),
+    )
+    assert judge(moved).total == judge(entry).total
+    assert judge(moved).total.median_seconds_to_decision == 600
+    assert fates(replace(moved, submit_intent_at=(SINCE - timedelta(seconds=1)).astimezone(india))) == []
+
+
+def test_the_median_is_over_human_decisions_with_a_known_time() -> None:
+    rows = [
+        decided("delivered", after=100), decided("rejected", after=300), decided("cancelled", after=900),
+        row(), replace(row(), reply_status="approved"), decided("delivered", after=-5, email_id="em_2"),
+    ]  # fmt: skip
+    assert judge(*rows[:3]).total.median_seconds_to_decision == 300
+    assert judge(*rows[:2]).total.median_seconds_to_decision == 200
+    assert judge(*rows).total.median_seconds_to_decision == 200  # of 0, 100, 300, 900: clocks may disagree
+    assert judge(row()).total.median_seconds_to_decision is None
+
+
+def test_inactive_mailboxes_are_left_out_and_history_is_streamed() -> None:
+    asked: list[str] = []
+
+    def entries(mailbox_id: str) -> Iterator[LedgerEntry]:
+        asked.append(mailbox_id)
+        yield row()
+
+    boxes = [BOX, replace(BOX, id="mb_2", is_active=False)]
+    report = build_report(boxes, entries, now=NOW, days=7)
+    assert asked == ["mb_1"]
+    assert (report.since, report.until, report.days) == (NOW - timedelta(days=7), NOW, 7)
+
+
+# The rule
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "bound"),
+    [
+        (0, 0, 0.0),
+        (0, 10, 0.0),
+        # n / (n + z²) without a refusal: 10 / 12.706025, 132 / 134.706025, 133 / 135.706025
+        (10, 0, 0.78703),
+        (132, 0, 0.97991),
+        (133, 0, 0.98006),
+        # p + z²/2n = 0.9867651, z√(p(1-p)/n + z²/4n²) = 1.645 * 0.0107197 = 0.0176340, 1 + z²/n = 1.0135301
+        (196, 4, 0.95619),
+    ],
+)
+def test_the_lower_bound_is_wilson_s(good: int, bad: int, bound: float) -> None:
+    draft = JudgedDraft("em", None, Fate.APPROVED, NOW)
+    drafts = [draft] * good + [replace(draft, fate=Fate.REJECTED)] * bad
+    assert build_track_record(drafts).lower_bound == pytest.approx(bound, abs=0.00001)
+
+
+def test_the_smallest_sample_without_a_refusal_is_enough_and_one_fewer_is_not() -> None:
+    assert LEAST_DECIDED == 133
+    assert judge(*approved(133)).recommendation == ASK
+    short = judge(*approved(132))
+    assert short.recommendation == STAY
+    (finding,) = [check.finding for check in short.checks if not check.is_met]
+    assert "132 of 132 decided drafts were approved, 100.00 %" in finding
+    assert "(1.0103 - 0.0103) / 1.0205 = 97.99 %" in finding
+    assert "it takes 133" in finding
+
+
+def test_an_empty_mailbox_stays() -> None:
+    judged = judge()
+    assert judged.recommendation == STAY
+    assert [check.finding for check in judged.checks if not check.is_met] == [
+        "No draft was decided; it takes at least 133."
+    ]
+
+
+def test_pending_superseded_and_unknown_drafts_make_no_sample() -> None:
+    pending = [row(f"em_p{n}") for n in range(500)]
+    assert judge(*approved(132), *pending).recommendation == STAY
+
+
+@pytest.mark.parametrize("status", ["rejected", "cancelled", "gone"])
+def test_a_refusal_among_the_last_decided_drafts_keeps_it_where_it_is(status: str) -> None:
+    refusal = decided(status, email_id="em_bad", at=SINCE + timedelta(minutes=500))
+    before, after = approved(500), approved(RECENT, "support", first=600)
+    assert judge(*before, refusal, *after).recommendation == ASK
+    too_recent = judge(*before, refusal, *after[:-1])
+    assert [rule for rule in missed(too_recent) if "last 50" in rule]
+
+
+def test_the_last_decided_are_told_by_when_they_were_decided() -> None:
+    refusal = decided("rejected", email_id="em_bad", at=SINCE, after=20 * 86_400)
+    assert [rule for rule in missed(judge(refusal, *approved(500))) if "last 50" in rule]
+
+
+def test_many_easy_drafts_do_not_hide_a_category_that_is_refused() -> None:
+    refusal = replace(decided("rejected", email_id="em_bad"), triage=triaged("complaint"))
+    judged = judge(refusal, *approved(3, "complaint"), *approved(2000))
+    assert judged.total.reaches_target
+    (rule,) = missed(judged)
+    assert rule == "Every category with a refusal reaches that share by itself."
+    (finding,) = [check.finding for check in judged.checks if check.rule == rule]
+    assert finding.startswith("complaint: 1 of 4 refused")
+    assert "question" not in finding
+
+
+def test_a_draft_that_was_held_back_keeps_it_where_it_is() -> None:
+    held = replace(
+        row("em_h"), submit_intent_at=None, reply_id=None, draft=None, outcome=Outcome.ESCALATED,
+        reason="the draft was held back: a link",
+    )  # fmt: skip
+    judged = judge(*approved(200), held)
+    assert len(missed(judged)) == 1
+    assert (judged.total.submitted, judged.recommendation) == (200, STAY)
+
+
+def test_silence_is_no_consent() -> None:
+    waits = row("em_w", at=NOW - timedelta(days=7))
+    assert judge(*approved(200), waits).recommendation == ASK
+    too_long = replace(waits, submit_intent_at=NOW - timedelta(days=7, seconds=1))
+    assert judge(*approved(200), too_long).recommendation == STAY
+    ungated = replace(row("em_u"), reply_status="delivered")
+    assert judge(*approved(200), ungated).recommendation == STAY
+
+
+@pytest.mark.parametrize("mode", ["read_only", "gated_all", "monitored", "autonomous", "new_mode"])
+def test_only_a_gated_send_mailbox_can_be_recommended(mode: str) -> None:
+    assert judge(*approved(200), mailbox=replace(BOX, oversight_mode=mode)).recommendation == STAY
+
+
+def test_rows_without_triage_have_a_line_of_their_own() -> None:
+    judged = judge(replace(decided("delivered"), triage=None), decided("rejected", email_id="em_2"))
+    assert {name: record.decided for name, record in judged.categories.items()} == {None: 1, "question": 1}
+    assert judged.total.decided == 2
+
+
+def test_a_share_is_never_rounded_up_to_the_target() -> None:
+    assert [format_share(share) for share in (0.979999, 0.98, 0.29, 1.0, 0.0)] == [
+        "97.99 %", "98.00 %", "29.00 %", "100.00 %", "0.00 %",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.0, "0 s"), (59.4, "59 s"), (90.0, "1.5 min"), (5400.0, "1.5 h"), (129_600.0, "1.5 d")],
+)
+def test_a_duration_has_the_unit_that_suits_it(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+# Over HTTP
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    """An agent with one watched mailbox and two decided drafts, one refused in a hostile category."""
+    clock = Clock()
+    simulator = MultiMailSimulator(clock)
+    box = simulator.add_mailbox(f"{ATTACK}@northwind.example", "gated_send")
+    with LoopbackServer(simulator.app) as server:
+        settings = build_settings(tmp_path, multimail_api_url=server.url)
+        settings = replace(settings, multimail_api_key=Secret(simulator.add_key()))
+        built = build_agent(settings, clock=clock)
+        assert isinstance(built.ledger, SqliteLedger)
+        with closing(built.ledger):
+            for n, (category, status) in enumerate((("question", "delivered"), (ATTACK, "rejected"))):
+                entry = decided(status, email_id=f"em_{n}", at=clock() - timedelta(days=1 + 9 * n))
+                secret = replace(
+                    entry, mailbox_id=box, triage=triaged(category), reason="SECRET of the email"
+                )
+                built.ledger.add(secret)
+            yield built
+
+
+def get(agent: Agent, monkeypatch: pytest.MonkeyPatch, accept: str = "", **params: str) -> func.HttpResponse:
+    """Call the function that the app has registered."""
+    monkeypatch.setattr(function_app, "get_agent", lambda: agent)
+    names = {"POLL_SCHEDULE": "0 * * * * *", "TRACK_SCHEDULE": "0 * * * * *", "WORK_QUEUE_NAME": "q"}
+    function = read_app_functions(function_app.app, names, {"q"}).http["report"]
+    request = func.HttpRequest(
+        "GET", "/api/report", headers={"Accept": accept} if accept else {}, params=params, body=b""
+    )
+    answer = function.call(request)
+    assert isinstance(answer, func.HttpResponse)
+    return answer
+
+
+def test_the_report_is_json_unless_a_browser_asks(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = get(agent, monkeypatch)
+    assert (answer.status_code, answer.mimetype) == (200, "application/json")
+    report = json.loads(answer.get_body())
+    assert (report["days"], report["until"]) == (30, "2026-03-02T12:00:00+00:00")
+    (mailbox,) = report["mailboxes"]
+    assert mailbox["recommendation"] == "stay"
+    assert mailbox["oversight_mode"] == "gated_send"
+    assert [check["is_met"] for check in mailbox["checks"]] == [True, False, False, False, True, True]
+    assert [line["category"] for line in mailbox["categories"]] == [ATTACK, "question"]
+    total = mailbox["total"]
+    assert (total["submitted"], total["approved"], total["decided"]) == (2, 1, 2)
+    assert total["median_seconds_to_decision"] == 60
+    assert total["lower_bound"] == pytest.approx(0.12085, abs=0.00001)
+    browser = "text/html,application/xhtml+xml,*/*;q=0.8"
+    assert get(agent, monkeypatch, browser).mimetype == "text/html"
+    assert get(agent, monkeypatch, browser, format="json").mimetype == "application/json"
+    assert get(agent, monkeypatch, format="html").mimetype == "text/html"
+
+
+def test_days_choose_the_window(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    (mailbox,) = json.loads(get(agent, monkeypatch, days="5").get_body())["mailboxes"]
+    assert mailbox["total"]["submitted"] == 1
+
+
+@pytest.mark.parametrize("days", ["0", "366", "-1", "1.5", "", " 7", "٣", "<script>", "9" * 5000])
+def test_days_out_of_range_are_refused_by_name(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, days: str
+) -> None:
+    answer = get(agent, monkeypatch, days=days)
+    assert answer.status_code == 400
+    assert answer.get_body().decode() == "days must be a whole number from 1 to 365."
+    assert answer.mimetype == "text/plain"
+
+
+def test_an_unknown_format_is_refused_by_name(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = get(agent, monkeypatch, format="pdf")
+    assert (answer.status_code, answer.get_body()) == (400, b"format must be html or json.")
+
+
+def test_the_page_escapes_everything_and_lets_nothing_run(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = get(agent, monkeypatch, format="html")
+    html = answer.get_body().decode()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;$style" in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;$style") == 3  # heading, finding, row
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "style=" not in html
+    assert "SECRET" not in html
+    assert "ann@customer.example" not in html
+    styles = re.findall("<style>(.*?)</style>", html, re.DOTALL)
+    assert len(styles) == 1
+    digest = base64.b64encode(hashlib.sha256(styles[0].encode()).digest()).decode()
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_the_report_wants_a_function_key() -> None:
+    (trigger,) = [b for b in read_declared_functions()["report"] if b["type"] == "httpTrigger"]
+    assert (trigger["authLevel"], trigger["methods"]) == ("FUNCTION", ["GET"])
+
+
+def test_the_report_asks_for_nothing_and_reads_no_email(
+    tmp_path: Path,
+) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        before = len(world.simulator.requests)
+        agent = Agent(
+            world.poller,
+            world.pipeline,
+            world.tracker,
+            world.webhooks,
+            world.asking,
+            world.ledger,
+            world.queue,
+        )
+        answer = answer_report(agent.report, {"request_upgrade": world.box}, "text/html")
+        later = world.simulator.requests[before:]
+        assert answer.status_code == 200
+        assert email_id not in answer.body
+        assert {(r.method, r.path) for r in later} <= {("GET", "/v1/mailboxes")}
+
+
+# The command
+
+
+@dataclass
+class Operator:
+    """A simulated account and the command line of whoever runs the agent."""
+
+    simulator: MultiMailSimulator
+    box: str
+    environment: dict[str, str]
+
+    def call(self, *words: str, types: str = "") -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "local", "report", *words],
+            cwd=Path(self.environment["HOME"]), env=self.environment, input=types,
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout
+
+    def asked(self) -> list[object]:
+        """The bodies of the requests for another mode; nothing else may ever be written."""
+        written = [r for r in self.simulator.requests if r.method != "GET"]
+        assert all(r.path == f"/v1/mailboxes/{self.box}/request-upgrade" for r in written)
+        return [r.body for r in written]
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Iterator[Operator]:
+    simulator = MultiMailSimulator(lambda: datetime.now(UTC))
+    box = simulator.add_mailbox("support@northwind.example")
+    path = tmp_path / "ledger.sqlite"
+    # Held open, as by an agent at work: the report only reads beside it.
+    with closing(SqliteLedger(path)) as ledger, LoopbackServer(simulator.app) as server:
+        at = datetime.now(UTC) - timedelta(days=1)
+        for n in range(140):
+            ledger.add(replace(decided("delivered", email_id=f"em_{n}", at=at), mailbox_id=box))
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT),
+            "MULTIMAIL_API_URL": server.url, "MULTIMAIL_API_KEY": simulator.add_key(),
+            "MODEL_ENDPOINT": "http://127.0.0.1:9", "MODEL_API_KEY": "unused", "TRIAGE_DEPLOYMENT": "small",
+            "LEDGER_PATH": str(path),
+        }  # fmt: skip
+        yield Operator(simulator, box, environment)
+
+
+def test_the_command_shows_figures_arithmetic_and_advice_beside_a_running_agent(operator: Operator) -> None:
+    status, output = operator.call("--days", "7")
+    assert status == 0
+    assert "last 7 days" in output
+    assert "140 of 140 decided drafts were approved, 100.00 %" in output
+    assert "Recommendation: ask for monitored" in output
+    assert operator.asked() == []
+
+
+def test_days_out_of_range_are_named_by_the_command(operator: Operator) -> None:
+    status, output = operator.call("--days", "366")
+    assert (status, output.strip()) == (2, "--days must be a whole number from 1 to 365.")
+
+
+@pytest.mark.parametrize("types", ["", "n\n", "\n"])
+def test_nothing_is_asked_for_without_a_yes(operator: Operator, types: str) -> None:
+    status, output = operator.call("--request-upgrade", operator.box, types=types)
+    assert status == 1
+    assert "The report says: ask for monitored." in " ".join(output.split())
+    assert "Nothing asked." in output
+    assert operator.asked() == []
+
+
+def test_another_mode_is_asked_for_by_name_and_after_a_yes(operator: Operator) -> None:
+    status, output = operator.call("--request-upgrade", "support@northwind.example", types="y\n")
+    assert status == 0
+    assert operator.asked() == [{"target_mode": "monitored"}]
+    assert "ALLOW_UNGATED_REPLIES=true" in output
+    assert operator.simulator.mailboxes[operator.box].mode == "gated_send"
+
+
+def test_too_many_requests_are_explained(operator: Operator) -> None:
+    for _ in range(3):
+        operator.simulator.request_upgrade(operator.box, "monitored", "operator")
+    status, output = operator.call("--request-upgrade", operator.box, types="y\n")
+    assert status == 1
+    assert "three such requests an hour" in output
+    assert len(operator.asked()) == 1  # and not repeated
+
+
+def test_a_key_that_may_not_ask_is_explained(operator: Operator) -> None:
+    operator.environment["MULTIMAIL_API_KEY"] = operator.simulator.add_key(("read",))
+    status, output = operator.call("--request-upgrade", operator.box, types="y\n")
+    assert status == 1
+    assert "lacks the send scope" in output
+
+
+def test_no_other_mailbox_and_no_other_mode_is_asked_for(operator: Operator) -> None:
+    assert operator.call("--request-upgrade", "mb_unknown", types="y\n")[0] == 1
+    operator.simulator.set_mode(operator.box, "gated_all")
+    status, output = operator.call("--request-upgrade", operator.box, types="y\n")
+    assert status == 1
+    assert "from gated_send only" in output
+    assert operator.asked() == []
+
+
+def test_a_service_that_is_away_is_explained(operator: Operator) -> None:
+    operator.simulator.fault = in_order(*[answer_with(503)] * 9)
+    status, output = operator.call()
+    assert status == 1
+    assert "Not now:" in output
