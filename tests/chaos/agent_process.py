@@ -11,9 +11,11 @@ import random
 import sys
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from queue import Empty
 from typing import Any, cast
 
 from requests import PreparedRequest, Response
@@ -34,6 +36,7 @@ from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import FAULTS, KILLS, MODEL, MULTIMAIL, Call, Fault, SeamedLedger, SeamedQueue, Seams
 
+WORKERS = 4  # as host.json has it
 FAULTY_SHARE, FAULTY_STORE_SHARE = 0.2, 0.02
 ACTIONS = ("reply",) * 6 + ("escalate",) * 2 + ("ignore",) * 2
 TRIAGE = {
@@ -107,12 +110,12 @@ class AgentProcess:
         self._tracker = ReplyTracker(multimail=client, ledger=ledger, clock=self._clock)
 
     def play_round(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Poll, work and, when told so, track once at the given moment; say how it went."""
+        """Poll and work side by side, then track when told so, at the given moment; say how it went."""
         self._now, self._weather.is_fine = datetime.fromisoformat(order["now"]), order["is_fine"]
-        went_well = self._try(self._poller.poll)
-        while not self._queue.bodies.empty():
-            work = partial(self._pipeline.process, parse_work_item(self._queue.bodies.get()))
-            went_well = self._try(work) and went_well
+        with ThreadPoolExecutor(WORKERS + 1) as threads:
+            polling = threads.submit(self._try, self._poller.poll)
+            working = [threads.submit(self._work, polling) for _ in range(WORKERS)]
+        went_well = polling.result() and all(worker.result() for worker in working)
         if order["tracks"]:
             went_well = self._try(self._tracker.track) and went_well
         due_at = self._ledger.next_due_at()
@@ -128,6 +131,21 @@ class AgentProcess:
             noted.clear()
         self._bugs = []
         return answer
+
+    def _work(self, polling: Future[bool]) -> bool:
+        """Process what is in the queue until it is empty and nobody fills it any more."""
+        went_well = True
+        while True:
+            is_last = polling.done()
+            try:
+                body = self._queue.bodies.get_nowait()
+            except Empty:
+                if is_last:
+                    return went_well
+                wait([polling], timeout=0.02)
+                continue
+            work = partial(self._pipeline.process, parse_work_item(body))
+            went_well = self._try(work) and went_well
 
     def _clock(self) -> datetime:
         return self._now

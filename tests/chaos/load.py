@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import IO, TYPE_CHECKING, Any
@@ -74,8 +75,9 @@ class LoadFigures:
     @property
     def quarters(self) -> tuple[float, ...]:
         """The mean memory in each quarter of the long life."""
-        size = max(1, len(self.megabytes) // 4)
-        return tuple(mean(self.megabytes[n * size : (n + 1) * size] or [0.0]) for n in range(4))
+        count = len(self.megabytes)
+        bounds = [n * count // 4 for n in range(5)]
+        return tuple(mean(self.megabytes[a:b] or [0.0]) for a, b in pairwise(bounds))
 
     @property
     def growth(self) -> float:
@@ -294,9 +296,10 @@ class LoadRun:
 
     def _work_off(self, agent: AgentUnderFire) -> None:
         """Go on until nothing is open; then the faults stop, and a last look must find nothing left."""
-        to_come, is_fine = self.figures.emails // 2, False
+        to_come, is_fine, said, report_at = self.figures.emails // 2, False, None, 0
         for number in range(1000 + MAX_ROUNDS_AN_EMAIL * self.figures.emails):
-            self._flood.flow(to_come)
+            if said is not None or not self._flood.arrived:  # with a dead agent the clock stands still
+                self._flood.flow(to_come)
             is_arriving = self._flood.arrived < to_come
             tracks = self._account.clock() >= self._track_at
             said = agent.play_round(tracks=tracks, is_fine=is_fine)
@@ -306,7 +309,8 @@ class LoadRun:
             self._take_notes(said, tracks=tracks, is_arriving=is_arriving)
             due_at = datetime.fromisoformat(said["due_at"]) if said["due_at"] else None
             is_over = due_at is None and not is_arriving
-            if number % REPORT_EVERY_ROUNDS == 0 or is_over:
+            if number >= report_at or is_over:
+                report_at = number + REPORT_EVERY_ROUNDS
                 self._report(said, agent)
             if is_over and to_come < self.figures.emails:
                 to_come, is_over, self._killer.is_resting = self.figures.emails, False, True
