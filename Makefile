@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := $(shell command -v npm 2>/dev/null)
 
-.PHONY: demo test check infra chaos eval clean
+.PHONY: demo test check audit infra chaos eval bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m local demo $(ARGS)
@@ -20,11 +20,16 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict function_app.py shared local tests evals
 
+# Looks for secrets in the tree and for known vulnerabilities in what is installed.
+audit: $(VENV)/.test
+	PYTHON=$(BIN)/python scripts/audit.sh
+
 # Builds and checks what would be deployed; needs the Bicep compiler (BICEP, or `bicep` on the PATH).
 infra: $(VENV)/.test
 	$(BIN)/python -m pytest tests/test_infra.py tests/test_deploy_scripts.py
 
-# Every single fault and every pair of faults at every outside call; the tests run a short form.
+# Every single fault and every pair of faults at every outside call, every state of the protocol, every attack;
+# the tests run a short form. ARGS=load kills a real process in a flood of mail.
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos $(ARGS)
 

@@ -1,18 +1,23 @@
-"""The command: `python -m tests.chaos` tries every fault and every pair, `load` works off a flood of mail."""
+"""The command: `python -m tests.chaos` tries every fault, every pair, every state of the protocol and every attack;
+`load` works off a flood of mail.
+"""
 
 import argparse
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.invariants import KINDS
+from tests.chaos.invariants import DOUBLED, KINDS, LOST, UNGATED
 from tests.chaos.load import print_load, run_load
 from tests.chaos.parallel import enumerate_faults
 from tests.chaos.run import Figures
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.stage import quiet_logs
+from tests.hostile.report import run_attacks
+from tests.protocol_model import explore
 
 SHOWN = 20
 
@@ -34,8 +39,8 @@ def main(arguments: Sequence[str]) -> int:
             return print_load(run_load(Path(directory), options.emails, seed=options.seed, progress=print))
         chosen = [scenario for scenario in SCENARIOS if options.scenario in scenario.name]
         parts = enumerate_faults(chosen, Path(directory), options.pairs, options.seed)
-        print_figures(len(chosen), parts)
-        return 1 if any(figures.failures for figures in parts.values()) else 0
+        print_figures(parts)
+        return print_summary(len(chosen), parts, Path(directory))
 
 
 def find_fast_directory() -> str | None:
@@ -43,7 +48,7 @@ def find_fast_directory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def print_figures(scenarios: int, parts: dict[str, Figures]) -> None:
+def print_figures(parts: dict[str, Figures]) -> None:
     """Print what was tried and what broke."""
     total = Figures()
     print(f"\n{'':16}{'runs':>9}{'calls':>12}{'faults':>9}{'violations':>12}")
@@ -51,15 +56,30 @@ def print_figures(scenarios: int, parts: dict[str, Figures]) -> None:
         total.add(figures)
         _print_row(name, figures)
     _print_row("together", total)
-    print(f"\nscenarios {scenarios}")
+    print()
     for name, count in sorted(total.injected.items()):
         print(f"  {name:36}{count:9}")
-    broken = {kind: sum(1 for f in total.failures if f.violation.kind == kind) for kind in KINDS}
-    print(", ".join(f"{kind} {count}" for kind, count in broken.items()))
     for failure in sorted(total.failures, key=lambda failure: len(failure.strikes))[:SHOWN]:
         print(f"\n{failure}")
     if len(total.failures) > SHOWN:
         print(f"\n... and {len(total.failures) - SHOWN} more, none with fewer faults")
+
+
+def print_summary(scenarios: int, parts: dict[str, Figures], directory: Path) -> int:
+    """Explore the protocol, try the attacks, and print all that was tried in a few lines; 1 when anything broke."""
+    model, attacks = explore(), run_attacks(directory)
+    failures = [failure for figures in parts.values() for failure in figures.failures]
+    broken = Counter(failure.violation.kind for failure in failures)
+    others = ", ".join(f"{kind} {broken[kind]}" for kind in KINDS if kind not in (LOST, DOUBLED, UNGATED))
+    singles, wire, pairs = (parts[name].runs for name in ("single faults", "wire faults", "pairs"))
+    print(
+        f"\n{scenarios} scenarios, {singles + wire} runs with one fault or none, {pairs} pairs of faults\n"
+        f"{model.states} states of the protocol explored: {model.broken or 'every promise holds'}\n"
+        f"{len(attacks.results)} attacks tried: {len(attacks.violations)} unwanted effects\n"
+        f"{others}\n"
+        f"lost {broken[LOST]}, doubled {broken[DOUBLED]}, ungated {broken[UNGATED]}"
+    )
+    return 1 if failures or model.broken or attacks.violations else 0
 
 
 def _print_row(name: str, figures: Figures) -> None:

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +12,9 @@ from typing import Any, TypeVar, cast
 import requests
 
 from shared.chat import ChatCompletion
+from shared.domain import WorkItem
 from shared.errors import ThrottledError, TransientError
+from shared.work_queue import InProcessWorkQueue
 
 Effect = Callable[[], Any]
 T = TypeVar("T")
@@ -127,6 +129,18 @@ class SeamedLedger:
             return self._seams.meet(LEDGER, lane, name, partial(method, *args))
 
         return call
+
+
+class SeamedQueue(InProcessWorkQueue):
+    """The work queue, whose filling is an outside call."""
+
+    def __init__(self, seams: Seams) -> None:
+        super().__init__()
+        self._seams = seams
+
+    def send(self, items: Sequence[WorkItem]) -> None:
+        """Put every item into the queue."""
+        self._seams.meet(QUEUE, "", "send", lambda: super(SeamedQueue, self).send(items))
 
 
 def _fail_before(error: Callable[[], BaseException]) -> Callable[[Effect], Any]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -27,8 +27,7 @@ from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
-from shared.work_queue import InProcessWorkQueue
-from tests.chaos.faults import MODEL, MULTIMAIL, QUEUE, Killed, Plan, SeamedLedger, Seams, build_answer
+from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedLedger, SeamedQueue, Seams, build_answer
 from tests.world import Clock, ScriptedModel, build_settings
 
 POLL_EVERY = timedelta(minutes=1)
@@ -87,18 +86,6 @@ class InProcessTransport(BaseAdapter):
         response = build_answer(answer.status_code, answer.get_data(), dict(answer.headers))
         response.request, response.url = request, request.url or ""
         return response
-
-
-class SeamedQueue(InProcessWorkQueue):
-    """The work queue, whose filling is an outside call."""
-
-    def __init__(self, seams: Seams) -> None:
-        super().__init__()
-        self._seams = seams
-
-    def send(self, items: Sequence[WorkItem]) -> None:
-        """Put every item into the queue."""
-        self._seams.meet(QUEUE, "", "send", lambda: super(SeamedQueue, self).send(items))
 
 
 class Stage:

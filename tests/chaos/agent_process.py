@@ -1,0 +1,197 @@
+"""The agent as a process of its own, for the load run: told the time, it does a round and says how that went.
+
+Started by `tests.chaos.load`, which serves the account and kills it. Nothing of the simulator is loaded here:
+what this process holds in memory is what the agent holds.
+"""
+
+import json
+import logging
+import os
+import random
+import sys
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from queue import Empty
+from typing import Any, cast
+
+from requests import PreparedRequest, Response
+from requests.adapters import HTTPAdapter
+
+from shared.chat import ChatCompletion, ChatRequest
+from shared.domain import Usage, parse_work_item
+from shared.errors import ConfigurationError, TransientError
+from shared.ledger import Ledger
+from shared.ledger_sqlite import SqliteLedger
+from shared.mailboxes import MailboxDirectory
+from shared.multimail import MultiMailClient
+from shared.pipeline import Pipeline
+from shared.polling import Poller
+from shared.replies import ReplyTracker
+from shared.secret_source import StaticSecret
+from shared.settings import Secret, Settings
+from shared.telemetry import EVENT_LOGGER
+from tests.chaos.faults import FAULTS, KILLS, MODEL, MULTIMAIL, Call, Fault, SeamedLedger, SeamedQueue, Seams
+
+WORKERS = 4  # as host.json has it
+FAULTY_SHARE, FAULTY_STORE_SHARE = 0.2, 0.02
+ACTIONS = ("reply",) * 6 + ("escalate",) * 2 + ("ignore",) * 2
+TRIAGE = {
+    "category": "question", "urgency": "normal", "sentiment": "neutral", "confidence": 0.9,
+    "summary": "A question.", "reason": "A person asks.",
+}  # fmt: skip
+DRAFT = {
+    "reply_markdown": "Hello,\n\na colleague will follow up.\n\nSupport",
+    "confidence": 0.9,
+    "unanswered": [],
+}
+
+
+class Weather:
+    """A plan that strikes at random, unless the weather `is_fine`. Deaths are not its matter: they are real."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.is_fine = False
+
+    def __call__(self, call: Call) -> Fault | None:
+        share = FAULTY_SHARE if call.seam in (MULTIMAIL, MODEL) else FAULTY_STORE_SHARE
+        if self.is_fine or self._chance.random() >= share:
+            return None
+        return self._chance.choice([fault for fault in FAULTS[call.seam] if fault not in KILLS])
+
+
+class StruckTransport(HTTPAdapter):
+    """HTTP whose every request is an outside call."""
+
+    def __init__(self, seams: Seams) -> None:
+        super().__init__(pool_maxsize=16)
+        self._seams = seams
+
+    def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
+        """Send the request, or do what a fault makes of it."""
+        send = super().send
+        return self._seams.meet(MULTIMAIL, "", request.method or "", lambda: send(request, *args, **options))
+
+
+class AgentProcess:
+    """Poller, pipeline and tracker on a clock that is told, and a model that decides by what it is shown."""
+
+    def __init__(self, *, url: str, key: str, ledger_path: str, seed: int) -> None:
+        chance = random.Random(seed)
+        self._weather = Weather(chance)
+        self._seams = Seams(self._weather)
+        self._now = datetime.fromtimestamp(0, UTC)
+        self._bugs: list[str] = []
+        self._ledger = SqliteLedger(Path(ledger_path))
+        self._queue = SeamedQueue(self._seams)
+        settings = Settings.from_env(
+            {
+                "MULTIMAIL_API_URL": url, "MULTIMAIL_API_KEY": key, "MODEL_ENDPOINT": "http://127.0.0.1:1",
+                "MODEL_API_KEY": "unused", "TRIAGE_DEPLOYMENT": "small", "LEDGER_PATH": ledger_path,
+            }
+        )  # fmt: skip
+        client = MultiMailClient(url, StaticSecret(Secret(key)), clock=self._clock)
+        client._session.mount("http://", StruckTransport(self._seams))
+        client._session.trust_env = False
+        mailboxes = MailboxDirectory(client, monotonic=lambda: self._clock().timestamp())
+        ledger = cast(Ledger, SeamedLedger(self._ledger, self._seams))
+        self._poller = Poller(
+            multimail=client, mailboxes=mailboxes, ledger=ledger, work_queue=self._queue,
+            settings=settings, clock=self._clock,
+        )  # fmt: skip
+        self._pipeline = Pipeline(
+            multimail=client, mailboxes=mailboxes, complete=self._complete, ledger=ledger,
+            settings=settings, clock=self._clock, random=chance.random,
+        )  # fmt: skip
+        self._tracker = ReplyTracker(multimail=client, ledger=ledger, clock=self._clock)
+
+    def play_round(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Poll and work side by side, then track when told so, at the given moment; say how it went."""
+        self._now, self._weather.is_fine = datetime.fromisoformat(order["now"]), order["is_fine"]
+        with ThreadPoolExecutor(WORKERS + 1) as threads:
+            polling = threads.submit(self._try, self._poller.poll)
+            working = [threads.submit(self._work, polling) for _ in range(WORKERS)]
+        went_well = polling.result() and all(worker.result() for worker in working)
+        if order["tracks"]:
+            went_well = self._try(self._tracker.track) and went_well
+        due_at = self._ledger.next_due_at()
+        answer = {
+            "went_well": went_well,
+            "due_at": due_at.isoformat() if due_at else None,
+            "calls": len(self._seams.calls),
+            "faults": len(self._seams.injected),
+            "bugs": self._bugs,
+            "megabytes": read_resident_megabytes(),
+        }
+        for noted in (self._seams.calls, self._seams.injected):
+            noted.clear()
+        self._bugs = []
+        return answer
+
+    def _work(self, polling: Future[bool]) -> bool:
+        """Process what is in the queue until it is empty and nobody fills it any more."""
+        went_well = True
+        while True:
+            is_last = polling.done()
+            try:
+                body = self._queue.bodies.get_nowait()
+            except Empty:
+                if is_last:
+                    return went_well
+                wait([polling], timeout=0.02)
+                continue
+            work = partial(self._pipeline.process, parse_work_item(body))
+            went_well = self._try(work) and went_well
+
+    def _clock(self) -> datetime:
+        return self._now
+
+    def _try(self, run: Callable[[], None]) -> bool:
+        try:
+            run()
+        except (TransientError, ConfigurationError):
+            return False
+        except Exception as bug:  # noqa: BLE001 - whatever it is, it is what we are looking for
+            self._bugs.append(f"{type(bug).__name__}: {bug}")
+            return False
+        return True
+
+    def _complete(self, request: ChatRequest) -> ChatCompletion:
+        return self._seams.meet(MODEL, "", request.schema_name, lambda: answer_by_text(request))
+
+
+def answer_by_text(request: ChatRequest) -> ChatCompletion:
+    """Judge the same email always the same: reply to six of ten, escalate two, ignore two."""
+    action = ACTIONS[zlib.crc32(request.user.encode()) % len(ACTIONS)]
+    answer = TRIAGE | {"action": action} if request.schema_name == "triage" else DRAFT
+    return ChatCompletion(json.dumps(answer), "stop", Usage(1, 100, 20), "by text")
+
+
+def read_resident_megabytes() -> float:
+    """The memory that this process holds now."""
+    if sys.platform != "linux":
+        import resource  # noqa: PLC0415 - Windows has none
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Obey one order a line until there are no more. The events go to stderr as they happen."""
+    logging.getLogger().setLevel(logging.CRITICAL + 1)
+    events = logging.getLogger(EVENT_LOGGER)
+    events.setLevel(logging.INFO)
+    events.addHandler(logging.StreamHandler())
+    events.propagate = False
+    process = AgentProcess(**json.loads(sys.argv[1]))
+    for line in sys.stdin:
+        print(json.dumps(process.play_round(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
