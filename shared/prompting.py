@@ -14,6 +14,7 @@ PROMPTS = Path(__file__).parent / "prompts"
 _INVISIBLE_CATEGORIES = frozenset({"Cf", "Cc", "Co", "Cs"})
 _LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
 _KEPT = frozenset("\n\t")
+_WITHOUT_KEPT = str.maketrans(dict.fromkeys(_KEPT))
 
 
 @functools.cache
@@ -25,6 +26,8 @@ def load_prompt(name: str) -> str:
 def clean_text(text: str) -> str:
     """The text without characters that a human reader would not see."""
     unified = text.replace("\r\n", "\n").replace("\r", "\n")
+    if unified.translate(_WITHOUT_KEPT).isprintable():  # most texts, without a look at each character
+        return unified
     return "".join(c for c in unified if c in _KEPT or unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
 
 
