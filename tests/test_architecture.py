@@ -34,6 +34,8 @@ HEAVY = (
     "azure.identity",
     "azure.keyvault",
     "azure.data.tables",
+    "requests",
+    "shared.composition",
 )
 
 
