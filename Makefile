@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := $(shell command -v npm 2>/dev/null)
 
-.PHONY: demo test check infra chaos clean
+.PHONY: demo test check infra chaos bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m local demo $(ARGS)
@@ -18,7 +18,7 @@ test: $(VENV)/.test $(if $(NODE),.node/.installed)
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict function_app.py shared local tests
+	$(BIN)/mypy --strict function_app.py shared local tests benchmarks
 
 # Builds and checks what would be deployed; needs the Bicep compiler (BICEP, or `bicep` on the PATH).
 infra: $(VENV)/.test
@@ -27,6 +27,10 @@ infra: $(VENV)/.test
 # Every single fault and every pair of faults at every outside call; the tests run a short form.
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+# Throughput, calls and tokens, cold start, bill, growth, and other agents on the same work; ARGS=--quick in two minutes.
+bench: $(VENV)/.test $(if $(NODE),.node/.installed)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) .node .data
