@@ -214,7 +214,6 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:  # noqa: AR
         Figure(
             f"1,000 emails: {title}",
             round(getattr(thousand, name)),
-            counted=True,
             note=f"idle day {_show(getattr(idle, name))}",
         )
         for name, title in _USES.items()
