@@ -18,11 +18,12 @@ test: $(VENV)/.test $(if $(NODE),.node/.installed)
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict function_app.py shared local tests evals
+	$(BIN)/mypy --strict function_app.py shared local tests evals benchmarks
 
 # Looks for secrets in the tree and for known vulnerabilities in what is installed.
 audit: $(VENV)/.test
 	PYTHON=$(BIN)/python scripts/audit.sh
+	$(BIN)/mypy --strict function_app.py shared local tests benchmarks
 
 # Builds and checks what would be deployed; needs the Bicep compiler (BICEP, or `bicep` on the PATH).
 infra: $(VENV)/.test
@@ -36,6 +37,9 @@ chaos: $(VENV)/.test
 # Labelled emails through the whole pipeline, with the model of MODEL_ENDPOINT or else a simulated one.
 eval: $(VENV)/.demo
 	@$(BIN)/python -m evals $(ARGS)
+# Throughput, calls and tokens, cold start, bill, growth, and other agents on the same work; ARGS=--quick in two minutes.
+bench: $(VENV)/.test $(if $(NODE),.node/.installed)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) .node .data

@@ -4,12 +4,13 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from shared.asking import Answer, Question
 from shared.errors import AgentError, ConfigurationError, ContentFilteredError, TransientError
+from shared.http_answer import HttpAnswer
 
 MAX_QUESTION_CHARACTERS = 4_000
 MAX_REQUEST_ID_CHARACTERS = 128
@@ -24,15 +25,6 @@ class Answerer(Protocol):
     def ask(self, question: Question) -> Answer:
         """Answer an operator's question. Raises AgentError."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """What goes back over HTTP; `body` is JSON."""
-
-    status: int
-    body: str
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 class BadQuestionError(ValueError):
@@ -140,4 +132,4 @@ def _render_failure(error: AgentError) -> HttpAnswer:
 
 
 def _render(status: HTTPStatus, body: Mapping[str, Any], headers: dict[str, str] | None = None) -> HttpAnswer:
-    return HttpAnswer(status, json.dumps(body, ensure_ascii=False), headers or {})
+    return HttpAnswer(status, json.dumps(body, ensure_ascii=False), headers=headers or {})

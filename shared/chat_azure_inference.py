@@ -10,7 +10,6 @@ from urllib.parse import quote
 from shared.chat import ChatModel
 from shared.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
-    POOL_SIZE,
     TOKEN_SCOPE,
     ChatRefusal,
     NoCompletion,
@@ -55,15 +54,14 @@ class _Clients:
         credential: "TokenCredential | None",
         timeout_seconds: float,
     ) -> None:
-        import requests  # noqa: PLC0415  # cold start: imported when the SDK is chosen
-        from azure.core.credentials import AzureKeyCredential  # noqa: PLC0415
+        from azure.core.credentials import AzureKeyCredential  # noqa: PLC0415  # cold start
+
+        from shared.http_session import build_session  # noqa: PLC0415
 
         self._root = endpoint.rstrip("/")
         self._credential = AzureKeyCredential(api_key.value) if api_key else TokenSource(credential)
         self._timeout_seconds = timeout_seconds
-        self._session = requests.Session()
-        for scheme in ("https://", "http://"):
-            self._session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=POOL_SIZE))
+        self._session = build_session()
         self._clients: dict[str, ChatCompletionsClient] = {}
         self._guard = threading.Lock()
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from shared.chat import ChatModel
 from shared.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
-    POOL_SIZE,
     ChatRefusal,
     NoCompletion,
     TokenSource,
@@ -30,6 +29,8 @@ def build_openai_model(
     """
     import httpx2  # noqa: PLC0415  # cold start: imported when the SDK is chosen
     from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415
+
+    from shared.http_session import POOL_SIZE  # noqa: PLC0415
 
     client = OpenAI(
         base_url=f"{endpoint.rstrip('/')}/openai/v1/",

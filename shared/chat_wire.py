@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105  # the name of a scope
 CONNECT_TIMEOUT_SECONDS = 5.0
 
-# Connections kept for threads that ask at the same time: the Functions worker runs at most 32.
-POOL_SIZE = 64
-
 # A reasoning deployment thinks on the answer's token limit. The room is a ceiling, not a price, but Azure
 # counts it against the deployment's tokens per minute, so it is less than the 25,000 OpenAI's guide reserves.
 REASONING_HEADROOM_TOKENS = 8_192

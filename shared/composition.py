@@ -4,12 +4,10 @@ import logging
 import os
 import random
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.asking import Answer, Asking, Question
@@ -19,7 +17,7 @@ from shared.chat_openai import build_openai_model
 from shared.chat_telemetry import traced
 from shared.credentials import build_credential
 from shared.domain import parse_work_item
-from shared.errors import AgentError, PermanentError
+from shared.errors import PermanentError
 from shared.knowledge import KnowledgeSource
 from shared.knowledge_azure_search import AzureSearchKnowledge
 from shared.knowledge_files import KnowledgeFiles, list_folders
@@ -42,7 +40,6 @@ from shared.work_queue_servicebus import build_service_bus_work_queue
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
-HEALTH_SECONDS = 15.0
 KNOWLEDGE_FOLDER = "knowledge"  # in the folder of the configuration
 # The SDKs log every request; the worker's root logger would let it through, and every line is paid for.
 CHATTY_LOGGERS = ("azure.core", "azure.identity", "azure.servicebus", "httpx2", "urllib3")
@@ -101,12 +98,16 @@ class Agent:
 def build_agent(
     settings: Settings,
     *,
+    ledger: Ledger | None = None,
+    work_queue: WorkQueue | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     random_share: Callable[[], float] = random.random,
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Agent:
     """Build the agent. Heavy SDKs are imported here only where the settings ask for them, the chat SDK at
-    the first completion. Raises ConfigurationError when a part cannot work as configured.
+    the first completion. `ledger` and `work_queue` take the place of those that the settings ask for.
+
+    Raises ConfigurationError when a part cannot work as configured.
     """
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -114,8 +115,8 @@ def build_agent(
     chat_model = _once(lambda: _build_chat_model(settings, credential))
     multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
     mailboxes = MailboxDirectory(multimail)
-    ledger = _build_ledger(settings, credential)
-    work_queue = _build_work_queue(settings, credential)
+    ledger = ledger or _build_ledger(settings, credential)
+    work_queue = work_queue or _build_work_queue(settings, credential)
     profiles, knowledge = _load_profiles(settings), _build_knowledge(settings, credential)
     poller = Poller(
         multimail=multimail,
@@ -253,41 +254,3 @@ def _once(build: Callable[[], T]) -> Callable[[], T]:
 
 
 get_agent: Callable[[], Agent] = _once(lambda: build_agent(Settings.from_env(os.environ)))
-
-
-def take_in_webhook(body: bytes, signature: str | None) -> int:
-    """Take in one webhook request; return the answer's status.
-
-    An agent that cannot be built answers 503 and logs nothing here: anybody may knock, and its
-    timers fail for all to see.
-    """
-    try:
-        agent = get_agent()
-    except AgentError:
-        return int(HTTPStatus.SERVICE_UNAVAILABLE)
-    return int(agent.webhooks.receive(body, signature))
-
-
-class _Health:
-    """Whether the agent could work, asked at most every `HEALTH_SECONDS`: a flood must cost nothing."""
-
-    def __init__(self) -> None:
-        self._asked_at = float("-inf")
-        self._answer = False
-
-    def __call__(self) -> bool:
-        if time.monotonic() - self._asked_at >= HEALTH_SECONDS:
-            self._asked_at = time.monotonic()
-            self._answer = self._ask()
-        return self._answer
-
-    def _ask(self) -> bool:
-        try:
-            get_agent().ledger.get_watermark("health")
-        except AgentError:
-            log.exception("the health check failed")
-            return False
-        return True
-
-
-is_healthy: Callable[[], bool] = _Health()

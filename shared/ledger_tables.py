@@ -75,15 +75,19 @@ def build_tables_ledger(
 
     A call fails after at most three tries of 20 seconds, and at once when the service names a delay.
     """
+    from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415 - cold start
     from azure.data.tables import TableServiceClient  # noqa: PLC0415 - cold start
+
+    from shared.http_session import build_session  # noqa: PLC0415 - cold start
 
     service = TableServiceClient(
         endpoint,
         credential=credential,
         retry_total=2,
         retry_backoff_factor=0.4,
-        connection_timeout=5,
-        read_timeout=15,
+        transport=RequestsTransport(
+            session=build_session(), session_owner=False, connection_timeout=5, read_timeout=15
+        ),
         logging_enable=False,
         raw_response_hook=_refuse_to_sleep,
     )

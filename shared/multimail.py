@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import requests
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3.util import Retry
 
@@ -25,6 +23,7 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
+from shared.http_session import build_session
 from shared.settings import Secret
 from shared.telemetry import span
 
@@ -68,7 +67,6 @@ class MultiMailClient:
         api_url: str,
         key: SecretSource,
         *,
-        pool_size: int = 32,
         timeout: tuple[float, float] = (5.0, 30.0),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -76,7 +74,7 @@ class MultiMailClient:
         self._key = key
         self._timeout = timeout
         self._clock = clock
-        self._session = _build_session(pool_size)
+        self._session = _build_session()
 
     def find_key_id(self) -> str | None:
         """The fingerprint of the key in use, for the audit trail; None while no key can be had."""
@@ -250,8 +248,8 @@ class _BearerAuth(AuthBase):
         return request
 
 
-def _build_session(pool_size: int) -> requests.Session:
-    """One pool for all threads, without cookies, with the only retries that are made on this side.
+def _build_session() -> requests.Session:
+    """The session with the only retries that are made on this side.
 
     A connection that was never made is tried again for every method; what may have been sent only
     for GET and PUT. Anything longer belongs to the ledger's back-off: no waiting for Retry-After.
@@ -269,11 +267,8 @@ def _build_session(pool_size: int) -> requests.Session:
         raise_on_status=False,
         respect_retry_after_header=False,
     )
-    session = requests.Session()
+    session = build_session(retry)
     session.headers.update({"Accept": "application/json", "User-Agent": "serverless-email-agent/1"})
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=pool_size, max_retries=retry))
     return session
 
 

@@ -16,6 +16,7 @@ VERSION_DIGITS = 12
 _INVISIBLE_CATEGORIES = frozenset({"Cf", "Cc", "Co", "Cs"})
 _LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
 _KEPT = frozenset("\n\t")
+_WITHOUT_KEPT = str.maketrans(dict.fromkeys(_KEPT))
 
 
 @functools.cache
@@ -33,6 +34,8 @@ def text_version(instructions: str) -> str:
 def clean_text(text: str) -> str:
     """The text without characters that a human reader would not see."""
     unified = text.replace("\r\n", "\n").replace("\r", "\n")
+    if unified.translate(_WITHOUT_KEPT).isprintable():  # most texts, without a look at each character
+        return unified
     return "".join(c for c in unified if c in _KEPT or unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
 
 

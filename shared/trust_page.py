@@ -7,12 +7,12 @@ import html
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from shared.http_answer import HttpAnswer
 from shared.trust import (
     APPROVALS,
     ASK,
@@ -47,19 +47,9 @@ HEADINGS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an HTTP request for the report gets."""
-
-    status_code: int
-    mimetype: str
-    body: str
-    headers: Mapping[str, str]
-
-
 def answer_report(
     build_report: Callable[[int], TrustReport], params: Mapping[str, str], accept: str
-) -> Answer:
+) -> HttpAnswer:
     """Answer a request with the query `params` (`days`, `format`) and the header `accept`.
 
     Raises what `build_report` raises, which gets the days.
@@ -73,8 +63,8 @@ def answer_report(
         return _refuse(str(error))
     report = build_report(days)
     if kind == "html" or (kind is None and "text/html" in accept):
-        return Answer(HTTPStatus.OK, "text/html", render_html(report), _page_headers())
-    return Answer(HTTPStatus.OK, "application/json", render_json(report), _HEADERS)
+        return HttpAnswer(HTTPStatus.OK, render_html(report), "text/html", _page_headers())
+    return HttpAnswer(HTTPStatus.OK, render_json(report), headers=_HEADERS)
 
 
 def parse_days(text: str | None) -> int:
@@ -157,8 +147,8 @@ def _read(name: str) -> str:
     return (FILES / name).read_text(encoding="utf-8")
 
 
-def _refuse(problem: str) -> Answer:
-    return Answer(HTTPStatus.BAD_REQUEST, "text/plain", problem, _HEADERS)
+def _refuse(problem: str) -> HttpAnswer:
+    return HttpAnswer(HTTPStatus.BAD_REQUEST, problem, "text/plain", _HEADERS)
 
 
 def _mailbox_to_json(judged: MailboxReport) -> dict[str, Any]:

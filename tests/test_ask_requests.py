@@ -14,10 +14,11 @@ import function_app
 from local import chat_simulator as sim
 from local.app_functions import read_app_functions
 from local.multimail_faults import answer_with
-from shared.ask_requests import MAX_QUESTION_CHARACTERS, HttpAnswer, answer_request
+from shared.ask_requests import MAX_QUESTION_CHARACTERS, answer_request
 from shared.asking import Answer, Question
 from shared.composition import Agent, build_agent
 from shared.domain import NO_USAGE
+from shared.http_answer import HttpAnswer
 from shared.settings import Settings
 from tests.ask_world import CHECK_INBOX, MODEL_KEY, AskWorld
 from tests.declared_functions import read_declared_functions
@@ -41,7 +42,7 @@ def test_answer_says_what_was_called_and_submitted_and_never_what_was_read(world
     world.model.steps = [[CHECK_INBOX, world.read_call(email_id)], [world.send_call(BOB)], "It waits."]
     answer = post(world, {"question": f"Write to {BOB}."})
     body = json.loads(answer.body)
-    assert answer.status == 200
+    assert answer.status_code == 200
     (accepted,) = world.mail.accepted
     assert body["submitted"] == [
         {"mailbox_id": world.box, "email_id": accepted.email_id, "status": "pending_scan", "recipient": BOB}
@@ -78,7 +79,7 @@ def test_a_request_that_is_wrong_is_a_400_that_names_the_field_and_costs_nothing
     world: AskWorld, body: Any, field: str
 ) -> None:
     answer = post(world, body)
-    assert answer.status == 400
+    assert answer.status_code == 400
     assert json.loads(answer.body)["field"] == field
     assert not world.chat.calls
 
@@ -93,7 +94,7 @@ def test_a_body_of_any_bytes_is_a_question_or_a_400(body: bytes) -> None:
             return Answer("id", "", (), (), NO_USAGE, True)
 
     answer = answer_request(body, None, Silent)
-    assert (answer.status, len(asked)) in ((200, 1), (400, 0))
+    assert (answer.status_code, len(asked)) in ((200, 1), (400, 0))
 
 
 @pytest.mark.parametrize("in_header", [False, True])
@@ -124,7 +125,7 @@ def test_a_model_that_fails_is_told_by_what_to_do(
 ) -> None:
     world.chat.script(fault)
     answer = post(world, {"question": "What came in today?"})
-    assert (answer.status, answer.headers.get("Retry-After")) == (status, retry_after)
+    assert (answer.status_code, answer.headers.get("Retry-After")) == (status, retry_after)
     assert json.loads(answer.body)["error"]
     assert MODEL_KEY not in answer.body
 
@@ -134,7 +135,7 @@ def test_a_wrong_setting_is_named_in_the_log_and_not_in_the_answer(
 ) -> None:
     world.mail.fault = lambda _method, _path, _n: answer_with(401)
     answer = post(world, {"question": "What came in today?"})
-    assert answer.status == 500
+    assert answer.status_code == 500
     assert "MULTIMAIL_API_KEY" in caplog.text
     assert "MULTIMAIL_API_KEY" not in answer.body
     assert world.settings.multimail_api_key is not None
@@ -145,7 +146,7 @@ def test_a_used_up_day_says_when_to_come_back(tmp_path: Path) -> None:
     with AskWorld(tmp_path, daily_token_budget=1) as world:
         post(world, {"question": "What came in today?"})
         answer = post(world, {"question": "And now?"})
-    assert (answer.status, answer.headers["Retry-After"]) == (503, str(12 * 3600))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, str(12 * 3600))
     assert "DAILY_TOKEN_BUDGET" in answer.body
 
 

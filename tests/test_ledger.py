@@ -541,6 +541,50 @@ def test_no_token_is_lost_when_many_add_at_once(ledger: Ledger) -> None:
 
 # SQLite
 
+
+def test_a_write_is_on_the_disk_before_it_is_reported(sqlite_path: Path) -> None:
+    syncs: list[int] = []
+    with closing(SqliteLedger(sqlite_path, sync=syncs.append)) as ledger:
+        for number in range(3):
+            before = len(syncs)
+            entry = added_and_claimed(ledger, new_entry(f"em_{number}"))
+            assert len(syncs) >= before + 2
+            ledger.finish(finished(entry))
+            assert len(syncs) >= before + 3
+        before = len(syncs)
+        ledger.due(FAR, 10)
+        assert len(syncs) == before  # reading waits for no disk
+
+
+def test_writers_that_wait_for_the_disk_share_one_sync(sqlite_path: Path) -> None:
+    is_slow, go, syncs = threading.Event(), threading.Event(), 0
+
+    def sync(_file: int) -> None:
+        nonlocal syncs
+        if is_slow.is_set():
+            syncs += 1
+            go.wait(30)
+
+    with closing(SqliteLedger(sqlite_path, sync=sync)) as ledger:
+        ledger.add(new_entry("first of all"))
+        is_slow.set()
+        with ThreadPoolExecutor(THREADS) as pool:
+            added = [pool.submit(ledger.add, new_entry(f"em_{number}")) for number in range(THREADS)]
+            while len(due(ledger)) <= THREADS:  # all are committed, the first of them waits for the disk
+                assert not any(one.done() for one in added)
+            go.set()
+        assert all(one.result() for one in added)
+    assert syncs == 2
+
+
+def test_a_disk_that_fails_is_a_transient_error(sqlite_path: Path) -> None:
+    def sync(_file: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(TransientError, match=r"LEDGER_PATH.*Input/output error"):
+        SqliteLedger(sqlite_path, sync=sync)
+
+
 PROGRAM = """
 import sys
 from dataclasses import replace

@@ -1,0 +1,1 @@
+"""Benchmarks: what the agent costs and how close it comes to what its model allows. Never deployed."""

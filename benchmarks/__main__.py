@@ -1,0 +1,137 @@
+"""The command: `python -m benchmarks` measures everything, `--quick` in under two minutes."""
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.figures import (
+    Figure,
+    Part,
+    build_report,
+    describe_machine,
+    find_improvements,
+    find_regressions,
+    read_baseline,
+    write_baseline,
+)
+
+QUICK_PARTS = ("counts", "bill", "cold_start", "throughput", "growth")
+PARTS = (*QUICK_PARTS, "peers")
+REPORTS = Path("reports")
+WHOLE_FROM = 1_000
+STYLES = {"ok": "green", "short": "yellow"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, show and store; 1 when a count grew against the baseline."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer and smaller runs, the same counts, no peers"
+    )
+    parser.add_argument("--only", choices=PARTS, action="append", help="only this part (can be repeated)")
+    parser.add_argument("--update-baseline", action="store_true", help="store the counts as they are now")
+    parser.add_argument("--pictures", type=Path, help="also draw the SVG pictures into this folder")
+    options = parser.parse_args(arguments)
+    logging.disable(logging.CRITICAL)
+    console = Console()
+    machine = describe_machine()
+    parts = _measure(console, options.only or (QUICK_PARTS if options.quick else PARTS), quick=options.quick)
+    for part in parts:
+        _print_part(console, part)
+    _store(console, parts, machine, quick=options.quick)
+    if options.pictures:
+        from benchmarks.pictures import draw_pictures  # noqa: PLC0415 - only when asked for
+
+        for file in draw_pictures(parts, options.pictures):
+            console.print(f"Drawn: {file}", highlight=False)
+    figures = [figure for part in parts for figure in part.figures]
+    if options.update_baseline:
+        write_baseline(figures)
+        console.print("The baseline holds the counts as they are now.")
+        return 0
+    return _compare(console, figures)
+
+
+def _measure(console: Console, names: Sequence[str], *, quick: bool) -> list[Part]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    parts = []
+    with Progress(*columns, console=console, transient=True) as progress:
+        whole = progress.add_task("benchmarks", total=len(names))
+        for name in names:
+
+            def advance(what: str, name: str = name) -> None:
+                progress.update(whole, description=f"{name}: {what}")
+
+            advance("starts")
+            measure: Callable[..., Part] = importlib.import_module(f"benchmarks.{name}").measure
+            parts.append(measure(advance, quick=quick))
+            progress.advance(whole)
+    return parts
+
+
+def _print_part(console: Console, part: Part) -> None:
+    table = Table(title=part.title, title_justify="left", title_style="bold", expand=False)
+    for header, justify in (
+        ("figure", "left"),
+        ("value", "right"),
+        ("goal", "right"),
+        ("", "left"),
+        ("", "left"),
+    ):
+        table.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for figure in part.figures:
+        style = STYLES.get(figure.verdict, "")
+        table.add_row(
+            figure.name, _show(figure.value, figure.unit), _show_goal(figure), f"[{style}]{figure.verdict}[/]" if style else "",
+            figure.note,
+        )  # fmt: skip
+    console.print(table)
+    for note in part.notes:
+        console.print(note, highlight=False)
+
+
+def _show(value: float, unit: str) -> str:
+    number = f"{value:,.0f}" if value == int(value) or abs(value) >= WHOLE_FROM else f"{value:,.3g}"
+    return f"{number} {unit}".strip()
+
+
+def _show_goal(figure: Figure) -> str:
+    if figure.goal is None:
+        return ""
+    return f"{'>=' if figure.at_least else '<='} {_show(figure.goal, '')}"
+
+
+def _store(console: Console, parts: Sequence[Part], machine: dict[str, object], *, quick: bool) -> None:
+    REPORTS.mkdir(exist_ok=True)
+    file = REPORTS / "benchmarks.json"
+    file.write_text(
+        json.dumps(build_report(parts, machine=machine, quick=quick), indent=1) + "\n", encoding="utf-8"
+    )
+    console.print(f"Everything with the machine's description: {file}", highlight=False)
+
+
+def _compare(console: Console, figures: Sequence[Figure]) -> int:
+    baseline = read_baseline()
+    short = sum(figure.verdict == "short" for figure in figures)
+    goals = sum(figure.goal is not None for figure in figures)
+    console.print(f"{goals - short} of {goals} goals reached.", highlight=False)
+    for sentence in find_improvements(figures, baseline):
+        console.print(f"Better than the baseline: {sentence}", highlight=False)
+    regressions = find_regressions(figures, baseline)
+    for sentence in regressions:
+        console.print(f"Regression: {sentence}", style="bold red", highlight=False)
+    if regressions:
+        console.print("If that is wanted: make bench ARGS=--update-baseline", highlight=False)
+    return 1 if regressions else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,28 @@
+"""The same triggers with empty bodies: what a start costs before the agent adds anything."""
+
+import azure.functions as func
+
+app = func.FunctionApp()
+
+
+@app.timer_trigger(arg_name="timer", schedule="%POLL_SCHEDULE%", use_monitor=True)
+def poll_inboxes(timer: func.TimerRequest) -> None:
+    """Do nothing."""
+
+
+@app.service_bus_queue_trigger(
+    arg_name="message", queue_name="%WORK_QUEUE_NAME%", connection="ServiceBusConnection"
+)
+def process_email(message: func.ServiceBusMessage) -> None:
+    """Do nothing."""
+
+
+@app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
+def track_replies(timer: func.TimerRequest) -> None:
+    """Do nothing."""
+
+
+@app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding needs its argument
+    """Say ok."""
+    return func.HttpResponse("ok")

@@ -1,0 +1,79 @@
+"""The HTTP functions: what each request asks the agent, and what goes back."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+from shared.ask_requests import answer_request
+from shared.composition import get_agent
+from shared.errors import AgentError
+from shared.http_answer import HttpAnswer
+from shared.trust_page import answer_report
+from shared.webhooks import SIGNATURE_HEADER
+
+HEALTH_SECONDS = 15.0
+IDEMPOTENCY_HEADER = "Idempotency-Key"
+
+log = logging.getLogger(__name__)
+
+
+def take_in_webhook(body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+    """Take in one webhook request.
+
+    An agent that cannot be built answers 503 and logs nothing here: anybody may knock, and its
+    timers fail for all to see.
+    """
+    try:
+        agent = get_agent()
+    except AgentError:
+        return HttpAnswer(HTTPStatus.SERVICE_UNAVAILABLE, "")
+    return HttpAnswer(agent.webhooks.receive(body, headers.get(SIGNATURE_HEADER)), "")
+
+
+def answer_question(body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
+    """Answer an operator's question."""
+    return answer_request(body, headers.get(IDEMPOTENCY_HEADER), get_agent)
+
+
+def show_report(params: Mapping[str, str], headers: Mapping[str, str]) -> HttpAnswer:
+    """Show the trust report; 503 while it cannot be made, for a reason that the log has."""
+    try:
+        return answer_report(get_agent().report, params, headers.get("Accept", ""))
+    except AgentError as error:
+        log.error("the report cannot be made: %s", error)  # noqa: TRY400  # the message says it all
+        problem = {"error": "The report cannot be made now: the log says why."}
+        return HttpAnswer(HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(problem))
+
+
+def answer_health() -> HttpAnswer:
+    """Say whether the agent could work, and nothing about why."""
+    if _is_healthy():
+        return HttpAnswer(HTTPStatus.OK, "ok", "text/plain")
+    return HttpAnswer(HTTPStatus.SERVICE_UNAVAILABLE, "not ok", "text/plain")
+
+
+class _Health:
+    """Whether the agent could work, asked at most every `HEALTH_SECONDS`: a flood must cost nothing."""
+
+    def __init__(self) -> None:
+        self._asked_at = float("-inf")
+        self._answer = False
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._asked_at >= HEALTH_SECONDS:
+            self._asked_at = time.monotonic()
+            self._answer = self._ask()
+        return self._answer
+
+    def _ask(self) -> bool:
+        try:
+            get_agent().ledger.get_watermark("health")
+        except AgentError:
+            log.exception("the health check failed")
+            return False
+        return True
+
+
+_is_healthy: Callable[[], bool] = _Health()

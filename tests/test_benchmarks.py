@@ -1,0 +1,177 @@
+"""The benchmarks' own arithmetic: a wrong figure would mislead whoever decides by it."""
+
+import json
+import xml.etree.ElementTree as tree
+from pathlib import Path
+
+import pytest
+
+from benchmarks import bill
+from benchmarks.agent_process import Run
+from benchmarks.cold_start import read_import_times
+from benchmarks.counts import get_shared_prefix
+from benchmarks.figures import (
+    Figure,
+    Part,
+    build_report,
+    find_improvements,
+    find_regressions,
+    read_baseline,
+    write_baseline,
+)
+from benchmarks.growth import compare_memory
+from benchmarks.pictures import Bar, draw_bars
+from benchmarks.simulators import count_wire_tokens, name_route
+from benchmarks.throughput import Setup, build_row, get_bound_seconds
+from benchmarks.tokens import count_tokens
+from benchmarks.tutorial_model import answer_any
+
+
+def test_a_ceiling_is_short_above_its_goal_and_a_floor_below() -> None:
+    assert Figure("calls", 2, "", 2).verdict == "ok"
+    assert Figure("calls", 3, "", 2).verdict == "short"
+    assert Figure("ratio", 0.96, "", 0.95, at_least=True).verdict == "ok"
+    assert Figure("ratio", 0.94, "", 0.95, at_least=True).verdict == "short"
+    assert Figure("seconds", 3).verdict == ""
+
+
+def test_only_a_count_that_grew_or_is_unknown_fails() -> None:
+    figures = [
+        Figure("grew", 3, "calls", counted=True),
+        Figure("same", 3, counted=True),
+        Figure("fell", 2, counted=True),
+        Figure("new", 1, counted=True),
+        Figure("slower but not counted", 99),
+    ]
+    baseline = {"grew": 2, "same": 3, "fell": 3, "slower but not counted": 1, "not measured this time": 5}
+    assert find_regressions(figures, baseline) == [
+        "grew is 3 calls and was 2",
+        "new is 1 and is not in the baseline",
+    ]
+    assert find_improvements(figures, baseline) == ["fell fell from 3 to 2"]
+
+
+def test_a_new_baseline_keeps_what_was_not_counted_this_time(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    write_baseline([Figure("a", 1, counted=True), Figure("b", 2, counted=True)], path)
+    write_baseline([Figure("b", 3, counted=True), Figure("seconds", 9)], path)
+    assert read_baseline(path) == {"a": 1, "b": 3}
+    assert read_baseline(tmp_path / "absent.json") == {}
+
+
+def test_the_bound_is_the_latency_of_model_and_calls_shared_by_those_in_flight() -> None:
+    assert get_bound_seconds(10, 0.5, 1) == pytest.approx(11.5)
+    assert get_bound_seconds(10, 0, 2) == pytest.approx(2)
+    assert get_bound_seconds(10, 1, 1, multimail_calls=7) == pytest.approx(10 * (1.9 + 0.21))
+
+
+def test_a_run_that_did_not_answer_every_email_gives_no_ratio() -> None:
+    setup = Setup("SQLite", 2, 1.0, 5)
+    run = Run(10.0, 1.0, 0.5, 10, {"reply_submitted": 10}, {})
+    assert build_row(setup, run)["ratio"] == pytest.approx(0.95)
+    assert build_row(setup, run)["cpu_ms"] == pytest.approx(50)
+    for outcomes in ({"reply_submitted": 9, "failed": 1}, {"reply_submitted": 9}):
+        with pytest.raises(RuntimeError, match="came to"):
+            build_row(setup, Run(10.0, 1.0, 0.5, 9, outcomes, {}))
+
+
+def test_memory_compares_the_last_quarter_with_the_second() -> None:
+    figure = compare_memory([50, 60, 100, 100, 300, 300, 110, 110], 80)
+    assert figure.value == pytest.approx(1.1)
+    assert figure.verdict == "short"
+
+
+def test_import_times_are_summed_by_package() -> None:
+    report = (
+        "import time: self [us] | cumulative | imported package\n"
+        "import time:      1500 |       1500 |   azure.functions._abc\n"
+        "import time:       500 |       2000 | azure.functions\n"
+        "import time:       250 |        250 |   requests.models\n"
+    )
+    assert read_import_times(report) == [("azure.functions", 2.0), ("requests", 0.25)]
+
+
+def test_tokens_are_counted_over_everything_that_is_sent() -> None:
+    body = {
+        "messages": [{"role": "system", "content": "You sort."}, {"role": "user", "content": "Hello there"}],
+        "response_format": {"type": "json_schema"},
+    }
+    sent = count_tokens("You sort.") + count_tokens("Hello there") + count_tokens('{"type": "json_schema"}')
+    assert count_wire_tokens(body, {"content": "Hi"}) == (sent, 1)
+    assert count_tokens("hello world") == 2
+
+
+def test_routes_lose_their_ids() -> None:
+    assert name_route("GET", "/v1/mailboxes") == "GET mailboxes"
+    assert name_route("PUT", "/v1/mailboxes/mb_1/emails/em_2/tags") == "PUT emails/{}/tags"
+
+
+def test_prefixes_end_at_the_first_difference() -> None:
+    assert get_shared_prefix("abcd", "abxd") == "ab"
+    assert get_shared_prefix("ab", "abc") == "ab"
+
+
+def test_the_tutorials_model_reads_and_answers_every_email_once_and_stops() -> None:
+    inbox = [{"id": "em_1", "subject": "Case R 1"}, {"id": "em_2", "subject": "Case E 2"}]
+    messages: list[dict[str, object]] = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "Check it."},
+    ]
+    taken = []
+    for _ in range(10):
+        step, message = answer_any({"messages": messages})
+        messages.append(message)
+        if not message.get("tool_calls"):
+            break
+        [call] = message["tool_calls"]
+        name, arguments = call["function"]["name"], json.loads(call["function"]["arguments"])
+        taken.append((step, name, arguments.get("email_id")))
+        found = {
+            "check_inbox": inbox,
+            "read_email": next((m for m in inbox if m["id"] == arguments.get("email_id")), 0),
+        }
+        messages.append({"role": "tool", "tool_call_id": call["id"], "content": json.dumps(found.get(name))})
+    assert taken == [
+        ("step", "check_inbox", None),
+        ("step", "read_email", "em_1"),
+        ("draft", "reply", "em_1"),
+        ("step", "read_email", "em_2"),
+    ]
+
+
+def test_the_bill_adds_up() -> None:
+    rates = bill.read_rates()
+    mixed, reply = bill.get_mixed_use(rates), bill.get_email_use(rates, "reply")
+    assert mixed.drafts == pytest.approx(rates.assumption["reply_share"])
+    assert (
+        reply.table_transactions
+        == rates.counts["reply: Table transactions"] + rates.assumption["looks_at_a_reply"]
+    )
+    assert bill.get_email_use(rates, "machine mail").triages == 0
+    month, more = bill.price_month(rates, 1_000), bill.price_month(rates, 2_000)
+    assert more["Draft"] == pytest.approx(2 * month["Draft"])
+    assert month["Service Bus"] == more["Service Bus"]
+
+
+def test_the_cost_table_in_the_documentation_is_current() -> None:
+    text = bill.DEPLOY.read_text(encoding="utf-8")
+    current = bill.replace_block(text, bill.build_table(bill.read_rates()))
+    assert text == current, "run: .venv/bin/python -m benchmarks.bill"
+
+
+def test_the_report_says_what_it_was_measured_on() -> None:
+    part = Part("Calls", [Figure("a", 1, "", 2)])
+    report = build_report([part], machine={"cores": 2}, quick=True)
+    assert report["machine"] == {"cores": 2}
+    assert report["quick"] is True
+    assert report["parts"][0]["figures"][0]["verdict"] == "ok"
+    json.dumps(report)
+
+
+def test_a_picture_is_well_formed_and_escapes_its_labels() -> None:
+    picture = draw_bars("<Title>", "a & b", [Bar("one <b>", 1, "1"), Bar("two", 2, "2")], goal=4)
+    bars = [
+        float(rect.get("width", 0))
+        for rect in tree.fromstring(picture).iter("{http://www.w3.org/2000/svg}rect")
+    ]
+    assert bars[1] == pytest.approx(2 * bars[0], rel=0.01)
