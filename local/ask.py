@@ -34,7 +34,7 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         check_reachable(settings)
-        with _tool_calls_printed(console), AuditFile(settings.ledger_path):
+        with tool_calls_printed(console), AuditFile(settings.ledger_path):
             answer = get_agent().ask(question)
     except BadQuestionError as error:
         console.print(Text(str(error), "red"))
@@ -44,11 +44,11 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
     except (PermanentError, TransientError) as error:
         console.print(Text(f"No answer, and nothing was submitted: {error}", "red"))
         return UNFINISHED
-    _print_answer(console, answer)
+    print_answer(console, answer)
     return OK if answer.is_complete else UNFINISHED
 
 
-def _print_answer(console: Console, answer: Answer) -> None:
+def print_answer(console: Console, answer: Answer) -> None:
     """As plain text: what the model wrote is never markup."""
     console.print(Text(f"\n{answer.text}\n"), soft_wrap=True)
     for sent in answer.submitted:
@@ -60,7 +60,8 @@ def _print_answer(console: Console, answer: Answer) -> None:
 
 
 @contextmanager
-def _tool_calls_printed(console: Console) -> Iterator[None]:
+def tool_calls_printed(console: Console) -> Iterator[None]:
+    """Print the agent's tool calls as they happen."""
     logger, handler = logging.getLogger(EVENT_LOGGER), _ToolCallPrinter(console)
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)

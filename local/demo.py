@@ -12,22 +12,30 @@ from rich.console import Console
 from rich.text import Text
 
 from local.approval_page import build_approval_page
+from local.ask import print_answer, tool_calls_printed
+from local.audit import build_trail
+from local.audit_file import AuditFile, read_records
 from local.chat_simulator import ChatSimulator
 from local.console import EventWatch, TableRow, build_table
 from local.demo_mail import seed_demo
 from local.http_server import LoopbackServer, build_server
 from local.multimail_simulator import MultiMailSimulator
+from local.report import print_mailbox
 from local.run import LocalRun, stopped_by_signals
+from shared.asking import Question
 from shared.composition import Agent, get_agent
 from shared.domain import WorkItem
+from shared.errors import AgentError
 from shared.multimail import MultiMailClient
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
+from shared.trust import DEFAULT_DAYS
 
 FOLDER = Path(".data/demo")
 CONFIG = Path(__file__).parent / "demo_config"
 EVERY_SETTING = Path(__file__).parent.parent / "local.settings.json.example"
 PAGE_PORT = 8484
+QUESTION = "What waits for approval?"
 NOTE = "Simulated mail, simulated model: nothing leaves this machine."
 
 
@@ -83,6 +91,7 @@ def _answer_and_serve(console: Console, simulators: Simulators, *, until_idle: b
         with EventWatch(console, total=_count_inbound(simulators)) as watch:
             status = LocalRun(agent, settings, console, watch, stop).run(until_idle=True)
         console.print(build_table(_rows(agent, simulators), console.width))
+        _show_operator(console, agent, settings)
         if until_idle or stop.is_set():
             return status
         page = build_approval_page(
@@ -96,6 +105,29 @@ def _answer_and_serve(console: Console, simulators: Simulators, *, until_idle: b
             console.print(Text(f"\nApprove or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green"))
             console.print(f"Trust report: {server.url}/report?format=html", highlight=False)
             return LocalRun(agent, settings, console, watch, stop).run(until_idle=False)
+
+
+def _show_operator(console: Console, agent: Agent, settings: Settings) -> None:
+    """What an operator would type next: why one email got its reply, a question, the trust report."""
+    decided = [record for record in read_records(settings.ledger_path) if record.get("reply_id")]
+    if decided:
+        email_id = decided[0]["email_id"]
+        command = f"LEDGER_PATH={settings.ledger_path} python -m local audit {email_id}"
+        _print_heading(console, f"Who decided what, and why: {command}")
+        console.print(build_trail(record for record in decided if record["email_id"] == email_id))
+    _print_heading(console, f'Ask it: python -m local ask "{QUESTION}"')
+    try:
+        with tool_calls_printed(console), AuditFile(settings.ledger_path):
+            print_answer(console, agent.ask(Question(QUESTION)))
+    except AgentError as error:
+        console.print(Text(f"No answer: {error}", "red"))
+    _print_heading(console, "May the leash be longer? python -m local report")
+    busiest = max(agent.report(DEFAULT_DAYS).mailboxes, key=lambda judged: judged.total.submitted)
+    print_mailbox(console, busiest, DEFAULT_DAYS)
+
+
+def _print_heading(console: Console, text: str) -> None:
+    console.print(Text(f"\n{text}", "bold"))
 
 
 def _count_inbound(simulators: Simulators) -> int:

@@ -40,14 +40,15 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
         console.print(Text(f"Not now: {error}", "red"))
         return UNFINISHED
     for mailbox in judged:
-        _print_mailbox(console, mailbox, days)
+        print_mailbox(console, mailbox, days)
     if not judged:
         console.print(Text(f"The account has no active mailbox {upgrade or ''}".rstrip() + "."))
         return UNFINISHED
     return OK if upgrade is None else _ask_for_upgrade(console, multimail, judged[0])
 
 
-def _print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
+def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
+    """Print one mailbox's figures, the rules held against them, and what they recommend."""
     mailbox = judged.mailbox
     console.print(
         Text.assemble(

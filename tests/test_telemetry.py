@@ -21,6 +21,7 @@ from shared.composition import Agent
 from shared.domain import TokenPrice, WorkItem
 from shared.errors import TransientError
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, record, span
+from tests.test_webhooks import build_event, sign
 from tests.world import World
 
 MARK = "zebra-quartz"
@@ -189,6 +190,41 @@ def test_outcomes_decisions_and_what_waits_are_counted(world: World) -> None:
 
 
 # The audit trail
+
+
+def test_one_trace_and_one_audit_trail_lead_from_the_webhook_to_the_approved_reply(
+    world: World, tmp_path: Path
+) -> None:
+    agent = agent_of(world)
+    email_id = world.deliver()
+
+    def tell(about: str, name: str) -> None:
+        body = build_event(world, about, name)
+        assert agent.webhooks.receive(body, sign(body)) == 204
+
+    with AuditFile(tmp_path / "ledger.sqlite"):
+        tell(email_id, "message.received")
+        agent.process(world.queue.bodies.get(), INVOCATION)
+        reply_id = world.entry(email_id).reply_id
+        assert reply_id is not None
+        world.simulator.find_email(reply_id)  # scanned, and waiting
+        world.clock.advance(minutes=2)
+        world.simulator.decide(reply_id, "approve")
+        tell(reply_id, "oversight.approved")
+    assert world.entry(email_id).reply_status == "delivered"
+    wanted = email_traceparent(world.box, email_id).split("-")[1]
+    way = [
+        found.name
+        for found in spans()
+        if trace_of(found) == wanted and found.parent and found.parent.is_remote
+    ]
+    assert way == ["add email", "process email", "reply seen"]
+    trail = list(read_records(tmp_path / "ledger.sqlite"))
+    assert [(r["actor"], r.get("outcome") or r["reply_status"], r["reply_id"]) for r in trail] == [
+        ("agent", "reply_submitted", reply_id),
+        ("reviewer", "delivered", reply_id),
+    ]
+    assert {r["email_id"] for r in trail} == {email_id}
 
 
 @pytest.fixture
