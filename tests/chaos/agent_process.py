@@ -56,11 +56,14 @@ class Weather:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self.is_fine = False
+        self.calls = self.faults = 0
 
     def __call__(self, call: Call) -> Fault | None:
+        self.calls += 1
         share = FAULTY_SHARE if call.seam in (MULTIMAIL, MODEL) else FAULTY_STORE_SHARE
         if self.is_fine or self._chance.random() >= share:
             return None
+        self.faults += 1
         return self._chance.choice([fault for fault in FAULTS[call.seam] if fault not in KILLS])
 
 
@@ -83,7 +86,7 @@ class AgentProcess:
     def __init__(self, *, url: str, key: str, ledger_path: str, seed: int) -> None:
         chance = random.Random(seed)
         self._weather = Weather(chance)
-        self._seams = Seams(self._weather)
+        self._seams = Seams(self._weather, forgets=True)
         self._now = datetime.fromtimestamp(0, UTC)
         self._bugs: list[str] = []
         self._ledger = SqliteLedger(Path(ledger_path))
@@ -122,13 +125,12 @@ class AgentProcess:
         answer = {
             "went_well": went_well,
             "due_at": due_at.isoformat() if due_at else None,
-            "calls": len(self._seams.calls),
-            "faults": len(self._seams.injected),
+            "calls": self._weather.calls,
+            "faults": self._weather.faults,
             "bugs": self._bugs,
             "megabytes": read_resident_megabytes(),
         }
-        for noted in (self._seams.calls, self._seams.injected):
-            noted.clear()
+        self._weather.calls = self._weather.faults = 0
         self._bugs = []
         return answer
 

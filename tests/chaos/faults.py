@@ -80,10 +80,14 @@ Plan = Callable[[Call], Fault | None]
 
 
 class Seams:
-    """Counts the outside calls and lets each meet the fault that the plan has for it."""
+    """Counts the outside calls and lets each meet the fault that the plan has for it.
 
-    def __init__(self, plan: Plan) -> None:
+    Calls and faults are noted, unless it `forgets` them: what a long run notes would be most of its memory.
+    """
+
+    def __init__(self, plan: Plan, *, forgets: bool = False) -> None:
         self._plan = plan
+        self._forgets = forgets
         self._is_resting = False
         self._turn = threading.Lock()
         self._numbers: Counter[str] = Counter()
@@ -97,11 +101,15 @@ class Seams:
         with self._turn:
             self._numbers[lane] += 1
             call = Call(lane, self._numbers[lane], seam, name)
-            self.calls.append(call)
             fault = self._plan(call)
-            if fault is not None:
-                self.injected.append((call, fault))
+            if not self._forgets:
+                self._note(call, fault)
         return effect() if fault is None else cast(T, fault.act(effect))
+
+    def _note(self, call: Call, fault: Fault | None) -> None:
+        self.calls.append(call)
+        if fault is not None:
+            self.injected.append((call, fault))
 
     @contextmanager
     def resting(self) -> Iterator[None]:
