@@ -18,7 +18,6 @@ from shared.work_queue import WorkQueue
 OVERLAP = timedelta(minutes=10)  # how late an email may show up in the service's listing
 MAILBOXES_AT_ONCE = 8
 RINGS_AT_ONCE = 500
-MAX_REMEMBERED = 200_000
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +44,7 @@ class Poller:
         self._clock = clock
         self._profiles = profiles
         # Rows known to be in the ledger, so that the overlap is not written again at every poll.
-        self._remembered: set[tuple[str, str]] = set()
+        self._remembered: dict[str, set[str]] = {}
 
     def poll(self) -> None:
         """Ring for all due work, poll every mailbox, and ring for what is new.
@@ -108,16 +107,19 @@ class Poller:
         start = now - timedelta(hours=self._settings.initial_lookback_hours)
         watermark = stored or Watermark(since=start, until=start)
         newest, failure = watermark.until, None
+        listed: set[str] = set()
         for listing in self._list_new(mailbox.id, watermark, now):
             try:
                 for summary in listing:
                     if self._add(mailbox.id, summary, now):
                         added.append(WorkItem(mailbox.id, summary.id))
+                    listed.add(summary.id)
                     newest = max(newest, min(summary.received_at, now))
             except AgentError as error:  # what the other listing has is worth having all the same
                 failure = error
         if failure is not None:
             raise failure
+        self._remembered[mailbox.id] = listed  # what is no longer listed need not be remembered
         moved = Watermark(watermark.since, newest)
         if moved != stored:
             self._ledger.set_watermark(mailbox.id, moved)
@@ -137,8 +139,8 @@ class Poller:
         )
 
     def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> bool:
-        key = (mailbox_id, summary.id)
-        if key in self._remembered:
+        remembered = self._remembered.setdefault(mailbox_id, set())
+        if summary.id in remembered:
             return False
         entry = LedgerEntry(
             mailbox_id=mailbox_id,
@@ -151,9 +153,7 @@ class Poller:
         with span("add email", parent=email_traceparent(mailbox_id, summary.id)) as current:
             is_new = self._ledger.add(entry)
             current.set_attribute("agent.is_new", is_new)
-        if len(self._remembered) >= MAX_REMEMBERED:
-            self._remembered.clear()
-        self._remembered.add(key)
+        remembered.add(summary.id)
         return is_new
 
     def add_now(self, mailbox_id: str, summary: EmailSummary) -> bool:

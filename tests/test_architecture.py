@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ HEAVY = (
     "requests",
     "shared.composition",
 )
+AGENT = ("requests", "shared.composition")  # what the first invocation needs
 
 
 def imports(path: Path) -> set[str]:
@@ -101,8 +103,14 @@ def test_local_is_never_imported_by_what_is_deployed() -> None:
         )
 
 
-def test_importing_the_triggers_needs_no_setting_and_no_heavy_sdk() -> None:
-    code = f"import sys, json, function_app, shared.http_functions; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [("function_app", HEAVY), ("shared.http_functions", [m for m in HEAVY if m not in AGENT])],
+)
+def test_importing_the_triggers_and_the_agent_needs_no_setting_and_no_heavy_sdk(
+    modules: str, heavy: Sequence[str]
+) -> None:
+    code = f"import sys, json, {modules}; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
     bare = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
     done = subprocess.run(
         [sys.executable, "-c", code],
