@@ -10,7 +10,7 @@ from local.multimail_emails import AcceptedEmail, StoredEmail
 from local.multimail_simulator import MultiMailSimulator
 from shared.domain import build_idempotency_key, parse_address
 from shared.ledger import Ledger, LedgerEntry
-from shared.replies import STATUS_TAG
+from shared.replies import MAX_REDRAFTS, STATUS_TAG
 from shared.settings import Settings
 from tests.chaos.faults import MODEL
 from tests.chaos.scenarios import Scenario
@@ -20,7 +20,7 @@ LOST, DOUBLED, UNGATED, ASTRAY, OVER_LIMIT, WRONG_END, ENDLESS, BUG = KINDS = (
     "lost", "doubled", "ungated", "astray", "over a limit", "wrong end", "endless", "bug",
 )  # fmt: skip
 NOT_ALIVE = frozenset({"cancelled", "rejected"})
-HIGHEST_REVISION = 1  # of a draft, so far: nothing is drafted twice
+HIGHEST_REVISION = 1 + MAX_REDRAFTS  # of a draft: one more for every rejection with a reason
 VISIBLE_TROUBLE = frozenset({"needs_human", "failed"})
 
 
@@ -157,7 +157,8 @@ def _check_reply(email: StoredEmail, entry: LedgerEntry, reply: AcceptedEmail) -
         yield Violation(ASTRAY, f"{reply.email_id} went to others than the sender of {email.id}")
     if reply.mailbox_id != email.mailbox_id:
         yield Violation(ASTRAY, f"{reply.email_id} left another mailbox than {email.id} came to")
-    if entry.reply_id != reply.email_id and str(entry.outcome) not in VISIBLE_TROUBLE:
+    in_row = {entry.reply_id, *(rejection.reply_id for rejection in entry.rejections)}
+    if reply.email_id not in in_row and str(entry.outcome) not in VISIBLE_TROUBLE:
         yield Violation(ASTRAY, f"{reply.email_id} stands in no row: {email.id} ended as {entry.outcome}")
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.errors import ContentFilteredError, PermanentError
+from shared.replies import REASON_TAG
 from tests.chaos.stage import Stage, Story
 
 REPLIED, SKIPPED = "reply_submitted", "skipped"
@@ -212,6 +213,20 @@ def reply_is_cancelled_for_a_newer_one(stage: Stage) -> Story:
     yield "replies settled"
 
 
+def reply_is_drafted_anew(stage: Stage) -> Story:
+    with stage.seams.resting():
+        stage.deliver("question")
+        yield None
+    for email in stage.simulator.list_awaiting_decision():
+        stage.simulator.set_tags(email.mailbox_id, email.id, {REASON_TAG: "Shorter."}, "reviewer")
+    decide(stage, "reject")
+    yield "replies settled"
+    yield None
+    with stage.seams.resting():
+        decide(stage, "approve")
+        yield "replies settled"
+
+
 def decide(stage: Stage, decision: str) -> None:
     """Decide about everything that waits."""
     for email in stage.simulator.list_awaiting_decision():
@@ -258,6 +273,7 @@ SCENARIOS = (
     Scenario(reply_is_approved, {"question": (REPLIED,)}, (1,), {"question": "delivered"}),
     Scenario(reply_waits_and_is_rejected, {"question": (REPLIED,)}, (0,), {"question": "rejected"}),
     Scenario(reply_bounces, {"question": (REPLIED,)}, (1,), {"question": "bounced"}),
+    Scenario(reply_is_drafted_anew, {"question": (REPLIED,)}, (1,), {"question": "delivered"}),
     Scenario(
         reply_is_cancelled_for_a_newer_one, {"first": (REPLIED,), "second": (REPLIED,)}, (1,),
         {"first": "cancelled", "second": "delivered"},
