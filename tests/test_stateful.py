@@ -16,6 +16,7 @@ from shared.domain import WorkItem, parse_address, parse_work_item
 from shared.errors import ThrottledError
 from shared.multimail import MultiMailClient
 from shared.pipeline import Pipeline
+from shared.replies import REASON_TAG
 from shared.settings import Secret
 from tests.chaos.__main__ import find_fast_directory
 from tests.chaos.faults import MODEL, Call, Effect, Fault, find_faults
@@ -31,7 +32,7 @@ OFTEN_GATED = (*("gated_send",) * 6, "gated_all", *MODES)
 WORK_ELSEWHERE = ("lease ends, work on the same", "work on the same", "work on the rest", "lease ends")
 DEEDS = (
     "follow-up arrives", "email is opened", "email is answered", "reply is approved", "reply is rejected",
-    "email is let in", "email is kept out", "mode changes", "allowlist changes", "key is rotated",
+    "reply is rejected with a reason", "email is let in", "email is kept out", "mode changes", "allowlist changes", "key is rotated",
 )  # fmt: skip
 LONG_WAITS = ("a day passes", "the key is about to be forgotten")
 # Where a run may be struck: at an outside call whose name holds this; "" is any call.
@@ -341,6 +342,7 @@ class Histories(RuleBasedStateMachine):
             "email is answered": lambda: self._answer(email),
             "reply is approved": lambda: self._decide("approve", "outbound"),
             "reply is rejected": lambda: self._decide("reject", "outbound"),
+            "reply is rejected with a reason": lambda: self._decide("reject", "outbound", "Shorter."),
             "email is let in": lambda: self._decide("approve", "inbound"),
             "email is kept out": lambda: self._decide("reject", "inbound"),
             "mode changes": lambda: self.simulator.set_mode(self.box, mode),
@@ -392,9 +394,11 @@ class Histories(RuleBasedStateMachine):
             if same:
                 self.scene.answered.add(other_id)
 
-    def _decide(self, decision: str, direction: str) -> None:
+    def _decide(self, decision: str, direction: str, reason: str = "") -> None:
         waiting = [e for e in self.simulator.list_awaiting_decision() if e.direction == direction]
         if waiting:
+            if reason:
+                self.simulator.set_tags(self.box, waiting[0].id, {REASON_TAG: reason}, "reviewer")
             self.simulator.decide(waiting[0].id, decision)
 
     def _toggle_allowlist(self, pattern: str) -> None:

@@ -163,20 +163,21 @@ def _check_reply(email: StoredEmail, entry: LedgerEntry, reply: AcceptedEmail) -
 
 
 def _check_limits(stage: Evidence) -> Iterator[Violation]:
-    per_thread: Counter[str] = Counter()
-    per_sender: Counter[tuple[str, str]] = Counter()
+    """The limits are about emails that are answered: a reply that is drafted anew counts once."""
+    per_thread: dict[str, set[str | None]] = defaultdict(set)
+    per_sender: dict[tuple[str, str], set[str | None]] = defaultdict(set)
     keys: Counter[str | None] = Counter()
     for reply in stage.simulator.accepted:
         sent = stage.simulator.find_email(reply.email_id)
-        per_thread[sent.thread_id if sent else ""] += 1
-        per_sender[" ".join(reply.recipients), f"{reply.at:%Y-%m-%d}"] += 1
+        per_thread[sent.thread_id if sent else ""].add(reply.in_reply_to)
+        per_sender[" ".join(reply.recipients), f"{reply.at:%Y-%m-%d}"].add(reply.in_reply_to)
         keys[reply.idempotency_key] += 1
-    for thread_id, count in per_thread.items():
-        if count > stage.settings.max_replies_per_thread:
-            yield Violation(OVER_LIMIT, f"thread {thread_id} got {count} replies")
-    for (sender, day), count in per_sender.items():
-        if count > stage.settings.max_replies_per_sender_per_day:
-            yield Violation(OVER_LIMIT, f"{sender} got {count} replies on {day}")
+    for thread_id, answered in per_thread.items():
+        if len(answered) > stage.settings.max_replies_per_thread:
+            yield Violation(OVER_LIMIT, f"thread {thread_id} got {len(answered)} replies")
+    for (sender, day), answered in per_sender.items():
+        if len(answered) > stage.settings.max_replies_per_sender_per_day:
+            yield Violation(OVER_LIMIT, f"{sender} got {len(answered)} replies on {day}")
     for key, times in keys.items():
         if key is None or times > 1:
             yield Violation(DOUBLED, f"the idempotency key {key} was accepted {times} times")
