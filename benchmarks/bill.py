@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.figures import Figure, Part, read_baseline
 
-PRICES = Path(__file__).with_name("prices.toml")
+PRICES = Path(__file__).parent.parent / "docs" / "prices.toml"
 DEPLOY = Path(__file__).parent.parent / "docs" / "deploy.md"
 BEGIN, END = "<!-- cost: written by `python -m benchmarks.bill` -->", "<!-- end of cost -->"
 EMAILS_A_MONTH = (0, 1_000, 50_000)
@@ -53,7 +53,12 @@ class Rates:
 def read_rates() -> Rates:
     """Both files. Raises KeyError later when a count is missing: measure with Azurite and update the baseline."""
     prices: dict[str, Any] = tomllib.loads(PRICES.read_text(encoding="utf-8"))
-    return Rates(read_baseline(), prices["price"], prices["assumption"], prices["date"])
+    tokens = {
+        f"{step}_million_{kind}_tokens": price
+        for step, kinds in prices["usd_per_million_tokens"].items()
+        for kind, price in kinds.items()
+    }
+    return Rates(read_baseline(), prices["price"] | tokens, prices["assumption"], prices["date"])
 
 
 def get_email_use(rates: Rates, kind: str) -> Use:
@@ -142,7 +147,7 @@ def build_table(rates: Rates) -> str:
     head = " | ".join(f"{emails:,}" for emails in EMAILS_A_MONTH)
     lines = [
         f"USD, list prices as remembered for a European region in {rates.date}: **assumptions, check them in the",
-        "[calculator](https://azure.microsoft.com/pricing/calculator/)**, put your own into `benchmarks/prices.toml` and",
+        "[calculator](https://azure.microsoft.com/pricing/calculator/)**, put your own into `docs/prices.toml` and",
         "run `.venv/bin/python -m benchmarks.bill`. What is counted (transactions, calls, tokens, log lines) comes from",
         "`make bench`.",
         "",
@@ -222,7 +227,7 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:  # noqa: AR
         Figure(f"{emails:,} emails a month", sum(price_month(rates, emails).values()), "USD")
         for emails in EMAILS_A_MONTH
     ]
-    notes = [f"Prices of {rates.date} in benchmarks/prices.toml; the mix and the seconds are assumed there."]
+    notes = [f"Prices of {rates.date} in docs/prices.toml; the mix and the seconds are assumed there."]
     return Part(
         "What Azure bills",
         figures,

@@ -41,4 +41,4 @@ def load_prices(path: Path = PRICES) -> Prices:
     """Read the price file."""
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     prices = {step: Price(**price) for step, price in raw["usd_per_million_tokens"].items()}
-    return Prices(raw["as_of"], prices)
+    return Prices(raw["date"], prices)

@@ -22,6 +22,7 @@ from local.app_functions import read_app_functions
 from local.http_server import LoopbackServer
 from local.multimail_faults import answer_with, in_order
 from local.multimail_simulator import MultiMailSimulator
+from shared import http_functions
 from shared.composition import Agent, build_agent
 from shared.domain import Action, Draft, Mailbox, Outcome, Rejection, Sentiment, Triage, Urgency
 from shared.ledger import LedgerEntry
@@ -405,7 +406,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 def get(agent: Agent, monkeypatch: pytest.MonkeyPatch, accept: str = "", **params: str) -> func.HttpResponse:
     """Call the function that the app has registered."""
-    monkeypatch.setattr(function_app, "get_agent", lambda: agent)
+    monkeypatch.setattr(http_functions, "get_agent", lambda: agent)
     names = {"POLL_SCHEDULE": "0 * * * * *", "TRACK_SCHEDULE": "0 * * * * *", "WORK_QUEUE_NAME": "q"}
     function = read_app_functions(function_app.app, names, {"q"}).http["report"]
     request = func.HttpRequest(
