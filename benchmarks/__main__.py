@@ -69,6 +69,8 @@ def _measure(console: Console, names: Sequence[str], *, quick: bool) -> list[Par
 
             def advance(what: str, name: str = name) -> None:
                 progress.update(whole, description=f"{name}: {what}")
+                if not console.is_terminal:  # nobody would see the bar
+                    console.print(f"{name}: {what}", highlight=False)
 
             advance("starts")
             measure: Callable[..., Part] = importlib.import_module(f"benchmarks.{name}").measure
