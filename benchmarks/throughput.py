@@ -23,7 +23,7 @@ CHAIN, REPLY_CHAIN = 4, 3
 NEEDED_CHAIN, NEEDED_REPLY_CHAIN = 2, 2
 GOALS = {1: 0.95, 8: 0.95, 32: 0.95, 128: 0.85}
 CPU_GOAL_MS = 12.0
-PROFILED = 8
+CPU_CONCURRENCY = 32  # of the run whose CPU time is judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
                 f"{1000 * run.cpu_seconds / setup.emails:.1f} ms CPU each",
             )
         )  # fmt: skip
-        if is_judged and setup.concurrency == PROFILED:
+        if is_judged and setup.concurrency == CPU_CONCURRENCY:
             cpu.append(1000 * run.cpu_seconds / setup.emails)
     advance("profile of the agent's own work")
     share = _profile(40 if quick else 200)
