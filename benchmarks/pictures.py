@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.figures import Part
 
-WIDTH, LABEL_WIDTH, NUMBER_WIDTH, ROW, TOP = 720, 300, 90, 26, 62
+WIDTH, LABEL_WIDTH, NUMBER_WIDTH, ROW, TOP = 900, 380, 170, 26, 62
 GREY, BLUE, GREEN = "#8a8f98", "#3b7dd8", "#2e9e6b"
 STYLE = (
     "<style>text{font:13px system-ui,sans-serif;fill:#24292f}.t{font-weight:600;font-size:15px}.s{fill:#6a737d}"
