@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic: a wrong figure would mislead whoever decides by it."""
 
 import json
+import re
 import xml.etree.ElementTree as tree
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from benchmarks import bill
 from benchmarks.agent_process import Run
-from benchmarks.cold_start import read_import_times
+from benchmarks.cold_start import APPS, read_import_times
 from benchmarks.counts import get_shared_prefix
 from benchmarks.figures import (
     Figure,
@@ -175,3 +176,16 @@ def test_a_picture_is_well_formed_and_escapes_its_labels() -> None:
         for rect in tree.fromstring(picture).iter("{http://www.w3.org/2000/svg}rect")
     ]
     assert bars[1] == pytest.approx(2 * bars[0], rel=0.01)
+
+
+def test_the_bare_app_has_the_agents_triggers() -> None:
+    place = APPS["bare"]
+    names = [
+        sorted(
+            re.findall(
+                r"^def (\w+)\((?:timer|message|request)", path.read_text(encoding="utf-8"), re.MULTILINE
+            )
+        )
+        for path in (place / "function_app.py", APPS["agent"] / "function_app.py")
+    ]
+    assert names[0] == names[1]
