@@ -23,7 +23,6 @@ check: $(VENV)/.test
 # Looks for secrets in the tree and for known vulnerabilities in what is installed.
 audit: $(VENV)/.test
 	PYTHON=$(BIN)/python scripts/audit.sh
-	$(BIN)/mypy --strict function_app.py shared local tests benchmarks
 
 # Builds and checks what would be deployed; needs the Bicep compiler (BICEP, or `bicep` on the PATH).
 infra: $(VENV)/.test
@@ -45,10 +44,10 @@ clean:
 	rm -rf $(VENV) .node .data
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed: this is $$($(PYTHON) --version). Set PYTHON=python3.12, say."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Python 3.11 to 3.13 is needed, and $(PYTHON) is not: set PYTHON=python3.12, say."; exit 1; }
 	@echo "Making a virtual environment in $(VENV)"
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.demo: $(BIN)/python requirements.txt local/requirements.txt
 	@echo "Installing what the agent and its simulators need (a minute)"

@@ -116,7 +116,7 @@ def _collect(
 def _conclude(console: Console, run: Run, cases: Sequence[Case], options: Options, folder: Path) -> int:
     figures = measure(run.results, load_prices())
     missed = find_missed(figures, options.all_bounds)
-    write_reports(folder, run, figures, missed, cases)
+    write_reports(folder, run, figures, missed, cases, is_judged=bool(options.all_bounds))
     console.print(_build_table(figures))
     for line in missed:
         console.print(Text(line, "red"))

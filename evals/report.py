@@ -43,14 +43,23 @@ class Row:
 
 
 def write_reports(
-    folder: Path, run: Run, figures: Figures, missed: Sequence[str], cases: Sequence[Case]
+    folder: Path,
+    run: Run,
+    figures: Figures,
+    missed: Sequence[str],
+    cases: Sequence[Case],
+    *,
+    is_judged: bool = True,
 ) -> None:
-    """Write the three files, and the confusion matrix as a picture of its own, into a new folder."""
+    """Write the three files, and the confusion matrix as a picture of its own, into a new folder.
+
+    `is_judged`: whether any threshold was set.
+    """
     folder.mkdir(parents=True)
     picture = draw_confusion(count_categories(run.results), CATEGORIES)
     write_run(run, asdict(figures), missed, folder / "results.json")
     (folder / "confusion.svg").write_text(picture, encoding="utf-8")
-    context = _build_context(run, figures, missed, cases)
+    context = {**_build_context(run, figures, missed, cases), "is_judged": is_judged}
     html = _environment().get_template("report.html").render(context, picture=Markup(picture))  # noqa: S704  # our own
     (folder / "report.html").write_text(html, encoding="utf-8")
     markdown = _environment().get_template("report.md").render(context)

@@ -9,13 +9,17 @@ from rich.table import Table
 from rich.text import Text
 
 from local.audit_file import FILE_NAME, Record, read_records
-from local.run import OK, UNFINISHED, load_local_settings
+from local.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.errors import ConfigurationError
 from shared.settings import find_ledger_path
 
 
 def audit(console: Console, email_id: str | None, *, as_json: bool) -> int:
     """Print the audit trail, of one email or of all; return the exit status."""
-    load_local_settings(os.environ)
+    try:
+        load_local_settings(os.environ)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
     ledger_path = find_ledger_path(os.environ)
     records = [record for record in read_records(ledger_path) if email_id in (None, record.get("email_id"))]
     if not records:
@@ -35,7 +39,7 @@ def build_trail(records: Iterable[Record]) -> Table:
     """The trail as a table: who decided what about which email, why, with which model, prompts and key."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("when (UTC)", "who", "email", "what", "why", "model and prompts", "tokens", "key"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "email")  # an id is there to be copied
     for record in records:
         tokens = record.get("input_tokens", 0) + record.get("output_tokens", 0)
         cells = (

@@ -8,6 +8,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from shared.errors import ConfigurationError
 from shared.telemetry import EVENT_LOGGER
 
 FILE_NAME = "audit.jsonl"
@@ -20,10 +21,15 @@ class AuditFile(RotatingFileHandler):
     """Writes every event that has an actor as a line of JSON, while it is used as a context."""
 
     def __init__(self, ledger_path: Path) -> None:
-        ledger_path.parent.mkdir(parents=True, exist_ok=True)
-        super().__init__(
-            ledger_path.parent / FILE_NAME, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
-        )
+        path = ledger_path.parent / FILE_NAME
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            super().__init__(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(
+                f"LEDGER_PATH: {path} cannot be written ({error.strerror}): choose a writable folder."
+            ) from error
         self.addFilter(lambda record: hasattr(record, "agent.actor"))
 
     def __enter__(self) -> "AuditFile":

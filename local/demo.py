@@ -21,11 +21,12 @@ from local.demo_mail import seed_demo
 from local.http_server import LoopbackServer, build_server
 from local.multimail_simulator import MultiMailSimulator
 from local.report import print_mailbox
-from local.run import LocalRun, stopped_by_signals
+from local.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
 from shared.asking import Question
 from shared.composition import Agent, get_agent
 from shared.domain import WorkItem
-from shared.errors import AgentError
+from shared.errors import AgentError, ConfigurationError
+from shared.ledger_sqlite import SqliteLedger
 from shared.multimail import MultiMailClient
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
@@ -35,6 +36,8 @@ FOLDER = Path(".data/demo")
 CONFIG = Path(__file__).parent / "demo_config"
 EVERY_SETTING = Path(__file__).parent.parent / "local.settings.json.example"
 PAGE_PORT = 8484
+HOOK = f"http://127.0.0.1:{HTTP_PORT}/api/webhook"
+EVENTS = ("oversight.approved", "oversight.rejected", "message.delivered")
 QUESTION = "What waits for approval?"
 NOTE = "Simulated mail, simulated model: nothing leaves this machine."
 
@@ -48,6 +51,7 @@ class Simulators:
     agent_key: str
     mail_key: str
     oversight_key: str
+    webhook_secret: str
 
 
 def demo(console: Console, *, until_idle: bool) -> int:
@@ -61,13 +65,23 @@ def demo(console: Console, *, until_idle: bool) -> int:
             agent_key=multimail.add_key(("read", "send")),
             mail_key=multimail.add_key(("read", "send")),
             oversight_key=multimail.add_key(("oversight",)),
+            webhook_secret=multimail.subscribe(HOOK, EVENTS, None, "demo").signing_secret,
         )  # fmt: skip
-        point_settings_at(simulators, os.environ)
+        try:
+            point_settings_at(simulators, os.environ)
+        except ConfigurationError as error:
+            return report_misconfigured(console, error)
         return _answer_and_serve(console, simulators, until_idle=until_idle)
 
 
 def point_settings_at(simulators: Simulators, environment: MutableMapping[str, str]) -> None:
-    """Replace the agent's settings by the demo's, with an empty ledger of its own."""
+    """Replace the agent's settings by the demo's, with an empty ledger of its own.
+
+    Raises ConfigurationError when another demo is at work on it.
+    """
+    ledger_path = FOLDER / "ledger.sqlite"
+    if ledger_path.exists():
+        SqliteLedger(ledger_path).close()  # fails while another process has it
     shutil.rmtree(FOLDER, ignore_errors=True)
     for name in json.loads(EVERY_SETTING.read_text(encoding="utf-8"))["Values"]:
         environment.pop(name, None)
@@ -78,7 +92,8 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
         MODEL_API_KEY="simulated",
         TRIAGE_DEPLOYMENT="small",
         DRAFT_DEPLOYMENT="large",
-        LEDGER_PATH=str(FOLDER / "ledger.sqlite"),
+        MULTIMAIL_WEBHOOK_SECRET=simulators.webhook_secret,
+        LEDGER_PATH=str(ledger_path),
         CONFIG_PATH=str(CONFIG),
         NO_PROXY="127.0.0.1",
     )
@@ -112,16 +127,17 @@ def _show_operator(console: Console, agent: Agent, settings: Settings) -> None:
     decided = [record for record in read_records(settings.ledger_path) if record.get("reply_id")]
     if decided:
         email_id = decided[0]["email_id"]
-        command = f"LEDGER_PATH={settings.ledger_path} python -m local audit {email_id}"
-        _print_heading(console, f"Who decided what, and why: {command}")
+        _print_heading(console, "Who decided what about one of them, and why")
         console.print(build_trail(record for record in decided if record["email_id"] == email_id))
-    _print_heading(console, f'Ask it: python -m local ask "{QUESTION}"')
+        command = f"LEDGER_PATH={settings.ledger_path} .venv/bin/python -m local audit"
+        console.print(Text(f"All of them: {command}", "bright_black"), soft_wrap=True)
+    _print_heading(console, f"Asked: {QUESTION}")
     try:
         with tool_calls_printed(console), AuditFile(settings.ledger_path):
             print_answer(console, agent.ask(Question(QUESTION)))
     except AgentError as error:
         console.print(Text(f"No answer: {error}", "red"))
-    _print_heading(console, "May the leash be longer? python -m local report")
+    _print_heading(console, "May the leash be longer?")
     busiest = max(agent.report(DEFAULT_DAYS).mailboxes, key=lambda judged: judged.total.submitted)
     print_mailbox(console, busiest, DEFAULT_DAYS)
 

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from socket import SHUT_RDWR, create_server, socket
@@ -105,6 +106,9 @@ def cut_connection(after: bytes = b"") -> Response:
     return Response(body(), headers=headers)
 
 
+MAX_BODY_BYTES = 4_000_000  # more than any email that the services take
+
+
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     """Knows its open connections: a stopped server must not answer on a kept-alive one."""
 
@@ -153,8 +157,13 @@ class _KeepAliveHandler(WSGIRequestHandler):
 
     def _answer(self) -> None:
         environ = self.get_environ() | {_CONNECTION: self.connection}
+        length = self.headers.get("Content-Length") or "0"
+        if not length.isascii() or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            self.close_connection = True
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return
         # Read whole before the app runs: what an app leaves unread would be taken for the next request.
-        body = BytesIO(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        body = BytesIO(self.rfile.read(int(length)))
         answer = _Answer(body, cast(IO[bytes], self.wfile), self.get_stderr(), environ, multithread=True)
         answer.request_handler = self
         answer.run(cast("WSGIApplication", cast(_Server, self.server).get_app()))

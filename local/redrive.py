@@ -31,7 +31,7 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
     try:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
-        multimail, ledger = open_ledger(settings)
+        multimail, ledger = open_ledger(settings, read_only=not email_ids and not all_failed)
         finished = [
             entry
             for mailbox in multimail.list_mailboxes()
@@ -44,7 +44,8 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
         console.print(Text(f"Not now: {error}", "red"))
         return UNFINISHED
     if not email_ids and not all_failed:
-        console.print(_build_list(entry for entry in finished if entry.outcome in LISTED))
+        listed = [entry for entry in finished if entry.outcome in LISTED]
+        console.print(_build_list(listed) if listed else "Nothing failed or was blocked.")
         return OK
     chosen = [e for e in finished if e.email_id in email_ids or (all_failed and e.outcome is Outcome.FAILED)]
     unknown = set(email_ids) - {entry.email_id for entry in chosen}

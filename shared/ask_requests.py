@@ -63,7 +63,8 @@ def parse_question(body: bytes, idempotency_key: str | None) -> Question:
     if unknown:
         raise BadQuestionError("body", "may hold question and request_id, and nothing else")
     text = check_question(value.get("question"))
-    return Question(text, _parse_request_id(value.get("request_id", idempotency_key)))
+    given = value.get("request_id")
+    return Question(text, _parse_request_id(idempotency_key if given is None else given))
 
 
 def check_question(value: object) -> str:

@@ -23,6 +23,7 @@ from shared.gate import find_mode_refusal, find_recipient_refusal
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
 from shared.prompting import clean_line, load_prompt
+from shared.threads import PENDING_STATUSES
 
 MAX_SUBJECT_CHARACTERS = 200
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
@@ -30,6 +31,8 @@ CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may 
 UNKNOWN_RECIPIENT = "the recipient stands neither in the operator's question nor in the contacts"
 NOT_ONE_ADDRESS = "the recipient is not one readable address"
 OWN_EMAIL = "one of the account's own mailboxes sent that email: only received email is replied to"
+REPLY_WAITS = "the agent's own reply to that email waits for approval: decide about it first"
+REPLY_ID_TAG = "agent.reply_id"
 DONE_BEFORE = "for this question one was submitted to the same target already"
 IN_DOUBT = "it may or may not have been accepted: look at what waits for approval before asking again"
 
@@ -111,6 +114,8 @@ class Outbox:
             return SendResult("refused", NOT_ONE_ADDRESS)
         if recipient in {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}:
             return SendResult("refused", OWN_EMAIL, recipient=recipient)
+        if self._is_reply_pending(mailbox_id, email):
+            return SendResult("refused", REPLY_WAITS, recipient=recipient)
 
         def submit(key: str) -> SubmittedReply:
             return self.multimail.submit_reply(mailbox_id, email.id, markdown, key)
@@ -119,6 +124,16 @@ class Outbox:
         return self._submit(
             _Wanted(mailbox_id, recipient, f"reply {email.id}", (markdown,), known_texts, submit)
         )
+
+    def _is_reply_pending(self, mailbox_id: str, email: Email) -> bool:
+        """Whether the agent's own reply to it still waits: an approver of both would answer twice."""
+        reply_id = email.tags.get(REPLY_ID_TAG)
+        if not reply_id:
+            return False
+        try:
+            return self.multimail.get_email(mailbox_id, reply_id).status in PENDING_STATUSES
+        except (NotFoundError, PermanentError):
+            return False
 
     def _is_contact(self, address: str) -> bool:
         found = self.multimail.search_contacts(address)

@@ -106,6 +106,10 @@ class _Run:
     results: list[ToolResult] = field(default_factory=list)
     usage: Usage = NO_USAGE
     calls_left_out: int = 0
+    deadline: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = self.a.clock() + MAX_DURATION
 
     def answer(self) -> Answer:
         a = self.a
@@ -133,10 +137,9 @@ class _Run:
     def _converse(self, system: str, tools: Toolbox) -> tuple[str, str | None]:
         """Take steps until the model answers; its text, and what else ended it (None: nothing)."""
         self.messages.append(Message("user", self.question))
-        deadline = self.a.clock() + MAX_DURATION
         text = ""
         for _ in range(MAX_STEPS):
-            if self.usage.tokens >= MAX_TOKENS or self.a.clock() >= deadline:
+            if self.usage.tokens >= MAX_TOKENS or self.a.clock() >= self.deadline:
                 return text, f"its limit of {MAX_TOKENS} tokens or {MAX_DURATION.seconds} seconds was reached"
             try:
                 completion = self._step(system, tools)
@@ -166,7 +169,7 @@ class _Run:
         return completion
 
     def _call(self, call: ToolCall, tools: Toolbox) -> str:
-        if len(self.results) >= MAX_TOOL_CALLS:
+        if len(self.results) >= MAX_TOOL_CALLS or self.a.clock() >= self.deadline:
             self.calls_left_out += 1
             return TOO_MANY_CALLS
         result = tools.call(call)
@@ -202,7 +205,10 @@ class _Run:
             verdict = "in doubt" if result.state == "in_doubt" else "not submitted"
             notes.append(f"An email{to} was {verdict}: {result.reason}")
         if self.calls_left_out:
-            notes.append(f"Not finished: only {MAX_TOOL_CALLS} tools are called for one question.")
+            seconds = MAX_DURATION.seconds
+            notes.append(
+                f"Not finished: only {MAX_TOOL_CALLS} tools are called for a question, in {seconds} seconds."
+            )
         return list(dict.fromkeys(notes))
 
 

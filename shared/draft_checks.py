@@ -81,7 +81,7 @@ def find_draft_problems(
     draft = _plain(reply_markdown)
     checks: dict[str, bool] = {
         "it is empty": not reply_markdown.strip(),
-        "it holds a link that is not in the thread": _has_foreign_link(draft, known, known_addresses),
+        "it holds a link that is not in the thread": _KnownLinks(known, known_addresses).leaves_out(draft),
         "it holds an address that is not in the thread": _has_foreign_address(draft, known, known_addresses),
         "it holds a phone or account number that is not in the thread": _has_foreign_number(draft, known),
         "it holds a placeholder": _has_foreign_match(_PLACEHOLDER, draft, known),
@@ -103,12 +103,12 @@ def find_addresses(text: str) -> set[str]:
 
 def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
     """The text without the links, images included, that stand in none of the known texts."""
-    known, plain = _plain("\n".join(known_texts)), _plain(text)
-    if not _has_foreign_link(plain, known, ()):
+    known, plain = _KnownLinks(_plain("\n".join(known_texts)), ()), _plain(text)
+    if not known.leaves_out(plain):
         return text
     for pattern in (_URL, _BARE_DOMAIN):
         plain = pattern.sub(
-            lambda match: LEFT_OUT if _has_foreign_link(match.group(), known, ()) else match.group(), plain
+            lambda match: LEFT_OUT if known.leaves_out(match.group()) else match.group(), plain
         )
     return plain
 
@@ -128,12 +128,19 @@ def _links(text: str) -> Iterator[str]:
         yield bare.lstrip("*_").rstrip(".,;:!?*_/")
 
 
-def _has_foreign_link(draft: str, known: str, known_addresses: Collection[str]) -> bool:
-    """A link must stand in the thread; a bare host may also be that of a link or an address in it."""
-    links = set(_links(known))
-    hosts = {re.split("[/?#:]", link, maxsplit=1)[0] for link in links}
-    hosts |= {address.rpartition("@")[2] for address in (*known_addresses, *find_addresses(known))}
-    return any(link not in links and link not in hosts for link in _links(draft))
+class _KnownLinks:
+    """The links of the known texts: a link must be one of them; a bare host may also be that of a link or
+    an address in them.
+    """
+
+    def __init__(self, known: str, known_addresses: Collection[str]) -> None:
+        self._links = set(_links(known))
+        self._hosts = {re.split("[/?#:]", link, maxsplit=1)[0] for link in self._links}
+        self._hosts |= {a.rpartition("@")[2] for a in (*known_addresses, *find_addresses(known))}
+
+    def leaves_out(self, text: str) -> bool:
+        """Whether the text has a link that is none of them."""
+        return any(link not in self._links and link not in self._hosts for link in _links(text))
 
 
 def _has_foreign_address(draft: str, known: str, known_addresses: Collection[str]) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -58,14 +59,16 @@ class _Health:
     """Whether the agent could work, asked at most every `HEALTH_SECONDS`: a flood must cost nothing."""
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
         self._asked_at = float("-inf")
         self._answer = False
 
     def __call__(self) -> bool:
-        if time.monotonic() - self._asked_at >= HEALTH_SECONDS:
-            self._asked_at = time.monotonic()
-            self._answer = self._ask()
-        return self._answer
+        with self._turn:  # whoever comes while the first answer is made waits for it
+            if time.monotonic() - self._asked_at >= HEALTH_SECONDS:
+                self._answer = self._ask()
+                self._asked_at = time.monotonic()
+            return self._answer
 
     def _ask(self) -> bool:
         try:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError
+from shared.http_session import build_session
 from shared.knowledge import SHARED_FOLDER, Passage, find_words
+from shared.telemetry import span
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # https://learn.microsoft.com/rest/api/searchservice/documents/search-post, generally available
 API_VERSION = "2024-07-01"
 TOKEN_SCOPE = "https://search.azure.com/.default"  # noqa: S105  # the name of a scope
+MAX_SEARCH_CHARACTERS = 800
 TIMEOUT_SECONDS = (5.0, 10.0)  # connect, read
 MAX_PASSAGE_CHARACTERS = 4_000
 ROLE = "Search Index Data Reader"
@@ -33,7 +35,7 @@ class AzureSearchKnowledge:
         self._url = f"{endpoint.rstrip('/')}/indexes('{quote(index, safe='')}')/docs/search.post.search"
         self._index = index
         self._credential = credential
-        self._session = _build_session()
+        self._session = build_session(_RETRY)
 
     def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
         """See KnowledgeSource. Raises also ThrottledError."""
@@ -42,7 +44,9 @@ class AzureSearchKnowledge:
             return ()
         names = ",".join((*folders, SHARED_FOLDER))
         body = {
-            "search": " ".join(words),  # letters and digits: nothing that the simple syntax knows
+            # Letters and digits: nothing that the simple syntax knows. Each sign of an unspaced script is a
+            # clause per searchable field, and the service refuses a query of more than 3,000.
+            "search": " ".join(words)[:MAX_SEARCH_CHARACTERS],
             "searchMode": "any",
             "filter": f"search.in(folder, '{names}', ',')",
             "select": "title,content",
@@ -53,14 +57,15 @@ class AzureSearchKnowledge:
     def _post(self, body: Mapping[str, Any]) -> requests.Response:
         headers = {"Authorization": f"Bearer {self._get_token()}"}
         try:
-            answer = self._session.post(
-                self._url,
-                params={"api-version": API_VERSION},
-                json=body,
-                headers=headers,
-                timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,
-            )
+            with span("search knowledge", {"db.collection.name": self._index}, is_client=True):
+                answer = self._session.post(
+                    self._url,
+                    params={"api-version": API_VERSION},
+                    json=body,
+                    headers=headers,
+                    timeout=TIMEOUT_SECONDS,
+                    allow_redirects=False,
+                )
         except requests.RequestException as error:
             raise TransientError(f"{self} cannot be searched: {type(error).__name__}.") from error
         if answer.status_code != HTTPStatus.OK:
@@ -111,20 +116,15 @@ _REMEDIES = {
 }
 
 
-def _build_session() -> requests.Session:
-    """A search changes nothing, so it is tried again at once; anything longer is the ledger's back-off."""
-    retry = Retry(
-        total=2,
-        status_forcelist=(500, 502, 503, 504),
-        allowed_methods=("POST",),
-        backoff_factor=0.25,
-        raise_on_status=False,
-        respect_retry_after_header=False,
-    )
-    session = requests.Session()
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=32, max_retries=retry))
-    return session
+# A search changes nothing, so it is tried again at once; anything longer is the ledger's back-off.
+_RETRY = Retry(
+    total=2,
+    status_forcelist=(500, 502, 503, 504),
+    allowed_methods=("POST",),
+    backoff_factor=0.25,
+    raise_on_status=False,
+    respect_retry_after_header=False,
+)
 
 
 def _parse_retry_after(value: str) -> float | None:

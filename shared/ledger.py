@@ -99,6 +99,7 @@ class LedgerEntry:
     def _reopened(self, now: datetime) -> "LedgerEntry":
         return replace(
             self,
+            usage=NO_USAGE,  # what it came to was told with the decision that is taken back
             outcome=None,
             reason="",
             finished_at=None,
@@ -206,6 +207,10 @@ class Ledger(Protocol):
 
     def tracked_replies(self) -> Sequence[TrackedReply]:
         """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
+        ...
+
+    def find_tracked_reply(self, reply_id: str) -> TrackedReply | None:
+        """The tracked reply of that id, if it is one."""
         ...
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:

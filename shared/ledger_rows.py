@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from dataclasses import fields as fields_of
 from datetime import UTC, datetime
 from itertools import count, takewhile
 from typing import Any
@@ -138,7 +139,7 @@ def _triage(text: str | None) -> Triage | None:
         "urgency": Urgency(fields["urgency"]),
         "sentiment": Sentiment(fields["sentiment"]),
     }
-    return Triage(**fields | enums)
+    return Triage(**_known(Triage, fields | enums))
 
 
 def _draft_fields(draft: Draft | None) -> dict[str, str]:
@@ -153,7 +154,7 @@ def _draft(row: Mapping[str, Any]) -> Draft | None:
         return None
     fields = json.loads(row["draft"])
     lists = {"unanswered": tuple(fields["unanswered"]), "covers": tuple(fields["covers"])}
-    return Draft(reply_markdown=row["draft_markdown"], **fields | lists)
+    return Draft(reply_markdown=row["draft_markdown"], **_known(Draft, fields | lists))
 
 
 def _rejection_text(rejection: Rejection) -> str:
@@ -168,4 +169,10 @@ def _rejections(row: Mapping[str, Any]) -> tuple[Rejection, ...]:
 
 def _rejection(fields: dict[str, Any]) -> Rejection:
     times = {name: to_moment(fields[name]) for name in ("submitted_at", "decided_at")}
-    return Rejection(**fields | times)
+    return Rejection(**_known(Rejection, fields | times))
+
+
+def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values that this version has fields for: a newer one may have written more."""
+    names = {field.name for field in fields_of(kind)}
+    return {name: value for name, value in values.items() if name in names}

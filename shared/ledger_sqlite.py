@@ -31,6 +31,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+OLDEST_SQLITE = (3, 35)  # knows RETURNING
 SCHEMA_VERSION = 2
 
 # What version 2 has on top of version 1: a row for every tracked reply.
@@ -74,7 +75,7 @@ WRITE = """
 OPEN = "SELECT entry, version FROM emails WHERE ring_at IS NOT NULL"
 DUE = "SELECT mailbox_id, email_id FROM emails WHERE ring_at <= ? ORDER BY ring_at LIMIT ?"
 RUNG = "UPDATE emails SET ring_at = ? WHERE mailbox_id = ? AND email_id = ? AND ring_at IS NOT NULL"
-OPEN_SINCE = "SELECT entry ->> 'received_at' FROM emails WHERE ring_at IS NOT NULL"
+OPEN_SINCE = "SELECT json_extract(entry, '$.received_at') FROM emails WHERE ring_at IS NOT NULL"
 NEXT_DUE_AT = "SELECT min(ring_at) FROM emails WHERE ring_at IS NOT NULL"
 PAGE = """
     SELECT entry, version, email_id FROM emails
@@ -117,6 +118,11 @@ class SqliteLedger:
     def __init__(
         self, path: Path, *, read_only: bool = False, sync: Callable[[int], object] = os.fsync
     ) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise ConfigurationError(
+                f"This Python's SQLite is {sqlite3.sqlite_version}; the ledger in a file needs 3.35 or "
+                "newer: use another build of Python, or a Table endpoint (LEDGER_TABLE_ENDPOINT)."
+            )
         self._path = path
         self._turn = threading.Lock()
         self._journal = _Journal(path, sync)
@@ -200,6 +206,11 @@ class SqliteLedger:
     def tracked_replies(self) -> Sequence[TrackedReply]:
         """Every tracked reply, in no promised order."""
         return [from_reply_row(json.loads(row[0])) for row in self._read(TRACKED)]
+
+    def find_tracked_reply(self, reply_id: str) -> TrackedReply | None:
+        """The tracked reply of that id, if it is one."""
+        rows = self._read(f"{TRACKED} WHERE reply_id = ?", reply_id)
+        return from_reply_row(json.loads(rows[0][0])) if rows else None
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:
         """Keep these tracked as they are given, each in place of what was noted about it before."""
@@ -369,7 +380,9 @@ def _write(connection: sqlite3.Connection, entry: LedgerEntry) -> LedgerEntry:
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if not path.is_file():
-        raise ConfigurationError(f"LEDGER_PATH: {path} is not a file: choose another path.")
+        raise ConfigurationError(
+            f"LEDGER_PATH: there is no ledger in {path}: run the agent first, or choose another path."
+        )
     uri = path.resolve().as_uri() + ("?mode=ro" if read_only else "?mode=rw")
     with _sqlite_errors(path):
         return sqlite3.connect(

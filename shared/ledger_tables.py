@@ -197,6 +197,13 @@ class TablesLedger:
         rows = self._openwork.query("PartitionKey eq @replies", {"replies": REPLIES_PARTITION})
         return [from_reply_row(row.fields) for row in rows]
 
+    def find_tracked_reply(self, reply_id: str) -> TrackedReply | None:
+        """The tracked reply of that id, if it is one."""
+        rows = self._openwork.query(
+            "PartitionKey eq @replies and reply_id eq @id", {"replies": REPLIES_PARTITION, "id": reply_id}
+        )
+        return next((from_reply_row(row.fields) for row in rows), None)
+
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:
         """Keep these tracked as they are given, each in place of what was noted about it before."""
         rows = iter([_reply_row(reply) for reply in replies])

@@ -85,7 +85,12 @@ class MultiMailClient:
 
     def list_mailboxes(self) -> tuple[Mailbox, ...]:
         """List every mailbox of the account, inactive ones included."""
-        answer = self._send(_Call("GET", "/v1/mailboxes"))
+        try:
+            answer = self._send(_Call("GET", "/v1/mailboxes"))
+        except NotFoundError as error:
+            raise ConfigurationError(
+                f"{error}: set MULTIMAIL_API_URL to the service's root, without /v1."
+            ) from error
         return answer.read(lambda body: tuple(_parse_mailbox(raw) for raw in _objects(body, "mailboxes")))
 
     def list_emails(
@@ -357,6 +362,8 @@ def _explain_refusal(call: _Call, response: requests.Response, now: datetime) ->
 def _explain_missing_permission(call: _Call, answered: str) -> AgentError:
     if call.method == "GET":
         return ConfigurationError(f"{answered}: the MultiMail key lacks the read scope. Grant it.")
+    if call.template.endswith("/tags"):
+        return ConfigurationError(f"{answered}: the MultiMail key lacks the send scope. Grant it.")
     return PermanentError(
         f"{answered}: the MultiMail key lacks the send scope, or the mailbox's oversight mode forbids this",
         status_code=requests.codes.forbidden,

@@ -51,6 +51,7 @@ from shared.settings import Settings
 from shared.telemetry import (
     EMAIL_DECIDED,
     EMAIL_DEFERRED,
+    REPLY_WITHDRAWN,
     TOKEN_BUDGET_REACHED,
     Value,
     email_traceparent,
@@ -387,6 +388,7 @@ class _EmailRun:
         except (ConflictError, NotFoundError):
             log.info("reply %r of mailbox %r was no longer pending", reply_id, self.entry.mailbox_id)
             return False
+        record(REPLY_WITHDRAWN, self._ids | {"reply_id": reply_id, "actor": "agent"})
         return True
 
     def _send(self, *, is_first: bool) -> Decision:
@@ -525,7 +527,8 @@ class _EmailRun:
         self._record_decision()
 
     def _record_decision(self) -> None:
-        seconds = (self.p.clock() - self.entry.received_at).total_seconds()
+        since = max(self.entry.received_at, self.entry.redriven_at or self.entry.received_at)
+        seconds = (self.p.clock() - since).total_seconds()
         record(
             EMAIL_DECIDED,
             self._ids

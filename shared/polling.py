@@ -85,7 +85,7 @@ class Poller:
             nothing = "The MultiMail account has no active mailbox: create one in MultiMail's dashboard."
             return active, problems if active else [*problems, nothing]
         problems += [
-            f"MULTIMAIL_MAILBOX_IDS names {mailbox_id!r}, which the account does not have: correct it."
+            f"MULTIMAIL_MAILBOX_IDS names {mailbox_id!r}, which the account does not have: write mailbox ids."
             for mailbox_id in wanted
             if mailbox_id not in known
         ]
@@ -107,19 +107,21 @@ class Poller:
         start = now - timedelta(hours=self._settings.initial_lookback_hours)
         watermark = stored or Watermark(since=start, until=start)
         newest, failure = watermark.until, None
-        listed: set[str] = set()
+        known, listed = self._remembered.get(mailbox.id, set()), set[str]()
         for listing in self._list_new(mailbox.id, watermark, now):
             try:
                 for summary in listing:
-                    if self._add(mailbox.id, summary, now):
+                    is_known = summary.id in known or summary.id in listed
+                    if not is_known and self._add(mailbox.id, summary, now):
                         added.append(WorkItem(mailbox.id, summary.id))
                     listed.add(summary.id)
                     newest = max(newest, min(summary.received_at, now))
             except AgentError as error:  # what the other listing has is worth having all the same
                 failure = error
+        # What is no longer listed need not be remembered.
+        self._remembered[mailbox.id] = listed if failure is None else listed | known
         if failure is not None:
             raise failure
-        self._remembered[mailbox.id] = listed  # what is no longer listed need not be remembered
         moved = Watermark(watermark.since, newest)
         if moved != stored:
             self._ledger.set_watermark(mailbox.id, moved)
@@ -139,9 +141,6 @@ class Poller:
         )
 
     def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> bool:
-        remembered = self._remembered.setdefault(mailbox_id, set())
-        if summary.id in remembered:
-            return False
         entry = LedgerEntry(
             mailbox_id=mailbox_id,
             email_id=summary.id,
@@ -153,7 +152,6 @@ class Poller:
         with span("add email", parent=email_traceparent(mailbox_id, summary.id)) as current:
             is_new = self._ledger.add(entry)
             current.set_attribute("agent.is_new", is_new)
-        remembered.add(summary.id)
         return is_new
 
     def add_now(self, mailbox_id: str, summary: EmailSummary) -> bool:

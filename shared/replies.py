@@ -33,7 +33,8 @@ from shared.telemetry import (
 
 PENDING_APPROVAL = "pending_send_approval"
 UNDECIDED = ("pending_scan", PENDING_APPROVAL)
-REFUSED = ("rejected", "cancelled")
+CANCELLED = "cancelled"
+REFUSED = ("rejected", CANCELLED)
 SETTLED = (*REFUSED, "send_failed", "bounced", "delivered", "gone")
 UNSETTLED = (*UNDECIDED, "scheduled", "approved", "unknown")
 STATUS_TAG = "agent.reply_status"
@@ -93,7 +94,7 @@ class ReplyTracker:
 
         Raises what MultiMail and the ledger raise, but for a refusal, after which it stays tracked.
         """
-        reply = next((reply for reply in self._ledger.tracked_replies() if reply.reply_id == reply_id), None)
+        reply = self._ledger.find_tracked_reply(reply_id)
         if reply is None:
             return False
         checked = self._try_reply(reply, frozenset())
@@ -185,8 +186,12 @@ class ReplyTracker:
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
         with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
-            entry = self._store(entry, reply, fate, settled=settled)
-            self._tag(entry, fate.status)
+            if self._find_rejection(entry, reply, fate) is not None:
+                # Tagged while the row is still ours: whoever drafts anew writes tags of its own.
+                self._tag(entry, fate.status)
+                self._store(entry, reply, fate, settled=settled)
+            else:
+                self._tag(self._store(entry, reply, fate, settled=settled), fate.status)
         if settled:
             self._ledger.drop_reply(reply)
             return None
@@ -244,7 +249,9 @@ class ReplyTracker:
     def _record_settled(
         self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, is_redrafted: bool
     ) -> None:
-        seconds = (fate.decided_at - reply.submitted_at).total_seconds() if fate.decided_at else None
+        seconds = None
+        if fate.decided_at is not None and fate.status != CANCELLED:  # which the agent does as well
+            seconds = max(0.0, round((fate.decided_at - reply.submitted_at).total_seconds(), 1))
         record(
             REPLY_SETTLED,
             {
@@ -254,9 +261,9 @@ class ReplyTracker:
                 "reply_status": fate.status,
                 "revision": entry.revision,
                 "redrafted": is_redrafted,
-                "seconds_to_decision": None if seconds is None else max(0.0, round(seconds, 1)),
+                "seconds_to_decision": seconds,
                 "category": entry.triage.category if entry.triage else None,
-                "actor": "reviewer" if fate.decided_at else "service",
+                "actor": "service" if seconds is None else "reviewer",
             },
         )
 

@@ -256,8 +256,8 @@ class _Reader:
     def check_multimail_key(self, settings: Settings) -> None:
         if settings.multimail_api_key is None and settings.key_vault_url is None:
             self.problems.append(
-                "KEY_VAULT_URL is not set: set it to the vault that holds the MultiMail key "
-                "(on one machine, set MULTIMAIL_API_KEY instead)."
+                "MULTIMAIL_API_KEY is not set: set it to a key with the scopes read and send "
+                "(in Azure, set KEY_VAULT_URL to the vault that holds it instead)."
             )
 
     def check_azure(self, settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """The trust report: what became of a mailbox's drafts, and whether that earns it a longer leash."""
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -192,15 +192,18 @@ def build_report(
 def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedDraft]:
     """The drafts that were submitted, or held back, from `since` on, in no promised order."""
     drafts: list[JudgedDraft] = []
-    covered: set[str] = set()
+    covered: defaultdict[str, list[datetime]] = defaultdict(list)
     for entry in entries:
         drafts += [draft for draft in _drafts_of(entry) if draft.submitted_at >= since]
-        if entry.draft is not None:
-            covered.update(email_id for email_id in entry.draft.covers if email_id != entry.email_id)
-    # The agent cancels what a newer draft answers too; that says nothing about the words of the older one.
+        if entry.draft is not None and entry.reply_id is not None and entry.submit_intent_at is not None:
+            for email_id in set(entry.draft.covers) - {entry.email_id}:
+                covered[email_id].append(entry.submit_intent_at)
+    # The agent cancels what a newer draft answers too, once that is accepted; that says nothing about the
+    # words of the older one. What was seen cancelled before the newer one, a person cancelled.
     return [
         replace(draft, fate=Fate.SUPERSEDED)
-        if draft.fate is Fate.CANCELLED and draft.email_id in covered
+        if draft.fate is Fate.CANCELLED
+        and any(at <= (draft.decided_at or at) for at in covered[draft.email_id])
         else draft
         for draft in drafts
     ]

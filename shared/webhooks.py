@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
 from http import HTTPStatus
@@ -120,7 +120,6 @@ class WebhookEvent:
     sender: str = ""
     to: tuple[str, ...] = ()
     is_outbound: bool = False
-    at: datetime | None = None
 
 
 class WebhookReceiver:
@@ -202,7 +201,7 @@ class WebhookReceiver:
             subject="",
             direction="inbound",
             status="unread",
-            received_at=min(event.at or now, now),
+            received_at=now,  # its own once it is read
         )
         return "added" if self._poller.add_now(mailbox.id, summary) else "known"
 
@@ -265,7 +264,6 @@ def parse_event(body: bytes) -> WebhookEvent:
         sender=data["from"] if isinstance(data.get("from"), str) else "",
         to=tuple(address for address in (to if isinstance(to, list) else [to]) if isinstance(address, str)),
         is_outbound=data.get("direction") == "outbound",
-        at=_find_time(value.get("timestamp")),
     )
 
 
@@ -274,16 +272,6 @@ def _find_id(data: dict[str, Any], name: str) -> str | None:
     value = data.get(name)
     usable = isinstance(value, str) and 0 < len(value) <= MAX_ID_CHARACTERS and value.isprintable()
     return value if usable else None
-
-
-def _find_time(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text.upper()) if isinstance(text, str) else None
-        if moment is None:
-            return None
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _signs(secret: Secret, body: bytes, signature: bytes) -> bool:

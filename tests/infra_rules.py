@@ -32,6 +32,7 @@ PLATFORM_SETTINGS = {
     "PYTHON_THREADPOOL_THREAD_COUNT",
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
     "OTEL_TRACES_SAMPLER",
+    "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
 }
 # What the Azure CLI strips when it moves an app to Flex Consumption, what the plan's documentation
 # excludes, and AZURE_CLIENT_ID, which every connection would take for its own.

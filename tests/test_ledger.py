@@ -200,6 +200,20 @@ def test_any_tracked_reply_survives_the_way_through_a_row_and_through_json(reply
     assert from_reply_row(json.loads(json.dumps(to_reply_row(reply)))) == reply
 
 
+def test_a_row_that_a_newer_version_wrote_can_be_read() -> None:
+    row = to_row(FULL)
+    for name in ("triage", "draft", "rejection_1"):
+        row[name] = json.dumps(json.loads(str(row[name])) | {"field_of_tomorrow": 1})
+    assert from_row(row | {"column_of_tomorrow": 1}, "") == FULL
+
+
+def test_a_tracked_reply_is_found_by_its_id(ledger: Ledger) -> None:
+    replies = [TrackedReply(f"mb_{n}", f"em_{n}", f"em_reply_{n}", NOW, NOW) for n in range(3)]
+    ledger.track_replies(replies)
+    assert ledger.find_tracked_reply("em_reply_1") == replies[1]
+    assert ledger.find_tracked_reply("em_1") is None
+
+
 def test_a_row_from_before_replies_were_tracked_can_be_read() -> None:
     row = to_row(FULL)
     later = (

@@ -24,7 +24,7 @@ from shared.replies import (
     UNSETTLED,
     derive_status,
 )
-from shared.telemetry import EVENT_LOGGER, REPLIES_PENDING, REPLY_SETTLED
+from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, REPLIES_PENDING, REPLY_SETTLED, REPLY_WITHDRAWN
 from tests.azurite import Azurite
 from tests.world import START, World
 
@@ -662,7 +662,7 @@ def test_a_rejected_reply_with_the_same_words_is_not_taken_for_the_new_one(world
     assert entry.outcome == "needs_human"
 
 
-def test_a_redraft_that_a_dead_tracker_began_is_gone_on_with(world: World) -> None:
+def test_a_rejection_that_could_not_be_tagged_is_taken_up_again(world: World) -> None:
     email_id, first = replied(world)
     reject(world, first, "Shorter.")
     world.clock.advance(minutes=31)
@@ -672,10 +672,32 @@ def test_a_redraft_that_a_dead_tracker_began_is_gone_on_with(world: World) -> No
     with pytest.raises(TransientError):
         world.tracker.track()
     world.simulator.fault = in_order()
-    assert [reply.reply_id for reply in world.ledger.tracked_replies()] == [first]
+    assert world.entry(email_id).reply_id == first
+    track_after(world, minutes=31)
     world.run_until_idle()
     second = world.entry(email_id).reply_id
     assert second not in (first, None)
-    track_after(world, minutes=31)
+    assert world.tags(email_id)["agent.reply_id"] == second
     assert [reply.reply_id for reply in world.ledger.tracked_replies()] == [second]
-    assert world.entry(email_id).revision == 2
+
+
+def test_what_each_draft_came_to_is_told_once(world: World, events: Events) -> None:
+    email_id, _ = replied(world)
+    world.clock.advance(hours=20)
+    redrafted(world, email_id, "Shorter.")
+    first, second = events(EMAIL_DECIDED)
+    assert (first["agent.calls"], second["agent.calls"]) == (2, 1)
+    assert second["agent.seconds_since_received"] < 3600  # not the reviewer's time
+
+
+def test_a_reply_that_the_agent_takes_back_is_not_a_reviewers_decision(world: World, events: Events) -> None:
+    email_id, first = replied(world)
+    follow_up = world.deliver("And where is it?", in_reply_to=email_id)
+    world.run_until_idle()
+    assert world.entry(follow_up).reply_id not in (first, None)
+    assert [(e["agent.reply_id"], e["agent.actor"]) for e in events(REPLY_WITHDRAWN)] == [(first, "agent")]
+    track_after(world, minutes=31)
+    [settled] = [e for e in events(REPLY_SETTLED) if e["agent.reply_id"] == first]
+    assert settled["agent.reply_status"] == "cancelled"
+    assert settled["agent.actor"] == "service"
+    assert "agent.seconds_to_decision" not in settled

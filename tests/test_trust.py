@@ -145,10 +145,16 @@ def test_a_rejection_counts_while_its_redraft_is_still_to_be_written() -> None:
 
 def test_a_draft_that_the_agent_took_back_for_a_newer_one_is_no_refusal() -> None:
     older, newer = decided("cancelled", email_id="em_1"), row("em_2")
+    assert newer.submit_intent_at is not None
+    older = replace(older, reply_decided_at=newer.submit_intent_at + timedelta(minutes=5))
     assert newer.draft is not None
     covering = replace(newer, draft=replace(newer.draft, covers=("em_2", "em_1")))
     assert fates(older, covering) == [Fate.SUPERSEDED, Fate.PENDING]
     assert fates(older, newer) == [Fate.CANCELLED, Fate.PENDING]
+    before = replace(older, reply_decided_at=newer.submit_intent_at - timedelta(minutes=5))
+    assert fates(before, covering) == [Fate.CANCELLED, Fate.PENDING]  # a person did that
+    never_sent = replace(covering, submit_intent_at=None, reply_id=None, outcome=Outcome.ESCALATED)
+    assert fates(older, never_sent)[0] == Fate.CANCELLED
 
 
 def test_a_late_reply_that_was_withdrawn_is_no_refusal() -> None:

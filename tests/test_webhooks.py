@@ -456,6 +456,19 @@ def test_events_of_replies_out_of_order_and_after_tracking_settle_once(
     assert len(settled) == 1
 
 
+def test_an_event_that_is_long_under_way_loses_no_email_that_shows_late(world: World) -> None:
+    email_id = world.deliver()
+    event = json.loads(build_event(world, email_id)) | {"timestamp": "2026-03-02T11:30:00+00:00"}
+    world.simulator.fault = in_order(
+        answer_with(404), matching=lambda _method, path: path.endswith(f"/emails/{email_id}")
+    )
+    assert hear(world, json.dumps(event).encode()) == 204
+    world.work()
+    assert world.entry(email_id).finished_at is None
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
+
+
 # Trouble
 
 
@@ -469,10 +482,10 @@ class BrokenLedger(SqliteLedger):
             raise TransientError("the ledger is down")
         return super().add(entry)
 
-    def tracked_replies(self) -> Any:
+    def find_tracked_reply(self, reply_id: str) -> Any:
         if self.is_down:
             raise TransientError("the ledger is down")
-        return super().tracked_replies()
+        return super().find_tracked_reply(reply_id)
 
 
 def test_with_the_ledger_down_the_event_is_asked_for_again_and_polling_finds_the_email(

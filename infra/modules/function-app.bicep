@@ -66,6 +66,8 @@ var platformSettings = {
   OTEL_PYTHON_DISABLED_INSTRUMENTATIONS: 'azure_sdk,django,fastapi,flask,httpx,httpx2,psycopg2,requests,urllib,urllib3'
   // The distro's default keeps five traces a second; an audit trail has to have all of them.
   OTEL_TRACES_SAMPLER: 'always_on'
+  // A webhook's event has 64 KiB at most, and the platform takes a body in whole before the app sees it.
+  FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '1048576'
   // Fewer threads than calls would leave messages waiting with their locks running out. Twice as many
   // leave room for the other functions on the instance.
   PYTHON_THREADPOOL_THREAD_COUNT: string(2 * hostConfig.extensions.serviceBus.maxConcurrentCalls)
