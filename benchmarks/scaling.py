@@ -1,0 +1,296 @@
+"""Scale on paper, checked by simulation: `python -m benchmarks.scaling` writes docs/scaling.md's tables and its picture."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from math import ceil, log10
+
+from benchmarks.figures import Figure, Part
+from benchmarks.pictures import BLUE, GREY, Bar, draw_bars
+from benchmarks.scaling_limits import (
+    HOUR,
+    MINUTE,
+    REPOSITORY,
+    TRACK_EVERY_SECONDS,
+    Facts,
+    Limit,
+    Setup,
+    build_flow,
+    count_open_rows,
+    count_poll_seconds,
+    count_reply_rows,
+    count_worker_seconds,
+    fit_setup,
+    get_peak,
+    get_webhook_rate,
+    list_limits,
+    price_setup,
+    read_facts,
+)
+from benchmarks.scaling_simulation import Result, simulate
+
+PAGE, PICTURE = REPOSITORY / "docs" / "scaling.md", REPOSITORY / "docs" / "scaling.svg"
+BEGIN, END = "<!-- scaling: written by `python -m benchmarks.scaling` -->", "<!-- end of scaling -->"
+DEFAULTS = Setup("defaults", 2_000, 25, plan="pro", has_webhooks=True)
+SIZES = (
+    Setup("small team", 300, 3, plan="builder"),
+    Setup("department", 10_000, 100, plan="scale"),
+    Setup("10 million a day", 10_000_000, 10_000),
+)
+DECISION_HOURS = (1, 4, 8, 24)
+POLLED_MAILBOXES = (1, 50, 500, 10_000)
+LOAD = 0.9  # of what the default quotas let through, in the simulation
+WINDOWS = (60, 10, 1)  # seconds
+TRIED = ((2, 50), (10, 50), (40, 50), (40, 250))  # instances, and the capacity of both models
+
+
+def list_trials(facts: Facts) -> list[tuple[Setup, list[Result]]]:
+    """An hour of mail at LOAD of the default quotas, with other instances and quotas, judged over each of WINDOWS."""
+    mail = LOAD * get_quota_rate(facts)
+    setups = [
+        replace(DEFAULTS, instances=instances, triage_capacity=capacity, draft_capacity=capacity)
+        for instances, capacity in TRIED
+    ]
+    flows = [(setup, build_flow(facts, setup, mail)) for setup in setups]
+    return [
+        (setup, [simulate(replace(flow, quota_window=window)) for window in WINDOWS]) for setup, flow in flows
+    ]
+
+
+def get_quota_rate(facts: Facts) -> float:
+    """Emails a second that the default model quotas let through."""
+    return min(limit.rate for limit in list_limits(facts, DEFAULTS) if "quota" in limit.name)
+
+
+def measure(advance: Callable[[str], None], *, quick: bool) -> Part:  # noqa: ARG001 - it takes a second
+    """The limits of the defaults, the sizes, and the simulation beside the arithmetic."""
+    facts = read_facts()
+    limits = list_limits(facts, DEFAULTS)
+    figures = [
+        Figure(f"{limit.name}", round(facts.get_day(limit)), "emails/day", note=limit.remedy)
+        for limit in limits
+    ]
+    figures += [
+        Figure(f"poll of {mailboxes:,} mailboxes", count_poll_seconds(facts, mailboxes), "s")
+        for mailboxes in POLLED_MAILBOXES
+    ]
+    advance("an hour of mail")
+    for setup, results in list_trials(facts):
+        for window, result in zip(WINDOWS, results, strict=True):
+            name = f"{setup.instances} instances, capacity {setup.triage_capacity}, judged over {window} s"
+            figures.append(
+                Figure(name, result.emails * HOUR, "emails/h", note=f"{result.attempts:.1f} attempts each")
+            )
+    notes = [f"Assumptions of {facts.date} in docs/scaling.toml; nothing here was measured on Azure."]
+    return Part("Scale on paper", figures, notes)
+
+
+def build_tables(facts: Facts) -> str:
+    """The block of docs/scaling.md, in Markdown."""
+    parts = (
+        _build_limits(facts),
+        _build_partitions(facts),
+        _build_sizes(facts),
+        _build_polls(facts),
+        _build_trials(facts),
+    )
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _build_limits(facts: Facts) -> list[str]:
+    return [
+        f"### The limits of the defaults, first one first: {DEFAULTS.mailboxes} mailboxes, webhooks on",
+        "",
+        "| limit | emails an hour | emails a day | then |",
+        "|---|---|---|---|",
+        *(
+            f"| {limit.name} | {_show(limit.rate * HOUR)} | {_show(facts.get_day(limit))} | {limit.remedy} |"
+            for limit in list_limits(facts, DEFAULTS)
+        ),
+    ]
+
+
+def _build_partitions(facts: Facts) -> list[str]:
+    most = facts.limit["table_partition_entities_a_second"]
+    backlog = most / (1 / MINUTE + 1 / TRACK_EVERY_SECONDS)
+    waits = [
+        replace(facts, assumption={**facts.assumption, "hours_to_decision": hours})
+        for hours in DECISION_HOURS
+    ]
+    reasoning = replace(facts, assumption={**facts.assumption, "is_reasoning": 1})
+    return [
+        f"Open work: {count_open_rows(facts):.2f} rows written or read for an email, so {most:,.0f} a second are reached at "
+        f"**{most / count_open_rows(facts):.0f} emails a second**; a backlog of {backlog:,.0f} emails reaches them by being read alone.",
+        "",
+        f"With models that reason (no `temperature`), each call reserves more tokens: {get_quota_rate(reasoning) * HOUR:.0f} "
+        f"emails an hour instead of {_show(get_quota_rate(facts) * HOUR)}.",
+        "",
+        "| replies are decided after | rows a reply | steady emails a second | with webhooks |",
+        "|---|---|---|---|",
+        *(
+            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_reply_rows(wait) / wait.email.drafts)} "
+            f"| {get_webhook_rate(wait):.2f} |"
+            for hours, wait in zip(DECISION_HOURS, waits, strict=True)
+        ),
+    ]
+
+
+def _build_sizes(facts: Facts) -> list[str]:
+    setups = [fit_setup(facts, setup) for setup in SIZES]
+    rows: list[tuple[str, Callable[[Setup], str]]] = [
+        ("emails a day, mailboxes", lambda s: f"{_show(s.emails_a_day)}, {_show(s.mailboxes)}"),
+        ("busiest hour, emails a minute", lambda s: _show(get_peak(facts, s) * s.deployments * MINUTE)),
+        ("MultiMail", lambda s: _describe_plan(facts, s)),
+        ("deployments", lambda s: _show(s.deployments)),
+        ("each: `maximumInstanceCount` x `maxConcurrentCalls`", lambda s: f"{s.instances} x {s.calls}"),
+        ("each: in use at a time (Little's law)", lambda s: _show(ceil(get_peak(facts, s) * count_worker_seconds(facts)))),
+        ("each: `triageModel.capacity`, `draftModel.capacity`", lambda s: f"{s.triage_capacity:,}, {s.draft_capacity:,}"),
+        ("together: TPM, triage and draft", _describe_quota),
+        ("together: cores of the region's quota", lambda s: _describe_cores(facts, s)),
+        ("together: MultiMail calls a second", lambda s: _show(_count_calls(facts, s))),
+        ("each: a poll takes", lambda s: f"{count_poll_seconds(facts, ceil(s.mailboxes / s.deployments)):.0f} s"),
+        ("simulated: carries its busiest hour", lambda s: _describe_carried(facts, s)),
+        ("first limit, of which in use", lambda s: _describe_first(facts, s)),
+        ("first that no setting raises", lambda s: _describe_first(facts, s, is_setting=False)),
+        ("Azure and models, USD a month", lambda s: _show(sum(price_setup(facts, s).values()))),
+        ("of that, the models", lambda s: _show(sum(price_setup(facts, s)[line] for line in ("Triage", "Draft")))),
+    ]  # fmt: skip
+    return [
+        "### Three sizes",
+        "",
+        "| | " + " | ".join(setup.name for setup in setups) + " |",
+        "|---|" + "---|" * len(setups),
+        *(f"| {title} | " + " | ".join(show(setup) for setup in setups) + " |" for title, show in rows),
+    ]
+
+
+def _describe_plan(facts: Facts, setup: Setup) -> str:
+    sent = setup.emails_a_day * facts.email.drafts * facts.assumption["days_a_month"]
+    if setup.plan:
+        return f"{setup.plan}: {_show(sent)} of {_show(facts.plan[setup.plan]['sent_a_month'])} sent a month"
+    accounts = max(
+        sent / facts.plan["scale"]["sent_a_month"], setup.mailboxes / facts.plan["scale"]["mailboxes"]
+    )
+    return f"by contract: {_show(sent)} sent a month, as much as {_show(ceil(accounts))} plans scale"
+
+
+def _describe_quota(setup: Setup) -> str:
+    both = (setup.triage_capacity * setup.deployments, setup.draft_capacity * setup.deployments)
+    return ", ".join(f"{capacity:,}k" for capacity in both)
+
+
+def _count_calls(facts: Facts, setup: Setup) -> float:
+    polls = setup.mailboxes * facts.rates.counts["idle poll, each mailbox: MultiMail calls"] / MINUTE
+    return get_peak(facts, setup) * setup.deployments * facts.email.multimail_calls + polls
+
+
+def _describe_cores(facts: Facts, setup: Setup) -> str:
+    return f"{setup.instances * setup.cores * setup.deployments:,.0f} of {facts.limit['region_cores']:.0f}"
+
+
+def _describe_carried(facts: Facts, setup: Setup) -> str:
+    peak = get_peak(facts, setup)
+    result = simulate(build_flow(facts, setup, peak))
+    return f"{result.emails / peak:.0%}, {result.attempts:.1f} attempts each"
+
+
+def _describe_first(facts: Facts, setup: Setup, *, is_setting: bool = True) -> str:
+    first = next(limit for limit in list_limits(facts, setup) if is_setting or not limit.is_setting)
+    used = setup.emails_a_day / setup.deployments / facts.get_day(first)
+    return f"{first.name}: {used:.0%}"
+
+
+def _build_polls(facts: Facts) -> list[str]:
+    return [
+        "### A poll that finds nothing",
+        "",
+        "| mailboxes | it takes | which means |",
+        "|---|---|---|",
+        *(
+            f"| {mailboxes:,} | {_show_seconds(count_poll_seconds(facts, mailboxes))} | {judge_poll(facts, mailboxes)} |"
+            for mailboxes in POLLED_MAILBOXES
+        ),
+        "",
+        f"On time (a minute) up to {_show(find_most_mailboxes(facts, MINUTE))} mailboxes; ended by `functionTimeout` above "
+        f"{_show(find_most_mailboxes(facts, facts.limit['function_timeout_seconds']))}.",
+    ]
+
+
+def judge_poll(facts: Facts, mailboxes: int) -> str:
+    """What a poll of so many mailboxes means for them."""
+    seconds, timeout = count_poll_seconds(facts, mailboxes), facts.limit["function_timeout_seconds"]
+    if seconds > timeout:
+        lost = 1 - timeout / seconds
+        return f"ended after {timeout:.0f} s: the last {lost:.0%} of the mailboxes are **never** polled"
+    if seconds > MINUTE:
+        return f"every {ceil(seconds / MINUTE)} minutes instead of every minute"
+    return "every minute"
+
+
+def find_most_mailboxes(facts: Facts, seconds: float) -> int:
+    """The most mailboxes that a poll lists in so many seconds."""
+    each = count_poll_seconds(facts, 10_001) - count_poll_seconds(facts, 10_000)
+    return int((seconds - facts.call_seconds) / each)
+
+
+def _build_trials(facts: Facts) -> list[str]:
+    rate = get_quota_rate(facts) * HOUR
+    head = " | ".join(f"quota judged over {window} s | attempts each" for window in WINDOWS)
+    return [
+        f"### An hour of {_show(LOAD * rate)} emails simulated, {LOAD:.0%} of the default quota: finished an hour",
+        "",
+        f"| instances x calls, capacity | {head} |",
+        "|---|" + "---|---|" * len(WINDOWS),
+        *(
+            f"| {setup.instances} x {setup.calls}, {setup.triage_capacity} | "
+            + " | ".join(f"{_show(result.emails * HOUR)} | {result.attempts:.1f}" for result in results)
+            + " |"
+            for setup, results in list_trials(facts)
+        ),
+    ]
+
+
+def draw_limits(facts: Facts) -> str:
+    """The limits of the defaults as bars of their logarithm, first one first."""
+    bars = [_draw_limit(facts, limit) for limit in list_limits(facts, DEFAULTS)]
+    return draw_bars(
+        "How much mail one deployment with the defaults carries",
+        "Emails a day until each limit is reached in the busiest hour; logarithmic. Blue: a setting. Grey: how it is built",
+        bars,
+    )
+
+
+def _draw_limit(facts: Facts, limit: Limit) -> Bar:
+    day = facts.get_day(limit)
+    return Bar(limit.name, log10(max(1.0, day)), f"{_show(day)} a day", BLUE if limit.is_setting else GREY)
+
+
+def _show(value: float) -> str:
+    """Three digits: more would look measured."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 10 or rounded == int(rounded) else f"{rounded:g}"  # noqa: PLR2004
+
+
+def _show_seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < MINUTE else f"{seconds:.0f} s"
+
+
+def replace_block(text: str, tables: str) -> str:
+    """The page with new tables between the marks. Raises ValueError when the marks are not there."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{PAGE} has no block between {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
+
+
+def main() -> int:
+    """Write the page's block and the picture."""
+    facts = read_facts()
+    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), build_tables(facts)), encoding="utf-8")
+    PICTURE.write_text(draw_limits(facts), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,242 @@
+"""Scale on paper: the simulation against what arithmetic knows, and the counts it stands on against the wire."""
+
+import re
+import xml.etree.ElementTree as tree
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.data.tables import TableServiceClient
+
+from benchmarks import scaling
+from benchmarks.scaling_limits import (
+    OPEN_ROWS,
+    REPLY_ROWS,
+    REPOSITORY,
+    SETTLE_CALLS,
+    SETTLE_TRANSACTIONS,
+    TAKE_IN_TRANSACTIONS,
+    Setup,
+    count_poll_seconds,
+    count_worker_seconds,
+    fit_setup,
+    get_calls_a_minute,
+    get_peak,
+    get_webhook_rate,
+    list_limits,
+    read_facts,
+)
+from benchmarks.scaling_simulation import Flow, simulate
+from shared.ledger import TrackedReply
+from shared.ledger_sqlite import SqliteLedger
+from shared.ledger_tables import OPEN_PARTITION, REPLIES_PARTITION, TablesLedger
+from tests.azurite import Azurite
+from tests.world import World
+
+BUSY = Flow(emails=2, places=1_000, read_seconds=1, triage_seconds=2, draft_seconds=3, end_seconds=1)
+
+
+def test_what_is_in_flight_obeys_littles_law() -> None:
+    result = simulate(BUSY, 1_200)
+    assert result.emails == pytest.approx(2, rel=0.01)
+    assert result.in_flight == pytest.approx(2 * 7, rel=0.02)
+    assert result.waiting == pytest.approx(2 * 60 / 2, rel=0.02)  # half a minute for the poll, on average
+    assert result.attempts == pytest.approx(1, rel=0.01)
+
+
+def test_mail_goes_the_ways_of_its_shares() -> None:
+    result = simulate(replace(BUSY, triaged=0.5, drafted=0.5), 1_200)
+    assert result.in_flight == pytest.approx(2 * (2 + 0.5 * 2 + 0.25 * 3), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "bound"),
+    [
+        ({"places": 7}, 1.0),
+        ({"triage_quota": 0.5, "places": 8}, 0.5),
+        ({"draft_quota": 0.4, "places": 8}, 0.4),
+        ({"starts": 0.7}, 0.7),
+    ],
+)
+def test_a_single_bottleneck_is_the_throughput(changes: dict[str, float], bound: float) -> None:
+    emails = simulate(replace(BUSY, quota_window=60, **changes), 3_600).emails
+    assert emails == pytest.approx(bound, rel=0.03)
+
+
+def test_no_more_comes_out_than_goes_in_nor_less_with_more_room() -> None:
+    rates = [simulate(replace(BUSY, places=places), 1_200).emails for places in (1, 3, 7, 14, 28)]
+    assert rates == sorted(rates)
+    assert rates[0] == pytest.approx(1 / 7, rel=0.05)
+    assert rates[-1] <= BUSY.emails * 1.01
+    loads = [simulate(replace(BUSY, emails=emails), 1_200).emails for emails in (0.5, 1, 2, 4)]
+    assert loads == sorted(loads)
+
+
+def test_more_places_than_the_quota_feeds_only_multiply_the_attempts() -> None:
+    few, many = (simulate(replace(BUSY, triage_quota=2.2, places=places)) for places in (15, 1_000))
+    assert few.attempts == pytest.approx(1, rel=0.1)
+    assert many.attempts > 5 * few.attempts
+    assert many.emails < few.emails
+
+
+def test_a_poll_that_is_ended_leaves_mailboxes_unseen() -> None:
+    assert simulate(replace(BUSY, poll_seconds=500), 3_600).unseen_share == 0
+    result = simulate(replace(BUSY, poll_seconds=1_080), 7_200)
+    assert result.unseen_share == pytest.approx(0.5)
+    assert result.emails < 0.6 * BUSY.emails
+
+
+def test_the_limits_are_what_their_services_publish() -> None:
+    facts = read_facts()
+    setup = Setup("one", 1_000, 10, plan="pro")
+    limits = {limit.name: limit for limit in list_limits(facts, setup)}
+    assert limits["MultiMail's plan pro"].rate * 86_400 * 30 * facts.email.drafts == pytest.approx(30_000)
+    assert limits["Table account"].rate * facts.email.table_transactions == pytest.approx(20_000)
+    assert limits["Service Bus Standard"].rate == pytest.approx(1_000 / 3)
+    assert limits["40 instances x 4 emails at once"].rate * count_worker_seconds(facts) == pytest.approx(160)
+    assert get_calls_a_minute(facts, "triage", 50) == 50  # requests bind, not tokens
+    reasoning = replace(facts, assumption={**facts.assumption, "is_reasoning": 1})
+    assert get_calls_a_minute(reasoning, "triage", 50) < 6
+
+
+def test_more_of_anything_never_lowers_a_limit() -> None:
+    facts, setup = read_facts(), Setup("one", 1_000, 100)
+    before = list_limits(facts, setup)[0].rate
+    for more in (
+        {"instances": 80},
+        {"calls": 8},
+        {"triage_capacity": 100},
+        {"draft_capacity": 100},
+        {"deployments": 2},
+    ):
+        assert list_limits(facts, replace(setup, **more))[0].rate >= before  # type: ignore[arg-type]
+    polls = [count_poll_seconds(facts, mailboxes) for mailboxes in (1, 8, 50, 500, 10_000)]
+    assert polls == sorted(polls)
+
+
+def test_webhooks_are_limited_where_their_reads_use_up_the_partition() -> None:
+    facts = read_facts()
+    replies = get_webhook_rate(facts) * facts.email.drafts
+    tracked = replies * facts.assumption["hours_to_decision"] * 3_600
+    reads = replies * facts.assumption["events_a_reply"] * tracked
+    assert reads == pytest.approx(2_000, rel=0.05)
+    assert reads < 2_000
+
+
+@pytest.mark.parametrize("size", scaling.SIZES, ids=lambda size: size.name)
+def test_a_fitted_setup_carries_its_busiest_hour(size: Setup) -> None:
+    facts = read_facts()
+    setup = fit_setup(facts, size)
+    peak = get_peak(facts, setup)
+    for limit in list_limits(facts, setup):
+        assert limit.rate >= (peak / facts.assumption["peak"] if limit.is_monthly else peak) * 0.999, (
+            limit.name
+        )
+
+
+def test_the_defaults_are_those_that_are_deployed() -> None:
+    bicep = (REPOSITORY / "infra" / "main.bicep").read_text(encoding="utf-8")
+    setup = Setup("defaults", 1, 1)
+    assert f"param maximumInstanceCount int = {setup.instances}\n" in bicep
+    assert set(re.findall(r"capacity: (\d+)", bicep)) == {
+        str(setup.triage_capacity),
+        str(setup.draft_capacity),
+    }
+
+
+def test_the_tables_and_the_picture_in_the_documentation_are_current() -> None:
+    facts, text = read_facts(), scaling.PAGE.read_text(encoding="utf-8")
+    run = "run: .venv/bin/python -m benchmarks.scaling"
+    assert text == scaling.replace_block(text, scaling.build_tables(facts)), run
+    picture = scaling.PICTURE.read_text(encoding="utf-8")
+    assert picture == scaling.draw_limits(facts), run
+    assert tree.fromstring(picture).tag.endswith("svg")
+
+
+def test_a_reply_costs_the_tracker_as_many_calls_as_is_reckoned(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.poll_and_work()
+        world.simulator.requests.clear()
+        _settle(world, email_id)
+        calls = [request for request in world.simulator.requests if not request.path.endswith("/emails")]
+        assert len(calls) == SETTLE_CALLS
+
+
+class _ScannedLedger(SqliteLedger):
+    """Counts the readings of all tracked replies."""
+
+    scans = 0
+
+    def tracked_replies(self) -> Sequence[TrackedReply]:
+        self.scans += 1
+        return super().tracked_replies()
+
+
+def test_each_event_about_a_reply_reads_all_tracked_replies_as_is_reckoned(tmp_path: Path) -> None:
+    ledger = _ScannedLedger(tmp_path / "scanned.sqlite")
+    with World(tmp_path, ledger) as world:
+        email_id = world.deliver()
+        world.poll_and_work()
+        before = ledger.scans
+        assert world.tracker.track_one(str(world.entry(email_id).reply_id))
+        assert ledger.scans - before == 1, "the limit with webhooks in docs/scaling.md is a higher one now"
+
+
+def _settle(world: World, email_id: str) -> None:
+    """Seen as pending by one run, decided, and seen as delivered by the next."""
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+    world.simulator.decide(str(world.entry(email_id).reply_id), "approve")
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+
+
+class _Rows:
+    """Rows written, by partition, and all transactions; the SDK's `raw_response_hook`."""
+
+    def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self.transactions = 0
+
+    def __call__(self, answer: Any) -> None:
+        self.transactions += 1
+        request = answer.http_request
+        if request.method == "GET":
+            return
+        sent = request.url if "$batch" not in request.url else _text(request.body)
+        self.rows.update(re.findall(r"openwork\(PartitionKey=(?:'|%27)(\w+)(?:'|%27)", sent))
+
+
+def _text(body: object) -> str:
+    return body.decode() if isinstance(body, bytes) else str(body)
+
+
+def test_the_shared_partitions_are_written_as_often_as_is_reckoned(tmp_path: Path, azurite: Azurite) -> None:
+    azurite.clear()
+    counter = _Rows()
+    service = TableServiceClient(azurite.endpoint, credential=azurite.credential, raw_response_hook=counter)
+    for table in ("emails", "openwork", "mailboxes"):
+        service.create_table(table)
+    with World(tmp_path, TablesLedger(service)) as world:
+        world.poller.poll()
+        world.clock.advance(minutes=1)
+        counter.transactions = 0
+        world.poller.poll()
+        idle, counter.transactions = counter.transactions, 0
+        email_id = world.deliver()
+        world.poller.poll()
+        assert counter.transactions - idle == TAKE_IN_TRANSACTIONS
+        world.work()
+        assert world.outcome(email_id) == "reply_submitted"
+        assert counter.rows == {OPEN_PARTITION: OPEN_ROWS, REPLIES_PARTITION: 1}
+        counter.transactions = 0
+        _settle(world, email_id)
+        transactions, notes = counter.transactions, 1
+        assert counter.rows[REPLIES_PARTITION] == REPLY_ROWS + notes
+        assert world.entry(email_id).reply_status == "delivered"
+        scans, lookups = 2 * 3, 1  # of two runs: the replies twice and the open work; `_settle` reads the row
+        assert transactions == SETTLE_TRANSACTIONS + scans + lookups + notes
