@@ -22,7 +22,6 @@ from benchmarks.scaling_limits import (
     count_worker_seconds,
     fit_setup,
     get_peak,
-    get_webhook_rate,
     list_limits,
     price_setup,
     read_facts,
@@ -31,7 +30,7 @@ from benchmarks.scaling_simulation import Result, simulate
 
 PAGE, PICTURE = REPOSITORY / "docs" / "scaling.md", REPOSITORY / "docs" / "scaling.svg"
 BEGIN, END = "<!-- scaling: written by `python -m benchmarks.scaling` -->", "<!-- end of scaling -->"
-DEFAULTS = Setup("defaults", 2_000, 25, plan="pro", has_webhooks=True)
+DEFAULTS = Setup("defaults", 2_000, 25, plan="pro")
 SIZES = (
     Setup("small team", 300, 3, plan="builder"),
     Setup("department", 10_000, 100, plan="scale"),
@@ -99,7 +98,7 @@ def build_tables(facts: Facts) -> str:
 
 def _build_limits(facts: Facts) -> list[str]:
     return [
-        f"### The limits of the defaults, first one first: {DEFAULTS.mailboxes} mailboxes, webhooks on",
+        f"### The limits of the defaults, first one first: {DEFAULTS.mailboxes} mailboxes",
         "",
         "| limit | emails an hour | emails a day | then |",
         "|---|---|---|---|",
@@ -125,11 +124,10 @@ def _build_partitions(facts: Facts) -> list[str]:
         f"With models that reason (no `temperature`), each call reserves more tokens: {get_quota_rate(reasoning) * HOUR:.0f} "
         f"emails an hour instead of {_show(get_quota_rate(facts) * HOUR)}.",
         "",
-        "| replies are decided after | rows a reply | steady emails a second | with webhooks |",
-        "|---|---|---|---|",
+        "| replies are decided after | rows a reply | steady emails a second |",
+        "|---|---|---|",
         *(
-            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_reply_rows(wait) / wait.email.drafts)} "
-            f"| {get_webhook_rate(wait):.2f} |"
+            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_reply_rows(wait) / wait.email.drafts)} |"
             for hours, wait in zip(DECISION_HOURS, waits, strict=True)
         ),
     ]

@@ -47,7 +47,6 @@ class Setup:
     triage_capacity: int = 50
     draft_capacity: int = 50
     plan: str = ""  # none: by contract
-    has_webhooks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def list_limits(facts: Facts, setup: Setup) -> list[Limit]:
         *_list_quotas(facts, setup),
         *_list_places(facts, setup),
         *_list_timers(facts, setup),
-        *_list_stores(facts, setup),
+        *_list_stores(facts),
     ]
     return sorted(limits, key=facts.get_day)
 
@@ -216,7 +215,7 @@ def _list_timers(facts: Facts, setup: Setup) -> list[Limit]:
     ]
 
 
-def _list_stores(facts: Facts, setup: Setup) -> list[Limit]:
+def _list_stores(facts: Facts) -> list[Limit]:
     limit, email = facts.limit, facts.email
     partition = limit["table_partition_entities_a_second"]
     limits = [
@@ -234,27 +233,7 @@ def _list_stores(facts: Facts, setup: Setup) -> list[Limit]:
             "Service Bus Premium",
         ),
     ]  # fmt: skip
-    if setup.has_webhooks:
-        limits.append(
-            Limit(
-                "tracked replies, with webhooks",
-                get_webhook_rate(facts),
-                "a point read for each event, see below",
-            )
-        )
     return limits
-
-
-def get_webhook_rate(facts: Facts) -> float:
-    """Emails a second at which webhooks exhaust the replies' partition: each event reads every tracked reply.
-
-    With r replies a second, r x T are tracked, so it is r (rows + events x r x T) <= the partition's limit.
-    """
-    rows, seconds = count_reply_rows(facts), facts.assumption["hours_to_decision"] * HOUR
-    square = facts.assumption["events_a_reply"] * seconds
-    partition = facts.limit["table_partition_entities_a_second"]
-    replies = (math.sqrt(rows**2 + 4 * square * partition) - rows) / (2 * square)
-    return replies / facts.email.drafts
 
 
 # Setups

@@ -209,8 +209,8 @@ class Ledger(Protocol):
         """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
         ...
 
-    def find_tracked_reply(self, reply_id: str) -> TrackedReply | None:
-        """The tracked reply of that id, if it is one."""
+    def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> TrackedReply | None:
+        """The mailbox's tracked reply of that id, if it is one."""
         ...
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:

@@ -207,9 +207,9 @@ class SqliteLedger:
         """Every tracked reply, in no promised order."""
         return [from_reply_row(json.loads(row[0])) for row in self._read(TRACKED)]
 
-    def find_tracked_reply(self, reply_id: str) -> TrackedReply | None:
-        """The tracked reply of that id, if it is one."""
-        rows = self._read(f"{TRACKED} WHERE reply_id = ?", reply_id)
+    def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> TrackedReply | None:
+        """The mailbox's tracked reply of that id, if it is one."""
+        rows = self._read(f"{TRACKED} WHERE mailbox_id = ? AND reply_id = ?", mailbox_id, reply_id)
         return from_reply_row(json.loads(rows[0][0])) if rows else None
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:

@@ -197,12 +197,10 @@ class TablesLedger:
         rows = self._openwork.query("PartitionKey eq @replies", {"replies": REPLIES_PARTITION})
         return [from_reply_row(row.fields) for row in rows]
 
-    def find_tracked_reply(self, reply_id: str) -> TrackedReply | None:
-        """The tracked reply of that id, if it is one."""
-        rows = self._openwork.query(
-            "PartitionKey eq @replies and reply_id eq @id", {"replies": REPLIES_PARTITION, "id": reply_id}
-        )
-        return next((from_reply_row(row.fields) for row in rows), None)
+    def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> TrackedReply | None:
+        """The mailbox's tracked reply of that id, if it is one."""
+        found = self._openwork.find(*_reply_key(mailbox_id, reply_id))
+        return from_reply_row(found.fields) if found else None
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:
         """Keep these tracked as they are given, each in place of what was noted about it before."""
@@ -212,7 +210,7 @@ class TablesLedger:
 
     def drop_reply(self, reply: TrackedReply) -> None:
         """Stop tracking a reply, once its row says that it is settled."""
-        self._openwork.delete(*_reply_key(reply))
+        self._openwork.delete(*_reply_key(reply.mailbox_id, reply.reply_id))
 
     def get_watermark(self, mailbox_id: str) -> Watermark | None:
         """How far the mailbox has been polled; None before its first poll."""
@@ -450,13 +448,13 @@ def _dated_open_row(entry: LedgerEntry) -> dict[str, str | int]:
     return {**_open_row(entry.work_item, entry.due_at), "received_at": to_text(entry.received_at)}
 
 
-def _reply_key(reply: TrackedReply) -> tuple[str, str]:
+def _reply_key(mailbox_id: str, reply_id: str) -> tuple[str, str]:
     """By the reply, not by the email: whoever drops an earlier reply leaves a later one alone."""
-    return REPLIES_PARTITION, f"{_key(reply.mailbox_id)}|{_key(reply.reply_id)}"
+    return REPLIES_PARTITION, f"{_key(mailbox_id)}|{_key(reply_id)}"
 
 
 def _reply_row(reply: TrackedReply) -> Row:
-    return {**_row_key(*_reply_key(reply)), **to_reply_row(reply)}
+    return {**_row_key(*_reply_key(reply.mailbox_id, reply.reply_id)), **to_reply_row(reply)}
 
 
 def _history_row(entry: LedgerEntry) -> Row:

@@ -89,12 +89,12 @@ class ReplyTracker:
                 f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked: {failures[0]}"
             )
 
-    def track_one(self, reply_id: str) -> bool:
+    def track_one(self, mailbox_id: str, reply_id: str) -> bool:
         """Look at one reply now, due or not; say whether it is tracked at all.
 
         Raises what MultiMail and the ledger raise, but for a refusal, after which it stays tracked.
         """
-        reply = self._ledger.find_tracked_reply(reply_id)
+        reply = self._ledger.find_tracked_reply(mailbox_id, reply_id)
         if reply is None:
             return False
         checked = self._try_reply(reply, frozenset())

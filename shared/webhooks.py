@@ -186,7 +186,9 @@ class WebhookReceiver:
         if event.name in ARRIVALS:
             return self._add(event)
         if event.name in FATES:
-            return "tracked" if self._tracker.track_one(event.email_id) else "ignored"
+            mailboxes = self._list_senders(event)
+            is_ours = any(self._tracker.track_one(mailbox.id, event.email_id) for mailbox in mailboxes)
+            return "tracked" if is_ours else "ignored"
         return "ignored"
 
     def _add(self, event: WebhookEvent) -> str:
@@ -204,6 +206,14 @@ class WebhookReceiver:
             received_at=now,  # its own once it is read
         )
         return "added" if self._poller.add_now(mailbox.id, summary) else "known"
+
+    def _list_senders(self, event: WebhookEvent) -> list[Mailbox]:
+        """The mailboxes that may have sent it: the one that the event names, by id or address, or all."""
+        known = self._mailboxes.read().values()
+        if event.mailbox_id is not None:
+            return [mailbox for mailbox in known if mailbox.id == event.mailbox_id]
+        sender = parse_address(event.sender)
+        return [mailbox for mailbox in known if parse_address(mailbox.address) == sender] or list(known)
 
     def _find_mailbox(self, event: WebhookEvent) -> Mailbox | None:
         """The one mailbox that got the email, if it is one that is polled.

@@ -210,8 +210,8 @@ def test_a_row_that_a_newer_version_wrote_can_be_read() -> None:
 def test_a_tracked_reply_is_found_by_its_id(ledger: Ledger) -> None:
     replies = [TrackedReply(f"mb_{n}", f"em_{n}", f"em_reply_{n}", NOW, NOW) for n in range(3)]
     ledger.track_replies(replies)
-    assert ledger.find_tracked_reply("em_reply_1") == replies[1]
-    assert ledger.find_tracked_reply("em_1") is None
+    assert ledger.find_tracked_reply("mb_1", "em_reply_1") == replies[1]
+    assert ledger.find_tracked_reply("mb_2", "em_reply_1") is None
 
 
 def test_a_row_from_before_replies_were_tracked_can_be_read() -> None:

@@ -482,10 +482,10 @@ class BrokenLedger(SqliteLedger):
             raise TransientError("the ledger is down")
         return super().add(entry)
 
-    def find_tracked_reply(self, reply_id: str) -> Any:
+    def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> Any:
         if self.is_down:
             raise TransientError("the ledger is down")
-        return super().find_tracked_reply(reply_id)
+        return super().find_tracked_reply(mailbox_id, reply_id)
 
 
 def test_with_the_ledger_down_the_event_is_asked_for_again_and_polling_finds_the_email(
