@@ -42,7 +42,7 @@ def test_every_missing_setting_is_named_at_once_with_its_remedy() -> None:
     with pytest.raises(ConfigurationError) as caught:
         Settings.from_env({})
     text = str(caught.value)
-    for name in ("MODEL_ENDPOINT", "TRIAGE_DEPLOYMENT", "KEY_VAULT_URL"):
+    for name in ("MODEL_ENDPOINT", "TRIAGE_DEPLOYMENT", "MULTIMAIL_API_KEY"):
         assert f"{name} is not set: set it to" in text
 
 
