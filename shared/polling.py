@@ -60,6 +60,7 @@ class Poller:
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
             try_mailbox = in_this_context(self._try_mailbox)
             polled = list(pool.map(lambda mailbox: try_mailbox(mailbox, added), selected))
+        added.sort(key=lambda item: item.mailbox_id)  # in one order, whichever mailbox answered first
         if ringing is None:  # whoever was not rung for now is due at the next poll
             ringing = _try(lambda: self._ring(added))
         failures = [error for error in polled if error is not None]

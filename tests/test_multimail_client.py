@@ -606,7 +606,15 @@ def test_forbidden_reading_means_a_missing_scope(
         CALLS[name](client)
 
 
-@pytest.mark.parametrize("name", ["submit_reply", "set_tags", "cancel_email"])
+def test_a_key_that_may_not_tag_lacks_a_scope_whatever_the_mode(
+    server: ScriptedServer, client: MultiMailClient
+) -> None:
+    server.script = [Answer(status=403)]
+    with pytest.raises(ConfigurationError, match="lacks the send scope"):
+        CALLS["set_tags"](client)
+
+
+@pytest.mark.parametrize("name", ["submit_reply", "cancel_email"])
 def test_forbidden_writing_is_left_to_the_caller(
     server: ScriptedServer, client: MultiMailClient, name: str
 ) -> None:

@@ -107,6 +107,8 @@ def play_pairs_from(scenario: Scenario, first: Strike, theatre: Theatre) -> Figu
     """Play a scenario with a first fault and, after it, once for every distinct fault at every later call."""
     figures = Figures()
     calls = play(scenario, (first,), theatre, Figures())
+    if first[0] not in calls:  # it never struck, so nothing comes after it
+        return figures
     for second in find_strikes(calls[calls.index(first[0]) + 1 :], find_distinct_faults):
         play(scenario, (first, second), theatre, figures)
     return figures
