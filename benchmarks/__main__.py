@@ -88,7 +88,7 @@ def _print_part(console: Console, part: Part) -> None:
         ("", "left"),
         ("", "left"),
     ):
-        table.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]  # a plain str
     for figure in part.figures:
         style = STYLES.get(figure.verdict, "")
         table.add_row(

@@ -2,7 +2,6 @@
 
 import cProfile
 import json
-import os
 import pstats
 import queue
 import re
@@ -28,6 +27,7 @@ from shared.ledger import Ledger
 from shared.ledger_sqlite import SqliteLedger
 from shared.settings import Settings
 from shared.work_queue import InProcessWorkQueue, WorkQueue
+from tests.memory import read_resident_megabytes
 
 ROOT = Path(__file__).parent.parent
 MAX_ROUNDS = 200
@@ -104,7 +104,7 @@ class _Measured:
             self._work_until_done()
             poll_seconds += polled - started
             seconds += time.perf_counter() - polled
-            resident.append(read_resident_mb())
+            resident.append(read_resident_megabytes())
         cpu = time.process_time() - cpu
         self._profile.disable()
         outcomes = self._count_outcomes()
@@ -171,7 +171,7 @@ class _Measured:
 def sum_by_package(profile: cProfile.Profile) -> dict[str, float]:
     """Processor seconds in each package's own code, and in each C module's."""
     totals: Counter[str] = Counter()
-    for (file, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+    for (file, _, function), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]  # typeshed lacks it
         totals[_name_package(file, function)] += own
     return dict(totals)
 
@@ -188,12 +188,6 @@ def _name_package(file: str, function: str) -> str:
     return f"shared.{path.stem}" if path.parent.name == "shared" else f"python {path.parent.name}"
 
 
-def read_resident_mb() -> float:
-    """The memory that this process holds now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 @contextmanager
 def _open_queue(job: Job) -> Iterator[tuple[WorkQueue, Callable[[], list[bytes]]]]:
     """The queue to ring in, and a function that takes out what was rung for since."""
@@ -205,8 +199,8 @@ def _open_queue(job: Job) -> Iterator[tuple[WorkQueue, Callable[[], list[bytes]]
 
         yield in_process, drain
         return
-    from shared.work_queue_servicebus import build_service_bus_work_queue  # noqa: PLC0415
-    from tests.amqp_peer import running_amqp_peer  # noqa: PLC0415
+    from shared.work_queue_servicebus import build_service_bus_work_queue  # noqa: PLC0415 - memory is measured
+    from tests.amqp_peer import running_amqp_peer  # noqa: PLC0415 - memory is measured
 
     with running_amqp_peer() as peer:
         sent: list[int] = [0]
@@ -243,10 +237,10 @@ def main(job: Job) -> Run:
 def _open_ledger(job: Job, settings: Settings) -> Ledger:
     if job.tables is None:
         return SqliteLedger(settings.ledger_path)
-    from azure.core.credentials import AzureNamedKeyCredential  # noqa: PLC0415
+    from azure.core.credentials import AzureNamedKeyCredential  # noqa: PLC0415 - memory is measured
 
-    from shared.ledger_tables import build_tables_ledger  # noqa: PLC0415
-    from tests.azurite import ACCOUNT, KEY  # noqa: PLC0415
+    from shared.ledger_tables import build_tables_ledger  # noqa: PLC0415 - memory is measured
+    from tests.azurite import ACCOUNT, KEY  # noqa: PLC0415 - memory is measured
 
     return build_tables_ledger(job.tables, AzureNamedKeyCredential(ACCOUNT, KEY))
 

@@ -43,7 +43,6 @@ class Counts:
     output_tokens: int = 0
     multimail_calls: int = 0
     table_transactions: int = 0
-    table_entities: int = 0
     log_bytes: int = 0
     steps: Counter[str] = field(default_factory=Counter)
     routes: Counter[str] = field(default_factory=Counter)
@@ -113,10 +112,7 @@ class CountedWorld:
         counts.multimail_calls = len(requests)
         requests.clear()
         if self._counter is not None:
-            counts.table_transactions, counts.table_entities = (
-                self._counter.transactions,
-                self._counter.entities,
-            )
+            counts.table_transactions = self._counter.transactions
             self._counter.transactions = self._counter.entities = 0
         return counts
 

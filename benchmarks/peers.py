@@ -9,7 +9,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +149,9 @@ def _start(job: dict[str, Any]) -> "subprocess.Popen[bytes]":
 
 def _run_agent(settings: dict[str, str], threads: int) -> None:
     """Poll and work until nothing is open."""
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-    from datetime import UTC, datetime  # noqa: PLC0415
-
-    from shared.composition import build_agent  # noqa: PLC0415
-    from shared.settings import Settings  # noqa: PLC0415
-    from shared.work_queue import InProcessWorkQueue  # noqa: PLC0415
+    from shared.composition import build_agent  # noqa: PLC0415 - the peers load none of it
+    from shared.settings import Settings  # noqa: PLC0415 - the peers load none of it
+    from shared.work_queue import InProcessWorkQueue  # noqa: PLC0415 - the peers load none of it
 
     agent = build_agent(Settings.from_env(settings))
     work_queue = agent.work_queue

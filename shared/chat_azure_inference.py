@@ -56,7 +56,7 @@ class _Clients:
     ) -> None:
         from azure.core.credentials import AzureKeyCredential  # noqa: PLC0415  # cold start
 
-        from shared.http_session import build_session  # noqa: PLC0415
+        from shared.http_session import build_session  # noqa: PLC0415 - cold start
 
         self._root = endpoint.rstrip("/")
         self._credential = AzureKeyCredential(api_key.value) if api_key else TokenSource(credential)

@@ -30,7 +30,7 @@ def build_openai_model(
     import httpx2  # noqa: PLC0415  # cold start: imported when the SDK is chosen
     from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415
 
-    from shared.http_session import POOL_SIZE  # noqa: PLC0415
+    from shared.http_session import POOL_SIZE  # noqa: PLC0415 - cold start
 
     client = OpenAI(
         base_url=f"{endpoint.rstrip('/')}/openai/v1/",

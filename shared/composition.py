@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.asking import Answer, Asking, Question
-from shared.chat import ChatModel
+from shared.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.chat_azure_inference import build_azure_inference_model
 from shared.chat_openai import build_openai_model
 from shared.chat_telemetry import traced
@@ -95,6 +95,20 @@ class Agent:
         return build_report(mailboxes, self.ledger.entries, now=now, days=days)
 
 
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """Everything outside, as the agent reaches it. `signing_secret` is None where webhooks are off."""
+
+    multimail: MultiMailClient
+    mailboxes: MailboxDirectory
+    complete: Callable[[ChatRequest], ChatCompletion]
+    converse: Callable[[Conversation], ChatCompletion]
+    ledger: Ledger
+    work_queue: WorkQueue
+    knowledge: KnowledgeSource
+    signing_secret: SecretSource | None
+
+
 def build_agent(
     settings: Settings,
     *,
@@ -104,9 +118,9 @@ def build_agent(
     random_share: Callable[[], float] = random.random,
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> Agent:
-    """Build the agent. Heavy SDKs are imported here only where the settings ask for them, the chat SDK at
-    the first completion. `ledger` and `work_queue` take the place of those that the settings ask for.
+    """Build the agent with the adapters that the settings ask for; `ledger` and `work_queue` replace theirs.
 
+    Heavy SDKs are imported only where the settings ask for them, the chat SDK at the first completion.
     Raises ConfigurationError when a part cannot work as configured.
     """
     for name in CHATTY_LOGGERS:
@@ -114,49 +128,50 @@ def build_agent(
     credential = _once(lambda: build_credential(settings))
     chat_model = _once(lambda: _build_chat_model(settings, credential))
     multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
-    mailboxes = MailboxDirectory(multimail)
-    ledger = ledger or _build_ledger(settings, credential)
-    work_queue = work_queue or _build_work_queue(settings, credential)
-    profiles, knowledge = _load_profiles(settings), _build_knowledge(settings, credential)
-    poller = Poller(
+    adapters = Adapters(
         multimail=multimail,
-        mailboxes=mailboxes,
-        ledger=ledger,
-        work_queue=work_queue,
-        settings=settings,
-        clock=clock,
-        profiles=profiles,
-    )
-    pipeline = Pipeline(
-        multimail=multimail,
-        mailboxes=mailboxes,
+        mailboxes=MailboxDirectory(multimail),
         complete=traced(lambda request: chat_model().complete(request), settings.token_prices),
-        ledger=ledger,
-        settings=settings,
-        clock=clock,
-        random=random_share,
-        profiles=profiles,
-        knowledge=knowledge,
+        converse=traced(lambda conversation: chat_model().converse(conversation), settings.token_prices),
+        ledger=ledger or _build_ledger(settings, credential),
+        work_queue=work_queue or _build_work_queue(settings, credential),
+        knowledge=_build_knowledge(settings, credential),
+        signing_secret=_find_signing_secret(settings, credential),
     )
+    profiles = _load_profiles(settings)
+    return assemble_agent(adapters, settings, profiles, clock=clock, random_share=random_share, new_id=new_id)
+
+
+def assemble_agent(
+    adapters: Adapters,
+    settings: Settings,
+    profiles: Profiles,
+    *,
+    clock: Callable[[], datetime],
+    random_share: Callable[[], float],
+    new_id: Callable[[], str],
+) -> Agent:
+    """Put the agent together from its adapters."""
+    multimail, mailboxes, ledger = adapters.multimail, adapters.mailboxes, adapters.ledger
+    poller = Poller(
+        multimail=multimail, mailboxes=mailboxes, ledger=ledger, work_queue=adapters.work_queue,
+        settings=settings, clock=clock, profiles=profiles,
+    )  # fmt: skip
+    pipeline = Pipeline(
+        multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
+        settings=settings, clock=clock, random=random_share,
+        profiles=profiles, knowledge=adapters.knowledge,
+    )  # fmt: skip
     tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
     webhooks = WebhookReceiver(
-        signatures=SignatureCheck(_build_webhook_secret_source(settings, credential)),
-        mailboxes=mailboxes,
-        poller=poller,
-        tracker=tracker,
-        settings=settings,
-        clock=clock,
-    )
+        signatures=SignatureCheck(adapters.signing_secret), mailboxes=mailboxes, poller=poller,
+        tracker=tracker, settings=settings, clock=clock,
+    )  # fmt: skip
     asking = Asking(
-        multimail=multimail,
-        mailboxes=mailboxes,
-        converse=traced(lambda conversation: chat_model().converse(conversation), settings.token_prices),
-        ledger=ledger,
-        settings=settings,
-        clock=clock,
-        new_id=new_id,
-    )
-    return Agent(poller, pipeline, tracker, webhooks, asking, ledger, work_queue)
+        multimail=multimail, mailboxes=mailboxes, converse=adapters.converse, ledger=ledger,
+        settings=settings, clock=clock, new_id=new_id,
+    )  # fmt: skip
+    return Agent(poller, pipeline, tracker, webhooks, asking, ledger, adapters.work_queue)
 
 
 def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
@@ -175,7 +190,7 @@ def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredent
     return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret, credential())
 
 
-def _build_webhook_secret_source(
+def _find_signing_secret(
     settings: Settings, credential: "Callable[[], TokenCredential]"
 ) -> SecretSource | None:
     """Where the signing secret may be. It is asked for at the first signed request: most have none."""
@@ -200,8 +215,7 @@ def _build_ledger(
 ) -> Ledger:
     if settings.ledger_table_endpoint is None:
         return SqliteLedger(settings.ledger_path, read_only=read_only)
-    # Imported here because the SDK is of no use to a ledger in a file.
-    from shared.ledger_tables import build_tables_ledger  # noqa: PLC0415
+    from shared.ledger_tables import build_tables_ledger  # noqa: PLC0415 - its SDK, of no use to a file
 
     return build_tables_ledger(settings.ledger_table_endpoint, credential())
 
@@ -219,8 +233,7 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
 
 
 def _load_profiles(settings: Settings) -> Profiles:
-    # Imported here because its YAML parser is of no use to whoever only imports the triggers.
-    from shared.profile_file import load_profiles  # noqa: PLC0415
+    from shared.profile_file import load_profiles  # noqa: PLC0415 - the YAML parser, for who builds an agent
 
     has_search = settings.search_endpoint is not None
     folders = None if has_search else list_folders(settings.config_path / KNOWLEDGE_FOLDER)

@@ -36,17 +36,6 @@ class KnowledgeSource(Protocol):
         ...
 
 
-class NoKnowledge:
-    """A store without passages."""
-
-    def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:  # noqa: ARG002
-        """Find nothing."""
-        return ()
-
-
-NO_KNOWLEDGE = NoKnowledge()
-
-
 def find_words(text: str) -> list[str]:
     """The distinct words of a text in lower case, without any sign that a query language could know."""
     words = (match.group().casefold() for match in _WORD.finditer(text[:MAX_QUERY_CHARACTERS]))

@@ -82,7 +82,7 @@ class AzureSearchKnowledge:
             raise TransientError(f"{self} gave an answer that cannot be read.") from error
 
     def _get_token(self) -> str:
-        from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415  # cold start
+        from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415 - cold start
 
         try:
             return self._credential.get_token(TOKEN_SCOPE).token

@@ -12,7 +12,7 @@ from pathlib import Path
 from shared.errors import ConfigurationError
 from shared.knowledge import MAX_QUERY_CHARACTERS, SHARED_FOLDER, UNSPACED, Passage, find_words
 
-MAX_PASSAGE_CHARACTERS = 900
+MAX_PASSAGE_CHARACTERS = 850  # with its title it fits into what a draft is shown of a passage
 MAX_TITLE_CHARACTERS = 120
 MAX_TERMS = 200
 

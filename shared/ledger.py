@@ -56,6 +56,11 @@ class LedgerEntry:
         return WorkItem(self.mailbox_id, self.email_id)
 
     @property
+    def open_since(self) -> datetime:
+        """When it arrived or, if that is later, was last set back to open."""
+        return max(self.received_at, self.redriven_at or self.received_at)
+
+    @property
     def revision(self) -> int:
         """Which draft this is or will be: one more after every rejection with a reason."""
         return 1 + len(self.rejections)
@@ -202,7 +207,7 @@ class Ledger(Protocol):
         ...
 
     def open_since(self) -> Sequence[datetime]:
-        """When each open email was received, in no promised order: how much work is open, and how old."""
+        """Since when each open email is open, in no promised order: how much work there is, and how old."""
         ...
 
     def tracked_replies(self) -> Sequence[TrackedReply]:

@@ -75,7 +75,10 @@ WRITE = """
 OPEN = "SELECT entry, version FROM emails WHERE ring_at IS NOT NULL"
 DUE = "SELECT mailbox_id, email_id FROM emails WHERE ring_at <= ? ORDER BY ring_at LIMIT ?"
 RUNG = "UPDATE emails SET ring_at = ? WHERE mailbox_id = ? AND email_id = ? AND ring_at IS NOT NULL"
-OPEN_SINCE = "SELECT json_extract(entry, '$.received_at') FROM emails WHERE ring_at IS NOT NULL"
+OPEN_SINCE = """
+    SELECT max(json_extract(entry, '$.received_at'), coalesce(json_extract(entry, '$.redriven_at'), ''))
+    FROM emails WHERE ring_at IS NOT NULL
+"""
 NEXT_DUE_AT = "SELECT min(ring_at) FROM emails WHERE ring_at IS NOT NULL"
 PAGE = """
     SELECT entry, version, email_id FROM emails
@@ -200,7 +203,7 @@ class SqliteLedger:
         return to_moment(text) if text else None
 
     def open_since(self) -> Sequence[datetime]:
-        """When each open email was received."""
+        """Since when each open email is open."""
         return [to_moment(row[0]) for row in self._read(OPEN_SINCE)]
 
     def tracked_replies(self) -> Sequence[TrackedReply]:

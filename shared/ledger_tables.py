@@ -188,9 +188,10 @@ class TablesLedger:
         return min((to_moment(row.fields["ring_at"]) for row in rows), default=None)
 
     def open_since(self) -> Sequence[datetime]:
-        """When each open email was received."""
+        """Since when each open email is open."""
         rows = self._openwork.query("PartitionKey eq @open", {"open": OPEN_PARTITION})
-        return [to_moment(row.fields["received_at"]) for row in rows if "received_at" in row.fields]
+        # One that was finished while it was rung for comes back without this, until it is next claimed.
+        return [to_moment(row.fields["open_since"]) for row in rows if "open_since" in row.fields]
 
     def tracked_replies(self) -> Sequence[TrackedReply]:
         """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
@@ -445,7 +446,7 @@ def _open_row(item: WorkItem, ring_at: datetime) -> dict[str, str | int]:
 
 
 def _dated_open_row(entry: LedgerEntry) -> dict[str, str | int]:
-    return {**_open_row(entry.work_item, entry.due_at), "received_at": to_text(entry.received_at)}
+    return {**_open_row(entry.work_item, entry.due_at), "open_since": to_text(entry.open_since)}
 
 
 def _reply_key(mailbox_id: str, reply_id: str) -> tuple[str, str]:

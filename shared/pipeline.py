@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from shared.chat import ChatCompletion, ChatRequest
@@ -41,11 +42,11 @@ from shared.errors import (
 )
 from shared.gate import find_mode_refusal, find_recipient_refusal
 from shared.guardrails import find_skip_reason
-from shared.knowledge import NO_KNOWLEDGE, KnowledgeSource
+from shared.knowledge import KnowledgeSource
 from shared.ledger import Ledger, LedgerEntry
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
-from shared.profiles import NO_PROFILES, MailboxProfile, Profiles
+from shared.profiles import MailboxProfile, Profiles
 from shared.prompting import clean_line, text_version
 from shared.settings import Settings
 from shared.telemetry import (
@@ -104,8 +105,8 @@ class Pipeline:
     settings: Settings
     clock: Callable[[], datetime]
     random: Callable[[], float]
-    profiles: Profiles = NO_PROFILES
-    knowledge: KnowledgeSource = NO_KNOWLEDGE
+    profiles: Profiles
+    knowledge: KnowledgeSource
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it stands.
@@ -209,8 +210,7 @@ class _EmailRun:
     def _guard(self, email: Email) -> str | None:
         settings, now = self.p.settings, self.p.clock()
         max_age = timedelta(hours=settings.max_email_age_hours)
-        since = max(email.received_at, self.entry.redriven_at or email.received_at)
-        too_old = now - since > max_age
+        too_old = now - self.entry.open_since > max_age
         if email.status == "pending_inbound_approval":
             if too_old:
                 return "nobody released it from inbound approval in time"
@@ -480,11 +480,11 @@ class _EmailRun:
             raise PermanentError("its row holds an intent to submit but no draft")
         return self.entry.draft
 
-    @property
+    @cached_property
     def _profile(self) -> MailboxProfile:
         return self.p.profiles.get(self.p.mailboxes.get(self.entry.mailbox_id))
 
-    @property
+    @cached_property
     def _settings(self) -> Settings:
         """The settings, with the limits that this mailbox's profile has of its own."""
         return self._profile.override(self.p.settings)
@@ -527,8 +527,7 @@ class _EmailRun:
         self._record_decision()
 
     def _record_decision(self) -> None:
-        since = max(self.entry.received_at, self.entry.redriven_at or self.entry.received_at)
-        seconds = (self.p.clock() - since).total_seconds()
+        seconds = (self.p.clock() - self.entry.open_since).total_seconds()
         record(
             EMAIL_DECIDED,
             self._ids

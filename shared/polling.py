@@ -10,7 +10,7 @@ from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.ledger import Ledger, LedgerEntry, Watermark
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
-from shared.profiles import NO_PROFILES, Profiles
+from shared.profiles import Profiles
 from shared.settings import Settings
 from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context, record, span
 from shared.work_queue import WorkQueue
@@ -34,7 +34,7 @@ class Poller:
         work_queue: WorkQueue,
         settings: Settings,
         clock: Callable[[], datetime],
-        profiles: Profiles = NO_PROFILES,
+        profiles: Profiles,
     ) -> None:
         self._multimail = multimail
         self._mailboxes = mailboxes

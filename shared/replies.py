@@ -185,13 +185,15 @@ class ReplyTracker:
             return None
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
+        rejection = self._find_rejection(entry, reply, fate)
         with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
-            if self._find_rejection(entry, reply, fate) is not None:
-                # Tagged while the row is still ours: whoever drafts anew writes tags of its own.
-                self._tag(entry, fate.status)
+            if rejection is None:
                 self._store(entry, reply, fate, settled=settled)
-            else:
-                self._tag(self._store(entry, reply, fate, settled=settled), fate.status)
+                self._tag(reply, fate.status)
+            else:  # tagged while the row is still finished: whoever drafts anew writes tags of its own
+                self._tag(reply, fate.status)
+                self._ledger.defer(entry.rejected(rejection, self._clock()))
+                self._record_settled(entry, reply, fate, is_redrafted=True)
         if settled:
             self._ledger.drop_reply(reply)
             return None
@@ -213,30 +215,26 @@ class ReplyTracker:
             clean_line(email.tags.get(REASON_TAG, ""), MAX_REASON_CHARACTERS) if status == "rejected" else "",
         )
 
-    def _store(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, settled: bool) -> LedgerEntry:
+    def _store(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, settled: bool) -> None:
         """Keep what was seen before anything else is done about it, and count an end once."""
         unchanged = fate.status == entry.reply_status and not settled
         if unchanged or entry.reply_settled_at is not None:
-            return entry
-        rejection = self._find_rejection(entry, reply, fate)
-        if rejection is not None:
-            stored = self._ledger.defer(entry.rejected(rejection, self._clock()))
-        else:
-            stored = self._ledger.save(
-                replace(
-                    entry,
-                    reply_status=fate.status,
-                    reply_decided_at=fate.decided_at,
-                    reply_settled_at=self._clock() if settled else None,
-                )
+            return
+        self._ledger.save(
+            replace(
+                entry,
+                reply_status=fate.status,
+                reply_decided_at=fate.decided_at,
+                reply_settled_at=self._clock() if settled else None,
             )
+        )
         if settled:
-            self._record_settled(entry, reply, fate, is_redrafted=rejection is not None)
-        return stored
+            self._record_settled(entry, reply, fate, is_redrafted=False)
 
     def _find_rejection(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> Rejection | None:
         """The rejection that asks for a new draft: one with a reason, while there were not too many."""
-        if not fate.reason or entry.draft is None or len(entry.rejections) >= MAX_REDRAFTS:
+        is_counted = entry.reply_settled_at is not None
+        if not fate.reason or is_counted or entry.draft is None or len(entry.rejections) >= MAX_REDRAFTS:
             return None
         return Rejection(
             reply_id=reply.reply_id,
@@ -267,18 +265,18 @@ class ReplyTracker:
             },
         )
 
-    def _tag(self, entry: LedgerEntry, status: str) -> None:
+    def _tag(self, reply: TrackedReply, status: str) -> None:
         """Write the status on the answered email, beside all other tags, if it is not there yet.
 
         What the service refuses for good is left untagged: the ledger has the status.
         """
         try:
-            existing = self._multimail.get_tags(entry.mailbox_id, entry.email_id)
+            existing = self._multimail.get_tags(reply.mailbox_id, reply.email_id)
             wanted = existing | {STATUS_TAG: status}
             if wanted != existing:
-                self._multimail.set_tags(entry.mailbox_id, entry.email_id, wanted)
+                self._multimail.set_tags(reply.mailbox_id, reply.email_id, wanted)
         except PermanentError as error:
-            log.warning("email %s could not be tagged: %s", entry.email_id, error)
+            log.warning("email %s could not be tagged: %s", reply.email_id, error)
 
     def _is_old(self, reply: TrackedReply) -> bool:
         return self._clock() - reply.submitted_at >= TRACK_FOR

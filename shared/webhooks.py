@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -209,27 +209,26 @@ class WebhookReceiver:
 
     def _list_senders(self, event: WebhookEvent) -> list[Mailbox]:
         """The mailboxes that may have sent it: the one that the event names, by id or address, or all."""
-        known = self._mailboxes.read().values()
-        if event.mailbox_id is not None:
-            return [mailbox for mailbox in known if mailbox.id == event.mailbox_id]
-        sender = parse_address(event.sender)
-        return [mailbox for mailbox in known if parse_address(mailbox.address) == sender] or list(known)
+        named = self._list_named(event, (event.sender,))
+        return named if named or event.mailbox_id is not None else list(self._mailboxes.read().values())
 
     def _find_mailbox(self, event: WebhookEvent) -> Mailbox | None:
         """The one mailbox that got the email, if it is one that is polled.
 
         An event without a mailbox id that went to two of ours is left to polling.
         """
-        addresses = {parse_address(to) for to in event.to}
-        known = self._mailboxes.read().values()
-        if event.mailbox_id is not None:
-            found = [mailbox for mailbox in known if mailbox.id == event.mailbox_id]
-        else:
-            found = [mailbox for mailbox in known if parse_address(mailbox.address) in addresses - {""}]
-        wanted = self._settings.multimail_mailbox_ids
+        found, wanted = self._list_named(event, event.to), self._settings.multimail_mailbox_ids
         if len(found) != 1 or not found[0].is_active or (wanted and found[0].id not in wanted):
             return None
         return found[0]
+
+    def _list_named(self, event: WebhookEvent, headers: Sequence[str]) -> list[Mailbox]:
+        """The mailboxes that the event names: by its mailbox id or else by the addresses in these headers."""
+        known = self._mailboxes.read().values()
+        if event.mailbox_id is not None:
+            return [mailbox for mailbox in known if mailbox.id == event.mailbox_id]
+        addresses = {parse_address(header) for header in headers} - {""}
+        return [mailbox for mailbox in known if parse_address(mailbox.address) in addresses]
 
 
 class _Refusals:

@@ -246,3 +246,41 @@ def test_two_runs_on_one_ledger_are_refused(services: Services) -> None:
     ledger.close()
     assert status == 2
     assert "LEDGER_PATH" in output
+
+
+def test_a_run_shows_its_spans_when_asked_and_its_decisions_afterwards(services: Services) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    email_id = services.multimail.deliver(
+        box, "ann@customer.example", "Delivery time", "How long does it take?"
+    )
+    status, output = services.run(OTEL_TRACES_EXPORTER="console")
+    assert status == 0
+    assert f"agent.email_id='{email_id}'" in next(
+        line for line in output.splitlines() if " ms  process email " in line
+    )
+    assert "gen_ai.usage.input_tokens=" in output
+    status, output = services.call("audit", email_id, "--json")
+    assert status == 0
+    assert f'"email_id": "{email_id}"' in output
+    assert '"outcome": "reply_submitted"' in output
+    assert email_id in services.call("audit")[1]
+    status, output = services.call("audit", "em_unknown")
+    assert status == 1
+    assert "No decision about em_unknown" in output
+
+
+def test_nothing_is_traced_unless_asked(services: Services) -> None:
+    services.multimail.add_mailbox("support@northwind.example")
+    assert " ms  " not in services.run()[1]
+
+
+def test_the_demo_shows_the_audit_a_question_and_the_trust_report(services: Services) -> None:
+    status, output = services.call("demo", "--until-idle")
+    assert status == 0
+    for shown in (
+        "Who decided what",
+        "Asked: What waits for approval?",
+        "list_pending  ok",
+        "Recommendation: stay",
+    ):
+        assert shown in output

@@ -23,7 +23,7 @@ from evals.compare import compare, find_changes, find_differences, select_common
 from evals.confusion import draw_confusion
 from evals.judge import judge_draft
 from evals.metrics import count_categories, count_holds, macro_f1, measure, percentile
-from evals.prices import Price, Prices, load_prices
+from evals.prices import Prices, load_prices
 from evals.report import SIMULATED, escape_markdown, write_reports
 from evals.results import CaseResult, ModelCall, Run, RunInfo, Verdict, read_run, write_run
 from evals.stage import Stage, open_stage
@@ -31,7 +31,7 @@ from evals.thresholds import THRESHOLDS, default_bounds, find_missed
 from local.chat_simulator import ChatSimulator, filtered_prompt, throttled
 from local.http_server import LoopbackServer
 from shared.chat import ChatCompletion, ChatRequest
-from shared.domain import Action, Usage, parse_address
+from shared.domain import Action, TokenPrice, Usage, parse_address
 from shared.errors import ConfigurationError, ThrottledError
 from shared.profiles import CATEGORIES
 from shared.prompting import load_prompt, text_version
@@ -40,7 +40,9 @@ from tests.world import DRAFT, START, TRIAGE, Clock
 
 ROOT = Path(__file__).parent.parent
 CASES = {case.id: case for case in load_cases()}
-PRICES = Prices("2026-01", {"triage": Price(1, 10), "draft": Price(2, 20), "judge": Price(3, 30)})
+PRICES = Prices(
+    "2026-01", {"triage": TokenPrice(1, 10), "draft": TokenPrice(2, 20), "judge": TokenPrice(3, 30)}
+)
 INFO = RunInfo(
     "2026-03-02T12:00:00+00:00", True, "openai", "host.example", "small", "large", None, 0.6,
     {"triage": "0123456789ab"}, "ba9876543210", "2026-01", 4,

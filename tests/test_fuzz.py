@@ -13,22 +13,18 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from local.http_server import LoopbackServer
-from shared.asking import Asking
-from shared.composition import Agent
+from shared.composition import Adapters, Agent
 from shared.domain import WorkItem, parse_work_item
 from shared.errors import AgentError, ConfigurationError, PermanentError, TransientError
+from shared.knowledge_files import KnowledgeFiles
 from shared.ledger import LedgerEntry
 from shared.ledger_sqlite import SqliteLedger
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
-from shared.pipeline import Pipeline
-from shared.polling import Poller
-from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
-from shared.webhooks import SignatureCheck, WebhookReceiver
 from shared.work_queue import InProcessWorkQueue
-from tests.world import DRAFT, START, TRIAGE, Clock, ScriptedModel, World, build_settings
+from tests.world import DRAFT, START, TRIAGE, Clock, ScriptedModel, World, assemble, build_settings
 
 MANY = settings(derandomize=True, max_examples=400, deadline=None, database=None)
 SOME = settings(
@@ -86,10 +82,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 @example(b'{"mailbox_id": "..", "email_id": "\\u0000"}')
 @example(b'\xef\xbb\xbf{"mailbox_id": "a", "email_id": "b"}')
 def test_a_queue_message_of_any_bytes_is_dropped_or_looked_up(world: World, body: bytes) -> None:
-    agent = Agent(
-        world.poller, world.pipeline, world.tracker, world.webhooks, world.asking, world.ledger, world.queue
-    )
-    agent.process(body)
+    world.agent.process(body)
     assert world.simulator.accepted == []
     assert world.model.requests == []
 
@@ -339,23 +332,12 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
     mailboxes = MailboxDirectory(client, monotonic=lambda: clock().timestamp())
     chosen = build_settings(folder, max_attempts=3)
     ledger = SqliteLedger(chosen.ledger_path)
-    poller = Poller(
-        multimail=client, mailboxes=mailboxes, ledger=ledger, work_queue=queue, settings=chosen, clock=clock
-    )
-    pipeline = Pipeline(
-        multimail=client, mailboxes=mailboxes, complete=ScriptedModel().complete, ledger=ledger,
-        settings=chosen, clock=clock, random=lambda: 0.5,
+    model = ScriptedModel()
+    adapters = Adapters(
+        multimail=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
+        work_queue=queue, knowledge=KnowledgeFiles(folder / "no knowledge"), signing_secret=None,
     )  # fmt: skip
-    tracker = ReplyTracker(multimail=client, ledger=ledger, clock=clock)
-    webhooks = WebhookReceiver(
-        signatures=SignatureCheck(None), mailboxes=mailboxes, poller=poller, tracker=tracker,
-        settings=chosen, clock=clock,
-    )  # fmt: skip
-    asking = Asking(
-        multimail=client, mailboxes=mailboxes, converse=ScriptedModel().converse, ledger=ledger,
-        settings=chosen, clock=clock, new_id=lambda: "question",
-    )  # fmt: skip
-    return Agent(poller, pipeline, tracker, webhooks, asking, ledger, queue), queue, clock
+    return assemble(adapters, chosen, clock), queue, clock
 
 
 # The settings

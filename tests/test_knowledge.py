@@ -19,7 +19,7 @@ from shared import knowledge_files
 from shared.composition import build_agent
 from shared.drafting import MAX_KNOWLEDGE_CHARACTERS, build_draft_request, build_shown_texts
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError
-from shared.knowledge import NO_KNOWLEDGE, Passage, find_words
+from shared.knowledge import Passage, find_words
 from shared.knowledge_azure_search import TOKEN_SCOPE, AzureSearchKnowledge
 from shared.knowledge_files import MAX_PASSAGE_CHARACTERS, KnowledgeFiles, list_folders, split_passages
 from shared.profiles import MailboxProfile, Profiles
@@ -153,7 +153,6 @@ def test_files_are_read_at_the_first_search_only(tmp_path: Path) -> None:
 def test_no_folder_means_no_knowledge(tmp_path: Path) -> None:
     assert KnowledgeFiles(tmp_path / "absent").search("delivery", (), 3) == ()
     assert list_folders(tmp_path / "absent") == frozenset()
-    assert NO_KNOWLEDGE.search("delivery", (), 3) == ()
 
 
 def test_threads_share_one_index(tmp_path: Path) -> None:

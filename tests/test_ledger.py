@@ -207,6 +207,15 @@ def test_a_row_that_a_newer_version_wrote_can_be_read() -> None:
     assert from_row(row | {"column_of_tomorrow": 1}, "") == FULL
 
 
+def test_open_work_is_as_old_as_its_arrival_or_as_the_order_to_do_it_again(ledger: Ledger) -> None:
+    assert ledger.open_since() == []
+    ledger.add(new_entry("em_1"))
+    done = ledger.finish(finished(added_and_claimed(ledger, new_entry("em_2"))))
+    assert ledger.open_since() == [NOW - timedelta(minutes=1)]
+    ledger.defer(done.redriven(LATER))
+    assert sorted(ledger.open_since()) == [NOW - timedelta(minutes=1), LATER]
+
+
 def test_a_tracked_reply_is_found_by_its_id(ledger: Ledger) -> None:
     replies = [TrackedReply(f"mb_{n}", f"em_{n}", f"em_reply_{n}", NOW, NOW) for n in range(3)]
     ledger.track_replies(replies)

@@ -12,10 +12,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from local.multimail_emails import MODES, StoredEmail
 from local.multimail_simulator import MultiMailSimulator
+from shared.composition import Agent
 from shared.domain import WorkItem, build_idempotency_key, parse_address, parse_work_item
 from shared.errors import ThrottledError
+from shared.ledger import LedgerEntry
 from shared.multimail import MultiMailClient
-from shared.pipeline import Pipeline
 from shared.replies import REASON_TAG
 from shared.settings import Secret
 from tests.chaos.__main__ import find_fast_directory
@@ -73,7 +74,7 @@ class Scene(Stage):
         self.broken: list[str] = []
         self.late: list[str] = []
         self.is_past_gate = False
-        self._other: Pipeline
+        self._other: Agent
         self._current: bytes | None = None
         self._point, self._countdown = "", 0
         self._choose: Callable[[Call], Fault] | None = None
@@ -93,7 +94,7 @@ class Scene(Stage):
 
     def poll(self) -> None:
         """Poll without working."""
-        self._try(self._poller.poll)
+        self._try(self._agent.poll)
 
     def ring(self, item: WorkItem) -> None:
         """Put a work item into the queue that nobody asked for."""
@@ -108,7 +109,7 @@ class Scene(Stage):
     def work_elsewhere(self, *, on_the_same: bool) -> None:
         """Let the other process work: on the email that is being worked on here, or on all that waits."""
         is_past_gate = self.is_past_gate
-        self._pipeline, self._other = self._other, self._pipeline
+        self._agent, self._other = self._other, self._agent
         try:
             if on_the_same and self._current is not None:
                 self._process(self._current)
@@ -117,7 +118,7 @@ class Scene(Stage):
             while not on_the_same and not self._queue.bodies.empty():
                 self._process(self._queue.bodies.get())
         finally:
-            self._pipeline, self._other = self._other, self._pipeline
+            self._agent, self._other = self._other, self._agent
             self.is_past_gate = is_past_gate
 
     def _find_fault(self, call: Call) -> Fault | None:
@@ -151,7 +152,7 @@ class Scene(Stage):
 
     def _start(self) -> None:
         super()._start()
-        self._other = self._pipeline
+        self._other = self._agent
         super()._start()
 
     def _connect(self) -> MultiMailClient:
@@ -504,7 +505,8 @@ class Histories(RuleBasedStateMachine):
     def _check_cancelled_replies(self) -> None:
         """Whoever's reply was cancelled for a newer one is covered by that, or its loss is visible.
 
-        What a reviewer rejects with a reason is in his hands: it may be drafted anew, or find the gate closed.
+        What replaced it may itself have been rejected with a reason since: then the new draft's end counts,
+        whatever it is, since the reviewer who asked for it looks for it.
         """
         rows = list(self.scene.ledger.entries(self.box))
         for row in rows:
@@ -513,10 +515,18 @@ class Histories(RuleBasedStateMachine):
             if row.email_id in self.scene.answered or self._find(row.reply_id).status != "cancelled":
                 continue
             covering = [o for o in rows if o is not row and o.draft and row.email_id in o.draft.covers]
-            if any(other.rejections for other in rows if other.thread_id == row.thread_id):
-                continue
+            covering += [o for o in rows if self._was_replaced_by_rejected(row, o)]
             outcomes = {str(other.outcome) for other in covering}
+            if any(other.rejections for other in covering):
+                assert None not in {other.outcome for other in covering}
+                continue
             assert outcomes & {"reply_submitted", "needs_human", "failed"}, f"{row.email_id}: {outcomes}"
+
+    def _was_replaced_by_rejected(self, row: LedgerEntry, other: LedgerEntry) -> bool:
+        """Whether a reply of `other` that was rejected with a reason came after the cancelled reply of `row`."""
+        if row.submit_intent_at is None or other.thread_id != row.thread_id:
+            return False
+        return any(rejection.submitted_at >= row.submit_intent_at for rejection in other.rejections)
 
 
 Histories.TestCase.settings = settings(

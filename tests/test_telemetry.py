@@ -17,7 +17,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from local.audit import build_trail
 from local.audit_file import FILE_NAME, AuditFile, read_records
 from shared.chat_telemetry import traced
-from shared.composition import Agent
 from shared.domain import TokenPrice, WorkItem
 from shared.errors import TransientError
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, record, span
@@ -51,15 +50,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def agent_of(world: World) -> Agent:
-    return Agent(
-        world.poller, world.pipeline, world.tracker, world.webhooks, world.asking, world.ledger, world.queue
-    )  # fmt: skip
-
-
 def work(world: World) -> None:
     """What the triggers do, each in an invocation of its own."""
-    agent = agent_of(world)
+    agent = world.agent
     agent.poll(INVOCATION)
     while not world.queue.bodies.empty():
         agent.process(world.queue.bodies.get(), INVOCATION)
@@ -101,7 +94,7 @@ def test_one_trace_holds_an_emails_way_from_the_poll_to_the_reviewers_decision(w
     assert reply_id is not None
     world.simulator.decide(reply_id, "approve")
     world.clock.advance(minutes=6)
-    agent_of(world).track(INVOCATION)
+    world.agent.track(INVOCATION)
     wanted = email_traceparent(world.box, email_id).split("-")[1]
     names = [found.name for found in spans() if trace_of(found) == wanted]
     assert {"add email", "process email", "reply seen"} <= set(names)
@@ -179,7 +172,7 @@ def test_outcomes_decisions_and_what_waits_are_counted(world: World) -> None:
     world.deliver("And where is it now?", sender="Bo <bo@customer.example>")
     world.poller.poll()
     world.clock.advance(minutes=6)
-    agent_of(world).track()
+    world.agent.track()
     counted = read_metrics()
     decided = {point["agent.outcome"]: value for point, value in counted["agent.emails.decided"]}
     assert decided["reply_submitted"] >= 1
@@ -195,7 +188,7 @@ def test_outcomes_decisions_and_what_waits_are_counted(world: World) -> None:
 def test_one_trace_and_one_audit_trail_lead_from_the_webhook_to_the_approved_reply(
     world: World, tmp_path: Path
 ) -> None:
-    agent = agent_of(world)
+    agent = world.agent
     email_id = world.deliver()
 
     def tell(about: str, name: str) -> None:

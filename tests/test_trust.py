@@ -495,16 +495,7 @@ def test_the_report_asks_for_nothing_and_reads_no_email(
         email_id = world.deliver()
         world.run_until_idle()
         before = len(world.simulator.requests)
-        agent = Agent(
-            world.poller,
-            world.pipeline,
-            world.tracker,
-            world.webhooks,
-            world.asking,
-            world.ledger,
-            world.queue,
-        )
-        answer = answer_report(agent.report, {"request_upgrade": world.box}, "text/html")
+        answer = answer_report(world.agent.report, {"request_upgrade": world.box}, "text/html")
         later = world.simulator.requests[before:]
         assert answer.status_code == 200
         assert email_id not in answer.body

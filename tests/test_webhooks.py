@@ -29,6 +29,7 @@ from shared.ledger_sqlite import SqliteLedger
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
 from shared.polling import Poller
+from shared.profiles import NO_PROFILES
 from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret
@@ -124,8 +125,9 @@ def build_closed_receiver(tmp_path: Path, signatures: SignatureCheck, clock: Clo
     nobody: Any = Untouchable()
     mailboxes, chosen = MailboxDirectory(nobody), build_settings(tmp_path)
     poller = Poller(
-        multimail=nobody, mailboxes=mailboxes, ledger=nobody, work_queue=nobody, settings=chosen, clock=clock
-    )
+        multimail=nobody, mailboxes=mailboxes, ledger=nobody, work_queue=nobody, settings=chosen, clock=clock,
+        profiles=NO_PROFILES,
+    )  # fmt: skip
     return WebhookReceiver(
         signatures=signatures, mailboxes=mailboxes, poller=poller, settings=chosen, clock=clock,
         tracker=ReplyTracker(multimail=nobody, ledger=nobody, clock=clock),
@@ -522,7 +524,7 @@ def test_an_email_that_could_not_be_rung_for_is_rung_for_by_the_next_poll(world:
     mailboxes = MailboxDirectory(client)
     poller = Poller(
         multimail=client, mailboxes=mailboxes, ledger=world.ledger, work_queue=Deaf(),
-        settings=world.settings, clock=world.clock,
+        settings=world.settings, clock=world.clock, profiles=NO_PROFILES,
     )  # fmt: skip
     receiver = WebhookReceiver(
         signatures=SignatureCheck(StaticSecret(Secret(WEBHOOK_SECRET))), mailboxes=mailboxes, poller=poller,

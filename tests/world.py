@@ -9,21 +9,18 @@ from typing import Any, Self
 
 from local.http_server import LoopbackServer
 from local.multimail_simulator import MultiMailSimulator
-from shared.asking import Asking
 from shared.chat import ChatCompletion, ChatRequest, Conversation
+from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
-from shared.knowledge import NO_KNOWLEDGE, KnowledgeSource
+from shared.knowledge import KnowledgeSource
+from shared.knowledge_files import KnowledgeFiles
 from shared.ledger import Ledger, LedgerEntry
 from shared.ledger_sqlite import SqliteLedger
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
-from shared.pipeline import Pipeline
-from shared.polling import Poller
 from shared.profiles import NO_PROFILES, Profiles
-from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
-from shared.webhooks import SignatureCheck, WebhookReceiver
 from shared.work_queue import InProcessWorkQueue
 
 WEBHOOK_SECRET = "whsec_of_the_world"
@@ -89,6 +86,15 @@ def build_settings(tmp_path: Path, **changes: Any) -> Settings:
     return replace(settings, **changes)
 
 
+def assemble(
+    adapters: Adapters, settings: Settings, clock: Callable[[], datetime], profiles: Profiles = NO_PROFILES
+) -> Agent:
+    """The agent as it is in production, with nothing left to chance."""
+    return assemble_agent(
+        adapters, settings, profiles, clock=clock, random_share=lambda: 0.5, new_id=lambda: "question"
+    )
+
+
 class World:
     """One gated mailbox `box` of Northwind's support and everything around it. A context manager."""
 
@@ -97,11 +103,11 @@ class World:
         tmp_path: Path,
         ledger: Ledger | None = None,
         profiles: Profiles = NO_PROFILES,
-        knowledge: KnowledgeSource = NO_KNOWLEDGE,
+        knowledge: KnowledgeSource | None = None,
         **settings: Any,
     ) -> None:
         self.profiles = profiles
-        self.knowledge = knowledge
+        self.knowledge = knowledge or KnowledgeFiles(tmp_path / "no knowledge")
         self.clock = Clock()
         self.settings = build_settings(tmp_path, **settings)
         self.simulator = MultiMailSimulator(self.clock)
@@ -117,24 +123,14 @@ class World:
             self._server.start(), StaticSecret(Secret(self.key)), timeout=(5, 5), clock=self.clock
         )
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
-        self.poller = Poller(
-            multimail=client, mailboxes=mailboxes, ledger=self.ledger, work_queue=self.queue,
-            settings=self.settings, clock=self.clock, profiles=self.profiles,
+        adapters = Adapters(
+            multimail=client, mailboxes=mailboxes, complete=self.model.complete, converse=self.model.converse,
+            ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
+            signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)),
         )  # fmt: skip
-        self.pipeline = Pipeline(
-            multimail=client, mailboxes=mailboxes, complete=self.model.complete, ledger=self.ledger,
-            settings=self.settings, clock=self.clock, random=lambda: 0.5,
-            profiles=self.profiles, knowledge=self.knowledge,
-        )  # fmt: skip
-        self.tracker = ReplyTracker(multimail=client, ledger=self.ledger, clock=self.clock)
-        self.webhooks = WebhookReceiver(
-            signatures=SignatureCheck(StaticSecret(Secret(WEBHOOK_SECRET))), mailboxes=mailboxes,
-            poller=self.poller, tracker=self.tracker, settings=self.settings, clock=self.clock,
-        )  # fmt: skip
-        self.asking = Asking(
-            multimail=client, mailboxes=mailboxes, converse=self.model.converse, ledger=self.ledger,
-            settings=self.settings, clock=self.clock, new_id=lambda: "question",
-        )  # fmt: skip
+        self.agent = assemble(adapters, self.settings, self.clock, self.profiles)
+        self.poller, self.pipeline, self.tracker = self.agent.poller, self.agent.pipeline, self.agent.tracker
+        self.webhooks = self.agent.webhooks
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -6,7 +6,6 @@ what this process holds in memory is what the agent holds.
 
 import json
 import logging
-import os
 import random
 import sys
 import zlib
@@ -21,20 +20,21 @@ from typing import Any, cast
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from shared.chat import ChatCompletion, ChatRequest
-from shared.domain import Usage, parse_work_item
+from shared.chat import ChatCompletion, ChatRequest, Conversation
+from shared.composition import Adapters, assemble_agent
+from shared.domain import Usage
 from shared.errors import ConfigurationError, TransientError
+from shared.knowledge_files import KnowledgeFiles
 from shared.ledger import Ledger
 from shared.ledger_sqlite import SqliteLedger
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
-from shared.pipeline import Pipeline
-from shared.polling import Poller
-from shared.replies import ReplyTracker
+from shared.profiles import NO_PROFILES
 from shared.secret_source import StaticSecret
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import FAULTS, KILLS, MODEL, MULTIMAIL, Call, Fault, SeamedLedger, SeamedQueue, Seams
+from tests.memory import read_resident_megabytes
 
 WORKERS = 4  # as host.json has it
 FAULTY_SHARE, FAULTY_STORE_SHARE = 0.2, 0.02
@@ -102,25 +102,25 @@ class AgentProcess:
         client._session.trust_env = False
         mailboxes = MailboxDirectory(client, monotonic=lambda: self._clock().timestamp())
         ledger = cast(Ledger, SeamedLedger(self._ledger, self._seams))
-        self._poller = Poller(
-            multimail=client, mailboxes=mailboxes, ledger=ledger, work_queue=self._queue,
-            settings=settings, clock=self._clock,
+        adapters = Adapters(
+            multimail=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
+            ledger=ledger, work_queue=self._queue, signing_secret=None,
+            knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"),
         )  # fmt: skip
-        self._pipeline = Pipeline(
-            multimail=client, mailboxes=mailboxes, complete=self._complete, ledger=ledger,
-            settings=settings, clock=self._clock, random=chance.random,
+        self._agent = assemble_agent(
+            adapters, settings, NO_PROFILES,
+            clock=self._clock, random_share=chance.random, new_id=lambda: "question",
         )  # fmt: skip
-        self._tracker = ReplyTracker(multimail=client, ledger=ledger, clock=self._clock)
 
     def play_round(self, order: dict[str, Any]) -> dict[str, Any]:
         """Poll and work side by side, then track when told so, at the given moment; say how it went."""
         self._now, self._weather.is_fine = datetime.fromisoformat(order["now"]), order["is_fine"]
         with ThreadPoolExecutor(WORKERS + 1) as threads:
-            polling = threads.submit(self._try, self._poller.poll)
+            polling = threads.submit(self._try, self._agent.poll)
             working = [threads.submit(self._work, polling) for _ in range(WORKERS)]
         went_well = polling.result() and all(worker.result() for worker in working)
         if order["tracks"]:
-            went_well = self._try(self._tracker.track) and went_well
+            went_well = self._try(self._agent.track) and went_well
         due_at = self._ledger.next_due_at()
         answer = {
             "went_well": went_well,
@@ -146,7 +146,7 @@ class AgentProcess:
                     return went_well
                 wait([polling], timeout=0.02)
                 continue
-            work = partial(self._pipeline.process, parse_work_item(body))
+            work = partial(self._agent.process, body)
             went_well = self._try(work) and went_well
 
     def _clock(self) -> datetime:
@@ -166,21 +166,16 @@ class AgentProcess:
         return self._seams.meet(MODEL, "", request.schema_name, lambda: answer_by_text(request))
 
 
+def refuse_to_converse(_conversation: Conversation) -> ChatCompletion:
+    """Nobody asks anything here."""
+    raise AssertionError("the way of an email needs no conversation")
+
+
 def answer_by_text(request: ChatRequest) -> ChatCompletion:
     """Judge the same email always the same: reply to six of ten, escalate two, ignore two."""
     action = ACTIONS[zlib.crc32(request.user.encode()) % len(ACTIONS)]
     answer = TRIAGE | {"action": action} if request.schema_name == "triage" else DRAFT
     return ChatCompletion(json.dumps(answer), "stop", Usage(1, 100, 20), "by text")
-
-
-def read_resident_megabytes() -> float:
-    """The memory that this process holds now."""
-    if sys.platform != "linux":
-        import resource  # noqa: PLC0415 - Windows has none
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def main() -> None:

@@ -15,20 +15,19 @@ from local.multimail_faults import no_fault
 from local.multimail_simulator import MultiMailSimulator
 from local.multimail_state import MultiMailAccount
 from shared.chat import ChatCompletion, ChatRequest
-from shared.domain import WorkItem, parse_work_item
+from shared.composition import Adapters
+from shared.domain import WorkItem
 from shared.errors import ConfigurationError, TransientError
+from shared.knowledge_files import KnowledgeFiles
 from shared.ledger import Ledger, LedgerEntry
 from shared.ledger_sqlite import SqliteLedger
 from shared.mailboxes import MailboxDirectory
 from shared.multimail import MultiMailClient
-from shared.pipeline import Pipeline
-from shared.polling import Poller
-from shared.replies import ReplyTracker
 from shared.secret_source import StaticSecret
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
 from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedLedger, SeamedQueue, Seams, build_answer
-from tests.world import Clock, ScriptedModel, build_settings
+from tests.world import Clock, ScriptedModel, assemble, build_settings
 
 POLL_EVERY = timedelta(minutes=1)
 MAX_ROUNDS = 300
@@ -160,7 +159,7 @@ class Stage:
     def play_round(self) -> bool:
         """Poll and work once; say whether nothing went wrong and nothing is left to do."""
         try:
-            went_well = self._try(self._poller.poll)
+            went_well = self._try(self._agent.poll)
             while not self._queue.bodies.empty():
                 went_well = self._process(self._queue.bodies.get()) and went_well
         except Killed as death:
@@ -171,7 +170,7 @@ class Stage:
     def track(self) -> bool:
         """Look once at the replies that are due for it; say whether nothing went wrong."""
         try:
-            return self._try(self._tracker.track)
+            return self._try(self._agent.track)
         except Killed as death:
             self._start_again(keeps_leases=death.keeps_leases)
             return False
@@ -187,7 +186,7 @@ class Stage:
 
     def _process(self, body: bytes) -> bool:
         try:
-            return self._try(lambda: self._pipeline.process(parse_work_item(body)))
+            return self._try(lambda: self._agent.process(body))
         except Killed:
             self._queue.bodies.put(body)  # never acknowledged
             raise
@@ -231,15 +230,12 @@ class Stage:
         client = self._connect()
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
         ledger = cast(Ledger, SeamedLedger(self.ledger, self.seams))
-        self._poller = Poller(
-            multimail=client, mailboxes=mailboxes, ledger=ledger, work_queue=self._queue,
-            settings=self.settings, clock=self.clock,
+        adapters = Adapters(
+            multimail=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
+            ledger=ledger, work_queue=self._queue, signing_secret=None,
+            knowledge=KnowledgeFiles(self.settings.ledger_path.parent / "no knowledge"),
         )  # fmt: skip
-        self._pipeline = Pipeline(
-            multimail=client, mailboxes=mailboxes, complete=self._complete, ledger=ledger,
-            settings=self.settings, clock=self.clock, random=lambda: 0.5,
-        )  # fmt: skip
-        self._tracker = ReplyTracker(multimail=client, ledger=ledger, clock=self.clock)
+        self._agent = assemble(adapters, self.settings, self.clock)
 
     def _connect(self) -> MultiMailClient:
         client = MultiMailClient(
