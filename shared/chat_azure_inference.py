@@ -86,7 +86,7 @@ class _Clients:
 
     def _client(self, deployment: str) -> "ChatCompletionsClient":
         from azure.ai.inference import ChatCompletionsClient  # noqa: PLC0415  # cold start
-        from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415
+        from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415 - cold start
 
         with self._guard:
             if deployment not in self._clients:

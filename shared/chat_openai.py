@@ -28,7 +28,7 @@ def build_openai_model(
     neither key nor credential.
     """
     import httpx2  # noqa: PLC0415  # cold start: imported when the SDK is chosen
-    from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415
+    from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415 - cold start
 
     from shared.http_session import POOL_SIZE  # noqa: PLC0415 - cold start
 
