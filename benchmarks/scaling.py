@@ -266,7 +266,7 @@ def _draw_limit(facts: Facts, limit: Limit) -> Bar:
 def _show(value: float) -> str:
     """Three digits: more would look measured."""
     rounded = float(f"{value:.3g}")
-    return f"{rounded:,.0f}" if rounded >= 10 or rounded == int(rounded) else f"{rounded:g}"  # noqa: PLR2004
+    return f"{rounded:,.0f}" if rounded >= 10 or rounded == int(rounded) else f"{rounded:g}"  # noqa: PLR2004 - one digit
 
 
 def _show_seconds(seconds: float) -> str:

@@ -204,7 +204,7 @@ def _call(app: "WSGIApplication", request: _Request) -> bytes:
         "wsgi.run_once": False,
         **{f"HTTP_{name.upper().replace('-', '_')}": value for name, value in request.headers.items()},
     }
-    body = b"".join(app(environ, lambda *args: started.extend(args)))  # type: ignore[arg-type]
+    body = b"".join(app(environ, lambda *args: started.extend(args)))  # type: ignore[arg-type]  # a bare start_response
     status, headers = started[0], started[1]
     return _write_answer(status, body, [(name, value) for name, value in headers])
 
@@ -281,7 +281,7 @@ async def _serve(options: dict[str, Any]) -> None:
     loop = asyncio.get_running_loop()
     urls = []
     for answer in (services.multimail, services.chat):
-        server = await loop.create_server(lambda a=answer: _Connection(a), "127.0.0.1", 0, backlog=1024)  # type: ignore[misc]
+        server = await loop.create_server(lambda a=answer: _Connection(a), "127.0.0.1", 0, backlog=1024)  # type: ignore[misc]  # mypy's default argument
         urls.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     print(json.dumps({"multimail": urls[0], "chat": urls[1], "key": desk.key}), flush=True)
     await loop.run_in_executor(None, sys.stdin.read)

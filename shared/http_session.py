@@ -25,7 +25,7 @@ class _Session(requests.Session):
         self.auth = _keep_headers
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
 
-    def merge_environment_settings(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]
+    def merge_environment_settings(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]  # passed on
         """See requests; whoever holds this session passes the same arguments for the same host every time."""
         if self._merged is None:
             self._merged = super().merge_environment_settings(*arguments, **named)

@@ -111,7 +111,7 @@ def test_more_of_anything_never_lowers_a_limit() -> None:
         {"draft_capacity": 100},
         {"deployments": 2},
     ):
-        assert list_limits(facts, replace(setup, **more))[0].rate >= before  # type: ignore[arg-type]
+        assert list_limits(facts, replace(setup, **more))[0].rate >= before  # type: ignore[arg-type]  # fields by name
     polls = [count_poll_seconds(facts, mailboxes) for mailboxes in (1, 8, 50, 500, 10_000)]
     assert polls == sorted(polls)
 
