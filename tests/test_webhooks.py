@@ -426,6 +426,28 @@ def test_a_decision_reaches_the_reply_at_once(world: World, events: pytest.LogCa
     assert results(events)[-2:] == [("oversight.approved", "tracked"), ("message.delivered", "ignored")]
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_found"),
+    [
+        ({"mailbox_id": None}, True),
+        ({"mailbox_id": None, "from": "Support <support@northwind.example>"}, True),
+        ({"mailbox_id": None, "from": "unknown@elsewhere.example"}, True),
+        ({"mailbox_id": None, "from": None}, True),
+        ({"mailbox_id": "mb_of_somebody_else"}, False),
+    ],
+)
+def test_a_decision_is_found_by_what_the_event_names(
+    world: World, changes: dict[str, Any], is_found: bool
+) -> None:
+    world.simulator.add_mailbox("sales@northwind.example", "gated_send")
+    reply_id = submit_reply(world)
+    world.simulator.decide(reply_id, "approve")
+    event = json.loads(build_event(world, reply_id, "oversight.approved"))
+    assert hear(world, json.dumps(event | {"data": event["data"] | changes}).encode()) == 204
+    (entry,) = world.ledger.entries(world.box)
+    assert (entry.reply_status == "delivered") == is_found
+
+
 def test_what_an_event_says_of_a_reply_is_not_believed(world: World) -> None:
     reply_id = submit_reply(world)
     for name in ("oversight.approved", "oversight.rejected", "message.delivered", "message.complained"):
