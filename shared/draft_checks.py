@@ -1,8 +1,9 @@
 """Draft checks: what must not stand in a reply, decided in code, before it may leave."""
 
+import functools
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 
 MAX_REPLY_CHARACTERS = 8_000
 PHONE_DIGITS = 7  # shorter numbers are quantities, prices, rooms
@@ -98,7 +99,7 @@ def find_draft_problems(
 
 def find_addresses(text: str) -> set[str]:
     """Every email address in a text, in lower case."""
-    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(text)}
+    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(_words_with("@", text))}
 
 
 def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
@@ -115,17 +116,28 @@ def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """The text with wide letters, dashes and dots as the plain ones that they are read as."""
+    if text.isascii():
+        return text
     narrow = unicodedata.normalize("NFKC", text).translate(_DASHES)
     return re.sub(r"(?<=[A-Za-z0-9])[\u3002\uff61](?=[A-Za-z])", ".", narrow)
 
 
 def _links(text: str) -> Iterator[str]:
     """Every link in a text, scheme and `www.` taken off, lower case: the same place is the same string."""
-    targets = (group for match in _LINK_TARGET.finditer(text) for group in match.groups() if group)
-    found = (match.group() for pattern in (_URL, _BARE_DOMAIN) for match in pattern.finditer(text))
-    for link in (*found, *targets):
+    targets = _LINK_TARGET.finditer(text) if "](" in text or "]:" in text else ()
+    found = (*_URL.finditer(_words_with(":", text)), *_BARE_DOMAIN.finditer(_words_with(".", text)))
+    links = [match.group() for match in found]
+    links += [group for match in targets for group in match.groups() if group]
+    for link in links:
         bare = re.sub(r"^(?:https?://)?(?:www\.)?", "", link.strip().lower())
         yield bare.lstrip("*_").rstrip(".,;:!?*_/")
+
+
+def _words_with(mark: str, text: str) -> str:
+    """The words that have the mark in them, the only ones in which a pattern without white space that needs
+    the mark and something after it can match: a search in all of the text takes many times as long.
+    """
+    return " ".join(word for word in text.split() if mark in word[:-1]) if mark in text else ""
 
 
 class _KnownLinks:
@@ -153,18 +165,20 @@ def _has_foreign_number(draft: str, known: str) -> bool:
     """Numbers of seven digits and more must stand in the thread, whole or group by group; dates and times
     of day are free.
     """
-    runs = {re.sub(r"\D", "", match.group()) for match in _NUMBER.finditer(known)}
-    groups = set(re.findall(r"\d+", known))
-    for match in _NUMBER.finditer(_DATE.sub(" ; ", draft)):
-        digits = re.sub(r"\D", "", match.group())
-        if len(digits) < PHONE_DIGITS or groups.issuperset(re.findall(r"\d+", match.group())):
-            continue
-        if not any(digits in run for run in runs):
-            return True
-    known_plain = re.sub(r"[\s-]", "", known).upper()
-    return any(
-        re.sub(r"[\s-]", "", match.group()).upper() not in known_plain for match in _IBAN.finditer(draft)
-    )
+    if not re.search(r"\d", draft):
+        return False
+    found = [match.group() for match in _NUMBER.finditer(_DATE.sub(" ; ", draft))]
+    numbers = [number for number in found if len(re.sub(r"\D", "", number)) >= PHONE_DIGITS]
+    if numbers:
+        runs = {re.sub(r"\D", "", match.group()) for match in _NUMBER.finditer(known)}
+        groups = set(re.findall(r"\d+", known))
+        for number in numbers:
+            digits = re.sub(r"\D", "", number)
+            if not groups.issuperset(re.findall(r"\d+", number)) and not any(digits in run for run in runs):
+                return True
+    accounts = [re.sub(r"[\s-]", "", match.group()).upper() for match in _IBAN.finditer(draft)]
+    known_plain = re.sub(r"[\s-]", "", known).upper() if accounts else ""
+    return any(account not in known_plain for account in accounts)
 
 
 def _has_foreign_match(pattern: re.Pattern[str], draft: str, known: str) -> bool:
@@ -175,7 +189,8 @@ def _has_secret(draft: str, known: str) -> bool:
     """A known key format is never repeated; another long random-looking token only if the thread has it."""
     if _SECRET.search(draft):
         return True
-    tokens = (match.group() for match in _LONG_TOKEN.finditer(_URL.sub(" ", draft)))
+    no_links = _URL.sub(" ", draft) if ":" in draft else draft
+    tokens = (match.group() for match in _LONG_TOKEN.finditer(no_links))
     return any(
         re.search(r"\d", token) and re.search(r"[A-Za-z]", token) and token not in known for token in tokens
     )
@@ -193,8 +208,14 @@ def _without_code_and_autolinks(text: str) -> str:
 
 
 def _echoes(draft: str, instructions: str) -> bool:
-    def runs(text: str) -> set[tuple[str, ...]]:
-        words = re.findall(r"\w+", text.lower())
-        return {tuple(words[i : i + ECHO_WORDS]) for i in range(len(words) - ECHO_WORDS + 1)}
+    return not _word_runs(draft).isdisjoint(_instruction_runs(instructions))
 
-    return not runs(draft).isdisjoint(runs(instructions))
+
+@functools.lru_cache(maxsize=64)  # a profile's instructions are the same for all of its emails
+def _instruction_runs(instructions: str) -> Set[tuple[str, ...]]:
+    return _word_runs(instructions)
+
+
+def _word_runs(text: str) -> set[tuple[str, ...]]:
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[i : i + ECHO_WORDS]) for i in range(len(words) - ECHO_WORDS + 1)}

@@ -40,12 +40,12 @@ class KnowledgeFiles:
 
     def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
         """See KnowledgeSource."""
-        match = _build_match(query)
         with self._lock:
             if self._index is None:
                 self._index = self._build_index()
-            if not match:
-                return ()
+        if not self._passages or not (match := _build_match(query)):
+            return ()
+        with self._lock:
             names = json.dumps([*folders, SHARED_FOLDER])
             rows = self._index.execute(_FIND, (match, names, limit)).fetchall()
         return tuple(self._passages[number] for (number,) in rows)
