@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.asking import Answer, Asking, Question
+from shared.beside import Beside, build_beside
 from shared.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.chat_azure_inference import build_azure_inference_model
 from shared.chat_openai import build_openai_model
@@ -139,7 +140,10 @@ def build_agent(
         signing_secret=_find_signing_secret(settings, credential),
     )
     profiles = _load_profiles(settings)
-    return assemble_agent(adapters, settings, profiles, clock=clock, random_share=random_share, new_id=new_id)
+    return assemble_agent(
+        adapters, settings, profiles,
+        clock=clock, random_share=random_share, new_id=new_id, beside=build_beside(),
+    )  # fmt: skip
 
 
 def assemble_agent(
@@ -150,6 +154,7 @@ def assemble_agent(
     clock: Callable[[], datetime],
     random_share: Callable[[], float],
     new_id: Callable[[], str],
+    beside: Beside,
 ) -> Agent:
     """Put the agent together from its adapters."""
     multimail, mailboxes, ledger = adapters.multimail, adapters.mailboxes, adapters.ledger
@@ -160,7 +165,7 @@ def assemble_agent(
     pipeline = Pipeline(
         multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
         settings=settings, clock=clock, random=random_share,
-        profiles=profiles, knowledge=adapters.knowledge,
+        profiles=profiles, knowledge=adapters.knowledge, beside=beside,
     )  # fmt: skip
     tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
     webhooks = WebhookReceiver(

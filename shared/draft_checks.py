@@ -50,12 +50,12 @@ _LEAD_IN = re.compile(
 )
 _MARKUP = re.compile(r"<\s*[a-z/!?][^>]*>?|!\[", re.IGNORECASE)
 _SECRET = re.compile(
-    r"\b(?:sk|pk|rk)[-_](?:[\w-]{16,})|\bmm_(?:live|test)_\w+|\bwhsec_\w+|\bgh[pousr]_\w{20,}|\bxox[abprs]-[\w-]{10,}"
-    r"|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\beyJ[\w-]{10,}\.[\w-]{10,}|-----BEGIN [A-Z ]+-----"
-    r"|\b(?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*[=:]\s*\S{6,}"
-    r"|\b(?:api[_ -]?key|password|passwort|secret)\s*=\s*\S{6,}"
-    r"|\b(?:api[_ -]?key|password|passwort|secret)\s*:\s*(?=\S*(?:\d|[^\w\s]\w))\S{6,}"  # no plain word
-    r"|\bBearer\s+[\w.~+/-]{16,}",
+    r"\b(?:(?:sk|pk|rk)[-_][\w-]{16,}|mm_(?:live|test)_\w+|whsec_\w+|gh[pousr]_\w{20,}|xox[abprs]-[\w-]{10,}"
+    r"|AKIA[0-9A-Z]{16}\b|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}"
+    r"|(?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*[=:]\s*\S{6,}"
+    r"|(?:api[_ -]?key|password|passwort|secret)\s*=\s*\S{6,}"
+    r"|(?:api[_ -]?key|password|passwort|secret)\s*:\s*(?=\S*(?:\d|[^\w\s]\w))\S{6,}"  # no plain word
+    r"|Bearer\s+[\w.~+/-]{16,})|-----BEGIN [A-Z ]+-----",
     re.IGNORECASE,
 )
 _LONG_TOKEN = re.compile(r"(?<![\w/+-])[\w/+-]{28,}={0,2}")

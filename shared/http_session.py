@@ -1,5 +1,6 @@
 """The requests session behind every adapter: one service, many threads, connections kept, no cookies."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from urllib3.util import Retry
 
 # Connections kept between calls, more than any host makes at once: a smaller pool drops and remakes them.
 POOL_SIZE = 256
+_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:\d+)?/[\w/~=&?%-]+", re.ASCII)
 
 
 class _Session(requests.Session):
@@ -34,7 +36,10 @@ class _Session(requests.Session):
         """See requests; of the session's own values only the headers are added."""
         prepared = requests.PreparedRequest()
         prepared.prepare_method(request.method)
-        prepared.prepare_url(request.url, request.params)
+        if not request.params and _PLAIN_URL.fullmatch(request.url):
+            prepared.url = request.url  # nothing in it would change
+        else:
+            prepared.prepare_url(request.url, request.params)
         prepared.prepare_headers({**self.headers, **request.headers})
         if request.method != "GET" or request.data:
             prepared.prepare_body(request.data, request.files, request.json)

@@ -1,12 +1,13 @@
 """The way of one email: read, guard, triage, draft, check, gate, reply, tag; each stored before the next."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
+from shared.beside import Beside
 from shared.chat import ChatCompletion, ChatRequest
 from shared.domain import (
     Action,
@@ -107,6 +108,7 @@ class Pipeline:
     random: Callable[[], float]
     profiles: Profiles
     knowledge: KnowledgeSource
+    beside: Beside
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it stands.
@@ -134,6 +136,7 @@ class _EmailRun:
         self.p = pipeline
         self.entry = entry
         self.sender = entry.sender
+        self._read_tags = self._get_tags
 
     # The way, and what ends it early
 
@@ -354,10 +357,11 @@ class _EmailRun:
 
     def _gate(self) -> Decision | None:
         """Read the mode and the allowlist now: a human may have changed either a second ago."""
+        allowlist = self.p.beside(lambda: self.p.multimail.get_allowlist(self.entry.mailbox_id))
         mailbox = self.p.mailboxes.get(self.entry.mailbox_id, max_age_seconds=0)
         allow_ungated = self.p.settings.allow_ungated_replies
         return find_mode_refusal(mailbox, allow_ungated=allow_ungated) or find_recipient_refusal(
-            self.sender, self.p.multimail.get_allowlist(mailbox.id), allow_ungated=allow_ungated
+            self.sender, allowlist(), allow_ungated=allow_ungated
         )
 
     def _take_slots(self, thread: ThreadView) -> Decision | None:
@@ -393,6 +397,7 @@ class _EmailRun:
 
     def _send(self, *, is_first: bool) -> Decision:
         draft = self._stored_draft
+        self._read_tags = self.p.beside(self._get_tags)
         try:
             submitted = self.p.multimail.submit_reply(
                 self.entry.mailbox_id, self.entry.email_id, draft.reply_markdown, draft.idempotency_key
@@ -514,13 +519,16 @@ class _EmailRun:
 
     def _tag(self) -> None:
         """Write the outcome on the inbound email, beside whatever tags others put there."""
-        mailbox_id, email_id = self.entry.mailbox_id, self.entry.email_id
-        existing = self.p.multimail.get_tags(mailbox_id, email_id)
+        read, self._read_tags = self._read_tags, self._get_tags  # what was read beside counts once
+        existing = read()
         others = {key: value for key, value in existing.items() if not key.startswith("agent.")}
         escalate_to = self._profile.escalate_to if self.entry.outcome is Outcome.ESCALATED else ""
         wanted = others | build_tags(self.entry, escalate_to)
         if wanted != existing:
-            self.p.multimail.set_tags(mailbox_id, email_id, wanted)
+            self.p.multimail.set_tags(self.entry.mailbox_id, self.entry.email_id, wanted)
+
+    def _get_tags(self) -> Mapping[str, str]:
+        return self.p.multimail.get_tags(self.entry.mailbox_id, self.entry.email_id)
 
     def _finish(self) -> None:
         self.entry = self.p.ledger.finish(replace(self.entry, finished_at=self.p.clock(), waiting_for=""))
@@ -593,8 +601,8 @@ class _EmailRun:
         """Show on the email that it waits; best effort, because the service may be what it waits for."""
         tag = {WAITING_TAG: clean_line(self.entry.waiting_for, MAX_REASON_CHARACTERS)}
         try:
-            existing = self.p.multimail.get_tags(self.entry.mailbox_id, self.entry.email_id)
-            self.p.multimail.set_tags(self.entry.mailbox_id, self.entry.email_id, dict(existing) | tag)
+            tags = dict(self._get_tags()) | tag
+            self.p.multimail.set_tags(self.entry.mailbox_id, self.entry.email_id, tags)
         except (ConfigurationError, PermanentError, TransientError) as error:
             log.warning("email %r could not be tagged as waiting: %s", self.entry.email_id, error)
 

@@ -19,7 +19,7 @@ LAYERS = (
         "settings", "chat", "ledger", "work_queue", "telemetry", "prompting", "ledger_rows", "knowledge",
         "draft_checks", "http_answer",
     ),
-    ("chat_wire", "http_session", "profiles"),
+    ("chat_wire", "http_session", "profiles", "beside"),
     (
         "multimail", "chat_azure_inference", "chat_openai", "ledger_sqlite", "ledger_tables",
         "work_queue_servicebus", "secret_source", "credentials", "knowledge_files", "knowledge_azure_search",

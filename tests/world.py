@@ -91,8 +91,9 @@ def assemble(
 ) -> Agent:
     """The agent as it is in production, with nothing left to chance."""
     return assemble_agent(
-        adapters, settings, profiles, clock=clock, random_share=lambda: 0.5, new_id=lambda: "question"
-    )
+        adapters, settings, profiles,
+        clock=clock, random_share=lambda: 0.5, new_id=lambda: "question", beside=lambda call: call,
+    )  # fmt: skip
 
 
 class World:

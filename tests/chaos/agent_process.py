@@ -20,6 +20,7 @@ from typing import Any, cast
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
+from shared.beside import build_beside
 from shared.chat import ChatCompletion, ChatRequest, Conversation
 from shared.composition import Adapters, assemble_agent
 from shared.domain import Usage
@@ -109,7 +110,7 @@ class AgentProcess:
         )  # fmt: skip
         self._agent = assemble_agent(
             adapters, settings, NO_PROFILES,
-            clock=self._clock, random_share=chance.random, new_id=lambda: "question",
+            clock=self._clock, random_share=chance.random, new_id=lambda: "question", beside=build_beside(),
         )  # fmt: skip
 
     def play_round(self, order: dict[str, Any]) -> dict[str, Any]:
