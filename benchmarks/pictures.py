@@ -75,13 +75,13 @@ def draw_pictures(parts: Sequence[Part], folder: Path) -> list[Path]:
 def _draw_throughput(rows: Sequence[Mapping[str, Any]]) -> str:
     bars = [
         Bar(
-            f"{row['setup']}, {row['concurrency']} in flight",
+            f"{row['setup']}, {row['places']} in flight",
             row["ratio"],
             f"{row['ratio']:.2f}",
             BLUE if row["setup"] == "SQLite" else GREY,
         )
         for row in rows
-        if row["reply_share"] == 1
+        if row["reply_share"] == 1 and row["in_work"] > row["places"]
     ]
     return draw_bars(
         "Throughput as a share of what the model's latency allows",

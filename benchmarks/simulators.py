@@ -1,6 +1,7 @@
 """The simulators in a process of their own: MultiMail and the model behind fixed latencies, counted on the wire."""
 
 import asyncio
+import heapq
 import json
 import subprocess
 import sys
@@ -25,11 +26,15 @@ PATIENCE_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """How long each answer takes, in seconds, the simulator's own work included."""
+    """How long each answer takes, in seconds, the simulator's own work included.
+
+    `model_places`: how many calls the model works on at once, the others wait in line; 0 for all of them.
+    """
 
     triage: float = TRIAGE_SECONDS
     draft: float = DRAFT_SECONDS
     multimail: float = MULTIMAIL_SECONDS
+    model_places: int = 0
 
 
 NO_LATENCY = Latencies(0, 0, 0)
@@ -221,6 +226,7 @@ class _Services:
     def __init__(self, desk: _Desk, latencies: Latencies) -> None:
         self._desk = desk
         self._latencies = latencies
+        self._free_at = [0.0] * latencies.model_places  # a heap: when each of the model's places is free
 
     def multimail(self, request: _Request) -> tuple[bytes, float]:
         desk = self._desk
@@ -248,7 +254,16 @@ class _Services:
             "usage": {"prompt_tokens": used[0], "completion_tokens": used[1], "total_tokens": sum(used)},
         }  # fmt: skip
         answer = json.dumps(completion).encode()
-        return _write_answer("200 OK", answer, [("Content-Type", "application/json")]), latency
+        return _write_answer("200 OK", answer, [("Content-Type", "application/json")]), self._wait(latency)
+
+    def _wait(self, latency: float) -> float:
+        """The latency, and before it the time until the model has a place."""
+        if not self._free_at:
+            return latency
+        now = asyncio.get_running_loop().time()
+        done_at = max(now, self._free_at[0]) + latency
+        heapq.heapreplace(self._free_at, done_at)
+        return done_at - now
 
 
 def name_route(method: str, path: str) -> str:

@@ -91,8 +91,10 @@ class _Clients:
 
     def _client(self, deployment: str) -> "ChatCompletionsClient":
         from azure.ai.inference import ChatCompletionsClient  # noqa: PLC0415  # cold start
+        from azure.core.pipeline.policies import SansIOHTTPPolicy  # noqa: PLC0415 - cold start
         from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415 - cold start
 
+        nothing: SansIOHTTPPolicy[Any, Any] = SansIOHTTPPolicy()
         with self._guard:
             if deployment not in self._clients:
                 self._clients[deployment] = ChatCompletionsClient(
@@ -100,8 +102,11 @@ class _Clients:
                     credential=self._credential,
                     credential_scopes=[TOKEN_SCOPE],
                     api_version=API_VERSION,
-                    retry_total=0,
-                    permit_redirects=False,
+                    # Nothing is tried twice or elsewhere, and nothing is logged that `traced` does not say.
+                    retry_policy=nothing,
+                    redirect_policy=nothing,
+                    logging_policy=nothing,
+                    http_logging_policy=nothing,
                     transport=RequestsTransport(
                         session=self._session,
                         session_owner=False,
