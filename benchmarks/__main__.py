@@ -27,6 +27,7 @@ QUICK_PARTS = ("counts", "bill", "scaling", "cold_start", "throughput", "growth"
 PARTS = (*QUICK_PARTS, "peers")
 REPORTS = Path("reports")
 WHOLE_FROM = 1_000
+FILE_WIDTH = 150  # nobody folds a log
 STYLES = {"ok": "green", "short": "yellow"}
 
 
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pictures", type=Path, help="also draw the SVG pictures into this folder")
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     machine = describe_machine()
     parts = _measure(console, options.only or (QUICK_PARTS if options.quick else PARTS), quick=options.quick)
     for part in parts:
@@ -80,21 +81,16 @@ def _measure(console: Console, names: Sequence[str], *, quick: bool) -> list[Par
 
 
 def _print_part(console: Console, part: Part) -> None:
+    has_goals = any(figure.goal is not None for figure in part.figures)
     table = Table(title=part.title, title_justify="left", title_style="bold", expand=False)
-    for header, justify in (
-        ("figure", "left"),
-        ("value", "right"),
-        ("goal", "right"),
-        ("", "left"),
-        ("", "left"),
-    ):
-        table.add_column(header, justify=justify, overflow="fold")  # type: ignore[arg-type]  # a plain str
+    table.add_column("figure", overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    if has_goals:
+        table.add_column("goal", justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
     for figure in part.figures:
-        style = STYLES.get(figure.verdict, "")
-        table.add_row(
-            figure.name, _show(figure.value, figure.unit), _show_goal(figure), f"[{style}]{figure.verdict}[/]" if style else "",
-            figure.note,
-        )  # fmt: skip
+        goal = [_show_goal(figure)] if has_goals else []
+        table.add_row(figure.name, _show(figure.value, figure.unit), *goal, figure.note)
     console.print(table)
     for note in part.notes:
         console.print(note, highlight=False)
@@ -108,7 +104,8 @@ def _show(value: float, unit: str) -> str:
 def _show_goal(figure: Figure) -> str:
     if figure.goal is None:
         return ""
-    return f"{'>=' if figure.at_least else '<='} {_show(figure.goal, '')}"
+    sign, style = ">=" if figure.at_least else "<=", STYLES[figure.verdict]
+    return f"{sign} {_show(figure.goal, '')} [{style}]{figure.verdict}[/]"
 
 
 def _store(console: Console, parts: Sequence[Part], machine: dict[str, object], *, quick: bool) -> None:

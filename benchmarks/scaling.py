@@ -27,6 +27,7 @@ from benchmarks.scaling_limits import (
     read_facts,
 )
 from benchmarks.scaling_simulation import Result, simulate
+from shared.ledger_tables import SHARDS
 
 PAGE, PICTURE = REPOSITORY / "docs" / "scaling.md", REPOSITORY / "docs" / "scaling.svg"
 BEGIN, END = "<!-- scaling: written by `python -m benchmarks.scaling` -->", "<!-- end of scaling -->"
@@ -118,16 +119,19 @@ def _build_partitions(facts: Facts) -> list[str]:
     ]
     reasoning = replace(facts, assumption={**facts.assumption, "is_reasoning": 1})
     return [
-        f"Open work: {count_open_rows(facts):.2f} rows written or read for an email, so {most:,.0f} a second are reached at "
-        f"**{most / count_open_rows(facts):.0f} emails a second**; a backlog of {backlog:,.0f} emails reaches them by being read alone.",
+        f"Open work: {count_open_rows(facts):.2f} rows written or read for an email, so a partition's {most:,.0f} a second are "
+        f"reached at {most / count_open_rows(facts):.0f} emails a second, and all {SHARDS} partitions', with the mail spread evenly "
+        f"over many mailboxes, at {SHARDS * most / count_open_rows(facts):,.0f}. A backlog of {SHARDS * backlog:,.0f} emails reaches "
+        "them by being read alone.",
         "",
         f"With models that reason (no `temperature`), each call reserves more tokens: {get_quota_rate(reasoning) * HOUR:.0f} "
         f"emails an hour instead of {_show(get_quota_rate(facts) * HOUR)}.",
         "",
-        "| replies are decided after | rows a reply | steady emails a second |",
-        "|---|---|---|",
+        f"| replies are decided after | rows a reply | steady emails a second, a partition | all {SHARDS} |",
+        "|---|---|---|---|",
         *(
-            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_reply_rows(wait) / wait.email.drafts)} |"
+            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_reply_rows(wait) / wait.email.drafts)} "
+            f"| {_show(SHARDS * most / count_reply_rows(wait) / wait.email.drafts)} |"
             for hours, wait in zip(DECISION_HOURS, waits, strict=True)
         ),
     ]

@@ -3,6 +3,7 @@
 import json
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.bill import Rates, Use
 from benchmarks.scaling_simulation import Flow
 from shared.chat_wire import REASONING_HEADROOM_TOKENS
 from shared.drafting import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
+from shared.ledger_tables import name_shard
 from shared.polling import MAILBOXES_AT_ONCE
 from shared.triage import MAX_OUTPUT_TOKENS as TRIAGE_TOKENS
 
@@ -151,7 +153,7 @@ def list_limits(facts: Facts, setup: Setup) -> list[Limit]:
         *_list_quotas(facts, setup),
         *_list_places(facts, setup),
         *_list_timers(facts, setup),
-        *_list_stores(facts),
+        *_list_stores(facts, setup),
     ]
     return sorted(limits, key=facts.get_day)
 
@@ -215,18 +217,25 @@ def _list_timers(facts: Facts, setup: Setup) -> list[Limit]:
     ]
 
 
-def _list_stores(facts: Facts) -> list[Limit]:
+def count_shards(mailboxes: int) -> float:
+    """Over how many partitions the ledger spreads them: all of its shards if there are many, as by chance if not."""
+    fullest = max(Counter(name_shard("open", f"mailbox {number}") for number in range(mailboxes)).values())
+    return mailboxes / fullest
+
+
+def _list_stores(facts: Facts, setup: Setup) -> list[Limit]:
     limit, email = facts.limit, facts.email
-    partition = limit["table_partition_entities_a_second"]
+    shards = count_shards(math.ceil(setup.mailboxes / setup.deployments))
+    partitions = limit["table_partition_entities_a_second"] * shards
     limits = [
         Limit(
             "Table account", limit["table_account_transactions_a_second"] / email.table_transactions,
             "another deployment",
         ),
-        Limit("partition of the open work", partition / count_open_rows(facts), "shards of it, see below"),
+        Limit("partitions of the open work", partitions / count_open_rows(facts), "more of them: `SHARDS`"),
         Limit(
-            "partition of the tracked replies", partition / count_reply_rows(facts) / email.drafts,
-            "shards of it, see below",
+            "partitions of the tracked replies", partitions / count_reply_rows(facts) / email.drafts,
+            "more of them: `SHARDS`",
         ),
         Limit(
             "Service Bus Standard", limit["service_bus_credits_a_second"] / email.service_bus_operations,
@@ -287,7 +296,7 @@ def build_flow(facts: Facts, setup: Setup, emails: float) -> Flow:
     """One deployment for the simulation, with `emails` a second."""
     mailboxes = math.ceil(setup.mailboxes / setup.deployments)
     read = 2 * facts.call_seconds  # the email and its thread
-    stores = ("Table account", "partition of the open work", "Service Bus Standard")
+    stores = ("Table account", "partitions of the open work", "Service Bus Standard")
     triage, draft = (facts.rates.assumption[f"{step}_seconds"] for step in ("triage", "draft"))
     model = facts.email.triages * triage + facts.email.drafts * draft
     return Flow(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
-from itertools import cycle, islice
+from itertools import cycle, groupby, islice
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -44,8 +44,9 @@ if TYPE_CHECKING:  # importing the SDK costs a cold start 0.15 s: only those who
 T = TypeVar("T")
 Row = Mapping[str, str | int]
 
-OPEN_PARTITION = "open"
-REPLIES_PARTITION = "replies"
+# Open work and tracked replies are read over all mailboxes, but a partition serves only 2,000 entities a
+# second: each is spread over so many, a mailbox always in the same one.
+SHARDS = 16
 ORPHAN_AGE = timedelta(hours=1)
 
 # https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model
@@ -60,6 +61,10 @@ _MEANINGS: Mapping[int, type[AgentError]] = {
     412: LeaseLostError,
     413: PermanentError,
 }
+# "~" comes after every character that a shard's name has.
+_IN_OPEN = "PartitionKey ge 'open-' and PartitionKey lt 'open-~'"
+_IN_REPLIES = "PartitionKey ge 'replies-' and PartitionKey lt 'replies-~'"
+
 _FORBIDDEN = (401, 403)
 _BUSY = (429, 503)
 
@@ -99,7 +104,8 @@ class TablesLedger:
 
     `emails` is the history, one partition per mailbox. `openwork` has one row for every unfinished
     email, and for a while some more: it is written before the history row appears and deleted after
-    that has finished. It also has one row for every tracked reply, in a partition of their own.
+    that has finished. It also has one row for every tracked reply. Both are spread over `SHARDS`
+    partitions, `open-00` and so on and `replies-00` and so on, and are read as two ranges of partitions.
     `mailboxes` has the watermarks, the reply slots and the token counters.
     """
 
@@ -168,9 +174,7 @@ class TablesLedger:
 
     def due(self, now: datetime, limit: int) -> Sequence[WorkItem]:
         """Open work to be rung for by `now`, at most `limit` items."""
-        rows = self._openwork.query(
-            "PartitionKey eq @open and ring_at le @now", {"open": OPEN_PARTITION, "now": to_text(now)}, limit
-        )
+        rows = self._openwork.query(f"{_IN_OPEN} and ring_at le @now", {"now": to_text(now)}, limit)
         return [WorkItem(row.fields["mailbox_id"], row.fields["email_id"]) for row in islice(rows, limit)]
 
     def rung(self, items: Sequence[WorkItem], ring_again_at: datetime) -> None:
@@ -178,25 +182,22 @@ class TablesLedger:
 
         A row that finished meanwhile comes back by this, and goes when it is next claimed.
         """
-        rows = iter([_open_row(item, ring_again_at) for item in dict.fromkeys(items)])
-        while batch := list(islice(rows, _MAX_BATCH_ROWS)):
-            self._openwork.merge_all(batch)
+        self._openwork.merge_all([_open_row(item, ring_again_at) for item in dict.fromkeys(items)])
 
     def next_due_at(self) -> datetime | None:
         """When open work wants to be rung for next; None when nothing is open."""
-        rows = self._openwork.query("PartitionKey eq @open", {"open": OPEN_PARTITION})
+        rows = self._openwork.query(_IN_OPEN)
         return min((to_moment(row.fields["ring_at"]) for row in rows), default=None)
 
     def open_since(self) -> Sequence[datetime]:
         """Since when each open email is open."""
-        rows = self._openwork.query("PartitionKey eq @open", {"open": OPEN_PARTITION})
+        rows = self._openwork.query(_IN_OPEN)
         # One that was finished while it was rung for comes back without this, until it is next claimed.
         return [to_moment(row.fields["open_since"]) for row in rows if "open_since" in row.fields]
 
     def tracked_replies(self) -> Sequence[TrackedReply]:
         """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
-        rows = self._openwork.query("PartitionKey eq @replies", {"replies": REPLIES_PARTITION})
-        return [from_reply_row(row.fields) for row in rows]
+        return [from_reply_row(row.fields) for row in self._openwork.query(_IN_REPLIES)]
 
     def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> TrackedReply | None:
         """The mailbox's tracked reply of that id, if it is one."""
@@ -205,9 +206,7 @@ class TablesLedger:
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:
         """Keep these tracked as they are given, each in place of what was noted about it before."""
-        rows = iter([_reply_row(reply) for reply in replies])
-        while batch := list(islice(rows, _MAX_BATCH_ROWS)):
-            self._openwork.merge_all(batch)
+        self._openwork.merge_all([_reply_row(reply) for reply in replies])
 
     def drop_reply(self, reply: TrackedReply) -> None:
         """Stop tracking a reply, once its row says that it is settled."""
@@ -320,11 +319,11 @@ class _Table:
             return None
 
     def query(
-        self, condition: str, parameters: Mapping[str, str], limit: int = _MAX_PAGE_ROWS
+        self, condition: str, parameters: Mapping[str, str] | None = None, limit: int = _MAX_PAGE_ROWS
     ) -> Iterator[_Found]:
         """The rows that meet the condition, page by page as they are taken."""
         pages = self._client.query_entities(
-            condition, parameters=dict(parameters), results_per_page=min(limit, _MAX_PAGE_ROWS)
+            condition, parameters=dict(parameters or {}), results_per_page=min(limit, _MAX_PAGE_ROWS)
         ).by_page()
         while True:
             try:
@@ -359,8 +358,14 @@ class _Table:
         return found.etag if found and found.fields.get("write_id") == sent["write_id"] else None
 
     def merge_all(self, rows: Sequence[Row]) -> None:
-        """Insert or merge up to 100 rows of one partition in one transaction."""
-        operations = [("upsert", dict(row), {"mode": self._merge}) for row in rows]
+        """Insert or merge the rows, in one transaction for each hundred of one partition."""
+        by_partition = sorted(rows, key=_get_partition)
+        for _, together in groupby(by_partition, key=_get_partition):
+            operations = (("upsert", dict(row), {"mode": self._merge}) for row in together)
+            while batch := list(islice(operations, _MAX_BATCH_ROWS)):
+                self._merge_batch(batch)
+
+    def _merge_batch(self, operations: list[tuple[str, dict[str, str | int], dict[str, Any]]]) -> None:
         self._creating_table(
             f"merging {len(operations)} rows", lambda: self._client.submit_transaction(operations)
         )
@@ -432,8 +437,17 @@ def _row_key(partition: str, key: str) -> dict[str, str | int]:
     return {"PartitionKey": partition, "RowKey": key}
 
 
+def _get_partition(row: Row) -> str:
+    return str(row["PartitionKey"])
+
+
+def name_shard(kind: str, mailbox_id: str) -> str:
+    """The partition of `openwork` that has a mailbox's rows of a kind ("open" or "replies")."""
+    return f"{kind}-{sha256(json.dumps(mailbox_id).encode()).digest()[0] % SHARDS:02}"
+
+
 def _open_key(item: WorkItem) -> tuple[str, str]:
-    return OPEN_PARTITION, f"{_key(item.mailbox_id)}|{_key(item.email_id)}"
+    return name_shard("open", item.mailbox_id), f"{_key(item.mailbox_id)}|{_key(item.email_id)}"
 
 
 def _open_row(item: WorkItem, ring_at: datetime) -> dict[str, str | int]:
@@ -451,7 +465,7 @@ def _dated_open_row(entry: LedgerEntry) -> dict[str, str | int]:
 
 def _reply_key(mailbox_id: str, reply_id: str) -> tuple[str, str]:
     """By the reply, not by the email: whoever drops an earlier reply leaves a later one alone."""
-    return REPLIES_PARTITION, f"{_key(mailbox_id)}|{_key(reply_id)}"
+    return name_shard("replies", mailbox_id), f"{_key(mailbox_id)}|{_key(reply_id)}"
 
 
 def _reply_row(reply: TrackedReply) -> Row:

@@ -504,6 +504,21 @@ def test_a_tracked_reply_is_replaced_and_dropped_by_itself(ledger: Ledger) -> No
     assert tracked(ledger) == {moved, *replies[3:]}
 
 
+def test_the_work_and_the_replies_of_many_mailboxes_are_found_together(ledger: Ledger) -> None:
+    entries = [new_entry("em_1", f"mb_{number}") for number in range(40)]
+    for entry in entries:
+        ledger.add(entry)
+    items = {entry.work_item for entry in entries}
+    assert due(ledger, NOW) == items
+    assert len(ledger.open_since()) == len(items)
+    ledger.rung(list(items), FAR)
+    assert due(ledger, FAR - timedelta(microseconds=1)) == set()
+    assert ledger.next_due_at() == FAR
+    replies = [TrackedReply(item.mailbox_id, "em_1", "em_9", NOW, NOW) for item in items]
+    ledger.track_replies(replies)
+    assert tracked(ledger) == set(replies)
+
+
 def test_replies_of_two_mailboxes_that_share_an_id_are_two(ledger: Ledger) -> None:
     replies = [TrackedReply(box, "em_1", "em_9", NOW, NOW) for box in ("mb_1", "mb_2")]
     ledger.track_replies(replies)
