@@ -52,11 +52,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What it came to. Times in seconds, memory in MB; `requests` are those that the simulators saw."""
+    """What it came to. Times in seconds, memory in MB; `requests` are those that the simulators saw.
+
+    Processor time and memory have a value for each round.
+    """
 
     seconds: float
     poll_seconds: float
-    cpu_seconds: float
+    cpu_seconds: list[float]
     replies: int
     outcomes: dict[str, int]
     requests: dict[str, int]
@@ -92,24 +95,24 @@ class _Measured:
         self._ask(do="counts")
         self._delivered.clear()
         resident: list[float] = []
+        cpu_seconds: list[float] = []
         seconds = poll_seconds = 0.0
         if self._job.profile:
             self._profile.enable()
-        cpu = time.process_time()
         for _ in range(self._job.rounds):
             self._deliver(self._job.emails // self._job.rounds, self._job.reply_share)
-            started = time.perf_counter()
+            started, cpu = time.perf_counter(), time.process_time()
             self._agent.poll()
             polled = time.perf_counter()
             self._work_until_done()
             poll_seconds += polled - started
             seconds += time.perf_counter() - polled
+            cpu_seconds.append(time.process_time() - cpu)
             resident.append(read_resident_megabytes())
-        cpu = time.process_time() - cpu
         self._profile.disable()
         outcomes = self._count_outcomes()
         return Run(
-            seconds=seconds, poll_seconds=poll_seconds, cpu_seconds=cpu, replies=outcomes["reply_submitted"],
+            seconds=seconds, poll_seconds=poll_seconds, cpu_seconds=cpu_seconds, replies=outcomes["reply_submitted"],
             outcomes=dict(outcomes), requests=self._ask(do="counts"), resident_mb=resident,
             own_seconds=sum_by_package(self._profile) if self._job.profile else {},
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from statistics import quantiles
 
 from benchmarks.agent_process import Job, Run, run_agent
 from benchmarks.figures import Figure, Part
@@ -21,7 +22,7 @@ from tests.azurite import Azurite, find_azurite
 CHAIN, REPLY_CHAIN = 4, 1
 GOALS = {1: 0.95, 8: 0.95, 32: 0.95, 128: 0.85}
 CPU_GOAL_MS = 12.0
-CPU_PLACES = 32  # of the run whose CPU time is judged
+CPU_PLACES, CPU_EMAILS = 32, 96  # in each round
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +65,17 @@ def get_bound_seconds(emails: int, reply_share: float, places: int, *, multimail
 
 def list_setups(*, quick: bool) -> list[Setup]:
     """SQLite first; the Tables ledger and the Service Bus queue as far as their emulators are there."""
-    per_place = 3 if quick else 12
-    counts = (8, 32) if quick else tuple(GOALS)
-    setups = [Setup("SQLite", count, 1.0, per_place) for count in counts]
-    if not quick:
-        setups += [Setup("SQLite", count, 0.5, 2 * per_place) for count in counts]
-        setups += [Setup("SQLite", count, 1.0, per_place, is_tight=True) for count in counts]
+    if quick:
+        setups = [Setup("SQLite", places, 1.0, 4) for places in (8, 32)]
+    else:  # long runs: at the end of each, the last drafts leave most of the places empty
+        setups = [Setup("SQLite", places, 1.0, 24) for places in GOALS]
+        setups += [Setup("SQLite", places, 0.5, 48) for places in (8, 32)]
+        setups += [Setup("SQLite", places, 1.0, 12, is_tight=True) for places in GOALS]
     if find_azurite() is not None:
         if not quick:
-            setups += [Setup("Tables (Azurite)", count, 1.0, per_place // 2, tables=True) for count in counts]
+            setups += [Setup("Tables (Azurite)", places, 1.0, 6, tables=True) for places in GOALS]
         name = "Tables (Azurite), Service Bus (AMQP peer)"
-        setups.append(Setup(name, 8, 1.0, per_place, tables=True, service_bus=True))
+        setups.append(Setup(name, 8, 1.0, 3 if quick else 12, tables=True, service_bus=True))
     return setups
 
 
@@ -82,13 +83,12 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
     """Run every setup. The goals stand beside SQLite's: an emulator's speed is its own."""
     figures: list[Figure] = []
     rows: list[dict[str, float | str]] = []
-    cpu: list[float] = []
     for setup in list_setups(quick=quick):
         advance(f"{setup.title}: {setup.emails} emails")
         run = _run(setup)
         row = build_row(setup, run)
         rows.append(row)
-        is_judged = setup.name == "SQLite" and not setup.is_tight
+        is_judged = setup.name == "SQLite" and not setup.is_tight and not quick
         most = f"{row['most']:.2f} is the most that its MultiMail calls leave, " if setup.is_tight else ""
         figures.append(
             Figure(
@@ -97,13 +97,10 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
                 note=f"{most}{run.seconds:.1f} s, {row['cpu_ms']:.1f} ms CPU each",
             )
         )  # fmt: skip
-        if is_judged and setup.places == CPU_PLACES and setup.reply_share == 1:
-            cpu.append(1000 * run.cpu_seconds / setup.emails)
     advance("profile of the agent's own work")
     share = _profile(40 if quick else 200)
-    figures.append(
-        Figure("own CPU time per reply", round(cpu[0], 1), "ms", CPU_GOAL_MS, note=_describe(share))
-    )
+    advance("the agent's own CPU time")
+    figures.append(_measure_cpu(3 if quick else 12, _describe(share)))
     return Part("Throughput against the bound", figures, [_explain()], {"rows": rows, "profile": share})
 
 
@@ -124,7 +121,7 @@ def build_row(setup: Setup, run: Run) -> dict[str, float | str]:
         "poll_seconds": run.poll_seconds,
         "ratio": bound / run.seconds,
         "most": bound / get_bound_seconds(*of, multimail_calls=chain),
-        "cpu_ms": 1000 * run.cpu_seconds / setup.emails,
+        "cpu_ms": 1000 * sum(run.cpu_seconds) / setup.emails,
     }
 
 
@@ -141,6 +138,17 @@ def _run(setup: Setup) -> Run:
             simulators.settings, setup.emails, setup.in_work, setup.reply_share, tables, setup.service_bus
         )
         return run_agent(job)
+
+
+def _measure_cpu(rounds: int, profile: str) -> Figure:
+    """The first quartile of some rounds: what else the machine does makes the others longer, never this shorter."""
+    setup = Setup("SQLite", CPU_PLACES, 1.0, CPU_EMAILS // CPU_PLACES)
+    with Simulators(Latencies(model_places=CPU_PLACES)) as simulators:
+        run = run_agent(Job(simulators.settings, rounds * CPU_EMAILS, setup.in_work, rounds=rounds))
+    each = [1000 * seconds / CPU_EMAILS for seconds in run.cpu_seconds]
+    note = f"{rounds} rounds took {min(each):.1f} to {max(each):.1f} ms; {profile}"
+    name = f"own CPU time per reply, {CPU_PLACES} in flight at the model, SQLite"
+    return Figure(name, round(quantiles(each, n=4)[0], 1), "ms", CPU_GOAL_MS, note=note)
 
 
 def _profile(emails: int) -> dict[str, float]:
