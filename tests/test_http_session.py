@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 from flask import Flask, request
 
 from local.http_server import LoopbackServer
@@ -54,3 +55,53 @@ def test_a_proxy_that_the_machine_names_is_used(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("http_proxy", server.url)
         with build_session() as session:
             assert session.get("http://nowhere.example/").text == "through the proxy"
+
+
+@pytest.mark.parametrize(
+    ("path", "params"),
+    [
+        ("/v1/mailboxes/mb_1/emails/em%2F1~x/tags", {}),
+        ("/v1/a.b/../c", {}),
+        ("/v1/a b/ü%zz", {}),
+        ("/v1/x?y=1&z=%20", {}),
+        ("/v1/x", {"q": "a b&c", "n": "1"}),
+        ("/?a#b", {}),
+        ("", {}),
+    ],
+)
+def test_an_address_arrives_as_requests_would_send_it(path: str, params: dict[str, str]) -> None:
+    app = Flask("probe")
+
+    @app.route("/", defaults={"_rest": ""})
+    @app.route("/<path:_rest>")
+    def probe(_rest: str) -> str:
+        return f"{request.environ['PATH_INFO']}?{request.environ['QUERY_STRING']}"
+
+    with LoopbackServer(app) as server, build_session() as session, requests.Session() as plain:
+        wanted = plain.get(server.url + path, params=params, timeout=30).text
+        assert session.get(server.url + path, params=params, timeout=30).text == wanted
+        assert wanted.startswith("/")
+
+
+def test_no_redirect_is_followed_and_no_cookie_kept() -> None:
+    app, cookies = Flask("probe"), list[str]()
+
+    @app.get("/")
+    def probe() -> tuple[str, int, dict[str, str]]:
+        cookies.append(request.headers.get("Cookie", ""))
+        return "", 302, {"Location": "/elsewhere", "Set-Cookie": "seen=yes"}
+
+    with LoopbackServer(app) as server, build_session() as session:
+        assert [session.get(server.url).status_code for _ in range(2)] == [302, 302]
+    assert cookies == ["", ""]
+
+
+def test_a_closed_session_opens_new_connections() -> None:
+    app = Flask("probe")
+    app.add_url_rule("/", view_func=lambda: "ok")
+    session = build_session()
+    with LoopbackServer(app) as server:
+        assert session.get(server.url).text == "ok"
+        session.close()
+        assert session.get(server.url).text == "ok"
+        session.close()
