@@ -49,22 +49,37 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 _MARKUP = re.compile(r"<\s*[a-z/!?][^>]*>?|!\[", re.IGNORECASE)
-_SECRET = re.compile(
+_SECRET_WORD = re.compile(
     r"\b(?:(?:sk|pk|rk)[-_][\w-]{16,}|mm_(?:live|test)_\w+|whsec_\w+|gh[pousr]_\w{20,}|xox[abprs]-[\w-]{10,}"
-    r"|AKIA[0-9A-Z]{16}\b|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}"
-    r"|(?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*[=:]\s*\S{6,}"
+    r"|AKIA[0-9A-Z]{16}\b|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,})",
+    re.IGNORECASE,
+)
+_SECRET_NAMES = (
+    "accountkey",
+    "sharedaccess",
+    "api",
+    "passwor",
+    "secret",
+    "bearer",
+    "-----",
+)  # in each phrase
+_SECRET_PHRASE = re.compile(
+    r"\b(?:(?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*[=:]\s*\S{6,}"
     r"|(?:api[_ -]?key|password|passwort|secret)\s*=\s*\S{6,}"
     r"|(?:api[_ -]?key|password|passwort|secret)\s*:\s*(?=\S*(?:\d|[^\w\s]\w))\S{6,}"  # no plain word
     r"|Bearer\s+[\w.~+/-]{16,})|-----BEGIN [A-Z ]+-----",
     re.IGNORECASE,
 )
-_LONG_TOKEN = re.compile(r"(?<![\w/+-])[\w/+-]{28,}={0,2}")
+KEY_LETTERS = 20  # a key without a mark in it has at least as many
+TOKEN_LETTERS = 28
+_LONG_TOKEN = re.compile(rf"(?<![\w/+-])[\w/+-]{{{TOKEN_LETTERS},}}={{0,2}}")
 # Joiners belong to emoji and to some scripts, one at a time.
 _INVISIBLE = re.compile(
     "[\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\u3164\ufeff\uffa0\ufff9-\ufffb]"
     "|[\U000e0000-\U000e0fff\ud800-\udfff]|[\u200c\u200d]{2}|[\ufe00-\ufe0f]{2}|[\x00-\x08\x0b-\x1f\x7f]"
 )
-_GAP = re.compile(r"(?:\n[^\S\n]*){8}")  # what follows is out of the approver's view
+GAP_LINES = 8
+_GAP = re.compile(rf"(?:\n[^\S\n]*){{{GAP_LINES}}}")  # what follows is out of the approver's view
 _DASHES = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
 
 
@@ -82,17 +97,20 @@ def find_draft_problems(
     draft = _plain(reply_markdown)
     checks: dict[str, bool] = {
         "it is empty": not reply_markdown.strip(),
-        "it holds a link that is not in the thread": _KnownLinks(known, known_addresses).leaves_out(draft),
+        "it holds a link that is not in the thread": any(_links(draft))
+        and _KnownLinks(known, known_addresses).leaves_out(draft),
         "it holds an address that is not in the thread": _has_foreign_address(draft, known, known_addresses),
         "it holds a phone or account number that is not in the thread": _has_foreign_number(draft, known),
-        "it holds a placeholder": _has_foreign_match(_PLACEHOLDER, draft, known),
+        "it holds a placeholder": _has_foreign_placeholder(draft, known),
         "it begins with a remark about the draft": _LEAD_IN.match(reply_markdown) is not None,
         "it repeats the instructions": _echoes(reply_markdown, instructions),
         "it holds something that looks like a key": _has_secret(draft, known),
         "it holds markup or an image": _MARKUP.search(_without_code_and_autolinks(reply_markdown))
         is not None,
-        "it holds a gap of many empty lines": _GAP.search(reply_markdown) is not None,
-        "it holds invisible characters": _INVISIBLE.search(reply_markdown) is not None,
+        "it holds a gap of many empty lines": reply_markdown.count("\n") >= GAP_LINES
+        and _GAP.search(reply_markdown) is not None,
+        "it holds invisible characters": not _is_plainly_visible(reply_markdown)
+        and _INVISIBLE.search(reply_markdown) is not None,
     }
     return tuple(problem for problem, found in checks.items() if found)
 
@@ -181,15 +199,29 @@ def _has_foreign_number(draft: str, known: str) -> bool:
     return any(account not in known_plain for account in accounts)
 
 
-def _has_foreign_match(pattern: re.Pattern[str], draft: str, known: str) -> bool:
-    return any(match.group() not in known for match in pattern.finditer(draft))
+def _has_foreign_placeholder(draft: str, known: str) -> bool:
+    lowered = draft.lower()
+    if not any(mark in lowered for mark in ("[", "{{", "xxx", "todo", "tbd", "lorem")):
+        return False
+    return any(match.group() not in known for match in _PLACEHOLDER.finditer(draft))
+
+
+def _is_plainly_visible(text: str) -> bool:
+    return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
 def _has_secret(draft: str, known: str) -> bool:
     """A known key format is never repeated; another long random-looking token only if the thread has it."""
-    if _SECRET.search(draft):
+    words = draft.split()
+    marked = " ".join(word for word in words if len(word) >= KEY_LETTERS or "_" in word or "-" in word)
+    if _SECRET_WORD.search(marked):
         return True
-    no_links = _URL.sub(" ", draft) if ":" in draft else draft
+    lowered = draft.lower()
+    if any(name in lowered for name in _SECRET_NAMES) and _SECRET_PHRASE.search(draft):
+        return True
+    if not any(len(word) >= TOKEN_LETTERS for word in words):
+        return False
+    no_links = _URL.sub(" ", draft)
     tokens = (match.group() for match in _LONG_TOKEN.finditer(no_links))
     return any(
         re.search(r"\d", token) and re.search(r"[A-Za-z]", token) and token not in known for token in tokens
