@@ -220,13 +220,28 @@ def _write_answer(status: str, body: bytes, headers: list[tuple[str, str]]) -> b
     return head.encode("latin-1") + b"\r\n\r\n" + body
 
 
+class ModelPlaces:
+    """The calls that the model works on at once, first come first served; 0 for all of them."""
+
+    def __init__(self, places: int) -> None:
+        self._free_at = [0.0] * places  # a heap
+
+    def take(self, now: float, latency: float) -> float:
+        """Seconds from `now` until a call is answered: until there is a place for it, and its latency."""
+        if not self._free_at:
+            return latency
+        done_at = max(now, self._free_at[0]) + latency
+        heapq.heapreplace(self._free_at, done_at)
+        return done_at - now
+
+
 class _Services:
     """Answers for both services, with their latencies, and counts."""
 
     def __init__(self, desk: _Desk, latencies: Latencies) -> None:
         self._desk = desk
         self._latencies = latencies
-        self._free_at = [0.0] * latencies.model_places  # a heap: when each of the model's places is free
+        self._model = ModelPlaces(latencies.model_places)
 
     def multimail(self, request: _Request) -> tuple[bytes, float]:
         desk = self._desk
@@ -254,16 +269,8 @@ class _Services:
             "usage": {"prompt_tokens": used[0], "completion_tokens": used[1], "total_tokens": sum(used)},
         }  # fmt: skip
         answer = json.dumps(completion).encode()
-        return _write_answer("200 OK", answer, [("Content-Type", "application/json")]), self._wait(latency)
-
-    def _wait(self, latency: float) -> float:
-        """The latency, and before it the time until the model has a place."""
-        if not self._free_at:
-            return latency
-        now = asyncio.get_running_loop().time()
-        done_at = max(now, self._free_at[0]) + latency
-        heapq.heapreplace(self._free_at, done_at)
-        return done_at - now
+        seconds = self._model.take(asyncio.get_running_loop().time(), latency)
+        return _write_answer("200 OK", answer, [("Content-Type", "application/json")]), seconds
 
 
 def name_route(method: str, path: str) -> str:

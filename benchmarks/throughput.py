@@ -66,7 +66,7 @@ def get_bound_seconds(emails: int, reply_share: float, places: int, *, multimail
 def list_setups(*, quick: bool) -> list[Setup]:
     """SQLite first; the Tables ledger and the Service Bus queue as far as their emulators are there."""
     if quick:
-        setups = [Setup("SQLite", places, 1.0, 4) for places in (8, 32)]
+        setups = [Setup("SQLite", 8, 1.0, 16)]
     else:  # long runs: at the end of each, the last drafts leave most of the places empty
         setups = [Setup("SQLite", places, 1.0, 24) for places in GOALS]
         setups += [Setup("SQLite", places, 0.5, 48) for places in (8, 32)]
@@ -88,7 +88,7 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
         run = _run(setup)
         row = build_row(setup, run)
         rows.append(row)
-        is_judged = setup.name == "SQLite" and not setup.is_tight and not quick
+        is_judged = setup.name == "SQLite" and not setup.is_tight
         most = f"{row['most']:.2f} is the most that its MultiMail calls leave, " if setup.is_tight else ""
         figures.append(
             Figure(

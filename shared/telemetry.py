@@ -113,7 +113,7 @@ def span(
         {key: value for key, value in attributes.items() if value is not None},
         links,
     )
-    token = attach(set_span_in_context(current, context))
+    token = attach(set_span_in_context(current))
     try:
         yield current
     except BaseException as error:

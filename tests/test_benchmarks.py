@@ -22,10 +22,12 @@ from benchmarks.figures import (
 )
 from benchmarks.growth import compare_memory
 from benchmarks.pictures import Bar, draw_bars
-from benchmarks.simulators import count_wire_tokens, name_route
+from benchmarks.scaling_limits import count_shards
+from benchmarks.simulators import ModelPlaces, count_wire_tokens, name_route
 from benchmarks.throughput import Setup, build_row, get_bound_seconds
 from benchmarks.tokens import count_tokens
 from benchmarks.tutorial_model import answer_any
+from shared.ledger_tables import SHARDS, name_shard
 
 
 def test_a_ceiling_is_short_above_its_goal_and_a_floor_below() -> None:
@@ -74,6 +76,28 @@ def test_a_run_that_did_not_answer_every_email_gives_no_ratio() -> None:
     for outcomes in ({"reply_submitted": 9, "failed": 1}, {"reply_submitted": 9}):
         with pytest.raises(RuntimeError, match="came to"):
             build_row(setup, Run(10.0, 1.0, [0.5], 9, outcomes, {}))
+
+
+def test_a_model_with_two_places_lets_the_third_call_wait_for_the_first() -> None:
+    model = ModelPlaces(2)
+    assert [model.take(10, latency) for latency in (1.5, 0.4, 0.4, 1.5)] == pytest.approx(
+        [1.5, 0.4, 0.8, 2.3]
+    )
+    assert model.take(20, 0.4) == pytest.approx(0.4)
+    assert [ModelPlaces(0).take(10, 1.5) for _ in range(3)] == [1.5] * 3
+
+
+def test_with_emails_to_spare_more_are_in_work_than_the_model_has_places() -> None:
+    assert [Setup("", places, 1, 1).in_work for places in (1, 8, 128)] == [2, 11, 161]
+    assert Setup("", 8, 1, 1, is_tight=True).in_work == 8
+
+
+def test_mailboxes_are_spread_over_the_shards_and_stay_in_theirs() -> None:
+    names = [name_shard("open", f"mb_{number}") for number in range(400)]
+    assert set(names) == {f"open-{number:02}" for number in range(SHARDS)}
+    assert names[7] == name_shard("open", "mb_7") == name_shard("replies", "mb_7").replace("replies", "open")
+    assert count_shards(1) == 1
+    assert 1 < count_shards(25) < count_shards(10_000) <= SHARDS
 
 
 def test_memory_compares_the_last_quarter_with_the_second() -> None:

@@ -1,4 +1,4 @@
-"""Reads beside the work: under way at once, their results and errors not lost, the gate still closed on failure."""
+"""Reads beside the work: under way at once, and neither results, errors nor traces are lost."""
 
 import threading
 

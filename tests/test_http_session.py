@@ -61,6 +61,7 @@ def test_a_proxy_that_the_machine_names_is_used(monkeypatch: pytest.MonkeyPatch)
     ("path", "params"),
     [
         ("/v1/mailboxes/mb_1/emails/em%2F1~x/tags", {}),
+        ("/v1/em%zz/%7Ea%2f%", {}),
         ("/v1/a.b/../c", {}),
         ("/v1/a b/ü%zz", {}),
         ("/v1/x?y=1&z=%20", {}),

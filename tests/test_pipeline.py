@@ -1,9 +1,10 @@
 """The way of one email: every outcome, every stored step resumed, every fault survived."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -18,6 +19,7 @@ from local.multimail_faults import (
     rate_limited,
     warming_up,
 )
+from shared.beside import build_beside
 from shared.domain import EmailSummary, WorkItem
 from shared.errors import (
     ConfigurationError,
@@ -29,10 +31,16 @@ from shared.errors import (
 from shared.ledger import LedgerEntry
 from tests.world import DRAFT, START, World
 
+T = TypeVar("T")
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    with World(tmp_path) as world:
+
+def one_after_the_other(call: Callable[[], T]) -> Callable[[], T]:
+    return call
+
+
+@pytest.fixture(params=[one_after_the_other, build_beside()], ids=["in order", "side by side"])
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
+    with World(tmp_path, beside=request.param) as world:
         yield world
 
 
@@ -188,6 +196,17 @@ def test_tags_of_others_stay(world: World) -> None:
     world.run_until_idle()
     assert world.tags(email_id)["crm.id"] == "77"
     assert world.tags(email_id)["agent.reason"] == "A person asks."
+
+
+def test_tags_that_cannot_be_read_beside_the_reply_are_read_once_more(tmp_path: Path) -> None:
+    with World(tmp_path, beside=build_beside(), max_attempts=1) as world:
+        email_id = world.deliver(tags={"crm.id": "77"})
+        world.simulator.fault = in_order(
+            answer_with(400), matching=lambda method, path: method == "GET" and path.endswith("/tags")
+        )
+        world.run_until_idle()
+        assert world.outcome(email_id) == "reply_submitted"
+        assert world.tags(email_id)["crm.id"] == "77"
 
 
 @pytest.mark.parametrize("sender", ["", "a@x.example, b@y.example", "A <a@x.example>, B <b@y.example>"])

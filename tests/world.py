@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from local.http_server import LoopbackServer
 from local.multimail_simulator import MultiMailSimulator
+from shared.beside import Beside
 from shared.chat import ChatCompletion, ChatRequest, Conversation
 from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
@@ -87,12 +88,16 @@ def build_settings(tmp_path: Path, **changes: Any) -> Settings:
 
 
 def assemble(
-    adapters: Adapters, settings: Settings, clock: Callable[[], datetime], profiles: Profiles = NO_PROFILES
+    adapters: Adapters,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    profiles: Profiles = NO_PROFILES,
+    beside: Beside = lambda call: call,
 ) -> Agent:
     """The agent as it is in production, with nothing left to chance."""
     return assemble_agent(
         adapters, settings, profiles,
-        clock=clock, random_share=lambda: 0.5, new_id=lambda: "question", beside=lambda call: call,
+        clock=clock, random_share=lambda: 0.5, new_id=lambda: "question", beside=beside,
     )  # fmt: skip
 
 
@@ -105,9 +110,10 @@ class World:
         ledger: Ledger | None = None,
         profiles: Profiles = NO_PROFILES,
         knowledge: KnowledgeSource | None = None,
+        beside: Beside = lambda call: call,
         **settings: Any,
     ) -> None:
-        self.profiles = profiles
+        self.profiles, self.beside = profiles, beside
         self.knowledge = knowledge or KnowledgeFiles(tmp_path / "no knowledge")
         self.clock = Clock()
         self.settings = build_settings(tmp_path, **settings)
@@ -129,7 +135,7 @@ class World:
             ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
             signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)),
         )  # fmt: skip
-        self.agent = assemble(adapters, self.settings, self.clock, self.profiles)
+        self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.beside)
         self.poller, self.pipeline, self.tracker = self.agent.poller, self.agent.pipeline, self.agent.tracker
         self.webhooks = self.agent.webhooks
         return self
