@@ -63,5 +63,5 @@ def _post(client: "OpenAI", deployment: str, body: Mapping[str, Any]) -> Any:
         raise NoCompletion(type(error).__name__) from error
     try:
         return json.loads(answer.content)
-    except ValueError:
+    except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
         raise NoCompletion("a 200 answer that is not JSON") from None

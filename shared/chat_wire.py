@@ -301,7 +301,7 @@ def _read_tool_call(call: Mapping[str, Any]) -> ToolCall:
 def _parse_error(body: str) -> Mapping[str, Any]:
     try:
         return _mapping(_mapping(json.loads(body)).get("error"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
 
 

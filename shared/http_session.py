@@ -2,12 +2,17 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 from urllib3.connectionpool import ConnectionPool
 from urllib3.util import Retry
+
+from shared.errors import ConfigurationError
 
 # Connections kept between calls, more than any host makes at once: a smaller pool drops and remakes them.
 POOL_SIZE = 256
@@ -25,6 +30,7 @@ class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self._merged: Mapping[str, Any] | None = None
+        self.headers = {"Accept-Encoding": "gzip, deflate"}  # a plain dictionary is added in one step
 
     def merge_environment_settings(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]  # passed on
         """See requests; whoever holds this session passes the same arguments for the same host every time."""
@@ -57,25 +63,76 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """An adapter that keeps hold of the pool of each service."""
+    """An adapter that looks up the pool of each service once, and keeps no cookies.
+
+    requests leaves these methods to subclasses.
+    """
 
     def __init__(self, retry: Retry) -> None:
-        self._pools: dict[str, ConnectionPool] = {}
+        self._ways: dict[str, _Way] = {}
         super().__init__(pool_maxsize=POOL_SIZE, max_retries=retry)
 
     def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, *arguments: Any, **named: Any
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,
+        proxies: Mapping[str, str] | None = None,
+        cert: Any = None,
     ) -> ConnectionPool:
         """See requests; the pool follows from the scheme and the host, as the session's settings stay."""
-        origin = "/".join((request.url or "").split("/", 3)[:3])
-        if origin not in self._pools:
-            self._pools[origin] = super().get_connection_with_tls_context(request, *arguments, **named)
-        return self._pools[origin]
+        origin = _get_origin(request)
+        if origin not in self._ways:
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            self._trust(pool, request, verify, cert)
+            is_direct = super().request_url(request, proxies) == request.path_url
+            self._ways[origin] = _Way(pool, is_direct)
+        return self._ways[origin].pool
+
+    def cert_verify(self, *arguments: Any) -> None:
+        """See requests; each pool was told once."""
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
+        """See requests."""
+        if self._ways[_get_origin(request)].is_direct:
+            return request.path_url
+        return super().request_url(request, proxies)
+
+    def build_response(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
+        """See requests."""
+        response = requests.Response()
+        response.status_code = raw.status
+        response.headers = CaseInsensitiveDict(raw.headers)
+        response.encoding = get_encoding_from_headers(response.headers)
+        response.raw = raw
+        response.reason = raw.reason
+        response.url = request.url or ""
+        response.request = request
+        return response
+
+    def _trust(self, pool: ConnectionPool, request: requests.PreparedRequest, verify: Any, cert: Any) -> None:
+        try:
+            super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]  # typeshed lacks it
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error}: set REQUESTS_CA_BUNDLE to a file or folder of certificates, or remove it."
+            ) from None
 
     def close(self) -> None:
         """See requests."""
-        self._pools.clear()
+        self._ways.clear()
         super().close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How to reach a service: its pool, and whether no proxy wants to see the whole URL."""
+
+    pool: ConnectionPool
+    is_direct: bool
+
+
+def _get_origin(request: requests.PreparedRequest) -> str:
+    return "/".join((request.url or "").split("/", 3)[:3])
 
 
 def build_session(retry: Retry | None = None) -> requests.Session:

@@ -78,7 +78,7 @@ class AzureSearchKnowledge:
                 Passage(str(found["title"] or ""), str(found["content"] or "")[:MAX_PASSAGE_CHARACTERS])
                 for found in answer.json()["value"]
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TransientError(f"{self} gave an answer that cannot be read.") from error
 
     def _get_token(self) -> str:

@@ -1,6 +1,7 @@
 """One contract for both chat adapters, over real HTTP against the simulator."""
 
 import datetime as dt
+import gc
 import ipaddress
 import json
 import ssl
@@ -73,6 +74,7 @@ REFUSALS: list[tuple[str, Fault, type[AgentError]]] = [
     ("choices that are none", sim.answering('{"choices": [7], "usage": 7}'), TransientError),
     ("no choices", sim.without_choices, TransientError),
     ("no content", sim.saying(None), TransientError),
+    ("a 500 that is no text", sim.answering(b"\xff\xfe{", status=500), TransientError),
     ("an unreadable 502", sim.answering(b"\x00", content_type="image/png", status=502), TransientError),
     ("400", sim.refused(400, "invalid_value", f"what about {CANARY}?", "messages"), PermanentError),
     ("400 with a sentence for a code", sim.refused(400, f"no {CANARY}", "?", f"no {CANARY}"), PermanentError),
@@ -303,6 +305,15 @@ def test_failure_has_its_kind_takes_one_request_and_shows_neither_key_nor_prompt
     shown = "".join(traceback.format_exception(error)) + repr(error) + repr(model)
     assert KEY not in shown
     assert CANARY not in shown
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_json_too_deep_to_read_is_an_unreadable_answer(
+    model: ChatModel, simulator: ChatSimulator, status: int
+) -> None:
+    simulator.script(sim.answering("[" * 100_000, status=status))
+    gc.collect()  # otherwise what earlier tests left may be finalized at the limit of recursion
+    assert type(raised_by(model)) is TransientError
 
 
 def test_next_request_after_a_failure_succeeds(model: ChatModel, simulator: ChatSimulator) -> None:
@@ -594,6 +605,15 @@ def test_identity_is_asked_for_the_cognitive_services_scope_and_its_token_is_sen
     (call,) = simulator.calls
     assert call.headers["authorization"] == f"Bearer {KEY}"
     assert "api-key" not in call.headers
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    build: Build, https_server: LoopbackServer, simulator: ChatSimulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the other SDK is told to trust counts for nothing, nor does what the system trusts."""
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE" if build is build_azure_inference_model else "SSL_CERT_FILE")
+    assert isinstance(raised_by(build(https_server.url, Secret(KEY), None)), TransientError)
+    assert not simulator.calls
 
 
 def test_refused_token_names_the_role_and_stays_unseen(build: Build, https_server: LoopbackServer) -> None:

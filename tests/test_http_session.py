@@ -9,6 +9,7 @@ import requests
 from flask import Flask, request
 
 from local.http_server import LoopbackServer
+from shared.errors import ConfigurationError
 from shared.http_session import build_session
 
 THREADS = 128
@@ -49,12 +50,20 @@ def test_the_proxy_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_proxy_that_the_machine_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Flask("proxy")
-    proxy.register_error_handler(404, lambda _: ("through the proxy", 200))
+    proxy.register_error_handler(404, lambda _: (request.environ["PATH_INFO"], 200))
     with LoopbackServer(proxy) as server:
         monkeypatch.setenv("HTTP_PROXY", server.url)
         monkeypatch.setenv("http_proxy", server.url)
         with build_session() as session:
-            assert session.get("http://nowhere.example/").text == "through the proxy"
+            assert session.get("http://nowhere.example/a").text == "http://nowhere.example/a"
+
+
+def test_a_bundle_of_certificates_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
+    with build_session() as session, pytest.raises(ConfigurationError) as caught:
+        session.get("https://127.0.0.1:9/")
+    assert "REQUESTS_CA_BUNDLE" in str(caught.value)
+    assert "/nowhere/bundle.pem" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -98,11 +107,11 @@ def test_no_redirect_is_followed_and_no_cookie_kept() -> None:
 
 
 def test_a_closed_session_opens_new_connections() -> None:
-    app = Flask("probe")
-    app.add_url_rule("/", view_func=lambda: "ok")
-    session = build_session()
+    app, session = Flask("probe"), build_session()
+    app.add_url_rule("/", view_func=lambda: str(request.environ["loopback.connection"].getpeername()[1]))
     with LoopbackServer(app) as server:
-        assert session.get(server.url).text == "ok"
+        ports = [session.get(server.url).text for _ in range(2)]
         session.close()
-        assert session.get(server.url).text == "ok"
+        ports.append(session.get(server.url).text)
         session.close()
+    assert ports[0] == ports[1] != ports[2]

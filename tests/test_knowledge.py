@@ -1,5 +1,6 @@
 """Knowledge: drafts see the approved text of their own mailbox, and may say what stands in it."""
 
+import gc
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -355,6 +356,13 @@ def test_an_unreadable_answer_is_tried_again_later(
     service: SearchService, url: str, fault: Callable[[], Any]
 ) -> None:
     service.faults = [fault] * 9
+    with pytest.raises(TransientError):
+        AzureSearchKnowledge(url, "knowledge", Credential()).search("delivery", (), 3)
+
+
+def test_json_too_deep_to_read_is_tried_again_later(service: SearchService, url: str) -> None:
+    service.faults = [lambda: "[" * 100_000]
+    gc.collect()  # otherwise what earlier tests left may be finalized at the limit of recursion
     with pytest.raises(TransientError):
         AzureSearchKnowledge(url, "knowledge", Credential()).search("delivery", (), 3)
 
