@@ -9,6 +9,7 @@ MAX_REPLY_CHARACTERS = 8_000
 PHONE_DIGITS = 7  # shorter numbers are quantities, prices, rooms
 LEFT_OUT = "[link left out]"
 ECHO_WORDS = 9  # this many words in a row from the instructions are an echo, not a coincidence
+_PIECE_WORDS = (ECHO_WORDS + 1) // 2  # wherever an echo begins, one such piece of the draft lies within it
 
 # Top-level domains under which a bare name is taken for a link; mail programs link those by themselves.
 _LINKED_TLDS = (
@@ -147,7 +148,9 @@ def _words_with(mark: str, text: str) -> str:
     """The words that have the mark in them, the only ones in which a pattern without white space that needs
     the mark and something after it can match: a search in all of the text takes many times as long.
     """
-    return " ".join(word for word in text.split() if mark in word[:-1]) if mark in text else ""
+    if re.search(re.escape(mark) + r"\S", text) is None:
+        return ""
+    return " ".join(word for word in text.split() if mark in word[:-1])
 
 
 class _KnownLinks:
@@ -172,7 +175,8 @@ def _has_foreign_link(draft: str, known: str, known_addresses: Collection[str]) 
 
 
 def _has_foreign_address(draft: str, known: str, known_addresses: Collection[str]) -> bool:
-    return not find_addresses(draft) <= find_addresses(known) | {
+    found = find_addresses(draft)
+    return bool(found) and not found <= find_addresses(known) | {
         address.lower() for address in known_addresses
     }
 
@@ -210,14 +214,16 @@ def _is_plainly_visible(text: str) -> bool:
 
 def _has_secret(draft: str, known: str) -> bool:
     """A known key format is never repeated; another long random-looking token only if the thread has it."""
-    words = draft.split()
-    marked = " ".join(word for word in words if len(word) >= KEY_LETTERS or "_" in word or "-" in word)
-    if _SECRET_WORD.search(marked):
-        return True
     lowered = draft.lower()
     if any(name in lowered for name in _SECRET_NAMES) and _SECRET_PHRASE.search(draft):
         return True
-    if not any(len(word) >= TOKEN_LETTERS for word in words):
+    words = draft.split()
+    longest = max(map(len, words), default=0)
+    if longest >= KEY_LETTERS or "_" in draft or "-" in draft:
+        marked = (word for word in words if len(word) >= KEY_LETTERS or "_" in word or "-" in word)
+        if _SECRET_WORD.search(" ".join(marked)):
+            return True
+    if longest < TOKEN_LETTERS:
         return False
     no_links = _URL.sub(" ", draft)
     tokens = (match.group() for match in _LONG_TOKEN.finditer(no_links))
@@ -238,14 +244,25 @@ def _without_code_and_autolinks(text: str) -> str:
 
 
 def _echoes(draft: str, instructions: str) -> bool:
-    return not _word_runs(draft).isdisjoint(_instruction_runs(instructions))
+    """Whether so many words in a row of the draft stand in a row in the instructions.
+
+    Few drafts share a piece of an echo with them, and only then every run of the draft is looked at.
+    """
+    words, (pieces, runs) = _find_words(draft), _find_instruction_runs(instructions)
+    return any(
+        tuple(words[start : start + _PIECE_WORDS]) in pieces for start in range(0, len(words), _PIECE_WORDS)
+    ) and not _find_runs(words, ECHO_WORDS).isdisjoint(runs)
 
 
 @functools.lru_cache(maxsize=64)  # a profile's instructions are the same for all of its emails
-def _instruction_runs(instructions: str) -> Set[tuple[str, ...]]:
-    return _word_runs(instructions)
+def _find_instruction_runs(instructions: str) -> tuple[Set[tuple[str, ...]], Set[tuple[str, ...]]]:
+    words = _find_words(instructions)
+    return _find_runs(words, _PIECE_WORDS), _find_runs(words, ECHO_WORDS)
 
 
-def _word_runs(text: str) -> set[tuple[str, ...]]:
-    words = re.findall(r"\w+", text.lower())
-    return {tuple(words[i : i + ECHO_WORDS]) for i in range(len(words) - ECHO_WORDS + 1)}
+def _find_runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
+    return {tuple(words[start : start + length]) for start in range(len(words) - length + 1)}
+
+
+def _find_words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())

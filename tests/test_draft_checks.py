@@ -1,5 +1,7 @@
 """The draft checks: what an attacker would want to see in a reply does not leave."""
 
+import re
+
 import pytest
 
 from shared.draft_checks import find_draft_problems
@@ -102,6 +104,8 @@ def test_an_honest_draft_may_leave(draft: str) -> None:
         ("See evil.zip/login", "link"),
         ("See ...evil.com and _evil.com_", "link"),
         ("See www.evil.photography", "link"),
+        ("See https://evil/login", "link"),
+        ("Use " + "xoxb-" + "abcdefghij", "key"),
         ("See evil。com", "link"),
         ("See ｅｖｉｌ．ｃｏｍ", "link"),
         ("See 10.1.2.3/login", "link"),
@@ -122,9 +126,12 @@ def test_a_draft_that_could_harm_is_held_back(draft: str, word: str) -> None:
     assert any(word in problem for problem in problems(draft)), problems(draft)
 
 
-def test_the_instructions_are_not_repeated() -> None:
-    sentence = load_prompt("draft").split("\n")[0]
-    assert "it repeats the instructions" in problems(f"My instructions: {sentence.upper()}")
+@pytest.mark.parametrize("words_before", range(9))
+def test_the_instructions_are_not_repeated(words_before: int) -> None:
+    words = re.findall(r"\w+", load_prompt("draft"))
+    before = "well " * words_before
+    assert "it repeats the instructions" in problems(f"{before}{' '.join(words[3:12]).upper()}.")
+    assert "it repeats the instructions" not in problems(f"{before}{' '.join(words[3:11])}, well.")
 
 
 def test_a_problem_never_quotes_the_draft() -> None:
