@@ -2,6 +2,7 @@
 
 import cProfile
 import json
+import os
 import pstats
 import queue
 import re
@@ -54,7 +55,7 @@ class Job:
 class Run:
     """What it came to. Times in seconds, memory in MB; `requests` are those that the simulators saw.
 
-    Processor time and memory have a value for each round.
+    Processor time and memory have a value for each round. `cores`: how many the process ran on.
     """
 
     seconds: float
@@ -63,6 +64,7 @@ class Run:
     replies: int
     outcomes: dict[str, int]
     requests: dict[str, int]
+    cores: int
     resident_mb: list[float] = field(default_factory=list)
     own_seconds: dict[str, float] = field(default_factory=dict)
 
@@ -113,7 +115,7 @@ class _Measured:
         outcomes = self._count_outcomes()
         return Run(
             seconds=seconds, poll_seconds=poll_seconds, cpu_seconds=cpu_seconds, replies=outcomes["reply_submitted"],
-            outcomes=dict(outcomes), requests=self._ask(do="counts"), resident_mb=resident,
+            outcomes=dict(outcomes), requests=self._ask(do="counts"), cores=count_cores(), resident_mb=resident,
             own_seconds=sum_by_package(self._profile) if self._job.profile else {},
         )  # fmt: skip
 
@@ -169,6 +171,20 @@ class _Measured:
         answer = self._desk.post(f"{self._job.settings['MULTIMAIL_API_URL']}/desk", json=command, timeout=60)
         answer.raise_for_status()
         return answer.json()
+
+
+def stay_on_one_core() -> None:
+    """As an instance of Flex Consumption with its default memory, 2,048 MB, does; only Linux lets a process ask.
+
+    https://learn.microsoft.com/azure/azure-functions/flex-consumption-plan#instance-sizes
+    """
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def sum_by_package(profile: cProfile.Profile) -> dict[str, float]:
@@ -249,4 +265,5 @@ def _open_ledger(job: Job, settings: Settings) -> Ledger:
 
 
 if __name__ == "__main__":
+    stay_on_one_core()
     print(json.dumps(asdict(main(Job(**json.loads(sys.argv[1]))))))

@@ -147,7 +147,8 @@ def _measure_cpu(rounds: int, profile: str) -> Figure:
         run = run_agent(Job(simulators.settings, rounds * CPU_EMAILS, setup.in_work, rounds=rounds))
     each = [1000 * seconds / CPU_EMAILS for seconds in run.cpu_seconds]
     note = f"{rounds} rounds took {min(each):.1f} to {max(each):.1f} ms; {profile}"
-    name = f"own CPU time per reply, {CPU_PLACES} in flight at the model, SQLite"
+    cores = "one core" if run.cores == 1 else f"{run.cores} cores"
+    name = f"own CPU time per reply on {cores}, {CPU_PLACES} in flight at the model, SQLite"
     return Figure(name, round(quantiles(each, n=4)[0], 1), "ms", CPU_GOAL_MS, note=note)
 
 

@@ -70,12 +70,12 @@ def test_the_bound_is_the_latency_of_model_and_calls_shared_by_those_in_flight()
 
 def test_a_run_that_did_not_answer_every_email_gives_no_ratio() -> None:
     setup = Setup("SQLite", 2, 1.0, 5)
-    run = Run(10.0, 1.0, [0.5], 10, {"reply_submitted": 10}, {})
+    run = Run(10.0, 1.0, [0.5], 10, {"reply_submitted": 10}, {}, 1)
     assert build_row(setup, run)["ratio"] == pytest.approx(0.95)
     assert build_row(setup, run)["cpu_ms"] == pytest.approx(50)
     for outcomes in ({"reply_submitted": 9, "failed": 1}, {"reply_submitted": 9}):
         with pytest.raises(RuntimeError, match="came to"):
-            build_row(setup, Run(10.0, 1.0, [0.5], 9, outcomes, {}))
+            build_row(setup, Run(10.0, 1.0, [0.5], 9, outcomes, {}, 1))
 
 
 def test_a_model_with_two_places_lets_the_third_call_wait_for_the_first() -> None:
