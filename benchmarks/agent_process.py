@@ -174,7 +174,7 @@ class _Measured:
 
 
 def stay_on_one_core() -> None:
-    """As an instance of Flex Consumption with its default memory, 2,048 MB, does; only Linux lets a process ask.
+    """As on an instance of Flex Consumption with its default memory, 2,048 MB; Python can do it on Linux.
 
     https://learn.microsoft.com/azure/azure-functions/flex-consumption-plan#instance-sizes
     """

@@ -1,8 +1,7 @@
 """Chat completions through the azure-ai-inference SDK."""
 
 import json
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -10,7 +9,6 @@ from urllib.parse import quote
 from shared.chat import ChatModel
 from shared.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
-    TOKEN_SCOPE,
     ChatRefusal,
     NoCompletion,
     TokenSource,
@@ -33,55 +31,52 @@ def build_azure_inference_model(
     """Connect to the Azure OpenAI resource at `endpoint` (its root), with the key if there is one.
 
     `timeout_seconds` bounds the wait for each piece of the answer. Raises ConfigurationError when there is
-    neither key nor credential, and for plain http without a key: the SDK sends tokens over https only.
+    neither key nor credential, and for plain http without a key: a token goes over https only.
     """
     if api_key is None and not endpoint.startswith("https://"):
         raise ConfigurationError(
             "MODEL_ENDPOINT is plain http, over which azure-ai-inference sends no tokens: "
             "set MODEL_API_KEY, or MODEL_SDK to openai."
         )
-    client = _build_client(endpoint.rstrip("/"), api_key, credential, timeout_seconds)
-    return WireChatModel(partial(_post, client), endpoint, has_key=api_key is not None)
-
-
-def _build_client(
-    root: str, api_key: Secret | None, credential: "TokenCredential | None", timeout_seconds: float
-) -> "ChatCompletionsClient":
-    """The SDK's client of the whole resource: the path of each request names the deployment."""
     from azure.ai.inference import ChatCompletionsClient  # noqa: PLC0415  # cold start
     from azure.core.credentials import AzureKeyCredential  # noqa: PLC0415  # cold start
-    from azure.core.pipeline import policies  # noqa: PLC0415  # cold start
     from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415  # cold start
 
     from shared.http_session import build_session  # noqa: PLC0415 - cold start
 
-    signed_in: AzureKeyCredential | TokenSource
-    sign: Any
-    if api_key:
-        signed_in = AzureKeyCredential(api_key.value)
-        sign = policies.AzureKeyCredentialPolicy(signed_in, "api-key")
-    else:
-        signed_in = TokenSource(credential)
-        sign = policies.BearerTokenCredentialPolicy(signed_in, TOKEN_SCOPE)
-    transport = RequestsTransport(
-        session=build_session(),
-        session_owner=False,
-        connection_timeout=CONNECT_TIMEOUT_SECONDS,
-        read_timeout=timeout_seconds,
+    # Without policies nothing is tried twice or elsewhere, nothing is logged, and `post` adds what signs.
+    client = ChatCompletionsClient(
+        endpoint.rstrip("/"),
+        AzureKeyCredential("unused"),
+        policies=[],
+        transport=RequestsTransport(
+            session=build_session(),
+            session_owner=False,
+            connection_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=timeout_seconds,
+        ),
     )
-    # No other policy: nothing is tried twice or elsewhere, and nothing is logged that `traced` does not say.
-    return ChatCompletionsClient(root, signed_in, policies=[sign], transport=transport)
+    key = api_key.value if api_key else ""
+    get_bearer: Callable[[], str] = (lambda: key) if key else TokenSource(credential).get_bearer
+    # Azure's own header for keys, beside Bearer: gateways in between may know only one of them.
+    key_header = {"api-key": key} if key else {}
+
+    def post(deployment: str, body: Mapping[str, Any]) -> Any:
+        return _post(client, deployment, body, {**key_header, "Authorization": f"Bearer {get_bearer()}"})
+
+    return WireChatModel(post, endpoint, has_key=api_key is not None)
 
 
-def _post(client: "ChatCompletionsClient", deployment: str, body: Mapping[str, Any]) -> Any:
-    """See WireChatModel."""
+def _post(
+    client: "ChatCompletionsClient", deployment: str, body: Mapping[str, Any], headers: Mapping[str, str]
+) -> Any:
     from azure.core.exceptions import AzureError  # noqa: PLC0415  # cold start
     from azure.core.rest import HttpRequest  # noqa: PLC0415 - cold start
 
     # Not `complete`: it lacks max_completion_tokens, and builds objects that nobody would read.
     path = f"openai/deployments/{quote(deployment, safe='')}/chat/completions?api-version={API_VERSION}"
     try:
-        response = client.send_request(HttpRequest("POST", path, json=dict(body)))
+        response = client.send_request(HttpRequest("POST", path, headers=dict(headers), json=body))
     except AzureError as error:  # time-outs and bodies that break off included
         raise NoCompletion(type(error).__name__) from error
     if response.status_code != HTTPStatus.OK:

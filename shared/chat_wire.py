@@ -76,7 +76,7 @@ class NoCompletion(Exception):
 
 
 class TokenSource:
-    """A credential for azure-core and openai whose failures name what to set."""
+    """A credential whose failures name what to set, and the tokens that it gives for the model endpoint."""
 
     def __init__(self, credential: "TokenCredential | None") -> None:
         if credential is None:
@@ -84,7 +84,10 @@ class TokenSource:
                 "No way to sign in at MODEL_ENDPOINT: set MODEL_API_KEY, or run with an identity that has "
                 'the role "Cognitive Services OpenAI User" there.'
             )
+        from azure.identity import get_bearer_token_provider  # noqa: PLC0415  # cold start
+
         self._credential = credential
+        self._provide = get_bearer_token_provider(self, TOKEN_SCOPE)
 
     def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
         """See azure.core's TokenCredential. Raises ConfigurationError when the identity is not usable."""
@@ -104,8 +107,8 @@ class TokenSource:
             ) from error
 
     def get_bearer(self) -> str:
-        """The token for the model endpoint, as openai asks for it per request; the credential caches it."""
-        return self.get_token(TOKEN_SCOPE).token
+        """The token for a request. Kept until it is to be renewed: not every credential keeps its tokens."""
+        return self._provide()
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +303,7 @@ def _read_tool_call(call: Mapping[str, Any]) -> ToolCall:
 
 def _parse_error(body: str) -> Mapping[str, Any]:
     try:
-        return _mapping(_mapping(json.loads(body)).get("error"))
+        return _mapping(_mapping(json.loads(body.removeprefix("\ufeff"))).get("error"))
     except (ValueError, RecursionError):
         return {}
 

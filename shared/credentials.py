@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 def build_credential(settings: Settings) -> "TokenCredential":
     """Build the managed identity's credential in Azure, the developer's own on a developer's machine.
 
-    It caches tokens: build one per process. Never a guess between several identities in production
+    Build one per process: a managed identity's tokens are kept in it. Never a guess between several
+    identities in production
     (https://learn.microsoft.com/azure/developer/python/sdk/authentication/best-practices).
     """
     # Imported here because it costs 200 ms, which a start without Azure need not pay.

@@ -16,7 +16,7 @@ from shared.errors import ConfigurationError
 
 # Connections kept between calls, more than any host makes at once: a smaller pool drops and remakes them.
 POOL_SIZE = 256
-_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:\d+)?/[\w/~=&?%-]+", re.ASCII)
+_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:\d+)?/[\w/~=&?-]+", re.ASCII)
 
 
 class _Session(requests.Session):
@@ -24,13 +24,14 @@ class _Session(requests.Session):
 
     requests looks up the machine's proxy, certificates and .netrc file, merges cookies, hooks and
     parameters, and finds the connection pool anew each time; together that costs as much as the request.
-    Here there are no cookies and no .netrc, and no redirect is followed.
+    Here there are no cookies and no .netrc, no redirect is followed, and an answer is always read whole.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._merged: Mapping[str, Any] | None = None
-        self.headers = {"Accept-Encoding": "gzip, deflate"}  # a plain dictionary is added in one step
+        # A plain dictionary is added in one step.
+        self.headers = {"Accept-Encoding": "gzip, deflate", "User-Agent": "serverless-email-agent/1"}
 
     def merge_environment_settings(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]  # passed on
         """See requests; whoever holds this session passes the same arguments for the same host every time."""
@@ -57,8 +58,7 @@ class _Session(requests.Session):
         """See requests; the answer is the first one, whatever it redirects to."""
         options.pop("allow_redirects", None)
         response = self.get_adapter(request.url or "").send(request, **options)
-        if not options.get("stream"):
-            _ = response.content  # read while the connection is still this thread's
+        _ = response.content  # all of it, also where the caller could take it in pieces
         return response
 
 
@@ -114,7 +114,7 @@ class _Adapter(HTTPAdapter):
             super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]  # typeshed lacks it
         except OSError as error:
             raise ConfigurationError(
-                f"{error}: set REQUESTS_CA_BUNDLE to a file or folder of certificates, or remove it."
+                f"{error}: correct or remove REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, whichever names it."
             ) from None
 
     def close(self) -> None:

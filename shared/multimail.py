@@ -261,7 +261,7 @@ def _build_session() -> requests.Session:
         respect_retry_after_header=False,
     )
     session = build_session(retry)
-    session.headers.update({"Accept": "application/json", "User-Agent": "serverless-email-agent/1"})
+    session.headers["Accept"] = "application/json"
     return session
 
 

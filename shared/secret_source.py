@@ -144,7 +144,10 @@ class KeyVaultSecret:
         return self._check(stored or "")
 
     def _build_client(self) -> "SecretClient":
-        from azure.keyvault.secrets import SecretClient  # noqa: PLC0415 - see _read_vault
+        from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415 - see _read_vault
+        from azure.keyvault.secrets import SecretClient  # noqa: PLC0415 - likewise
+
+        from shared.http_session import build_session  # noqa: PLC0415 - likewise
 
         # No retries by status: the SDK would sleep as long as Retry-After says, without a bound.
         return SecretClient(
@@ -152,8 +155,12 @@ class KeyVaultSecret:
             self._credential,
             retry_total=1,
             retry_status=0,
-            connection_timeout=CONNECT_TIMEOUT_SECONDS,
-            read_timeout=READ_TIMEOUT_SECONDS,
+            transport=RequestsTransport(
+                session=build_session(),
+                session_owner=False,
+                connection_timeout=CONNECT_TIMEOUT_SECONDS,
+                read_timeout=READ_TIMEOUT_SECONDS,
+            ),
         )
 
     def _check(self, stored: str) -> Secret:

@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,7 @@ REQUEST = ChatRequest(
     max_output_tokens=200,
 )
 
+FILTERED = b'{"error": {"code": "content_filter"}}'
 REFUSALS: list[tuple[str, Fault, type[AgentError]]] = [
     ("429", sim.throttled(retry_after="1"), ThrottledError),
     ("408", sim.refused(408), TransientError),
@@ -74,6 +76,11 @@ REFUSALS: list[tuple[str, Fault, type[AgentError]]] = [
     ("choices that are none", sim.answering('{"choices": [7], "usage": 7}'), TransientError),
     ("no choices", sim.without_choices, TransientError),
     ("no content", sim.saying(None), TransientError),
+    (
+        "a filter behind a byte order mark",
+        sim.answering(b"\xef\xbb\xbf" + FILTERED, status=400),
+        ContentFilteredError,
+    ),
     ("a 500 that is no text", sim.answering(b"\xff\xfe{", status=500), TransientError),
     ("an unreadable 502", sim.answering(b"\x00", content_type="image/png", status=502), TransientError),
     ("400", sim.refused(400, "invalid_value", f"what about {CANARY}?", "messages"), PermanentError),
@@ -114,8 +121,9 @@ def model(build: Build, server: LoopbackServer) -> ChatModel:
 class FakeCredential:
     """Gives one token, or fails; records the scopes that it was asked for."""
 
-    def __init__(self, token: str = KEY, failure: Exception | None = None) -> None:
+    def __init__(self, token: str = KEY, failure: Exception | None = None, seconds: float = 86_400) -> None:
         self.token = token
+        self.expires_on = int(time.time() + seconds)
         self.failure = failure
         self.scopes: list[tuple[str, ...]] = []
 
@@ -123,7 +131,7 @@ class FakeCredential:
         self.scopes.append(scopes)
         if self.failure is not None:
             raise self.failure
-        return AccessToken(self.token, 4_102_444_800)
+        return AccessToken(self.token, self.expires_on)
 
 
 def raised_by(model: ChatModel, request: ChatRequest = REQUEST) -> AgentError:
@@ -605,6 +613,16 @@ def test_identity_is_asked_for_the_cognitive_services_scope_and_its_token_is_sen
     (call,) = simulator.calls
     assert call.headers["authorization"] == f"Bearer {KEY}"
     assert "api-key" not in call.headers
+
+
+def test_one_token_serves_until_it_is_to_be_renewed(build: Build, https_server: LoopbackServer) -> None:
+    """The Azure CLI starts a program for every token that it is asked for."""
+    lasting, ending = FakeCredential(), FakeCredential(seconds=60)
+    for credential in (lasting, ending):
+        model = build(https_server.url, None, credential)
+        for _ in range(3):
+            model.complete(REQUEST)
+    assert (len(lasting.scopes), len(ending.scopes)) == (1, 3)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(
