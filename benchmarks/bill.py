@@ -146,7 +146,7 @@ def build_table(rates: Rates) -> str:
     bills = [price_month(rates, emails) for emails in EMAILS_A_MONTH]
     head = " | ".join(f"{emails:,}" for emails in EMAILS_A_MONTH)
     lines = [
-        f"USD, list prices as remembered for a European region in {rates.date}: **assumptions, check them in the",
+        f"USD, list prices as estimated for a European region in {rates.date}: **assumptions, check them in the",
         "[calculator](https://azure.microsoft.com/pricing/calculator/)**, put your own into `docs/prices.toml` and",
         "run `.venv/bin/python -m benchmarks.bill`. What is counted (transactions, calls, tokens, log lines) comes from",
         "`make bench`.",

@@ -49,9 +49,9 @@ OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
 def run(console: Console, *, until_idle: bool) -> int:
     """Run the agent until stopped or, with `until_idle`, until no work is due; return the exit status."""
     try:
-        load_local_settings(os.environ)
-        if until_idle:
+        if until_idle:  # before the file, in which the example's value stands
             os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
+        load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         check_reachable(settings)
         print_spans_if_wanted()
