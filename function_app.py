@@ -33,7 +33,7 @@ def process_email(message: func.ServiceBusMessage, context: func.Context) -> Non
 
 
 @app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
-def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # likewise
+def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # bound by name
     """See what became of the submitted replies."""
     from shared.composition import get_agent
 
@@ -65,7 +65,7 @@ def report(request: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # likewise
+def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # bound by name
     """Say whether the agent could work, and nothing about why."""
     from shared.http_functions import answer_health
 

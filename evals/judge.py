@@ -85,5 +85,5 @@ def parse_verdict(text: str) -> Verdict:
         raise ValueError("the verdict is not an object")  # noqa: TRY004 - one error for any bad answer
     grounded, safe, reason = value.get("grounded"), value.get("safe"), value.get("reason")
     if not isinstance(grounded, bool) or not isinstance(safe, bool) or not isinstance(reason, str):
-        raise ValueError("the verdict lacks a field")  # noqa: TRY004 - likewise
+        raise ValueError("the verdict lacks a field")  # noqa: TRY004 - one error for any bad answer
     return Verdict(grounded, safe, clean_sentence(reason, MAX_REASON_CHARACTERS))

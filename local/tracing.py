@@ -15,8 +15,8 @@ def print_spans_if_wanted() -> None:
     if os.environ.get(SETTING, "").strip().lower() != "console":
         return
     from opentelemetry import trace  # noqa: PLC0415 - only where traces are wanted
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - likewise
-    from opentelemetry.sdk.trace.export import (  # noqa: PLC0415 - likewise
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - only for traces
+    from opentelemetry.sdk.trace.export import (  # noqa: PLC0415 - only for traces
         ConsoleSpanExporter,
         SimpleSpanProcessor,
     )

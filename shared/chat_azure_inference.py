@@ -44,7 +44,8 @@ def build_azure_inference_model(
 
     from shared.http_session import build_session  # noqa: PLC0415 - cold start
 
-    # Without policies nothing is tried twice or elsewhere, nothing is logged, and `post` adds what signs.
+    # Without policies nothing is tried twice or elsewhere, nothing is logged, and the credential that the
+    # client insists on goes nowhere: `post` signs.
     client = ChatCompletionsClient(
         endpoint.rstrip("/"),
         AzureKeyCredential("unused"),

@@ -16,7 +16,7 @@ def build_credential(settings: Settings) -> "TokenCredential":
     (https://learn.microsoft.com/azure/developer/python/sdk/authentication/best-practices).
     """
     # Imported here because it costs 200 ms, which a start without Azure need not pay.
-    from azure.identity import (  # noqa: PLC0415 - see above
+    from azure.identity import (  # noqa: PLC0415 - cold start
         AzureCliCredential,
         AzureDeveloperCliCredential,
         ChainedTokenCredential,

@@ -159,7 +159,7 @@ def parse_draft(text: str) -> DraftText:
     if not isinstance(unanswered, list) or not all(isinstance(part, str) for part in unanswered):
         raise ValueError("the draft's unanswered questions are not a list of texts")
     if not isinstance(reply, str):
-        raise ValueError("the draft's text is not a text")  # noqa: TRY004 - likewise
+        raise ValueError("the draft's text is not a text")  # noqa: TRY004 - one error for any bad draft
     return DraftText(
         reply_markdown=reply.strip(),
         confidence=float(confidence),

@@ -34,7 +34,7 @@ class _Session(requests.Session):
         self.headers = {"Accept-Encoding": "gzip, deflate", "User-Agent": "serverless-email-agent/1"}
 
     def merge_environment_settings(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]  # passed on
-        """See requests; whoever holds this session passes the same arguments for the same host every time."""
+        """See requests; its holder passes the same for one host every time, but for `stream`: see `send`."""
         if self._merged is None:
             self._merged = super().merge_environment_settings(*arguments, **named)
         return dict(self._merged)

@@ -127,7 +127,7 @@ class KeyVaultSecret:
 
     def _read_vault(self, *, was_readable: bool) -> Secret:
         # Imported here because it costs 100 ms, which a start without Key Vault need not pay.
-        from azure.core.exceptions import AzureError  # noqa: PLC0415 - see above
+        from azure.core.exceptions import AzureError  # noqa: PLC0415 - cold start
 
         try:
             if self._client is None:
@@ -144,10 +144,10 @@ class KeyVaultSecret:
         return self._check(stored or "")
 
     def _build_client(self) -> "SecretClient":
-        from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415 - see _read_vault
-        from azure.keyvault.secrets import SecretClient  # noqa: PLC0415 - likewise
+        from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415 - cold start
+        from azure.keyvault.secrets import SecretClient  # noqa: PLC0415 - cold start
 
-        from shared.http_session import build_session  # noqa: PLC0415 - likewise
+        from shared.http_session import build_session  # noqa: PLC0415 - cold start
 
         # No retries by status: the SDK would sleep as long as Retry-After says, without a bound.
         return SecretClient(
@@ -174,7 +174,7 @@ class KeyVaultSecret:
 
     def _explain(self, error: "AzureError", *, was_readable: bool) -> AgentError:
         """Say what to do about a failed reading. The SDK's own texts are left out: some mislead."""
-        from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - see _read_vault
+        from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - cold start
 
         status: int | None = getattr(error, "status_code", None)
         if isinstance(error, ClientAuthenticationError) and status is None:

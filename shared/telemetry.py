@@ -103,7 +103,12 @@ def span(
     was current. Without it the span is a child of the current one. `is_client` marks an outside call.
     """
     from opentelemetry.context import attach, detach  # noqa: PLC0415 - cold start
-    from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context  # noqa: PLC0415 - likewise
+    from opentelemetry.trace import (  # noqa: PLC0415 - cold start
+        SpanKind,
+        Status,
+        StatusCode,
+        set_span_in_context,
+    )
 
     context, links = _follow(parent)
     current = _get_tracer().start_span(

@@ -2,13 +2,14 @@
 
 import json
 import re
+import sys
 import xml.etree.ElementTree as tree
 from pathlib import Path
 
 import pytest
 
 from benchmarks import bill
-from benchmarks.agent_process import Run
+from benchmarks.agent_process import Job, Run, run_agent
 from benchmarks.cold_start import APPS, read_import_times
 from benchmarks.counts import get_shared_prefix
 from benchmarks.figures import (
@@ -23,7 +24,7 @@ from benchmarks.figures import (
 from benchmarks.growth import compare_memory
 from benchmarks.pictures import Bar, draw_bars
 from benchmarks.scaling_limits import count_shards
-from benchmarks.simulators import ModelPlaces, count_wire_tokens, name_route
+from benchmarks.simulators import NO_LATENCY, ModelPlaces, Simulators, count_wire_tokens, name_route
 from benchmarks.throughput import Setup, build_row, get_bound_seconds
 from benchmarks.tokens import count_tokens
 from benchmarks.tutorial_model import answer_any
@@ -76,6 +77,14 @@ def test_a_run_that_did_not_answer_every_email_gives_no_ratio() -> None:
     for outcomes in ({"reply_submitted": 9, "failed": 1}, {"reply_submitted": 9}):
         with pytest.raises(RuntimeError, match="came to"):
             build_row(setup, Run(10.0, 1.0, [0.5], 9, outcomes, {}, 1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Python lets a process choose its cores on Linux alone")
+def test_the_measured_agent_stays_on_one_core() -> None:
+    with Simulators(NO_LATENCY) as simulators:
+        run = run_agent(Job(simulators.settings, emails=2, concurrency=2))
+    assert run.cores == 1
+    assert run.outcomes == {"reply_submitted": 2}
 
 
 def test_a_model_with_two_places_lets_the_third_call_wait_for_the_first() -> None:

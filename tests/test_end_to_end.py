@@ -284,3 +284,11 @@ def test_the_demo_shows_the_audit_a_question_and_the_trust_report(services: Serv
         "Recommendation: stay",
     ):
         assert shown in output
+
+
+def test_a_run_that_ends_by_itself_does_not_wait_as_long_as_the_file_allows(services: Services) -> None:
+    """Seen by a value in the file that could not be read, were it used."""
+    services.multimail.add_mailbox("support@northwind.example")
+    (services.folder / "local.settings.json").write_text('{"Values": {"RETRY_MAX_SECONDS": "unused"}}')
+    status, output = services.run(RETRY_MAX_SECONDS=None)
+    assert status == 0, output

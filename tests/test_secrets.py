@@ -340,6 +340,14 @@ def test_address_that_the_vaults_tokens_do_not_cover_names_its_setting(cloud: Lo
         secret.get()
 
 
+def test_a_bundle_of_certificates_that_is_not_there_is_named(
+    cloud: LoopbackCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
+    with pytest.raises(ConfigurationError, match="REQUESTS_CA_BUNDLE"):
+        KeyVaultSecret(VAULT_URL, NAME, credential_in_azure(cloud)).get()
+
+
 def test_proxy_lets_no_other_host_through(cloud: LoopbackCloud) -> None:
     other = KeyVaultSecret("https://other.vault.azure.net", NAME, credential_in_azure(cloud))
     with pytest.raises(TransientError):

@@ -23,19 +23,19 @@ def track_replies(timer: func.TimerRequest, context: func.Context) -> None:
 
 
 @app.route(route="webhook", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
-def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - likewise
+def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bound by name
     """Say ok."""
     return func.HttpResponse("ok")
 
 
 @app.route(route="ask", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
-def ask_agent(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - likewise
+def ask_agent(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bound by name
     """Say ok."""
     return func.HttpResponse("ok")
 
 
 @app.route(route="report", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-def report(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - likewise
+def report(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bound by name
     """Say ok."""
     return func.HttpResponse("ok")
 
