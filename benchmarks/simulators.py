@@ -91,7 +91,7 @@ class _Desk:
 
     def __init__(self, mailboxes: int) -> None:
         from benchmarks.tutorial_model import answer_any  # noqa: PLC0415 - the client side needs none of these
-        from local.multimail_simulator import MultiMailSimulator  # noqa: PLC0415 - nor this
+        from local.multimail_simulator import MultiMailSimulator  # noqa: PLC0415 - nor does it need this
 
         self.multimail = MultiMailSimulator(lambda: datetime.now(UTC), plan="scale")
         self.multimail.monthly_quota = 10**9
@@ -295,7 +295,7 @@ def _texts(message: dict[str, Any]) -> list[str]:
 
 
 async def _serve(options: dict[str, Any]) -> None:
-    from benchmarks.tokens import count_tokens  # noqa: PLC0415 - the client side needs it not
+    from benchmarks.tokens import count_tokens  # noqa: PLC0415 - the client side does not need it
 
     count_tokens("warm")
     desk = _Desk(options["mailboxes"])

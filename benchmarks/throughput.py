@@ -166,7 +166,8 @@ def _describe(share: dict[str, float]) -> str:
 
 def _explain() -> str:
     return (
-        "On Linux the agent runs on one core, as on an instance with the default memory. In flight are calls at the model: it works on so many at once, and the others wait in line. With as many "
+        "On Linux the agent runs on one core, as on an instance with the default memory. In flight are calls at "
+        "the model: it works on so many at once, and the others wait in line. With as many "
         "emails in work as that, the model idles while mail is read and written: set maxConcurrentCalls in "
         "host.json a quarter higher than what the deployment answers at once."
     )
