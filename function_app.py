@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 if TYPE_CHECKING:
-    from shared.http_answer import HttpAnswer
+    from shared.operator.http_answer import HttpAnswer
 
 app = func.FunctionApp()
 

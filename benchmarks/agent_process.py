@@ -22,13 +22,13 @@ from typing import Any
 import requests
 
 from benchmarks.texts import QUESTION, build_subject
+from local.testing.memory import read_resident_megabytes
 from shared.composition import Agent, build_agent
 from shared.domain import WorkItem
-from shared.ledger import Ledger
-from shared.ledger_sqlite import SqliteLedger
+from shared.ledger.entries import Ledger
+from shared.ledger.sqlite import SqliteLedger
+from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.settings import Settings
-from shared.work_queue import InProcessWorkQueue, WorkQueue
-from tests.memory import read_resident_megabytes
 
 ROOT = Path(__file__).parent.parent
 MAX_ROUNDS = 200
@@ -218,8 +218,8 @@ def _open_queue(job: Job) -> Iterator[tuple[WorkQueue, Callable[[], list[bytes]]
 
         yield in_process, drain
         return
-    from shared.work_queue_servicebus import build_service_bus_work_queue  # noqa: PLC0415 - memory is measured
-    from tests.amqp_peer import running_amqp_peer  # noqa: PLC0415 - memory is measured
+    from local.testing.amqp_peer import running_amqp_peer  # noqa: PLC0415 - memory is measured
+    from shared.queueing.service_bus import build_service_bus_work_queue  # noqa: PLC0415 - memory is measured
 
     with running_amqp_peer() as peer:
         sent: list[int] = [0]
@@ -258,8 +258,8 @@ def _open_ledger(job: Job, settings: Settings) -> Ledger:
         return SqliteLedger(settings.ledger_path)
     from azure.core.credentials import AzureNamedKeyCredential  # noqa: PLC0415 - memory is measured
 
-    from shared.ledger_tables import build_tables_ledger  # noqa: PLC0415 - memory is measured
-    from tests.azurite import ACCOUNT, KEY  # noqa: PLC0415 - memory is measured
+    from local.testing.azurite import ACCOUNT, KEY  # noqa: PLC0415 - memory is measured
+    from shared.ledger.tables import build_tables_ledger  # noqa: PLC0415 - memory is measured
 
     return build_tables_ledger(job.tables, AzureNamedKeyCredential(ACCOUNT, KEY))
 

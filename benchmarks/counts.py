@@ -19,15 +19,15 @@ from benchmarks.figures import Figure, Part
 from benchmarks.simulators import count_wire_tokens, name_route
 from benchmarks.texts import QUESTION, answer_in_schema, build_subject
 from benchmarks.tokens import count_tokens
-from local.chat_simulator import ChatSimulator
-from local.http_server import LoopbackServer
-from shared.chat import ChatCompletion, ChatModel, ChatRequest
-from shared.chat_azure_inference import build_azure_inference_model
-from shared.ledger_tables import TablesLedger
+from local.host.http_server import LoopbackServer
+from local.model.chat_simulator import ChatSimulator
+from local.testing.azurite import ACCOUNT, KEY, Azurite, find_azurite
+from local.testing.world import ScriptedModel, World
+from shared.ledger.tables import TablesLedger
+from shared.model.azure_inference_sdk import build_azure_inference_model
+from shared.model.chat import ChatCompletion, ChatModel, ChatRequest
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER
-from tests.azurite import ACCOUNT, KEY, Azurite, find_azurite
-from tests.world import ScriptedModel, World
 
 LONG = "x" * 60_000
 MAILBOXES = 10  # of the poll that shows what one mailbox more costs

@@ -18,15 +18,15 @@ from benchmarks.counts import TableCounter, build_counted_ledger
 from benchmarks.figures import Figure, Part
 from benchmarks.simulators import NO_LATENCY, Latencies, Simulators
 from benchmarks.texts import REPLY
+from local.testing.azurite import Azurite, find_azurite
+from local.testing.world import START, World
 from shared.composition import build_agent
 from shared.domain import Action, Draft, Outcome, Sentiment, Triage, Urgency, Usage
-from shared.ledger import Ledger, LedgerEntry
-from shared.ledger_rows import to_row
-from shared.ledger_sqlite import SqliteLedger
+from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.rows import to_row
+from shared.ledger.sqlite import SqliteLedger
+from shared.queueing.work_queue import InProcessWorkQueue
 from shared.settings import Settings
-from shared.work_queue import InProcessWorkQueue
-from tests.azurite import Azurite, find_azurite
-from tests.world import START, World
 
 GOAL = 1.2
 MEMORY_GOAL = 1.05

@@ -27,7 +27,7 @@ from benchmarks.scaling_limits import (
     read_facts,
 )
 from benchmarks.scaling_simulation import Result, simulate
-from shared.ledger_tables import SHARDS
+from shared.ledger.tables import SHARDS
 
 PAGE, PICTURE = REPOSITORY / "docs" / "scaling.md", REPOSITORY / "docs" / "scaling.svg"
 BEGIN, END = "<!-- scaling: written by `python -m benchmarks.scaling` -->", "<!-- end of scaling -->"

@@ -12,11 +12,11 @@ from typing import Any
 from benchmarks import bill
 from benchmarks.bill import Rates, Use
 from benchmarks.scaling_simulation import Flow
-from shared.chat_wire import REASONING_HEADROOM_TOKENS
-from shared.drafting import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
-from shared.ledger_tables import name_shard
-from shared.polling import MAILBOXES_AT_ONCE
-from shared.triage import MAX_OUTPUT_TOKENS as TRIAGE_TOKENS
+from shared.ledger.tables import name_shard
+from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
+from shared.replying.drafting import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
+from shared.replying.triage import MAX_OUTPUT_TOKENS as TRIAGE_TOKENS
+from shared.watching.polling import MAILBOXES_AT_ONCE
 
 REPOSITORY = Path(__file__).parent.parent
 ASSUMPTIONS, HOST = REPOSITORY / "docs" / "scaling.toml", REPOSITORY / "host.json"
@@ -30,7 +30,7 @@ SETTLE_CALLS, SETTLE_TRANSACTIONS = 5, 5  # tagged as pending, then read once it
 OTHER_GROUPS = (
     3  # each timer and the HTTP functions run on instances of their own, if the most counts for all together
 )
-TRACK_EVERY_SECONDS, FRESH_SECONDS, CHECK_SECONDS = 300, 3_600, 1_800  # shared/replies.py
+TRACK_EVERY_SECONDS, FRESH_SECONDS, CHECK_SECONDS = 300, 3_600, 1_800  # shared/watching/tracking.py
 
 
 @dataclass(frozen=True, slots=True)

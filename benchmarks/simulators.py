@@ -91,7 +91,7 @@ class _Desk:
 
     def __init__(self, mailboxes: int) -> None:
         from benchmarks.tutorial_model import answer_any  # noqa: PLC0415 - the client side needs none of these
-        from local.multimail_simulator import MultiMailSimulator  # noqa: PLC0415 - nor does it need this
+        from local.multimail.simulator import MultiMailSimulator  # noqa: PLC0415 - nor does it need this
 
         self.multimail = MultiMailSimulator(lambda: datetime.now(UTC), plan="scale")
         self.multimail.monthly_quota = 10**9

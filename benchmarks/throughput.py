@@ -15,7 +15,7 @@ from benchmarks.simulators import (
     Latencies,
     Simulators,
 )
-from tests.azurite import Azurite, find_azurite
+from local.testing.azurite import Azurite, find_azurite
 
 # MultiMail calls that one email makes one after another: email, thread, tags read, tags written; with a reply
 # also the mailbox's mode (the allowlist beside it) and the reply itself (the tags read beside it).

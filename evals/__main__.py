@@ -23,10 +23,10 @@ from evals.report import SIMULATED, write_reports
 from evals.results import CaseResult, Run, RunInfo
 from evals.stage import Stage, open_stage
 from evals.thresholds import THRESHOLDS, default_bounds, find_missed
-from local.chat_simulator import ChatSimulator
-from local.run import check_reachable, load_local_settings, report_misconfigured
+from local.host.run import check_reachable, load_local_settings, report_misconfigured
+from local.model.chat_simulator import ChatSimulator
 from shared.errors import ConfigurationError
-from shared.prompting import load_prompt, text_version
+from shared.model.prompting import load_prompt, text_version
 
 REPORTS = Path("reports")
 CONCURRENCY = 4

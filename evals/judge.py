@@ -7,9 +7,9 @@ from typing import Any
 
 from evals.cases import Case
 from evals.results import Verdict
-from shared.chat import ChatCompletion, ChatRequest
 from shared.errors import PermanentError, TransientError
-from shared.prompting import build_documents, clean_sentence, fit_untrusted, text_version
+from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.prompting import build_documents, clean_sentence, fit_untrusted, text_version
 
 PROMPT = Path(__file__).with_suffix(".md")
 MAX_TEXT_CHARACTERS = 8_000

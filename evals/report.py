@@ -22,8 +22,8 @@ from evals.metrics import (
     write_figure,
 )
 from evals.results import CaseResult, Run, write_run
-from shared.profiles import CATEGORIES
-from shared.prompting import clean_line, clean_text
+from shared.model.prompting import clean_line, clean_text
+from shared.profiles.profiles import CATEGORIES
 
 TEMPLATES = Path(__file__).parent / "templates"
 SIMULATED = (

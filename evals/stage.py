@@ -12,19 +12,19 @@ from tempfile import TemporaryDirectory
 from evals.cases import ATTACKS, MAILBOXES, Case
 from evals.judge import judge_draft
 from evals.results import CaseResult, ModelCall
-from local.chat_simulator import ChatSimulator
-from local.http_server import LoopbackServer
-from local.multimail_emails import Attachment
-from local.multimail_simulator import MultiMailSimulator
-from shared.chat import ChatCompletion, ChatRequest
+from local.host.http_server import LoopbackServer
+from local.model.chat_simulator import ChatSimulator
+from local.multimail.emails import Attachment
+from local.multimail.simulator import MultiMailSimulator
 from shared.composition import Agent, build_agent
 from shared.domain import Outcome, WorkItem, parse_address
-from shared.draft_checks import find_draft_problems
-from shared.drafting import parse_draft
 from shared.errors import ThrottledError
-from shared.ledger import LedgerEntry
-from shared.pipeline import Pipeline
-from shared.prompting import clean_text, load_prompt, unescape_untrusted
+from shared.ledger.entries import LedgerEntry
+from shared.mail.draft_checks import find_draft_problems
+from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.prompting import clean_text, load_prompt, unescape_untrusted
+from shared.replying.drafting import parse_draft
+from shared.replying.pipeline import Pipeline
 from shared.settings import Settings
 
 # What of the environment is measured; all else is the stage's own.

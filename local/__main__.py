@@ -51,26 +51,26 @@ def _build_parser() -> argparse.ArgumentParser:
 def _run(console: Console, arguments: argparse.Namespace) -> int:
     # Imported when the command is known: what one does not need, it does not load.
     if arguments.command == "demo":
-        from local.demo import demo  # noqa: PLC0415 - only for this command
+        from local.commands.demo import demo  # noqa: PLC0415 - only for this command
 
         return demo(console, until_idle=arguments.until_idle)
     if arguments.command == "run":
-        from local.run import run  # noqa: PLC0415 - only for this command
+        from local.host.run import run  # noqa: PLC0415 - only for this command
 
         return run(console, until_idle=arguments.until_idle)
     if arguments.command == "audit":
-        from local.audit import audit  # noqa: PLC0415 - only for this command
+        from local.commands.audit import audit  # noqa: PLC0415 - only for this command
 
         return audit(console, arguments.email_id, as_json=arguments.json)
     if arguments.command == "ask":
-        from local.ask import ask  # noqa: PLC0415 - only for this command
+        from local.commands.ask import ask  # noqa: PLC0415 - only for this command
 
         return ask(console, arguments.question, arguments.request_id)
     if arguments.command == "report":
-        from local.report import report  # noqa: PLC0415 - only for this command
+        from local.commands.report import report  # noqa: PLC0415 - only for this command
 
         return report(console, days_text=arguments.days, upgrade=arguments.request_upgrade)
-    from local.redrive import redrive  # noqa: PLC0415 - only for this command
+    from local.commands.redrive import redrive  # noqa: PLC0415 - only for this command
 
     return redrive(console, arguments.email_ids, all_failed=arguments.all_failed)
 

@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from shared.asking import Answer, Asking, Question
-from shared.beside import Beside, build_beside
-from shared.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
-from shared.chat_azure_inference import build_azure_inference_model
-from shared.chat_openai import build_openai_model
-from shared.chat_telemetry import traced
 from shared.credentials import build_credential
 from shared.domain import parse_work_item
 from shared.errors import PermanentError
-from shared.knowledge import KnowledgeSource
-from shared.knowledge_azure_search import AzureSearchKnowledge
-from shared.knowledge_files import KnowledgeFiles, list_folders
-from shared.ledger import Ledger
-from shared.ledger_sqlite import SqliteLedger
-from shared.mailboxes import MailboxDirectory
-from shared.multimail import MultiMailClient, SecretSource
-from shared.pipeline import Pipeline
-from shared.polling import Poller
-from shared.profiles import Profiles
-from shared.replies import ReplyTracker
-from shared.secret_source import KeyVaultSecret, StaticSecret
+from shared.knowledge.azure_search import AzureSearchKnowledge
+from shared.knowledge.files import KnowledgeFiles, list_folders
+from shared.knowledge.passages import KnowledgeSource
+from shared.ledger.entries import Ledger
+from shared.ledger.sqlite import SqliteLedger
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient, SecretSource
+from shared.mail.secrets import KeyVaultSecret, StaticSecret
+from shared.model.azure_inference_sdk import build_azure_inference_model
+from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
+from shared.model.chat_telemetry import traced
+from shared.model.openai_sdk import build_openai_model
+from shared.operator.asking import Answer, Asking, Question
+from shared.operator.trust import TrustReport, build_report
+from shared.profiles.profiles import Profiles
+from shared.queueing.service_bus import build_service_bus_work_queue
+from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
+from shared.replying.beside import Beside, build_beside
+from shared.replying.pipeline import Pipeline
 from shared.settings import Settings
 from shared.telemetry import span
-from shared.trust import TrustReport, build_report
-from shared.webhooks import SignatureCheck, WebhookReceiver
-from shared.work_queue import InProcessWorkQueue, WorkQueue
-from shared.work_queue_servicebus import build_service_bus_work_queue
+from shared.watching.polling import Poller
+from shared.watching.tracking import ReplyTracker
+from shared.watching.webhooks import SignatureCheck, WebhookReceiver
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
@@ -220,7 +220,7 @@ def _build_ledger(
 ) -> Ledger:
     if settings.ledger_table_endpoint is None:
         return SqliteLedger(settings.ledger_path, read_only=read_only)
-    from shared.ledger_tables import build_tables_ledger  # noqa: PLC0415 - its SDK, of no use to a file
+    from shared.ledger.tables import build_tables_ledger  # noqa: PLC0415 - its SDK, of no use to a file
 
     return build_tables_ledger(settings.ledger_table_endpoint, credential())
 
@@ -238,7 +238,7 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
 
 
 def _load_profiles(settings: Settings) -> Profiles:
-    from shared.profile_file import load_profiles  # noqa: PLC0415 - the YAML parser, for who builds an agent
+    from shared.profiles.profile_file import load_profiles  # noqa: PLC0415 - the YAML parser, for who builds an agent
 
     has_search = settings.search_endpoint is not None
     folders = None if has_search else list_folders(settings.config_path / KNOWLEDGE_FOLDER)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
-from shared.ask_requests import answer_request
 from shared.composition import get_agent
 from shared.errors import AgentError
-from shared.http_answer import HttpAnswer
-from shared.trust_page import answer_report
-from shared.webhooks import SIGNATURE_HEADER
+from shared.operator.ask_requests import answer_request
+from shared.operator.http_answer import HttpAnswer
+from shared.operator.trust_page import answer_report
+from shared.watching.webhooks import SIGNATURE_HEADER
 
 HEALTH_SECONDS = 15.0
 IDEMPOTENCY_HEADER = "Idempotency-Key"

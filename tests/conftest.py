@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.azurite import Azurite, find_azurite
+from local.testing.azurite import Azurite, find_azurite
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 from shared import telemetry
 
 SHARED = Path(telemetry.__file__).parent
-SOURCES = (*sorted(SHARED.glob("*.py")), SHARED.parent / "local" / "redrive.py")
+SOURCES = (*sorted(SHARED.rglob("*.py")), SHARED.parent / "local" / "commands" / "redrive.py")
 
 
 def read_emitted_events() -> Mapping[str, frozenset[str]]:

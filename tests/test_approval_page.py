@@ -15,21 +15,21 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
 
-from local.approval_inbox import READS_PER_REFRESH
-from local.approval_page import ROWS_PER_PAGE, build_approval_page
-from local.chat_simulator import ChatSimulator
-from local.demo_mail import seed_demo
-from local.http_server import LoopbackServer
-from local.multimail_emails import Attachment, Outgoing, StoredEmail
-from local.multimail_faults import answer_with, in_order
-from local.multimail_simulator import MultiMailSimulator
+from local.approval.inbox import READS_PER_REFRESH
+from local.approval.page import ROWS_PER_PAGE, build_approval_page
+from local.commands.demo_mail import seed_demo
+from local.host.http_server import LoopbackServer
+from local.model.chat_simulator import ChatSimulator
+from local.multimail.emails import Attachment, Outgoing, StoredEmail
+from local.multimail.faults import answer_with, in_order
+from local.multimail.simulator import MultiMailSimulator
+from local.testing.world import Clock
 from shared.composition import build_agent
 from shared.domain import Mailbox
-from shared.replies import MAX_REASON_CHARACTERS
+from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
+from shared.queueing.work_queue import InProcessWorkQueue
 from shared.settings import Settings
-from shared.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
-from shared.work_queue import InProcessWorkQueue
-from tests.world import Clock
+from shared.watching.tracking import MAX_REASON_CHARACTERS
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 CHROMIUM = shutil.which("chromium")

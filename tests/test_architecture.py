@@ -1,4 +1,4 @@
-"""The shape: imports point down only, and importing the triggers costs nothing."""
+"""The shape: packages import downwards only, and importing the triggers costs nothing."""
 
 import ast
 import json
@@ -6,37 +6,45 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+SHARED = ROOT / "shared"
+# Each line may import from the lines above it only; what is in one line does not know of the rest of it.
 LAYERS = (
     ("errors",),
     ("domain",),
-    (
-        "settings", "chat", "ledger", "work_queue", "telemetry", "prompting", "ledger_rows", "knowledge",
-        "draft_checks", "http_answer",
-    ),
-    ("chat_wire", "http_session", "profiles", "beside"),
-    (
-        "multimail", "chat_azure_inference", "chat_openai", "ledger_sqlite", "ledger_tables",
-        "work_queue_servicebus", "secret_source", "credentials", "knowledge_files", "knowledge_azure_search",
-        "profile_file",
-    ),
-    ("chat_telemetry", "mailboxes", "guardrails", "gate", "threads", "triage", "drafting"),
-    ("ask_sending",),
-    ("ask_tools",),
-    ("polling", "pipeline", "replies", "asking"),
-    ("webhooks", "ask_requests"),
-    ("trust",),
-    ("trust_page",),
+    ("settings", "telemetry", "http_session"),
+    ("credentials",),
+    ("mail", "model", "ledger", "knowledge", "queueing"),
+    ("profiles",),
+    ("replying",),
+    ("watching",),
+    ("operator",),
     ("composition",),
     ("http_functions",),
-)  # fmt: skip
-# Values that modules of one layer may share: they are seams, not siblings.
-SAME_LAYER = {("ledger_rows", "ledger")}
+)
+MAX_TOP_LEVEL, MAX_MODULES = 18, 12
+# The adapters: no other module touches requests, an SDK or SQLite.
+ADAPTERS = frozenset(
+    {
+        "http_session",
+        "credentials",
+        "mail.multimail",
+        "mail.secrets",
+        "model.chat_wire",
+        "model.openai_sdk",
+        "model.azure_inference_sdk",
+        "ledger.sqlite",
+        "ledger.tables",
+        "knowledge.files",
+        "knowledge.azure_search",
+        "queueing.service_bus",
+    }
+)
 SDKS = {"requests", "urllib3", "azure", "openai", "sqlite3", "httpx2"}
 HEAVY = (
     "openai",
@@ -51,6 +59,14 @@ HEAVY = (
 AGENT = ("requests", "shared.composition")  # what the first invocation needs
 
 
+def modules() -> Iterator[tuple[str, Path]]:
+    """Every module that is deployed, by its dotted name within `shared`."""
+    for path in sorted(SHARED.rglob("*.py")):
+        parts = path.relative_to(SHARED).with_suffix("").parts
+        if parts[-1] != "__init__":
+            yield ".".join(parts), path
+
+
 def imports(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found: set[str] = set()
@@ -62,55 +78,73 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def imported_modules(path: Path) -> set[str]:
+    return {name.removeprefix("shared.") for name in imports(path) if name.startswith("shared.")}
+
+
 def test_every_module_has_its_layer() -> None:
-    modules = {path.stem for path in (ROOT / "shared").glob("*.py")} - {"__init__"}
-    assert modules == {name for layer in LAYERS for name in layer}
+    assert {name.partition(".")[0] for name, _ in modules()} == {name for layer in LAYERS for name in layer}
 
 
-@pytest.mark.parametrize("module", [name for layer in LAYERS for name in layer])
-def test_imports_point_down_only(module: str) -> None:
+@pytest.mark.parametrize("package", [name for layer in LAYERS for name in layer])
+def test_packages_import_downwards_only(package: str) -> None:
     level = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     used = {
-        name.removeprefix("shared.")
-        for name in imports(ROOT / "shared" / f"{module}.py")
-        if "shared." in name
-    }
-    upward = {name for name in used if level[name] >= level[module] and (module, name) not in SAME_LAYER}
-    assert upward == set()
+        name.partition(".")[0]
+        for module, path in modules()
+        if module.partition(".")[0] == package
+        for name in imported_modules(path)
+    } - {package}
+    assert {name for name in used if level[name] >= level[package]} == set()
 
 
-@pytest.mark.parametrize(
-    "module", [name for n, layer in enumerate(LAYERS) if n not in (3, 4) for name in layer]
-)
+def test_no_module_imports_itself_through_others() -> None:
+    known = {name for name, _ in modules()}
+    edges = {name: imported_modules(path) & known for name, path in modules()}
+    while leaves := {name for name, used in edges.items() if not used & edges.keys()}:
+        edges = {name: used for name, used in edges.items() if name not in leaves}
+    assert edges == {}
+
+
+def test_a_package_is_small_enough_to_be_read() -> None:
+    assert len([path for path in SHARED.iterdir() if path.name != "__pycache__"]) <= MAX_TOP_LEVEL
+    for folder in (path for root in (SHARED, ROOT / "local") for path in root.iterdir() if path.is_dir()):
+        names = [path.stem for path in folder.glob("*.py") if path.stem != "__init__"]
+        assert len(names) <= MAX_MODULES, f"{folder.name} has {len(names)} modules"
+
+
+@pytest.mark.parametrize("module", [name for name, _ in modules() if name not in ADAPTERS])
 def test_only_adapters_and_the_root_touch_an_sdk(module: str) -> None:
-    used = {name.partition(".")[0] for name in imports(ROOT / "shared" / f"{module}.py")}
+    used = {
+        name.partition(".")[0] for name in imports(SHARED.joinpath(*module.split(".")).with_suffix(".py"))
+    }
     assert used & SDKS <= ({"azure"} if module == "composition" else set())
 
 
 def test_only_the_root_sees_the_environment() -> None:
     readers = [
-        path.stem
-        for path in (ROOT / "shared").glob("*.py")
+        name
+        for name, path in modules()
         if re.search(r"\bos\.(environ|getenv)|import (environ|getenv)", path.read_text(encoding="utf-8"))
     ]
     assert readers == ["composition"]
 
 
 def test_local_is_never_imported_by_what_is_deployed() -> None:
-    for path in [ROOT / "function_app.py", *(ROOT / "shared").glob("*.py")]:
+    for path in [ROOT / "function_app.py", *(path for _, path in modules())]:
         assert not any(
             name.partition(".")[0] in ("local", "tests", "evals", "benchmarks") for name in imports(path)
         )
 
 
 @pytest.mark.parametrize(
-    ("modules", "heavy"),
+    ("imported", "heavy"),
     [("function_app", HEAVY), ("shared.http_functions", [m for m in HEAVY if m not in AGENT])],
 )
 def test_importing_the_triggers_and_the_agent_needs_no_setting_and_no_heavy_sdk(
-    modules: str, heavy: Sequence[str]
+    imported: str, heavy: Sequence[str]
 ) -> None:
-    code = f"import sys, json, {modules}; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
+    code = f"import sys, json, {imported}; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
     bare = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT") if name in os.environ}
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from local import chat_simulator as sim
-from local.chat_simulator import ChatSimulator
-from local.demo_mail import seed_demo
-from local.http_server import LoopbackServer
-from local.multimail_simulator import MultiMailSimulator
+from local.commands.demo_mail import seed_demo
+from local.host.http_server import LoopbackServer
+from local.model import chat_simulator as sim
+from local.model.chat_simulator import ChatSimulator
+from local.multimail.simulator import MultiMailSimulator
 from shared.settings import MODEL_SDKS
 
 ROOT = Path(__file__).parent.parent

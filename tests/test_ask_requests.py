@@ -11,17 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import function_app
-from local import chat_simulator as sim
-from local.app_functions import read_app_functions
-from local.multimail_faults import answer_with
+from local.host.app_functions import read_app_functions
+from local.model import chat_simulator as sim
+from local.multimail.faults import answer_with
+from local.testing.ask_world import CHECK_INBOX, MODEL_KEY, AskWorld
 from shared import http_functions
-from shared.ask_requests import MAX_QUESTION_CHARACTERS, answer_request
-from shared.asking import Answer, Question
 from shared.composition import Agent, build_agent
 from shared.domain import NO_USAGE
-from shared.http_answer import HttpAnswer
+from shared.operator.ask_requests import MAX_QUESTION_CHARACTERS, answer_request
+from shared.operator.asking import Answer, Question
+from shared.operator.http_answer import HttpAnswer
 from shared.settings import Settings
-from tests.ask_world import CHECK_INBOX, MODEL_KEY, AskWorld
 from tests.declared_functions import read_declared_functions
 
 BOB = "bob@partner.example"

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from local import chat_simulator as sim
-from local.multimail_faults import answer_with, cut, in_order, rate_limited
-from shared.ask_sending import IN_DOUBT, UNKNOWN_RECIPIENT
-from shared.ask_tools import MAX_EMAIL_CHARACTERS, MAX_LISTED
-from shared.asking import MAX_STEPS, MAX_TOKENS, MAX_TOOL_CALLS, TOKEN_COUNTER
+from local.model import chat_simulator as sim
+from local.multimail.faults import answer_with, cut, in_order, rate_limited
+from local.testing.ask_world import CHECK_INBOX, AskWorld
+from local.testing.world import START
 from shared.errors import ConfigurationError, ContentFilteredError, DeferredError, ThrottledError
+from shared.operator.ask_sending import IN_DOUBT, UNKNOWN_RECIPIENT
+from shared.operator.ask_tools import MAX_EMAIL_CHARACTERS, MAX_LISTED
+from shared.operator.asking import MAX_STEPS, MAX_TOKENS, MAX_TOOL_CALLS, TOKEN_COUNTER
 from shared.settings import MODEL_SDKS
-from tests.ask_world import CHECK_INBOX, AskWorld
-from tests.world import START
 
 TO_BOB = "Write to bob@partner.example that we are on it."
 BOB = "bob@partner.example"

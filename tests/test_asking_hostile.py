@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.asking import Answer
-from tests.ask_world import AskWorld
+from local.testing.ask_world import AskWorld
+from shared.operator.asking import Answer
 from tests.hostile.obedient_asker import ObedientAsker, order
 
 EVIL = "evil@outside.example"

@@ -28,7 +28,7 @@ from benchmarks.simulators import NO_LATENCY, ModelPlaces, Simulators, count_wir
 from benchmarks.throughput import Setup, build_row, get_bound_seconds
 from benchmarks.tokens import count_tokens
 from benchmarks.tutorial_model import answer_any
-from shared.ledger_tables import SHARDS, name_shard
+from shared.ledger.tables import SHARDS, name_shard
 
 
 def test_a_ceiling_is_short_above_its_goal_and_a_floor_below() -> None:

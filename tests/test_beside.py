@@ -5,8 +5,8 @@ import threading
 import pytest
 from opentelemetry.trace import get_current_span
 
-from shared.beside import build_beside
 from shared.errors import TransientError
+from shared.replying.beside import build_beside
 from shared.telemetry import span
 
 

@@ -24,13 +24,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from local import chat_simulator as sim
-from local.chat_simulator import ChatSimulator, Fault
-from local.http_server import LoopbackServer
-from shared.chat import ChatModel, ChatRequest, Conversation, Message, Tool, ToolCall
-from shared.chat_azure_inference import build_azure_inference_model
-from shared.chat_openai import build_openai_model
-from shared.chat_wire import REASONING_HEADROOM_TOKENS
+from local.host.http_server import LoopbackServer
+from local.model import chat_simulator as sim
+from local.model.chat_simulator import ChatSimulator, Fault
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -39,6 +35,10 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
+from shared.model.azure_inference_sdk import build_azure_inference_model
+from shared.model.chat import ChatModel, ChatRequest, Conversation, Message, Tool, ToolCall
+from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
+from shared.model.openai_sdk import build_openai_model
 from shared.settings import Secret
 
 Build = Callable[..., ChatModel]
@@ -676,7 +676,7 @@ def test_inference_sdk_without_a_key_over_plain_http_is_not_built() -> None:
 
 def test_importing_the_adapters_imports_neither_sdk() -> None:
     script = (
-        "import sys, shared.chat_azure_inference, shared.chat_openai\n"
+        "import sys, shared.model.azure_inference_sdk, shared.model.openai_sdk\n"
         "print([name for name in ('openai', 'httpx2', 'azure.ai.inference', 'azure.core', 'requests') "
         "if name in sys.modules])"
     )

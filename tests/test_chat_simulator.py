@@ -10,11 +10,11 @@ import pytest
 import requests
 from flask import Flask, Response, request
 
-from local import chat_simulator as sim
-from local.chat_rules import FAKE_KEY, parse_documents
-from local.chat_simulator import ChatSimulator
-from local.http_server import LoopbackServer
-from local.strict_schema import build_smallest, find_schema_problem, matches
+from local.host.http_server import LoopbackServer
+from local.model import chat_simulator as sim
+from local.model.chat_rules import FAKE_KEY, parse_documents
+from local.model.chat_simulator import ChatSimulator
+from local.model.strict_schema import build_smallest, find_schema_problem, matches
 
 TRIAGE_SCHEMA: dict[str, Any] = {
     "type": "object",

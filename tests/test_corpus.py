@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from local.multimail_emails import Attachment
+from local.multimail.emails import Attachment
+from local.testing.world import World
 from shared.domain import Outcome
-from tests.world import World
 
 FOLDER = os.environ.get("EMAIL_CORPUS_DIR")
 pytestmark = pytest.mark.skipif(

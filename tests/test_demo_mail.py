@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-from local.demo_mail import DEMO_EMAILS, DEMO_MAILBOXES, DemoEmail, seed_demo
-from local.multimail_emails import Listing
-from local.multimail_simulator import MultiMailSimulator
+from local.commands.demo_mail import DEMO_EMAILS, DEMO_MAILBOXES, DemoEmail, seed_demo
+from local.multimail.emails import Listing
+from local.multimail.simulator import MultiMailSimulator
 from shared.domain import Email, parse_address
-from shared.guardrails import find_skip_reason
+from shared.replying.guardrails import find_skip_reason
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 LONGEST_AGE = timedelta(hours=20)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from local.multimail_wire import EVENTS
-from shared.webhooks import ARRIVALS, FATES
+from local.multimail.wire import EVENTS
+from shared.watching.webhooks import ARRIVALS, FATES
 from tests.declared_functions import read_declared_functions
 
 ROOT = Path(__file__).parent.parent

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from shared.draft_checks import find_draft_problems
-from shared.prompting import load_prompt
+from shared.mail.draft_checks import find_draft_problems
+from shared.model.prompting import load_prompt
 
 THREAD = (
     "My number is 030 1234567, see https://www.acme.example/help. Order A-2026-118.\n"

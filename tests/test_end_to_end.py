@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from local.chat_simulator import ChatSimulator
-from local.demo_mail import seed_demo
-from local.http_server import LoopbackServer
-from local.multimail_faults import Fault, FaultSource
-from local.multimail_simulator import MultiMailSimulator
+from local.commands.demo_mail import seed_demo
+from local.host.http_server import LoopbackServer
+from local.model.chat_simulator import ChatSimulator
+from local.multimail.faults import Fault, FaultSource
+from local.multimail.simulator import MultiMailSimulator
 from shared.domain import Outcome, parse_address
-from shared.ledger import LedgerEntry
-from shared.ledger_sqlite import SqliteLedger
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.sqlite import SqliteLedger
 
 ROOT = Path(__file__).parent.parent
 CHAT_KEY = "model-key-of-the-test"

@@ -28,15 +28,15 @@ from evals.report import SIMULATED, escape_markdown, write_reports
 from evals.results import CaseResult, ModelCall, Run, RunInfo, Verdict, read_run, write_run
 from evals.stage import Stage, open_stage
 from evals.thresholds import THRESHOLDS, default_bounds, find_missed
-from local.chat_simulator import ChatSimulator, filtered_prompt, throttled
-from local.http_server import LoopbackServer
-from shared.chat import ChatCompletion, ChatRequest
+from local.host.http_server import LoopbackServer
+from local.model.chat_simulator import ChatSimulator, filtered_prompt, throttled
+from local.testing.world import DRAFT, START, TRIAGE, Clock
 from shared.domain import Action, TokenPrice, Usage, parse_address
 from shared.errors import ConfigurationError, ThrottledError
-from shared.profiles import CATEGORIES
-from shared.prompting import load_prompt, text_version
+from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.prompting import load_prompt, text_version
+from shared.profiles.profiles import CATEGORIES
 from tests.test_approval_page import CHROMIUM, CHROMIUM_ARGS
-from tests.world import DRAFT, START, TRIAGE, Clock
 
 ROOT = Path(__file__).parent.parent
 CASES = {case.id: case for case in load_cases()}

@@ -12,19 +12,19 @@ from flask import Flask, Response, request
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from local.http_server import LoopbackServer
+from local.host.http_server import LoopbackServer
+from local.testing.world import DRAFT, START, TRIAGE, Clock, ScriptedModel, World, assemble, build_settings
 from shared.composition import Adapters, Agent
 from shared.domain import WorkItem, parse_work_item
 from shared.errors import AgentError, ConfigurationError, PermanentError, TransientError
-from shared.knowledge_files import KnowledgeFiles
-from shared.ledger import LedgerEntry
-from shared.ledger_sqlite import SqliteLedger
-from shared.mailboxes import MailboxDirectory
-from shared.multimail import MultiMailClient
-from shared.secret_source import StaticSecret
+from shared.knowledge.files import KnowledgeFiles
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.sqlite import SqliteLedger
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import StaticSecret
+from shared.queueing.work_queue import InProcessWorkQueue
 from shared.settings import Secret, Settings
-from shared.work_queue import InProcessWorkQueue
-from tests.world import DRAFT, START, TRIAGE, Clock, ScriptedModel, World, assemble, build_settings
 
 MANY = settings(derandomize=True, max_examples=400, deadline=None, database=None)
 SOME = settings(

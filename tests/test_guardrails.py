@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.domain import Email, parse_address
-from shared.guardrails import find_skip_reason, is_machine_mail
+from shared.replying.guardrails import find_skip_reason, is_machine_mail
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

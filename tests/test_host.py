@@ -11,7 +11,7 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from local.host import Host, wait_briefly
+from local.host.host import Host, wait_briefly
 from shared.errors import ConfigurationError
 
 START = datetime(2026, 3, 1, 12, 0, 10, tzinfo=UTC)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from local.testing.world import START, World
 from shared.domain import Email
-from shared.triage import speaks_to_triage
+from shared.replying.triage import speaks_to_triage
 from tests.hostile.attacks import load_goals, load_payloads
 from tests.hostile.report import CANARY, AttackReport, find_violations, run_attacks, run_benign
-from tests.world import START, World
 
 MAX_FALSE_HOLD_RATE = 0.05
 

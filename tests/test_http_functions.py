@@ -7,9 +7,9 @@ import azure.functions as func
 import pytest
 import requests
 
-from local.host import Host
-from local.http_functions import build_function_key, build_http_app
-from local.http_server import LoopbackServer
+from local.host.host import Host
+from local.host.http_functions import build_function_key, build_http_app
+from local.host.http_server import LoopbackServer
 
 KEY = "function-key-of-the-test"
 

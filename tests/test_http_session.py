@@ -8,7 +8,7 @@ import pytest
 import requests
 from flask import Flask, request
 
-from local.http_server import LoopbackServer
+from local.host.http_server import LoopbackServer
 from shared.errors import ConfigurationError
 from shared.http_session import build_session
 

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from shared.domain import Outcome
-from shared.replies import SETTLED, UNSETTLED
 from shared.settings import Settings
+from shared.watching.tracking import SETTLED, UNSETTLED
 from tests.declared_functions import read_declared_functions
 from tests.emitted_events import read_emitted_events
 from tests.infra_rules import Deployment, find_problems

@@ -15,18 +15,18 @@ from flask import Response
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local.http_server import LoopbackServer, cut_connection
-from shared import knowledge_files
+from local.host.http_server import LoopbackServer, cut_connection
+from local.testing.search_service import TOKEN, SearchService
+from local.testing.world import World, build_settings
 from shared.composition import build_agent
-from shared.drafting import MAX_KNOWLEDGE_CHARACTERS, build_draft_request, build_shown_texts
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError
-from shared.knowledge import Passage, find_words
-from shared.knowledge_azure_search import TOKEN_SCOPE, AzureSearchKnowledge
-from shared.knowledge_files import MAX_PASSAGE_CHARACTERS, KnowledgeFiles, list_folders, split_passages
-from shared.profiles import MailboxProfile, Profiles
-from tests.search_service import TOKEN, SearchService
+from shared.knowledge import files as knowledge_files
+from shared.knowledge.azure_search import TOKEN_SCOPE, AzureSearchKnowledge
+from shared.knowledge.files import MAX_PASSAGE_CHARACTERS, KnowledgeFiles, list_folders, split_passages
+from shared.knowledge.passages import Passage, find_words
+from shared.profiles.profiles import MailboxProfile, Profiles
+from shared.replying.drafting import MAX_KNOWLEDGE_CHARACTERS, build_draft_request, build_shown_texts
 from tests.test_prompts import text
-from tests.world import World, build_settings
 
 MANY = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 DELIVERY = "# Delivery\nDelivery takes three days. Follow it at https://northwind.example/track or call +44 20 7946 0000.\n"

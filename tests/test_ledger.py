@@ -21,7 +21,7 @@ from azure.data.tables import TableServiceClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import ledger_sqlite
+from local.testing.azurite import Azurite
 from shared.domain import Action, Draft, Outcome, Rejection, Sentiment, Triage, Urgency, Usage, WorkItem
 from shared.errors import (
     ConfigurationError,
@@ -30,11 +30,11 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
-from shared.ledger import FIRST_CHECK_AFTER, Ledger, LedgerEntry, TrackedReply, Watermark
-from shared.ledger_rows import from_reply_row, from_row, to_reply_row, to_row
-from shared.ledger_sqlite import SqliteLedger
-from shared.ledger_tables import ORPHAN_AGE, TablesLedger, build_tables_ledger
-from tests.azurite import Azurite
+from shared.ledger import sqlite as ledger_sqlite
+from shared.ledger.entries import FIRST_CHECK_AFTER, Ledger, LedgerEntry, TrackedReply, Watermark
+from shared.ledger.rows import from_reply_row, from_row, to_reply_row, to_row
+from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.tables import ORPHAN_AGE, TablesLedger, build_tables_ledger
 
 T = TypeVar("T")
 
@@ -630,8 +630,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from shared.domain import WorkItem
 from shared.errors import ConfigurationError
-from shared.ledger import LedgerEntry
-from shared.ledger_sqlite import SqliteLedger
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.sqlite import SqliteLedger
 now = datetime.fromisoformat(sys.argv[2])
 try:
     ledger = SqliteLedger(Path(sys.argv[1]))
@@ -1172,6 +1172,6 @@ def test_a_service_that_is_not_there_is_a_passing_trouble() -> None:
 
 
 def test_the_module_is_imported_without_the_sdk() -> None:
-    program = "import sys, shared.ledger_tables; sys.exit('azure.core' in sys.modules)"
+    program = "import sys, shared.ledger.tables; sys.exit('azure.core' in sys.modules)"
     root = Path(__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0

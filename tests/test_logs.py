@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from local import chat_simulator as chat
-from local.chat_simulator import ChatSimulator
-from local.http_server import LoopbackServer
-from local.multimail_emails import Attachment
-from local.multimail_faults import Fault, answer_with, cut, cut_mid_body, malformed_json, rate_limited
+from local.host.http_server import LoopbackServer
+from local.model import chat_simulator as chat
+from local.model.chat_simulator import ChatSimulator
+from local.multimail.emails import Attachment
+from local.multimail.faults import Fault, answer_with, cut, cut_mid_body, malformed_json, rate_limited
+from local.testing.world import DRAFT, TRIAGE, World
 from shared.composition import build_agent
 from shared.domain import parse_work_item
 from shared.errors import AgentError
-from shared.prompting import load_prompt
+from shared.model.prompting import load_prompt
 from shared.settings import Secret
-from tests.world import DRAFT, TRIAGE, World
 
 WORD = "qzxjkvmark"  # stands in every text, wherever that goes
 HOST = logging.getLogger("shared.host")
@@ -145,7 +145,9 @@ def test_no_log_record_carries_a_text_or_a_key_whatever_goes_wrong(
     assert {entry.outcome for entry in world.ledger.entries(world.box)} >= {
         "reply_submitted", "skipped", "escalated", "failed", "needs_human", "blocked_content_safety",
     }  # fmt: skip
-    assert {"shared.pipeline", "agent.events", "shared.polling"} <= {r.name for r in caplog.records}
+    assert {"shared.replying.pipeline", "agent.events", "shared.watching.polling"} <= {
+        r.name for r in caplog.records
+    }
     prompts = [load_prompt(name)[:40] for name in ("triage", "draft")]
     assert find_marked(caplog.records, (WORD, world.key, *prompts)) == set()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.world import World
+from local.testing.world import World
 
 ROUNDS = 30
 PER_THREAD, PER_SENDER = 3, 5  # the defaults of the settings

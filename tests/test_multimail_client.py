@@ -16,9 +16,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from local.http_server import LoopbackServer
-from local.multimail_emails import Attachment
-from local.multimail_faults import (
+from local.host.http_server import LoopbackServer
+from local.multimail.emails import Attachment
+from local.multimail.faults import (
     Fault,
     cut,
     cut_mid_body,
@@ -28,7 +28,7 @@ from local.multimail_faults import (
     rate_limited,
     warming_up,
 )
-from local.multimail_simulator import MultiMailSimulator
+from local.multimail.simulator import MultiMailSimulator
 from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply
 from shared.errors import (
     AgentError,
@@ -39,8 +39,8 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
-from shared.multimail import MultiMailClient
-from shared.secret_source import StaticSecret
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import StaticSecret
 from shared.settings import Secret
 
 KEY = "mm_test_0123456789"

@@ -16,9 +16,9 @@ import requests
 import yaml
 from jsonschema import Draft202012Validator, FormatChecker
 
-from local.http_server import LoopbackServer
-from local.multimail_emails import Attachment
-from local.multimail_faults import (
+from local.host.http_server import LoopbackServer
+from local.multimail.emails import Attachment
+from local.multimail.faults import (
     Fault,
     answer_with,
     cut,
@@ -30,7 +30,7 @@ from local.multimail_faults import (
     rate_limited,
     warming_up,
 )
-from local.multimail_simulator import MultiMailSimulator
+from local.multimail.simulator import MultiMailSimulator
 
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
 SENDER = "Ann Example <ann@customer.example>"

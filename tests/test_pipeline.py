@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from local.multimail_faults import (
+from local.multimail.faults import (
     Fault,
     answer_with,
     cut,
@@ -19,7 +19,7 @@ from local.multimail_faults import (
     rate_limited,
     warming_up,
 )
-from shared.beside import build_beside
+from local.testing.world import DRAFT, START, World
 from shared.domain import EmailSummary, WorkItem
 from shared.errors import (
     ConfigurationError,
@@ -28,8 +28,8 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
-from shared.ledger import LedgerEntry
-from tests.world import DRAFT, START, World
+from shared.ledger.entries import LedgerEntry
+from shared.replying.beside import build_beside
 
 T = TypeVar("T")
 

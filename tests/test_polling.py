@@ -7,13 +7,13 @@ from typing import cast
 
 import pytest
 
-from local.multimail_faults import answer_with, in_order
+from local.multimail.faults import answer_with, in_order
+from local.testing.world import START, World
 from shared.domain import WorkItem
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger import Ledger
-from shared.multimail import MultiMailClient
-from shared.work_queue import InProcessWorkQueue
-from tests.world import START, World
+from shared.ledger.entries import Ledger
+from shared.mail.multimail import MultiMailClient
+from shared.queueing.work_queue import InProcessWorkQueue
 
 
 @pytest.fixture

@@ -10,20 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local.demo import CONFIG
-from local.demo_mail import DEMO_EMAILS
+from local.commands.demo import CONFIG
+from local.commands.demo_mail import DEMO_EMAILS
+from local.testing.world import World, build_settings
 from shared.composition import build_agent
 from shared.domain import Mailbox
-from shared.drafting import build_draft_instructions, build_draft_request, sign_reply
 from shared.errors import ConfigurationError
-from shared.knowledge_files import KnowledgeFiles, list_folders
-from shared.profile_file import MAX_DRAFT_CHARACTERS, MAX_TRIAGE_CHARACTERS, load_profiles, parse_profiles
-from shared.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
-from shared.prompting import load_prompt
+from shared.knowledge.files import KnowledgeFiles, list_folders
+from shared.model.prompting import load_prompt
+from shared.profiles.profile_file import (
+    MAX_DRAFT_CHARACTERS,
+    MAX_TRIAGE_CHARACTERS,
+    load_profiles,
+    parse_profiles,
+)
+from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
+from shared.replying.drafting import build_draft_instructions, build_draft_request, sign_reply
+from shared.replying.triage import build_triage_request
 from shared.settings import DEFAULT_CONFIG_PATH
-from shared.triage import build_triage_request
 from tests.test_prompts import email, text
-from tests.world import World, build_settings
 
 MANY = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 BOX = Mailbox("mb_1", "Support@Northwind.example", "gated_send")

@@ -7,11 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.chat import ChatCompletion, ChatRequest
 from shared.domain import Action, Email, Usage
-from shared.drafting import ThreadText, build_draft_request, build_shown_texts, draft_reply, parse_draft
-from shared.prompting import clean_line, clean_text, escape_untrusted, fit_untrusted, unescape_untrusted
-from shared.triage import MAX_EMAIL_CHARACTERS, build_triage_request, parse_triage, triage_email
+from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.prompting import clean_line, clean_text, escape_untrusted, fit_untrusted, unescape_untrusted
+from shared.replying.drafting import (
+    ThreadText,
+    build_draft_request,
+    build_shown_texts,
+    draft_reply,
+    parse_draft,
+)
+from shared.replying.triage import MAX_EMAIL_CHARACTERS, build_triage_request, parse_triage, triage_email
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TRIAGE = {

@@ -10,13 +10,16 @@ from typing import Any, Literal
 import pytest
 from azure.data.tables import TableServiceClient
 
-from local.multimail_faults import FaultSource, answer_with, cut, in_order, rate_limited
+from local.multimail.faults import FaultSource, answer_with, cut, in_order, rate_limited
+from local.testing.azurite import Azurite
+from local.testing.world import START, World
 from shared.domain import Email, WorkItem
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger import LedgerEntry, TrackedReply
-from shared.ledger_sqlite import SqliteLedger
-from shared.ledger_tables import TablesLedger
-from shared.replies import (
+from shared.ledger.entries import LedgerEntry, TrackedReply
+from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.tables import TablesLedger
+from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, REPLIES_PENDING, REPLY_SETTLED, REPLY_WITHDRAWN
+from shared.watching.tracking import (
     CHECKS_AT_ONCE,
     MAX_REASON_CHARACTERS,
     REASON_TAG,
@@ -24,9 +27,6 @@ from shared.replies import (
     UNSETTLED,
     derive_status,
 )
-from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, REPLIES_PENDING, REPLY_SETTLED, REPLY_WITHDRAWN
-from tests.azurite import Azurite
-from tests.world import START, World
 
 
 @pytest.fixture

@@ -29,11 +29,11 @@ from benchmarks.scaling_limits import (
     read_facts,
 )
 from benchmarks.scaling_simulation import Flow, simulate
-from shared.ledger import TrackedReply
-from shared.ledger_sqlite import SqliteLedger
-from shared.ledger_tables import TablesLedger
-from tests.azurite import Azurite
-from tests.world import World
+from local.testing.azurite import Azurite
+from local.testing.world import World
+from shared.ledger.entries import TrackedReply
+from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.tables import TablesLedger
 
 BUSY = Flow(emails=2, places=1_000, read_seconds=1, triage_seconds=2, draft_seconds=3, end_seconds=1)
 

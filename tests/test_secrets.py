@@ -17,14 +17,8 @@ import pytest
 from azure.core.credentials import TokenCredential
 from azure.identity import ChainedTokenCredential, ManagedIdentityCredential
 
-from local.http_server import LoopbackServer
-from shared.composition import build_agent
-from shared.credentials import build_credential
-from shared.errors import AgentError, ConfigurationError, TransientError
-from shared.multimail import MultiMailClient
-from shared.secret_source import KeyVaultSecret, StaticSecret
-from shared.settings import Secret, Settings
-from tests.loopback_cloud import (
+from local.host.http_server import LoopbackServer
+from local.testing.loopback_cloud import (
     ACCESS_TOKEN,
     CLIENT_ID,
     IDENTITY_HEADER,
@@ -33,6 +27,12 @@ from tests.loopback_cloud import (
     LoopbackCloud,
     run_loopback_cloud,
 )
+from shared.composition import build_agent
+from shared.credentials import build_credential
+from shared.errors import AgentError, ConfigurationError, TransientError
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import KeyVaultSecret, StaticSecret
+from shared.settings import Secret, Settings
 
 NAME = "multimail-api-key"
 KEY = "mm_live_first"
@@ -284,7 +284,7 @@ def test_cached_secret_is_used_on_with_a_warning_while_nothing_answers(
     fault(cloud)
     clock.now += 900
     assert in_threads(secret.get) == [first] * 32
-    warnings = [record for record in caplog.records if record.name == "shared.secret_source"]
+    warnings = [record for record in caplog.records if record.name == "shared.mail.secrets"]
     assert len(warnings) == 1, "nobody asks again at once"
     assert "The cached value is used on" in warnings[0].getMessage()
     with pytest.raises(TransientError):
@@ -418,7 +418,7 @@ def test_key_that_is_refused_and_not_rotated_stops_with_the_remedy(
 
 
 def test_importing_the_key_source_loads_no_azure_sdk() -> None:
-    check = "import sys, shared.secret_source, shared.credentials; print('azure' in sys.modules)"
+    check = "import sys, shared.mail.secrets, shared.credentials; print('azure' in sys.modules)"
     root = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", check], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -12,11 +12,11 @@ from azure.core.credentials import TokenCredential
 from azure.core.exceptions import ClientAuthenticationError
 from azure.servicebus import ServiceBusClient
 
+from local.testing.amqp_peer import AmqpPeer, Script, running_amqp_peer
 from shared.domain import WorkItem, parse_work_item
 from shared.errors import ConfigurationError, TransientError
+from shared.queueing.service_bus import ServiceBusWorkQueue, build_service_bus_work_queue
 from shared.settings import Secret
-from shared.work_queue_servicebus import ServiceBusWorkQueue, build_service_bus_work_queue
-from tests.amqp_peer import AmqpPeer, Script, running_amqp_peer
 
 
 @contextmanager
@@ -218,7 +218,7 @@ def test_building_the_queue_loads_no_sdk() -> None:
     program = (
         "import sys\n"
         "from shared.settings import Secret\n"
-        "from shared.work_queue_servicebus import build_service_bus_work_queue as build\n"
+        "from shared.queueing.service_bus import build_service_bus_work_queue as build\n"
         "for namespace, text in ((None, Secret('x')), ('ns.servicebus.windows.net', None)):\n"
         "    build(namespace=namespace, credential=object(), connection_string=text, queue_name='q')\n"
         "sys.exit(', '.join(name for name in sys.modules if name.startswith('azure')) or None)\n"

@@ -10,20 +10,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from local.multimail_emails import MODES, StoredEmail
-from local.multimail_simulator import MultiMailSimulator
+from local.multimail.emails import MODES, StoredEmail
+from local.multimail.simulator import MultiMailSimulator
+from local.testing.world import Clock
 from shared.composition import Agent
 from shared.domain import WorkItem, build_idempotency_key, parse_address, parse_work_item
 from shared.errors import ThrottledError
-from shared.ledger import LedgerEntry
-from shared.multimail import MultiMailClient
-from shared.replies import REASON_TAG
+from shared.ledger.entries import LedgerEntry
+from shared.mail.multimail import MultiMailClient
 from shared.settings import Secret
+from shared.watching.tracking import REASON_TAG
 from tests.chaos.__main__ import find_fast_directory
 from tests.chaos.faults import MODEL, Call, Effect, Fault, find_faults
 from tests.chaos.invariants import NOT_ALIVE, check_requests, check_tracking, find_violations
 from tests.chaos.stage import InProcessTransport, Stage, Story
-from tests.world import Clock
 
 SENDERS = (
     *("Ann Lee <ann@customer.example>",) * 4, *("bob@customer.example",) * 2, "mailer-daemon@shop.example",

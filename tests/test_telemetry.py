@@ -14,14 +14,14 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from local.audit import build_trail
-from local.audit_file import FILE_NAME, AuditFile, read_records
-from shared.chat_telemetry import traced
+from local.commands.audit import build_trail
+from local.commands.audit_file import FILE_NAME, AuditFile, read_records
+from local.testing.world import World
 from shared.domain import TokenPrice, WorkItem
 from shared.errors import TransientError
+from shared.model.chat_telemetry import traced
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, record, span
 from tests.test_webhooks import build_event, sign
-from tests.world import World
 
 MARK = "zebra-quartz"
 EXPORTER = InMemorySpanExporter()

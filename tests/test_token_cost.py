@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from shared.chat import ChatCompletion, ChatRequest
-from shared.knowledge import Passage
-from shared.profile_file import (
+from local.testing.world import World
+from shared.knowledge.passages import Passage
+from shared.model.chat import ChatCompletion, ChatRequest
+from shared.profiles.profile_file import (
     MAX_DRAFT_CHARACTERS,
     MAX_OWN_CATEGORIES,
     MAX_SIGNATURE_CHARACTERS,
     MAX_TRIAGE_CHARACTERS,
     find_length_problems,
 )
-from shared.profiles import MailboxProfile, Profiles
-from tests.world import World
+from shared.profiles.profiles import MailboxProfile, Profiles
 
 QUESTION = (
     "Hello, we have used your T2 sensors in our three cold stores since last spring and are happy with them. "

@@ -18,18 +18,17 @@ import azure.functions as func
 import pytest
 
 import function_app
-from local.app_functions import read_app_functions
-from local.http_server import LoopbackServer
-from local.multimail_faults import answer_with, in_order
-from local.multimail_simulator import MultiMailSimulator
+from local.host.app_functions import read_app_functions
+from local.host.http_server import LoopbackServer
+from local.multimail.faults import answer_with, in_order
+from local.multimail.simulator import MultiMailSimulator
+from local.testing.world import Clock, World, build_settings
 from shared import http_functions
 from shared.composition import Agent, build_agent
 from shared.domain import Action, Draft, Mailbox, Outcome, Rejection, Sentiment, Triage, Urgency
-from shared.ledger import LedgerEntry
-from shared.ledger_sqlite import SqliteLedger
-from shared.replies import REASON_TAG
-from shared.settings import Secret
-from shared.trust import (
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.sqlite import SqliteLedger
+from shared.operator.trust import (
     ASK,
     LEAST_DECIDED,
     RECENT,
@@ -42,9 +41,10 @@ from shared.trust import (
     format_share,
     read_drafts,
 )
-from shared.trust_page import answer_report, format_duration
+from shared.operator.trust_page import answer_report, format_duration
+from shared.settings import Secret
+from shared.watching.tracking import REASON_TAG
 from tests.declared_functions import read_declared_functions
-from tests.world import Clock, World, build_settings
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -18,26 +18,26 @@ from flask import Flask, request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.http_server import LoopbackServer
-from local.multimail_emails import Webhook
-from local.multimail_faults import answer_with, in_order
-from local.multimail_simulator import MultiMailSimulator
-from local.multimail_webhooks import WebhookSender
+from local.host.http_server import LoopbackServer
+from local.multimail.emails import Webhook
+from local.multimail.faults import answer_with, in_order
+from local.multimail.simulator import MultiMailSimulator
+from local.multimail.webhooks import WebhookSender
+from local.testing.world import START, WEBHOOK_SECRET, Clock, World, build_settings
 from shared.domain import WorkItem
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger_sqlite import SqliteLedger
-from shared.mailboxes import MailboxDirectory
-from shared.multimail import MultiMailClient
-from shared.polling import Poller
-from shared.profiles import NO_PROFILES
-from shared.replies import ReplyTracker
-from shared.secret_source import StaticSecret
+from shared.ledger.sqlite import SqliteLedger
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import StaticSecret
+from shared.profiles.profiles import NO_PROFILES
+from shared.queueing.work_queue import InProcessWorkQueue
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER
-from shared.webhooks import MAX_BODY_BYTES, SignatureCheck, WebhookReceiver
-from shared.work_queue import InProcessWorkQueue
+from shared.watching.polling import Poller
+from shared.watching.tracking import ReplyTracker
+from shared.watching.webhooks import MAX_BODY_BYTES, SignatureCheck, WebhookReceiver
 from tests.test_end_to_end import Services
-from tests.world import START, WEBHOOK_SECRET, Clock, World, build_settings
 
 EVENT = {
     "event": "message.received",

@@ -20,22 +20,22 @@ from typing import Any, cast
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
-from shared.beside import build_beside
-from shared.chat import ChatCompletion, ChatRequest, Conversation
+from local.testing.memory import read_resident_megabytes
 from shared.composition import Adapters, assemble_agent
 from shared.domain import Usage
 from shared.errors import ConfigurationError, TransientError
-from shared.knowledge_files import KnowledgeFiles
-from shared.ledger import Ledger
-from shared.ledger_sqlite import SqliteLedger
-from shared.mailboxes import MailboxDirectory
-from shared.multimail import MultiMailClient
-from shared.profiles import NO_PROFILES
-from shared.secret_source import StaticSecret
+from shared.knowledge.files import KnowledgeFiles
+from shared.ledger.entries import Ledger
+from shared.ledger.sqlite import SqliteLedger
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import StaticSecret
+from shared.model.chat import ChatCompletion, ChatRequest, Conversation
+from shared.profiles.profiles import NO_PROFILES
+from shared.replying.beside import build_beside
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import FAULTS, KILLS, MODEL, MULTIMAIL, Call, Fault, SeamedLedger, SeamedQueue, Seams
-from tests.memory import read_resident_megabytes
 
 WORKERS = 4  # as host.json has it
 FAULTY_SHARE, FAULTY_STORE_SHARE = 0.2, 0.02

@@ -11,10 +11,10 @@ from typing import Any, TypeVar, cast
 
 import requests
 
-from shared.chat import ChatCompletion
 from shared.domain import WorkItem
 from shared.errors import ThrottledError, TransientError
-from shared.work_queue import InProcessWorkQueue
+from shared.model.chat import ChatCompletion
+from shared.queueing.work_queue import InProcessWorkQueue
 
 Effect = Callable[[], Any]
 T = TypeVar("T")

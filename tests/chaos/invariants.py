@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from local.multimail_emails import AcceptedEmail, StoredEmail
-from local.multimail_simulator import MultiMailSimulator
+from local.multimail.emails import AcceptedEmail, StoredEmail
+from local.multimail.simulator import MultiMailSimulator
 from shared.domain import build_idempotency_key, parse_address
-from shared.ledger import Ledger, LedgerEntry
-from shared.replies import MAX_REDRAFTS, STATUS_TAG
+from shared.ledger.entries import Ledger, LedgerEntry
 from shared.settings import Settings
+from shared.watching.tracking import MAX_REDRAFTS, STATUS_TAG
 from tests.chaos.faults import MODEL
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stage import Stage

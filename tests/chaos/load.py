@@ -21,13 +21,14 @@ from pathlib import Path
 from statistics import mean
 from typing import IO, TYPE_CHECKING, Any
 
-from local.demo_mail import DEMO_EMAILS
-from local.http_server import LoopbackServer
-from local.multimail_emails import StoredEmail
-from local.multimail_simulator import MultiMailSimulator
+from local.commands.demo_mail import DEMO_EMAILS
+from local.host.http_server import LoopbackServer
+from local.multimail.emails import StoredEmail
+from local.multimail.simulator import MultiMailSimulator
+from local.testing.world import START, Clock, build_settings
 from shared.domain import WorkItem
-from shared.ledger import Ledger, LedgerEntry
-from shared.ledger_sqlite import SqliteLedger
+from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.sqlite import SqliteLedger
 from shared.telemetry import REPLY_SETTLED
 from tests.chaos.invariants import (
     DOUBLED,
@@ -40,7 +41,6 @@ from tests.chaos.invariants import (
 )
 from tests.chaos.stage import POLL_EVERY
 from tests.test_corpus import read_corpus
-from tests.world import START, Clock, build_settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

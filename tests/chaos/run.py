@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.multimail_simulator import MultiMailSimulator
+from local.multimail.simulator import MultiMailSimulator
+from local.testing.world import Clock
 from tests.chaos.faults import Call, Fault, Plan, find_distinct_faults, find_faults
 from tests.chaos.invariants import ENDLESS, Violation, find_violations, find_wrong_ends
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stage import Stage
-from tests.world import Clock
 
 Strike = tuple[Call, Fault]
 FaultsOf = Callable[[Call], Iterable[Fault]]

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.errors import ContentFilteredError, PermanentError
-from shared.replies import REASON_TAG
+from shared.watching.tracking import REASON_TAG
 from tests.chaos.stage import Stage, Story
 
 REPLIED, SKIPPED = "reply_submitted", "skipped"

@@ -11,23 +11,23 @@ from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 from werkzeug.test import Client
 
-from local.multimail_faults import no_fault
-from local.multimail_simulator import MultiMailSimulator
-from local.multimail_state import MultiMailAccount
-from shared.chat import ChatCompletion, ChatRequest
+from local.multimail.faults import no_fault
+from local.multimail.simulator import MultiMailSimulator
+from local.multimail.state import MultiMailAccount
+from local.testing.world import Clock, ScriptedModel, assemble, build_settings
 from shared.composition import Adapters
 from shared.domain import WorkItem
 from shared.errors import ConfigurationError, TransientError
-from shared.knowledge_files import KnowledgeFiles
-from shared.ledger import Ledger, LedgerEntry
-from shared.ledger_sqlite import SqliteLedger
-from shared.mailboxes import MailboxDirectory
-from shared.multimail import MultiMailClient
-from shared.secret_source import StaticSecret
+from shared.knowledge.files import KnowledgeFiles
+from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.sqlite import SqliteLedger
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import StaticSecret
+from shared.model.chat import ChatCompletion, ChatRequest
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
 from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedLedger, SeamedQueue, Seams, build_answer
-from tests.world import Clock, ScriptedModel, assemble, build_settings
 
 POLL_EVERY = timedelta(minutes=1)
 MAX_ROUNDS = 300

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.http_server import LoopbackServer
-from local.multimail_faults import (
+from local.host.http_server import LoopbackServer
+from local.multimail.faults import (
     Fault,
     answer_with,
     cut,
@@ -16,8 +16,8 @@ from local.multimail_faults import (
     malformed_json,
     rate_limited,
 )
-from shared.multimail import MultiMailClient
-from shared.secret_source import StaticSecret
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import StaticSecret
 from shared.settings import Secret
 from tests.chaos.run import Figures, play_to_the_end
 from tests.chaos.scenarios import Scenario

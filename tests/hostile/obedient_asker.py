@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from local.chat_simulator import build_tool_calls
-from local.chat_tool_rules import parse_tool_documents
+from local.model.chat_simulator import build_tool_calls
+from local.model.chat_tool_rules import parse_tool_documents
 
 _ORDER = re.compile(r"§call (\w+) (\{.*?\})§", re.DOTALL)
 _SAY = re.compile(r"§say (.*?)§", re.DOTALL)

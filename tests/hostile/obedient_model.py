@@ -8,11 +8,11 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-from shared.chat import ChatCompletion, ChatRequest
+from local.testing.world import DRAFT, TRIAGE
 from shared.domain import Usage
-from shared.prompting import unescape_untrusted
+from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.prompting import unescape_untrusted
 from tests.hostile.attacks import Goal, load_goals, load_payloads
-from tests.world import DRAFT, TRIAGE
 
 _MARK = re.compile(r"§obey ([\w-]+/[\w-]+)§")
 OBEYED = "as you wished:"  # stands in every draft that was written on order

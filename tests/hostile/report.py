@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.multimail_emails import Attachment
+from local.multimail.emails import Attachment
+from local.testing.world import TRIAGE, World
 from shared.domain import parse_address
 from tests.hostile.attacks import Attack, Benign, load_attacks, load_benign, load_payloads
 from tests.hostile.obedient_model import OBEYED, ObedientModel
-from tests.world import TRIAGE, World
 
 # A victim's words: they stand in another customer's thread and nowhere else.
 CANARY = "heron-lighthouse"

@@ -1,0 +1,340 @@
+"""The loopback page on which a person reads the inbox and approves or rejects the agent's drafts."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from email.utils import parseaddr
+from typing import Any
+
+from flask import Flask, Response, abort, jsonify, redirect, render_template, request, url_for
+from jinja2 import StrictUndefined
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from local.approval.inbox import ApiError, Inbox, MultiMailApi, Row, ShownEmail, State
+from shared.domain import Outcome, Urgency
+from shared.model.prompting import clean_line
+from shared.operator.trust import TrustReport
+from shared.operator.trust_page import answer_report
+from shared.watching.tracking import MAX_REASON_CHARACTERS as MAX_REJECT_CHARACTERS
+
+ROWS_PER_PAGE = 50
+MAX_CHIP_CHARACTERS = 40
+MAX_REASON_CHARACTERS = 1_000
+
+# Another page's script may reach this port under a name of its own (DNS rebinding); the Host tells.
+LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
+POLICY = "Content-Security-Policy"
+SECURITY_HEADERS = {
+    POLICY: (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+FILTERS: Mapping[str, str] = {
+    "": "All mail",
+    State.WAITING: "Waiting for you",
+    State.ANSWERED: "Answered",
+    State.ESCALATED: "Escalated",
+    State.REFUSED: "Refused",
+    State.SKIPPED: "Skipped",
+    State.OPEN: "In progress",
+}
+
+OUTCOME_LABELS: Mapping[str, str] = {
+    Outcome.REPLY_SUBMITTED: "Reply on its way",
+    Outcome.IGNORED: "No answer needed",
+    Outcome.ESCALATED: "Escalated",
+    Outcome.SKIPPED: "Skipped",
+    Outcome.BLOCKED_UNGATED: "Refused: no approval",
+    Outcome.BLOCKED_CONTENT_SAFETY: "Refused: content safety",
+    Outcome.NEEDS_HUMAN: "Needs a person",
+    Outcome.FAILED: "Failed",
+}
+
+VERDICTS: Mapping[str, tuple[str, str]] = {
+    Outcome.IGNORED: ("No answer needed", "Nobody expects an answer to this email, so none was written."),
+    Outcome.ESCALATED: (
+        "Escalated to a person",
+        "The agent left this email to your team. No answer was sent.",
+    ),
+    Outcome.SKIPPED: ("Skipped", "A rule kept this email from the model. Nothing was written."),
+    Outcome.BLOCKED_UNGATED: (
+        "Refused: nobody would have approved it",
+        "This mailbox sends without a person's approval, so the agent wrote nothing here.",
+    ),
+    Outcome.BLOCKED_CONTENT_SAFETY: (
+        "Refused: content safety",
+        "The model service took this email for an attack or for harmful content. It was not answered.",
+    ),
+    Outcome.NEEDS_HUMAN: ("A person has to look", "The agent stopped and will not try again by itself."),
+    Outcome.FAILED: ("Could not be handled", "The agent gave up after several attempts. Nothing is lost."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the address of the page asks for: the list's filters, and the email that is open."""
+
+    box: str = ""
+    show: str = ""
+    page: int = 1
+    mailbox: str = ""
+    email: str = ""
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> "View":
+        """Read a query or a posted form; what makes no sense falls back to the whole list."""
+        show, page = given.get("show", ""), given.get("page", "1")
+        return cls(
+            box=given.get("box", ""),
+            show=show if show in FILTERS else "",
+            page=int(page) if re.fullmatch(r"[1-9]\d{0,5}", page) else 1,
+            mailbox=given.get("mailbox", ""),
+            email=given.get("email", ""),
+        )
+
+    def url(self, endpoint: str = "show", **changes: Any) -> str:
+        """The address of this view with some things changed."""
+        values = asdict(replace(self, **changes))
+        return url_for(endpoint, **{name: v for name, v in values.items() if v not in ("", 1)})
+
+    @property
+    def closed_url(self) -> str:
+        """The address of the list alone."""
+        return self.url(mailbox="", email="")
+
+    def shows(self, row: Row) -> bool:
+        """Whether the list's filters let a row through."""
+        return self.box in ("", row.email.mailbox_id) and self.show in ("", row.state)
+
+
+class ApprovalPage:
+    """Answers the page's requests from an inbox. `csrf_token` proves that a form is this page's own."""
+
+    def __init__(self, inbox: Inbox, csrf_token: str, note: str, *, has_report: bool) -> None:
+        self._inbox = inbox
+        self._csrf_token = csrf_token
+        self._note = note
+        self._has_report = has_report
+
+    def show(self) -> str:
+        """Render the list and the open email."""
+        view = View.parse(request.args)
+        opened = self._open(view) if view.email else None
+        listed = self._list(view)  # last: opening an email tells its newest tags
+        return render_template(
+            "approval.html", view=view, opened=opened, note=self._note, has_report=self._has_report, **listed
+        )
+
+    def updates(self) -> Response:
+        """Answer what may have changed since the page was rendered, for its script."""
+        view = View.parse(request.args)
+        listed = self._list(view)
+        names = ("rows", "counts", "progress", "catching_up", "fingerprint")
+        return jsonify({name: listed[name] for name in names})
+
+    def decide(self) -> BaseResponse:
+        """Pass a person's decision on to MultiMail, then show the email again."""
+        given = request.form.get("csrf_token", "")
+        if not hmac.compare_digest(given.encode(), self._csrf_token.encode()):
+            abort(403, "This form is not from this page as it runs now. Go back, reload, and decide again.")
+        reply_id, action = request.form.get("reply_id", ""), request.form.get("action", "")
+        if not reply_id or action not in ("approve", "reject"):
+            abort(400, "A decision needs a draft and one of approve and reject.")
+        if action == "approve":
+            self._inbox.approve(reply_id)
+        else:
+            self._inbox.reject(reply_id, clean_line(request.form.get("reason", ""), MAX_REJECT_CHARACTERS))
+        return redirect(View.parse(request.form).url(), 303)
+
+    def _list(self, view: View) -> dict[str, Any]:
+        mailboxes = self._inbox.refresh()
+        self._inbox.look_at([row.email.key for row in _on_page(view, self._inbox.rows())])
+        rows = self._inbox.rows()
+        in_box = [row for row in rows if view.box in ("", row.email.mailbox_id)]
+        counts = Counter[str](row.state for row in in_box)
+        matching = sum(1 for row in in_box if view.shows(row))
+        looked_at, received = self._inbox.progress
+        open_row = next((row for row in rows if row.email.key == (view.mailbox, view.email)), None)
+        return {
+            "mailboxes": mailboxes,
+            "rows": [_describe_row(row, view) for row in _on_page(view, rows)],
+            "counts": {name: counts[name] if name else len(in_box) for name in FILTERS},
+            "filters": FILTERS,
+            "pages": max(1, -(-matching // ROWS_PER_PAGE)),
+            "catching_up": looked_at < received,
+            "progress": f"{looked_at:,} of {received:,} emails looked at" if looked_at < received else "",
+            "fingerprint": _fingerprint(open_row),
+        }
+
+    def _open(self, view: View) -> dict[str, Any]:
+        row, thread = self._inbox.open((view.mailbox, view.email))
+        return {
+            "email": row.email,
+            "tags": row.tags,
+            "reason": row.tags.get("agent.reason", "")[:MAX_REASON_CHARACTERS],
+            "reply": row.reply,
+            "reply_label": _describe_reply(row.reply),
+            "reject_reason": row.reply.reject_reason[:MAX_REJECT_CHARACTERS] if row.reply else "",
+            "max_reject_characters": MAX_REJECT_CHARACTERS,
+            "state": row.state,
+            "verdict": VERDICTS.get(row.outcome),
+            "chips": _chips(row),
+            "thread": [_describe_thread_entry(e, row.email, view) for e in thread],
+            "csrf_token": self._csrf_token,
+        }
+
+
+def build_approval_page(
+    api_url: str,
+    mail_key: str,
+    oversight_key: str,
+    *,
+    note: str = "",
+    report: Callable[[int], TrustReport] | None = None,
+) -> Flask:
+    """Build the page for a MultiMail account; `note` is shown on a discreet banner.
+
+    `mail_key` has the scopes read and send (a reason is a tag); `report`, which gets a number of days,
+    adds the trust report.
+
+    Serve it on a loopback address only: whoever reaches it can approve. Any other Host is refused.
+    """
+    app = Flask(__name__)
+    app.jinja_env.undefined = StrictUndefined
+    app.config["MAX_CONTENT_LENGTH"] = 16_384
+    app.jinja_env.filters.update(clock=_clock_time, size=_file_size)
+    inbox = Inbox(MultiMailApi(api_url, mail_key, oversight_key))
+    page = ApprovalPage(inbox, secrets.token_urlsafe(32), note, has_report=report is not None)
+    app.add_url_rule("/", "show", page.show, methods=["GET"])
+    app.add_url_rule("/updates", "updates", page.updates, methods=["GET"])
+    if report is not None:
+        app.add_url_rule("/report", "report", lambda: _show_report(report), methods=["GET"])
+    app.add_url_rule("/decide", "decide", page.decide, methods=["POST"])
+    app.before_request(_refuse_foreign_host)
+    app.after_request(_add_security_headers)
+    app.register_error_handler(ApiError, _show_api_error)
+    app.register_error_handler(HTTPException, _show_http_error)
+    return app
+
+
+def _show_report(report: Callable[[int], TrustReport]) -> Response:
+    answer = answer_report(report, request.args, request.headers.get("Accept", ""))
+    return Response(answer.body, answer.status_code, answer.headers, mimetype=answer.mimetype)
+
+
+def _refuse_foreign_host() -> None:
+    if not LOOPBACK_HOST.fullmatch(request.headers.get("Host", "")):
+        abort(400, "This page answers on 127.0.0.1, localhost and [::1] only.")
+
+
+def _add_security_headers(response: Response) -> Response:
+    own_policy = response.headers.get(POLICY)  # the trust report names its own style
+    response.headers.update(SECURITY_HEADERS | ({POLICY: own_policy} if own_policy else {}))
+    return response
+
+
+def _show_api_error(error: ApiError) -> tuple[str, int]:
+    return _render_error(str(error)), 404 if error.status_code == 404 else 502  # noqa: PLR2004  # not found
+
+
+def _show_http_error(error: HTTPException) -> tuple[str, int]:
+    return _render_error(error.description or "This request makes no sense here."), error.code or 500
+
+
+def _render_error(explanation: str) -> str:
+    return render_template("error.html", explanation=explanation, again=View.parse(request.args).url())
+
+
+def _on_page(view: View, rows: Sequence[Row]) -> list[Row]:
+    first = (view.page - 1) * ROWS_PER_PAGE
+    return [row for row in rows if view.shows(row)][first : first + ROWS_PER_PAGE]
+
+
+def _describe_row(row: Row, view: View) -> dict[str, Any]:
+    email = row.email
+    sender = f"To {', '.join(email.to)}" if email.direction == "outbound" else _name_of(email.sender)
+    return {
+        "href": view.url(mailbox=email.mailbox_id, email=email.id),
+        "current": (email.mailbox_id, email.id) == (view.mailbox, view.email),
+        "sender": sender,
+        "subject": email.subject or "(no subject)",
+        "time": _clock_time(email.received_at),
+        "datetime": email.received_at.isoformat(),
+        "chips": _chips(row),
+    }
+
+
+def _chips(row: Row) -> list[dict[str, str]]:
+    """The outcome in the state's colour, then the triage in quiet ones."""
+    chips = [{"text": _describe_outcome(row), "kind": row.state.value}]
+    for name in ("action", "category", "urgency", "sentiment"):
+        text = row.tags.get(f"agent.{name}", "")
+        if text:
+            loud = text in (Urgency.CRITICAL, Urgency.HIGH)
+            chips.append({"text": text[:MAX_CHIP_CHARACTERS], "kind": "loud" if loud else "quiet"})
+    return chips
+
+
+def _describe_outcome(row: Row) -> str:
+    if row.reply is not None and row.outcome in ("", Outcome.REPLY_SUBMITTED):
+        return _describe_reply(row.reply)
+    return OUTCOME_LABELS.get(row.outcome, row.outcome[:MAX_CHIP_CHARACTERS]) or "In progress"
+
+
+def _describe_reply(reply: ShownEmail | None) -> str:
+    if reply is None:
+        return ""
+    if reply.is_pending:
+        return "Waiting for approval"
+    if reply.bounced_at:
+        return "Reply bounced"
+    if reply.delivered_at:
+        return "Answered"
+    labels = {"rejected": "Draft rejected", "cancelled": "Draft cancelled", "send_failed": "Sending failed"}
+    return labels.get(reply.status, "Reply on its way")
+
+
+def _describe_thread_entry(email: ShownEmail, opened: ShownEmail, view: View) -> dict[str, Any]:
+    outbound = email.direction == "outbound"
+    return {
+        "href": view.url(mailbox=email.mailbox_id, email=email.id),
+        "current": email.id == opened.id,
+        "who": "Us" if outbound else _name_of(email.sender),
+        "what": _describe_reply(email).replace("Answered", "Sent") if outbound else "Received",
+        "time": _clock_time(email.received_at),
+        "datetime": email.received_at.isoformat(),
+        "outbound": outbound,
+    }
+
+
+def _fingerprint(row: Row | None) -> str:
+    """Changes when what the page says about an email changes: its tags, its reply."""
+    if row is None:
+        return ""
+    told = (sorted(row.tags.items()), row.state, _describe_reply(row.reply))
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def _name_of(sender: str) -> str:
+    name, address = parseaddr(sender)
+    return name or address or sender or "(no sender)"
+
+
+def _clock_time(time: datetime) -> str:
+    time = time.astimezone()
+    return f"{time.day} {time:%b, %H:%M}"
+
+
+def _file_size(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB" if size >= 1_000_000 else f"{max(1, size // 1000)} kB"  # noqa: PLR2004 - bytes in a MB

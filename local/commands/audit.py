@@ -1,0 +1,73 @@
+"""`python -m local audit`: who decided what about which email, and why."""
+
+import json
+import os
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from local.commands.audit_file import FILE_NAME, Record, read_records
+from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.errors import ConfigurationError
+from shared.settings import find_ledger_path
+
+
+def audit(console: Console, email_id: str | None, *, as_json: bool) -> int:
+    """Print the audit trail, of one email or of all; return the exit status."""
+    try:
+        load_local_settings(os.environ)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    ledger_path = find_ledger_path(os.environ)
+    records = [record for record in read_records(ledger_path) if email_id in (None, record.get("email_id"))]
+    if not records:
+        whose = f" about {email_id}" if email_id else ""
+        where = ledger_path.parent / FILE_NAME
+        console.print(Text(f"No decision{whose} is recorded in {where}: LEDGER_PATH names its folder."))
+        return UNFINISHED
+    if as_json:
+        for record in records:
+            console.print(json.dumps(record), soft_wrap=True, markup=False, highlight=False)
+    else:
+        console.print(build_trail(records))
+    return OK
+
+
+def build_trail(records: Iterable[Record]) -> Table:
+    """The trail as a table: who decided what about which email, why, with which model, prompts and key."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("when (UTC)", "who", "email", "what", "why", "model and prompts", "tokens", "key"):
+        table.add_column(name, overflow="fold", no_wrap=name == "email")  # an id is there to be copied
+    for record in records:
+        tokens = record.get("input_tokens", 0) + record.get("output_tokens", 0)
+        cells = (
+            str(record["at"])[:19].replace("T", " "),
+            record["actor"],
+            record.get("email_id", ""),
+            _describe_what(record),
+            _describe_why(record),
+            _describe_models(record),
+            str(tokens or ""),
+            record.get("key_id", ""),
+        )
+        table.add_row(*(Text(str(cell)) for cell in cells))
+    return table
+
+
+def _describe_what(record: Record) -> str:
+    what = record.get("reply_status") or record.get("outcome") or record.get("event", "")
+    reply_id = record.get("reply_id")
+    return f"{what} {reply_id}" if reply_id else str(what)
+
+
+def _describe_why(record: Record) -> str:
+    triage = " ".join(str(record[name]) for name in ("action", "category", "confidence") if name in record)
+    return str(record.get("reason") or triage)
+
+
+def _describe_models(record: Record) -> str:
+    steps = ("triage", "draft")
+    pairs = [(record.get(f"{step}_model"), record.get(f"{step}_prompt")) for step in steps]
+    return ", ".join(f"{model} ({prompt})" for model, prompt in pairs if model)

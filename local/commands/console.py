@@ -1,0 +1,136 @@
+"""What the command line shows: progress while the agent works, a table and a summary at the end."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.utils import parseaddr
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from shared.domain import EmailSummary, Outcome
+from shared.ledger.entries import LedgerEntry
+from shared.model.prompting import clean_line
+from shared.telemetry import EMAIL_DECIDED, EMAIL_DEFERRED, EVENT_LOGGER, POLL_SUCCEEDED
+
+WIDE = 120  # columns of the terminal
+
+STYLES = {
+    Outcome.REPLY_SUBMITTED: "green",
+    Outcome.IGNORED: "bright_black",
+    Outcome.SKIPPED: "bright_black",
+    Outcome.ESCALATED: "yellow",
+    Outcome.NEEDS_HUMAN: "yellow",
+    Outcome.BLOCKED_UNGATED: "red",
+    Outcome.BLOCKED_CONTENT_SAFETY: "red",
+    Outcome.FAILED: "bold red",
+}
+
+
+class EventWatch(logging.Handler):
+    """Follows the agent's events: counts outcomes, remembers whether the last poll went well."""
+
+    def __init__(self, console: Console, total: int | None = None) -> None:
+        super().__init__(logging.INFO)
+        self.outcomes: Counter[str] = Counter()
+        self.polled = threading.Event()
+        self.ever_polled = False
+        self.added = 0
+        self._console = console
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
+            console=console, disable=total is None, transient=True,
+        )  # fmt: skip
+        self._task = self._bar.add_task("Reading the mail", total=total)
+
+    def __enter__(self) -> "EventWatch":
+        logger = logging.getLogger(EVENT_LOGGER)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(self)
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        logging.getLogger(EVENT_LOGGER).removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one event. Ids and fixed words only, so nothing of an email reaches the terminal."""
+        facts = record.__dict__
+        event = facts.get("agent.event")
+        if event == POLL_SUCCEEDED:
+            self.ever_polled = True
+            self.added = facts["agent.added"]
+            self.polled.set()
+        elif event == EMAIL_DECIDED:
+            self.outcomes[facts["agent.outcome"]] += 1
+            self._bar.advance(self._task)
+            if self._bar.disable:
+                self._console.print(_describe_decision(facts))
+        elif event == EMAIL_DEFERRED:
+            self._console.print(_describe_wait(facts))
+
+    @property
+    def finished(self) -> int:
+        """How many emails have come to their outcome since the watch began."""
+        return self.outcomes.total()
+
+
+def _describe_decision(facts: dict[str, object]) -> Text:
+    outcome = str(facts["agent.outcome"])
+    tokens = int(str(facts["agent.input_tokens"])) + int(str(facts["agent.output_tokens"]))
+    line = Text(f"{facts['agent.mailbox_id']}/{facts['agent.email_id']}  ")
+    line.append(outcome, STYLES[Outcome(outcome)])
+    return line.append(f"  {facts['agent.calls']} model calls, {tokens} tokens", "bright_black")
+
+
+def _describe_wait(facts: dict[str, object]) -> Text:
+    line = Text(f"{facts['agent.mailbox_id']}/{facts['agent.email_id']}  ")
+    line.append(f"waits {float(str(facts['agent.seconds'])):.0f} s", "yellow")
+    return line.append(f"  {facts['agent.waiting_for']}", "bright_black")
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One email as the table shows it."""
+
+    summary: EmailSummary
+    entry: LedgerEntry
+
+
+def build_table(rows: Iterable[TableRow], width: int) -> Table:
+    """The table of what became of each email, a line each where `width` columns are enough for that.
+
+    Every cell is plain text: email text is never markup.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, options in (
+        ("email", {"ratio": 3}), ("category", {}), ("action", {}), ("outcome", {}),
+        ("tokens", {"justify": "right"}), ("why", {"ratio": 3}),
+    ):  # fmt: skip
+        table.add_column(
+            name, no_wrap=width >= WIDE, overflow="ellipsis" if width >= WIDE else "fold", **options
+        )
+    table.expand = True
+    for row in rows:
+        entry, triage = row.entry, row.entry.triage
+        outcome = entry.outcome
+        table.add_row(
+            _describe_email(row.summary),
+            triage.category if triage else "-",
+            str(triage.action) if triage else "-",
+            Text(str(outcome or "waiting"), STYLES[outcome] if outcome else "yellow"),
+            str(entry.usage.tokens),
+            Text(clean_line(entry.reason or entry.waiting_for, 200), "bright_black"),
+        )
+    return table
+
+
+def _describe_email(summary: EmailSummary) -> Text:
+    line = Text(clean_line(summary.subject, 60) or "(no subject)")
+    name, address = parseaddr(summary.sender)
+    return line.append(f" · {clean_line(name or address, 40)}", "bright_black")

@@ -1,0 +1,97 @@
+"""`python -m local redrive`: what needs a human and why, and setting chosen emails back to open."""
+
+import os
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from local.commands.audit_file import AuditFile
+from local.commands.console import STYLES
+from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.composition import open_ledger
+from shared.domain import Outcome
+from shared.errors import ConfigurationError, LeaseLostError, TransientError
+from shared.ledger.entries import Ledger, LedgerEntry
+from shared.settings import Settings
+from shared.telemetry import EMAIL_REDRIVEN, record
+
+LISTED = frozenset(
+    {Outcome.FAILED, Outcome.NEEDS_HUMAN, Outcome.BLOCKED_UNGATED, Outcome.BLOCKED_CONTENT_SAFETY}
+)
+
+
+def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> int:
+    """List what failed or was blocked, and set the named emails (or all failed ones) back to open.
+
+    Returns the exit status. Nothing is sent from here: the agent's next poll takes the emails up again.
+    """
+    try:
+        load_local_settings(os.environ)
+        settings = Settings.from_env(os.environ)
+        multimail, ledger = open_ledger(settings, read_only=not email_ids and not all_failed)
+        finished = [
+            entry
+            for mailbox in multimail.list_mailboxes()
+            for entry in ledger.entries(mailbox.id)
+            if entry.finished_at is not None
+        ]
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    except TransientError as error:
+        console.print(Text(f"Not now: {error}", "red"))
+        return UNFINISHED
+    if not email_ids and not all_failed:
+        listed = [entry for entry in finished if entry.outcome in LISTED]
+        console.print(_build_list(listed) if listed else "Nothing failed or was blocked.")
+        return OK
+    chosen = [e for e in finished if e.email_id in email_ids or (all_failed and e.outcome is Outcome.FAILED)]
+    unknown = set(email_ids) - {entry.email_id for entry in chosen}
+    for email_id in sorted(unknown):
+        console.print(
+            Text(f"{email_id}: no finished email has this id; the list without arguments has them.")
+        )
+    with AuditFile(settings.ledger_path):
+        answers = [_set_back(console, ledger, entry) for entry in chosen]
+    return OK if all(answers) and not unknown else UNFINISHED
+
+
+def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:
+    if entry.outcome is Outcome.REPLY_SUBMITTED:
+        console.print(
+            Text(f"{entry.email_id}: it has its reply {entry.reply_id}, which nothing should double.")
+        )
+        return False
+    try:
+        ledger.defer(entry.redriven(datetime.now(UTC)))
+    except (LeaseLostError, TransientError) as error:
+        console.print(Text(f"{entry.email_id}: not set back, try again: {error}", "red"))
+        return False
+    record(
+        EMAIL_REDRIVEN,
+        {
+            "mailbox_id": entry.mailbox_id,
+            "email_id": entry.email_id,
+            "outcome": str(entry.outcome),
+            "actor": "operator",
+        },
+    )
+    console.print(Text(f"{entry.email_id}: set back to open (was {entry.outcome}: {entry.reason})"))
+    return True
+
+
+def _build_list(entries: Iterable[LedgerEntry]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("finished (UTC)", "mailbox", "email", "outcome", "why"):
+        table.add_column(name, overflow="fold")
+    for entry in sorted(entries, key=lambda entry: entry.finished_at or entry.received_at):
+        table.add_row(
+            f"{entry.finished_at:%Y-%m-%d %H:%M}",
+            Text(entry.mailbox_id),
+            Text(entry.email_id),
+            Text(str(entry.outcome), STYLES[entry.outcome] if entry.outcome else ""),
+            Text(entry.reason),
+        )
+    return table

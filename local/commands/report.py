@@ -1,0 +1,117 @@
+"""`python -m local report`: the trust report in a terminal and, when told to, a request for more trust."""
+
+import os
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.prompt import Confirm
+from rich.table import Table
+from rich.text import Text
+
+from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.composition import open_ledger
+from shared.domain import Mailbox
+from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
+from shared.mail.multimail import MultiMailClient
+from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, build_report
+from shared.operator.trust_page import HEADINGS, describe_record, parse_days
+from shared.settings import Settings
+
+
+def report(console: Console, *, days_text: str | None, upgrade: str | None) -> int:
+    """Print what became of the drafts of the last so many days; return the exit status. Changes nothing.
+
+    `upgrade` names the one mailbox, by id or address, for which a less restrictive mode is to be asked
+    for: after its report, and only once that was confirmed.
+    """
+    try:
+        days = parse_days(days_text)
+    except ValueError as error:
+        console.print(Text(f"--{error}", "red"))
+        return MISCONFIGURED
+    try:
+        load_local_settings(os.environ)
+        multimail, ledger = open_ledger(Settings.from_env(os.environ), read_only=True)
+        mailboxes = [box for box in multimail.list_mailboxes() if upgrade in (None, box.id, box.address)]
+        judged = build_report(mailboxes, ledger.entries, now=datetime.now(UTC), days=days).mailboxes
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    except TransientError as error:
+        console.print(Text(f"Not now: {error}", "red"))
+        return UNFINISHED
+    for mailbox in judged:
+        print_mailbox(console, mailbox, days)
+    if not judged:
+        console.print(Text(f"The account has no active mailbox {upgrade or ''}".rstrip() + "."))
+        return UNFINISHED
+    return OK if upgrade is None else _ask_for_upgrade(console, multimail, judged[0])
+
+
+def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
+    """Print one mailbox's figures, the rules held against them, and what they recommend."""
+    mailbox = judged.mailbox
+    console.print(
+        Text.assemble(
+            "\n", (mailbox.address, "bold"), f"  {mailbox.id}, {mailbox.oversight_mode}, last {days} days"
+        )
+    )
+    table = Table(box=None, pad_edge=False, header_style="bright_black")
+    for name in HEADINGS:
+        table.add_column(name, justify="left" if name == HEADINGS[0] else "right", overflow="fold")
+    for category, record in judged.categories.items():
+        table.add_row(Text(category or "none"), *describe_record(record))
+    table.add_row("all", *describe_record(judged.total), style="bold")
+    console.print(table)
+    for check in judged.checks:
+        mark = ("✓ ", "green") if check.is_met else ("✗ ", "red")
+        console.print(Text.assemble(mark, f"{check.rule} ", (check.finding, "bright_black")))
+    style = "bold green" if judged.recommendation == ASK else "bold yellow"
+    console.print(Text.assemble("Recommendation: ", (judged.recommendation, style)))
+
+
+def _ask_for_upgrade(console: Console, multimail: MultiMailClient, judged: MailboxReport) -> int:
+    mailbox = judged.mailbox
+    if mailbox.oversight_mode != JUDGED_MODE:
+        console.print(
+            Text(
+                f"Nothing asked: this asks for {NEXT_MODE} from {JUDGED_MODE} only, "
+                f"and the mailbox is {mailbox.oversight_mode}."
+            )
+        )
+        return UNFINISHED
+    if not _is_confirmed(console, judged):
+        console.print("Nothing asked.")
+        return UNFINISHED
+    return _request_upgrade(console, multimail, mailbox)
+
+
+def _is_confirmed(console: Console, judged: MailboxReport) -> bool:
+    question = Text(
+        f"\nIn {NEXT_MODE} each reply of {judged.mailbox.address} leaves at once, the operator gets a copy. "
+        f"The report says: {judged.recommendation}. Send the operator a code for {NEXT_MODE}?"
+    )
+    try:
+        return Confirm.ask(question, console=console, default=False)
+    except EOFError:
+        return False
+
+
+def _request_upgrade(console: Console, multimail: MultiMailClient, mailbox: Mailbox) -> int:
+    try:
+        multimail.request_upgrade(mailbox.id, NEXT_MODE)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    except ThrottledError:
+        console.print(
+            "MultiMail takes three such requests an hour and mailbox, and these were made. "
+            "Nothing has changed: try again in an hour."
+        )
+        return UNFINISHED
+    except (PermanentError, TransientError) as error:
+        console.print(Text(f"Not asked: {error}", "red"))
+        return UNFINISHED
+    console.print(
+        f"MultiMail has sent a code to the account's operator; until he enters it, nothing changes. Then set "
+        f"ALLOW_UNGATED_REPLIES=true: without it the agent refuses to answer from a mailbox in {NEXT_MODE}."
+    )
+    return OK

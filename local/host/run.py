@@ -1,0 +1,244 @@
+"""`python -m local run`: the app's own functions on this machine, against whatever the settings name."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from rich.console import Console
+from rich.text import Text
+
+import function_app
+from local.commands.audit_file import AuditFile
+from local.commands.console import EventWatch
+from local.host.host import Host
+from local.host.http_functions import build_function_key, build_http_app
+from local.host.http_server import build_server
+from local.host.tracing import print_spans_if_wanted
+from shared.composition import Agent, get_agent
+from shared.domain import Outcome
+from shared.errors import ConfigurationError
+from shared.ledger.entries import LedgerEntry
+from shared.queueing.work_queue import InProcessWorkQueue
+from shared.replying.pipeline import WAITS_FOR_INBOUND_APPROVAL
+from shared.settings import Settings
+
+LOCAL_SETTINGS = Path("local.settings.json")
+HTTP_PORT = 7071  # where `func start` serves them too
+HOST_JSON = Path(__file__).parent.parent.parent / "host.json"
+
+# Without an end in sight, `--until-idle` leaves the rest to the next run: when nothing has come to its
+# outcome for this long, or when the next retry is further away than this.
+PATIENCE_SECONDS = 60.0
+LONGEST_RETRY_SECONDS = 20  # for RETRY_MAX_SECONDS: whoever waits for the end would rather have it tried now
+POLL_AGAIN_SECONDS = 2.0
+KNOCK_SECONDS = 10.0
+SHOWN_WAITING = 10
+
+OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
+
+
+def run(console: Console, *, until_idle: bool) -> int:
+    """Run the agent until stopped or, with `until_idle`, until no work is due; return the exit status."""
+    try:
+        if until_idle:  # before the file, in which the example's value stands
+            os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
+        load_local_settings(os.environ)
+        settings = Settings.from_env(os.environ)
+        check_reachable(settings)
+        print_spans_if_wanted()
+        agent = get_agent()
+        where = settings.ledger_table_endpoint or settings.ledger_path
+        console.print(
+            f"Watching {settings.multimail_api_url}, ledger {where}. Ctrl-C stops.", highlight=False
+        )
+        with EventWatch(console) as watch, stopped_by_signals() as stop:
+            return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+
+
+def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCAL_SETTINGS) -> None:
+    """Take the values of local.settings.json where the environment has none, as `func start` does.
+
+    This host delivers work items itself, so a Service Bus connection is taken out of the environment.
+    Raises ConfigurationError when the file cannot be read.
+    """
+    if path.exists():
+        try:
+            values = dict(json.loads(path.read_text(encoding="utf-8"))["Values"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f'{path} is not JSON of the form {{"Values": {{...}}}}: correct or remove it.'
+            ) from error
+        for name, value in values.items():
+            environment.setdefault(name, str(value))
+    for name in [name for name in environment if name.partition("__")[0] == "ServiceBusConnection"]:
+        del environment[name]
+
+
+def check_reachable(settings: Settings) -> None:
+    """Knock at both services, so that a wrong address shows before work is begun.
+
+    Raises one ConfigurationError that names each host that is unknown or refuses the connection.
+    Where a proxy stands in between, only the services' own clients can tell.
+    """
+    problems = []
+    for name, url in (
+        ("MULTIMAIL_API_URL", settings.multimail_api_url),
+        ("MODEL_ENDPOINT", settings.model_endpoint),
+    ):
+        parts = urlsplit(url)
+        if requests.utils.get_environ_proxies(url):
+            continue
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            socket.create_connection((parts.hostname or "", port), timeout=KNOCK_SECONDS).close()
+        except TimeoutError:
+            continue  # slow is not wrong
+        except OSError as error:
+            problems.append(
+                f"{name}: nothing answers at {url} ({type(error).__name__}): "
+                "correct the address, or start the service and run again."
+            )
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def report_misconfigured(console: Console, error: ConfigurationError) -> int:
+    """Print every problem on a line of its own; return the exit status that says so."""
+    console.print(
+        "The agent cannot work like this. Nothing is lost; correct these and run again:", style="bold red"
+    )
+    for problem in error.problems:
+        console.print(Text(f"  - {problem}"))
+    return MISCONFIGURED
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class LocalRun:
+    """One run of the app's functions on this machine, and what it came to."""
+
+    def __init__(
+        self, agent: Agent, settings: Settings, console: Console, watch: EventWatch, stop: threading.Event
+    ) -> None:
+        if not isinstance(agent.work_queue, InProcessWorkQueue):
+            raise TypeError("the agent rings somewhere else: this host would never hear it")
+        logging.getLogger("local.host.host").setLevel(logging.CRITICAL)  # failures are told by `_on_failure`
+        self._agent = agent
+        self._ledger_path = settings.ledger_path
+        self._console = console
+        self._watch = watch
+        self._stop = stop
+        self._misconfigured: ConfigurationError | None = None
+        self._until_idle = False
+        self._host = Host(
+            function_app.app,
+            app_settings={
+                "POLL_SCHEDULE": settings.poll_schedule,
+                "TRACK_SCHEDULE": settings.track_schedule,
+                "WORK_QUEUE_NAME": settings.work_queue_name,
+            },
+            queues={settings.work_queue_name: agent.work_queue.bodies},
+            host_json=json.loads(HOST_JSON.read_text(encoding="utf-8")),
+            clock=lambda: datetime.now(UTC),
+            on_failure=self._on_failure,
+        )
+
+    def run(self, *, until_idle: bool) -> int:
+        """Run until stopped or idle; report; return the exit status. Raises ConfigurationError."""
+        self._until_idle = until_idle
+        with AuditFile(self._ledger_path):
+            is_idle = self._work()
+        if self._misconfigured is not None:
+            raise self._misconfigured
+        return self._report(is_idle=is_idle)
+
+    def _work(self) -> bool:
+        """Work until stopped or idle; say whether nothing is left to do."""
+        if not self._until_idle:
+            with self._served_http():
+                self._host.run_until(self._stop)
+            return True
+        return self._host.run_until_idle(
+            stop=self._stop,
+            next_work_at=self._next_work_at,
+            progress=lambda: self._watch.finished,
+            patience_seconds=PATIENCE_SECONDS,
+        )
+
+    @contextmanager
+    def _served_http(self) -> Iterator[None]:
+        key = build_function_key()
+        with build_server(build_http_app(self._host, key), HTTP_PORT) as server:
+            names = ", ".join(function.route for function in self._host.http_functions)
+            self._console.print(
+                f"HTTP functions: {server.url}/api/ ({names}), function key {key}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            yield
+
+    def _on_failure(self, function_name: str, error: BaseException) -> None:
+        """A wrong configuration ends a run that is to end by itself, and one that never polled well."""
+        self._console.print(Text(f"{function_name}: {type(error).__name__}: {error}", "red"))
+        if function_name == "poll_inboxes":
+            self._watch.polled.clear()
+        if isinstance(error, ConfigurationError) and (self._until_idle or not self._watch.ever_polled):
+            self._misconfigured = error
+            self._stop.set()
+
+    def _next_work_at(self) -> datetime | None:
+        if not self._watch.polled.is_set():
+            return datetime.now(UTC) + timedelta(seconds=POLL_AGAIN_SECONDS)
+        if self._watch.added:
+            return datetime.now(UTC)  # idle is what a poll that finds nothing new leaves behind
+        return self._agent.ledger.next_due_at()
+
+    def _report(self, *, is_idle: bool) -> int:
+        outcomes = self._watch.outcomes
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
+        self._console.print(f"Emails that came to their outcome: {counts}.", highlight=False)
+        waiting = [] if is_idle else self._list_waiting()
+        for entry in waiting[:SHOWN_WAITING]:
+            reason = entry.waiting_for or "its turn"
+            self._console.print(
+                Text(f"{entry.email_id} waits until {entry.due_at:%H:%M:%S} UTC: {reason}", "yellow")
+            )
+        if waiting:
+            more = " and more" if len(waiting) > SHOWN_WAITING else ""
+            self._console.print(f"These{more} are safe in the ledger; the next run goes on with them.")
+        if not self._watch.polled.is_set():
+            self._console.print("The mailboxes could not be polled: see above.", style="red")
+        if outcomes[Outcome.FAILED]:
+            self._console.print("Some emails failed: their tag agent.reason says why.", style="red")
+        for_humans = waiting and all(entry.waiting_for == WAITS_FOR_INBOUND_APPROVAL for entry in waiting)
+        return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
+
+    def _list_waiting(self) -> list[LedgerEntry]:
+        items = self._agent.ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
+        return [entry for entry in map(self._agent.ledger.get, items) if entry is not None]

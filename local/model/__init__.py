@@ -1,0 +1,1 @@
+"""A simulated chat-completions service."""

@@ -1,0 +1,1 @@
+"""A simulated MultiMail account behind its real HTTP API."""

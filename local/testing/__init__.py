@@ -1,0 +1,1 @@
+"""Support for tests and benchmarks: small worlds, service emulators, measurements."""

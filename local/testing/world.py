@@ -1,0 +1,196 @@
+"""A small world for whole stories: real clients and ledger, a simulated MultiMail over HTTP, a scripted model."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from local.host.http_server import LoopbackServer
+from local.multimail.simulator import MultiMailSimulator
+from shared.composition import Adapters, Agent, assemble_agent
+from shared.domain import Usage, WorkItem, parse_work_item
+from shared.knowledge.files import KnowledgeFiles
+from shared.knowledge.passages import KnowledgeSource
+from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.sqlite import SqliteLedger
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import StaticSecret
+from shared.model.chat import ChatCompletion, ChatRequest, Conversation
+from shared.profiles.profiles import NO_PROFILES, Profiles
+from shared.queueing.work_queue import InProcessWorkQueue
+from shared.replying.beside import Beside
+from shared.settings import Secret, Settings
+
+WEBHOOK_SECRET = "whsec_of_the_world"
+START = datetime(2026, 3, 2, 12, tzinfo=UTC)
+TRIAGE: dict[str, Any] = {
+    "action": "reply", "category": "question", "urgency": "normal", "sentiment": "neutral",
+    "confidence": 0.9, "summary": "A question.", "reason": "A person asks.",
+}  # fmt: skip
+DRAFT: dict[str, Any] = {
+    "reply_markdown": "Dear Ann,\n\nthank you, a colleague will follow up.\n\nSupport",
+    "confidence": 0.9, "unanswered": [],
+}  # fmt: skip
+
+
+class Clock:
+    """A clock that moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **duration: float) -> None:
+        self.now += timedelta(**duration)
+
+
+class ScriptedModel:
+    """Answers by what is asked for; `steps` holds answers or errors that come first, in order."""
+
+    def __init__(self) -> None:
+        self.triage: dict[str, Any] = dict(TRIAGE)
+        self.draft: dict[str, Any] = dict(DRAFT)
+        self.steps: list[str | Exception | Callable[[], None]] = []
+        self.requests: list[ChatRequest] = []
+
+    def complete(self, request: ChatRequest) -> ChatCompletion:
+        self.requests.append(request)
+        step = self.steps.pop(0) if self.steps else None
+        if isinstance(step, Exception):
+            raise step
+        if callable(step):
+            step()
+        text = step if isinstance(step, str) else json.dumps(getattr(self, request.schema_name))
+        return ChatCompletion(text, "stop", Usage(1, 100, 20), "scripted")
+
+    def converse(self, _conversation: Conversation) -> ChatCompletion:
+        raise AssertionError("the way of an email needs no conversation")
+
+
+def build_settings(tmp_path: Path, **changes: Any) -> Settings:
+    settings = Settings.from_env(
+        {
+            "MULTIMAIL_API_URL": "http://127.0.0.1:1",
+            "MULTIMAIL_API_KEY": "unused",
+            "MODEL_ENDPOINT": "http://127.0.0.1:1",
+            "MODEL_API_KEY": "unused",
+            "TRIAGE_DEPLOYMENT": "small",
+            "DRAFT_DEPLOYMENT": "large",
+            "LEDGER_PATH": str(tmp_path / "ledger.sqlite"),
+        }
+    )
+    return replace(settings, **changes)
+
+
+def assemble(
+    adapters: Adapters,
+    settings: Settings,
+    clock: Callable[[], datetime],
+    profiles: Profiles = NO_PROFILES,
+    beside: Beside = lambda call: call,
+) -> Agent:
+    """The agent as it is in production, with nothing left to chance."""
+    return assemble_agent(
+        adapters, settings, profiles,
+        clock=clock, random_share=lambda: 0.5, new_id=lambda: "question", beside=beside,
+    )  # fmt: skip
+
+
+class World:
+    """One gated mailbox `box` of Northwind's support and everything around it. A context manager."""
+
+    def __init__(
+        self,
+        tmp_path: Path,
+        ledger: Ledger | None = None,
+        profiles: Profiles = NO_PROFILES,
+        knowledge: KnowledgeSource | None = None,
+        beside: Beside = lambda call: call,
+        **settings: Any,
+    ) -> None:
+        self.profiles, self.beside = profiles, beside
+        self.knowledge = knowledge or KnowledgeFiles(tmp_path / "no knowledge")
+        self.clock = Clock()
+        self.settings = build_settings(tmp_path, **settings)
+        self.simulator = MultiMailSimulator(self.clock)
+        self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
+        self.key = self.simulator.add_key()
+        self.model = ScriptedModel()
+        self.ledger = ledger or SqliteLedger(self.settings.ledger_path)
+        self.queue = InProcessWorkQueue()
+        self._server = LoopbackServer(self.simulator.app)
+
+    def __enter__(self) -> Self:
+        client = MultiMailClient(
+            self._server.start(), StaticSecret(Secret(self.key)), timeout=(5, 5), clock=self.clock
+        )
+        mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
+        adapters = Adapters(
+            multimail=client, mailboxes=mailboxes, complete=self.model.complete, converse=self.model.converse,
+            ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
+            signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)),
+        )  # fmt: skip
+        self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.beside)
+        self.poller, self.pipeline, self.tracker = self.agent.poller, self.agent.pipeline, self.agent.tracker
+        self.webhooks = self.agent.webhooks
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+    def deliver(self, markdown: str = "How long does delivery take?", **fields: Any) -> str:
+        sender = fields.pop("sender", "Ann Lee <ann@customer.example>")
+        subject = fields.pop("subject", "Delivery time")
+        return self.simulator.deliver(fields.pop("box", self.box), sender, subject, markdown, **fields)
+
+    def work(self) -> None:
+        """Deliver every work item that is in the queue now."""
+        while not self.queue.bodies.empty():
+            self.pipeline.process(parse_work_item(self.queue.bodies.get()))
+
+    def poll_and_work(self) -> None:
+        self.poller.poll()
+        self.work()
+
+    def run_until_idle(self, rounds: int = 60) -> None:
+        """Poll and work until nothing is open, jumping over the waiting times."""
+        for _ in range(rounds):
+            self.poll_and_work()
+            due_at = self.ledger.next_due_at()
+            if due_at is None:
+                return
+            self.clock.now = max(self.clock.now, due_at)
+        raise AssertionError(f"still open after {rounds} rounds: {list(self.ledger.entries(self.box))}")
+
+    def entry(self, email_id: str) -> LedgerEntry:
+        found = self.ledger.get(WorkItem(self.box, email_id)) or next(
+            (
+                e
+                for box in self.simulator.mailboxes
+                for e in self.ledger.entries(box)
+                if e.email_id == email_id
+            ),
+            None,
+        )
+        assert found is not None
+        return found
+
+    def tags(self, email_id: str) -> dict[str, str]:
+        email = self.simulator.find_email(email_id)
+        assert email is not None
+        return dict(email.tags)
+
+    def outcome(self, email_id: str) -> str:
+        """The outcome in the ledger, which the tag on the email must repeat."""
+        entry = self.entry(email_id)
+        assert entry.finished_at is not None
+        assert self.tags(email_id).get("agent.outcome") == str(entry.outcome)
+        return str(entry.outcome)
+
+    def posts(self) -> list[Any]:
+        return [r.body for r in self.simulator.requests if r.method == "POST" and "/reply/" in r.path]

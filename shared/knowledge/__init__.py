@@ -1,0 +1,1 @@
+"""Knowledge: the approved text that a draft may take its facts from."""

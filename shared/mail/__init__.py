@@ -1,0 +1,1 @@
+"""MultiMail: its REST API, the account's mailboxes, and the secrets that open them."""

@@ -1,0 +1,42 @@
+"""The account's mailboxes, read from MultiMail and remembered for a short while."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from shared.domain import Mailbox
+from shared.errors import PermanentError
+from shared.mail.multimail import MultiMailClient
+
+MAX_AGE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    mailboxes: Mapping[str, Mailbox]
+    taken_at: float
+
+
+class MailboxDirectory:
+    """Every mailbox of the account by id. One reading, replaced whole, so no lock is needed."""
+
+    def __init__(self, client: MultiMailClient, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._monotonic = monotonic
+        self._reading: _Reading | None = None
+
+    def read(self, max_age_seconds: float = MAX_AGE_SECONDS) -> Mapping[str, Mailbox]:
+        """The mailboxes by id, read at most `max_age_seconds` ago. Raises what the client raises."""
+        reading = self._reading
+        if reading is None or self._monotonic() - reading.taken_at >= max_age_seconds:
+            taken_at = self._monotonic()
+            mailboxes = {mailbox.id: mailbox for mailbox in self._client.list_mailboxes()}
+            reading = self._reading = _Reading(mailboxes, taken_at)
+        return reading.mailboxes
+
+    def get(self, mailbox_id: str, max_age_seconds: float = MAX_AGE_SECONDS) -> Mailbox:
+        """One mailbox. Raises PermanentError when the account does not have it (any more)."""
+        mailbox = self.read(max_age_seconds).get(mailbox_id)
+        if mailbox is None:
+            raise PermanentError(f"the account has no mailbox {mailbox_id} (any more)")
+        return mailbox

@@ -1,0 +1,1 @@
+"""Chat models: requests, prompts, and the two SDKs that carry them."""

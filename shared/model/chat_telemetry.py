@@ -1,0 +1,57 @@
+"""Chat telemetry: a span and the token counts of every chat completion, never its text."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from shared.domain import TokenPrice, Usage
+from shared.model.chat import ChatCompletion, ChatRequest, Conversation
+from shared.telemetry import Value, measure, span
+
+PROVIDER = "azure.ai.openai"
+
+Asked = TypeVar("Asked", ChatRequest, Conversation)
+
+
+def traced(
+    complete: Callable[[Asked], ChatCompletion], prices: Mapping[str, TokenPrice]
+) -> Callable[[Asked], ChatCompletion]:
+    """The same completion with a span around it, and its tokens and estimated cost counted.
+
+    Names: OpenTelemetry's semantic conventions for generative AI. Azure Monitor's exporter knows a
+    model call by `gen_ai.system`, which the conventions have replaced by `gen_ai.provider.name`.
+    """
+
+    def complete_traced(asked: Asked) -> ChatCompletion:
+        attributes: dict[str, Value] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": PROVIDER,
+            "gen_ai.system": PROVIDER,
+            "gen_ai.request.model": asked.deployment,
+            "gen_ai.request.max_tokens": asked.max_output_tokens,
+            "agent.step": asked.schema_name if isinstance(asked, ChatRequest) else "ask",
+        }
+        with span(f"chat {asked.deployment}", attributes, is_client=True) as current:
+            completion = complete(asked)
+            usage = completion.usage
+            current.set_attributes(
+                {
+                    "gen_ai.response.model": completion.model,
+                    "gen_ai.response.finish_reasons": (completion.finish_reason,),
+                    "gen_ai.usage.input_tokens": usage.input_tokens,
+                    "gen_ai.usage.output_tokens": usage.output_tokens,
+                }
+            )
+        _count(asked.deployment, usage, prices.get(asked.deployment))
+        return completion
+
+    return complete_traced
+
+
+def _count(deployment: str, usage: Usage, price: TokenPrice | None) -> None:
+    labels = {"gen_ai.operation.name": "chat", "gen_ai.request.model": deployment}
+    for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+        measure(
+            "histogram", "gen_ai.client.token.usage", "{token}", tokens, labels | {"gen_ai.token.type": kind}
+        )
+    if price is not None:
+        measure("counter", "agent.model.cost", "USD", price.cost(usage), labels)

@@ -1,0 +1,354 @@
+"""What both chat adapters share: fitting requests to a deployment, and reading what comes back."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from shared.domain import Usage
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    ContentFilteredError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+)
+from shared.model.chat import ChatCompletion, ChatRequest, Conversation, Message, Tool, ToolCall
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken, TokenCredential
+
+TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105  # the name of a scope
+CONNECT_TIMEOUT_SECONDS = 5.0
+
+# A reasoning deployment thinks on the answer's token limit. The room is a ceiling, not a price, but Azure
+# counts it against the deployment's tokens per minute, so it is less than the 25,000 OpenAI's guide reserves.
+REASONING_HEADROOM_TOKENS = 8_192
+
+MAX_TRIES = 3  # one for each parameter that a deployment may refuse, and the one that fits
+
+
+class ChatRefusal(Exception):
+    """An HTTP answer other than 200, not an error yet: adapting the request may help.
+
+    Its text stays out of every message, because it may repeat the prompt.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: str) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        self.error = _parse_error(body)
+        self.code = _name(self.error.get("code"))
+        self.param = _name(self.error.get("param"))
+
+    def find_unsupported(self, sent: Mapping[str, Any]) -> str | None:
+        """The one of the sent parameters that the deployment does not support, if that is the objection.
+
+        Azure names it in `param` (code unsupported_parameter or unsupported_value); older deployments leave
+        both null and write "Unrecognized request argument supplied: max_completion_tokens".
+        """
+        if self.status != HTTPStatus.BAD_REQUEST:
+            return None
+        if self.param in sent:
+            return self.param
+        text = f"{self.code} {self.error.get('message')}"
+        if not re.search("unsupported|unrecognized|not supported", text, re.IGNORECASE):
+            return None
+        return next((name for name in sent if re.search(rf"\b{name}\b", text)), None)
+
+    def find_filters(self) -> tuple[str, ...] | None:
+        """The content filters that fired, or None when the refusal is about something else."""
+        inner = _mapping(self.error.get("innererror"))
+        if self.code == "content_filter" or inner.get("code") == "ResponsibleAIPolicyViolation":
+            return _find_fired(inner)
+        return None
+
+
+class NoCompletion(Exception):
+    """There was no answer, or a 200 without a completion. The text says what came instead."""
+
+
+class TokenSource:
+    """A credential whose failures name what to set, and the tokens that it gives for the model endpoint."""
+
+    def __init__(self, credential: "TokenCredential | None") -> None:
+        if credential is None:
+            raise ConfigurationError(
+                "No way to sign in at MODEL_ENDPOINT: set MODEL_API_KEY, or run with an identity that has "
+                'the role "Cognitive Services OpenAI User" there.'
+            )
+        from azure.identity import get_bearer_token_provider  # noqa: PLC0415  # cold start
+
+        self._credential = credential
+        self._provide = get_bearer_token_provider(self, TOKEN_SCOPE)
+
+    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
+        """See azure.core's TokenCredential. Raises ConfigurationError when the identity is not usable."""
+        from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415  # cold start
+
+        try:
+            return self._credential.get_token(*scopes, **options)
+        except ClientAuthenticationError as error:
+            raise ConfigurationError(
+                f"The identity gives no token for {scopes[0]} ({type(error).__name__}): assign the managed "
+                "identity to the app and check MANAGED_IDENTITY_CLIENT_ID (on one machine: sign in, or set "
+                "MODEL_API_KEY)."
+            ) from error
+        except AzureError as error:
+            raise TransientError(
+                f"Asking for a token for {scopes[0]} failed: {type(error).__name__}."
+            ) from error
+
+    def get_bearer(self) -> str:
+        """The token for a request. Kept until it is to be renewed: not every credential keeps its tokens."""
+        return self._provide()
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """Which parameters a deployment takes: the GPT-4o class all, the reasoning class no temperature."""
+
+    token_limit: str = "max_completion_tokens"  # noqa: S105  # the name of a parameter
+    has_temperature: bool = True
+
+    def build_parameters(self, max_output_tokens: int) -> dict[str, Any]:
+        if self.has_temperature:
+            return {self.token_limit: max_output_tokens, "temperature": 0}
+        return {self.token_limit: max_output_tokens + REASONING_HEADROOM_TOKENS}
+
+    def without(self, parameter: str) -> "_Fit":
+        if parameter == "temperature":
+            return replace(self, has_temperature=False)
+        other = "max_tokens" if parameter == "max_completion_tokens" else "max_completion_tokens"
+        return replace(self, token_limit=other)
+
+
+class WireChatModel:
+    """A ChatModel over one function that carries a request body over HTTP.
+
+    `post` takes the deployment and the body (without a model's name) and returns the decoded JSON of a 200
+    answer. It raises ChatRefusal for any other answer, NoCompletion when there is none or it is not JSON,
+    and lets AgentErrors through.
+    """
+
+    def __init__(
+        self, post: Callable[[str, Mapping[str, Any]], Any], endpoint: str, *, has_key: bool
+    ) -> None:
+        self._post = post
+        self._host = urlsplit(endpoint).netloc
+        self._has_key = has_key
+        self._fits: dict[str, _Fit] = {}  # only single reads and writes, so threads need no lock
+
+    def complete(self, request: ChatRequest) -> ChatCompletion:
+        """See ChatModel. One HTTP request; up to MAX_TRIES until a deployment's parameters are known."""
+        return self._ask(request.deployment, _build_request_body(request), request.max_output_tokens)
+
+    def converse(self, conversation: Conversation) -> ChatCompletion:
+        """See ChatModel. HTTP requests as for `complete`."""
+        body = _build_conversation_body(conversation)
+        return self._ask(conversation.deployment, body, conversation.max_output_tokens)
+
+    def _ask(self, deployment: str, body: Mapping[str, Any], max_output_tokens: int) -> ChatCompletion:
+        fit = self._fits.get(deployment, _Fit())
+        tries = 1
+        while True:
+            parameters = fit.build_parameters(max_output_tokens)
+            try:
+                return self._read(_mapping(self._post(deployment, {**body, **parameters})), deployment)
+            except NoCompletion as error:
+                raise TransientError(
+                    f"MODEL_ENDPOINT's host {self._host} gave no completion for deployment "
+                    f"{deployment!r}: {error}."
+                ) from error
+            except ChatRefusal as refusal:
+                unsupported = refusal.find_unsupported(parameters)
+                if unsupported is None or tries == MAX_TRIES:
+                    # From None: the SDK's exception behind the refusal prints the service's text.
+                    raise self._build_error(refusal, deployment) from None
+                fit = fit.without(unsupported)
+            self._fits[deployment] = fit
+            tries += 1
+
+    def _read(self, payload: Mapping[str, Any], deployment: str) -> ChatCompletion:
+        choices = payload.get("choices")
+        choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+        message = _mapping(choice.get("message"))
+        finish_reason = _name(choice.get("finish_reason"))
+        text = message.get("content")
+        if finish_reason == "content_filter":
+            raise self._build_filtered(deployment, _find_fired(choice))
+        if message.get("refusal"):
+            raise self._build_filtered(deployment, ("refusal",))
+        tool_calls = _read_tool_calls(message)
+        if finish_reason == "length" or tool_calls:
+            text = text or ""  # a reasoning deployment may use up the limit before its first word
+        elif not text:
+            raise NoCompletion("a 200 answer without a choice that has content")
+        if not isinstance(text, str):
+            raise NoCompletion("a 200 answer whose content is not a text")
+        usage = _mapping(payload.get("usage"))
+        return ChatCompletion(
+            text=text,
+            finish_reason=finish_reason,
+            usage=Usage(1, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))),
+            model=_name(payload.get("model")) or deployment,
+            tool_calls=tool_calls,
+        )
+
+    def _build_error(self, refusal: ChatRefusal, deployment: str) -> AgentError:
+        filters = refusal.find_filters()
+        if filters is not None:
+            return self._build_filtered(deployment, filters)
+        answer = f"HTTP {refusal.status}" + (f", {refusal.code}" if refusal.code else "")
+        remedy = self._find_remedy(refusal.status, deployment)
+        if remedy is not None:
+            return ConfigurationError(f"MODEL_ENDPOINT's host {self._host} refused ({answer}): {remedy}")
+        asked = f"MODEL_ENDPOINT's host {self._host}, asked for deployment {deployment!r}, answered {answer}"
+        if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
+            return ThrottledError(f"{asked}.", retry_after_seconds=_parse_retry_after(refusal.headers))
+        if refusal.status == HTTPStatus.REQUEST_TIMEOUT or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return TransientError(f"{asked}.", retry_after_seconds=_parse_retry_after(refusal.headers))
+        parameter = f" about {refusal.param}" if refusal.param else ""
+        return PermanentError(f"{asked}{parameter}; the same request would be refused again.")
+
+    def _find_remedy(self, status: int, deployment: str) -> str | None:
+        """What an operator has to set when the status says that the request reached the wrong place."""
+        is_auth = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+        if is_auth and self._has_key:
+            return "set MODEL_API_KEY to a key of this resource, or remove it to sign in with the identity."
+        if is_auth:
+            return (
+                'give the identity the role "Cognitive Services OpenAI User" on this resource, '
+                "and let its network rules admit the app."
+            )
+        if status == HTTPStatus.NOT_FOUND:
+            return (
+                f"there is no deployment {deployment!r}: set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT to "
+                "deployments of this resource, and MODEL_ENDPOINT to its root."
+            )
+        if (
+            HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+        ):  # not followed: they take the key along
+            return "it redirects: set MODEL_ENDPOINT to the resource's own root."
+        return None
+
+    def _build_filtered(self, deployment: str, categories: tuple[str, ...]) -> ContentFilteredError:
+        fired = ", ".join(categories) or "not named"
+        return ContentFilteredError(
+            f"The content filter of deployment {deployment!r} refused (filters: {fired}).",
+            categories=categories,
+        )
+
+
+def _build_request_body(request: ChatRequest) -> Mapping[str, Any]:
+    schema = {"name": request.schema_name, "schema": dict(request.schema), "strict": True}
+    return {
+        "messages": [
+            {"role": "system", "content": request.system},
+            {"role": "user", "content": request.user},
+        ],
+        "response_format": {"type": "json_schema", "json_schema": schema},
+    }
+
+
+def _build_conversation_body(conversation: Conversation) -> Mapping[str, Any]:
+    """Without parallel_tool_calls, which not every deployment takes: the caller checks arguments anyway."""
+    messages = [_build_message(message) for message in conversation.messages]
+    return {
+        "messages": [{"role": "system", "content": conversation.system}, *messages],
+        "tools": [{"type": "function", "function": _build_function(tool)} for tool in conversation.tools],
+    }
+
+
+def _build_message(message: Message) -> dict[str, Any]:
+    built: dict[str, Any] = {"role": message.role, "content": message.text}
+    if message.tool_calls:
+        built["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id is not None:
+        built["tool_call_id"] = message.tool_call_id
+    return built
+
+
+def _build_function(tool: Tool) -> dict[str, Any]:
+    return {
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": dict(tool.parameters),
+        "strict": True,
+    }
+
+
+def _read_tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    calls = message.get("tool_calls")
+    return tuple(_read_tool_call(_mapping(call)) for call in calls) if isinstance(calls, list) else ()
+
+
+def _read_tool_call(call: Mapping[str, Any]) -> ToolCall:
+    function = _mapping(call.get("function"))
+    call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
+    if not (isinstance(call_id, str) and isinstance(name, str) and isinstance(arguments, str)):
+        raise NoCompletion("a 200 answer with a tool call that has no id, name or arguments")
+    return ToolCall(call_id, name, arguments)
+
+
+def _parse_error(body: str) -> Mapping[str, Any]:
+    try:
+        return _mapping(_mapping(json.loads(body.removeprefix("\ufeff"))).get("error"))
+    except (ValueError, RecursionError):
+        return {}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _name(value: Any) -> str:
+    """The value if it looks like an identifier, so that no sentence of the service's gets into a message."""
+    return value if isinstance(value, str) and re.fullmatch(r"[\w.:\[\]/-]{1,80}", value) else ""
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _find_fired(holder: Mapping[str, Any]) -> tuple[str, ...]:
+    """The filters that fired; prompts carry them as content_filter_result, completions in the plural."""
+    results = _mapping(holder.get("content_filter_result") or holder.get("content_filter_results"))
+    return tuple(
+        sorted(_name(name) for name, found in results.items() if _mapping(found).get("filtered") is True)
+    )
+
+
+def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """The delay asked for, in seconds: retry-after-ms (Azure OpenAI), Retry-After in seconds or as a date."""
+    milliseconds = _parse_delay(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "")
+    seconds = _parse_delay(value)
+    if seconds is not None:
+        return seconds
+    try:
+        # Against the service's own clock: ours may differ.
+        delay = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, delay.total_seconds())
+
+
+def _parse_delay(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None

@@ -1,0 +1,1 @@
+"""What operators ask for: questions, and the trust report."""

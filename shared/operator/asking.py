@@ -1,0 +1,224 @@
+"""The operator's question: a bounded conversation in which the model may call the mailbox tools."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from shared.domain import NO_USAGE, Mailbox, Usage
+from shared.errors import AgentError, DeferredError
+from shared.ledger.entries import Ledger
+from shared.mail.draft_checks import drop_foreign_links
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient
+from shared.model.chat import ChatCompletion, Conversation, Message, ToolCall
+from shared.model.prompting import clean_line, clean_text, load_prompt
+from shared.operator.ask_sending import Outbox
+from shared.operator.ask_tools import TOOLS, Toolbox, ToolResult, find_reach
+from shared.settings import Settings
+from shared.telemetry import TOKEN_BUDGET_REACHED, TOOL_CALLED, record
+
+MAX_STEPS = 8  # completions for one question
+MAX_TOOL_CALLS = 20
+MAX_TOKENS = 60_000
+MAX_DURATION = timedelta(seconds=150)  # with one completion more still under the 230 s that a client is given
+MAX_OUTPUT_TOKENS = 1_000
+MAX_SHOWN_CHARACTERS = 200
+
+TOKEN_COUNTER = "ask"  # noqa: S105  # where the ledger counts what questions use, beside the mailboxes
+
+TOO_MANY_CALLS = "No more tools may be called for this question: answer from what you have."
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the operator asks. Asked again under the same `request_id`, it sends nothing twice."""
+
+    text: str
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SentEmail:
+    """An email that was submitted for a question. `status` is MultiMail's word, "pending_scan" at first."""
+
+    mailbox_id: str
+    email_id: str
+    status: str
+    recipient: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a question: plain text, with what code knows for sure beside it.
+
+    `tool_calls` has the results in order; `is_complete` is false when a limit or a failure ended it.
+    """
+
+    request_id: str
+    text: str
+    tool_calls: tuple[ToolResult, ...]
+    submitted: tuple[SentEmail, ...]
+    usage: Usage
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Everything that answering needs. `new_id` names a question that came without a request id."""
+
+    multimail: MultiMailClient
+    mailboxes: MailboxDirectory
+    converse: Callable[[Conversation], ChatCompletion]
+    ledger: Ledger
+    settings: Settings
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+    def answer(self, question: Question) -> Answer:
+        """Answer a question. What it has submitted is always told, whatever fails afterwards.
+
+        Raises TransientError (DeferredError when today's tokens are used up), PermanentError
+        (ContentFilteredError among them) and ConfigurationError only while nothing was submitted.
+        """
+        day = f"{self.clock():%Y-%m-%d}"
+        used = self.ledger.tokens_used(TOKEN_COUNTER, day)
+        if used >= self.settings.daily_token_budget:
+            record(TOKEN_BUDGET_REACHED, {"mailbox_id": TOKEN_COUNTER, "tokens": used})
+            raise DeferredError(
+                "the token budget for questions is used up until tomorrow, UTC: DAILY_TOKEN_BUDGET sets it",
+                retry_after_seconds=_seconds_until_tomorrow(self.clock()),
+            )
+        return _Run(self, question.text, question.request_id or self.new_id(), day).answer()
+
+
+@dataclass(slots=True)
+class _Run:
+    """One question on its way: the conversation so far and what it came to."""
+
+    a: Asking
+    question: str
+    request_id: str
+    day: str
+    messages: list[Message] = field(default_factory=list)
+    results: list[ToolResult] = field(default_factory=list)
+    usage: Usage = NO_USAGE
+    calls_left_out: int = 0
+    deadline: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = self.a.clock() + MAX_DURATION
+
+    def answer(self) -> Answer:
+        a = self.a
+        reach = find_reach(a.mailboxes, a.settings.multimail_mailbox_ids)
+        outbox = Outbox(
+            multimail=a.multimail,
+            mailboxes=a.mailboxes,
+            clock=a.clock,
+            question=self.question,
+            key_seed=(self.request_id, self.question),
+            allow_ungated=a.settings.allow_ungated_replies,
+        )
+        tools = Toolbox(a.multimail, a.clock, reach, outbox)
+        text, ended_by = self._converse(_build_system(reach, a.clock()), tools)
+        shown = drop_foreign_links(clean_text(text).strip(), (self.question, *tools.shown))
+        return Answer(
+            request_id=self.request_id,
+            text="\n\n".join(part for part in (shown, *self._build_notes(ended_by)) if part),
+            tool_calls=tuple(self.results),
+            submitted=tuple(self._list_submitted()),
+            usage=self.usage,
+            is_complete=ended_by is None and not self.calls_left_out,
+        )
+
+    def _converse(self, system: str, tools: Toolbox) -> tuple[str, str | None]:
+        """Take steps until the model answers; its text, and what else ended it (None: nothing)."""
+        self.messages.append(Message("user", self.question))
+        text = ""
+        for _ in range(MAX_STEPS):
+            if self.usage.tokens >= MAX_TOKENS or self.a.clock() >= self.deadline:
+                return text, f"its limit of {MAX_TOKENS} tokens or {MAX_DURATION.seconds} seconds was reached"
+            try:
+                completion = self._step(system, tools)
+            except AgentError as error:
+                if not tools.outbox.is_used:
+                    raise
+                log.warning(
+                    "question %r: a step failed after something was submitted: %s", self.request_id, error
+                )
+                return text, f"a step failed after something was submitted ({type(error).__name__})"
+            text = completion.text
+            if not completion.tool_calls:
+                was_cut = completion.finish_reason == "length"
+                return text, "the answer was cut at its limit" if was_cut else None
+        return text, f"its limit of {MAX_STEPS} steps was reached"
+
+    def _step(self, system: str, tools: Toolbox) -> ChatCompletion:
+        deployment = self.a.settings.draft_deployment
+        completion = self.a.converse(
+            Conversation(deployment, system, tuple(self.messages), TOOLS, MAX_OUTPUT_TOKENS)
+        )
+        self.usage += completion.usage
+        self.a.ledger.add_tokens(TOKEN_COUNTER, self.day, completion.usage.tokens)
+        self.messages.append(Message("assistant", completion.text, completion.tool_calls))
+        for call in completion.tool_calls:
+            self.messages.append(Message("tool", self._call(call, tools), tool_call_id=call.id))
+        return completion
+
+    def _call(self, call: ToolCall, tools: Toolbox) -> str:
+        if len(self.results) >= MAX_TOOL_CALLS or self.a.clock() >= self.deadline:
+            self.calls_left_out += 1
+            return TOO_MANY_CALLS
+        result = tools.call(call)
+        self.results.append(result)
+        record(
+            TOOL_CALLED,
+            {
+                "request_id": self.request_id,
+                "tool": result.tool,
+                "result": result.state,
+                "mailbox_id": result.mailbox_id,
+                "email_id": result.email_id,
+                "actor": "operator",
+            },
+        )
+        return result.text
+
+    def _list_submitted(self) -> Sequence[SentEmail]:
+        return [
+            SentEmail(result.mailbox_id or "", sent.email_id, sent.status or "", sent.recipient or "")
+            for result in self.results
+            if (sent := result.sent) is not None and sent.email_id is not None
+        ]
+
+    def _build_notes(self, ended_by: str | None) -> Sequence[str]:
+        """What code says for sure, whatever the model made of it."""
+        notes = [] if ended_by is None else [f"Not finished: {ended_by}."]
+        for result in self.results:
+            sent = result.sent
+            if result.tool not in ("send_email", "reply_email") or result.state in ("submitted", "invalid"):
+                continue
+            to = f" to {clean_line(sent.recipient, MAX_SHOWN_CHARACTERS)}" if sent and sent.recipient else ""
+            verdict = "in doubt" if result.state == "in_doubt" else "not submitted"
+            notes.append(f"An email{to} was {verdict}: {result.reason}")
+        if self.calls_left_out:
+            seconds = MAX_DURATION.seconds
+            notes.append(
+                f"Not finished: only {MAX_TOOL_CALLS} tools are called for a question, in {seconds} seconds."
+            )
+        return list(dict.fromkeys(notes))
+
+
+def _build_system(reach: Mapping[str, Mailbox], now: datetime) -> str:
+    """The same beginning for every question, so that the service can cache it."""
+    mailboxes = "\n".join(f"- {box.id}: {box.address} ({box.oversight_mode})" for box in reach.values())
+    time = f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{load_prompt('ask')}\n\nThe mailboxes, by id:\n{mailboxes}\n\nNow: {time}"
+
+
+def _seconds_until_tomorrow(now: datetime) -> float:
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return (midnight - now).total_seconds()

@@ -1,0 +1,356 @@
+"""The trust report: what became of a mailbox's drafts, and whether that earns it a longer leash."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from shared.domain import Action, Mailbox, Outcome
+from shared.ledger.entries import LedgerEntry
+from shared.replying.pipeline import HELD_BACK
+from shared.watching.tracking import UNDECIDED
+
+DEFAULT_DAYS = 30
+TARGET_SHARE = 0.98  # of the drafts approved as they were
+Z = 1.645  # the normal quantile of a one-sided confidence of 95 %
+LEAST_DECIDED = math.ceil(TARGET_SHARE * Z**2 / (1 - TARGET_SHARE))  # fewer cannot reach the target
+RECENT = 50  # decided drafts, the newest of which none may be refused
+LONGEST_PENDING = timedelta(days=7)
+
+JUDGED_MODE, NEXT_MODE = "gated_send", "monitored"
+STAY, ASK = "stay", f"ask for {NEXT_MODE}"
+
+
+class Fate(StrEnum):
+    """What became of one draft. A pending reply cannot be edited: one that was approved left as it was."""
+
+    APPROVED = "approved"
+    BOUNCED = "bounced"  # approved, but it could not be delivered
+    REJECTED = "rejected"
+    REDRAFTED = "redrafted"  # rejected with a reason; the draft that followed counts for itself
+    CANCELLED = "cancelled"  # or deleted, by a person
+    SUPERSEDED = "superseded"  # taken back by the agent, because another answer made it stale
+    PENDING = "pending"
+    UNKNOWN = "unknown"  # it left, or its status changed, without a decision
+    HELD_BACK = "held_back"  # never submitted: a check or the content filter stopped it
+
+
+APPROVALS = frozenset({Fate.APPROVED, Fate.BOUNCED})
+REFUSALS = frozenset({Fate.REJECTED, Fate.REDRAFTED, Fate.CANCELLED})
+
+_FATES: Mapping[str, Fate] = {
+    **dict.fromkeys(UNDECIDED, Fate.PENDING),
+    "rejected": Fate.REJECTED,
+    "cancelled": Fate.CANCELLED,
+    "gone": Fate.CANCELLED,
+    "approved": Fate.APPROVED,
+}
+_FATES_ONCE_APPROVED: Mapping[str, Fate] = {
+    "delivered": Fate.APPROVED,
+    "bounced": Fate.BOUNCED,
+    "send_failed": Fate.BOUNCED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedDraft:
+    """One draft and its fate. `category` is None where no triage was stored; times are aware."""
+
+    email_id: str
+    category: str | None
+    fate: Fate
+    submitted_at: datetime
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """The figures of some drafts: one category's, or a whole mailbox's."""
+
+    counts: Mapping[Fate, int]
+    median_seconds_to_decision: float | None
+
+    @property
+    def submitted(self) -> int:
+        """All drafts but those that were held back."""
+        return sum(self.counts.values()) - self.counts[Fate.HELD_BACK]
+
+    @property
+    def approved(self) -> int:
+        """Those that a human approved, bounced ones included."""
+        return sum(self.counts[fate] for fate in APPROVALS)
+
+    @property
+    def rejected(self) -> int:
+        """Those that a human rejected, with a reason or without."""
+        return self.counts[Fate.REJECTED] + self.counts[Fate.REDRAFTED]
+
+    @property
+    def refused(self) -> int:
+        """Those that a human rejected or cancelled."""
+        return sum(self.counts[fate] for fate in REFUSALS)
+
+    @property
+    def decided(self) -> int:
+        """Approved and refused ones; nobody judged the others."""
+        return self.approved + self.refused
+
+    @property
+    def lower_bound(self) -> float:
+        """The share of approvals that can be relied on, 0 to 1."""
+        return Wilson.of(self.approved, self.decided).lower_bound
+
+    @property
+    def reaches_target(self) -> bool:
+        """Whether that share is at least TARGET_SHARE."""
+        return self.lower_bound >= TARGET_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class Wilson:
+    """The lower end of Wilson's score interval, in its parts: (centre - margin) / scale.
+
+    E. B. Wilson, 1927: https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval
+    """
+
+    centre: float
+    margin: float
+    scale: float
+
+    @classmethod
+    def of(cls, approved: int, decided: int) -> "Wilson":
+        """The parts for `approved` of `decided` drafts; without any, nothing can be relied on."""
+        if decided == 0:
+            return cls(0.0, 0.0, 1.0)
+        share, spread = approved / decided, Z**2 / decided
+        margin = math.sqrt(share * (1 - share) * spread + spread**2 / 4)
+        return cls(share + spread / 2, margin, 1 + spread)
+
+    @property
+    def lower_bound(self) -> float:
+        """The share that is exceeded with a confidence of 95 %, 0 to 1."""
+        return (self.centre - self.margin) / self.scale
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule, whether it is met, and the arithmetic that says so."""
+
+    rule: str
+    is_met: bool
+    finding: str
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxReport:
+    """One mailbox's figures, in total and by category, and the checks behind the recommendation."""
+
+    mailbox: Mailbox
+    total: TrackRecord
+    categories: Mapping[str | None, TrackRecord]
+    checks: Sequence[Check]
+
+    @property
+    def recommendation(self) -> str:
+        """ASK when every check is met, otherwise STAY."""
+        return ASK if all(check.is_met for check in self.checks) else STAY
+
+
+@dataclass(frozen=True, slots=True)
+class TrustReport:
+    """The drafts submitted from `since` until `until`, mailbox by mailbox."""
+
+    since: datetime
+    until: datetime
+    days: int
+    mailboxes: Sequence[MailboxReport]
+
+
+def build_report(
+    mailboxes: Iterable[Mailbox],
+    entries: Callable[[str], Iterable[LedgerEntry]],
+    *,
+    now: datetime,
+    days: int = DEFAULT_DAYS,
+) -> TrustReport:
+    """Judge the drafts that the active mailboxes submitted in the last `days`. Decides nothing.
+
+    `entries` is a ledger's: it reads a mailbox's whole history, so this is for people, not for the
+    work. The rows are streamed; what is kept of each draft is a few words.
+    """
+    since = now - timedelta(days=days)
+    reports = [
+        judge_mailbox(mailbox, read_drafts(entries(mailbox.id), since), now)
+        for mailbox in mailboxes
+        if mailbox.is_active
+    ]
+    return TrustReport(since, now, days, reports)
+
+
+def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedDraft]:
+    """The drafts that were submitted, or held back, from `since` on, in no promised order."""
+    drafts: list[JudgedDraft] = []
+    covered: defaultdict[str, list[datetime]] = defaultdict(list)
+    for entry in entries:
+        drafts += [draft for draft in _drafts_of(entry) if draft.submitted_at >= since]
+        if entry.draft is not None and entry.reply_id is not None and entry.submit_intent_at is not None:
+            for email_id in set(entry.draft.covers) - {entry.email_id}:
+                covered[email_id].append(entry.submit_intent_at)
+    # The agent cancels what a newer draft answers too, once that is accepted; that says nothing about the
+    # words of the older one. What was seen cancelled before the newer one, a person cancelled.
+    return [
+        replace(draft, fate=Fate.SUPERSEDED)
+        if draft.fate is Fate.CANCELLED
+        and any(at <= (draft.decided_at or at) for at in covered[draft.email_id])
+        else draft
+        for draft in drafts
+    ]
+
+
+def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime) -> MailboxReport:
+    """Take a mailbox's figures and hold them against every rule."""
+    names = sorted({draft.category for draft in drafts}, key=lambda name: name or "")
+    categories = {
+        name: build_track_record(draft for draft in drafts if draft.category == name) for name in names
+    }
+    total = build_track_record(drafts)
+    checks = (
+        _check_mode(mailbox),
+        _check_share(total),
+        _check_categories(categories),
+        _check_recent(drafts),
+        _check_held_back(total),
+        _check_undecided(drafts, now),
+    )
+    return MailboxReport(mailbox, total, categories, checks)
+
+
+def build_track_record(drafts: Iterable[JudgedDraft]) -> TrackRecord:
+    """Count the fates and take the median time from submission to decision."""
+    from statistics import median  # noqa: PLC0415 - cold start
+
+    counts: Counter[Fate] = Counter()
+    seconds: list[float] = []
+    for draft in drafts:
+        counts[draft.fate] += 1
+        if draft.fate in APPROVALS | REFUSALS and draft.decided_at is not None:
+            seconds.append(max(0.0, (draft.decided_at - draft.submitted_at).total_seconds()))
+    return TrackRecord(counts, median(seconds) if seconds else None)
+
+
+def format_share(share: float) -> str:
+    """A share in per cent, rounded down: one below the target never looks as if it reached it."""
+    return f"{math.floor(round(share * 10_000, 6)) / 100:.2f} %"
+
+
+def _drafts_of(entry: LedgerEntry) -> Iterator[JudgedDraft]:
+    """Every draft of a row's reply: those rejected with a reason, then the current one."""
+    category = entry.triage.category if entry.triage else None
+    for said in entry.rejections:
+        yield JudgedDraft(entry.email_id, category, Fate.REDRAFTED, said.submitted_at, said.decided_at)
+    if entry.reply_id is not None and entry.submit_intent_at is not None:
+        fate, decided_at = _find_fate(entry), entry.reply_decided_at
+        yield JudgedDraft(entry.email_id, category, fate, entry.submit_intent_at, decided_at)
+    elif _is_held_back(entry):
+        moment = entry.finished_at or entry.received_at
+        yield JudgedDraft(entry.email_id, category, Fate.HELD_BACK, moment)
+
+
+def _find_fate(entry: LedgerEntry) -> Fate:
+    if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because somebody else had answered
+        return Fate.SUPERSEDED
+    status = entry.reply_status
+    if status is None:
+        return Fate.PENDING
+    if entry.reply_decided_at is not None and status in _FATES_ONCE_APPROVED:
+        return _FATES_ONCE_APPROVED[status]
+    return _FATES.get(status, Fate.UNKNOWN)
+
+
+def _is_held_back(entry: LedgerEntry) -> bool:
+    """Whether a check stopped the draft, or the content filter the email or its draft."""
+    if entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY:
+        return True
+    wanted_reply = entry.triage is not None and entry.triage.action is Action.REPLY
+    return wanted_reply and entry.outcome is Outcome.ESCALATED and entry.reason.startswith(HELD_BACK)
+
+
+def _check_mode(mailbox: Mailbox) -> Check:
+    """Every other mode is out of this report's reach: gated_all also holds back inbound email."""
+    mode = mailbox.oversight_mode
+    return Check(f"The mailbox is {JUDGED_MODE}.", mode == JUDGED_MODE, f"It is {mode}.")
+
+
+def _check_share(total: TrackRecord) -> Check:
+    return Check(
+        f"At least {format_share(TARGET_SHARE)} of the drafts are approved as they were, "
+        "with a confidence of 95 %.",
+        total.reaches_target,
+        describe_bound(total),
+    )
+
+
+def describe_bound(record: TrackRecord) -> str:
+    """The arithmetic of the lower bound in one sentence or two."""
+    if record.decided == 0:
+        return f"No draft was decided; it takes at least {LEAST_DECIDED}."
+    parts = Wilson.of(record.approved, record.decided)
+    text = (
+        f"{record.approved} of {record.decided} decided drafts were approved, "
+        f"{format_share(record.approved / record.decided)}; lower bound (z = {Z}): "
+        f"({parts.centre:.4f} - {parts.margin:.4f}) / {parts.scale:.4f} = {format_share(record.lower_bound)}."
+    )
+    if record.decided < LEAST_DECIDED:
+        text += f" Even without a refusal it takes {LEAST_DECIDED}."
+    return text
+
+
+def _check_categories(categories: Mapping[str | None, TrackRecord]) -> Check:
+    """Many easy drafts must not hide a few bad ones."""
+    refused = {name: record for name, record in categories.items() if record.refused}
+    short = {name: record for name, record in refused.items() if not record.reaches_target}
+    found = "; ".join(
+        f"{name or 'no category'}: {record.refused} of {record.decided} refused, "
+        f"lower bound {format_share(record.lower_bound)}"
+        for name, record in (short or refused).items()
+    )
+    return Check(
+        "Every category with a refusal reaches that share by itself.",
+        not short,
+        f"{found}." if found else "No category has a refusal.",
+    )
+
+
+def _check_recent(drafts: Iterable[JudgedDraft]) -> Check:
+    decided = [draft for draft in drafts if draft.fate in APPROVALS | REFUSALS]
+    decided.sort(key=lambda draft: draft.decided_at or draft.submitted_at)
+    recent = decided[-RECENT:]
+    refused = sum(1 for draft in recent if draft.fate in REFUSALS)
+    return Check(
+        f"None of the last {RECENT} decided drafts was refused.",
+        refused == 0,
+        f"{refused} of the last {len(recent)} decided drafts refused.",
+    )
+
+
+def _check_held_back(total: TrackRecord) -> Check:
+    held_back = total.counts[Fate.HELD_BACK]
+    return Check(
+        "No draft was held back by a check, no email blocked for content safety.",
+        held_back == 0,
+        f"{held_back} held back or blocked.",
+    )
+
+
+def _check_undecided(drafts: Iterable[JudgedDraft], now: datetime) -> Check:
+    """Whoever approves the easy drafts and lets the doubtful ones lie has not approved those."""
+    undecided = [draft for draft in drafts if draft.fate in (Fate.PENDING, Fate.UNKNOWN)]
+    unknown = sum(1 for draft in undecided if draft.fate is Fate.UNKNOWN)
+    old = sum(1 for d in undecided if d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING)
+    return Check(
+        f"No draft is pending for more than {LONGEST_PENDING.days} days or ended without a known decision.",
+        old + unknown == 0,
+        f"{old} pending that long, {unknown} without a known decision.",
+    )

@@ -1,0 +1,1 @@
+"""Mailbox profiles: what an operator writes about each mailbox."""

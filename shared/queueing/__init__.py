@@ -1,0 +1,1 @@
+"""The work queue: it only says which ledger row to look at."""

@@ -1,0 +1,1 @@
+"""Replying to one email: guard, triage, draft, checks, gate and submission."""

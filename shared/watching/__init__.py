@@ -1,0 +1,1 @@
+"""Watching MultiMail: polling for new email, webhooks, and what became of each reply."""
