@@ -76,7 +76,7 @@ def read_settings_names() -> frozenset[str]:
 
 
 def read_ledger_tables() -> frozenset[str]:
-    tree = ast.parse((ROOT / "shared" / "ledger_tables.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "shared" / "ledger" / "tables.py").read_text(encoding="utf-8"))
     return frozenset(
         str(node.args[1].value)
         for node in ast.walk(tree)
