@@ -204,7 +204,9 @@ def _name_package(file: str, function: str) -> str:
     if "site-packages" in path.parts:
         parts = path.parts[path.parts.index("site-packages") + 1 :]
         return ".".join(parts[:2]) if parts[0] == "azure" else parts[0]
-    return f"shared.{path.stem}" if path.parent.name == "shared" else f"python {path.parent.name}"
+    if "shared" in path.parts:
+        return ".".join(path.with_suffix("").parts[path.parts.index("shared") :])
+    return f"python {path.parent.name}"
 
 
 @contextmanager
