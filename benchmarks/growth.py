@@ -21,7 +21,7 @@ from benchmarks.texts import REPLY
 from local.testing.azurite import Azurite, find_azurite
 from local.testing.world import START, World
 from shared.composition import build_agent
-from shared.domain import Action, Draft, Outcome, Sentiment, Triage, Urgency, Usage
+from shared.domain import Action, Cause, Draft, ModelText, Outcome, Sentiment, Triage, Urgency, Usage
 from shared.ledger.entries import Ledger, LedgerEntry
 from shared.ledger.rows import to_row
 from shared.ledger.sqlite import SqliteLedger
@@ -170,11 +170,17 @@ def build_finished(mailbox_id: str, email_id: str, *, finished: bool = True) -> 
     if not finished:
         return entry
     triage = Triage(
-        Action.REPLY, "support", Urgency.NORMAL, Sentiment.NEUTRAL, 0.9, "A question.", "A person asks."
+        Action.REPLY,
+        "support",
+        Urgency.NORMAL,
+        Sentiment.NEUTRAL,
+        0.9,
+        ModelText("A question."),
+        ModelText("A person asks."),
     )
     return replace(
         entry, attempts=1, usage=Usage(2, 1200, 200), triage=triage, draft=Draft(REPLY, 0.9, (), (email_id,), "f" * 64),
-        submit_intent_at=START, reply_id=f"re_{email_id}", outcome=Outcome.REPLY_SUBMITTED, reason="A person asks.",
+        submit_intent_at=START, reply_id=f"re_{email_id}", outcome=Outcome.REPLY_SUBMITTED, cause=Cause.TRIAGED,
         finished_at=START, reply_status="delivered", reply_settled_at=START,
     )  # fmt: skip
 

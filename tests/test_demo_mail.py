@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from local.commands.demo_mail import DEMO_EMAILS, DEMO_MAILBOXES, DemoEmail, seed_demo
 from local.multimail.emails import Listing
 from local.multimail.simulator import MultiMailSimulator
-from shared.domain import Email, parse_address
-from shared.replying.guardrails import find_skip_reason
+from shared.domain import Decision, Email, parse_address
+from shared.replying.guardrails import find_skip
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 LONGEST_AGE = timedelta(hours=20)
@@ -71,16 +71,16 @@ def test_the_long_body_has_about_sixty_kilobytes_of_lines_that_differ() -> None:
     assert len(set(log.splitlines())) > 700
 
 
-def skip_reason(email: DemoEmail) -> str | None:
+def find_skip_of(email: DemoEmail) -> Decision | None:
     received_at = NOW - timedelta(minutes=email.minutes_ago)
     own = {mailbox.address for mailbox in DEMO_MAILBOXES}
     as_read = Email(
         id="em", sender=email.sender, to=tuple(own), subject=email.subject, status="unread",
         received_at=received_at, markdown=email.markdown, spam_verdict=email.spam_verdict,
     )  # fmt: skip
-    return find_skip_reason(as_read, own_addresses=own, is_too_old=False)
+    return find_skip(as_read, own_addresses=own, is_too_old=False)
 
 
 def test_exactly_the_mail_from_machines_and_the_spam_is_skipped_by_the_guard() -> None:
-    skipped = {parse_address(email.sender).split("@")[0] for email in RECEIVED if skip_reason(email)}
+    skipped = {parse_address(email.sender).split("@")[0] for email in RECEIVED if find_skip_of(email)}
     assert skipped == {"newsletter", "b.kowalski", "mailer-daemon", "no-reply", "claims"}

@@ -22,7 +22,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.testing.azurite import Azurite
-from shared.domain import Action, Draft, Outcome, Rejection, Sentiment, Triage, Urgency, Usage, WorkItem
+from shared.domain import (
+    Action,
+    Cause,
+    Draft,
+    ModelText,
+    Outcome,
+    Rejection,
+    Sentiment,
+    Triage,
+    Urgency,
+    Usage,
+    WorkItem,
+)
 from shared.errors import (
     ConfigurationError,
     LeaseLostError,
@@ -45,9 +57,19 @@ FAR = NOW + timedelta(days=1000)
 THREADS = 16
 
 TRIAGE = Triage(
-    Action.REPLY, "billing", Urgency.LOW, Sentiment.NEGATIVE, 0.1 + 0.2, "Ünï '\"\\ 😀", "line\nline"
+    Action.REPLY,
+    "billing",
+    Urgency.LOW,
+    Sentiment.NEGATIVE,
+    0.1 + 0.2,
+    ModelText("Ünï '\"\\ 😀"),
+    ModelText("line\nline"),
+    Cause.CATEGORY_RULE,
+    "billing",
 )
-DRAFT = Draft("Dear Zoë,\r\n\t\u202e bye 😀\x00", 1.0, ("what?", ""), ("em/1", "em#2"), "f" * 64)
+DRAFT = Draft(
+    "Dear Zoë,\r\n\t\u202e bye 😀\x00", 1.0, (ModelText("what?"), ModelText("")), ("em/1", "em#2"), "f" * 64
+)
 
 
 def new_entry(email_id: str = "em_1", mailbox_id: str = "mb_1", due_at: datetime = NOW) -> LedgerEntry:
@@ -60,14 +82,16 @@ FULL = replace(
     new_entry(),
     thread_id="th 1",
     attempts=3,
-    waiting_for="the model's quota",
+    waiting_for=Cause.THROTTLED,
+    waiting_detail="the model's quota",
     usage=Usage(2, 3, 4),
     triage=TRIAGE,
     draft=DRAFT,
     submit_intent_at=NOW + timedelta(microseconds=1),
     reply_id="em_9",
     outcome=Outcome.REPLY_SUBMITTED,
-    reason="",
+    cause=Cause.OPEN_POINTS,
+    detail="",
     reply_status="bounced",
     reply_decided_at=NOW + timedelta(hours=1),
     reply_settled_at=LATER,
@@ -177,7 +201,7 @@ texts = st.text()
         | st.builds(
             Draft,
             confidence=st.floats(0, 1),
-            unanswered=st.lists(texts).map(tuple),
+            unanswered=st.lists(st.builds(ModelText, texts)).map(tuple),
             covers=st.lists(texts).map(tuple),
         ),
         submit_intent_at=st.none() | moments,
@@ -352,7 +376,7 @@ def test_a_worker_whose_lease_was_taken_over_cannot_write(ledger: Ledger, write:
 def test_every_write_needs_the_newest_version(ledger: Ledger, write: str) -> None:
     unclaimed = new_entry()
     claimed = added_and_claimed(ledger, unclaimed)
-    saved = ledger.save(replace(claimed, reason="newer"))
+    saved = ledger.save(replace(claimed, detail="newer"))
     for stale in (claimed, unclaimed, new_entry("never added")):
         with pytest.raises(LeaseLostError):
             getattr(ledger, write)(finished(stale))
@@ -410,7 +434,7 @@ def test_a_row_rung_for_before_its_claim_rings_again_when_the_worker_died(ledger
 
 def test_a_claimed_row_that_was_never_rung_for_rings_by_the_end_of_its_lease(ledger: Ledger) -> None:
     claimed = added_and_claimed(ledger, new_entry())
-    ledger.save(replace(claimed, reason="still at it"))
+    ledger.save(replace(claimed, detail="still at it"))
     assert due(ledger, NOW + LEASE) == {claimed.work_item}
 
 
@@ -418,12 +442,12 @@ def test_a_deferred_row_is_given_back_and_rings_when_it_is_due(ledger: Ledger) -
     claimed = added_and_claimed(ledger, new_entry())
     ledger.rung([claimed.work_item], FAR)
     soon = NOW + timedelta(seconds=5)
-    deferred = ledger.defer(replace(claimed, due_at=soon, waiting_for="quota"))
+    deferred = ledger.defer(replace(claimed, due_at=soon, waiting_for=Cause.THROTTLED))
     assert deferred.lease_until is None
     assert ledger.get(claimed.work_item) == deferred
     assert ledger.next_due_at() == soon
     assert due(ledger, soon - timedelta(microseconds=1)) == set()
-    assert claim(ledger, deferred, soon).waiting_for == "quota"
+    assert claim(ledger, deferred, soon).waiting_for is Cause.THROTTLED
 
 
 def test_a_finished_row_is_kept_and_never_rings(ledger: Ledger) -> None:

@@ -286,7 +286,8 @@ def test_the_reason_of_a_rule_is_recorded_and_the_models_words_are_not(
     assert [escalated["outcome"], replied["outcome"]] == ["escalated", "reply_submitted"]
     assert "reason" not in escalated
     assert "reason" not in replied
-    assert held_back["reason"] == "the draft was held back: it holds a link that is not in the thread"
+    assert (escalated["cause"], replied["cause"]) == ("triaged", "open_points")
+    assert (held_back["cause"], held_back["detail"]) == ("draft_check", "foreign_link")
     assert MARK not in "".join(found.getMessage() + str(found.__dict__) for found in events.records)
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from local.commands.audit_file import FILE_NAME, Record, read_records
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.domain import Cause
 from shared.errors import ConfigurationError
 from shared.settings import find_ledger_path
 
@@ -64,7 +65,8 @@ def _describe_what(record: Record) -> str:
 
 def _describe_why(record: Record) -> str:
     triage = " ".join(str(record[name]) for name in ("action", "category", "confidence") if name in record)
-    return str(record.get("reason") or triage)
+    cause = " ".join(str(record[name]) for name in ("cause", "detail") if name in record)
+    return cause if cause not in ("", Cause.TRIAGED) else triage
 
 
 def _describe_models(record: Record) -> str:

@@ -12,9 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from shared.domain import EmailSummary, Outcome
+from shared.domain import Cause, EmailSummary, Outcome
 from shared.ledger.entries import LedgerEntry
 from shared.model.prompting import clean_line
+from shared.replying.reporting import render_cause, render_reason, render_waiting
 from shared.telemetry import EMAIL_DECIDED, EMAIL_DEFERRED, EVENT_LOGGER, POLL_SUCCEEDED
 
 WIDE = 120  # columns of the terminal
@@ -91,7 +92,8 @@ def _describe_decision(facts: dict[str, object]) -> Text:
 def _describe_wait(facts: dict[str, object]) -> Text:
     line = Text(f"{facts['agent.mailbox_id']}/{facts['agent.email_id']}  ")
     line.append(f"waits {float(str(facts['agent.seconds'])):.0f} s", "yellow")
-    return line.append(f"  {facts['agent.waiting_for']}", "bright_black")
+    reason = render_cause(Cause(str(facts["agent.waiting_for"])), str(facts.get("agent.detail", "")))
+    return line.append(f"  {reason}", "bright_black")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ def build_table(rows: Iterable[TableRow], width: int) -> Table:
             str(triage.action) if triage else "-",
             Text(str(outcome or "waiting"), STYLES[outcome] if outcome else "yellow"),
             str(entry.usage.tokens),
-            Text(clean_line(entry.reason or entry.waiting_for, 200), "bright_black"),
+            Text(clean_line(render_reason(entry) or render_waiting(entry), 200), "bright_black"),
         )
     return table
 

@@ -24,11 +24,11 @@ from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server
 from local.host.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
-from shared.domain import Outcome
+from shared.domain import Cause, Outcome
 from shared.errors import ConfigurationError
 from shared.ledger.entries import LedgerEntry
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.replying.pipeline import WAITS_FOR_INBOUND_APPROVAL
+from shared.replying.reporting import render_waiting
 from shared.settings import Settings
 
 LOCAL_SETTINGS = Path("local.settings.json")
@@ -225,7 +225,7 @@ class LocalRun:
         self._console.print(f"Emails that came to their outcome: {counts}.", highlight=False)
         waiting = [] if is_idle else self._list_waiting()
         for entry in waiting[:SHOWN_WAITING]:
-            reason = entry.waiting_for or "its turn"
+            reason = render_waiting(entry) or "its turn"
             self._console.print(
                 Text(f"{entry.email_id} waits until {entry.due_at:%H:%M:%S} UTC: {reason}", "yellow")
             )
@@ -236,7 +236,7 @@ class LocalRun:
             self._console.print("The mailboxes could not be polled: see above.", style="red")
         if outcomes[Outcome.FAILED]:
             self._console.print("Some emails failed: their tag agent.reason says why.", style="red")
-        for_humans = waiting and all(entry.waiting_for == WAITS_FOR_INBOUND_APPROVAL for entry in waiting)
+        for_humans = waiting and all(entry.waiting_for is Cause.INBOUND_APPROVAL for entry in waiting)
         return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
 
     def _list_waiting(self) -> list[LedgerEntry]:

@@ -1,11 +1,11 @@
-"""The ledger: one row per inbound email, the truth about how far its way has come."""
+"""The ledger: one row per inbound email, the truth about how far it has come."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from shared.domain import NO_USAGE, Draft, Outcome, Rejection, Triage, Usage, WorkItem
+from shared.domain import NO_USAGE, Cause, Draft, Outcome, Rejection, Triage, Usage, WorkItem
 
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
 
@@ -23,7 +23,8 @@ class LedgerEntry:
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then.
     `attempts`: claims that count towards MAX_ATTEMPTS, the running one included.
-    `waiting_for`: why the row was deferred last. `version`: the store's ETag; every write needs the newest.
+    `waiting_for` and `waiting_detail`: why the row was deferred last. `cause` and `detail`: why it ended with
+    its outcome. `version`: the store's ETag; every write needs the newest.
     """
 
     mailbox_id: str
@@ -34,14 +35,16 @@ class LedgerEntry:
     due_at: datetime
     lease_until: datetime | None = None
     attempts: int = 0
-    waiting_for: str = ""
+    waiting_for: Cause | None = None
+    waiting_detail: str = ""
     usage: Usage = NO_USAGE
     triage: Triage | None = None
     draft: Draft | None = None
     submit_intent_at: datetime | None = None
     reply_id: str | None = None
     outcome: Outcome | None = None
-    reason: str = ""
+    cause: Cause | None = None
+    detail: str = ""
     finished_at: datetime | None = None
     reply_status: str | None = None
     reply_decided_at: datetime | None = None
@@ -106,13 +109,15 @@ class LedgerEntry:
             self,
             usage=NO_USAGE,  # what it came to was told with the decision that is taken back
             outcome=None,
-            reason="",
+            cause=None,
+            detail="",
             finished_at=None,
             reply_status=None,
             reply_decided_at=None,
             reply_settled_at=None,
             attempts=0,
-            waiting_for="",
+            waiting_for=None,
+            waiting_detail="",
             due_at=now,
             redriven_at=now,
         )

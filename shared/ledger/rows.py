@@ -1,104 +1,57 @@
-"""A ledger entry as the flat row of plain values that every store keeps."""
+"""A ledger row as flat plain values, which every store keeps: one column for each field of the dataclass."""
 
-import functools
 import json
 from collections.abc import Mapping
-from dataclasses import fields as fields_of
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cache
 from itertools import count, takewhile
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from shared.domain import Action, Draft, Outcome, Rejection, Sentiment, Triage, Urgency, Usage
+from shared.domain import Draft, ModelText, Rejection
 from shared.ledger.entries import LedgerEntry, TrackedReply
 
+Row = dict[str, str | int]
 
-def to_row(entry: LedgerEntry) -> dict[str, str | int]:
+
+def to_row(entry: LedgerEntry) -> Row:
     """Every field that is set, except `version`, which is the store's own.
 
-    A draft's text and each rejection have a field to themselves: they are the longest values, and stores
+    A draft's text and each rejection have a column to themselves: they are the longest values, and stores
     limit a value's length.
     """
-    row = {
-        "mailbox_id": entry.mailbox_id,
-        "email_id": entry.email_id,
-        "received_at": to_text(entry.received_at),
-        "sender": entry.sender,
-        "thread_id": entry.thread_id,
-        "due_at": to_text(entry.due_at),
-        "lease_until": _optional_text(entry.lease_until),
-        "attempts": entry.attempts,
-        "waiting_for": entry.waiting_for,
-        "usage": json.dumps(_values(entry.usage)),
-        "triage": json.dumps(_values(entry.triage)) if entry.triage else None,
-        "submit_intent_at": _optional_text(entry.submit_intent_at),
-        "reply_id": entry.reply_id,
-        "outcome": entry.outcome.value if entry.outcome else None,
-        "reason": entry.reason,
-        "finished_at": _optional_text(entry.finished_at),
-        "reply_status": entry.reply_status,
-        "reply_decided_at": _optional_text(entry.reply_decided_at),
-        "reply_settled_at": _optional_text(entry.reply_settled_at),
-        "redriven_at": _optional_text(entry.redriven_at),
-        **{f"rejection_{n}": _rejection_text(rejection) for n, rejection in enumerate(entry.rejections, 1)},
-        **_draft_fields(entry.draft),
-    }
+    row = {field.name: _to_column(getattr(entry, field.name)) for field in fields(entry)}
+    del row["version"], row["rejections"]
+    row |= {f"rejection_{n}": _to_column(rejection) for n, rejection in enumerate(entry.rejections, 1)}
+    if entry.draft is not None:
+        row["draft_markdown"] = entry.draft.reply_markdown
+        row["draft"] = _to_json({**_to_plain(entry.draft), "reply_markdown": ""})
     return {name: value for name, value in row.items() if value is not None}
 
 
 def from_row(row: Mapping[str, Any], version: str) -> LedgerEntry:
-    """Read back what `to_row` made; names it does not know are left alone."""
-    outcome = row.get("outcome")
-    return LedgerEntry(
-        mailbox_id=row["mailbox_id"],
-        email_id=row["email_id"],
-        received_at=to_moment(row["received_at"]),
-        sender=row["sender"],
-        thread_id=row.get("thread_id"),
-        due_at=to_moment(row["due_at"]),
-        lease_until=_optional_moment(row.get("lease_until")),
-        attempts=row["attempts"],
-        waiting_for=row["waiting_for"],
-        usage=Usage(**json.loads(row["usage"])),
-        triage=_triage(row.get("triage")),
-        draft=_draft(row),
-        submit_intent_at=_optional_moment(row.get("submit_intent_at")),
-        reply_id=row.get("reply_id"),
-        outcome=Outcome(outcome) if outcome else None,
-        reason=row["reason"],
-        finished_at=_optional_moment(row.get("finished_at")),
-        reply_status=row.get("reply_status"),
-        reply_decided_at=_optional_moment(row.get("reply_decided_at")),
-        reply_settled_at=_optional_moment(row.get("reply_settled_at")),
-        redriven_at=_optional_moment(row.get("redriven_at")),
-        rejections=_rejections(row),
-        version=version,
-    )
+    """Read back what `to_row` made; columns that are not known are left alone."""
+    values = _read_columns(LedgerEntry, row)
+    if "draft" in row:
+        values["draft"] = _from_plain(
+            Draft, json.loads(row["draft"]) | {"reply_markdown": row["draft_markdown"]}
+        )
+    texts = takewhile(bool, (row.get(f"rejection_{n}") for n in count(1)))
+    values["rejections"] = tuple(_from_plain(Rejection, json.loads(str(text))) for text in texts)
+    return LedgerEntry(**values | {"version": version})
 
 
-def to_reply_row(reply: TrackedReply) -> dict[str, str]:
+def to_reply_row(reply: TrackedReply) -> Row:
     """Every field of a tracked reply that is set."""
-    row = {
-        "mailbox_id": reply.mailbox_id,
-        "email_id": reply.email_id,
-        "reply_id": reply.reply_id,
-        "submitted_at": to_text(reply.submitted_at),
-        "check_at": to_text(reply.check_at),
-        "status": reply.status,
-    }
+    row = {field.name: _to_column(getattr(reply, field.name)) for field in fields(reply)}
     return {name: value for name, value in row.items() if value is not None}
 
 
 def from_reply_row(row: Mapping[str, Any]) -> TrackedReply:
-    """Read back what `to_reply_row` made; names it does not know are left alone."""
-    return TrackedReply(
-        mailbox_id=row["mailbox_id"],
-        email_id=row["email_id"],
-        reply_id=row["reply_id"],
-        submitted_at=to_moment(row["submitted_at"]),
-        check_at=to_moment(row["check_at"]),
-        status=row.get("status"),
-    )
+    """Read back what `to_reply_row` made; columns that are not known are left alone."""
+    return TrackedReply(**_read_columns(TrackedReply, row))
 
 
 def released(entry: LedgerEntry) -> LedgerEntry:
@@ -123,67 +76,69 @@ def to_moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _optional_text(moment: datetime | None) -> str | None:
-    return to_text(moment) if moment else None
+def _to_column(value: Any) -> str | int | None:
+    plain = _to_plain(value)
+    return plain if plain is None or isinstance(plain, str | int) else _to_json(plain)
 
 
-def _optional_moment(text: str | None) -> datetime | None:
-    return to_moment(text) if text else None
+def _read_columns(kind: type, row: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, hint in _hints(kind).items():
+        column = row.get(name)
+        if column is not None:
+            values[name] = _from_plain(hint, json.loads(column) if _is_json(hint) else column)
+        elif NoneType in get_args(hint):
+            values[name] = None
+    return values
 
 
-def _triage(text: str | None) -> Triage | None:
-    if text is None:
-        return None
-    fields = json.loads(text)
-    enums = {
-        "action": Action(fields["action"]),
-        "urgency": Urgency(fields["urgency"]),
-        "sentiment": Sentiment(fields["sentiment"]),
-    }
-    return Triage(**_known(Triage, fields | enums))
+def _to_json(plain: Any) -> str:
+    return json.dumps(plain, ensure_ascii=False)
 
 
-def _draft_fields(draft: Draft | None) -> dict[str, str]:
-    if draft is None:
-        return {}
-    fields = _values(draft)
-    return {"draft_markdown": fields.pop("reply_markdown"), "draft": json.dumps(fields)}
+def _to_plain(value: Any) -> Any:
+    """The value as JSON has it: moments and enums as texts, dataclasses as objects."""
+    match value:
+        case datetime():
+            return to_text(value)
+        case StrEnum():
+            return value.value
+        case ModelText():
+            return value.text
+        case tuple():
+            return [_to_plain(item) for item in value]
+        case _ if is_dataclass(value):
+            return {field.name: _to_plain(getattr(value, field.name)) for field in fields(value)}
+    return value
 
 
-def _draft(row: Mapping[str, Any]) -> Draft | None:
-    if "draft" not in row:
-        return None
-    fields = json.loads(row["draft"])
-    lists = {"unanswered": tuple(fields["unanswered"]), "covers": tuple(fields["covers"])}
-    return Draft(reply_markdown=row["draft_markdown"], **_known(Draft, fields | lists))
+def _from_plain(kind: Any, plain: Any) -> Any:
+    """Read back what `_to_plain` made of a value of this type."""
+    if get_origin(kind) is UnionType:
+        return None if plain is None else _from_plain(_without_none(kind), plain)
+    if get_origin(kind) is tuple:
+        return tuple(_from_plain(get_args(kind)[0], item) for item in plain)
+    if kind is datetime:
+        return to_moment(plain)
+    if isinstance(plain, dict):
+        hints = {name: hint for name, hint in _hints(kind).items() if name in plain}
+        return kind(**{name: _from_plain(hint, plain[name]) for name, hint in hints.items()})
+    return kind(plain)
 
 
-def _rejection_text(rejection: Rejection) -> str:
-    times = {"submitted_at": to_text(rejection.submitted_at), "decided_at": to_text(rejection.decided_at)}
-    return json.dumps(_values(rejection) | times, ensure_ascii=False)
+def _is_json(kind: Any) -> bool:
+    inner = _without_none(kind)
+    return is_dataclass(inner) or get_origin(inner) is tuple
 
 
-def _rejections(row: Mapping[str, Any]) -> tuple[Rejection, ...]:
-    texts = takewhile(bool, (row.get(f"rejection_{n}") for n in count(1)))
-    return tuple(_rejection(json.loads(text)) for text in texts if text)
+def _without_none(kind: Any) -> Any:
+    return (
+        next(part for part in get_args(kind) if part is not NoneType)
+        if get_origin(kind) is UnionType
+        else kind
+    )
 
 
-def _rejection(fields: dict[str, Any]) -> Rejection:
-    times = {name: to_moment(fields[name]) for name in ("submitted_at", "decided_at")}
-    return Rejection(**_known(Rejection, fields | times))
-
-
-def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The values that this version has fields for: a newer one may have written more."""
-    return {name: value for name, value in values.items() if name in _names(kind)}
-
-
-def _values(of: Any) -> dict[str, Any]:
-    """A dataclass's own values by name, as `asdict` has them for flat ones at a tenth of the time."""
-    kind: type = type(of)
-    return {name: getattr(of, name) for name in _names(kind)}
-
-
-@functools.cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields_of(kind))
+@cache
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return get_type_hints(kind)

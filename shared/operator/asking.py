@@ -15,6 +15,7 @@ from shared.model.chat import ChatCompletion, Conversation, Message, ToolCall
 from shared.model.prompting import clean_line, clean_text, load_prompt
 from shared.operator.ask_sending import Outbox
 from shared.operator.ask_tools import TOOLS, Toolbox, ToolResult, find_reach
+from shared.replying.submission import Submitter
 from shared.settings import Settings
 from shared.telemetry import TOKEN_BUDGET_REACHED, TOOL_CALLED, record
 
@@ -76,6 +77,7 @@ class Asking:
     settings: Settings
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
+    submitter: Submitter
 
     def answer(self, question: Question) -> Answer:
         """Answer a question. What it has submitted is always told, whatever fails afterwards.
@@ -120,7 +122,7 @@ class _Run:
             clock=a.clock,
             question=self.question,
             key_seed=(self.request_id, self.question),
-            allow_ungated=a.settings.allow_ungated_replies,
+            submitter=a.submitter,
         )
         tools = Toolbox(a.multimail, a.clock, reach, outbox)
         text, ended_by = self._converse(_build_system(reach, a.clock()), tools)

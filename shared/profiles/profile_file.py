@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from shared.errors import ConfigurationError
-from shared.mail.draft_checks import find_draft_problems
+from shared.mail.draft_checks import SENTENCES, find_failed_checks
 from shared.profiles.profiles import NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
 
 # Characters that a profile may add to a call, so that a triage stays under 1,000 tokens, and triage and draft
@@ -266,9 +266,10 @@ def _find_category_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]
 
 
 def _find_signature_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
-    found = find_draft_problems(profile.signature, [profile.signature], [], "") if profile.signature else ()
-    if found:
-        yield "signature", f"signature would be held back in a draft ({'; '.join(found)}): change it"
+    failed = find_failed_checks(profile.signature, [profile.signature], [], "") if profile.signature else ()
+    if failed:
+        sentences = "; ".join(SENTENCES[check] for check in failed)
+        yield "signature", f"signature would be held back in a draft ({sentences}): change it"
 
 
 def find_length_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:

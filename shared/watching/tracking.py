@@ -18,7 +18,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.ledger.entries import Ledger, LedgerEntry, TrackedReply
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.model.prompting import clean_line
 from shared.telemetry import (
     BACKLOG_MEASURED,
@@ -49,7 +49,6 @@ FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
 CHECK_AFTER = timedelta(minutes=30)
 TRACK_FOR = timedelta(days=30)
 
-CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 MAILBOXES_AT_ONCE = 8
 CHECKS_AT_ONCE = 200  # of one mailbox in one run, so that a run after a long standstill ends in time
 

@@ -32,7 +32,6 @@ from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES
-from shared.replying.beside import build_beside
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import FAULTS, KILLS, MODEL, MULTIMAIL, Call, Fault, SeamedLedger, SeamedQueue, Seams
@@ -110,7 +109,7 @@ class AgentProcess:
         )  # fmt: skip
         self._agent = assemble_agent(
             adapters, settings, NO_PROFILES,
-            clock=self._clock, random_share=chance.random, new_id=lambda: "question", beside=build_beside(),
+            clock=self._clock, random_share=chance.random, new_id=lambda: "question", executor=ThreadPoolExecutor(8),
         )  # fmt: skip
 
     def play_round(self, order: dict[str, Any]) -> dict[str, Any]:
