@@ -18,7 +18,8 @@ test: $(VENV)/.test $(if $(NODE),.node/.installed)
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict function_app.py shared local tests evals benchmarks
+	$(BIN)/mypy --strict function_app.py shared local tests evals benchmarks scripts/shape.py
+	$(BIN)/python scripts/shape.py
 
 # Writes what is generated: docs/settings.md, local.settings.json.example, the packages in docs/architecture.md.
 docs: $(VENV)/.demo

@@ -156,10 +156,6 @@ def _directory(setting: Setting, text: str) -> Path:
     return Path(text) if text else DEFAULT_CONFIG_PATH
 
 
-def _ledger_path(_setting: Setting, text: str) -> Path:
-    return Path(text or LEDGER_PATH)
-
-
 def _prices(setting: Setting, text: str) -> Mapping[str, TokenPrice]:
     prices = {}
     for part in _names(setting, text):
@@ -243,7 +239,9 @@ class Settings:
     )
 
     ledger_path: Path = _setting(
-        STATE, _ledger_path, f"File of the ledger; empty for {LEDGER_PATH}, or for tables where they are set."
+        STATE,
+        lambda _, text: Path(text or LEDGER_PATH),
+        f"File of the ledger; empty for {LEDGER_PATH}, or for tables where they are set.",
     )
     ledger_table_endpoint: str | None = _setting(
         STATE, _optional_url, "Tables endpoint of the ledger; empty for the one of the host's own storage."
@@ -366,7 +364,12 @@ class Settings:
                 problems += error.problems
         if problems:
             raise ConfigurationError(problems)
-        return cls(**values | _derive(values, is_in_file=bool(texts["LEDGER_PATH"])))
+        values["draft_deployment"] = values["draft_deployment"] or values["triage_deployment"]
+        account = values["storage_account"]
+        derived = f"https://{account}.table.core.windows.net" if account else None
+        tables = values["ledger_table_endpoint"] or values["storage_table_endpoint"] or derived
+        values["ledger_table_endpoint"] = None if texts["LEDGER_PATH"] else tables
+        return cls(**values)
 
 
 def declared_settings() -> Mapping[str, Setting]:
@@ -381,20 +384,6 @@ def declared_settings() -> Mapping[str, Setting]:
 def find_ledger_path(environment: Mapping[str, str]) -> Path:
     """Where the SQLite ledger is, or would be: also for commands that need no other setting."""
     return Path(environment.get("LEDGER_PATH", "").strip() or LEDGER_PATH)
-
-
-def _derive(values: Mapping[str, Any], *, is_in_file: bool) -> dict[str, Any]:
-    """What the settings that are given imply for those that are not."""
-    account = values["storage_account"]
-    tables = (
-        values["ledger_table_endpoint"]
-        or values["storage_table_endpoint"]
-        or (f"https://{account}.table.core.windows.net" if account else None)
-    )
-    return {
-        "draft_deployment": values["draft_deployment"] or values["triage_deployment"],
-        "ledger_table_endpoint": None if is_in_file else tables,
-    }
 
 
 def _find_missing(texts: Mapping[str, str], *, is_in_azure: bool) -> list[str]:
