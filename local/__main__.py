@@ -49,7 +49,7 @@ def _build_parser() -> argparse.ArgumentParser:
     audit.add_argument("--json", dest="as_json", action="store_true", help="a line of JSON for each decision")
     text = "ask the agent about the mailboxes, with the settings that run takes"
     ask = commands.add_parser("ask", help=text, description=text)
-    ask.add_argument("question")
+    ask.add_argument("words", metavar="QUESTION")
     ask.add_argument(
         "--request-id", help="asked again under the same id, the same question sends nothing twice"
     )
