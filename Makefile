@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NODE := $(shell command -v npm 2>/dev/null)
 
-.PHONY: demo test check audit infra chaos eval bench clean
+.PHONY: demo test check docs audit infra chaos eval bench clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/python -m local demo $(ARGS)
@@ -18,7 +18,12 @@ test: $(VENV)/.test $(if $(NODE),.node/.installed)
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict function_app.py shared local tests evals benchmarks
+	$(BIN)/mypy --strict function_app.py shared local tests evals benchmarks scripts/shape.py
+	$(BIN)/python scripts/shape.py
+
+# Writes what is generated: docs/settings.md, local.settings.json.example, the packages in docs/architecture.md.
+docs: $(VENV)/.demo
+	@$(BIN)/python -m local docs $(ARGS)
 
 # Looks for secrets in the tree and for known vulnerabilities in what is installed.
 audit: $(VENV)/.test

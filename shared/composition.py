@@ -195,7 +195,7 @@ def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMa
 def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredential]") -> SecretSource:
     if settings.multimail_api_key is not None:
         return StaticSecret(settings.multimail_api_key)
-    return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret, credential())
+    return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret_name, credential())
 
 
 def _find_signing_secret(

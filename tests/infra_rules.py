@@ -155,7 +155,7 @@ OUTPUTS = {
     "FUNCTION_APP_NAME",
     "FUNCTION_APP_HOST",
     "KEY_VAULT_NAME",
-    "MULTIMAIL_API_KEY_SECRET",  # the secret's name
+    "MULTIMAIL_API_KEY_SECRET_NAME",  # the secret's name
     "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
     "WORKSPACE_ID",
 }

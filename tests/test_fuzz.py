@@ -343,7 +343,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
 # The settings
 
 NAMES = (
-    "MULTIMAIL_API_URL", "MULTIMAIL_API_KEY", "MULTIMAIL_API_KEY_SECRET", "MULTIMAIL_MAILBOX_IDS", "KEY_VAULT_URL",
+    "MULTIMAIL_API_URL", "MULTIMAIL_API_KEY", "MULTIMAIL_API_KEY_SECRET_NAME", "MULTIMAIL_MAILBOX_IDS", "KEY_VAULT_URL",
     "MULTIMAIL_WEBHOOK_SECRET", "MULTIMAIL_WEBHOOK_SECRET_NAME",
     "MODEL_SDK", "MODEL_ENDPOINT", "MODEL_API_KEY", "TRIAGE_DEPLOYMENT", "DRAFT_DEPLOYMENT", "WORK_QUEUE_NAME",
     "ServiceBusConnection", "ServiceBusConnection__fullyQualifiedNamespace", "AzureWebJobsStorage__accountName",

@@ -18,7 +18,7 @@ param packageContainerName string
 @description('Workspace that takes the logs.')
 param workspaceId string
 
-// As in shared/ledger_tables.py, which would create them too; a test holds the two together.
+// As in shared/ledger/tables.py, which would create them too; a test holds the two together.
 var ledgerTables = ['emails', 'openwork', 'mailboxes']
 
 resource account 'Microsoft.Storage/storageAccounts@2026-06-01' = {

@@ -336,7 +336,7 @@ def _explain_refusal(call: _Call, response: requests.Response, now: datetime) ->
     if status == requests.codes.unauthorized:
         return ConfigurationError(
             f"{answered}: the MultiMail key is refused. Put a current key into MULTIMAIL_API_KEY, "
-            "or into the Key Vault secret that MULTIMAIL_API_KEY_SECRET names."
+            "or into the Key Vault secret that MULTIMAIL_API_KEY_SECRET_NAME names."
         )
     if status == requests.codes.forbidden:
         return _explain_missing_permission(call, answered)
