@@ -1,18 +1,38 @@
 """The command line: `python -m local demo`, `run`, `ask`, `audit`, `report` and `redrive`."""
 
 import argparse
+import codecs
+import io
+import os
 import sys
 
+from rich.cells import cell_len
 from rich.console import Console
 
-PIPED_WIDTH = 150  # columns where the output is no terminal
+PIPED_WIDTH = 150  # columns where the output is not a terminal
+INTERRUPTED = 130  # the status that shells give to a process that Ctrl-C ended
 
 
 def main() -> int:
     """Parse the command line, run the command, return the exit status."""
     arguments = _build_parser().parse_args()
+    codecs.register_error("question_marks", _write_question_marks)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="question_marks")
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    return _run(console, arguments)
+    try:
+        return _run(console, arguments)
+    except KeyboardInterrupt:
+        console.print("Ended at once, without waiting for what was in hand.")
+        console.file.flush()
+        os._exit(INTERRUPTED)  # a thread in the middle of a call would hold up an ordinary end
+
+
+def _write_question_marks(error: UnicodeError) -> tuple[str, int]:
+    """As many as the characters are wide that the terminal cannot show, so that columns stay in line."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "?" * cell_len(error.object[error.start : error.end]), error.end
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -26,6 +46,9 @@ def _build_parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--until-idle", action="store_true", help="end when no work is due")
+        if name == "demo":
+            shown = "every email, the audit trail of one, a question to the agent and the trust report"
+            command.add_argument("--all", action="store_true", help=f"show {shown}")
     text = "list what failed or was blocked and why; with ids or --all-failed, set those back to open"
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
@@ -53,7 +76,7 @@ def _run(console: Console, arguments: argparse.Namespace) -> int:
     if arguments.command == "demo":
         from local.commands.demo import demo  # noqa: PLC0415 - only for this command
 
-        return demo(console, until_idle=arguments.until_idle)
+        return demo(console, until_idle=arguments.until_idle, show_all=arguments.all)
     if arguments.command == "run":
         from local.host.run import run  # noqa: PLC0415 - only for this command
 
