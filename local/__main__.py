@@ -10,15 +10,16 @@ from rich.cells import cell_len
 from rich.console import Console
 
 PIPED_WIDTH = 150  # columns where the output is not a terminal
+PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
 INTERRUPTED = 130  # the status that shells give to a process that Ctrl-C ended
 
 
 def main() -> int:
     """Parse the command line, run the command, return the exit status."""
     arguments = _build_parser().parse_args()
-    codecs.register_error("question_marks", _write_question_marks)
+    codecs.register_error("plain", _write_plainly)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="question_marks")
+        sys.stdout.reconfigure(errors="plain")
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     try:
         return _run(console, arguments)
@@ -28,11 +29,12 @@ def main() -> int:
         os._exit(INTERRUPTED)  # a thread in the middle of a call would hold up an ordinary end
 
 
-def _write_question_marks(error: UnicodeError) -> tuple[str, int]:
-    """As many as the characters are wide that the terminal cannot show, so that columns stay in line."""
+def _write_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Replace what the terminal cannot show by as many columns of what it can, so that tables stay in line."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "?" * cell_len(error.object[error.start : error.end]), error.end
+    lost = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?" * cell_len(character)) for character in lost), error.end
 
 
 def _build_parser() -> argparse.ArgumentParser:

@@ -112,6 +112,7 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
         DRAFT_DEPLOYMENT="large",
         MULTIMAIL_WEBHOOK_SECRET=simulators.webhook_secret,
         LEDGER_PATH=str(ledger_path),
+        POLL_SCHEDULE="*/5 * * * * *",  # a rejected draft comes back while its reviewer is still looking
         CONFIG_PATH=str(CONFIG),
         NO_PROXY="127.0.0.1",
     )
@@ -161,6 +162,8 @@ class Demo:
         ]
         with EventWatch(self._console, total=len(emails)) as watch:
             status = self._build_run(watch).run(until_idle=True)
+        if self._stop.is_set():
+            return status
         rows = [
             TableRow(email, entry)
             for box_id, email in sorted(emails, key=lambda found: found[1].received_at)
@@ -220,7 +223,9 @@ class Demo:
             "Reject it with one of the reasons on the page: the agent drafts it again.",
         ]
         if not self._show_all:
-            steps.append("To see every email, the audit trail and the trust report here: make demo ARGS=--all")
+            steps.append(
+                "To see every email, the audit trail and the trust report here: make demo ARGS=--all"
+            )
         _print_heading(self._console, "What to do next")
         table = Table.grid(padding=(0, 1))
         for number, step in enumerate(steps, 1):
