@@ -30,7 +30,7 @@ def main() -> int:
 
 
 def _write_plainly(error: UnicodeError) -> tuple[str, int]:
-    """Replace what the terminal cannot show by as many columns of what it can, so that tables stay in line."""
+    """Replace what the terminal cannot show by as many columns of what it can: tables stay in line."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     lost = error.object[error.start : error.end]
