@@ -382,6 +382,9 @@ def test_no_line_of_the_demo_is_wider_than_the_terminal(services: Services, colu
     assert [line for line in lines if cell_len(line) > columns] == []
     assert all(cell_len(line) == columns for line in table)  # one line for each email
     assert table[-1].startswith("LINE DOWN")
+    assert any("🚆" in line for line in table)
+    assert any("お礼" in line for line in table)
+    assert "category    submitted  pending  held back" in terminal.text  # no word is cut
 
 
 def test_the_page_s_address_comes_first_and_ctrl_c_ends_the_demo(services: Services) -> None:
