@@ -61,9 +61,9 @@ $(VENV)/.test: $(VENV)/.demo tests/requirements.txt
 
 # Node is optional, except in CI: with it the ledger is tested on Azurite and the work queue over AMQP.
 .node/.installed: tests/node/package.json
-	@echo "Installing Azurite and an AMQP peer"
+	@echo "Installing Azurite and an AMQP peer (a few minutes)"
 	@mkdir -p .node && cp tests/node/package.json .node/
 	@if [ -n "$(NODE)" ]; then npm install --prefix .node --no-audit --no-fund --loglevel=error --fetch-retries=1 \
 	  --fetch-retry-mintimeout=1000 >.node/npm.log 2>&1; else echo "npm is not on the PATH" >.node/npm.log; false; fi \
-	  && touch $@ || { echo "npm could not install them:"; sed 's/^/  /' .node/npm.log; \
+	  && touch $@ || { echo "npm could not install them:"; sed -n '1,4s/^/  /p' .node/npm.log; \
 	  echo "Going on without the parts that need Node. With CI=true this is a failure."; test "$$CI" != true; }
