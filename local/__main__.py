@@ -1,10 +1,14 @@
 """The command line: `python -m local demo`, `run`, `ask`, `audit`, `report`, `redrive` and `docs`."""
 
 import argparse
+import codecs
+import io
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from rich.cells import cell_len
 from rich.console import Console
 
 PIPED_WIDTH = 150  # columns where the output is not a terminal
@@ -19,13 +23,31 @@ COMMANDS = {
     "report": "local.commands.report",
     "docs": "local.commands.docs",
 }
+PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
+INTERRUPTED = 130  # the status that shells give to a process that Ctrl-C ended
 
 
 def main() -> int:
     """Parse the command line, run the command, return the exit status."""
     arguments = _build_parser().parse_args()
+    codecs.register_error("plain", _write_plainly)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="plain")
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    return _run(console, **vars(arguments))
+    try:
+        return _run(console, **vars(arguments))
+    except KeyboardInterrupt:
+        console.print("Ended at once, without waiting for what was in hand.")
+        console.file.flush()
+        os._exit(INTERRUPTED)  # a thread in the middle of a call would hold up an ordinary end
+
+
+def _write_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Replace what the terminal cannot show by as many columns of what it can: tables stay in line."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?" * cell_len(character)) for character in lost), error.end
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -39,6 +61,9 @@ def _build_parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--until-idle", action="store_true", help="end when no work is due")
+        if name == "demo":
+            shown = "every email, the audit trail of one, a question to the agent and the trust report"
+            command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
     text = "list what failed or was blocked and why; with ids or --all-failed, set those back to open"
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
