@@ -30,7 +30,8 @@ from shared.errors import (
     TransientError,
 )
 from shared.knowledge.passages import KnowledgeSource
-from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import find_draft_problems
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
