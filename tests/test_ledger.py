@@ -795,7 +795,8 @@ def test_only_a_row_that_is_there_is_deleted(store: Store) -> None:
 
 
 def test_an_upsert_takes_the_place_of_whatever_is_there(store: Store) -> None:
-    for fields in ({"text": "one", "gone": 1}, {"text": "two"}):
+    values: list[dict[str, str | int]] = [{"text": "one", "gone": 1}, {"text": "two"}]
+    for fields in values:
         written = store.write([Change(Verb.UPSERT, Row("00", "a", fields))])
         assert written is not None
         assert store.get("00", "a") == Row("00", "a", fields, written[0])
@@ -1052,7 +1053,7 @@ class Killed(BaseException):
     """The process died."""
 
 
-def build_struck_ledger(azurite: Azurite, **hooks: Callable[[Any], None]) -> Ledger:
+def build_struck_ledger(azurite: Azurite, **hooks: Any) -> Ledger:
     """A ledger whose requests (`raw_request_hook`) or answers (`raw_response_hook`) meet what a test has for them."""
     return Ledger(TableStore(TableServiceClient(azurite.endpoint, credential=azurite.credential, **hooks)))
 
@@ -1225,7 +1226,7 @@ def test_a_write_whose_answer_was_lost_counts_once(azurite: Azurite, step: str) 
     if isinstance(said, LedgerEntry):
         assert undisturbed.get(said.work_item) == said
     elif isinstance(said, list):
-        assert undisturbed.due(LATER, 10)[:1] == said
+        assert set(said) <= set(undisturbed.due(LATER, 10))
 
 
 def test_a_lost_answer_after_which_another_worker_wrote_is_a_lost_lease(azurite: Azurite) -> None:
@@ -1274,12 +1275,15 @@ def answering(status: int, headers: Sequence[tuple[str, str]]) -> Iterator[tuple
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(status)
             for name, value in headers:
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(BODY)))
             self.end_headers()
             self.wfile.write(BODY)
+
+        do_POST = do_GET
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
             pass
@@ -1329,6 +1333,14 @@ def test_an_answer_says_what_to_do(status: int, kind: type[Exception], tries: in
         build_table_ledger(endpoint, CREDENTIAL).get(new_entry().work_item)
     assert type(caught.value) is kind
     assert len(asked) == tries
+
+
+def test_a_table_that_is_being_deleted_refuses_no_row_for_good() -> None:
+    """The service answers 409, as it does for a row that is there already."""
+    headers = [("x-ms-error-code", "TableBeingDeleted")]
+    row = Row("00", "a", {"text": "x"})
+    with answering(409, headers) as (endpoint, _), pytest.raises(TransientError, match="being deleted"):
+        build_table_ledger(endpoint, CREDENTIAL)._store.write([Change(Verb.INSERT, row)])
 
 
 def test_a_service_that_is_not_there_is_a_passing_trouble() -> None:

@@ -124,8 +124,6 @@ class TableStore:
         for change in changes:
             is_gone = change.verb is Verb.DELETE
             found = None if is_gone else self._find(change.row.partition, change.row.key)
-            if found is None and change.verb is Verb.INSERT:
-                raise TransientError(f"table {TABLE} refused a new row: it is being deleted")
             if not is_gone and (found is None or found.get("write_id") != write_id):
                 return None
             etags.append("" if found is None else str(found.metadata["etag"]))
@@ -199,6 +197,8 @@ class TableStore:
             attempt, kind = f"could not {verb} {what} in table {TABLE}", type(error).__name__
             if isinstance(error, ClientAuthenticationError):
                 raise _refused(attempt, kind) from error
+            if getattr(error, "error_code", None) == "TableBeingDeleted":  # a 409, but no row is in the way
+                raise TransientError(f"{attempt}: the table is being deleted") from error
             if isinstance(error, HttpResponseError) and error.response is not None:
                 raise _error_for(attempt, error.response) from error
             raise TransientError(
