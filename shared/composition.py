@@ -17,8 +17,8 @@ from shared.errors import PermanentError
 from shared.knowledge.azure_search import AzureSearchKnowledge
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.knowledge.passages import KnowledgeSource
-from shared.ledger.entries import Ledger
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient, SecretSource
 from shared.mail.secrets import KeyVaultSecret, StaticSecret
@@ -72,7 +72,7 @@ class Agent:
     def process(self, body: bytes, traceparent: str = "") -> None:
         """Work on the email that a queue message names.
 
-        A malformed message is logged and dropped: it says nothing that the ledger does not enqueue again.
+        A malformed message is logged and dropped: the ledger enqueues again whatever it named.
         """
         try:
             item = parse_work_item(body)
@@ -222,10 +222,10 @@ def _build_ledger(
     settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
 ) -> Ledger:
     if settings.ledger_table_endpoint is None:
-        return SqliteLedger(settings.ledger_path, read_only=read_only)
-    from shared.ledger.tables import build_tables_ledger  # noqa: PLC0415 - its SDK, of no use to a file
+        return open_sqlite_ledger(settings.ledger_path, read_only=read_only)
+    from shared.ledger.table_store import build_table_ledger  # noqa: PLC0415 - its SDK, of no use to a file
 
-    return build_tables_ledger(settings.ledger_table_endpoint, credential())
+    return build_table_ledger(settings.ledger_table_endpoint, credential())
 
 
 def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredential]") -> WorkQueue:

@@ -27,7 +27,7 @@ from local.multimail.faults import Fault, FaultSource
 from local.multimail.simulator import MultiMailSimulator
 from shared.domain import Outcome, parse_address
 from shared.ledger.entries import LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 
 ROOT = Path(__file__).parent.parent
 CHAT_KEY = "model-key-of-the-test"
@@ -73,7 +73,7 @@ class Services:
         return done.returncode, done.stdout + done.stderr
 
     def entries(self) -> dict[str, LedgerEntry]:
-        ledger = SqliteLedger(self.ledger_path, read_only=True)
+        ledger = open_sqlite_ledger(self.ledger_path, read_only=True)
         return {entry.email_id: entry for box in self.multimail.mailboxes for entry in ledger.entries(box)}
 
     def check_promises(self) -> None:
@@ -250,7 +250,7 @@ def test_failed_emails_are_listed_and_set_back_by_one_command(services: Services
 
 def test_two_runs_on_one_ledger_are_refused(services: Services) -> None:
     services.multimail.add_mailbox("support@northwind.example")
-    ledger = SqliteLedger(services.ledger_path)
+    ledger = open_sqlite_ledger(services.ledger_path)
     status, output = services.run()
     ledger.close()
     assert status == 2

@@ -38,7 +38,7 @@ from shared.domain import (
     Urgency,
 )
 from shared.ledger.entries import LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.operator.trust import (
     ASK,
     LEAST_DECIDED,
@@ -410,7 +410,6 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
         settings = build_settings(tmp_path, multimail_api_url=server.url)
         settings = replace(settings, multimail_api_key=Secret(simulator.add_key()))
         built = build_agent(settings, clock=clock)
-        assert isinstance(built.ledger, SqliteLedger)
         with closing(built.ledger):
             for n, (category, status) in enumerate((("question", "delivered"), (ATTACK, "rejected"))):
                 entry = decided(status, email_id=f"em_{n}", at=clock() - timedelta(days=1 + 9 * n))
@@ -546,7 +545,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     box = simulator.add_mailbox("support@northwind.example")
     path = tmp_path / "ledger.sqlite"
     # Held open, as by an agent at work: the report only reads beside it.
-    with closing(SqliteLedger(path)) as ledger, LoopbackServer(simulator.app) as server:
+    with closing(open_sqlite_ledger(path)) as ledger, LoopbackServer(simulator.app) as server:
         at = datetime.now(UTC) - timedelta(days=1)
         for n in range(140):
             ledger.add(replace(decided("delivered", email_id=f"em_{n}", at=at), mailbox_id=box))

@@ -29,7 +29,7 @@ from local.multimail.simulator import MultiMailSimulator
 from shared.composition import get_agent
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.operator.asking import Question
@@ -100,7 +100,7 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
     """
     ledger_path = FOLDER / "ledger.sqlite"
     if ledger_path.exists():
-        SqliteLedger(ledger_path).close()  # fails while another process has it
+        open_sqlite_ledger(ledger_path).close()  # fails while another process has it
     shutil.rmtree(FOLDER, ignore_errors=True)
     for name in json.loads(EVERY_SETTING.read_text(encoding="utf-8"))["Values"]:
         environment.pop(name, None)

@@ -14,7 +14,8 @@ from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfig
 from shared.composition import open_ledger
 from shared.domain import Outcome
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
-from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
 from shared.replying.reporting import render_reason
 from shared.settings import Settings
 from shared.telemetry import EMAIL_REDRIVEN, record

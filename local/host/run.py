@@ -147,7 +147,7 @@ class LocalRun:
         self, agent: Agent, settings: Settings, console: Console, watch: EventWatch, stop: threading.Event
     ) -> None:
         if not isinstance(agent.work_queue, InProcessWorkQueue):
-            raise TypeError("the agent rings somewhere else: this host would never hear it")
+            raise TypeError("the agent has another work queue, which this host does not read")
         logging.getLogger("local.host.host").setLevel(logging.CRITICAL)  # failures are told by `_on_failure`
         self._agent = agent
         self._ledger_path = settings.ledger_path
@@ -249,5 +249,6 @@ class LocalRun:
         return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
 
     def _list_waiting(self) -> list[LedgerEntry]:
-        items = self._agent.ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
-        return [entry for entry in map(self._agent.ledger.get, items) if entry is not None]
+        ledger = self._agent.ledger
+        works = ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
+        return [entry for entry in (ledger.get(work.work_item) for work in works) if entry is not None]

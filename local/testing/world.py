@@ -14,8 +14,9 @@ from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import KnowledgeSource
-from shared.ledger.entries import Ledger, LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
@@ -134,7 +135,7 @@ class World:
         self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
         self.key = self.simulator.add_key()
         self.model = ScriptedModel()
-        self.ledger = ledger or SqliteLedger(self.settings.ledger_path)
+        self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path)
         self.queue = InProcessWorkQueue()
         self._server = LoopbackServer(self.simulator.app)
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.domain import NO_USAGE, Mailbox, Usage
 from shared.errors import AgentError, DeferredError
-from shared.ledger.entries import Ledger
+from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import drop_foreign_links
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient

@@ -6,7 +6,8 @@ from typing import Any
 
 from shared.domain import Cause, Decision
 from shared.errors import DeferredError
-from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
 from shared.telemetry import Value
 
 

@@ -26,7 +26,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.knowledge.passages import KnowledgeSource
-from shared.ledger.entries import Ledger
+from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import find_failed_checks
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient

@@ -17,7 +17,8 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import Ledger, LedgerEntry, TrackedReply
+from shared.ledger.entries import LedgerEntry, TrackedReply
+from shared.ledger.ledger import Ledger
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.model.prompting import clean_line
 from shared.telemetry import (
@@ -189,10 +190,11 @@ class ReplyTracker:
             if rejection is None:
                 self._store(entry, reply, fate, settled=settled)
                 self._tag(reply, fate.status)
-            else:  # tagged while the row is still finished: whoever drafts anew writes tags of its own
+            else:  # tagged while the row is still finished: the worker with the new draft writes its own tags
                 self._tag(reply, fate.status)
-                self._ledger.defer(entry.rejected(rejection, self._clock()))
+                self._ledger.redraft(entry.rejected(rejection, self._clock()), reply)
                 self._record_settled(entry, reply, fate, is_redrafted=True)
+                return None
         if settled:
             self._ledger.drop_reply(reply)
             return None
