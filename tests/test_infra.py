@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from shared.domain import Outcome
+from shared.ledger.table_store import TABLE
 from shared.settings import Settings
 from shared.watching.tracking import SETTLED, UNSETTLED
 from tests.declared_functions import read_declared_functions
@@ -75,21 +76,9 @@ def read_settings_names() -> frozenset[str]:
     return frozenset(str(name) for name in asked)
 
 
-def read_ledger_tables() -> frozenset[str]:
-    tree = ast.parse((ROOT / "shared" / "ledger_tables.py").read_text(encoding="utf-8"))
-    return frozenset(
-        str(node.args[1].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "_Table"
-        and isinstance(node.args[1], ast.Constant)
-    )
-
-
 def deployment_of(snapshot: dict[str, Any]) -> Deployment:
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
-    return Deployment(snapshot, read_settings_names(), read_ledger_tables(), host)
+    return Deployment(snapshot, read_settings_names(), TABLE, host)
 
 
 def read_snapshot(name: str) -> dict[str, Any]:
