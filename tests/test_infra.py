@@ -1,6 +1,5 @@
 """The infrastructure: what it would deploy, checked without a cloud, and its queries against the code."""
 
-import ast
 import copy
 import json
 import os
@@ -20,6 +19,7 @@ import yaml
 
 from local.documentation.settings_reference import find_parameter_name
 from shared.domain import Outcome
+from shared.ledger.table_store import TABLE
 from shared.settings import Setting, Settings, declared_settings
 from shared.watching.tracking import SETTLED, UNSETTLED
 from tests.declared_functions import read_declared_functions
@@ -66,21 +66,9 @@ def read_settings_names() -> frozenset[str]:
     return frozenset(setting.name for setting in SETTINGS) | {"IDENTITY_ENDPOINT"}
 
 
-def read_ledger_tables() -> frozenset[str]:
-    tree = ast.parse((ROOT / "shared" / "ledger" / "tables.py").read_text(encoding="utf-8"))
-    return frozenset(
-        str(node.args[1].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "_Table"
-        and isinstance(node.args[1], ast.Constant)
-    )
-
-
 def deployment_of(snapshot: dict[str, Any]) -> Deployment:
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
-    return Deployment(snapshot, read_settings_names(), read_ledger_tables(), host)
+    return Deployment(snapshot, read_settings_names(), TABLE, host)
 
 
 def read_snapshot(name: str) -> dict[str, Any]:
