@@ -18,7 +18,7 @@ test: $(VENV)/.test $(if $(NODE),.node/.installed)
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict function_app.py shared local tests evals benchmarks
+	$(BIN)/mypy --strict function_app.py shared local tests evals benchmarks capacity
 
 # Looks for secrets in the tree and for known vulnerabilities in what is installed.
 audit: $(VENV)/.test

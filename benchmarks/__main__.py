@@ -23,7 +23,7 @@ from benchmarks.figures import (
     write_baseline,
 )
 
-QUICK_PARTS = ("counts", "bill", "scaling", "cold_start", "throughput", "growth")
+QUICK_PARTS = ("counts", "cold_start", "throughput", "growth")
 PARTS = (*QUICK_PARTS, "peers")
 REPORTS = Path("reports")
 WHOLE_FROM = 1_000
