@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
-    console.print("Computing the bill and simulating hours of mail: about ten seconds.")
+    console.print("Computing the bill and simulating hours of mail: a few seconds.")
     facts = read_facts()
     tables = {bill.BLOCK: bill.build_table(facts.rates), scaling.BLOCK: scaling.build_tables(facts)}
     for block, content in tables.items():
