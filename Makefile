@@ -32,8 +32,8 @@ fmt: $(VENV)/.test ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 
 # Each lock is limited to the versions of the one before it: what is tested is what is deployed.
-# Versions stay as they are where the ranges allow it; ARGS=--upgrade takes the newest.
-LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes $(ARGS)
+# Versions stay as they are where the ranges allow it; ARGS=--upgrade takes the newest. Dependabot reads the options from the locks.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version=3.11 --generate-hashes $(ARGS)
 lock: $(VENV)/.test ## Pin requirements.in with hashes (three locks); ARGS=--upgrade takes newer versions
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) local/requirements.in --constraint requirements.txt --output-file local/requirements.txt
