@@ -1,6 +1,6 @@
 targetScope = 'subscription'
 
-metadata name = 'Email agent'
+metadata name = 'MultiMail agent'
 metadata description = 'Everything the agent needs in Azure, by identity alone. Deploy with azd up, or az deployment sub create.'
 
 import { ModelChoice } from 'modules/model-account.bicep'
@@ -419,7 +419,7 @@ module alerts 'modules/alerts.bicep' = {
 module workbook 'modules/workbook.bicep' = {
   scope: group
   params: {
-    title: 'Email agent: ${environmentName}'
+    title: 'MultiMail agent: ${environmentName}'
     location: location
     tags: tags
     workspaceId: monitoring.outputs.workspaceId

@@ -31,7 +31,7 @@ class _Session(requests.Session):
         super().__init__()
         self._merged: Mapping[str, Any] | None = None
         # A plain dictionary is added in one step.
-        self.headers = {"Accept-Encoding": "gzip, deflate", "User-Agent": "serverless-email-agent/1"}
+        self.headers = {"Accept-Encoding": "gzip, deflate", "User-Agent": "multimail-agent/0.1.0"}
 
     def merge_environment_settings(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]  # passed on
         """See requests; its holder passes the same for one host every time, but for `stream`: see `send`."""

@@ -32,7 +32,7 @@ WEBHOOK_RECEIVED = "webhook.received"
 WEBHOOKS_REFUSED = "webhooks.refused"
 
 EVENT_LOGGER = "agent.events"
-SCOPE = "serverless_email_agent"
+SCOPE = "multimail-agent"
 NOTHING: Mapping[str, Value] = {}
 
 P = ParamSpec("P")

@@ -121,8 +121,27 @@ def test_only_the_root_sees_the_environment() -> None:
 def test_local_is_never_imported_by_what_is_deployed() -> None:
     for path in [ROOT / "function_app.py", *(path for _, path in modules())]:
         assert not any(
-            name.partition(".")[0] in ("local", "tests", "evals", "benchmarks") for name in imports(path)
+            name.partition(".")[0] in ("local", "tests", "evals", "benchmarks", "capacity")
+            for name in imports(path)
         )
+
+
+@pytest.mark.parametrize(
+    ("package", "unknown"),
+    [
+        ("local", ("tests", "evals", "benchmarks", "capacity")),
+        ("evals", ("tests", "benchmarks", "capacity")),
+        (
+            "benchmarks",
+            ("tests", "evals", "capacity"),
+        ),  # they measure; the models on paper read what they stored
+        ("capacity", ("tests", "evals", "local")),
+    ],
+)
+def test_what_is_not_deployed_is_layered_too(package: str, unknown: Sequence[str]) -> None:
+    """What tests and benchmarks share is in local/testing, so nothing imports from tests."""
+    used = {name for path in (ROOT / package).rglob("*.py") for name in imports(path)}
+    assert {name for name in used if name.partition(".")[0] in unknown} == set()
 
 
 @pytest.mark.parametrize(

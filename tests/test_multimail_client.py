@@ -245,7 +245,7 @@ def test_every_request_carries_the_key_and_says_what_it_wants(
     assert (request.method, request.path) == ("GET", "/v1/mailboxes")
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.headers["accept"] == "application/json"
-    assert request.headers["user-agent"] == "serverless-email-agent/1"
+    assert request.headers["user-agent"] == "multimail-agent/0.1.0"
 
 
 def test_mailboxes_keep_an_unknown_oversight_mode_as_text(

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from azure.data.tables import TableServiceClient
 
-from benchmarks import scaling
-from benchmarks.scaling_limits import (
+from capacity import scaling
+from capacity.scaling_limits import (
     OPEN_ROWS,
     REPLY_ROWS,
     REPOSITORY,
@@ -21,6 +21,7 @@ from benchmarks.scaling_limits import (
     TAKE_IN_TRANSACTIONS,
     Setup,
     count_poll_seconds,
+    count_shards,
     count_worker_seconds,
     fit_setup,
     get_calls_a_minute,
@@ -28,12 +29,12 @@ from benchmarks.scaling_limits import (
     list_limits,
     read_facts,
 )
-from benchmarks.scaling_simulation import Flow, simulate
+from capacity.scaling_simulation import Flow, simulate
 from local.testing.azurite import Azurite
 from local.testing.world import World
 from shared.ledger.entries import TrackedReply
 from shared.ledger.sqlite import SqliteLedger
-from shared.ledger.tables import TablesLedger
+from shared.ledger.tables import SHARDS, TablesLedger, name_shard
 
 BUSY = Flow(emails=2, places=1_000, read_seconds=1, triage_seconds=2, draft_seconds=3, end_seconds=1)
 
@@ -101,6 +102,14 @@ def test_the_limits_are_what_their_services_publish() -> None:
     assert get_calls_a_minute(reasoning, "triage", 50) < 6
 
 
+def test_mailboxes_are_spread_over_the_shards_and_stay_in_theirs() -> None:
+    names = [name_shard("open", f"mb_{number}") for number in range(400)]
+    assert set(names) == {f"open-{number:02}" for number in range(SHARDS)}
+    assert names[7] == name_shard("open", "mb_7") == name_shard("replies", "mb_7").replace("replies", "open")
+    assert count_shards(1) == 1
+    assert 1 < count_shards(25) < count_shards(10_000) <= SHARDS
+
+
 def test_more_of_anything_never_lowers_a_limit() -> None:
     facts, setup = read_facts(), Setup("one", 1_000, 100)
     before = list_limits(facts, setup)[0].rate
@@ -138,9 +147,9 @@ def test_the_defaults_are_those_that_are_deployed() -> None:
 
 
 def test_the_tables_and_the_picture_in_the_documentation_are_current() -> None:
-    facts, text = read_facts(), scaling.PAGE.read_text(encoding="utf-8")
-    run = "run: .venv/bin/python -m benchmarks.scaling"
-    assert text == scaling.replace_block(text, scaling.build_tables(facts)), run
+    facts, text = read_facts(), scaling.BLOCK.page.read_text(encoding="utf-8")
+    run = "run: make capacity ARGS=--write"
+    assert text == scaling.BLOCK.replace_in(text, scaling.build_tables(facts)), run
     picture = scaling.PICTURE.read_text(encoding="utf-8")
     assert picture == scaling.draw_limits(facts), run
     assert tree.fromstring(picture).tag.endswith("svg")

@@ -20,6 +20,8 @@ from tests.hostile.report import run_attacks
 from tests.protocol_model import explore
 
 SHOWN = 20
+# Minutes on two cores; a part of the scenarios takes its part of them.
+SINGLES_MINUTES, MINUTES_A_PERCENT_OF_THE_PAIRS, MINUTES_AN_EMAIL = 5, 2.4, 0.0016
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,11 +38,20 @@ def main(arguments: Sequence[str]) -> int:
     quiet_logs()
     with tempfile.TemporaryDirectory(dir=find_fast_directory()) as directory:
         if options.what == "load":
+            _announce(MINUTES_AN_EMAIL * options.emails)
             return print_load(run_load(Path(directory), options.emails, seed=options.seed, progress=print))
         chosen = [scenario for scenario in SCENARIOS if options.scenario in scenario.name]
+        minutes = SINGLES_MINUTES + MINUTES_A_PERCENT_OF_THE_PAIRS * options.pairs
+        _announce(minutes * len(chosen) / len(SCENARIOS))
         parts = enumerate_faults(chosen, Path(directory), options.pairs, options.seed)
         print_figures(parts)
         return print_summary(len(chosen), parts, Path(directory))
+
+
+def _announce(minutes: float) -> None:
+    """Say how long it takes before it starts."""
+    took = f"{minutes / 60:.0f} hours" if minutes > 90 else f"{max(1, minutes):.0f} minutes"
+    print(f"Expected to take about {took} on two cores.", flush=True)
 
 
 def find_fast_directory() -> str | None:

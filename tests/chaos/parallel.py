@@ -3,13 +3,14 @@
 import multiprocessing
 import os
 import random
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
 
+from rich.console import Console
+
+from local.testing.progress import Progress
 from tests.chaos.faults import Call, find_distinct_faults, find_faults
 from tests.chaos.run import Figures, Strike, Theatre, find_strikes, play, play_pairs_from, play_singles
 from tests.chaos.scenarios import SCENARIOS, Scenario
@@ -22,8 +23,7 @@ WIRED = ("question", "follow up while the reply is pending", "inbound approval r
 def enumerate_faults(
     scenarios: Sequence[Scenario], directory: Path, percent: int, seed: int
 ) -> dict[str, Figures]:
-    """Try every single fault, the wire's faults and `percent` of the pairs, with a progress bar."""
-    started = time.monotonic()
+    """Try every single fault, the wire's faults and `percent` of the pairs."""
     singles, wire, pairs = Figures(), Figures(), Figures()
     # Spawned: the poller's threads do not survive a fork.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -33,9 +33,11 @@ def enumerate_faults(
             pool.submit(_pairs, s.name, call, fault.name, str(directory)): pairs
             for s, (call, fault) in _choose_firsts(scenarios, directory, percent, seed)
         }
-        for done, future in enumerate(as_completed(work), 1):
-            work[future].add(future.result())
-            _show_progress(done, len(work), started)
+        with Progress(Console(stderr=True), len(work)) as progress:
+            progress.describe("parts of the enumeration")
+            for future in as_completed(work):
+                work[future].add(future.result())
+                progress.advance()
     return {"single faults": singles, "wire faults": wire, "pairs": pairs}
 
 
@@ -49,15 +51,6 @@ def _choose_firsts(
         for strike in find_strikes(calls, find_distinct_faults):
             if chance.random() * 100 < percent:
                 yield scenario, strike
-
-
-def _show_progress(done: int, of: int, started: float) -> None:
-    seconds = time.monotonic() - started
-    bar = "#" * (30 * done // of)
-    print(
-        f"\r[{bar:30}] {done}/{of} parts, {seconds:.0f} s, about {seconds / done * (of - done):.0f} s to go ",
-        end="", file=sys.stderr, flush=True,
-    )  # fmt: skip
 
 
 # What a worker process runs. Faults hold functions, which do not travel: they are found again by name.

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bill
-from benchmarks.bill import Rates, Use
-from benchmarks.scaling_simulation import Flow
+from capacity import bill
+from capacity.bill import Rates, Use
+from capacity.scaling_simulation import Flow
 from shared.ledger.tables import name_shard
 from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
 from shared.replying.drafting import MAX_OUTPUT_TOKENS as DRAFT_TOKENS

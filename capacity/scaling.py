@@ -1,16 +1,14 @@
-"""Scale on paper, checked by simulation: `python -m benchmarks.scaling` writes docs/scaling.md's tables and its picture."""
+"""Scale on paper, checked by simulation: docs/scaling.md has its tables and its picture."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, log10
 
-from benchmarks.figures import Figure, Part
 from benchmarks.pictures import BLUE, GREY, Bar, draw_bars
-from benchmarks.scaling_limits import (
+from capacity.page import DOCS, Block
+from capacity.scaling_limits import (
     HOUR,
     MINUTE,
-    REPOSITORY,
     TRACK_EVERY_SECONDS,
     Facts,
     Limit,
@@ -24,13 +22,11 @@ from benchmarks.scaling_limits import (
     get_peak,
     list_limits,
     price_setup,
-    read_facts,
 )
-from benchmarks.scaling_simulation import Result, simulate
+from capacity.scaling_simulation import Result, simulate
 from shared.ledger.tables import SHARDS
 
-PAGE, PICTURE = REPOSITORY / "docs" / "scaling.md", REPOSITORY / "docs" / "scaling.svg"
-BEGIN, END = "<!-- scaling: written by `python -m benchmarks.scaling` -->", "<!-- end of scaling -->"
+BLOCK, PICTURE = Block(DOCS / "scaling.md", "scaling"), DOCS / "scaling.svg"
 DEFAULTS = Setup("defaults", 2_000, 25, plan="pro")
 SIZES = (
     Setup("small team", 300, 3, plan="builder"),
@@ -60,29 +56,6 @@ def list_trials(facts: Facts) -> list[tuple[Setup, list[Result]]]:
 def get_quota_rate(facts: Facts) -> float:
     """Emails a second that the default model quotas let through."""
     return min(limit.rate for limit in list_limits(facts, DEFAULTS) if "quota" in limit.name)
-
-
-def measure(advance: Callable[[str], None], *, quick: bool) -> Part:  # noqa: ARG001 - it takes a second
-    """The limits of the defaults, the sizes, and the simulation beside the arithmetic."""
-    facts = read_facts()
-    limits = list_limits(facts, DEFAULTS)
-    figures = [
-        Figure(f"{limit.name}", round(facts.get_day(limit)), "emails/day", note=limit.remedy)
-        for limit in limits
-    ]
-    figures += [
-        Figure(f"poll of {mailboxes:,} mailboxes", count_poll_seconds(facts, mailboxes), "s")
-        for mailboxes in POLLED_MAILBOXES
-    ]
-    advance("an hour of mail")
-    for setup, results in list_trials(facts):
-        for window, result in zip(WINDOWS, results, strict=True):
-            name = f"{setup.instances} instances, capacity {setup.triage_capacity}, judged over {window} s"
-            figures.append(
-                Figure(name, result.emails * HOUR, "emails/h", note=f"{result.attempts:.1f} attempts each")
-            )
-    notes = [f"Assumptions of {facts.date} in docs/scaling.toml; nothing here was measured on Azure."]
-    return Part("Scale on paper", figures, notes)
 
 
 def build_tables(facts: Facts) -> str:
@@ -275,24 +248,3 @@ def _show(value: float) -> str:
 
 def _show_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < MINUTE else f"{seconds:.0f} s"
-
-
-def replace_block(text: str, tables: str) -> str:
-    """The page with new tables between the marks. Raises ValueError when the marks are not there."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} has no block between {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
-
-
-def main() -> int:
-    """Write the page's block and the picture."""
-    facts = read_facts()
-    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), build_tables(facts)), encoding="utf-8")
-    PICTURE.write_text(draw_limits(facts), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
