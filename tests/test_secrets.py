@@ -330,7 +330,7 @@ def test_webhook_secret_that_is_not_there_is_named_by_its_own_setting_and_breaks
     (told,) = [message for message in caplog.messages if message.startswith("webhooks are refused")]
     assert re.search("MULTIMAIL_WEBHOOK_SECRET_NAME.*HTTP 404.*webhook's signing secret", told)
     assert cloud.secret_reads == ["multimail-webhook-secret"]
-    agent.ledger.close()  # type: ignore[attr-defined]  # the one in a file
+    agent.ledger.close()
     cloud.secrets["multimail-webhook-secret"] = "whsec_1"
     assert build_agent(chosen).webhooks.receive(body, signature) == 204
     assert NAME not in cloud.secret_reads

@@ -17,7 +17,7 @@ from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb
 # An email's row, its open work and its tracked reply are in one partition: each step is one transaction.
 # Sixteen partitions, because open work and replies are read over all mailboxes, and one serves 2,000 rows a
 # second. A mailbox is always in the same one: its history is one range of keys, and a reply is found by its
-# id. A hundred emails a second of one mailbox would fill it; the mail service's plans end far below.
+# id. It takes tens of emails a second in one mailbox to fill it (docs/scaling.md).
 SHARDS = tuple(f"{number:02}" for number in range(16))
 EMAIL, OPEN, REPLY = "email|", "open|", "reply|"  # how the keys of the three kinds begin
 AFTER = "~"  # comes after every character that the rest of a key has
@@ -51,7 +51,10 @@ class Ledger:
             self.get(entry.work_item) is not None
         ):  # polls see most emails again and again: one read settles those
             return None
-        changes = [Change(Verb.INSERT, _email_row(entry)), Change(Verb.UPSERT, _open_row(entry.open_work))]
+        changes = [
+            Change(Verb.INSERT, build_email_row(entry)),
+            Change(Verb.UPSERT, _open_row(entry.open_work)),
+        ]
         versions = self._store.write(changes)
         return None if versions is None else replace(entry.open_work, version=versions[1])
 
@@ -108,7 +111,7 @@ class Ledger:
 
     def _write(self, entry: LedgerEntry, *others: Change) -> LedgerEntry | None:
         """Every write of a row asks for its version, so one who lost the lease changes nothing at all."""
-        versions = self._store.write([Change(Verb.REPLACE, _email_row(entry)), *others])
+        versions = self._store.write([Change(Verb.REPLACE, build_email_row(entry)), *others])
         return None if versions is None else replace(entry, version=versions[0])
 
     # Open work
@@ -259,7 +262,8 @@ def _slots_partition(scope: str) -> str:
     return f"slots|{_key(scope)}"
 
 
-def _email_row(entry: LedgerEntry) -> Row:
+def build_email_row(entry: LedgerEntry) -> Row:
+    """The row of an email as the store keeps it."""
     return Row(name_shard(entry.mailbox_id), _email_key(entry.work_item), to_row(entry), entry.version)
 
 

@@ -25,10 +25,10 @@ SCHEMA = """
     CREATE TABLE rows (
         partition TEXT NOT NULL, key TEXT NOT NULL, etag TEXT NOT NULL, fields TEXT NOT NULL,
         PRIMARY KEY (partition, key)
-    ) WITHOUT ROWID
+    )
 """
 GET = "SELECT etag, fields FROM rows WHERE partition = ? AND key = ?"
-# In one partition the rows of a range of keys lie next to each other: a scan of open work reads no history.
+# The index has the keys of a partition in order: a scan of open work reads no history.
 PAGE = """
     SELECT key, etag, fields FROM rows
     WHERE partition = :partition AND key >= :first AND key < :last
