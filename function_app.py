@@ -16,7 +16,7 @@ app = func.FunctionApp()
 
 @app.timer_trigger(arg_name="timer", schedule="%POLL_SCHEDULE%", use_monitor=True)
 def poll_inboxes(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # the binding's
-    """Find new email in every mailbox and ring for all work that is due."""
+    """Find new email in every mailbox and enqueue all work that is due."""
     from shared.composition import get_agent
 
     get_agent().poll(context.trace_context.trace_parent)

@@ -73,9 +73,7 @@ def open_sqlite_ledger(path: Path, *, read_only: bool = False) -> Ledger:
     ledger = Ledger(SqliteStore(path, read_only=read_only))
     with ExitStack() as unless_opened:
         unless_opened.callback(ledger.close)
-        if (
-            not read_only
-        ):  # the kernel drops the process lock when a process dies: every earlier worker is dead
+        if not read_only:  # the kernel drops a dead process' lock: every earlier worker is dead
             ledger.take_over()
         unless_opened.pop_all()
     return ledger

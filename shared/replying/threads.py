@@ -18,7 +18,7 @@ _NEVER_SENT_STATUSES = frozenset({"rejected", "cancelled", "send_failed"})
 class ThreadView:
     """A thread as the service shows it, with the replies in it that are ours, by id.
 
-    `slots`: the emails of the thread that took a place for a reply, in that order. `busy_until`:
+    `slots`: the emails of the thread that took a slot for a reply, in that order. `busy_until`:
     when to look again while what is ours cannot be told yet.
     """
 
