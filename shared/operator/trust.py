@@ -258,7 +258,7 @@ def _drafts_of(entry: LedgerEntry) -> Iterator[JudgedDraft]:
 
 
 def _find_fate(entry: LedgerEntry) -> Fate:
-    if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because somebody else had answered
+    if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because another person had answered
         return Fate.SUPERSEDED
     status = entry.reply_status
     if status is None:
