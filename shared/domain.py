@@ -202,7 +202,7 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """An entry of the account's address book. Its name is untrusted text, whoever wrote it."""
+    """An entry of the account's address book. Its name is untrusted text."""
 
     name: str
     address: str

@@ -31,7 +31,7 @@ class Ledger:
     """Emails' rows, open work and tracked replies; watermarks, reply slots and token counters.
 
     Every unfinished row has its open work and no finished row has any, so `due` never reads history. Tracked
-    replies are a set of their own, because a reply that waits for a person is no work. Every method raises
+    replies are a set of their own, because a reply that waits for a person is not work. Every method raises
     what its store raises.
     """
 

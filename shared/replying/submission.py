@@ -177,7 +177,7 @@ class ReplySubmission:
     def settle(self, intent_at: datetime) -> Decision:
         """End a submission whose answer never arrived.
 
-        A late reply is withdrawn if somebody else answered meanwhile; otherwise what it replaces is.
+        A late reply is withdrawn if another person answered meanwhile; otherwise what it replaces is.
         """
         thread = self._read_thread()
         result = self.submitter.resume(self._build_outgoing(thread), intent_at)
@@ -204,7 +204,7 @@ class ReplySubmission:
     def _take_slots(self, thread: ThreadView) -> Decision | None:
         """Take the slots under both limits, for this email once and for all.
 
-        The thread's slot can be taken only if nobody took one since the thread was read: of two emails in one
+        The thread's slot can be taken only if none was taken since the thread was read: of two emails in one
         thread the second reads again, and finds what the first one's reply covers.
         """
         entry, ledger = self.claim.entry, self.claim.ledger
