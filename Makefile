@@ -1,4 +1,4 @@
-# Two commands do everything on a fresh machine with Python 3.11+ and make:
+# `make` alone lists the targets. Two commands do everything on a fresh machine with Python 3.11 to 3.13 and make:
 #   make demo    the main job, simulated mail and model, no account anywhere (ARGS=--until-idle ends by itself)
 #   make test    the tests
 
@@ -6,41 +6,63 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NODE := $(shell command -v npm 2>/dev/null)
+CODE := function_app.py shared local tests evals benchmarks capacity
 
-.PHONY: demo test check audit infra chaos eval bench clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test check docs fmt lock audit infra chaos eval bench capacity clean
 
-demo: $(VENV)/.demo
+help: ## List the targets
+	@echo "make TARGET [ARGS=\"...\"]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-12s%s\n", $$1, $$2 }'
+
+demo: $(VENV)/.demo ## Show the main job, everything simulated; ARGS=--until-idle ends by itself
 	@$(BIN)/python -m local demo $(ARGS)
 
-test: $(VENV)/.test $(if $(NODE),.node/.installed)
+test: $(VENV)/.test .node/.installed ## Run the tests; ARGS="-x tests/test_pipeline.py" runs some of them
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.test
+check: $(VENV)/.test ## Check style, spelling and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict function_app.py shared local tests evals benchmarks
+	$(BIN)/codespell
+	$(BIN)/mypy --strict $(CODE) scripts/shape.py
+	$(BIN)/python scripts/shape.py
 
-# Looks for secrets in the tree and for known vulnerabilities in what is installed.
-audit: $(VENV)/.test
+docs: $(VENV)/.demo ## Write the generated documents: settings, example settings, list of packages
+	@$(BIN)/python -m local docs $(ARGS)
+
+fmt: $(VENV)/.test ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+# Each lock is limited to the versions of the one before it: what is tested is what is deployed.
+# Versions stay as they are where the ranges allow it; ARGS=--upgrade takes the newest. Dependabot reads the options from the locks.
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version=3.11 --generate-hashes $(ARGS)
+lock: $(VENV)/.test ## Pin requirements.in with hashes (three locks); ARGS=--upgrade takes newer versions
+	$(LOCK) requirements.in --output-file requirements.txt
+	$(LOCK) local/requirements.in --constraint requirements.txt --output-file local/requirements.txt
+	$(LOCK) tests/requirements.in --constraint local/requirements.txt --output-file tests/requirements.txt
+
+audit: $(VENV)/.test ## Look for secrets and for known vulnerabilities in what is installed
 	PYTHON=$(BIN)/python scripts/audit.sh
 
-# Builds and checks what would be deployed; needs the Bicep compiler (BICEP, or `bicep` on the PATH).
-infra: $(VENV)/.test
+infra: $(VENV)/.test ## Check what would be deployed; needs the Bicep compiler (BICEP)
 	$(BIN)/python -m pytest tests/test_infra.py tests/test_deploy_scripts.py
 
-# Every single fault and every pair of faults at every outside call, every state of the protocol, every attack;
-# the tests run a short form. ARGS=load kills a real process in a flood of mail.
-chaos: $(VENV)/.test
-	$(BIN)/python -m tests.chaos $(ARGS)
+# The tests run a short form of all three.
+chaos: $(VENV)/.test ## Try all faults and attacks: hours; 12 minutes with ARGS="--pairs 3"; ARGS=load floods it
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
-# Labelled emails through the whole pipeline, with the model of MODEL_ENDPOINT or else a simulated one.
-eval: $(VENV)/.demo
+eval: $(VENV)/.demo ## Measure the answers to labelled emails; the model is MODEL_ENDPOINT or simulated (seconds)
 	@$(BIN)/python -m evals $(ARGS)
-# Throughput, calls and tokens, cold start, bill, growth, and other agents on the same work; ARGS=--quick in two minutes.
-bench: $(VENV)/.test $(if $(NODE),.node/.installed)
-	$(BIN)/python -m benchmarks $(ARGS)
 
-clean:
+bench: $(VENV)/.test $(if $(NODE),.node/.installed) ## Measure speed, calls, tokens and growth: 20 minutes; ARGS=--quick two
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+capacity: $(VENV)/.demo ## Print costs and limits on paper (seconds); ARGS=--write updates the documentation
+	@$(BIN)/python -m capacity $(ARGS)
+
+clean: ## Remove what was installed and stored here
 	rm -rf $(VENV) .node .data
 
 $(BIN)/python:
@@ -59,8 +81,11 @@ $(VENV)/.test: $(VENV)/.demo tests/requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
-# Node is optional: with it the ledger is tested on Azurite and the work queue over AMQP.
+# Node is optional, except in CI: with it the ledger is tested on Azurite and the work queue over AMQP.
 .node/.installed: tests/node/package.json
-	@echo "Installing Azurite and an AMQP peer"
-	@mkdir -p .node && cp tests/node/package.json .node/ && npm install --prefix .node --silent --no-audit --no-fund
-	@touch $@
+	@echo "Installing Azurite and an AMQP peer (a few minutes)"
+	@mkdir -p .node && cp tests/node/package.json .node/
+	@if [ -n "$(NODE)" ]; then npm install --prefix .node --no-audit --no-fund --loglevel=error --fetch-retries=1 \
+	  --fetch-retry-mintimeout=1000 >.node/npm.log 2>&1; else echo "npm is not on the PATH" >.node/npm.log; false; fi \
+	  && touch $@ || { echo "npm could not install them:"; sed -n '1,4s/^/  /p' .node/npm.log; \
+	  echo "Going on without the parts that need Node. With CI=true this is a failure."; test "$$CI" != true; }

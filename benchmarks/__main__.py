@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks.figures import (
@@ -22,8 +21,9 @@ from benchmarks.figures import (
     read_baseline,
     write_baseline,
 )
+from local.testing.progress import Progress
 
-QUICK_PARTS = ("counts", "bill", "scaling", "cold_start", "throughput", "growth")
+QUICK_PARTS = ("counts", "cold_start", "throughput", "growth")
 PARTS = (*QUICK_PARTS, "peers")
 REPORTS = Path("reports")
 WHOLE_FROM = 1_000
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     logging.disable(logging.CRITICAL)
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+    expected = "two minutes" if options.quick else "20 minutes, less with --only"
+    console.print(f"Measuring: about {expected}, on two cores that do nothing else.")
     machine = describe_machine()
     parts = _measure(console, options.only or (QUICK_PARTS if options.quick else PARTS), quick=options.quick)
     for part in parts:
@@ -62,21 +64,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(console: Console, names: Sequence[str], *, quick: bool) -> list[Part]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     parts = []
-    with Progress(*columns, console=console, transient=True) as progress:
-        whole = progress.add_task("benchmarks", total=len(names))
+    with Progress(console, len(names)) as progress:
         for name in names:
 
-            def advance(what: str, name: str = name) -> None:
-                progress.update(whole, description=f"{name}: {what}")
-                if not console.is_terminal:  # nobody would see the bar
-                    console.print(f"{name}: {what}", highlight=False)
+            def describe(what: str, name: str = name) -> None:
+                progress.describe(f"{name}: {what}")
 
-            advance("starts")
+            describe("starts")
             measure: Callable[..., Part] = importlib.import_module(f"benchmarks.{name}").measure
-            parts.append(measure(advance, quick=quick))
-            progress.advance(whole)
+            parts.append(measure(describe, quick=quick))
+            progress.advance()
     return parts
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,11 +24,13 @@ from evals.stage import Stage, open_stage
 from evals.thresholds import THRESHOLDS, default_bounds, find_missed
 from local.host.run import check_reachable, load_local_settings, report_misconfigured
 from local.model.chat_simulator import ChatSimulator
+from local.testing.progress import Progress
 from shared.errors import ConfigurationError
 from shared.model.prompting import load_prompt, text_version
 
 REPORTS = Path("reports")
 CONCURRENCY = 4
+SECONDS_A_CASE = 8  # of a real model: a triage and, for two emails of three, a draft
 OK, MISSED, MISCONFIGURED = 0, 1, 2
 
 
@@ -81,7 +82,7 @@ def evaluate(console: Console, environment: Mapping[str, str], options: Options,
     """
     cases = tuple(case for case in load_cases() if case.id.startswith(options.only))
     if not cases:
-        raise ConfigurationError(f"--only {options.only}: no case's id begins like this.")
+        raise ConfigurationError(f"--only {options.only}: no case id starts with this.")
     is_simulated = not environment.get("MODEL_ENDPOINT", "").strip()
     if is_simulated and options.judge is not None:
         raise ConfigurationError(
@@ -96,6 +97,8 @@ def evaluate(console: Console, environment: Mapping[str, str], options: Options,
         info = _build_info(stage, options, started_at, is_simulated=is_simulated)
         models = f"triage by {info.triage_deployment}, drafts by {info.draft_deployment}"
         console.print(Text(f"{len(cases)} emails, {models}, at {info.model_host}"), soft_wrap=True)
+        expected = "a few seconds" if is_simulated else f"{_expect_minutes(len(cases), options):.0f} minutes"
+        console.print(Text(f"Expected to take about {expected}."), soft_wrap=True)
         run = Run(info, _collect(console, stage, cases, options))
     return _conclude(console, run, cases, options, reports / f"eval-{started_at:%Y%m%dT%H%M%SZ}")
 
@@ -103,14 +106,17 @@ def evaluate(console: Console, environment: Mapping[str, str], options: Options,
 def _collect(
     console: Console, stage: Stage, cases: tuple[Case, ...], options: Options
 ) -> tuple[CaseResult, ...]:
-    bar = Progress(
-        TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        console=console, transient=True,
-    )  # fmt: skip
-    with bar:
-        results = stage.run(cases, concurrency=options.concurrency, judge=options.judge)
-        found = list(bar.track(results, total=len(cases), description="Reading the mail"))
+    found = []
+    with Progress(console, len(cases)) as progress:
+        progress.describe("Reading the mail")
+        for result in stage.run(cases, concurrency=options.concurrency, judge=options.judge):
+            found.append(result)
+            progress.advance()
     return tuple(sorted(found, key=lambda result: result.id))
+
+
+def _expect_minutes(cases: int, options: Options) -> float:
+    return max(1.0, cases * SECONDS_A_CASE / options.concurrency / 60)
 
 
 def _conclude(console: Console, run: Run, cases: Sequence[Case], options: Options, folder: Path) -> int:

@@ -3,17 +3,17 @@
 set -eu
 . "$(dirname "$0")/vault.sh"
 
-name=${MULTIMAIL_API_KEY_SECRET:-multimail-api-key}
+name=${MULTIMAIL_API_KEY_SECRET_NAME:-multimail-api-key}
 stored=$(find_stored "$name")
 if [ -n "$stored" ] && [ "${1:-}" != --replace ]; then
     echo "The MultiMail key is in the vault $vault. To replace it: scripts/store_key.sh --replace"
     exit 0
 fi
 if [ ! -t 0 ]; then
-    echo "Nobody is here to type the MultiMail key. Store it from a terminal: scripts/store_key.sh"
+    echo "Not a terminal: cannot ask for the MultiMail key. Run this in a terminal: scripts/store_key.sh"
     exit 0
 fi
 
-ask_key 'MultiMail key (scopes read and send; nothing is shown): '
+ask_key 'MultiMail key (scopes read and send; not shown as you type): '
 store "$name" "$key"
 echo "Stored as $name in the vault $vault."

@@ -14,7 +14,7 @@ from shared.errors import ConfigurationError
 
 # Connections kept between calls, more than any host makes at once: a smaller pool drops and remakes them.
 POOL_SIZE = 256
-USER_AGENT = "serverless-email-agent/1"
+USER_AGENT = "multimail-agent/0.1.0"
 SHORTEST_RETRY_AFTER_SECONDS = 1.0  # 0 or a past date would make the caller spin
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0  # a mistaken header must not park an email for ever
 

@@ -11,22 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from local.documentation.packages import LAYERS
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT / "shared"
-# Each line may import from the lines above it only; what is in one line does not know of the rest of it.
-LAYERS = (
-    ("errors",),
-    ("domain",),
-    ("settings", "telemetry", "http_session"),
-    ("credentials",),
-    ("mail", "model", "ledger", "knowledge", "queueing"),
-    ("profiles",),
-    ("replying",),
-    ("watching",),
-    ("operator",),
-    ("composition",),
-    ("http_functions",),
-)
 MAX_TOP_LEVEL, MAX_MODULES = 18, 12
 # The adapters: no other module touches requests, an SDK or SQLite.
 ADAPTERS = frozenset(
@@ -37,8 +25,8 @@ ADAPTERS = frozenset(
         "mail.key_vault",
         "model.openai_sdk",
         "model.azure_inference_sdk",
-        "ledger.sqlite",
-        "ledger.tables",
+        "ledger.sqlite_store",
+        "ledger.table_store",
         "knowledge.files",
         "knowledge.azure_search",
         "queueing.service_bus",
@@ -132,8 +120,27 @@ def test_only_the_root_sees_the_environment() -> None:
 def test_local_is_never_imported_by_what_is_deployed() -> None:
     for path in [ROOT / "function_app.py", *(path for _, path in modules())]:
         assert not any(
-            name.partition(".")[0] in ("local", "tests", "evals", "benchmarks") for name in imports(path)
+            name.partition(".")[0] in ("local", "tests", "evals", "benchmarks", "capacity")
+            for name in imports(path)
         )
+
+
+@pytest.mark.parametrize(
+    ("package", "unknown"),
+    [
+        ("local", ("tests", "evals", "benchmarks", "capacity")),
+        ("evals", ("tests", "benchmarks", "capacity")),
+        (
+            "benchmarks",
+            ("tests", "evals", "capacity"),
+        ),  # they measure; the models on paper read what they stored
+        ("capacity", ("tests", "evals", "local")),
+    ],
+)
+def test_what_is_not_deployed_is_layered_too(package: str, unknown: Sequence[str]) -> None:
+    """What tests and benchmarks share is in local/testing, so nothing imports from tests."""
+    used = {name for path in (ROOT / package).rglob("*.py") for name in imports(path)}
+    assert {name for name in used if name.partition(".")[0] in unknown} == set()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +180,7 @@ ON_ONE_MACHINE = {
         ({"SEARCH_ENDPOINT": "https://s.search.windows.net"}, {"azure.identity"}),
         ({"KEY_VAULT_URL": "https://v.vault.azure.net"}, {"azure.identity", "azure.keyvault"}),
         (
-            {"LEDGER_TABLE_ENDPOINT": "https://a.table.core.windows.net"},
+            {"LEDGER_PATH": "", "LEDGER_TABLE_ENDPOINT": "https://a.table.core.windows.net"},
             {"azure.identity", "azure.data.tables"},
         ),
         (

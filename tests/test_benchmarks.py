@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bill
 from benchmarks.agent_process import Job, Run, run_agent
 from benchmarks.cold_start import APPS, read_import_times
 from benchmarks.counts import get_shared_prefix
@@ -23,12 +22,10 @@ from benchmarks.figures import (
 )
 from benchmarks.growth import compare_memory
 from benchmarks.pictures import Bar, draw_bars
-from benchmarks.scaling_limits import count_shards
 from benchmarks.simulators import NO_LATENCY, ModelPlaces, Simulators, count_wire_tokens, name_route
 from benchmarks.throughput import Setup, build_row, get_bound_seconds
 from benchmarks.tokens import count_tokens
 from benchmarks.tutorial_model import answer_any
-from shared.ledger.tables import SHARDS, name_shard
 
 
 def test_a_ceiling_is_short_above_its_goal_and_a_floor_below() -> None:
@@ -101,14 +98,6 @@ def test_with_emails_to_spare_more_are_in_work_than_the_model_has_places() -> No
     assert Setup("", 8, 1, 1, is_tight=True).in_work == 8
 
 
-def test_mailboxes_are_spread_over_the_shards_and_stay_in_theirs() -> None:
-    names = [name_shard("open", f"mb_{number}") for number in range(400)]
-    assert set(names) == {f"open-{number:02}" for number in range(SHARDS)}
-    assert names[7] == name_shard("open", "mb_7") == name_shard("replies", "mb_7").replace("replies", "open")
-    assert count_shards(1) == 1
-    assert 1 < count_shards(25) < count_shards(10_000) <= SHARDS
-
-
 def test_memory_compares_the_last_quarter_with_the_second() -> None:
     figure = compare_memory([50, 60, 100, 100, 300, 300, 110, 110], 80)
     assert figure.value == pytest.approx(1.1)
@@ -171,26 +160,6 @@ def test_the_tutorials_model_reads_and_answers_every_email_once_and_stops() -> N
         ("draft", "reply", "em_1"),
         ("step", "read_email", "em_2"),
     ]
-
-
-def test_the_bill_adds_up() -> None:
-    rates = bill.read_rates()
-    mixed, reply = bill.get_mixed_use(rates), bill.get_email_use(rates, "reply")
-    assert mixed.drafts == pytest.approx(rates.assumption["reply_share"])
-    assert (
-        reply.table_transactions
-        == rates.counts["reply: Table transactions"] + rates.assumption["looks_at_a_reply"]
-    )
-    assert bill.get_email_use(rates, "machine mail").triages == 0
-    month, more = bill.price_month(rates, 1_000), bill.price_month(rates, 2_000)
-    assert more["Draft"] == pytest.approx(2 * month["Draft"])
-    assert month["Service Bus"] == more["Service Bus"]
-
-
-def test_the_cost_table_in_the_documentation_is_current() -> None:
-    text = bill.DEPLOY.read_text(encoding="utf-8")
-    current = bill.replace_block(text, bill.build_table(bill.read_rates()))
-    assert text == current, "run: .venv/bin/python -m benchmarks.bill"
 
 
 def test_the_report_says_what_it_was_measured_on() -> None:

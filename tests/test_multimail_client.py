@@ -245,7 +245,7 @@ def test_every_request_carries_the_key_and_says_what_it_wants(
     assert (request.method, request.path) == ("GET", "/v1/mailboxes")
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.headers["accept"] == "application/json"
-    assert request.headers["user-agent"] == "serverless-email-agent/1"
+    assert request.headers["user-agent"] == "multimail-agent/0.1.0"
 
 
 def test_mailboxes_keep_an_unknown_oversight_mode_as_text(
@@ -499,7 +499,7 @@ def test_newer_key_that_is_refused_too_stops_with_the_remedy(
     server: ScriptedServer, client: MultiMailClient, key: RotatingKey
 ) -> None:
     server.script = [Answer(status=401), Answer(status=401)]
-    with pytest.raises(ConfigurationError, match=r"MULTIMAIL_API_KEY.*MULTIMAIL_API_KEY_SECRET"):
+    with pytest.raises(ConfigurationError, match=r"MULTIMAIL_API_KEY.*MULTIMAIL_API_KEY_SECRET_NAME"):
         client.list_mailboxes()
     assert key.refreshes == 1
 

@@ -42,7 +42,7 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:
-        console.print(Text(f"No answer, and nothing was submitted: {error}", "red"))
+        console.print(Text(f"The question was not answered and nothing was submitted: {error}", "red"))
         return UNFINISHED
     print_answer(console, answer)
     return OK if answer.is_complete else UNFINISHED
@@ -50,7 +50,7 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
 
 def print_answer(console: Console, answer: Answer) -> None:
     """As plain text: what the model wrote is never markup."""
-    console.print(Text(f"\n{answer.text}\n"), soft_wrap=True)
+    console.print(Text(f"\n{answer.text}\n"), soft_wrap=not console.is_terminal)
     for sent in answer.submitted:
         console.print(Text(f"Submitted {sent.email_id} to {sent.recipient}: {sent.status}", "bold green"))
     usage = answer.usage

@@ -1,4 +1,4 @@
-"""`python -m local report`: the trust report in a terminal and, when told to, a request for more trust."""
+"""`python -m local report`: the trust report in a terminal and, on request, a request for the next mode."""
 
 import os
 from datetime import UTC, datetime
@@ -16,6 +16,8 @@ from shared.mail.multimail import MultiMailClient
 from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, build_report
 from shared.operator.trust_page import HEADINGS, describe_record, parse_days
 from shared.settings import Settings
+
+FULL_WIDTH = 130  # columns of the terminal that the table with all of its columns takes
 
 
 def report(console: Console, *, days_text: str | None, upgrade: str | None) -> int:
@@ -37,7 +39,7 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except TransientError as error:
-        console.print(Text(f"Not now: {error}", "red"))
+        console.print(Text(f"The report failed: {error}. Try again later.", "red"))
         return UNFINISHED
     for mailbox in judged:
         print_mailbox(console, mailbox, days)
@@ -55,12 +57,17 @@ def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
             "\n", (mailbox.address, "bold"), f"  {mailbox.id}, {mailbox.oversight_mode}, last {days} days"
         )
     )
+    total = describe_record(judged.total)
+    # Where the width is short, without the columns that say nothing.
+    shown = [n for n, cell in enumerate(total) if console.width >= FULL_WIDTH or cell not in ("0", "-")]
     table = Table(box=None, pad_edge=False, header_style="bright_black")
-    for name in HEADINGS:
-        table.add_column(name, justify="left" if name == HEADINGS[0] else "right", overflow="fold")
+    table.add_column(HEADINGS[0], overflow="fold")
+    for number in shown:
+        table.add_column(HEADINGS[1 + number], justify="right", overflow="fold")
     for category, record in judged.categories.items():
-        table.add_row(Text(category or "none"), *describe_record(record))
-    table.add_row("all", *describe_record(judged.total), style="bold")
+        cells = describe_record(record)
+        table.add_row(Text(category or "none"), *(cells[number] for number in shown))
+    table.add_row("all", *(total[number] for number in shown), style="bold")
     console.print(table)
     for check in judged.checks:
         mark = ("✓ ", "green") if check.is_met else ("✗ ", "red")
@@ -74,20 +81,20 @@ def _ask_for_upgrade(console: Console, multimail: MultiMailClient, judged: Mailb
     if mailbox.oversight_mode != JUDGED_MODE:
         console.print(
             Text(
-                f"Nothing asked: this asks for {NEXT_MODE} from {JUDGED_MODE} only, "
-                f"and the mailbox is {mailbox.oversight_mode}."
+                f"Nothing was requested: only a {JUDGED_MODE} mailbox can move to {NEXT_MODE}, "
+                f"and this one is {mailbox.oversight_mode}."
             )
         )
         return UNFINISHED
     if not _is_confirmed(console, judged):
-        console.print("Nothing asked.")
+        console.print("Nothing was requested.")
         return UNFINISHED
     return _request_upgrade(console, multimail, mailbox)
 
 
 def _is_confirmed(console: Console, judged: MailboxReport) -> bool:
     question = Text(
-        f"\nIn {NEXT_MODE} each reply of {judged.mailbox.address} leaves at once, the operator gets a copy. "
+        f"\nIn {NEXT_MODE} each reply of {judged.mailbox.address} leaves at once and the operator gets a copy. "
         f"The report says: {judged.recommendation}. Send the operator a code for {NEXT_MODE}?"
     )
     try:
@@ -103,15 +110,15 @@ def _request_upgrade(console: Console, multimail: MultiMailClient, mailbox: Mail
         return report_misconfigured(console, error)
     except ThrottledError:
         console.print(
-            "MultiMail takes three such requests an hour and mailbox, and these were made. "
-            "Nothing has changed: try again in an hour."
+            "MultiMail accepts three such requests an hour for each mailbox, and they are used up. "
+            "Nothing has changed. Try again in an hour."
         )
         return UNFINISHED
     except (PermanentError, TransientError) as error:
-        console.print(Text(f"Not asked: {error}", "red"))
+        console.print(Text(f"The request failed: {error}", "red"))
         return UNFINISHED
     console.print(
-        f"MultiMail has sent a code to the account's operator; until he enters it, nothing changes. Then set "
+        f"MultiMail has sent a code to the account's operator; nothing changes until they enter it. Then set "
         f"ALLOW_UNGATED_REPLIES=true: without it the agent refuses to answer from a mailbox in {NEXT_MODE}."
     )
     return OK

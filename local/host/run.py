@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,17 +18,17 @@ from rich.text import Text
 
 import function_app
 from local.commands.audit_file import AuditFile
-from local.commands.console import EventWatch
+from local.commands.console import EventWatch, print_outcomes
 from local.host.host import Host
 from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server
 from local.host.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
-from shared.domain import Outcome
+from shared.domain import Cause, Outcome
 from shared.errors import ConfigurationError
 from shared.ledger.entries import LedgerEntry
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.replying.pipeline import WAITS_FOR_INBOUND_APPROVAL
+from shared.replying.reporting import render_waiting
 from shared.settings import Settings
 
 LOCAL_SETTINGS = Path("local.settings.json")
@@ -38,7 +38,7 @@ HOST_JSON = Path(__file__).parent.parent.parent / "host.json"
 # Without an end in sight, `--until-idle` leaves the rest to the next run: when nothing has come to its
 # outcome for this long, or when the next retry is further away than this.
 PATIENCE_SECONDS = 60.0
-LONGEST_RETRY_SECONDS = 20  # for RETRY_MAX_SECONDS: whoever waits for the end would rather have it tried now
+LONGEST_RETRY_SECONDS = 20  # for RETRY_MAX_SECONDS: a person who waits for the end wants it tried now
 POLL_AGAIN_SECONDS = 2.0
 KNOCK_SECONDS = 10.0
 SHOWN_WAITING = 10
@@ -49,7 +49,7 @@ OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
 def run(console: Console, *, until_idle: bool) -> int:
     """Run the agent until stopped or, with `until_idle`, until no work is due; return the exit status."""
     try:
-        if until_idle:  # before the file, in which the example's value stands
+        if until_idle:  # before the file, which may have the example's value
             os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
@@ -58,7 +58,7 @@ def run(console: Console, *, until_idle: bool) -> int:
         agent = get_agent()
         where = settings.ledger_table_endpoint or settings.ledger_path
         console.print(
-            f"Watching {settings.multimail_api_url}, ledger {where}. Ctrl-C stops.", highlight=False
+            f"Watching {settings.multimail_api_url}, ledger {where}. Press Ctrl-C to stop.", highlight=False
         )
         with EventWatch(console) as watch, stopped_by_signals() as stop:
             return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
@@ -89,7 +89,7 @@ def check_reachable(settings: Settings) -> None:
     """Knock at both services, so that a wrong address shows before work is begun.
 
     Raises one ConfigurationError that names each host that is unknown or refuses the connection.
-    Where a proxy stands in between, only the services' own clients can tell.
+    Where a proxy is in between, only the services' own clients can tell.
     """
     problems = []
     for name, url in (
@@ -115,9 +115,7 @@ def check_reachable(settings: Settings) -> None:
 
 def report_misconfigured(console: Console, error: ConfigurationError) -> int:
     """Print every problem on a line of its own; return the exit status that says so."""
-    console.print(
-        "The agent cannot work like this. Nothing is lost; correct these and run again:", style="bold red"
-    )
+    console.print("Configuration errors; no email was touched. Fix these and run again:", style="bold red")
     for problem in error.problems:
         console.print(Text(f"  - {problem}"))
     return MISCONFIGURED
@@ -147,8 +145,10 @@ class LocalRun:
         self, agent: Agent, settings: Settings, console: Console, watch: EventWatch, stop: threading.Event
     ) -> None:
         if not isinstance(agent.work_queue, InProcessWorkQueue):
-            raise TypeError("the agent rings somewhere else: this host would never hear it")
-        logging.getLogger("local.host.host").setLevel(logging.CRITICAL)  # failures are told by `_on_failure`
+            raise TypeError("the agent has another work queue, which this host does not read")
+        logging.getLogger("local.host.host").setLevel(
+            logging.CRITICAL
+        )  # failures are reported by `_on_failure`
         self._agent = agent
         self._ledger_path = settings.ledger_path
         self._console = console
@@ -167,6 +167,7 @@ class LocalRun:
             host_json=json.loads(HOST_JSON.read_text(encoding="utf-8")),
             clock=lambda: datetime.now(UTC),
             on_failure=self._on_failure,
+            on_drain=self._on_drain,
         )
 
     def run(self, *, until_idle: bool) -> int:
@@ -196,11 +197,8 @@ class LocalRun:
         key = build_function_key()
         with build_server(build_http_app(self._host, key), HTTP_PORT) as server:
             names = ", ".join(function.route for function in self._host.http_functions)
-            self._console.print(
-                f"HTTP functions: {server.url}/api/ ({names}), function key {key}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._console.print(f"HTTP functions: {server.url}/api/ ({names})", highlight=False)
+            self._console.print(f"Function key: {key}", highlight=False)
             yield
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:
@@ -212,6 +210,17 @@ class LocalRun:
             self._misconfigured = error
             self._stop.set()
 
+    def _on_drain(self, running: Sequence[str]) -> None:
+        """Say what a stopped run still waits for."""
+        if not self._stop.is_set():
+            return
+        emails = running.count("process_email")
+        if emails:
+            what = f"{emails} {'email is' if emails == 1 else 'emails are'} being finished"
+        else:
+            what = "the poll is being finished" if running else "no email is being processed"
+        self._console.print(f"Stopping: {what}. Press Ctrl-C again to stop at once.", highlight=False)
+
     def _next_work_at(self) -> datetime | None:
         if not self._watch.polled.is_set():
             return datetime.now(UTC) + timedelta(seconds=POLL_AGAIN_SECONDS)
@@ -221,24 +230,28 @@ class LocalRun:
 
     def _report(self, *, is_idle: bool) -> int:
         outcomes = self._watch.outcomes
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
-        self._console.print(f"Emails that came to their outcome: {counts}.", highlight=False)
+        if outcomes or self._until_idle:
+            print_outcomes(self._console, outcomes)
         waiting = [] if is_idle else self._list_waiting()
         for entry in waiting[:SHOWN_WAITING]:
-            reason = entry.waiting_for or "its turn"
+            reason = render_waiting(entry) or "its turn comes"
             self._console.print(
-                Text(f"{entry.email_id} waits until {entry.due_at:%H:%M:%S} UTC: {reason}", "yellow")
+                Text(f"{entry.email_id} queued until {entry.due_at:%H:%M:%S} UTC: {reason}", "yellow")
             )
         if waiting:
-            more = " and more" if len(waiting) > SHOWN_WAITING else ""
-            self._console.print(f"These{more} are safe in the ledger; the next run goes on with them.")
+            more = " and others" if len(waiting) > SHOWN_WAITING else ""
+            self._console.print(f"The next run continues with these{more}.")
         if not self._watch.polled.is_set():
-            self._console.print("The mailboxes could not be polled: see above.", style="red")
+            self._console.print("Polling failed: see the error above.", style="red")
         if outcomes[Outcome.FAILED]:
-            self._console.print("Some emails failed: their tag agent.reason says why.", style="red")
-        for_humans = waiting and all(entry.waiting_for == WAITS_FOR_INBOUND_APPROVAL for entry in waiting)
+            self._console.print(
+                "Some emails failed. The tag agent.reason on each says why; `redrive` lists them.",
+                style="red",
+            )
+        for_humans = waiting and all(entry.waiting_for is Cause.INBOUND_APPROVAL for entry in waiting)
         return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
 
     def _list_waiting(self) -> list[LedgerEntry]:
-        items = self._agent.ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
-        return [entry for entry in map(self._agent.ledger.get, items) if entry is not None]
+        ledger = self._agent.ledger
+        works = ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
+        return [entry for entry in (ledger.get(work.work_item) for work in works) if entry is not None]

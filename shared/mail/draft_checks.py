@@ -1,13 +1,48 @@
-"""Draft checks: what must not stand in a reply, decided in code, before it may leave."""
+"""Draft checks: what must not be in a reply, decided in code, before it may leave."""
 
+import functools
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from enum import StrEnum
 
 MAX_REPLY_CHARACTERS = 8_000
 PHONE_DIGITS = 7  # shorter numbers are quantities, prices, rooms
 LEFT_OUT = "[link left out]"
 ECHO_WORDS = 9  # this many words in a row from the instructions are an echo, not a coincidence
+
+
+class DraftCheck(StrEnum):
+    """What is wrong with a draft, as a code."""
+
+    EMPTY = "empty"
+    TOO_LONG = "too_long"
+    FOREIGN_LINK = "foreign_link"
+    FOREIGN_ADDRESS = "foreign_address"
+    FOREIGN_NUMBER = "foreign_number"
+    PLACEHOLDER = "placeholder"
+    REMARK = "remark"
+    INSTRUCTIONS = "instructions"
+    KEY = "key"
+    MARKUP = "markup"
+    BLANK_LINES = "blank_lines"
+    INVISIBLE = "invisible"
+
+
+SENTENCES: Mapping[DraftCheck, str] = {
+    DraftCheck.EMPTY: "it is empty",
+    DraftCheck.TOO_LONG: f"it is longer than {MAX_REPLY_CHARACTERS} characters",
+    DraftCheck.FOREIGN_LINK: "it contains a link from neither the thread nor approved knowledge",
+    DraftCheck.FOREIGN_ADDRESS: "it contains an address from neither the thread nor approved knowledge",
+    DraftCheck.FOREIGN_NUMBER: "it contains a phone or account number from neither the thread nor knowledge",
+    DraftCheck.PLACEHOLDER: "it contains a placeholder",
+    DraftCheck.REMARK: "it begins with a remark about the draft",
+    DraftCheck.INSTRUCTIONS: "it repeats the instructions",
+    DraftCheck.KEY: "it contains something that looks like a key",
+    DraftCheck.MARKUP: "it contains markup or an image",
+    DraftCheck.BLANK_LINES: "it contains a long run of blank lines",
+    DraftCheck.INVISIBLE: "it contains invisible characters",
+}
 
 # Top-level domains under which a bare name is taken for a link; mail programs link those by themselves.
 _LINKED_TLDS = (
@@ -60,43 +95,47 @@ _SECRET_PHRASE = re.compile(
     r"|Bearer\s+[\w.~+/-]{16,})|-----BEGIN [A-Z ]+-----",
     re.IGNORECASE,
 )
-_LONG_TOKEN = re.compile(r"(?<![\w/+-])[\w/+-]{28,}={0,2}")
+TOKEN_LETTERS = 28
+_LONG_TOKEN = re.compile(rf"(?<![\w/+-])[\w/+-]{{{TOKEN_LETTERS},}}={{0,2}}")
 # Joiners belong to emoji and to some scripts, one at a time.
 _INVISIBLE = re.compile(
     "[\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\u3164\ufeff\uffa0\ufff9-\ufffb]"
     "|[\U000e0000-\U000e0fff\ud800-\udfff]|[\u200c\u200d]{2}|[\ufe00-\ufe0f]{2}|[\x00-\x08\x0b-\x1f\x7f]"
 )
-_GAP = re.compile(r"(?:\n[^\S\n]*){8}")  # what follows is out of the approver's view
+GAP_LINES = 8
+_GAP = re.compile(rf"(?:\n[^\S\n]*){{{GAP_LINES}}}")  # what follows is out of the approver's view
 _DASHES = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
 
 
-def find_draft_problems(
+def find_failed_checks(
     reply_markdown: str, known_texts: Sequence[str], known_addresses: Collection[str], instructions: str
-) -> tuple[str, ...]:
-    """Say what is wrong with a draft, one short phrase each; empty when it may leave.
+) -> tuple[DraftCheck, ...]:
+    """Say which checks a draft fails; empty when it may leave.
 
     `known_texts` are the thread and the knowledge as the draft saw them; a link, address, phone number or
-    IBAN must stand in them. The phrases never quote the draft: they end in tags and logs.
+    IBAN must be in them.
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
-        return (f"it is longer than {MAX_REPLY_CHARACTERS} characters",)
+        return (DraftCheck.TOO_LONG,)
     known = _plain("\n".join(known_texts))
     draft = _plain(reply_markdown)
-    checks: dict[str, bool] = {
-        "it is empty": not reply_markdown.strip(),
-        "it holds a link that is not in the thread": _has_foreign_link(draft, known, known_addresses),
-        "it holds an address that is not in the thread": _has_foreign_address(draft, known, known_addresses),
-        "it holds a phone or account number that is not in the thread": _has_foreign_number(draft, known),
-        "it holds a placeholder": _has_foreign_placeholder(draft, known),
-        "it begins with a remark about the draft": _LEAD_IN.match(reply_markdown) is not None,
-        "it repeats the instructions": _echoes(reply_markdown, instructions),
-        "it holds something that looks like a key": _has_secret(draft, known),
-        "it holds markup or an image": _MARKUP.search(_without_code_and_autolinks(reply_markdown))
-        is not None,
-        "it holds a gap of many empty lines": _GAP.search(reply_markdown) is not None,
-        "it holds invisible characters": _INVISIBLE.search(reply_markdown) is not None,
+    checks: Mapping[DraftCheck, bool] = {
+        DraftCheck.EMPTY: not reply_markdown.strip(),
+        DraftCheck.FOREIGN_LINK: _KnownLinks(known, known_addresses).leaves_out(draft),
+        DraftCheck.FOREIGN_ADDRESS: not find_addresses(draft)
+        <= find_addresses(known) | {address.lower() for address in known_addresses},
+        DraftCheck.FOREIGN_NUMBER: _has_foreign_number(draft, known),
+        DraftCheck.PLACEHOLDER: any(match.group() not in known for match in _PLACEHOLDER.finditer(draft)),
+        DraftCheck.REMARK: _LEAD_IN.match(reply_markdown) is not None,
+        DraftCheck.INSTRUCTIONS: not _find_runs(reply_markdown).isdisjoint(
+            _find_instruction_runs(instructions)
+        ),
+        DraftCheck.KEY: _has_secret(draft, known),
+        DraftCheck.MARKUP: _MARKUP.search(_without_code_and_autolinks(reply_markdown)) is not None,
+        DraftCheck.BLANK_LINES: _GAP.search(reply_markdown) is not None,
+        DraftCheck.INVISIBLE: _INVISIBLE.search(reply_markdown) is not None,
     }
-    return tuple(problem for problem, found in checks.items() if found)
+    return tuple(check for check, fails in checks.items() if fails)
 
 
 def find_addresses(text: str) -> set[str]:
@@ -105,7 +144,7 @@ def find_addresses(text: str) -> set[str]:
 
 
 def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
-    """The text without the links, images included, that stand in none of the known texts."""
+    """The text without the links, images included, that are in none of the known texts."""
     known, plain = _KnownLinks(_plain("\n".join(known_texts)), ()), _plain(text)
     if not known.leaves_out(plain):
         return text
@@ -124,7 +163,7 @@ def _plain(text: str) -> str:
 
 def _links(text: str) -> Iterator[str]:
     """Every link in a text, scheme and `www.` taken off, lower case: the same place is the same string."""
-    links = [match.group() for pattern in (_URL, _BARE_DOMAIN) for match in pattern.finditer(text)]
+    links = [match.group() for match in (*_URL.finditer(text), *_BARE_DOMAIN.finditer(text))]
     links += [group for match in _LINK_TARGET.finditer(text) for group in match.groups() if group]
     for link in links:
         bare = re.sub(r"^(?:https?://)?(?:www\.)?", "", link.strip().lower())
@@ -146,35 +185,21 @@ class _KnownLinks:
         return any(link not in self._links and link not in self._hosts for link in _links(text))
 
 
-def _has_foreign_link(draft: str, known: str, known_addresses: Collection[str]) -> bool:
-    return _KnownLinks(known, known_addresses).leaves_out(draft)
-
-
-def _has_foreign_address(draft: str, known: str, known_addresses: Collection[str]) -> bool:
-    allowed = find_addresses(known) | {address.lower() for address in known_addresses}
-    return not find_addresses(draft) <= allowed
-
-
 def _has_foreign_number(draft: str, known: str) -> bool:
-    """Numbers of seven digits and more must stand in the thread, whole or group by group; dates and times
+    """Numbers of seven digits and more must be in the thread, whole or group by group; dates and times
     of day are free.
     """
     found = [match.group() for match in _NUMBER.finditer(_DATE.sub(" ; ", draft))]
     numbers = [number for number in found if len(re.sub(r"\D", "", number)) >= PHONE_DIGITS]
-    if numbers:
-        runs = {re.sub(r"\D", "", match.group()) for match in _NUMBER.finditer(known)}
-        groups = set(re.findall(r"\d+", known))
-        for number in numbers:
-            digits = re.sub(r"\D", "", number)
-            if not groups.issuperset(re.findall(r"\d+", number)) and not any(digits in run for run in runs):
-                return True
+    runs = {re.sub(r"\D", "", match.group()) for match in _NUMBER.finditer(known)}
+    groups = set(re.findall(r"\d+", known))
+    for number in numbers:
+        digits = re.sub(r"\D", "", number)
+        if not groups.issuperset(re.findall(r"\d+", number)) and not any(digits in run for run in runs):
+            return True
     accounts = [re.sub(r"[\s-]", "", match.group()).upper() for match in _IBAN.finditer(draft)]
-    known_plain = re.sub(r"[\s-]", "", known).upper() if accounts else ""
+    known_plain = re.sub(r"[\s-]", "", known).upper()
     return any(account not in known_plain for account in accounts)
-
-
-def _has_foreign_placeholder(draft: str, known: str) -> bool:
-    return any(match.group() not in known for match in _PLACEHOLDER.finditer(draft))
 
 
 def _has_secret(draft: str, known: str) -> bool:
@@ -199,11 +224,12 @@ def _without_code_and_autolinks(text: str) -> str:
     return re.sub("`[^`]*`", " ", text)
 
 
-def _echoes(draft: str, instructions: str) -> bool:
-    """Whether ECHO_WORDS words in a row of the draft are in a row in the instructions, too."""
-    return not _find_runs(draft).isdisjoint(_find_runs(instructions))
+@functools.lru_cache(maxsize=64)  # a profile's instructions are the same for all of its emails
+def _find_instruction_runs(instructions: str) -> Set[tuple[str, ...]]:
+    return _find_runs(instructions)
 
 
 def _find_runs(text: str) -> set[tuple[str, ...]]:
+    """Every run of ECHO_WORDS words in the text."""
     words = re.findall(r"\w+", text.lower())
     return {tuple(words[start : start + ECHO_WORDS]) for start in range(len(words) - ECHO_WORDS + 1)}

@@ -1,7 +1,7 @@
 """The MultiMail REST API as the agent uses it: domain values in and out, failures split by what to do."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +24,7 @@ from shared.mail.parsing import (
 )
 from shared.mail.secrets import SecretSource
 
+CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 PAGE_SIZE = 100  # the most that the service lists at once
 
 _MAILBOX = "/v1/mailboxes/{mailbox_id}"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.domain import NO_USAGE, Mailbox, Usage
 from shared.errors import AgentError, DeferredError
-from shared.ledger.entries import Ledger
+from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import drop_foreign_links
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
@@ -15,6 +15,7 @@ from shared.model.chat import ChatCompletion, Conversation, Message, ToolCall
 from shared.model.prompting import clean_line, clean_text, load_prompt
 from shared.operator.ask_sending import Outbox
 from shared.operator.ask_tools import TOOLS, Toolbox, ToolResult, find_reach
+from shared.replying.submission import Submitter
 from shared.settings import Settings
 from shared.telemetry import TOKEN_BUDGET_REACHED, TOOL_CALLED, record
 
@@ -25,7 +26,7 @@ MAX_DURATION = timedelta(seconds=150)  # with one completion more still under th
 MAX_OUTPUT_TOKENS = 1_000
 MAX_SHOWN_CHARACTERS = 200
 
-TOKEN_COUNTER = "ask"  # noqa: S105  # where the ledger counts what questions use, beside the mailboxes
+TOKEN_COUNTER = "ask"  # noqa: S105  # where the ledger counts what questions use, next to the mailboxes
 
 TOO_MANY_CALLS = "No more tools may be called for this question: answer from what you have."
 
@@ -52,7 +53,7 @@ class SentEmail:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a question: plain text, with what code knows for sure beside it.
+    """The answer to a question: plain text, with what code knows for sure next to it.
 
     `tool_calls` has the results in order; `is_complete` is false when a limit or a failure ended it.
     """
@@ -76,9 +77,10 @@ class Asking:
     settings: Settings
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
+    submitter: Submitter
 
     def answer(self, question: Question) -> Answer:
-        """Answer a question. What it has submitted is always told, whatever fails afterwards.
+        """Answer a question. What it has submitted is always reported, whatever fails afterwards.
 
         Raises TransientError (DeferredError when today's tokens are used up), PermanentError
         (ContentFilteredError among them) and ConfigurationError only while nothing was submitted.
@@ -120,7 +122,7 @@ class _Run:
             clock=a.clock,
             question=self.question,
             key_seed=(self.request_id, self.question),
-            allow_ungated=a.settings.allow_ungated_replies,
+            submitter=a.submitter,
         )
         tools = Toolbox(a.multimail, a.clock, reach, outbox)
         text, ended_by = self._converse(_build_system(reach, a.clock()), tools)

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from shared.errors import ConfigurationError
-from shared.mail.draft_checks import find_draft_problems
+from shared.mail.draft_checks import SENTENCES, find_failed_checks
 from shared.profiles.profiles import NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
+from shared.settings import declared_settings
 
 # Characters that a profile may add to a call, so that a triage stays under 1,000 tokens, and triage and draft
 # of an ordinary email together under 2,500 (4 characters a token; tests/test_token_cost.py counts them).
@@ -78,7 +79,7 @@ class _Reader:
         for name, (line, node) in sections.items():
             key = name.lower() if "@" in name else name
             if key in own:
-                self._add(line, f"{name!r} is there twice: remove one of them")
+                self._add(line, f"{name!r} is defined twice: remove one of them")
             own[key] = self._profile(name, line, node, default)
             places[key] = f"{self._path}, line {line}"
         return Profiles(default, own, places)
@@ -88,7 +89,7 @@ class _Reader:
         for key, key_line, value in self._entries(node, name):
             if key not in _FIELDS:
                 known = ", ".join(_FIELDS)
-                self._add(key_line, f"{name}: {key} is no field: correct or remove it (there are {known})")
+                self._add(key_line, f"{name}: unknown field {key!r}: correct or remove it (valid: {known})")
                 continue
             lines[key] = key_line
             try:
@@ -108,8 +109,8 @@ class _Reader:
         yield from _find_signature_problems(profile)
         for name in profile.knowledge:
             if self._knowledge_folders is not None and name not in self._knowledge_folders:
-                missing = f"knowledge names {name!r}, but there is no folder knowledge/{name}"
-                yield "knowledge", f"{missing}: create or correct it"
+                missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
+                yield "knowledge", f"{missing}: create it, or correct the name"
 
     def _entries(self, node: yaml.Node, where: str) -> Iterator[tuple[str, int, yaml.Node]]:
         """Key, line and value of each entry, each key once."""
@@ -123,9 +124,9 @@ class _Reader:
         for key_node, value in node.value:
             line, key = key_node.start_mark.line + 1, key_node.value
             if not isinstance(key_node, yaml.ScalarNode):
-                self._add(line, f"{where} has a key that is no text: correct it")
+                self._add(line, f"{where} has a key that is not a text: correct it")
             elif key in seen:
-                self._add(line, f"{where}: {key} is there twice: remove one of them")
+                self._add(line, f"{where}: {key} is defined twice: remove one of them")
             else:
                 seen.add(key)
                 yield key, line, value
@@ -187,7 +188,7 @@ def _read_names(pattern: re.Pattern[str]) -> Callable[[yaml.Node], tuple[str, ..
         names = _read_texts(node)
         for name, item in zip(names, node.value, strict=True):
             if not pattern.fullmatch(name):
-                raise _WrongValue(f"has {name[:40]!r}, which is no such name: correct it", item)
+                raise _WrongValue(f"has {name[:40]!r}, which is not a valid name: correct it", item)
         return tuple(dict.fromkeys(names))
 
     return read
@@ -208,7 +209,9 @@ def _read_categories(node: yaml.Node) -> Mapping[str, str]:
     return found
 
 
-def _read_number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[yaml.Node], float]:
+def _read_limit(setting: str, kind: type[int] | type[float]) -> Callable[[yaml.Node], float]:
+    low, high = declared_settings()[setting].bounds
+
     def read(node: yaml.Node) -> float:
         try:
             number = kind(node.value) if isinstance(node, yaml.ScalarNode) else None
@@ -236,10 +239,10 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "ignore_categories": _read_names(_CATEGORY_NAME),
     "categories": _read_categories,
     "knowledge": _read_names(_FOLDER_NAME),
-    "max_replies_per_thread": _read_number(1, 100, int),
-    "max_replies_per_sender_per_day": _read_number(1, 1_000, int),
-    "daily_token_budget": _read_number(1, 10**12, int),
-    "min_confidence": _read_number(0, 1, float),
+    "max_replies_per_thread": _read_limit("max_replies_per_thread", int),
+    "max_replies_per_sender_per_day": _read_limit("max_replies_per_sender_per_day", int),
+    "daily_token_budget": _read_limit("daily_token_budget", int),
+    "min_confidence": _read_limit("min_confidence", float),
 }
 # Fields that are judged together with others: a profile that has none of its own inherits the verdict.
 _IN_TRIAGE = (
@@ -259,16 +262,20 @@ def _find_category_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]
         for name in getattr(profile, key):
             if name not in profile.category_names:
                 known = ", ".join(profile.category_names)
-                yield key, f"{key} names {name!r}, which is no category of this mailbox: choose from {known}"
+                yield (
+                    key,
+                    f"{key} names {name!r}, which is not a category of this mailbox: choose from {known}",
+                )
     for name in profile.escalate_categories:
         if name in profile.ignore_categories:
             yield "escalate_categories", f"{name!r} is both to be escalated and to be ignored: choose one"
 
 
 def _find_signature_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
-    found = find_draft_problems(profile.signature, [profile.signature], [], "") if profile.signature else ()
-    if found:
-        yield "signature", f"signature would be held back in a draft ({'; '.join(found)}): change it"
+    failed = find_failed_checks(profile.signature, [profile.signature], [], "") if profile.signature else ()
+    if failed:
+        sentences = "; ".join(SENTENCES[check] for check in failed)
+        yield "signature", f"signature would be held back in a draft ({sentences}): change it"
 
 
 def find_length_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The work queue in Azure: rings through a Service Bus queue."""
+"""The work queue in Azure: a Service Bus queue."""
 
 import threading
 import uuid
@@ -21,7 +21,7 @@ from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.settings import Secret
 from shared.telemetry import span
 
-# The ledger rings again for whatever was not delivered, so a send gives up soon: three tries of at
+# The ledger enqueues again whatever was not delivered, so a send gives up soon: three tries of at
 # most 10 seconds each, 30 seconds in all. Left alone, the SDK's tries have no bound.
 _BOUNDS: dict[str, Any] = {"retry_total": 2, "retry_backoff_factor": 0.2, "try_timeout": 10.0}
 _SEND_SECONDS = 30.0
@@ -82,7 +82,7 @@ class ServiceBusWorkQueue:
         token_status = getattr(error.inner_exception, "status_code", None)
         if isinstance(error, MessagingEntityNotFoundError) or token_status == HTTPStatus.NOT_FOUND:
             return ConfigurationError(
-                f"{attempt}: there is no such queue. Set WORK_QUEUE_NAME to a queue of the namespace."
+                f"{attempt}: the queue does not exist. Set WORK_QUEUE_NAME to a queue of the namespace."
             )
         refused = isinstance(error, ServiceBusAuthenticationError | ServiceBusAuthorizationError)
         # A credential that yields no token arrives wrapped in a plain ServiceBusError.
@@ -143,11 +143,11 @@ def _send_batches(sender: ServiceBusSender, items: Sequence[WorkItem]) -> None:
 
 
 def _build_message(item: WorkItem) -> ServiceBusMessage:
-    """One ring, with an id of its own.
+    """One message, with an id of its own.
 
     The id is random on purpose. One made from the row would make a queue with duplicate detection
-    accept and drop, without a word, every further ring inside its window (10 minutes by default):
-    a retry after 5 seconds would then wait for the next sweep. A doubled ring is harmless, because
+    accept and drop, without a word, every further one inside its window (10 minutes by default):
+    a retry after 5 seconds would then wait for the next sweep. A doubled work item is harmless, because
     only one worker gets the row's lease. The id stays the same when the SDK itself tries again.
     """
     return ServiceBusMessage(item.to_json(), message_id=uuid.uuid4().hex, content_type="application/json")

@@ -17,8 +17,9 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import Ledger, LedgerEntry, TrackedReply
-from shared.mail.multimail import MultiMailClient
+from shared.ledger.entries import LedgerEntry, TrackedReply
+from shared.ledger.ledger import Ledger
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.model.prompting import clean_line
 from shared.telemetry import (
     BACKLOG_MEASURED,
@@ -44,12 +45,11 @@ REASON_TAG = "agent.reject_reason"
 MAX_REASON_CHARACTERS = 500
 MAX_REDRAFTS = 2  # of one email's reply
 
-# How often to look, and for how long: most decisions fall within the hour, and nobody decides after a month.
+# How often to look, and for how long: most decisions fall within the hour, and almost none after a month.
 FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
 CHECK_AFTER = timedelta(minutes=30)
 TRACK_FOR = timedelta(days=30)
 
-CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 MAILBOXES_AT_ONCE = 8
 CHECKS_AT_ONCE = 200  # of one mailbox in one run, so that a run after a long standstill ends in time
 
@@ -190,10 +190,11 @@ class ReplyTracker:
             if rejection is None:
                 self._store(entry, reply, fate, settled=settled)
                 self._tag(reply, fate.status)
-            else:  # tagged while the row is still finished: whoever drafts anew writes tags of its own
+            else:  # tagged while the row is still finished: the worker with the new draft writes its own tags
                 self._tag(reply, fate.status)
-                self._ledger.defer(entry.rejected(rejection, self._clock()))
+                self._ledger.redraft(entry.rejected(rejection, self._clock()), reply)
                 self._record_settled(entry, reply, fate, is_redrafted=True)
+                return None
         if settled:
             self._ledger.drop_reply(reply)
             return None
@@ -266,7 +267,7 @@ class ReplyTracker:
         )
 
     def _tag(self, reply: TrackedReply, status: str) -> None:
-        """Write the status on the answered email, beside all other tags, if it is not there yet.
+        """Write the status on the answered email, next to all other tags, if it is not there yet.
 
         What the service refuses for good is left untagged: the ledger has the status.
         """

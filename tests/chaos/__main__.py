@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from local.testing.azurite import find_azurite
 from tests.chaos.invariants import DOUBLED, KINDS, LOST, UNGATED
 from tests.chaos.load import print_load, run_load
 from tests.chaos.parallel import enumerate_faults
@@ -20,6 +21,8 @@ from tests.hostile.report import run_attacks
 from tests.protocol_model import explore
 
 SHOWN = 20
+# Minutes on two cores; a part of the scenarios takes its part of them.
+SINGLES_MINUTES, MINUTES_A_PERCENT_OF_THE_PAIRS, MINUTES_AN_EMAIL = 5, 2.4, 0.0016
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,7 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("what", nargs="?", choices=("faults", "load"), default="faults")
     parser.add_argument("--scenario", default="", help="only scenarios whose name contains this")
     parser.add_argument(
-        "--pairs", type=int, default=100, help="percent of the pairs to try, chosen by a seed"
+        "--pairs", type=float, default=100, help="percent of the pairs to try, chosen by a seed"
+    )
+    parser.add_argument(
+        "--store", choices=("sqlite", "azurite"), default="sqlite", help="where the ledger is"
     )
     parser.add_argument("--emails", type=int, default=10_000, help="how many emails the load run delivers")
     parser.add_argument("--seed", type=int, default=0)
@@ -36,11 +42,24 @@ def main(arguments: Sequence[str]) -> int:
     quiet_logs()
     with tempfile.TemporaryDirectory(dir=find_fast_directory()) as directory:
         if options.what == "load":
+            _announce(MINUTES_AN_EMAIL * options.emails)
             return print_load(run_load(Path(directory), options.emails, seed=options.seed, progress=print))
         chosen = [scenario for scenario in SCENARIOS if options.scenario in scenario.name]
-        parts = enumerate_faults(chosen, Path(directory), options.pairs, options.seed)
+        if options.store == "azurite" and find_azurite() is None:
+            parser.error("--store azurite needs the program azurite-table (see CONTRIBUTING.md)")
+        minutes = SINGLES_MINUTES + MINUTES_A_PERCENT_OF_THE_PAIRS * options.pairs
+        _announce(minutes * len(chosen) / len(SCENARIOS))
+        parts = enumerate_faults(
+            chosen, Path(directory), options.pairs, options.seed, on_azurite=options.store == "azurite"
+        )
         print_figures(parts)
         return print_summary(len(chosen), parts, Path(directory))
+
+
+def _announce(minutes: float) -> None:
+    """Say how long it takes before it starts."""
+    took = f"{minutes / 60:.0f} hours" if minutes > 90 else f"{max(1, minutes):.0f} minutes"
+    print(f"Expected to take about {took} on two cores.", flush=True)
 
 
 def find_fast_directory() -> str | None:

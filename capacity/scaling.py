@@ -1,36 +1,33 @@
-"""Scale on paper, checked by simulation: `python -m benchmarks.scaling` writes docs/scaling.md's tables and its picture."""
+"""Scale on paper, checked by simulation: docs/scaling.md has its tables and its picture."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from math import ceil, log10
 
-from benchmarks.figures import Figure, Part
 from benchmarks.pictures import BLUE, GREY, Bar, draw_bars
-from benchmarks.scaling_limits import (
+from capacity.page import DOCS, Block
+from capacity.scaling_limits import (
     HOUR,
     MINUTE,
-    REPOSITORY,
     TRACK_EVERY_SECONDS,
     Facts,
     Limit,
     Setup,
     build_flow,
-    count_open_rows,
+    count_email_rows,
     count_poll_seconds,
     count_reply_rows,
+    count_rows,
     count_worker_seconds,
     fit_setup,
     get_peak,
     list_limits,
     price_setup,
-    read_facts,
 )
-from benchmarks.scaling_simulation import Result, simulate
-from shared.ledger.tables import SHARDS
+from capacity.scaling_simulation import Result, simulate
+from shared.ledger.ledger import SHARDS
 
-PAGE, PICTURE = REPOSITORY / "docs" / "scaling.md", REPOSITORY / "docs" / "scaling.svg"
-BEGIN, END = "<!-- scaling: written by `python -m benchmarks.scaling` -->", "<!-- end of scaling -->"
+BLOCK, PICTURE = Block(DOCS / "scaling.md", "scaling"), DOCS / "scaling.svg"
 DEFAULTS = Setup("defaults", 2_000, 25, plan="pro")
 SIZES = (
     Setup("small team", 300, 3, plan="builder"),
@@ -62,29 +59,6 @@ def get_quota_rate(facts: Facts) -> float:
     return min(limit.rate for limit in list_limits(facts, DEFAULTS) if "quota" in limit.name)
 
 
-def measure(advance: Callable[[str], None], *, quick: bool) -> Part:  # noqa: ARG001 - it takes a second
-    """The limits of the defaults, the sizes, and the simulation beside the arithmetic."""
-    facts = read_facts()
-    limits = list_limits(facts, DEFAULTS)
-    figures = [
-        Figure(f"{limit.name}", round(facts.get_day(limit)), "emails/day", note=limit.remedy)
-        for limit in limits
-    ]
-    figures += [
-        Figure(f"poll of {mailboxes:,} mailboxes", count_poll_seconds(facts, mailboxes), "s")
-        for mailboxes in POLLED_MAILBOXES
-    ]
-    advance("an hour of mail")
-    for setup, results in list_trials(facts):
-        for window, result in zip(WINDOWS, results, strict=True):
-            name = f"{setup.instances} instances, capacity {setup.triage_capacity}, judged over {window} s"
-            figures.append(
-                Figure(name, result.emails * HOUR, "emails/h", note=f"{result.attempts:.1f} attempts each")
-            )
-    notes = [f"Assumptions of {facts.date} in docs/scaling.toml; nothing here was measured on Azure."]
-    return Part("Scale on paper", figures, notes)
-
-
 def build_tables(facts: Facts) -> str:
     """The block of docs/scaling.md, in Markdown."""
     parts = (
@@ -111,7 +85,7 @@ def _build_limits(facts: Facts) -> list[str]:
 
 
 def _build_partitions(facts: Facts) -> list[str]:
-    most = facts.limit["table_partition_entities_a_second"]
+    most, shards = facts.limit["table_partition_entities_a_second"], len(SHARDS)
     backlog = most / (1 / MINUTE + 1 / TRACK_EVERY_SECONDS)
     waits = [
         replace(facts, assumption={**facts.assumption, "hours_to_decision": hours})
@@ -119,19 +93,20 @@ def _build_partitions(facts: Facts) -> list[str]:
     ]
     reasoning = replace(facts, assumption={**facts.assumption, "is_reasoning": 1})
     return [
-        f"Open work: {count_open_rows(facts):.2f} rows written or read for an email, so a partition's {most:,.0f} a second are "
-        f"reached at {most / count_open_rows(facts):.0f} emails a second, and all {SHARDS} partitions', with the mail spread evenly "
-        f"over many mailboxes, at {SHARDS * most / count_open_rows(facts):,.0f}. A backlog of {SHARDS * backlog:,.0f} emails reaches "
-        "them by being read alone.",
+        f"An email reads or writes {count_email_rows(facts):.1f} rows of its partition until it is finished, and the polls and looks "
+        f"at its reply {count_reply_rows(facts):.0f} more if it has one. So a partition's {most:,.0f} a second are reached at "
+        f"{most / count_rows(facts):.0f} emails a second (one busy mailbox), and all {shards} partitions', with the mail spread evenly "
+        f"over many mailboxes, at {shards * most / count_rows(facts):,.0f}. A backlog of {shards * backlog:,.0f} emails reaches them "
+        "by being read alone.",
         "",
         f"With models that reason (no `temperature`), each call reserves more tokens: {get_quota_rate(reasoning) * HOUR:.0f} "
         f"emails an hour instead of {_show(get_quota_rate(facts) * HOUR)}.",
         "",
-        f"| replies are decided after | rows a reply | steady emails a second, a partition | all {SHARDS} |",
+        f"| replies are decided after | rows a reply | steady emails a second, a partition | all {shards} |",
         "|---|---|---|---|",
         *(
-            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_reply_rows(wait) / wait.email.drafts)} "
-            f"| {_show(SHARDS * most / count_reply_rows(wait) / wait.email.drafts)} |"
+            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_rows(wait))} "
+            f"| {_show(shards * most / count_rows(wait))} |"
             for hours, wait in zip(DECISION_HOURS, waits, strict=True)
         ),
     ]
@@ -232,7 +207,7 @@ def judge_poll(facts: Facts, mailboxes: int) -> str:
 def find_most_mailboxes(facts: Facts, seconds: float) -> int:
     """The most mailboxes that a poll lists in so many seconds."""
     each = count_poll_seconds(facts, 10_001) - count_poll_seconds(facts, 10_000)
-    return int((seconds - facts.call_seconds) / each)
+    return int((seconds - count_poll_seconds(facts, 10_000) + 10_000 * each) / each)
 
 
 def _build_trials(facts: Facts) -> list[str]:
@@ -275,24 +250,3 @@ def _show(value: float) -> str:
 
 def _show_seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < MINUTE else f"{seconds:.0f} s"
-
-
-def replace_block(text: str, tables: str) -> str:
-    """The page with new tables between the marks. Raises ValueError when the marks are not there."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE} has no block between {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{tables}\n{END}{after}"
-
-
-def main() -> int:
-    """Write the page's block and the picture."""
-    facts = read_facts()
-    PAGE.write_text(replace_block(PAGE.read_text(encoding="utf-8"), build_tables(facts)), encoding="utf-8")
-    PICTURE.write_text(draw_limits(facts), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

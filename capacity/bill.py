@@ -1,18 +1,16 @@
-"""What Azure bills, from the stored counts and the prices: `python -m benchmarks.bill` writes docs/deploy.md's table."""
+"""What Azure bills, from the stored counts and the prices: docs/deploy.md has its table."""
 
 import math
-import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from benchmarks.figures import Figure, Part, read_baseline
+from benchmarks.figures import read_baseline
+from capacity.page import DOCS, Block
 
-PRICES = Path(__file__).parent.parent / "docs" / "prices.toml"
-DEPLOY = Path(__file__).parent.parent / "docs" / "deploy.md"
-BEGIN, END = "<!-- cost: written by `python -m benchmarks.bill` -->", "<!-- end of cost -->"
+PRICES = DOCS / "prices.toml"
+BLOCK = Block(DOCS / "deploy.md", "cost")
 EMAILS_A_MONTH = (0, 1_000, 50_000)
 POLLS_A_DAY, TRACKS_A_DAY = 1_440, 288
 
@@ -77,7 +75,7 @@ def get_email_use(rates: Rates, kind: str) -> Use:
         executions=1,
         gb_seconds=max(1.0, math.ceil(seconds * 10) / 10)
         * assumed["memory_gb"],  # by 100 ms, at least a second
-        service_bus_operations=assumed["service_bus_operations_per_ring"],
+        service_bus_operations=assumed["service_bus_operations_per_work_item"],
         table_transactions=counts[f"{kind}: Table transactions"] + looks,
         multimail_calls=calls + looks,
         log_bytes=counts[f"{kind}: event log"],
@@ -148,7 +146,7 @@ def build_table(rates: Rates) -> str:
     lines = [
         f"USD, list prices as estimated for a European region in {rates.date}: **assumptions, check them in the",
         "[calculator](https://azure.microsoft.com/pricing/calculator/)**, put your own into `docs/prices.toml` and",
-        "run `.venv/bin/python -m benchmarks.bill`. What is counted (transactions, calls, tokens, log lines) comes from",
+        "run `make capacity ARGS=--write`. What is counted (transactions, calls, tokens, log lines) comes from",
         "`make bench`.",
         "",
         f"| | {head} emails a month |",
@@ -199,45 +197,3 @@ def _count_tokens(rates: Rates, use: Use) -> float:
 
 def _show(value: float) -> str:
     return f"{value:,.0f}"
-
-
-def replace_block(text: str, table: str) -> str:
-    """The page with a new table between the marks. Raises ValueError when the marks are not there."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{DEPLOY} has no block between {BEGIN} and {END}")
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
-
-
-def measure(advance: Callable[[str], None], *, quick: bool) -> Part:  # noqa: ARG001 - nothing is measured here
-    """The bill of the stored counts."""
-    advance("prices")
-    rates = read_rates()
-    thousand, idle = get_mixed_use(rates) * 1_000, get_idle_use(rates, POLLS_A_DAY, TRACKS_A_DAY)
-    figures = [
-        Figure(
-            f"1,000 emails: {title}",
-            round(getattr(thousand, name)),
-            note=f"idle day {_show(getattr(idle, name))}",
-        )
-        for name, title in _USES.items()
-    ]
-    figures += [
-        Figure(f"{emails:,} emails a month", sum(price_month(rates, emails).values()), "USD")
-        for emails in EMAILS_A_MONTH
-    ]
-    notes = [f"Prices of {rates.date} in docs/prices.toml; the mix and the seconds are assumed there."]
-    return Part(
-        "What Azure bills",
-        figures,
-        notes,
-        {"months": {str(n): price_month(rates, n) for n in EMAILS_A_MONTH}},
-    )
-
-
-if __name__ == "__main__":
-    DEPLOY.write_text(
-        replace_block(DEPLOY.read_text(encoding="utf-8"), build_table(read_rates())), encoding="utf-8"
-    )
-    sys.exit(0)
