@@ -73,7 +73,7 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("voise: Brief.", "default: voise is no field"),
+        ("voise: Brief.", "default: unknown field 'voise'"),
         ("voice: 7", "default: voice must be a text"),
         ("language: no", "default: language must be a text"),
         ("voice:", "default: voice is empty"),
@@ -87,7 +87,7 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
         ("escalate_categories: [nonsense]", "escalate_categories names 'nonsense', which is no category"),
         ("ignore_categories: [nonsense]", "ignore_categories names 'nonsense', which is no category"),
         ("knowledge: [sales]", "knowledge names 'sales', but there is no folder knowledge/sales"),
-        ("knowledge: [../../etc]", "knowledge has '../../etc', which is no such name"),
+        ("knowledge: [../../etc]", "knowledge has '../../etc', which is not a valid name"),
         ("max_replies_per_thread: 0", "max_replies_per_thread must be a whole number from 1 to 100"),
         ("max_replies_per_thread: 2.5", "max_replies_per_thread must be a whole number"),
         ("max_replies_per_sender_per_day: many", "max_replies_per_sender_per_day must be a whole number"),

@@ -347,9 +347,9 @@ def test_many_easy_drafts_do_not_hide_a_category_that_is_refused() -> None:
     judged = judge(refusal, *approved(3, "complaint"), *approved(2000))
     assert judged.total.reaches_target
     (rule,) = missed(judged)
-    assert rule == "Every category with a refusal reaches that share by itself."
+    assert rule == "Each category with rejected drafts also meets the target."
     (finding,) = [check.finding for check in judged.checks if check.rule == rule]
-    assert finding.startswith("complaint: 1 of 4 refused")
+    assert finding.startswith("complaint: 1 of 4 rejected")
     assert "question" not in finding
 
 
@@ -439,7 +439,7 @@ def test_the_report_is_json_unless_a_browser_asks(agent: Agent, monkeypatch: pyt
     report = json.loads(answer.get_body())
     assert (report["days"], report["until"]) == (30, "2026-03-02T12:00:00+00:00")
     (mailbox,) = report["mailboxes"]
-    assert mailbox["recommendation"] == "stay"
+    assert mailbox["recommendation"] == STAY
     assert mailbox["oversight_mode"] == "gated_send"
     assert [check["is_met"] for check in mailbox["checks"]] == [True, False, False, False, True, True]
     assert [line["category"] for line in mailbox["categories"]] == [ATTACK, "question"]
@@ -544,7 +544,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     simulator = MultiMailSimulator(lambda: datetime.now(UTC))
     box = simulator.add_mailbox("support@northwind.example")
     path = tmp_path / "ledger.sqlite"
-    # Held open, as by an agent at work: the report only reads beside it.
+    # Held open, as by an agent at work: the report only reads next to it.
     with closing(open_sqlite_ledger(path)) as ledger, LoopbackServer(simulator.app) as server:
         at = datetime.now(UTC) - timedelta(days=1)
         for n in range(140):
@@ -577,7 +577,7 @@ def test_nothing_is_asked_for_without_a_yes(operator: Operator, types: str) -> N
     status, output = operator.call("--request-upgrade", operator.box, types=types)
     assert status == 1
     assert "The report says: ask for monitored." in " ".join(output.split())
-    assert "Nothing asked." in output
+    assert "Nothing was requested." in output
     assert operator.asked() == []
 
 
@@ -618,4 +618,4 @@ def test_a_service_that_is_away_is_explained(operator: Operator) -> None:
     operator.simulator.fault = in_order(*[answer_with(503)] * 9)
     status, output = operator.call()
     assert status == 1
-    assert "Not now:" in output
+    assert "The report failed:" in output
