@@ -213,7 +213,9 @@ def test_a_reason_is_on_the_draft_before_it_is_rejected_and_the_newer_draft_is_s
     first = office.draft(email, "Two years.")
     office.simulator.set_tags("support", first, {"crm.id": "77"}, "somebody")
     page.goto(office.address(email))
-    page.get_by_role("textbox", name="Reason (optional; the agent redrafts with it)").fill(" Say\u200b  why. ")
+    page.get_by_role("textbox", name="Reason (optional; the agent redrafts with it)").fill(
+        " Say\u200b  why. "
+    )
     page.get_by_role("button", name="Reject").click()
     expect(page.locator(".draft h2")).to_have_text("Draft rejected")
     expect(page.locator(".draft .why")).to_have_text("Reason: Say why.")

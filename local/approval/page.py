@@ -62,7 +62,10 @@ OUTCOME_LABELS: Mapping[str, str] = {
 }
 
 VERDICTS: Mapping[str, tuple[str, str]] = {
-    Outcome.IGNORED: ("No answer needed", "The sender expects no answer to this email, so the agent wrote none."),
+    Outcome.IGNORED: (
+        "No answer needed",
+        "The sender expects no answer to this email, so the agent wrote none.",
+    ),
     Outcome.ESCALATED: (
         "Escalated to a person",
         "The agent left this email to your team. It sent no answer.",
@@ -74,7 +77,7 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     Outcome.BLOCKED_CONTENT_SAFETY: (
         "Blocked: content safety",
-        "The model service flagged this email as an attack or as harmful content. The agent did not answer it.",
+        "The model service flagged this email as an attack or harmful content. The agent did not answer it.",
     ),
     Outcome.NEEDS_HUMAN: ("Needs a person", "The agent stopped and will not try again by itself."),
     Outcome.FAILED: ("Failed", "Every attempt failed. The email is still in the mailbox."),

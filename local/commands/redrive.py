@@ -63,7 +63,9 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
 def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:
     if entry.outcome is Outcome.REPLY_SUBMITTED:
         console.print(
-            Text(f"{entry.email_id}: already answered ({entry.reply_id}); redriving would send a second reply.")
+            Text(
+                f"{entry.email_id}: already answered ({entry.reply_id}); redriving would send a second reply."
+            )
         )
         return False
     try:

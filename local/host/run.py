@@ -115,9 +115,7 @@ def check_reachable(settings: Settings) -> None:
 
 def report_misconfigured(console: Console, error: ConfigurationError) -> int:
     """Print every problem on a line of its own; return the exit status that says so."""
-    console.print(
-        "Configuration errors; no email was touched. Fix these and run again:", style="bold red"
-    )
+    console.print("Configuration errors; no email was touched. Fix these and run again:", style="bold red")
     for problem in error.problems:
         console.print(Text(f"  - {problem}"))
     return MISCONFIGURED
@@ -148,7 +146,9 @@ class LocalRun:
     ) -> None:
         if not isinstance(agent.work_queue, InProcessWorkQueue):
             raise TypeError("the agent has another work queue, which this host does not read")
-        logging.getLogger("local.host.host").setLevel(logging.CRITICAL)  # failures are reported by `_on_failure`
+        logging.getLogger("local.host.host").setLevel(
+            logging.CRITICAL
+        )  # failures are reported by `_on_failure`
         self._agent = agent
         self._ledger_path = settings.ledger_path
         self._console = console
@@ -244,7 +244,10 @@ class LocalRun:
         if not self._watch.polled.is_set():
             self._console.print("Polling failed: see the error above.", style="red")
         if outcomes[Outcome.FAILED]:
-            self._console.print("Some emails failed. The tag agent.reason on each says why; `redrive` lists them.", style="red")
+            self._console.print(
+                "Some emails failed. The tag agent.reason on each says why; `redrive` lists them.",
+                style="red",
+            )
         for_humans = waiting and all(entry.waiting_for is Cause.INBOUND_APPROVAL for entry in waiting)
         return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
 

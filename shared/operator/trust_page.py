@@ -199,7 +199,9 @@ def _describe_trust(total: TrackRecord) -> str:
     if not total.decided:
         return f"{text} approved"
     bound = format_share(total.lower_bound)
-    return f"{text} approved unchanged; true approval rate at least <strong>{bound}</strong> (95 % confidence)"
+    return (
+        f"{text} approved unchanged; true approval rate at least <strong>{bound}</strong> (95 % confidence)"
+    )
 
 
 def _bar_to_html(total: TrackRecord) -> str:

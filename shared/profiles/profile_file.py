@@ -262,7 +262,10 @@ def _find_category_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]
         for name in getattr(profile, key):
             if name not in profile.category_names:
                 known = ", ".join(profile.category_names)
-                yield key, f"{key} names {name!r}, which is not a category of this mailbox: choose from {known}"
+                yield (
+                    key,
+                    f"{key} names {name!r}, which is not a category of this mailbox: choose from {known}",
+                )
     for name in profile.escalate_categories:
         if name in profile.ignore_categories:
             yield "escalate_categories", f"{name!r} is both to be escalated and to be ignored: choose one"
