@@ -158,7 +158,7 @@ def counted_world(azurite: Azurite | None) -> Iterator[CountedWorld]:
         counter = None if azurite is None else TableCounter()
         ledger = None if azurite is None or counter is None else build_counted_ledger(azurite, counter)
         world = World(folder, ledger)
-        world.model = WireModel(build_azure_inference_model(url, Secret("key"), None))
+        world.model = WireModel(build_azure_inference_model(url, Secret("key")))
         stack.enter_context(world)
         counted = CountedWorld(world, chat, counter)
         stack.callback(counted.close)

@@ -11,25 +11,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from shared.credentials import build_credential
 from shared.domain import parse_work_item
 from shared.errors import PermanentError
-from shared.knowledge.azure_search import AzureSearchKnowledge
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import MultiMailClient, SecretSource
-from shared.mail.secrets import KeyVaultSecret, StaticSecret
-from shared.model.azure_inference_sdk import build_azure_inference_model
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import SecretSource, StaticSecret
 from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.model.chat_telemetry import traced
-from shared.model.openai_sdk import build_openai_model
 from shared.operator.asking import Answer, Asking, Question
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.profiles import Profiles
-from shared.queueing.service_bus import build_service_bus_work_queue
 from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
@@ -128,7 +123,7 @@ def build_agent(
     """
     for name in CHATTY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    credential = _once(lambda: build_credential(settings))
+    credential = _once(lambda: _build_credential(settings))
     chat_model = _once(lambda: _build_chat_model(settings, credential))
     multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
     adapters = Adapters(
@@ -187,14 +182,22 @@ def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMa
 
     With `read_only` a ledger in a file is opened while an agent works with it.
     """
-    credential = _once(lambda: build_credential(settings))
+    credential = _once(lambda: _build_credential(settings))
     multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
     return multimail, _build_ledger(settings, credential, read_only=read_only)
+
+
+def _build_credential(settings: Settings) -> "TokenCredential":
+    from shared.credentials import build_credential  # noqa: PLC0415 - its SDK, of no use with keys alone
+
+    return build_credential(settings)
 
 
 def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredential]") -> SecretSource:
     if settings.multimail_api_key is not None:
         return StaticSecret(settings.multimail_api_key)
+    from shared.mail.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where the key is in a vault
+
     return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret_name, credential())
 
 
@@ -209,6 +212,8 @@ def _find_signing_secret(
         return None
     name = settings.multimail_webhook_secret_name
     log.info("webhooks are taken in once the vault holds the secret %s (MULTIMAIL_WEBHOOK_SECRET_NAME)", name)
+    from shared.mail.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
+
     return KeyVaultSecret(
         settings.key_vault_url,
         name,
@@ -232,6 +237,10 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
     connection_string = settings.service_bus_connection_string
     if settings.service_bus_namespace is None and connection_string is None:
         return InProcessWorkQueue()
+    from shared.queueing.service_bus import (  # noqa: PLC0415 - its SDK, only where there is a namespace
+        build_service_bus_work_queue,
+    )
+
     return build_service_bus_work_queue(
         namespace=settings.service_bus_namespace,
         credential=credential() if connection_string is None else None,
@@ -251,13 +260,22 @@ def _load_profiles(settings: Settings) -> Profiles:
 def _build_knowledge(settings: Settings, credential: "Callable[[], TokenCredential]") -> KnowledgeSource:
     if settings.search_endpoint is None:
         return KnowledgeFiles(settings.config_path / KNOWLEDGE_FOLDER)
+    from shared.knowledge.azure_search import AzureSearchKnowledge  # noqa: PLC0415 - only where there is an index
+
     return AzureSearchKnowledge(settings.search_endpoint, settings.search_index, credential())
 
 
 def _build_chat_model(settings: Settings, credential: "Callable[[], TokenCredential]") -> ChatModel:
-    build = build_openai_model if settings.model_sdk == "openai" else build_azure_inference_model
-    key = settings.model_api_key
-    return build(settings.model_endpoint, key, credential() if key is None else None)
+    sign_in = settings.model_api_key or credential()
+    if settings.model_sdk == "openai":
+        from shared.model.openai_sdk import build_openai_model  # noqa: PLC0415 - one SDK of the two
+
+        return build_openai_model(settings.model_endpoint, sign_in)
+    from shared.model.azure_inference_sdk import (  # noqa: PLC0415 - one SDK of the two
+        build_azure_inference_model,
+    )
+
+    return build_azure_inference_model(settings.model_endpoint, sign_in)
 
 
 def _once(build: Callable[[], T]) -> Callable[[], T]:

@@ -158,11 +158,15 @@ class Mailbox:
     address: str
     oversight_mode: str
     is_active: bool = True
+    display_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EmailSummary:
-    """One email as listings and threads show it: no body, no tags. `sender` is the raw From value."""
+    """One email as listings and threads show it: no body, no tags. `sender` is the raw From value.
+
+    The last two times are those of an outbound email.
+    """
 
     id: str
     sender: str
@@ -173,6 +177,17 @@ class EmailSummary:
     received_at: datetime
     thread_id: str | None = None
     spam_verdict: str | None = None
+    delivered_at: datetime | None = None
+    bounced_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What is known of an attachment without fetching it. `size` is in bytes; all text is hostile input."""
+
+    name: str
+    content_type: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +207,7 @@ class Email:
     markdown: str
     thread_id: str | None = None
     spam_verdict: str | None = None
-    attachment_names: tuple[str, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     approved_at: datetime | None = None

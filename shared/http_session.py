@@ -1,143 +1,93 @@
-"""The requests session behind every adapter: one service, many threads, connections kept, no cookies."""
+"""HTTP sessions for the adapters, and how long an answer asks its caller to wait."""
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Collection, Mapping
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import Path
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
-from requests.utils import get_encoding_from_headers
-from urllib3.connectionpool import ConnectionPool
 from urllib3.util import Retry
 
 from shared.errors import ConfigurationError
 
 # Connections kept between calls, more than any host makes at once: a smaller pool drops and remakes them.
 POOL_SIZE = 256
-_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(:\d+)?/[\w/~=&?-]+", re.ASCII)
+USER_AGENT = "multimail-agent/0.1.0"
+SHORTEST_RETRY_AFTER_SECONDS = 1.0  # 0 or a past date would make the caller spin
+LONGEST_RETRY_AFTER_SECONDS = 86_400.0  # a mistaken header must not park an email for ever
 
 
-class _Session(requests.Session):
-    """A session that does once, not at every request, what is the same for all of them.
+def build_session(repeatable_methods: Collection[str] | None = None) -> requests.Session:
+    """Build a session for one service, to be shared by many threads.
 
-    requests looks up the machine's proxy, certificates and .netrc file, merges cookies, hooks and
-    parameters, and looks up the connection pool each time; together that costs as much as the request.
-    Here there are no cookies and no .netrc, no redirect is followed, and an answer is always read whole.
+    Without `repeatable_methods` nothing is tried twice. With them, a connection that was never made is
+    tried again for every method, and what may have been sent only for these; anything longer is the
+    ledger's back-off. Callers pass `timeout`, and `allow_redirects=False`: a redirect takes the key along.
+
+    Raises ConfigurationError when the machine names a certificate bundle that does not exist.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._merged: Mapping[str, Any] | None = None
-        # A plain dictionary is added in one step.
-        self.headers = {"Accept-Encoding": "gzip, deflate", "User-Agent": "multimail-agent/0.1.0"}
-
-    def merge_environment_settings(self, *arguments: Any, **named: Any) -> dict[str, Any]:  # type: ignore[override]  # passed on
-        """See requests; its holder passes the same for one host every time, but for `stream`: see `send`."""
-        if self._merged is None:
-            self._merged = super().merge_environment_settings(*arguments, **named)
-        return dict(self._merged)
-
-    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """See requests; of the session's own values only the headers are added."""
-        prepared = requests.PreparedRequest()
-        prepared.prepare_method(request.method)
-        if not request.params and _PLAIN_URL.fullmatch(request.url):
-            prepared.url = request.url  # nothing in it would change
-        else:
-            prepared.prepare_url(request.url, request.params)
-        prepared.prepare_headers({**self.headers, **request.headers})
-        if request.method != "GET" or request.data:
-            prepared.prepare_body(request.data, request.files, request.json)
-        if request.auth:
-            prepared.prepare_auth(request.auth)
-        return prepared
-
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        """See requests; the answer is the first one, whatever it redirects to."""
-        options.pop("allow_redirects", None)
-        response = self.get_adapter(request.url or "").send(request, **options)
-        _ = response.content  # all of it, also where the caller could take it in pieces
-        return response
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter that looks up the pool of each service once, and keeps no cookies.
-
-    requests leaves these methods to subclasses.
-    """
-
-    def __init__(self, retry: Retry) -> None:
-        self._ways: dict[str, _Way] = {}
-        super().__init__(pool_maxsize=POOL_SIZE, max_retries=retry)
-
-    def get_connection_with_tls_context(
-        self,
-        request: requests.PreparedRequest,
-        verify: Any,
-        proxies: Mapping[str, str] | None = None,
-        cert: Any = None,
-    ) -> ConnectionPool:
-        """See requests; the pool follows from the scheme and the host, as the session's settings stay."""
-        origin = _get_origin(request)
-        if origin not in self._ways:
-            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
-            self._trust(pool, request, verify, cert)
-            is_direct = super().request_url(request, proxies) == request.path_url
-            self._ways[origin] = _Way(pool, is_direct)
-        return self._ways[origin].pool
-
-    def cert_verify(self, *arguments: Any) -> None:
-        """See requests; each pool was configured once."""
-
-    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
-        """See requests."""
-        if self._ways[_get_origin(request)].is_direct:
-            return request.path_url
-        return super().request_url(request, proxies)
-
-    def build_response(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
-        """See requests."""
-        response = requests.Response()
-        response.status_code = raw.status
-        response.headers = CaseInsensitiveDict(raw.headers)
-        response.encoding = get_encoding_from_headers(response.headers)
-        response.raw = raw
-        response.reason = raw.reason
-        response.url = request.url or ""
-        response.request = request
-        return response
-
-    def _trust(self, pool: ConnectionPool, request: requests.PreparedRequest, verify: Any, cert: Any) -> None:
-        try:
-            super().cert_verify(pool, request.url, verify, cert)  # type: ignore[no-untyped-call]  # typeshed lacks it
-        except OSError as error:
-            raise ConfigurationError(
-                f"{error}: correct or remove REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, whichever names it."
-            ) from None
-
-    def close(self) -> None:
-        """See requests."""
-        self._ways.clear()
-        super().close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How to reach a service: its pool, and whether no proxy wants to see the whole URL."""
-
-    pool: ConnectionPool
-    is_direct: bool
-
-
-def _get_origin(request: requests.PreparedRequest) -> str:
-    return "/".join((request.url or "").split("/", 3)[:3])
-
-
-def build_session(retry: Retry | None = None) -> requests.Session:
-    """Build a session for one service. Without `retry` nothing is ever tried twice."""
-    session = _Session()
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, _Adapter(retry or Retry(0, read=False)))
+    session = requests.Session()
+    bundle = session.merge_environment_settings("https://", {}, None, None, None)["verify"]
+    if isinstance(bundle, str) and not Path(bundle).exists():
+        raise ConfigurationError(
+            f"There are no certificates at {bundle}: correct or remove REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, "
+            "whichever names it."
+        )
+    adapter = HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=_build_retry(repeatable_methods))
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    session.headers["User-Agent"] = USER_AGENT
+    session.auth = _leave_as_it_is
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
+
+
+def _build_retry(repeatable_methods: Collection[str] | None) -> Retry:
+    if repeatable_methods is None:
+        return Retry(0, read=False)
+    return Retry(
+        total=2,
+        connect=2,
+        read=1,
+        status=1,
+        other=0,
+        status_forcelist=(502, 503, 504),
+        allowed_methods=repeatable_methods,
+        backoff_factor=0.25,
+        backoff_jitter=0.5,
+        raise_on_status=False,
+        respect_retry_after_header=False,
+    )
+
+
+def _leave_as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """An `auth` of our own: without one, requests lets a .netrc entry replace the Authorization header."""
+    return request
+
+
+def find_retry_after(headers: Mapping[str, str]) -> float | None:
+    """How many seconds an answer asks to be left alone; None when it does not say so readably.
+
+    `headers` are found in any case. Reads retry-after-ms (Azure OpenAI), then Retry-After in seconds or as
+    an HTTP date, counted from the answer's own Date: the service's clock may differ from ours.
+    """
+    milliseconds = _parse_number(headers.get("retry-after-ms", ""))
+    value = headers.get("retry-after", "")
+    seconds = _parse_number(value) if milliseconds is None else milliseconds / 1000
+    if seconds is None:
+        try:
+            wait = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+        except (TypeError, ValueError, OverflowError):
+            return None
+        seconds = wait.total_seconds()
+    return min(max(SHORTEST_RETRY_AFTER_SECONDS, seconds), LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _parse_number(value: str) -> float | None:
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None

@@ -21,9 +21,8 @@ ADAPTERS = frozenset(
     {
         "http_session",
         "credentials",
-        "mail.multimail",
-        "mail.secrets",
-        "model.chat_wire",
+        "mail.connection",
+        "mail.key_vault",
         "model.openai_sdk",
         "model.azure_inference_sdk",
         "ledger.sqlite_store",
@@ -163,6 +162,49 @@ def test_importing_the_triggers_and_the_agent_needs_no_setting_and_no_heavy_sdk(
         timeout=60,
     )
     assert json.loads(done.stdout) == []
+
+
+ON_ONE_MACHINE = {
+    "MULTIMAIL_API_KEY": "key",
+    "MODEL_ENDPOINT": "https://m.openai.azure.com",
+    "MODEL_API_KEY": "key",
+    "TRIAGE_DEPLOYMENT": "small",
+}
+
+
+@pytest.mark.parametrize(
+    ("setting", "loaded"),
+    [
+        ({}, set()),
+        ({"MODEL_API_KEY": ""}, set()),  # the identity is asked at the first completion
+        ({"SEARCH_ENDPOINT": "https://s.search.windows.net"}, {"azure.identity"}),
+        ({"KEY_VAULT_URL": "https://v.vault.azure.net"}, {"azure.identity", "azure.keyvault"}),
+        (
+            {"LEDGER_TABLE_ENDPOINT": "https://a.table.core.windows.net"},
+            {"azure.identity", "azure.data.tables"},
+        ),
+        (
+            {"ServiceBusConnection__fullyQualifiedNamespace": "n.servicebus.windows.net"},
+            {"azure.identity", "azure.servicebus"},
+        ),
+    ],
+)
+def test_building_the_agent_loads_only_the_sdks_that_its_settings_ask_for(
+    tmp_path: Path, setting: dict[str, str], loaded: set[str]
+) -> None:
+    paths = {"LEDGER_PATH": str(tmp_path / "ledger.sqlite"), "CONFIG_PATH": str(ROOT / "config")}
+    values = ON_ONE_MACHINE | paths | setting
+    code = (
+        "import sys, json\n"
+        "from shared.composition import build_agent\n"
+        "from shared.settings import Settings\n"
+        f"build_agent(Settings.from_env({values!r}))\n"
+        f"print(json.dumps([m for m in {[m for m in HEAVY if m not in AGENT]!r} if m in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set(json.loads(done.stdout)) == loaded
 
 
 def test_the_triggers_are_the_documented_ones_and_stay_a_few_lines() -> None:

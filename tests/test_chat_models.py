@@ -5,8 +5,6 @@ import gc
 import ipaddress
 import json
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -115,7 +113,7 @@ def server(simulator: ChatSimulator) -> Iterator[LoopbackServer]:
 
 @pytest.fixture
 def model(build: Build, server: LoopbackServer) -> ChatModel:
-    return build(server.url, Secret(KEY), None, timeout_seconds=5.0)
+    return build(server.url, Secret(KEY), timeout_seconds=5.0)
 
 
 class FakeCredential:
@@ -160,24 +158,30 @@ def test_request_carries_the_schema_the_token_limit_and_temperature_zero(
     assert body == {"max_completion_tokens": 200, "temperature": 0}
 
 
-def test_inference_sdk_posts_to_the_deployment_with_a_dated_version_and_the_key(
-    server: LoopbackServer, simulator: ChatSimulator
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_both_sdks_post_to_the_v1_route_with_the_key_in_both_headers(
+    build: Build, server: LoopbackServer, simulator: ChatSimulator, slash: str
 ) -> None:
-    build_azure_inference_model(server.url + "/", Secret(KEY), None).complete(REQUEST)
+    build(server.url + slash, Secret(KEY)).complete(REQUEST)
     (call,) = simulator.calls
-    assert call.path == "/openai/deployments/mail-mini/chat/completions"
-    assert call.api_version == "2024-10-21"
+    assert call.path == "/openai/v1/chat/completions"
+    assert call.api_version == ("v1" if build is build_azure_inference_model else None)
+    assert call.body["model"] == "mail-mini"
+    assert call.headers["authorization"] == f"Bearer {KEY}"
     assert call.headers["api-key"] == KEY
 
 
-def test_openai_sdk_posts_to_v1_without_a_version_and_with_the_key(
+def test_inference_sdk_says_who_asks_and_gives_each_request_an_id(
     server: LoopbackServer, simulator: ChatSimulator
 ) -> None:
-    build_openai_model(server.url + "/", Secret(KEY), None).complete(REQUEST)
-    (call,) = simulator.calls
-    assert (call.path, call.api_version) == ("/openai/v1/chat/completions", None)
-    assert call.body["model"] == "mail-mini"
-    assert call.headers["authorization"] == f"Bearer {KEY}"
+    """Azure's logs know a call by its client request id; support asks for it."""
+    model = build_azure_inference_model(server.url, Secret(KEY))
+    for _ in range(2):
+        model.complete(REQUEST)
+    first, second = simulator.calls
+    assert first.headers["user-agent"].startswith("azsdk-python-ai-inference/")
+    assert first.headers["x-ms-client-request-id"] != second.headers["x-ms-client-request-id"] != ""
+    assert first.headers["extra-parameters"] == "pass-through"  # the service takes what the SDK does not know
 
 
 def test_each_deployment_gets_its_own_requests(model: ChatModel, simulator: ChatSimulator) -> None:
@@ -270,7 +274,7 @@ def test_refusal_by_the_model_itself_counts_as_filtered(model: ChatModel, simula
         (sim.throttled(retry_after="86400"), 86400.0),
         (sim.throttled(retry_after="soon"), None),
         (sim.throttled(retry_after="nan"), None),
-        (sim.throttled(retry_after="Wed, 01 Jan 2020 00:00:00 GMT"), 0.0),
+        (sim.throttled(retry_after="Wed, 01 Jan 2020 00:00:00 GMT"), 1.0),
     ],
 )
 def test_throttling_carries_the_delay_that_the_service_asked_for(
@@ -337,7 +341,7 @@ def test_silence_ends_at_the_time_out_with_one_request(
     released = threading.Event()
     simulator.script(sim.hang_until(released))
     try:
-        error = raised_by(build(server.url, Secret(KEY), None, timeout_seconds=0.3))
+        error = raised_by(build(server.url, Secret(KEY), timeout_seconds=0.3))
     finally:
         released.set()
     assert type(error) is TransientError
@@ -349,7 +353,7 @@ def test_refused_connection_is_transient_and_names_the_host(build: Build) -> Non
     server = LoopbackServer(ChatSimulator().app)
     server.start()
     server.stop()
-    error = raised_by(build(server.url, Secret(KEY), None))
+    error = raised_by(build(server.url, Secret(KEY)))
     assert type(error) is TransientError
     assert f"MODEL_ENDPOINT's host {server.url.removeprefix('http://')}" in str(error)
 
@@ -366,14 +370,14 @@ def test_permanent_error_names_status_code_and_parameter_without_the_services_te
 
 def test_unknown_deployment_names_the_settings_and_the_deployment(build: Build) -> None:
     with LoopbackServer(ChatSimulator(api_key=KEY, deployments={"another"}).app) as server:
-        error = raised_by(build(server.url, Secret(KEY), None))
+        error = raised_by(build(server.url, Secret(KEY)))
     assert isinstance(error, ConfigurationError)
     for part in ("TRIAGE_DEPLOYMENT", "DRAFT_DEPLOYMENT", "'mail-mini'", "MODEL_ENDPOINT"):
         assert part in str(error)
 
 
 def test_wrong_key_names_its_setting(build: Build, server: LoopbackServer) -> None:
-    error = raised_by(build(server.url, Secret("wrong"), None))
+    error = raised_by(build(server.url, Secret("wrong")))
     assert isinstance(error, ConfigurationError)
     assert "MODEL_API_KEY" in str(error)
 
@@ -557,7 +561,7 @@ def test_sixteen_threads_learn_a_new_deployment_keep_their_connections_and_get_t
     simulator = ChatSimulator(api_key=KEY, reasoning_deployments={"thinker"}, respond=echo)
     texts = [f"text {number}" for number in range(64)]
     with LoopbackServer(simulator.app) as server:
-        model = build(server.url, Secret(KEY), None)
+        model = build(server.url, Secret(KEY))
 
         def ask(text: str) -> str:
             return model.complete(ChatRequest("thinker", "s", text, "sample", REQUEST.schema, 200)).text
@@ -608,7 +612,7 @@ def test_identity_is_asked_for_the_cognitive_services_scope_and_its_token_is_sen
     build: Build, https_server: LoopbackServer, simulator: ChatSimulator
 ) -> None:
     credential = FakeCredential()
-    build(https_server.url, None, credential).complete(REQUEST)
+    build(https_server.url, credential).complete(REQUEST)
     assert credential.scopes == [("https://cognitiveservices.azure.com/.default",)]
     (call,) = simulator.calls
     assert call.headers["authorization"] == f"Bearer {KEY}"
@@ -619,7 +623,7 @@ def test_one_token_serves_until_it_is_to_be_renewed(build: Build, https_server: 
     """The Azure CLI starts a program for every token that it is asked for."""
     lasting, ending = FakeCredential(), FakeCredential(seconds=60)
     for credential in (lasting, ending):
-        model = build(https_server.url, None, credential)
+        model = build(https_server.url, credential)
         for _ in range(3):
             model.complete(REQUEST)
     assert (len(lasting.scopes), len(ending.scopes)) == (1, 3)
@@ -630,12 +634,12 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
 ) -> None:
     """What the other SDK is told to trust counts for nothing, nor does what the system trusts."""
     monkeypatch.delenv("REQUESTS_CA_BUNDLE" if build is build_azure_inference_model else "SSL_CERT_FILE")
-    assert isinstance(raised_by(build(https_server.url, Secret(KEY), None)), TransientError)
+    assert isinstance(raised_by(build(https_server.url, Secret(KEY))), TransientError)
     assert not simulator.calls
 
 
 def test_refused_token_names_the_role_and_stays_unseen(build: Build, https_server: LoopbackServer) -> None:
-    error = raised_by(build(https_server.url, None, FakeCredential("token-of-a-stranger")))
+    error = raised_by(build(https_server.url, FakeCredential("token-of-a-stranger")))
     assert isinstance(error, ConfigurationError)
     assert "Cognitive Services OpenAI User" in str(error)
     assert "token-of-a-stranger" not in "".join(traceback.format_exception(error))
@@ -656,32 +660,11 @@ def test_identity_without_a_token_fails_by_what_an_operator_has_to_do(
     failure: Exception,
     kind: type[AgentError],
 ) -> None:
-    error = raised_by(build(https_server.url, None, FakeCredential(failure=failure)))
+    error = raised_by(build(https_server.url, FakeCredential(failure=failure)))
     assert type(error) is kind
     assert not simulator.calls
 
 
-def test_model_without_key_and_identity_is_not_built(build: Build) -> None:
-    with pytest.raises(ConfigurationError, match="MODEL_API_KEY"):
-        build("https://resource.openai.azure.com", None, None)
-
-
 def test_inference_sdk_without_a_key_over_plain_http_is_not_built() -> None:
     with pytest.raises(ConfigurationError, match="plain http"):
-        build_azure_inference_model("http://127.0.0.1:1", None, FakeCredential())
-
-
-# ---- Cold start --------------------------------------------------------------------------------------
-
-
-def test_importing_the_adapters_imports_neither_sdk() -> None:
-    script = (
-        "import sys, shared.model.azure_inference_sdk, shared.model.openai_sdk\n"
-        "print([name for name in ('openai', 'httpx2', 'azure.ai.inference', 'azure.core', 'requests') "
-        "if name in sys.modules])"
-    )
-    root = Path(__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+        build_azure_inference_model("http://127.0.0.1:1", FakeCredential())

@@ -293,16 +293,20 @@ def test_only_the_expected_key_is_admitted(key: str, status: int) -> None:
         )
 
 
-def test_dated_path_needs_its_version_and_a_known_deployment() -> None:
+def test_the_route_takes_its_own_version_or_none_and_known_deployments() -> None:
     with LoopbackServer(ChatSimulator(deployments={"mail-mini"}).app) as server:
-        path = "/openai/deployments/{}/chat/completions{}"
-        version = "?api-version=2024-10-21"
+        path = "/openai/v1/chat/completions{}"
         answers = [
-            post(server.url, build_body("x"), path=path.format(name, query))
-            for name, query in (("mail-mini", version), ("mail-mini", ""), ("other", version))
+            post(server.url, build_body("x") | {"model": name}, path=path.format(query))
+            for name, query in (
+                ("mail-mini", "?api-version=v1"),
+                ("mail-mini", ""),
+                ("mail-mini", "?api-version=2024-10-21"),
+                ("other", ""),
+            )
         ]
-    assert [answer.status_code for answer in answers] == [200, 404, 404]
-    assert answers[2].json()["error"]["code"] == "DeploymentNotFound"
+    assert [answer.status_code for answer in answers] == [200, 200, 404, 404]
+    assert answers[3].json()["error"]["code"] == "DeploymentNotFound"
 
 
 @pytest.mark.parametrize(

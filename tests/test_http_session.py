@@ -1,16 +1,18 @@
-"""The shared session: connections outlive a burst of threads, and the machine's variables are read once."""
+"""The shared session: connections outlive a burst of threads, and nothing is added to what requests does."""
 
 import logging
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-import requests
 from flask import Flask, request
+from requests.structures import CaseInsensitiveDict
 
 from local.host.http_server import LoopbackServer
 from shared.errors import ConfigurationError
-from shared.http_session import build_session
+from shared.http_session import build_session, find_retry_after
 
 THREADS = 128
 
@@ -36,18 +38,6 @@ def test_as_many_threads_as_a_host_may_run_keep_their_connections(caplog: pytest
     assert "pool is full" not in caplog.text
 
 
-def test_the_proxy_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = Flask("probe")
-    app.add_url_rule("/", view_func=lambda: "ok")
-    session = build_session()
-    with LoopbackServer(app) as server:
-        assert session.get(server.url).text == "ok"
-        monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        assert session.get(server.url).text == "ok"
-        session.close()
-
-
 def test_a_proxy_that_the_machine_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Flask("proxy")
     proxy.register_error_handler(404, lambda _: (request.environ["PATH_INFO"], 200))
@@ -60,50 +50,75 @@ def test_a_proxy_that_the_machine_names_is_used(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_bundle_of_certificates_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
-    with build_session() as session, pytest.raises(ConfigurationError) as caught:
-        session.get("https://127.0.0.1:9/")
+    with pytest.raises(ConfigurationError) as caught:
+        build_session()
     assert "REQUESTS_CA_BUNDLE" in str(caught.value)
     assert "/nowhere/bundle.pem" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("path", "params"),
-    [
-        ("/v1/mailboxes/mb_1/emails/em%2F1~x/tags", {}),
-        ("/v1/em%zz/%7Ea%2f%", {}),
-        ("/v1/a.b/../c", {}),
-        ("/v1/a b/ü%zz", {}),
-        ("/v1/x?y=1&z=%20", {}),
-        ("/v1/x", {"q": "a b&c", "n": "1"}),
-        ("/?a#b", {}),
-        ("", {}),
-    ],
-)
-def test_an_address_arrives_as_requests_would_send_it(path: str, params: dict[str, str]) -> None:
-    app = Flask("probe")
-
-    @app.route("/", defaults={"_rest": ""})
-    @app.route("/<path:_rest>")
-    def probe(_rest: str) -> str:
-        return f"{request.environ['PATH_INFO']}?{request.environ['QUERY_STRING']}"
-
-    with LoopbackServer(app) as server, build_session() as session, requests.Session() as plain:
-        wanted = plain.get(server.url + path, params=params, timeout=30).text
-        assert session.get(server.url + path, params=params, timeout=30).text == wanted
-        assert wanted.startswith("/")
-
-
-def test_no_redirect_is_followed_and_no_cookie_kept() -> None:
-    app, cookies = Flask("probe"), list[str]()
+def test_no_cookie_is_kept_and_no_netrc_entry_replaces_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    app, seen = Flask("probe"), list[tuple[str | None, str | None]]()
 
     @app.get("/")
-    def probe() -> tuple[str, int, dict[str, str]]:
-        cookies.append(request.headers.get("Cookie", ""))
-        return "", 302, {"Location": "/elsewhere", "Set-Cookie": "seen=yes"}
+    def probe() -> tuple[str, dict[str, str]]:
+        seen.append((request.headers.get("Cookie"), request.headers.get("Authorization")))
+        return "", {"Set-Cookie": "seen=yes"}
 
     with LoopbackServer(app) as server, build_session() as session:
-        assert [session.get(server.url).status_code for _ in range(2)] == [302, 302]
-    assert cookies == ["", ""]
+        for _ in range(2):
+            session.get(server.url, headers={"Authorization": "Bearer ours"}, timeout=30)
+    assert seen == [(None, "Bearer ours")] * 2
+
+
+@pytest.mark.parametrize(
+    ("repeatable", "methods"),
+    [(None, []), (("GET", "PUT"), ["GET", "PUT"]), (("POST",), ["POST"])],
+)
+def test_only_the_named_methods_are_repeated(repeatable: tuple[str, ...] | None, methods: list[str]) -> None:
+    app, asked = Flask("probe"), Counter[str]()
+
+    @app.route("/", methods=["GET", "PUT", "POST"])
+    def probe() -> tuple[str, int]:
+        asked[request.method] += 1
+        return "", 503
+
+    with LoopbackServer(app) as server, build_session(repeatable) as session:
+        for method in ("GET", "PUT", "POST"):
+            assert session.request(method, server.url, timeout=30).status_code == 503
+    assert [method for method, count in asked.items() if count > 1] == methods
+    assert set(asked.values()) <= {1, 2}
+
+
+DATE = "Sun, 22 Nov 2026 21:15:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7),
+        ({"retry-after": " 1.5 "}, 1.5),
+        ({"Retry-After": "0"}, 1),
+        ({"Retry-After": "99999999999"}, 86_400),
+        ({"Retry-After": "7", "retry-after-ms": "6500"}, 6.5),
+        ({"retry-after-ms": "20"}, 1),
+        ({"Retry-After": "7", "retry-after-ms": "soon"}, 7),
+        ({"Retry-After": "Sun, 22 Nov 2026 21:17:00 GMT", "Date": DATE}, 120),
+        ({"Retry-After": "Sun, 22 Nov 2026 21:00:00 GMT", "Date": DATE}, 1),
+        ({"Retry-After": "Sun, 22 Nov 2099 21:00:00 GMT", "Date": DATE}, 86_400),
+        ({"Retry-After": "Sun, 22 Nov 2026 21:17:00 GMT"}, None),
+        ({"Retry-After": "Sun, 22 Nov 2026 21:17:00 -0000", "Date": DATE}, None),
+        ({"Retry-After": "Sun, 22 Nov 99999999999999999999 21:17:00 GMT", "Date": DATE}, None),
+        *(({"Retry-After": value, "Date": DATE}, None) for value in ("", "soon", "-5", "nan", "inf", "²")),
+    ],
+)
+def test_the_delay_that_an_answer_asks_for(headers: dict[str, str], seconds: float | None) -> None:
+    assert find_retry_after(CaseInsensitiveDict(headers)) == seconds
 
 
 def test_a_closed_session_opens_new_connections() -> None:

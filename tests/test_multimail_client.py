@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from local.host.http_server import LoopbackServer
-from local.multimail.emails import Attachment
+from local.multimail.emails import Attachment as SentAttachment
 from local.multimail.faults import (
     Fault,
     cut,
@@ -29,7 +29,7 @@ from local.multimail.faults import (
     warming_up,
 )
 from local.multimail.simulator import MultiMailSimulator
-from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply
+from shared.domain import Attachment, Contact, Email, EmailSummary, Mailbox, SubmittedReply
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -347,7 +347,7 @@ def test_email_is_read_with_attachments_tags_and_lower_case_headers(
         markdown=BODY_TEXT,
         thread_id="th_1",
         spam_verdict="clean",
-        attachment_names=("invoice.pdf",),
+        attachments=(Attachment("invoice.pdf", size=3),),
         tags={"agent.outcome": "ignored"},
         headers={"auto-submitted": "auto-replied", "x-loop": "a, b"},
     )
@@ -633,8 +633,7 @@ WARM_UP = {"error": "warm-up", "warmup_stage": 2, "daily_sent": 50, "daily_limit
     [
         ({"error": "slow down"}, {}, NOW, None, "rate limit"),
         ({}, {"Retry-After": "7"}, NOW, 7, "rate limit"),
-        ({}, {"Retry-After": "Sun, 22 Nov 2026 21:17:00 GMT"}, NOW, 120, "rate limit"),
-        ({}, {"Retry-After": "Sun, 22 Nov 2026 21:00:00 GMT"}, NOW, 1, "rate limit"),
+        ({}, {"Retry-After": "Wed, 01 Jan 2020 00:00:00 GMT"}, NOW, 1, "rate limit"),
         ({}, {"Retry-After": "0"}, NOW, 1, "rate limit"),
         ({}, {"Retry-After": "99999999999"}, NOW, 86_400, "rate limit"),
         ({}, {"Retry-After": "soon"}, NOW, None, "rate limit"),
@@ -787,7 +786,7 @@ def service_client(service: MultiMailSimulator) -> Iterator[MultiMailClient]:
 def test_whole_way_of_an_email_through_the_simulated_service(
     service: MultiMailSimulator, mailbox_id: str, service_client: MultiMailClient
 ) -> None:
-    attachment = Attachment("note.txt", "text/plain", b"hi")
+    attachment = SentAttachment("note.txt", "text/plain", b"hi")
     email_id = service.deliver(mailbox_id, "Ann <ann@example.com>", "Hi", BODY_TEXT, attachments=[attachment])
     service.allow(mailbox_id, "*@example.net")
 
@@ -799,7 +798,7 @@ def test_whole_way_of_an_email_through_the_simulated_service(
     )
     assert (summary.id, summary.sender, summary.received_at) == (email_id, "Ann <ann@example.com>", NOW)
     email = service_client.get_email(mailbox_id, email_id)
-    assert (email.markdown, email.attachment_names) == (BODY_TEXT, ("note.txt",))
+    assert (email.markdown, [file.name for file in email.attachments]) == (BODY_TEXT, ["note.txt"])
 
     service_client.set_tags(mailbox_id, email_id, {"agent.outcome": "reply_submitted"})
     assert service_client.get_tags(mailbox_id, email_id) == {"agent.outcome": "reply_submitted"}

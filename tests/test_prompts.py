@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import Action, Email, Usage
+from shared.domain import Action, Attachment, Email, Usage
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_line, clean_text, escape_untrusted, fit_untrusted, unescape_untrusted
 from shared.replying.drafting import (
@@ -28,7 +28,14 @@ TRIAGE = {
 
 def email(markdown: str, subject: str = "A question", sender: str = "Ann <ann@customer.example>") -> Email:
     return Email(
-        "em_1", sender, ("us@ours.example",), subject, "unread", NOW, markdown, attachment_names=("a.pdf",)
+        "em_1",
+        sender,
+        ("us@ours.example",),
+        subject,
+        "unread",
+        NOW,
+        markdown,
+        attachments=(Attachment("a.pdf"),),
     )
 
 

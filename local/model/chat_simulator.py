@@ -40,7 +40,7 @@ class ChatCall:
 
 
 class ChatSimulator:
-    """Answer chat completions by fixed rules, on both paths that the SDKs use; serve `app` to run it.
+    """Answer chat completions by fixed rules, on the v1 route that both SDKs use; serve `app` to run it.
 
     `api_key` is the key or token to accept (None: any); `deployments` the names that exist (None: all);
     those in `reasoning_deployments` refuse max_tokens and temperature and think before they answer.
@@ -66,33 +66,23 @@ class ChatSimulator:
         self._guard = threading.Lock()
         self.calls: deque[ChatCall] = deque(maxlen=KEPT_CALLS)
         self.app = Flask("chat_simulator", static_folder=None)
-        path = "chat/completions"
-        self.app.add_url_rule(
-            f"/openai/deployments/<deployment>/{path}", view_func=self._complete, methods=["POST"]
-        )
-        self.app.add_url_rule(
-            f"/openai/v1/{path}",
-            "complete_v1",
-            self._complete,
-            methods=["POST"],
-            defaults={"deployment": None},
-        )
+        self.app.add_url_rule("/openai/v1/chat/completions", view_func=self._complete, methods=["POST"])
 
     def script(self, *faults: Fault) -> None:
         """Queue faults: each takes the place of one answer to a request that is otherwise in order."""
         with self._guard:
             self._faults.extend(faults)
 
-    def _complete(self, deployment: str | None) -> ResponseReturnValue:
+    def _complete(self) -> ResponseReturnValue:
         body = request.get_json(force=True, silent=True)
         if not isinstance(body, dict):
             return _refuse(400, "invalid_request", "The request body is not a JSON object.")
         api_version = request.args.get("api-version")
         headers = {name.lower(): value for name, value in request.headers.items()}
-        name = deployment or str(body.get("model", ""))
+        name = str(body.get("model", ""))
         with self._guard:
             self.calls.append(ChatCall(request.path, api_version, name, headers, body))
-        refusal = self._find_refusal(name, body, headers, is_dated=deployment is not None)
+        refusal = self._find_refusal(name, body, headers, api_version)
         if refusal is not None:
             return refusal
         with self._guard:
@@ -102,11 +92,11 @@ class ChatSimulator:
         )
 
     def _find_refusal(
-        self, name: str, body: Payload, headers: Mapping[str, str], *, is_dated: bool
+        self, name: str, body: Payload, headers: Mapping[str, str], api_version: str | None
     ) -> Response | None:
         if not self._admits(headers):
             return _refuse(401, "401", "Access denied due to invalid subscription key or wrong API endpoint.")
-        if is_dated and not request.args.get("api-version"):
+        if api_version not in (None, "v1"):
             return _refuse(404, "404", "Resource not found")
         if self._deployments is not None and name not in self._deployments:
             return _refuse(404, "DeploymentNotFound", "The API deployment for this resource does not exist.")

@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import requests
-from urllib3.util import Retry
+from azure.core.credentials import TokenCredential
 
+from shared.credentials import TokenSource
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError
-from shared.http_session import build_session
+from shared.http_session import build_session, find_retry_after
 from shared.knowledge.passages import SHARED_FOLDER, Passage, find_words
 from shared.telemetry import span
-
-if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
 
 # https://learn.microsoft.com/rest/api/searchservice/documents/search-post, generally available
 API_VERSION = "2024-07-01"
@@ -31,11 +29,11 @@ class AzureSearchKnowledge:
     `endpoint` is the search service's root. Keyless: the identity needs the role Search Index Data Reader.
     """
 
-    def __init__(self, endpoint: str, index: str, credential: "TokenCredential") -> None:
+    def __init__(self, endpoint: str, index: str, credential: TokenCredential) -> None:
         self._url = f"{endpoint.rstrip('/')}/indexes('{quote(index, safe='')}')/docs/search.post.search"
         self._index = index
-        self._credential = credential
-        self._session = build_session(_RETRY)
+        self._tokens = TokenSource(credential, TOKEN_SCOPE, "SEARCH_ENDPOINT")
+        self._session = build_session(("POST",))  # a search changes nothing
 
     def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
         """See KnowledgeSource. Raises also ThrottledError."""
@@ -55,7 +53,7 @@ class AzureSearchKnowledge:
         return self._read(self._post(body))
 
     def _post(self, body: Mapping[str, Any]) -> requests.Response:
-        headers = {"Authorization": f"Bearer {self._get_token()}"}
+        headers = {"Authorization": f"Bearer {self._tokens.get_bearer()}"}
         try:
             with span("search knowledge", {"db.collection.name": self._index}, is_client=True):
                 answer = self._session.post(
@@ -81,25 +79,12 @@ class AzureSearchKnowledge:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TransientError(f"{self} gave an answer that cannot be read.") from error
 
-    def _get_token(self) -> str:
-        from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415 - cold start
-
-        try:
-            return self._credential.get_token(TOKEN_SCOPE).token
-        except ClientAuthenticationError as error:
-            raise ConfigurationError(
-                f"{self} cannot be searched: no token for {TOKEN_SCOPE}. Assign the managed identity "
-                "to the app and check MANAGED_IDENTITY_CLIENT_ID (on one machine: run az login)."
-            ) from error
-        except AzureError as error:
-            raise TransientError(f"{self} cannot be searched: {type(error).__name__}.") from error
-
     def _build_error(self, answer: requests.Response) -> AgentError:
         status = answer.status_code
         refused = f"{self} cannot be searched: HTTP {status}."
         if status in _REMEDIES:
             return ConfigurationError(f"{refused} {_REMEDIES[status]}")
-        delay = _parse_retry_after(answer.headers.get("Retry-After", ""))
+        delay = find_retry_after(answer.headers)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return ThrottledError(refused, retry_after_seconds=delay)
         return TransientError(refused, retry_after_seconds=delay)
@@ -114,18 +99,3 @@ _REMEDIES = {
     403: f"Give the identity the role {ROLE}, and let the service's network rules admit the app.",
     404: "Create the index, or correct the two settings.",
 }
-
-
-# A search changes nothing, so it is tried again at once; anything longer is the ledger's back-off.
-_RETRY = Retry(
-    total=2,
-    status_forcelist=(500, 502, 503, 504),
-    allowed_methods=("POST",),
-    backoff_factor=0.25,
-    raise_on_status=False,
-    respect_retry_after_header=False,
-)
-
-
-def _parse_retry_after(value: str) -> float | None:
-    return float(value) if value.isdecimal() and len(value) < 6 else None  # noqa: PLR2004 - a day has 86,400

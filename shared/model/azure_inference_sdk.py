@@ -1,55 +1,61 @@
-"""Chat completions through the azure-ai-inference SDK."""
+"""Chat completions through the azure-ai-inference SDK, on the v1 API of an Azure OpenAI resource."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import Any
 
+from azure.ai.inference import ChatCompletionsClient
+from azure.ai.inference.models import ChatCompletionsToolDefinition, JsonSchemaFormat
+from azure.core.credentials import AzureKeyCredential, TokenCredential
+from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.pipeline.transport import RequestsTransport
+from azure.core.rest import HttpResponse
+
+from shared.credentials import TokenSource
 from shared.errors import ConfigurationError
+from shared.http_session import build_session
 from shared.model.chat import ChatModel
 from shared.model.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
+    TOKEN_SCOPE,
     ChatRefusal,
     NoCompletion,
-    TokenSource,
     WireChatModel,
 )
 from shared.settings import Secret
 
-if TYPE_CHECKING:
-    from azure.ai.inference import ChatCompletionsClient
-    from azure.core.credentials import TokenCredential
-
-# The latest generally available dated version; the SDK's default is a preview of another service.
-API_VERSION = "2024-10-21"
+# The v1 API takes it as optional, with this value alone; the SDK's default is a preview of another service.
+API_VERSION = "v1"
+# Arguments of the SDK's own; every other parameter is an extra, which it writes next to them.
+SDK_PARAMETERS = frozenset({"temperature", "max_tokens"})
 
 
 def build_azure_inference_model(
-    endpoint: str, api_key: Secret | None, credential: "TokenCredential | None", timeout_seconds: float = 60.0
+    endpoint: str, sign_in: Secret | TokenCredential, timeout_seconds: float = 60.0
 ) -> ChatModel:
-    """Connect to the Azure OpenAI resource at `endpoint` (its root), with the key if there is one.
+    """Connect to the Azure OpenAI resource at `endpoint` (its root), with a key or an identity.
 
-    `timeout_seconds` bounds the wait for each piece of the answer. Raises ConfigurationError when there is
-    neither key nor credential, and for plain http without a key: a token goes over https only.
+    `timeout_seconds` bounds the wait for each piece of the answer. Raises ConfigurationError for plain http
+    without a key: a token goes over https only.
     """
-    if api_key is None and not endpoint.startswith("https://"):
+    has_key = isinstance(sign_in, Secret)
+    if not has_key and not endpoint.startswith("https://"):
         raise ConfigurationError(
             "MODEL_ENDPOINT is plain http, over which azure-ai-inference sends no tokens: "
             "set MODEL_API_KEY, or MODEL_SDK to openai."
         )
-    from azure.ai.inference import ChatCompletionsClient  # noqa: PLC0415  # cold start
-    from azure.core.credentials import AzureKeyCredential  # noqa: PLC0415  # cold start
-    from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415  # cold start
-
-    from shared.http_session import build_session  # noqa: PLC0415 - cold start
-
-    # Without policies nothing is tried twice or elsewhere, nothing is logged, and the credential that the
-    # client insists on goes nowhere: `post` signs.
+    credential = (
+        AzureKeyCredential(sign_in.value)
+        if isinstance(sign_in, Secret)
+        else TokenSource(sign_in, TOKEN_SCOPE, "MODEL_ENDPOINT")
+    )
     client = ChatCompletionsClient(
-        endpoint.rstrip("/"),
-        AzureKeyCredential("unused"),
-        policies=[],
+        f"{endpoint.rstrip('/')}/openai/v1",
+        credential,
+        credential_scopes=[TOKEN_SCOPE],
+        api_version=API_VERSION,
+        retry_total=0,
+        permit_redirects=False,
         transport=RequestsTransport(
             session=build_session(),
             session_owner=False,
@@ -57,32 +63,34 @@ def build_azure_inference_model(
             read_timeout=timeout_seconds,
         ),
     )
-    key = api_key.value if api_key else ""
-    get_bearer: Callable[[], str] = (lambda: key) if key else TokenSource(credential).get_bearer
-    # Azure's own header for keys, next to Bearer: gateways in between may know only one of them.
-    key_header = {"api-key": key} if key else {}
 
-    def post(deployment: str, body: Mapping[str, Any]) -> Any:
-        return _post(client, deployment, body, {**key_header, "Authorization": f"Bearer {get_bearer()}"})
+    def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
+        return _complete(client, deployment, asked, parameters)
 
-    return WireChatModel(post, endpoint, has_key=api_key is not None)
+    return WireChatModel(call, endpoint, has_key=has_key)
 
 
-def _post(
-    client: "ChatCompletionsClient", deployment: str, body: Mapping[str, Any], headers: Mapping[str, str]
+def _complete(
+    client: ChatCompletionsClient, deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> Any:
-    from azure.core.exceptions import AzureError  # noqa: PLC0415  # cold start
-    from azure.core.rest import HttpRequest  # noqa: PLC0415 - cold start
-
-    # Not `complete`: it lacks max_completion_tokens, and builds objects that are never read.
-    path = f"openai/deployments/{quote(deployment, safe='')}/chat/completions?api-version={API_VERSION}"
+    asked_format, tools = asked.get("response_format"), asked.get("tools")
     try:
-        response = client.send_request(HttpRequest("POST", path, headers=dict(headers), json=body))
+        return client.complete(
+            model=deployment,
+            messages=asked["messages"],
+            response_format=JsonSchemaFormat(asked_format["json_schema"]) if asked_format else None,
+            tools=[ChatCompletionsToolDefinition(tool) for tool in tools] if tools else None,
+            model_extras={name: value for name, value in parameters.items() if name not in SDK_PARAMETERS},
+            **{name: value for name, value in parameters.items() if name in SDK_PARAMETERS},
+        )
+    except HttpResponseError as error:
+        response = error.response
+        if not isinstance(response, HttpResponse) or response.status_code == HTTPStatus.OK:
+            # The SDK cannot decode the body; where it does not know its type, it does not say the status.
+            raise NoCompletion(type(error).__name__) from None
+        body = response.content.decode(errors="replace")
+        raise ChatRefusal(response.status_code, response.headers, body) from error
     except AzureError as error:  # time-outs and bodies that break off included
         raise NoCompletion(type(error).__name__) from error
-    if response.status_code != HTTPStatus.OK:
-        raise ChatRefusal(response.status_code, response.headers, response.content.decode(errors="replace"))
-    try:
-        return json.loads(response.content)
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
         raise NoCompletion("a 200 answer that is not JSON") from None

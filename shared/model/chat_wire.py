@@ -1,13 +1,11 @@
-"""What both chat adapters share: fitting requests to a deployment, and reading what comes back."""
+"""What both chat adapters share: what a request says, what a deployment supports, what an answer means."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from shared.domain import Usage
@@ -19,10 +17,8 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
+from shared.http_session import find_retry_after
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation, Message, Tool, ToolCall
-
-if TYPE_CHECKING:
-    from azure.core.credentials import AccessToken, TokenCredential
 
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105  # the name of a scope
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -75,55 +71,21 @@ class NoCompletion(Exception):
     """There was no answer, or a 200 without a completion. The text says what came instead."""
 
 
-class TokenSource:
-    """A credential whose failures name what to set, and the tokens that it gives for the model endpoint."""
-
-    def __init__(self, credential: "TokenCredential | None") -> None:
-        if credential is None:
-            raise ConfigurationError(
-                "No way to sign in at MODEL_ENDPOINT: set MODEL_API_KEY, or run with an identity that has "
-                'the role "Cognitive Services OpenAI User" there.'
-            )
-        from azure.identity import get_bearer_token_provider  # noqa: PLC0415  # cold start
-
-        self._credential = credential
-        self._provide = get_bearer_token_provider(self, TOKEN_SCOPE)
-
-    def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        """See azure.core's TokenCredential. Raises ConfigurationError when the identity is not usable."""
-        from azure.core.exceptions import AzureError, ClientAuthenticationError  # noqa: PLC0415  # cold start
-
-        try:
-            return self._credential.get_token(*scopes, **options)
-        except ClientAuthenticationError as error:
-            raise ConfigurationError(
-                f"The identity gives no token for {scopes[0]} ({type(error).__name__}): assign the managed "
-                "identity to the app and check MANAGED_IDENTITY_CLIENT_ID (on one machine: sign in, or set "
-                "MODEL_API_KEY)."
-            ) from error
-        except AzureError as error:
-            raise TransientError(
-                f"Asking for a token for {scopes[0]} failed: {type(error).__name__}."
-            ) from error
-
-    def get_bearer(self) -> str:
-        """The token for a request. Kept until it is to be renewed: not every credential keeps its tokens."""
-        return self._provide()
-
-
 @dataclass(frozen=True, slots=True)
-class _Fit:
-    """Which parameters a deployment takes: the GPT-4o class all, the reasoning class no temperature."""
+class SupportedParameters:
+    """Which parameters a deployment supports: the GPT-4o class all, the reasoning class no temperature."""
 
     token_limit: str = "max_completion_tokens"  # noqa: S105  # the name of a parameter
     has_temperature: bool = True
 
-    def build_parameters(self, max_output_tokens: int) -> dict[str, Any]:
+    def build(self, max_output_tokens: int) -> dict[str, Any]:
+        """The parameters to send for an answer of so many tokens."""
         if self.has_temperature:
             return {self.token_limit: max_output_tokens, "temperature": 0}
         return {self.token_limit: max_output_tokens + REASONING_HEADROOM_TOKENS}
 
-    def without(self, parameter: str) -> "_Fit":
+    def without(self, parameter: str) -> "SupportedParameters":
+        """What remains when the deployment has refused a parameter."""
         if parameter == "temperature":
             return replace(self, has_temperature=False)
         other = "max_tokens" if parameter == "max_completion_tokens" else "max_completion_tokens"
@@ -131,50 +93,56 @@ class _Fit:
 
 
 class WireChatModel:
-    """A ChatModel over one function that carries a request body over HTTP.
+    """A ChatModel over one function that makes an SDK's call.
 
-    `post` takes the deployment and the body (without a model's name) and returns the decoded JSON of a 200
-    answer. It raises ChatRefusal for any other answer, NoCompletion when there is none or it is not JSON,
-    and lets AgentErrors through.
+    `call` takes the deployment, what is asked (messages, response_format or tools, as the API writes them)
+    and the parameters, and returns the 200 answer as the SDK has decoded it. It raises ChatRefusal for any
+    other answer, NoCompletion when there is none or it cannot be decoded, and lets AgentErrors through.
     """
 
     def __init__(
-        self, post: Callable[[str, Mapping[str, Any]], Any], endpoint: str, *, has_key: bool
+        self,
+        call: Callable[[str, Mapping[str, Any], Mapping[str, Any]], Any],
+        endpoint: str,
+        *,
+        has_key: bool,
     ) -> None:
-        self._post = post
+        self._call = call
         self._host = urlsplit(endpoint).netloc
         self._has_key = has_key
-        self._fits: dict[str, _Fit] = {}  # only single reads and writes, so threads need no lock
+        # By deployment. Only single reads and writes, so threads need no lock.
+        self._supported: dict[str, SupportedParameters] = {}
 
     def complete(self, request: ChatRequest) -> ChatCompletion:
         """See ChatModel. One HTTP request; up to MAX_TRIES until a deployment's parameters are known."""
-        return self._ask(request.deployment, _build_request_body(request), request.max_output_tokens)
+        return self._ask(request.deployment, _build_question(request), request.max_output_tokens)
 
     def converse(self, conversation: Conversation) -> ChatCompletion:
         """See ChatModel. HTTP requests as for `complete`."""
-        body = _build_conversation_body(conversation)
-        return self._ask(conversation.deployment, body, conversation.max_output_tokens)
+        asked = _build_conversation(conversation)
+        return self._ask(conversation.deployment, asked, conversation.max_output_tokens)
 
-    def _ask(self, deployment: str, body: Mapping[str, Any], max_output_tokens: int) -> ChatCompletion:
-        fit = self._fits.get(deployment, _Fit())
-        tries = 1
-        while True:
-            parameters = fit.build_parameters(max_output_tokens)
+    def _ask(self, deployment: str, asked: Mapping[str, Any], max_output_tokens: int) -> ChatCompletion:
+        supported = self._supported.get(deployment, SupportedParameters())
+        for _ in range(MAX_TRIES):
+            parameters = supported.build(max_output_tokens)
             try:
-                return self._read(_mapping(self._post(deployment, {**body, **parameters})), deployment)
+                return self._read(_mapping(self._call(deployment, asked, parameters)), deployment)
             except NoCompletion as error:
                 raise TransientError(
                     f"MODEL_ENDPOINT's host {self._host} gave no completion for deployment "
                     f"{deployment!r}: {error}."
                 ) from error
             except ChatRefusal as refusal:
-                unsupported = refusal.find_unsupported(parameters)
-                if unsupported is None or tries == MAX_TRIES:
+                rejected = refusal.find_unsupported(parameters)
+                if rejected is None:
                     # From None: the SDK's exception behind the refusal prints the service's text.
                     raise self._build_error(refusal, deployment) from None
-                fit = fit.without(unsupported)
-            self._fits[deployment] = fit
-            tries += 1
+            supported = self._supported[deployment] = supported.without(rejected)
+        raise PermanentError(
+            f"MODEL_ENDPOINT's host {self._host} refused every set of parameters for deployment "
+            f"{deployment!r}; the same request would be refused again."
+        )
 
     def _read(self, payload: Mapping[str, Any], deployment: str) -> ChatCompletion:
         choices = payload.get("choices")
@@ -212,9 +180,9 @@ class WireChatModel:
             return ConfigurationError(f"MODEL_ENDPOINT's host {self._host} refused ({answer}): {remedy}")
         asked = f"MODEL_ENDPOINT's host {self._host}, asked for deployment {deployment!r}, answered {answer}"
         if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
-            return ThrottledError(f"{asked}.", retry_after_seconds=_parse_retry_after(refusal.headers))
+            return ThrottledError(f"{asked}.", retry_after_seconds=find_retry_after(refusal.headers))
         if refusal.status == HTTPStatus.REQUEST_TIMEOUT or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TransientError(f"{asked}.", retry_after_seconds=_parse_retry_after(refusal.headers))
+            return TransientError(f"{asked}.", retry_after_seconds=find_retry_after(refusal.headers))
         parameter = f" about {refusal.param}" if refusal.param else ""
         return PermanentError(f"{asked}{parameter}; the same request would be refused again.")
 
@@ -247,7 +215,7 @@ class WireChatModel:
         )
 
 
-def _build_request_body(request: ChatRequest) -> Mapping[str, Any]:
+def _build_question(request: ChatRequest) -> Mapping[str, Any]:
     schema = {"name": request.schema_name, "schema": dict(request.schema), "strict": True}
     return {
         "messages": [
@@ -258,7 +226,7 @@ def _build_request_body(request: ChatRequest) -> Mapping[str, Any]:
     }
 
 
-def _build_conversation_body(conversation: Conversation) -> Mapping[str, Any]:
+def _build_conversation(conversation: Conversation) -> Mapping[str, Any]:
     """Without parallel_tool_calls, which not every deployment takes: the caller checks arguments anyway."""
     messages = [_build_message(message) for message in conversation.messages]
     return {
@@ -327,28 +295,3 @@ def _find_fired(holder: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         sorted(_name(name) for name, found in results.items() if _mapping(found).get("filtered") is True)
     )
-
-
-def _parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """The delay asked for, in seconds: retry-after-ms (Azure OpenAI), Retry-After in seconds or as a date."""
-    milliseconds = _parse_delay(headers.get("retry-after-ms", ""))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after", "")
-    seconds = _parse_delay(value)
-    if seconds is not None:
-        return seconds
-    try:
-        # Against the service's own clock: ours may differ.
-        delay = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
-        return None
-    return max(0.0, delay.total_seconds())
-
-
-def _parse_delay(value: str) -> float | None:
-    try:
-        number = float(value)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None

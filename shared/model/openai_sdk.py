@@ -1,42 +1,43 @@
-"""Chat completions through the openai SDK, on Azure OpenAI's v1 API."""
+"""Chat completions through the openai SDK, on the v1 API of an Azure OpenAI resource."""
 
-import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import httpx2
+from azure.core.credentials import TokenCredential
+from openai import APIConnectionError, APIStatusError, BaseModel, DefaultHttpxClient, OpenAI
+
+from shared.credentials import TokenSource
+from shared.http_session import POOL_SIZE
 from shared.model.chat import ChatModel
 from shared.model.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
+    TOKEN_SCOPE,
     ChatRefusal,
     NoCompletion,
-    TokenSource,
     WireChatModel,
 )
 from shared.settings import Secret
 
-if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
-    from openai import OpenAI
-
 
 def build_openai_model(
-    endpoint: str, api_key: Secret | None, credential: "TokenCredential | None", timeout_seconds: float = 60.0
+    endpoint: str, sign_in: Secret | TokenCredential, timeout_seconds: float = 60.0
 ) -> ChatModel:
-    """Connect to the Azure OpenAI resource at `endpoint` (its root), with the key if there is one.
+    """Connect to the Azure OpenAI resource at `endpoint` (its root), with a key or an identity.
 
-    `timeout_seconds` bounds the wait for each piece of the answer. Raises ConfigurationError when there is
-    neither key nor credential.
+    `timeout_seconds` bounds the wait for each piece of the answer.
     """
-    import httpx2  # noqa: PLC0415  # cold start: imported when the SDK is chosen
-    from openai import DefaultHttpxClient, OpenAI  # noqa: PLC0415 - cold start
-
-    from shared.http_session import POOL_SIZE  # noqa: PLC0415 - cold start
-
+    has_key = isinstance(sign_in, Secret)
+    key = (
+        sign_in.value
+        if isinstance(sign_in, Secret)
+        else TokenSource(sign_in, TOKEN_SCOPE, "MODEL_ENDPOINT").get_bearer
+    )
     client = OpenAI(
         base_url=f"{endpoint.rstrip('/')}/openai/v1/",
-        api_key=api_key.value if api_key else TokenSource(credential).get_bearer,
+        api_key=key,
         # Azure's own header for keys, next to the SDK's Bearer: gateways in between may know only this one.
-        default_headers={"api-key": api_key.value} if api_key else None,
+        default_headers={"api-key": key} if isinstance(key, str) else None,
         max_retries=0,
         http_client=DefaultHttpxClient(
             timeout=httpx2.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
@@ -45,23 +46,20 @@ def build_openai_model(
         ),
     )
 
-    def post(deployment: str, body: Mapping[str, Any]) -> Any:
-        return _post(client, deployment, body)
+    def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
+        return _complete(client, deployment, {**asked, **parameters})
 
-    return WireChatModel(post, endpoint, has_key=api_key is not None)
+    return WireChatModel(call, endpoint, has_key=has_key)
 
 
-def _post(client: "OpenAI", deployment: str, body: Mapping[str, Any]) -> Any:
-    from openai import APIConnectionError, APIStatusError  # noqa: PLC0415  # cold start
-
+def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any]) -> Any:
     try:
-        # Raw, because the SDK builds its completion from any JSON without looking.
-        answer = client.chat.completions.with_raw_response.create(model=deployment, **body)
+        completion = client.chat.completions.create(model=deployment, **body)
     except APIStatusError as error:
         raise ChatRefusal(error.status_code, error.response.headers, error.response.text) from error
     except APIConnectionError as error:  # time-outs included
         raise NoCompletion(type(error).__name__) from error
-    try:
-        return json.loads(answer.content)
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
         raise NoCompletion("a 200 answer that is not JSON") from None
+    # The SDK makes a completion of any JSON object, and hands out everything else as it came.
+    return completion.to_dict(warnings=False) if isinstance(completion, BaseModel) else completion

@@ -174,7 +174,7 @@ class Toolbox:
             "subject": email.subject,
             "received": _format_time(email.received_at),
             "status": email.status,
-            "attachments": ", ".join(email.attachment_names),
+            "attachments": ", ".join(file.name for file in email.attachments),
         }
         text = f"{_format_fields(fields)}\nBody:\n{email.markdown.strip()}"
         line = fit_untrusted(text, MAX_EMAIL_CHARACTERS)

@@ -1,20 +1,25 @@
-"""The work queue in Azure: a Service Bus queue, with the SDK loaded on the first send."""
+"""The work queue in Azure: a Service Bus queue."""
 
 import threading
 import uuid
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSender
+from azure.servicebus.exceptions import (
+    MessageSizeExceededError,
+    MessagingEntityNotFoundError,
+    ServiceBusAuthenticationError,
+    ServiceBusAuthorizationError,
+)
 
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.settings import Secret
 from shared.telemetry import span
-
-if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
-    from azure.core.exceptions import AzureError
-    from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSender
 
 # The ledger enqueues again whatever was not delivered, so a send gives up soon: three tries of at
 # most 10 seconds each, 30 seconds in all. Left alone, the SDK's tries have no bound.
@@ -29,7 +34,7 @@ class ServiceBusWorkQueue:
     again after a send has failed.
     """
 
-    def __init__(self, connect: "Callable[[], ServiceBusClient]", queue_name: str) -> None:
+    def __init__(self, connect: Callable[[], ServiceBusClient], queue_name: str) -> None:
         self._connect = connect
         self._queue_name = queue_name
         self._lock = threading.Lock()  # the SDK's senders are not thread-safe
@@ -44,8 +49,6 @@ class ServiceBusWorkQueue:
         """
         if not items:
             return
-        from azure.core.exceptions import AzureError  # noqa: PLC0415 - cold start
-
         with self._lock:
             try:
                 with span("send work items", {"messaging.batch.message_count": len(items)}, is_client=True):
@@ -62,7 +65,7 @@ class ServiceBusWorkQueue:
         with self._lock:
             self._close()
 
-    def _open_sender(self) -> "ServiceBusSender":
+    def _open_sender(self) -> ServiceBusSender:
         if self._client is None or self._sender is None:
             self._client = self._connect()
             self._sender = self._client.get_queue_sender(self._queue_name)
@@ -73,14 +76,7 @@ class ServiceBusWorkQueue:
         if client is not None:
             client.close()  # closes its sender too, and logs instead of raising
 
-    def _explain(self, error: "AzureError", count: int) -> AgentError:
-        from azure.core.exceptions import ClientAuthenticationError  # noqa: PLC0415 - cold start
-        from azure.servicebus.exceptions import (  # noqa: PLC0415 - cold start
-            MessagingEntityNotFoundError,
-            ServiceBusAuthenticationError,
-            ServiceBusAuthorizationError,
-        )
-
+    def _explain(self, error: AzureError, count: int) -> AgentError:
         attempt = f"sending {count} work items to the Service Bus queue {self._queue_name!r}"
         # Service Bus answers 404 to the token for a queue that is not there, before any link is made.
         token_status = getattr(error.inner_exception, "status_code", None)
@@ -102,11 +98,11 @@ class ServiceBusWorkQueue:
 def build_service_bus_work_queue(
     *,
     namespace: str | None,
-    credential: "TokenCredential | None",
+    credential: TokenCredential | None,
     connection_string: Secret | None,
     queue_name: str,
 ) -> ServiceBusWorkQueue:
-    """Build the queue without connecting and without loading the SDK.
+    """Build the queue without connecting.
 
     `namespace` is the fully qualified host name and goes with `credential`; a connection string
     (the emulator, or one machine) wins over both. Raises ConfigurationError when neither is there.
@@ -120,12 +116,10 @@ def build_service_bus_work_queue(
 
 
 def _connect(
-    namespace: str | None, credential: "TokenCredential | None", connection_string: Secret | None
-) -> "ServiceBusClient":
-    from azure.servicebus import ServiceBusClient  # noqa: PLC0415 - cold start
-
+    namespace: str | None, credential: TokenCredential | None, connection_string: Secret | None
+) -> ServiceBusClient:
     if connection_string is None:
-        return ServiceBusClient(str(namespace), cast("TokenCredential", credential), **_BOUNDS)
+        return ServiceBusClient(str(namespace), cast(TokenCredential, credential), **_BOUNDS)
     try:
         return ServiceBusClient.from_connection_string(connection_string.value, **_BOUNDS)
     except ValueError:
@@ -136,9 +130,7 @@ def _connect(
         ) from None
 
 
-def _send_batches(sender: "ServiceBusSender", items: Sequence[WorkItem]) -> None:
-    from azure.servicebus.exceptions import MessageSizeExceededError  # noqa: PLC0415 - cold start
-
+def _send_batches(sender: ServiceBusSender, items: Sequence[WorkItem]) -> None:
     batch = sender.create_message_batch()
     for message in map(_build_message, items):
         try:
@@ -150,7 +142,7 @@ def _send_batches(sender: "ServiceBusSender", items: Sequence[WorkItem]) -> None
     sender.send_messages(batch, timeout=_SEND_SECONDS)
 
 
-def _build_message(item: WorkItem) -> "ServiceBusMessage":
+def _build_message(item: WorkItem) -> ServiceBusMessage:
     """One message, with an id of its own.
 
     The id is random on purpose. One made from the row would make a queue with duplicate detection
@@ -158,6 +150,4 @@ def _build_message(item: WorkItem) -> "ServiceBusMessage":
     a retry after 5 seconds would then wait for the next sweep. A doubled work item is harmless, because
     only one worker gets the row's lease. The id stays the same when the SDK itself tries again.
     """
-    from azure.servicebus import ServiceBusMessage  # noqa: PLC0415 - cold start
-
     return ServiceBusMessage(item.to_json(), message_id=uuid.uuid4().hex, content_type="application/json")

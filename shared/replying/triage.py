@@ -76,7 +76,7 @@ def build_triage_request(email: Email, deployment: str, profile: MailboxProfile 
     """The triage call for one email: the instructions for all, then the mailbox's own, then the email."""
     own = profile.build_triage_part()
     limit = min(MAX_EMAIL_CHARACTERS, MAX_EMAIL_AND_PROFILE_CHARACTERS - profile.triage_characters)
-    attachments = ", ".join(email.attachment_names) or "none"
+    attachments = ", ".join(file.name for file in email.attachments) or "none"
     text = (
         f"From: {clean_line(email.sender, MAX_HEADER_CHARACTERS)}\n"
         f"Subject: {clean_line(email.subject, MAX_HEADER_CHARACTERS)}\n"

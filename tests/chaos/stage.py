@@ -275,8 +275,8 @@ class Stage:
             "http://multimail.invalid", StaticSecret(Secret(self._key)), clock=self.clock
         )
         # The client has no seam for its transport, and needs none in production.
-        client._session.mount("http://", InProcessTransport(self.simulator, self.seams))
-        client._session.trust_env = False  # looking for proxies takes longer than the call
+        client._connection.session.mount("http://", InProcessTransport(self.simulator, self.seams))
+        client._connection.session.trust_env = False  # looking for proxies takes longer than the call
         return client
 
     def _complete(self, request: ChatRequest) -> ChatCompletion:

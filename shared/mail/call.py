@@ -1,0 +1,43 @@
+"""One request to MultiMail: a path's template, ids that cannot leave their segment, and what to send."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from shared.errors import PermanentError
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. As text it is safe to log: the path's template and percent-encoded ids."""
+
+    method: str
+    template: str
+    ids: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+
+    @property
+    def path(self) -> str:
+        """The path with every id as one percent-encoded segment.
+
+        Raises PermanentError for the three ids that would name another resource: "", "." and
+        ".." (clients and servers resolve dot segments even when they are percent-encoded).
+        """
+        for name, value in self.ids.items():
+            if value in ("", ".", ".."):
+                raise PermanentError(f"{self}: {value!r} cannot be the {name} of anything")
+        return self.template.format_map(self._quoted_ids())
+
+    def __str__(self) -> str:
+        ids = ", ".join(f"{name}={value}" for name, value in self._quoted_ids().items())
+        return f"{self.method} {self.template}" + (f" ({ids})" if ids else "")
+
+    def _quoted_ids(self) -> dict[str, str]:
+        return {name: quote_id(value) for name, value in self.ids.items()}
+
+
+def quote_id(value: str) -> str:
+    """An id as one percent-encoded path segment, which is also safe to log."""
+    return quote(value, safe="", errors="replace")

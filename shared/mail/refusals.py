@@ -1,0 +1,83 @@
+"""What a refusal of MultiMail's means: the error that says what the caller must do."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+)
+from shared.http_session import find_retry_after
+from shared.mail.call import Call
+from shared.mail.parsing import UnreadableError, parse_json
+
+LONGEST_QUOTA_WAIT_SECONDS = 6 * 3600.0  # so that an upgraded plan is noticed within hours
+LONGEST_WARM_UP_WAIT_SECONDS = 3600.0
+
+
+def explain_refusal(
+    call: Call, status: int, headers: Mapping[str, str], content: bytes, now: datetime
+) -> AgentError:
+    """The error for an answer that is not a success. `headers` are found in any case."""
+    answered = f"{call} answered {status}"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return _explain_throttling(answered, headers, content, now)
+    if status == HTTPStatus.UNAUTHORIZED:
+        return ConfigurationError(
+            f"{answered}: the MultiMail key is refused. Put a current key into MULTIMAIL_API_KEY, "
+            "or into the Key Vault secret that MULTIMAIL_API_KEY_SECRET names."
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return _explain_missing_permission(call, answered)
+    if status < HTTPStatus.BAD_REQUEST:
+        return TransientError(f"{answered}: redirects are not followed. Check MULTIMAIL_API_URL.")
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
+        return TransientError(answered, retry_after_seconds=find_retry_after(headers))
+    kinds: dict[int, type[PermanentError]] = {404: NotFoundError, 409: ConflictError}
+    return kinds.get(status, PermanentError)(answered, status_code=status)
+
+
+def _explain_missing_permission(call: Call, answered: str) -> AgentError:
+    if call.template.startswith("/v1/oversight/"):
+        return ConfigurationError(f"{answered}: the MultiMail key lacks the oversight scope. Grant it.")
+    if call.method == "GET":
+        return ConfigurationError(f"{answered}: the MultiMail key lacks the read scope. Grant it.")
+    if call.template.endswith("/tags"):
+        return ConfigurationError(f"{answered}: the MultiMail key lacks the send scope. Grant it.")
+    return PermanentError(
+        f"{answered}: the MultiMail key lacks the send scope, or the mailbox's oversight mode forbids this",
+        status_code=HTTPStatus.FORBIDDEN,
+    )
+
+
+def _explain_throttling(
+    answered: str, headers: Mapping[str, str], content: bytes, now: datetime
+) -> ThrottledError:
+    """Tell the service's three kinds of 429 apart; only the first comes with a Retry-After header."""
+    try:
+        body = parse_json(content)
+    except UnreadableError:
+        body = {}
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    wait: float | None = None
+    if "warmup_stage" in body or "daily_limit" in body:
+        reason = "the mailbox's warm-up limit for today is reached"
+        wait = _seconds_until(today + timedelta(days=1), now, LONGEST_WARM_UP_WAIT_SECONDS)
+    elif "quota" in str(body.get("error", "")).lower():
+        reason = "the account's monthly quota is used up; a larger plan would lift it"
+        next_month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+        wait = _seconds_until(next_month, now, LONGEST_QUOTA_WAIT_SECONDS)
+    else:
+        reason = "the rate limit is reached"
+    asked = find_retry_after(headers)
+    return ThrottledError(f"{answered}: {reason}", retry_after_seconds=wait if asked is None else asked)
+
+
+def _seconds_until(moment: datetime, now: datetime, longest: float) -> float:
+    return min(max(1.0, (moment - now).total_seconds()), longest)
