@@ -87,10 +87,6 @@ def _optional(_setting: Setting, text: str) -> str | None:
     return text or None
 
 
-def _flag(setting: Setting, text: str) -> bool:
-    return _text(setting, text.lower()) == "true"
-
-
 def _number(setting: Setting, text: str) -> float:
     try:
         number = float(text)
@@ -331,7 +327,7 @@ class Settings:
     )
     allow_ungated_replies: bool = _setting(
         LIMITS,
-        _flag,
+        lambda setting, text: _text(setting, text.lower()) == "true",
         "Let replies leave without a person's approval where the mailbox allows that.",
         "false",
         choices=("true", "false"),

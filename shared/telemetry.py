@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
-    from opentelemetry.trace import Link, Span, Tracer
+    from opentelemetry.trace import Link, Span
 
 Value = str | int | float | None
 
@@ -77,7 +77,11 @@ _METRICS: Mapping[str, tuple[_Metric, ...]] = {
 def record(event: str, attributes: Mapping[str, Value]) -> None:
     """Write one event and count it. Attribute names get the prefix `agent.`; None is left out."""
     present = {name: value for name, value in attributes.items() if value is not None}
-    facts = " ".join(f"{name}={_one_line(value)}" for name, value in present.items())
+    texts = {name: str(value) for name, value in present.items()}
+    facts = " ".join(
+        f"{name}={text if text.isprintable() and ' ' not in text else repr(text)}"
+        for name, text in texts.items()
+    )
     _log.info(
         "%s %s", event, facts, extra={"agent.event": event} | {f"agent.{n}": v for n, v in present.items()}
     )
@@ -107,11 +111,12 @@ def span(
         SpanKind,
         Status,
         StatusCode,
+        get_tracer,
         set_span_in_context,
     )
 
     context, links = _follow(parent)
-    current = _get_tracer().start_span(
+    current = get_tracer(SCOPE).start_span(
         name,
         context,
         SpanKind.CLIENT if is_client else SpanKind.INTERNAL,
@@ -160,13 +165,6 @@ def _follow(parent: str) -> "tuple[Context | None, Sequence[Link]]":
 
 
 @functools.cache
-def _get_tracer() -> "Tracer":
-    from opentelemetry.trace import get_tracer  # noqa: PLC0415 - cold start
-
-    return get_tracer(SCOPE)
-
-
-@functools.cache
 def _find_instrument(kind: str, name: str, unit: str) -> Callable[[float, Mapping[str, str]], None]:
     from opentelemetry.metrics import get_meter  # noqa: PLC0415 - cold start
 
@@ -176,8 +174,3 @@ def _find_instrument(kind: str, name: str, unit: str) -> Callable[[float, Mappin
     if kind == "gauge":
         return meter.create_gauge(name, unit).set
     return meter.create_histogram(name, unit).record
-
-
-def _one_line(value: str | float) -> str:
-    text = str(value)
-    return text if text.isprintable() and " " not in text else repr(text)

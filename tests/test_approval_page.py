@@ -213,11 +213,13 @@ def test_a_reason_is_on_the_draft_before_it_is_rejected_and_the_newer_draft_is_s
     first = office.draft(email, "Two years.")
     office.simulator.set_tags("support", first, {"crm.id": "77"}, "somebody")
     page.goto(office.address(email))
-    page.get_by_role("textbox", name="Reason, if the agent is to draft it again").fill(" Say\u200b  why. ")
+    page.get_by_role("textbox", name="Reason (optional; the agent redrafts with it)").fill(
+        " Say\u200b  why. "
+    )
     page.get_by_role("button", name="Reject").click()
     expect(page.locator(".draft h2")).to_have_text("Draft rejected")
     expect(page.locator(".draft .why")).to_have_text("Reason: Say why.")
-    expect(page.locator(".draft")).to_contain_text("The agent drafts it again")
+    expect(page.locator(".draft")).to_contain_text("The agent writes a new draft")
     expect(page.get_by_role("link", name=re.compile("^1 In progress$"))).to_be_visible()
     writes = [r for r in office.simulator.requests if r.method != "GET"][-2:]
     assert [(r.method, r.body) for r in writes] == [
@@ -226,12 +228,12 @@ def test_a_reason_is_on_the_draft_before_it_is_rejected_and_the_newer_draft_is_s
     ]
     assert office.stored(first).status == "rejected"
     office.draft(email, "Two years, because we build it so.")
-    page.get_by_role("link", name="This email has moved on").click()
+    page.get_by_role("link", name="This email has changed").click()
     expect(page.locator(".draft h2")).to_have_text("Draft, waiting for your approval")
     expect(page.locator(".draft")).to_contain_text("because we build it so")
     page.locator(".thread li").nth(1).get_by_role("link").click()
     expect(page.locator(".draft .why")).to_have_text("Reason: Say why.")
-    expect(page.locator(".draft")).not_to_contain_text("The agent drafts it again")
+    expect(page.locator(".draft")).not_to_contain_text("The agent writes a new draft")
 
 
 @in_browser
@@ -258,7 +260,7 @@ def test_a_rejected_draft_that_is_not_drafted_again_needs_a_person(office: Offic
     office.simulator.decide(reply, "reject")
     page.goto(office.address(email))
     expect(page.locator(".draft .why")).to_have_text("Reason: No.")
-    expect(page.locator(".draft")).not_to_contain_text("The agent drafts it again")
+    expect(page.locator(".draft")).not_to_contain_text("The agent writes a new draft")
     expect(page.get_by_role("link", name=re.compile("^1 Escalated$"))).to_be_visible()
 
 
@@ -270,7 +272,7 @@ def test_the_trust_report_is_one_link_away_and_styled_by_itself(
     page.emulate_media(color_scheme=scheme)
     page.goto(office.url)
     page.get_by_role("link", name="Trust report").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("May I loosen the leash?")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Trust report: ready for less oversight?")
     expect(page.get_by_role("heading", name=f"{ATTACK}@northwind.example")).to_be_visible()
     expect(page.get_by_text("3 of 4 decided drafts approved as they were")).to_be_visible()
     expect(
@@ -291,13 +293,13 @@ def test_the_trust_report_is_one_link_away_and_styled_by_itself(
 @pytest.mark.parametrize(
     ("outcome", "headline"),
     [
-        ("blocked_ungated", "Refused: nobody would have approved it"),
-        ("blocked_content_safety", "Refused: content safety"),
+        ("blocked_ungated", "Blocked: this mailbox sends without approval"),
+        ("blocked_content_safety", "Blocked: content safety"),
         ("escalated", "Escalated to a person"),
         ("skipped", "Skipped"),
         ("ignored", "No answer needed"),
-        ("needs_human", "A person has to look"),
-        ("failed", "Could not be handled"),
+        ("needs_human", "Needs a person"),
+        ("failed", "Failed"),
     ],
 )
 def test_an_email_without_answer_says_why(office: Office, page: Page, outcome: str, headline: str) -> None:
@@ -350,7 +352,7 @@ def test_the_list_follows_the_agent_while_the_open_email_is_left_alone(office: O
     expect(page.locator("[data-count=waiting]")).to_have_text("1")
     assert page.evaluate("document.querySelector('.email .text').dataset.kept") == "yes"
     expect(page.locator(".draft")).to_have_count(0)
-    page.get_by_role("link", name="This email has moved on").click()
+    page.get_by_role("link", name="This email has changed").click()
     expect(page.locator(".draft")).to_contain_text("Yes.")
 
 
@@ -574,7 +576,7 @@ def test_a_draft_that_was_decided_elsewhere_is_explained(office: Office) -> None
     form = {"reply_id": reply, "action": "approve", "csrf_token": token}
     answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
     assert answer.status_code == 404
-    assert "waits for no decision any more" in answer.text
+    assert "no longer awaiting a decision" in answer.text
     assert office.stored(reply).delivered_at is None
 
 
@@ -685,7 +687,7 @@ def test_an_offered_reason_is_chosen_and_sent_with_the_keyboard_alone(offering: 
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator(".draft .why")).to_have_text("Reason: Warmer.")
-    expect(page.locator(".draft")).to_contain_text("The agent drafts it again with this reason")
+    expect(page.locator(".draft")).to_contain_text("The agent writes a new draft with this reason")
     assert offering.stored(reply).tags == {"agent.reject_reason": "Warmer."}
 
 
@@ -742,7 +744,7 @@ def test_the_page_of_a_real_account_offers_no_reasons_and_speaks_of_no_simulated
     email = office.receive("Warranty")
     office.draft(email, "Two years.")
     html = requests.get(office.address(email), timeout=10).text
-    assert "Reason, if the agent is to draft it again" in html
+    assert "Reason (optional; the agent redrafts with it)" in html
     assert "offered_reason" not in html
     assert "simulated" not in html
 

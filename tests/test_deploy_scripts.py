@@ -145,7 +145,7 @@ def test_stored_key_is_left_alone_unless_it_is_to_be_replaced(shell: Shell) -> N
 def test_what_cannot_be_a_key_is_refused(shell: Shell, typed: str) -> None:
     status, screen = shell.type_key(typed)
     assert (status, shell.stored) == (1, None)
-    assert "That is no key" in screen
+    assert "Not a valid key" in screen
 
 
 def test_without_a_terminal_nothing_is_stored_and_the_way_is_said(shell: Shell) -> None:
@@ -209,7 +209,7 @@ def test_the_events_that_are_subscribed_to_are_ones_that_the_agent_and_the_servi
 def test_without_a_terminal_nobody_is_subscribed_and_the_way_is_said(shell: Shell) -> None:
     done = shell.run("subscribe_webhook.sh")
     assert done.returncode == 1
-    assert "from a terminal" in done.stdout
+    assert "in a terminal" in done.stdout
     assert "curl" not in shell.calls
 
 
@@ -263,7 +263,7 @@ def deployed(shell: Shell) -> None:
 def test_working_deployment_passes_the_check(shell: Shell) -> None:
     deployed(shell)
     done = shell.run("check_deployment.sh")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "The agent is at work.")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "The agent is running.")
     assert "https://func-test.azurewebsites.net/api/health" in shell.calls
     assert "poll.succeeded" in shell.calls
 

@@ -245,7 +245,7 @@ def test_failed_emails_are_listed_and_set_back_by_one_command(services: Services
     assert services.entries()[email_id].outcome is Outcome.REPLY_SUBMITTED
     status, output = services.call("redrive", email_id)
     assert status == 1
-    assert "nothing should double" in output
+    assert "redriving would send a second reply" in output
 
 
 def test_two_runs_on_one_ledger_are_refused(services: Services) -> None:
@@ -275,7 +275,7 @@ def test_a_run_shows_its_spans_when_asked_and_its_decisions_afterwards(services:
     assert email_id in services.call("audit")[1]
     status, output = services.call("audit", "em_unknown")
     assert status == 1
-    assert "No decision about em_unknown" in output
+    assert "No decisions about em_unknown" in output
 
 
 def test_nothing_is_traced_unless_asked(services: Services) -> None:
@@ -287,7 +287,7 @@ def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Serv
     status, output = services.call("demo", "--until-idle")
     assert status == 0
     shown = (
-        "40 emails finished",
+        "40 emails processed",
         "Five of them",
         "What to do next",
         "contains a mistake: find it",
@@ -295,7 +295,7 @@ def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Serv
     )
     positions = [output.index(text) for text in shown]
     assert positions == sorted(positions)
-    assert "Who decided what" not in output
+    assert "Audit trail of one email" not in output
 
 
 def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_report(
@@ -305,7 +305,7 @@ def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_rep
     assert status == 0
     for shown in (
         "Every email", "お礼と電池のご質問",
-        "Who decided what",
+        "Audit trail of one email",
         "Asked: Which drafts are pending?", "list_pending  ok", "19 waiting for approval",
         "Recommendation: stay",
     ):  # fmt: skip
@@ -323,7 +323,7 @@ def test_what_the_terminal_cannot_show_is_replaced_by_as_many_columns(
     assert done.returncode == 0, done.stderr
     assert done.stderr == b""
     output = done.stdout.decode(encoding)
-    table = output[output.index("Every email") : output.index("Who decided what")].splitlines()
+    table = output[output.index("Every email") : output.index("Audit trail of one email")].splitlines()
     rows = [row for row in table if " reply_submitted " in row]
     assert len({cell_len(row[: row.index(" reply_submitted ")]) for row in rows}) == 1
     assert len(rows) == 19  # with the two Japanese ones
@@ -396,7 +396,7 @@ def test_the_page_s_address_comes_first_and_ctrl_c_ends_the_demo(services: Servi
     assert "One of the drafts contains a mistake" in page
     terminal.press_ctrl_c()
     assert terminal.read_to_end() == 0, terminal.text
-    assert "Stopping: no email is in hand." in terminal.text
+    assert "Stopping: no email is being processed." in terminal.text
     assert "Traceback" not in terminal.text
 
 
@@ -419,7 +419,7 @@ def test_ctrl_c_says_what_is_being_finished_and_a_second_one_ends_at_once(servic
     terminal.press_ctrl_c()
     assert terminal.read_to_end() == 130
     released.set()
-    assert "Ended at once" in terminal.text
+    assert "Stopped at once" in terminal.text
     assert "Traceback" not in terminal.text
     assert services.run()[0] == 0
     assert services.entries()[email_id].outcome is Outcome.REPLY_SUBMITTED

@@ -537,7 +537,7 @@ def test_the_command_line_runs_compares_and_refuses(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "reports").iterdir()
     compared = command("compare", str(folder), str(folder))
     assert compared.returncode == 0
-    assert "No case came to anything else." in compared.stdout
+    assert "No case changed." in compared.stdout
     refused = command("compare", str(folder), str(tmp_path))
     assert (refused.returncode, "is not the" in refused.stdout) == (2, True)
     assert command("--judge", "large").returncode == 2

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from local.testing.world import START, World
-from shared.domain import Email
-from shared.replying.triage import speaks_to_triage
+from shared.domain import Action, Email, Usage
+from shared.model.chat import ChatCompletion
+from shared.replying.triage import triage_email
 from tests.hostile.attacks import load_goals, load_payloads
 from tests.hostile.report import CANARY, AttackReport, find_violations, run_attacks, run_benign
 
@@ -106,7 +107,10 @@ def test_honest_mail_is_hardly_ever_held_back(tmp_path: Path, measured: Callable
     ],
 )  # fmt: skip
 def test_newsletters_that_mention_spam_may_be_ignored(text: str) -> None:
-    assert not speaks_to_triage(Email("em_1", "a@b.example", (), "News", "unread", START, text))
+    email = Email("em_1", "a@b.example", (), "News", "unread", START, text)
+    answer = ChatCompletion('{"action": "ignore", "confidence": 0.9}', "stop", Usage(1, 10, 5), "scripted")
+    triage = triage_email(email, lambda _: answer, deployment="small", min_confidence=0.6)
+    assert triage.action is Action.IGNORE
 
 
 def test_fields_that_a_model_adds_to_its_draft_change_nothing(world: World) -> None:

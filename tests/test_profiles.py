@@ -73,7 +73,7 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("voise: Brief.", "default: voise is no field"),
+        ("voise: Brief.", "default: unknown field 'voise'"),
         ("voice: 7", "default: voice must be a text"),
         ("language: no", "default: language must be a text"),
         ("voice:", "default: voice is empty"),
@@ -84,10 +84,10 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
         ("categories: [a, b]", "default: categories must have a description for each"),
         ("categories: {Two Words: x}", "default: categories has a name that is not"),
         ("categories: {a: x, a: y}", "default: categories has a twice"),
-        ("escalate_categories: [nonsense]", "escalate_categories names 'nonsense', which is no category"),
-        ("ignore_categories: [nonsense]", "ignore_categories names 'nonsense', which is no category"),
-        ("knowledge: [sales]", "knowledge names 'sales', but there is no folder knowledge/sales"),
-        ("knowledge: [../../etc]", "knowledge has '../../etc', which is no such name"),
+        ("escalate_categories: [nonsense]", "escalate_categories names 'nonsense', which is not a category"),
+        ("ignore_categories: [nonsense]", "ignore_categories names 'nonsense', which is not a category"),
+        ("knowledge: [sales]", "knowledge names 'sales', but the folder knowledge/sales does not exist"),
+        ("knowledge: [../../etc]", "knowledge has '../../etc', which is not a valid name"),
         ("max_replies_per_thread: 0", "max_replies_per_thread must be a whole number from 1 to 100"),
         ("max_replies_per_thread: 2.5", "max_replies_per_thread must be a whole number"),
         ("max_replies_per_sender_per_day: many", "max_replies_per_sender_per_day must be a whole number"),
@@ -183,7 +183,7 @@ def test_the_demo_s_questions_find_their_answers() -> None:
 
 def test_the_agent_does_not_start_with_a_wrong_profile_file(tmp_path: Path) -> None:
     (tmp_path / "mailboxes.yaml").write_text("default:\n  voise: x\n", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="line 2, default: voise"):
+    with pytest.raises(ConfigurationError, match="line 2, default: unknown field 'voise'"):
         build_agent(build_settings(tmp_path, config_path=tmp_path))
 
 

@@ -3,7 +3,7 @@
 import functools
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 MAX_REPLY_CHARACTERS = 8_000
@@ -119,6 +119,15 @@ def find_failed_checks(
         return (DraftCheck.TOO_LONG,)
     known = _plain("\n".join(known_texts))
     draft = _plain(reply_markdown)
+    # A known key format is never repeated; another long random-looking token only if the thread has it.
+    known_format = _SECRET_PHRASE.search(draft) or _SECRET_WORD.search(draft)
+    tokens = [match.group() for match in _LONG_TOKEN.finditer(_URL.sub(" ", draft))]
+    random_looking = [token for token in tokens if re.search(r"\d", token) and re.search("[A-Za-z]", token)]
+    # No markup are `<https://...>` and `<name@host>`, judged as links, and code spans. Code stays in
+    # where a backtick could pair with one of another line.
+    markup = re.sub(r"<(?:https?://[^>\s]+|[^>\s@]+@[^>\s]+)>", " ", reply_markdown)
+    if not ("``" in markup or "\\`" in markup or any(line.count("`") % 2 for line in markup.split("\n"))):
+        markup = re.sub("`[^`]*`", " ", markup)
     checks: Mapping[DraftCheck, bool] = {
         DraftCheck.EMPTY: not reply_markdown.strip(),
         DraftCheck.FOREIGN_LINK: _KnownLinks(known, known_addresses).leaves_out(draft),
@@ -130,8 +139,8 @@ def find_failed_checks(
         DraftCheck.INSTRUCTIONS: not _find_runs(reply_markdown).isdisjoint(
             _find_instruction_runs(instructions)
         ),
-        DraftCheck.KEY: _has_secret(draft, known),
-        DraftCheck.MARKUP: _MARKUP.search(_without_code_and_autolinks(reply_markdown)) is not None,
+        DraftCheck.KEY: known_format is not None or any(token not in known for token in random_looking),
+        DraftCheck.MARKUP: _MARKUP.search(markup) is not None,
         DraftCheck.BLANK_LINES: _GAP.search(reply_markdown) is not None,
         DraftCheck.INVISIBLE: _INVISIBLE.search(reply_markdown) is not None,
     }
@@ -202,34 +211,11 @@ def _has_foreign_number(draft: str, known: str) -> bool:
     return any(account not in known_plain for account in accounts)
 
 
-def _has_secret(draft: str, known: str) -> bool:
-    """A known key format is never repeated; another long random-looking token only if the thread has it."""
-    if _SECRET_PHRASE.search(draft) or _SECRET_WORD.search(draft):
-        return True
-    no_links = _URL.sub(" ", draft)
-    tokens = (match.group() for match in _LONG_TOKEN.finditer(no_links))
-    return any(
-        re.search(r"\d", token) and re.search(r"[A-Za-z]", token) and token not in known for token in tokens
-    )
-
-
-def _without_code_and_autolinks(text: str) -> str:
-    """The text less what is not markup: `<https://...>` and `<name@host>`, judged as links, and code spans.
-
-    Code stays in where a backtick could pair with one of another line.
-    """
-    text = re.sub(r"<(?:https?://[^>\s]+|[^>\s@]+@[^>\s]+)>", " ", text)
-    if "``" in text or "\\`" in text or any(line.count("`") % 2 for line in text.split("\n")):
-        return text
-    return re.sub("`[^`]*`", " ", text)
-
-
-@functools.lru_cache(maxsize=64)  # a profile's instructions are the same for all of its emails
-def _find_instruction_runs(instructions: str) -> Set[tuple[str, ...]]:
-    return _find_runs(instructions)
-
-
 def _find_runs(text: str) -> set[tuple[str, ...]]:
     """Every run of ECHO_WORDS words in the text."""
     words = re.findall(r"\w+", text.lower())
     return {tuple(words[start : start + ECHO_WORDS]) for start in range(len(words) - ECHO_WORDS + 1)}
+
+
+# A profile's instructions are the same for all of its emails.
+_find_instruction_runs = functools.lru_cache(maxsize=64)(_find_runs)

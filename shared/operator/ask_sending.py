@@ -16,7 +16,7 @@ from shared.errors import (
     ThrottledError,
 )
 from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
-from shared.mail.draft_checks import DraftCheck, find_addresses, find_failed_checks
+from shared.mail.draft_checks import find_addresses, find_failed_checks
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line, load_prompt
@@ -92,8 +92,10 @@ class Outbox:
         recipient = parse_address(to)
         if not recipient:
             return SendResult("refused", NOT_ONE_ADDRESS)
-        if recipient not in find_addresses(self.question) and not self._is_contact(recipient):
-            return SendResult("refused", UNKNOWN_RECIPIENT, recipient=recipient)
+        if recipient not in find_addresses(self.question):
+            contacts = self.multimail.search_contacts(recipient)
+            if recipient not in {parse_address(contact.address) for contact in contacts}:
+                return SendResult("refused", UNKNOWN_RECIPIENT, recipient=recipient)
         if subject != clean_line(subject, MAX_SUBJECT_CHARACTERS):
             reason = f"the subject is not one line of at most {MAX_SUBJECT_CHARACTERS} visible characters"
             return SendResult("refused", reason, recipient=recipient)
@@ -108,7 +110,13 @@ class Outbox:
             return SendResult("refused", NOT_ONE_ADDRESS)
         if recipient in {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}:
             return SendResult("refused", OWN_EMAIL, recipient=recipient)
-        if self._is_reply_pending(mailbox_id, email):
+        # While the agent's own reply to it still waits, an approver of both would answer twice.
+        reply_id = email.tags.get(REPLY_ID_TAG)
+        try:
+            status = self.multimail.get_email(mailbox_id, reply_id).status if reply_id else None
+        except (NotFoundError, PermanentError):
+            status = None
+        if status in PENDING_STATUSES:
             return SendResult("refused", REPLY_WAITS, recipient=recipient)
         known_texts = (self.question, *(text for sender, text in self._read if sender == recipient))
         target = f"reply {email.id}"
@@ -116,25 +124,18 @@ class Outbox:
             _Wanted(mailbox_id, recipient, target, markdown, known_texts, answered_id=email.id)
         )
 
-    def _is_reply_pending(self, mailbox_id: str, email: Email) -> bool:
-        """Whether the agent's own reply to it still waits: an approver of both would answer twice."""
-        reply_id = email.tags.get(REPLY_ID_TAG)
-        if not reply_id:
-            return False
-        try:
-            return self.multimail.get_email(mailbox_id, reply_id).status in PENDING_STATUSES
-        except (NotFoundError, PermanentError):
-            return False
-
-    def _is_contact(self, address: str) -> bool:
-        found = self.multimail.search_contacts(address)
-        return address in {parse_address(contact.address) for contact in found}
-
     def _submit(self, wanted: _Wanted) -> SendResult:
         target = (wanted.mailbox_id, wanted.target)
         if target in self._targets:
             return SendResult("refused", DONE_BEFORE, recipient=wanted.recipient)
-        failed = self._find_failed_checks(wanted)
+        mailbox = self.mailboxes.get(wanted.mailbox_id)
+        known_addresses = (parse_address(mailbox.address), wanted.recipient)
+        texts = [wanted.markdown] if wanted.answered_id else [wanted.subject, wanted.markdown]
+        failed = [
+            check
+            for text in texts
+            for check in find_failed_checks(text, wanted.known_texts, known_addresses, load_prompt("ask"))
+        ]
         if failed:
             reason = "; ".join(CHECK_SENTENCES[check] for check in failed)
             return SendResult("refused", reason, recipient=wanted.recipient)
@@ -148,16 +149,6 @@ class Outbox:
             self._targets.add(target)
         return result
 
-    def _find_failed_checks(self, wanted: _Wanted) -> list[DraftCheck]:
-        mailbox = self.mailboxes.get(wanted.mailbox_id)
-        known_addresses = (parse_address(mailbox.address), wanted.recipient)
-        texts = [wanted.markdown] if wanted.answered_id else [wanted.subject, wanted.markdown]
-        return [
-            check
-            for text in texts
-            for check in find_failed_checks(text, wanted.known_texts, known_addresses, load_prompt("ask"))
-        ]
-
     def _try_twice(self, outgoing: Outgoing) -> SendResult:
         """Submit; after an answer that never came, once more with the same key and the same bytes."""
         intents: list[datetime | None] = []
@@ -165,27 +156,20 @@ class Outbox:
             result = self.submitter.submit(outgoing, intents.append)
         except AgentError as error:
             intent_at = intents[-1] if intents else None
-            if intent_at is not None:  # it may have arrived
-                return self._try_again(outgoing, intent_at)
-            if isinstance(error, ThrottledError):
+            if intent_at is None and isinstance(error, ThrottledError):
                 return SendResult("refused", str(error), recipient=outgoing.recipient)
-            raise
+            if intent_at is None:
+                raise
+            in_doubt = SendResult("in_doubt", IN_DOUBT, recipient=outgoing.recipient)
+            try:
+                result = self.submitter.resume(outgoing, intent_at)  # it may have arrived
+            except AgentError as second:
+                log.warning("a submission is in doubt: %s", second)
+                return in_doubt
+            if not isinstance(result, SubmittedReply):
+                return in_doubt
         if isinstance(result, SubmittedReply):
-            return _tell_submitted(result, outgoing)
+            return SendResult("submitted", "", result.id, result.status, outgoing.recipient)
         if result.cause is Cause.REPLY_UNCONFIRMED:
             return SendResult("in_doubt", IN_DOUBT, recipient=outgoing.recipient)
         return SendResult("refused", render_cause(result.cause, result.detail), recipient=outgoing.recipient)
-
-    def _try_again(self, outgoing: Outgoing, intent_at: datetime) -> SendResult:
-        try:
-            result = self.submitter.resume(outgoing, intent_at)
-        except AgentError as error:
-            log.warning("a submission is in doubt: %s", error)
-        else:
-            if isinstance(result, SubmittedReply):
-                return _tell_submitted(result, outgoing)
-        return SendResult("in_doubt", IN_DOUBT, recipient=outgoing.recipient)
-
-
-def _tell_submitted(result: SubmittedReply, outgoing: Outgoing) -> SendResult:
-    return SendResult("submitted", "", result.id, result.status, outgoing.recipient)

@@ -104,9 +104,19 @@ class _Reader:
 
     def _find_problems(self, profile: MailboxProfile) -> Iterator[tuple[str, str]]:
         """What is wrong with a profile as a whole: the field to blame, and a sentence."""
-        yield from _find_category_problems(profile)
+        for key in ("escalate_categories", "ignore_categories"):
+            for name in getattr(profile, key):
+                if name not in profile.category_names:
+                    known = f"choose from {', '.join(profile.category_names)}"
+                    yield key, f"{key} names {name!r}, which is not a category of this mailbox: {known}"
+        for name in set(profile.escalate_categories).intersection(profile.ignore_categories):
+            yield "escalate_categories", f"{name!r} is both to be escalated and to be ignored: choose one"
         yield from find_length_problems(profile)
-        yield from _find_signature_problems(profile)
+        signature = profile.signature
+        failed = find_failed_checks(signature, [signature], [], "") if signature else ()
+        if failed:
+            sentences = "; ".join(SENTENCES[check] for check in failed)
+            yield "signature", f"signature would be held back in a draft ({sentences}): change it"
         for name in profile.knowledge:
             if self._knowledge_folders is not None and name not in self._knowledge_folders:
                 missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
@@ -153,10 +163,6 @@ def _read_text(node: yaml.Node) -> str:
     if node.tag != "tag:yaml.org,2002:str":
         raise _WrongValue("must be a text: put it in quotes", node)
     return str(node.value).strip()
-
-
-def _read_signature(node: yaml.Node) -> str:
-    return _checked_length(_read_text(node), MAX_SIGNATURE_CHARACTERS, node)
 
 
 def _read_sentence(node: yaml.Node) -> str:
@@ -229,7 +235,7 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "purpose": _read_sentence,
     "voice": _read_sentence,
     "language": _read_line,
-    "signature": _read_signature,
+    "signature": lambda node: _checked_length(_read_text(node), MAX_SIGNATURE_CHARACTERS, node),
     "answer": _read_texts,
     "escalate": _read_texts,
     "escalate_words": _read_texts,
@@ -255,27 +261,6 @@ _JUDGED_WITH: Mapping[str, Sequence[str]] = {
     "escalate_categories": ("categories", "ignore_categories"),
     "ignore_categories": ("categories",),
 }
-
-
-def _find_category_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
-    for key in ("escalate_categories", "ignore_categories"):
-        for name in getattr(profile, key):
-            if name not in profile.category_names:
-                known = ", ".join(profile.category_names)
-                yield (
-                    key,
-                    f"{key} names {name!r}, which is not a category of this mailbox: choose from {known}",
-                )
-    for name in profile.escalate_categories:
-        if name in profile.ignore_categories:
-            yield "escalate_categories", f"{name!r} is both to be escalated and to be ignored: choose one"
-
-
-def _find_signature_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
-    failed = find_failed_checks(profile.signature, [profile.signature], [], "") if profile.signature else ()
-    if failed:
-        sentences = "; ".join(SENTENCES[check] for check in failed)
-        yield "signature", f"signature would be held back in a draft ({sentences}): change it"
 
 
 def find_length_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:

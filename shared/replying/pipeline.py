@@ -128,7 +128,17 @@ class _EmailRun:
             if not is_over:
                 return
         self.claim.finish(self.clock())
-        self._record_decision()
+        seconds = (self.clock() - self.claim.entry.open_since).total_seconds()
+        record(
+            EMAIL_DECIDED,
+            self.claim.ids
+            | describe_decision(self.claim.entry)
+            | {
+                "seconds_since_received": round(seconds, 1),
+                "key_id": self.multimail.find_key_id(),
+                "actor": "agent",
+            },
+        )
 
     def _reach_decision(self) -> Decision:
         entry, settings = self.claim.entry, self.pipeline.settings
@@ -312,19 +322,6 @@ class _EmailRun:
     def _tag(self) -> None:
         is_escalated = self.claim.entry.outcome is Outcome.ESCALATED
         write_tags(self.multimail, self.claim.entry, self._profile.escalate_to if is_escalated else "")
-
-    def _record_decision(self) -> None:
-        seconds = (self.clock() - self.claim.entry.open_since).total_seconds()
-        record(
-            EMAIL_DECIDED,
-            self.claim.ids
-            | describe_decision(self.claim.entry)
-            | {
-                "seconds_since_received": round(seconds, 1),
-                "key_id": self.multimail.find_key_id(),
-                "actor": "agent",
-            },
-        )
 
     @property
     def _day(self) -> str:

@@ -164,10 +164,19 @@ class ReplySubmission:
     get_sender_limit: Callable[[], int]
 
     def submit(self, thread: ThreadView) -> Decision:
-        """Take the slots and submit the draft for the first time. Raises Waiting for a slot."""
-        refusal = self._take_slots(thread)
-        if refusal is not None:
-            return refusal
+        """Submit the draft for the first time, in a slot under both limits, which is taken once and for all.
+
+        The thread's slot can be taken only if nobody took one since the thread was read: of two emails in one
+        thread the second reads again, and finds what the first one's reply covers. Raises Waiting then.
+        """
+        entry, ledger = self.claim.entry, self.claim.ledger
+        day_slots = ledger.slots(self.sender_scope)
+        limit = self.get_sender_limit()
+        if is_full(day_slots, limit, entry.email_id):
+            return Decision(Outcome.SKIPPED, Cause.SENDER_LIMIT, str(limit))
+        scopes = [(thread_scope(entry), thread.slots), (self.sender_scope, day_slots)]
+        if not all(ledger.take_slot(scope, entry.email_id, seen) for scope, seen in scopes if scope):
+            raise Waiting(Cause.SLOT_TAKEN, seconds=SLOT_TAKEN_SECONDS)
         outgoing = self._build_outgoing(thread)
         result = self.submitter.submit(outgoing, lambda moment: self.claim.save(submit_intent_at=moment))
         if isinstance(result, SubmittedReply):
@@ -200,22 +209,6 @@ class ReplySubmission:
     def sender_scope(self) -> str:
         """Where the sender's slots of today are counted."""
         return f"sender/{self.claim.entry.sender}/{self.submitter.clock():%Y-%m-%d}"
-
-    def _take_slots(self, thread: ThreadView) -> Decision | None:
-        """Take the slots under both limits, for this email once and for all.
-
-        The thread's slot can be taken only if none was taken since the thread was read: of two emails in one
-        thread the second reads again, and finds what the first one's reply covers.
-        """
-        entry, ledger = self.claim.entry, self.claim.ledger
-        day_slots = ledger.slots(self.sender_scope)
-        limit = self.get_sender_limit()
-        if is_full(day_slots, limit, entry.email_id):
-            return Decision(Outcome.SKIPPED, Cause.SENDER_LIMIT, str(limit))
-        scopes = [(thread_scope(entry), thread.slots), (self.sender_scope, day_slots)]
-        if not all(ledger.take_slot(scope, entry.email_id, seen) for scope, seen in scopes if scope):
-            raise Waiting(Cause.SLOT_TAKEN, seconds=SLOT_TAKEN_SECONDS)
-        return None
 
     def _build_outgoing(self, thread: ThreadView) -> Outgoing:
         entry = self.claim.entry

@@ -49,24 +49,14 @@ def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) 
         emails = ()
     unlisted = own_replies.keys() - {email.id for email in emails}
     replies = [_find_reply(multimail, entry, reply_id) for reply_id in sorted(unlisted)]
-    return ThreadView(
-        (*emails, *filter(None, replies)), slots, own_replies, _find_busy_until(entry, slots, others)
-    )
-
-
-def _find_busy_until(
-    entry: LedgerEntry, slots: tuple[str, ...], others: Sequence[LedgerEntry]
-) -> datetime | None:
-    """A slot goes with a reply to come: emails that took one before us go first, so none wait in a circle."""
+    # A slot goes with a reply to come: emails that took one before us go first, so none wait in a circle.
     before_us = slots[: slots.index(entry.email_id)] if entry.email_id in slots else slots
-    return max(
-        (
-            row.due_at
-            for row in others
-            if row.outcome is None and (row.submit_intent_at is not None or row.email_id in before_us)
-        ),
-        default=None,
-    )
+    busy = [
+        row.due_at
+        for row in others
+        if row.outcome is None and (row.submit_intent_at is not None or row.email_id in before_us)
+    ]
+    return ThreadView((*emails, *filter(None, replies)), slots, own_replies, max(busy, default=None))
 
 
 def _find_reply(multimail: MultiMailClient, entry: LedgerEntry, reply_id: str) -> EmailSummary | None:

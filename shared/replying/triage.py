@@ -2,9 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from shared.domain import NO_MODEL_TEXT, Action, Cause, Email, ModelText, Sentiment, Triage, Urgency
 from shared.model.chat import ChatCompletion, ChatRequest
@@ -84,24 +83,13 @@ def build_triage_request(email: Email, deployment: str, profile: MailboxProfile 
         f"Attachments: {clean_line(attachments, MAX_HEADER_CHARACTERS)}\n"
         f"Body:\n{email.markdown.strip()}"
     )
-    return ChatRequest(
-        deployment=deployment,
-        system="\n\n".join(filter(None, (load_prompt("triage"), own))),
-        user=build_documents([fit_untrusted(text, limit)]),
-        schema_name="triage",
-        schema=_build_schema(profile.category_names),
-        max_output_tokens=MAX_OUTPUT_TOKENS,
-    )
-
-
-def _build_schema(categories: Sequence[str]) -> Mapping[str, Any]:
-    return {
+    schema = {
         "type": "object",
         "additionalProperties": False,
         "required": ["action", "category", "urgency", "sentiment", "confidence", "summary", "reason"],
         "properties": {
             "action": {"type": "string", "enum": [str(value) for value in Action]},
-            "category": {"type": "string", "enum": list(categories)},
+            "category": {"type": "string", "enum": list(profile.category_names)},
             "urgency": {"type": "string", "enum": [str(value) for value in Urgency]},
             "sentiment": {"type": "string", "enum": [str(value) for value in Sentiment]},
             "confidence": {"type": "number"},
@@ -109,6 +97,14 @@ def _build_schema(categories: Sequence[str]) -> Mapping[str, Any]:
             "reason": {"type": "string"},
         },
     }
+    return ChatRequest(
+        deployment=deployment,
+        system="\n\n".join(filter(None, (load_prompt("triage"), own))),
+        user=build_documents([fit_untrusted(text, limit)]),
+        schema_name="triage",
+        schema=schema,
+        max_output_tokens=MAX_OUTPUT_TOKENS,
+    )
 
 
 def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
@@ -158,12 +154,8 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
     if triage.confidence < min_confidence:
         doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
         return replace(escalated, cause=Cause.TRIAGE_UNSURE, detail=doubt)
-    if triage.action is Action.IGNORE and speaks_to_triage(email):
-        return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
+    if triage.action is Action.IGNORE:
+        text = " ".join(clean_text(f"{email.subject} {email.markdown[:MAX_SEARCHED_CHARACTERS]}").split())
+        if _SPEAKS_TO_TRIAGE.search(text):
+            return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
     return triage
-
-
-def speaks_to_triage(email: Email) -> bool:
-    """Say whether an email's text gives orders about how it should be sorted."""
-    text = " ".join(clean_text(f"{email.subject} {email.markdown[:MAX_SEARCHED_CHARACTERS]}").split())
-    return _SPEAKS_TO_TRIAGE.search(text) is not None
