@@ -43,7 +43,14 @@ class KnowledgeFiles:
         with self._lock:
             if self._index is None:
                 self._index = self._build_index()
-        if not self._passages or not (match := _build_match(query)):
+        # An FTS5 expression for any of the words: each quoted, so that none of it is syntax.
+        # A word of an unspaced script becomes the pairs of its letters, as phrases.
+        terms: list[str] = []
+        for word in find_words(_fold(query[:MAX_QUERY_CHARACTERS])):
+            is_unspaced = _UNSPACED.match(word) and len(word) > 1
+            terms.extend(map(" ".join, itertools.pairwise(word)) if is_unspaced else [word])
+        match = " OR ".join(f'"{term}"' for term in dict.fromkeys(terms[:MAX_TERMS]))
+        if not self._passages or not match:
             return ()
         with self._lock:
             names = json.dumps([*folders, SHARED_FOLDER])
@@ -59,7 +66,17 @@ class KnowledgeFiles:
                 "This Python's SQLite has no full-text search (FTS5), which the knowledge files need: "
                 "use a Python whose SQLite has it, or set SEARCH_ENDPOINT."
             ) from error
-        found = list(_read_folders(self._root))
+        found: list[tuple[str, Passage]] = []
+        for folder in sorted(list_folders(self._root)):
+            for path in sorted((self._root / folder).glob("*.md")):
+                try:
+                    text = path.read_text(encoding="utf-8-sig")
+                except (OSError, UnicodeDecodeError) as error:
+                    raise ConfigurationError(
+                        f"The knowledge file {folder}/{path.name} cannot be read as UTF-8 text: "
+                        "save it as UTF-8, or remove it."
+                    ) from error
+                found += ((folder, passage) for passage in split_passages(text, path.stem))
         rows = ((n, _spaced(p.title), _spaced(p.text), folder) for n, (folder, p) in enumerate(found))
         index.executemany("INSERT INTO passages (rowid, title, text, folder) VALUES (?, ?, ?, ?)", rows)
         self._passages = [passage for _, passage in found]
@@ -76,9 +93,21 @@ def split_passages(markdown: str, name: str) -> Iterator[Passage]:
 
     A passage's title has the headings above it, or `name` before the first one.
     """
-    for title, body in _split_sections(markdown, name):
-        for piece in _split_body(body):
-            yield Passage(title[:MAX_TITLE_CHARACTERS], piece)
+    for headings, body in _split_sections(markdown, name):
+        title = headings[:MAX_TITLE_CHARACTERS]
+        piece = ""
+        for paragraph in re.split(r"\n\s*\n", body.strip()):
+            if piece and len(piece) + len(paragraph) + 2 > MAX_PASSAGE_CHARACTERS:
+                yield Passage(title, piece)
+                piece = ""
+            piece = f"{piece}\n\n{paragraph}" if piece else paragraph
+            while len(piece) > MAX_PASSAGE_CHARACTERS:
+                cut = piece.rfind(" ", 1, MAX_PASSAGE_CHARACTERS)
+                cut = MAX_PASSAGE_CHARACTERS if cut < 0 else cut
+                yield Passage(title, piece[:cut])
+                piece = piece[cut:].lstrip()
+        if piece:
+            yield Passage(title, piece)
 
 
 def _split_sections(markdown: str, name: str) -> Iterator[tuple[str, str]]:
@@ -98,35 +127,6 @@ def _split_sections(markdown: str, name: str) -> Iterator[tuple[str, str]]:
     yield " › ".join(trail.values()) or name, "\n".join(lines)
 
 
-def _split_body(body: str) -> Iterator[str]:
-    piece = ""
-    for paragraph in re.split(r"\n\s*\n", body.strip()):
-        if piece and len(piece) + len(paragraph) + 2 > MAX_PASSAGE_CHARACTERS:
-            yield piece
-            piece = ""
-        piece = f"{piece}\n\n{paragraph}" if piece else paragraph
-        while len(piece) > MAX_PASSAGE_CHARACTERS:
-            cut = piece.rfind(" ", 1, MAX_PASSAGE_CHARACTERS)
-            cut = MAX_PASSAGE_CHARACTERS if cut < 0 else cut
-            yield piece[:cut]
-            piece = piece[cut:].lstrip()
-    if piece:
-        yield piece
-
-
-def _read_folders(root: Path) -> Iterator[tuple[str, Passage]]:
-    for folder in sorted(list_folders(root)):
-        for path in sorted((root / folder).glob("*.md")):
-            try:
-                text = path.read_text(encoding="utf-8-sig")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigurationError(
-                    f"The knowledge file {folder}/{path.name} cannot be read as UTF-8 text: "
-                    "save it as UTF-8, or remove it."
-                ) from error
-            yield from ((folder, passage) for passage in split_passages(text, path.stem))
-
-
 def _fold(text: str) -> str:
     """The text without accents, which mail often lacks; SQLite itself takes them off Latin letters only."""
     return unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFKD", text)))
@@ -135,18 +135,3 @@ def _fold(text: str) -> str:
 def _spaced(text: str) -> str:
     """The text to search in, with each letter of an unspaced script as a word by itself."""
     return _UNSPACED.sub(r" \g<0> ", _fold(text))
-
-
-def _build_match(query: str) -> str:
-    """An FTS5 expression for any of the words: each quoted, so that none of it is syntax.
-
-    A word of an unspaced script becomes the pairs of its letters, as phrases.
-    """
-    terms: list[str] = []
-    for word in find_words(_fold(query[:MAX_QUERY_CHARACTERS])):
-        if _UNSPACED.match(word):
-            pairs = [word] if len(word) == 1 else map(" ".join, itertools.pairwise(word))
-            terms.extend(pairs)
-        else:
-            terms.append(word)
-    return " OR ".join(f'"{term}"' for term in dict.fromkeys(terms[:MAX_TERMS]))

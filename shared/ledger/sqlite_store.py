@@ -98,7 +98,26 @@ class SqliteStore:
             if not read_only:
                 opened.enter_context(_lock_process(path))
             self._connection = opened.enter_context(closing(_connect(path, read_only=read_only)))
-            self._prepare(read_only=read_only)
+            # Whose file is it? An empty one becomes a new ledger.
+            version = self._read("PRAGMA user_version")[0][0]
+            is_empty = not self._read("SELECT 1 FROM sqlite_master LIMIT 1")
+            if version not in (0, SCHEMA_VERSION):
+                raise ConfigurationError(
+                    f"LEDGER_PATH: {path} was written by another version of this program "
+                    f"(schema {version}, this one has {SCHEMA_VERSION}): use that one, "
+                    "or choose another path."
+                )
+            if version == 0 and (read_only or not is_empty):
+                raise ConfigurationError(f"LEDGER_PATH: {path} holds no ledger: choose another path.")
+            if not read_only:
+                self._read("PRAGMA journal_mode = WAL")
+                # What was paid for and submitted must outlive a power cut too.
+                self._read("PRAGMA synchronous = FULL")
+            if version == 0:
+                with _sqlite_errors(path), self._connection as connection:
+                    connection.execute("BEGIN IMMEDIATE")
+                    connection.execute(SCHEMA)
+                    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             self._opened = opened.pop_all()
 
     def close(self) -> None:
@@ -132,41 +151,15 @@ class SqliteStore:
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:  # commits, or rolls back when anything was raised
                 for change, etag in zip(changes, etags, strict=True):
-                    if not self._change(change, etag):
+                    row = change.row
+                    named = {
+                        "partition": row.partition, "key": row.key, "etag": row.etag,
+                        "new_etag": etag, "fields": json.dumps(row.fields),
+                    }  # fmt: skip
+                    if self._connection.execute(WRITE[change.verb], named).rowcount != 1:
                         self._connection.rollback()
                         return None
         return etags
-
-    def _change(self, change: Change, new_etag: str) -> bool:
-        row = change.row
-        named = {
-            "partition": row.partition, "key": row.key, "etag": row.etag,
-            "new_etag": new_etag, "fields": json.dumps(row.fields),
-        }  # fmt: skip
-        return self._connection.execute(WRITE[change.verb], named).rowcount == 1
-
-    def _prepare(self, *, read_only: bool) -> None:
-        """Check whose file it is, or make a new one."""
-        version = self._read("PRAGMA user_version")[0][0]
-        is_empty = not self._read("SELECT 1 FROM sqlite_master LIMIT 1")
-        if version not in (0, SCHEMA_VERSION):
-            raise ConfigurationError(
-                f"LEDGER_PATH: {self._path} was written by another version of this program "
-                f"(schema {version}, this one has {SCHEMA_VERSION}): use that one, or choose another path."
-            )
-        if version == 0 and (read_only or not is_empty):
-            raise ConfigurationError(f"LEDGER_PATH: {self._path} holds no ledger: choose another path.")
-        if read_only:
-            return
-        self._read("PRAGMA journal_mode = WAL")
-        self._read(
-            "PRAGMA synchronous = FULL"
-        )  # what was paid for and submitted must outlive a power cut too
-        if version == 0:
-            with _sqlite_errors(self._path), self._connection as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute(SCHEMA)
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _read(
         self, sql: str, parameters: Sequence[object] | Mapping[str, object] = ()

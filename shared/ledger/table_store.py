@@ -106,44 +106,55 @@ class TableStore:
             condition += f" and {at_most[0]} le @most"
             parameters["most"] = at_most[1]
         for partition in partitions:
-            yield from self._query(condition, {**parameters, "partition": partition})
+            pages = self._client.query_entities(
+                condition, parameters={**parameters, "partition": partition}, results_per_page=_MAX_PAGE_ROWS
+            ).by_page()
+            rows: list[Row] | None = []
+            while rows is not None:  # an empty page need not be the last
+                yield from rows
+                try:
+                    with self._call("query", f"rows of partition {partition}"):
+                        page = next(pages, None)
+                        rows = None if page is None else [_to_row(entity) for entity in page]
+                except NotFoundError:
+                    rows = None
 
     def write(self, changes: Sequence[Change]) -> tuple[str, ...] | None:
         """Make all changes in one transaction, or none and return None when a condition did not hold."""
         write_id = uuid4().hex
-        operations = [self._to_operation(change, write_id) for change in changes]
+        operations: list[_Operation] = []
+        for change in changes:
+            row = change.row
+            for name, value in row.fields.items():
+                if (
+                    isinstance(value, str)
+                    and len(value.encode("utf-16-le", "surrogatepass")) > _MAX_TEXT_BYTES
+                ):
+                    raise PermanentError(
+                        f"{name} of row {row.partition} {row.key} has {len(value)} characters: "
+                        "Table Storage stores 64 KiB of UTF-16 in one value"
+                    )
+            entity = {"PartitionKey": row.partition, "RowKey": row.key, **row.fields, "write_id": write_id}
+            by_verb: Mapping[Verb, _Operation] = {
+                Verb.INSERT: ("create", entity, {}),
+                Verb.REPLACE: ("update", entity, {"etag": row.etag, **self._if_unchanged}),
+                Verb.UPSERT: ("upsert", entity, self._whole),
+                Verb.DELETE: ("delete", entity, {}),
+            }
+            operations.append(by_verb[change.verb])
         try:
             written = self._submit(changes[0].row, operations)
         except (ConflictError, LeaseLostError, NotFoundError):
-            return self._find_written(changes, write_id)
+            # It may be written after all: the SDK's second try meets what the first one wrote.
+            etags = []
+            for change in changes:
+                is_gone = change.verb is Verb.DELETE
+                found = None if is_gone else self._find(change.row.partition, change.row.key)
+                if not is_gone and (found is None or found.get("write_id") != write_id):
+                    return None
+                etags.append("" if found is None else str(found.metadata["etag"]))
+            return tuple(etags) if any(etags) else None
         return tuple(str(answer.get("etag", "")) for answer in written)
-
-    def _find_written(self, changes: Sequence[Change], write_id: str) -> tuple[str, ...] | None:
-        """The ETags if it was written after all: the SDK's second try meets what the first one wrote."""
-        etags = []
-        for change in changes:
-            is_gone = change.verb is Verb.DELETE
-            found = None if is_gone else self._find(change.row.partition, change.row.key)
-            if not is_gone and (found is None or found.get("write_id") != write_id):
-                return None
-            etags.append("" if found is None else str(found.metadata["etag"]))
-        return tuple(etags) if any(etags) else None
-
-    def _to_operation(self, change: Change, write_id: str) -> _Operation:
-        row = change.row
-        entity = {"PartitionKey": row.partition, "RowKey": row.key, **row.fields, "write_id": write_id}
-        for name, value in row.fields.items():
-            if isinstance(value, str) and len(value.encode("utf-16-le", "surrogatepass")) > _MAX_TEXT_BYTES:
-                raise PermanentError(
-                    f"{name} of row {row.partition} {row.key} has {len(value)} characters: "
-                    "Table Storage stores 64 KiB of UTF-16 in one value"
-                )
-        return {
-            Verb.INSERT: ("create", entity, {}),
-            Verb.REPLACE: ("update", entity, {"etag": row.etag, **self._if_unchanged}),
-            Verb.UPSERT: ("upsert", entity, self._whole),
-            Verb.DELETE: ("delete", entity, {}),
-        }[change.verb]
 
     def _find(self, partition: str, key: str) -> TableEntity | None:
         try:
@@ -151,21 +162,6 @@ class TableStore:
                 return self._client.get_entity(partition, key)
         except NotFoundError:
             return None
-
-    def _query(self, condition: str, parameters: Mapping[str, str]) -> Iterator[Row]:
-        pages = self._client.query_entities(
-            condition, parameters=dict(parameters), results_per_page=_MAX_PAGE_ROWS
-        ).by_page()
-        while True:
-            try:
-                with self._call("query", f"rows of partition {parameters['partition']}"):
-                    page = next(pages, None)
-                    rows = None if page is None else [_to_row(entity) for entity in page]
-            except NotFoundError:
-                return
-            if rows is None:  # an empty page need not be the last
-                return
-            yield from rows
 
     def _submit(self, first: Row, operations: "Sequence[_Operation]") -> Sequence[Mapping[str, Any]]:
         def submit() -> Sequence[Mapping[str, Any]]:

@@ -48,7 +48,25 @@ def answer_request(body: bytes, idempotency_key: str | None, get_agent: Callable
         return _render(HTTPStatus.BAD_REQUEST, {"error": str(error), "field": error.field})
     except AgentError as error:
         return _render_failure(error)
-    return _render(HTTPStatus.OK, render_answer(answer))
+    calls = [
+        # Its name, its end and ids, never what it read.
+        {
+            "tool": result.tool,
+            "status": result.state,
+            "mailbox_id": result.mailbox_id,
+            "email_id": result.email_id,
+        }
+        for result in answer.tool_calls
+    ]
+    shown = {
+        "request_id": answer.request_id,
+        "answer": answer.text,
+        "is_complete": answer.is_complete,
+        "tool_calls": calls,
+        "submitted": [asdict(sent) for sent in answer.submitted],
+        "usage": asdict(answer.usage),
+    }
+    return _render(HTTPStatus.OK, shown)
 
 
 def parse_question(body: bytes, idempotency_key: str | None) -> Question:
@@ -64,7 +82,15 @@ def parse_question(body: bytes, idempotency_key: str | None) -> Question:
         raise BadQuestionError("body", "may hold question and request_id, and nothing else")
     text = check_question(value.get("question"))
     given = value.get("request_id")
-    return Question(text, _parse_request_id(idempotency_key if given is None else given))
+    request_id = idempotency_key if given is None else given
+    if request_id is not None and (
+        not isinstance(request_id, str)
+        or not 0 < len(request_id) <= MAX_REQUEST_ID_CHARACTERS
+        or not request_id.isprintable()
+    ):
+        problem = f"must be a printable text of 1 to {MAX_REQUEST_ID_CHARACTERS} characters"
+        raise BadQuestionError("request_id", problem)
+    return Question(text, request_id)
 
 
 def check_question(value: object) -> str:
@@ -78,39 +104,6 @@ def check_question(value: object) -> str:
     except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and no model can be asked with
         raise BadQuestionError("question", "holds characters that are not Unicode") from None
     return value.strip()
-
-
-def render_answer(answer: Answer) -> dict[str, Any]:
-    """The answer as JSON shows it: of a tool call its name, its end and ids, never what it read."""
-    return {
-        "request_id": answer.request_id,
-        "answer": answer.text,
-        "is_complete": answer.is_complete,
-        "tool_calls": [
-            {
-                "tool": result.tool,
-                "status": result.state,
-                "mailbox_id": result.mailbox_id,
-                "email_id": result.email_id,
-            }
-            for result in answer.tool_calls
-        ],
-        "submitted": [asdict(sent) for sent in answer.submitted],
-        "usage": asdict(answer.usage),
-    }
-
-
-def _parse_request_id(value: object) -> str | None:
-    if value is None:
-        return None
-    if (
-        not isinstance(value, str)
-        or not 0 < len(value) <= MAX_REQUEST_ID_CHARACTERS
-        or not value.isprintable()
-    ):
-        problem = f"must be a printable text of 1 to {MAX_REQUEST_ID_CHARACTERS} characters"
-        raise BadQuestionError("request_id", problem)
-    return value
 
 
 def _render_failure(error: AgentError) -> HttpAnswer:

@@ -1,11 +1,11 @@
 """The operator's question: a bounded conversation in which the model may call the mailbox tools."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from shared.domain import NO_USAGE, Mailbox, Usage
+from shared.domain import NO_USAGE, Usage
 from shared.errors import AgentError, DeferredError
 from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import drop_foreign_links
@@ -89,9 +89,11 @@ class Asking:
         used = self.ledger.tokens_used(TOKEN_COUNTER, day)
         if used >= self.settings.daily_token_budget:
             record(TOKEN_BUDGET_REACHED, {"mailbox_id": TOKEN_COUNTER, "tokens": used})
+            now = self.clock().astimezone(UTC)
+            midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
             raise DeferredError(
                 "the token budget for questions is used up until tomorrow, UTC: DAILY_TOKEN_BUDGET sets it",
-                retry_after_seconds=_seconds_until_tomorrow(self.clock()),
+                retry_after_seconds=(midnight - now).total_seconds(),
             )
         return _Run(self, question.text, question.request_id or self.new_id(), day).answer()
 
@@ -125,13 +127,21 @@ class _Run:
             submitter=a.submitter,
         )
         tools = Toolbox(a.multimail, a.clock, reach, outbox)
-        text, ended_by = self._converse(_build_system(reach, a.clock()), tools)
+        # The same beginning for every question, so that the service can cache it.
+        boxes = "\n".join(f"- {box.id}: {box.address} ({box.oversight_mode})" for box in reach.values())
+        time = f"{a.clock().astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        system = f"{load_prompt('ask')}\n\nThe mailboxes, by id:\n{boxes}\n\nNow: {time}"
+        text, ended_by = self._converse(system, tools)
         shown = drop_foreign_links(clean_text(text).strip(), (self.question, *tools.shown))
         return Answer(
             request_id=self.request_id,
             text="\n\n".join(part for part in (shown, *self._build_notes(ended_by)) if part),
             tool_calls=tuple(self.results),
-            submitted=tuple(self._list_submitted()),
+            submitted=tuple(
+                SentEmail(result.mailbox_id or "", sent.email_id, sent.status or "", sent.recipient or "")
+                for result in self.results
+                if (sent := result.sent) is not None and sent.email_id is not None
+            ),
             usage=self.usage,
             is_complete=ended_by is None and not self.calls_left_out,
         )
@@ -139,12 +149,19 @@ class _Run:
     def _converse(self, system: str, tools: Toolbox) -> tuple[str, str | None]:
         """Take steps until the model answers; its text, and what else ended it (None: nothing)."""
         self.messages.append(Message("user", self.question))
-        text = ""
+        text, deployment = "", self.a.settings.draft_deployment
         for _ in range(MAX_STEPS):
             if self.usage.tokens >= MAX_TOKENS or self.a.clock() >= self.deadline:
                 return text, f"its limit of {MAX_TOKENS} tokens or {MAX_DURATION.seconds} seconds was reached"
             try:
-                completion = self._step(system, tools)
+                completion = self.a.converse(
+                    Conversation(deployment, system, tuple(self.messages), TOOLS, MAX_OUTPUT_TOKENS)
+                )
+                self.usage += completion.usage
+                self.a.ledger.add_tokens(TOKEN_COUNTER, self.day, completion.usage.tokens)
+                self.messages.append(Message("assistant", completion.text, completion.tool_calls))
+                for call in completion.tool_calls:
+                    self.messages.append(Message("tool", self._call(call, tools), tool_call_id=call.id))
             except AgentError as error:
                 if not tools.outbox.is_used:
                     raise
@@ -157,18 +174,6 @@ class _Run:
                 was_cut = completion.finish_reason == "length"
                 return text, "the answer was cut at its limit" if was_cut else None
         return text, f"its limit of {MAX_STEPS} steps was reached"
-
-    def _step(self, system: str, tools: Toolbox) -> ChatCompletion:
-        deployment = self.a.settings.draft_deployment
-        completion = self.a.converse(
-            Conversation(deployment, system, tuple(self.messages), TOOLS, MAX_OUTPUT_TOKENS)
-        )
-        self.usage += completion.usage
-        self.a.ledger.add_tokens(TOKEN_COUNTER, self.day, completion.usage.tokens)
-        self.messages.append(Message("assistant", completion.text, completion.tool_calls))
-        for call in completion.tool_calls:
-            self.messages.append(Message("tool", self._call(call, tools), tool_call_id=call.id))
-        return completion
 
     def _call(self, call: ToolCall, tools: Toolbox) -> str:
         if len(self.results) >= MAX_TOOL_CALLS or self.a.clock() >= self.deadline:
@@ -189,13 +194,6 @@ class _Run:
         )
         return result.text
 
-    def _list_submitted(self) -> Sequence[SentEmail]:
-        return [
-            SentEmail(result.mailbox_id or "", sent.email_id, sent.status or "", sent.recipient or "")
-            for result in self.results
-            if (sent := result.sent) is not None and sent.email_id is not None
-        ]
-
     def _build_notes(self, ended_by: str | None) -> Sequence[str]:
         """What code says for sure, whatever the model made of it."""
         notes = [] if ended_by is None else [f"Not finished: {ended_by}."]
@@ -212,15 +210,3 @@ class _Run:
                 f"Not finished: only {MAX_TOOL_CALLS} tools are called for a question, in {seconds} seconds."
             )
         return list(dict.fromkeys(notes))
-
-
-def _build_system(reach: Mapping[str, Mailbox], now: datetime) -> str:
-    """The same beginning for every question, so that the service can cache it."""
-    mailboxes = "\n".join(f"- {box.id}: {box.address} ({box.oversight_mode})" for box in reach.values())
-    time = f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    return f"{load_prompt('ask')}\n\nThe mailboxes, by id:\n{mailboxes}\n\nNow: {time}"
-
-
-def _seconds_until_tomorrow(now: datetime) -> float:
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return (midnight - now).total_seconds()

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -193,7 +193,22 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
     drafts: list[JudgedDraft] = []
     covered: defaultdict[str, list[datetime]] = defaultdict(list)
     for entry in entries:
-        drafts += [draft for draft in _drafts_of(entry) if draft.submitted_at >= since]
+        # Every draft of the row's reply: those rejected with a reason, then the current one.
+        category = entry.triage.category if entry.triage else None
+        found = [
+            JudgedDraft(entry.email_id, category, Fate.REDRAFTED, said.submitted_at, said.decided_at)
+            for said in entry.rejections
+        ]
+        wanted_reply = entry.triage is not None and entry.triage.action is Action.REPLY
+        if entry.reply_id is not None and entry.submit_intent_at is not None:
+            fate, decided_at = _find_fate(entry), entry.reply_decided_at
+            found.append(JudgedDraft(entry.email_id, category, fate, entry.submit_intent_at, decided_at))
+        elif entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY or (
+            wanted_reply and entry.cause is Cause.DRAFT_CHECK
+        ):  # the content filter stopped the email or its draft, or a check the draft
+            moment = entry.finished_at or entry.received_at
+            found.append(JudgedDraft(entry.email_id, category, Fate.HELD_BACK, moment))
+        drafts += [draft for draft in found if draft.submitted_at >= since]
         if entry.draft is not None and entry.reply_id is not None and entry.submit_intent_at is not None:
             for email_id in set(entry.draft.covers) - {entry.email_id}:
                 covered[email_id].append(entry.submit_intent_at)
@@ -215,12 +230,33 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
         name: build_track_record(draft for draft in drafts if draft.category == name) for name in names
     }
     total = build_track_record(drafts)
+    decided = [draft for draft in drafts if draft.fate in APPROVALS | REFUSALS]
+    decided.sort(key=lambda draft: draft.decided_at or draft.submitted_at)
+    recent = decided[-RECENT:]
+    refused = sum(1 for draft in recent if draft.fate in REFUSALS)
+    mode, held_back = mailbox.oversight_mode, total.counts[Fate.HELD_BACK]
     checks = (
-        _check_mode(mailbox),
-        _check_share(total),
+        # Every other mode is out of this report's reach: gated_all also holds back inbound email.
+        Check(f"The mailbox is {JUDGED_MODE}.", mode == JUDGED_MODE, f"It is {mode}."),
+        Check(
+            f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, "
+            "with a confidence of 95 %.",
+            total.reaches_target,
+            describe_bound(total),
+        ),
         _check_categories(categories),
-        _check_recent(drafts),
-        _check_held_back(total),
+        Check(
+            f"None of the last {RECENT} decided drafts was rejected.",
+            refused == 0,
+            f"{refused} of the last {len(recent)} decided drafts rejected."
+            if recent
+            else "No drafts have been decided yet.",
+        ),
+        Check(
+            "No draft was held back by a check, and no email was blocked for content safety.",
+            held_back == 0,
+            f"{held_back} held back or blocked.",
+        ),
         _check_undecided(drafts, now),
     )
     return MailboxReport(mailbox, total, categories, checks)
@@ -244,19 +280,6 @@ def format_share(share: float) -> str:
     return f"{math.floor(round(share * 10_000, 6)) / 100:.2f} %"
 
 
-def _drafts_of(entry: LedgerEntry) -> Iterator[JudgedDraft]:
-    """Every draft of a row's reply: those rejected with a reason, then the current one."""
-    category = entry.triage.category if entry.triage else None
-    for said in entry.rejections:
-        yield JudgedDraft(entry.email_id, category, Fate.REDRAFTED, said.submitted_at, said.decided_at)
-    if entry.reply_id is not None and entry.submit_intent_at is not None:
-        fate, decided_at = _find_fate(entry), entry.reply_decided_at
-        yield JudgedDraft(entry.email_id, category, fate, entry.submit_intent_at, decided_at)
-    elif _is_held_back(entry):
-        moment = entry.finished_at or entry.received_at
-        yield JudgedDraft(entry.email_id, category, Fate.HELD_BACK, moment)
-
-
 def _find_fate(entry: LedgerEntry) -> Fate:
     if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because another person had answered
         return Fate.SUPERSEDED
@@ -266,29 +289,6 @@ def _find_fate(entry: LedgerEntry) -> Fate:
     if entry.reply_decided_at is not None and status in _FATES_ONCE_APPROVED:
         return _FATES_ONCE_APPROVED[status]
     return _FATES.get(status, Fate.UNKNOWN)
-
-
-def _is_held_back(entry: LedgerEntry) -> bool:
-    """Whether a check stopped the draft, or the content filter the email or its draft."""
-    if entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY:
-        return True
-    wanted_reply = entry.triage is not None and entry.triage.action is Action.REPLY
-    return wanted_reply and entry.cause is Cause.DRAFT_CHECK
-
-
-def _check_mode(mailbox: Mailbox) -> Check:
-    """Every other mode is out of this report's reach: gated_all also holds back inbound email."""
-    mode = mailbox.oversight_mode
-    return Check(f"The mailbox is {JUDGED_MODE}.", mode == JUDGED_MODE, f"It is {mode}.")
-
-
-def _check_share(total: TrackRecord) -> Check:
-    return Check(
-        f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, "
-        "with a confidence of 95 %.",
-        total.reaches_target,
-        describe_bound(total),
-    )
 
 
 def describe_bound(record: TrackRecord) -> str:
@@ -319,29 +319,6 @@ def _check_categories(categories: Mapping[str | None, TrackRecord]) -> Check:
         "Each category with rejected drafts also meets the target.",
         not short,
         f"{found}." if found else "No drafts were rejected.",
-    )
-
-
-def _check_recent(drafts: Iterable[JudgedDraft]) -> Check:
-    decided = [draft for draft in drafts if draft.fate in APPROVALS | REFUSALS]
-    decided.sort(key=lambda draft: draft.decided_at or draft.submitted_at)
-    recent = decided[-RECENT:]
-    refused = sum(1 for draft in recent if draft.fate in REFUSALS)
-    return Check(
-        f"None of the last {RECENT} decided drafts was rejected.",
-        refused == 0,
-        f"{refused} of the last {len(recent)} decided drafts rejected."
-        if recent
-        else "No drafts have been decided yet.",
-    )
-
-
-def _check_held_back(total: TrackRecord) -> Check:
-    held_back = total.counts[Fate.HELD_BACK]
-    return Check(
-        "No draft was held back by a check, and no email was blocked for content safety.",
-        held_back == 0,
-        f"{held_back} held back or blocked.",
     )
 
 

@@ -52,7 +52,10 @@ class ServiceBusWorkQueue:
         with self._lock:
             try:
                 with span("send work items", {"messaging.batch.message_count": len(items)}, is_client=True):
-                    _send_batches(self._open_sender(), items)
+                    if self._client is None or self._sender is None:
+                        self._client = self._connect()
+                        self._sender = self._client.get_queue_sender(self._queue_name)
+                    _send_batches(self._sender, items)
             except AzureError as error:
                 self._close()
                 raise self._explain(error, len(items)) from error
@@ -64,12 +67,6 @@ class ServiceBusWorkQueue:
         """Close the connection; a later send opens a new one."""
         with self._lock:
             self._close()
-
-    def _open_sender(self) -> ServiceBusSender:
-        if self._client is None or self._sender is None:
-            self._client = self._connect()
-            self._sender = self._client.get_queue_sender(self._queue_name)
-        return self._sender
 
     def _close(self) -> None:
         client, self._client, self._sender = self._client, None, None

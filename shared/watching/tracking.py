@@ -79,8 +79,18 @@ class ReplyTracker:
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
             polled = pool.map(in_this_context(self._try_mailbox), mailboxes)
             failures = [error for error in polled if error is not None]
-        self._record_pending(self._ledger.tracked_replies() if due else tracked)
-        self._record_backlog()
+        tracked = self._ledger.tracked_replies() if due else tracked
+        now = self._clock()
+        waiting = [
+            (now - reply.submitted_at).total_seconds()
+            for reply in tracked
+            if reply.status is None or reply.status in UNDECIDED
+        ]
+        # Recorded also when nothing waits for a human: an alert has to see that it is over.
+        record(REPLIES_PENDING, {"count": len(waiting), "oldest_seconds": round(max(waiting, default=0))})
+        now = self._clock()
+        ages = [(now - received_at).total_seconds() for received_at in self._ledger.open_since()]
+        record(BACKLOG_MEASURED, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
         problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
@@ -102,51 +112,33 @@ class ReplyTracker:
             self._ledger.track_replies([self._later(checked)])
         return True
 
-    def _record_pending(self, tracked: Sequence[TrackedReply]) -> None:
-        """Say what waits for a human, also when nothing does: an alert has to see that it is over."""
-        now = self._clock()
-        ages = [
-            (now - reply.submitted_at).total_seconds()
-            for reply in tracked
-            if reply.status is None or reply.status in UNDECIDED
-        ]
-        record(REPLIES_PENDING, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
-
-    def _record_backlog(self) -> None:
-        now = self._clock()
-        ages = [(now - received_at).total_seconds() for received_at in self._ledger.open_since()]
-        record(BACKLOG_MEASURED, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
-
     def _try_mailbox(self, replies: Sequence[TrackedReply]) -> AgentError | None:
+        """Look at one mailbox's replies. What an error leaves undone is due at the next run."""
         try:
-            self._track_mailbox(replies)
+            pending = self._list_pending(replies)
+            later, others = {}, []
+            for reply in replies:
+                if reply.status == PENDING_APPROVAL and reply.reply_id in pending and not self._is_old(reply):
+                    later[reply.reply_id] = self._later(reply)
+                else:
+                    others.append(reply)
+            try:
+                for reply in others[:CHECKS_AT_ONCE]:
+                    # Noted before it is tried: one that always fails must not hold up those behind it.
+                    later[reply.reply_id] = self._later(reply)
+                    checked = self._try_reply(reply, pending)
+                    if checked is None:
+                        del later[reply.reply_id]
+                    else:
+                        later[reply.reply_id] = self._later(checked)
+            finally:
+                self._ledger.track_replies(list(later.values()))
         except DeferredError as error:
             log.info("replies of mailbox %s have to wait: %s", replies[0].mailbox_id, error)
         except AgentError as error:
             log.warning("tracking replies of mailbox %s failed: %s", replies[0].mailbox_id, error)
             return error
         return None
-
-    def _track_mailbox(self, replies: Sequence[TrackedReply]) -> None:
-        """Look at one mailbox's replies. What an error leaves undone is due at the next run."""
-        pending = self._list_pending(replies)
-        later, others = {}, []
-        for reply in replies:
-            if reply.status == PENDING_APPROVAL and reply.reply_id in pending and not self._is_old(reply):
-                later[reply.reply_id] = self._later(reply)
-            else:
-                others.append(reply)
-        try:
-            for reply in others[:CHECKS_AT_ONCE]:
-                # Noted before it is tried: one that always fails must not hold up those behind it.
-                later[reply.reply_id] = self._later(reply)
-                checked = self._try_reply(reply, pending)
-                if checked is None:
-                    del later[reply.reply_id]
-                else:
-                    later[reply.reply_id] = self._later(checked)
-        finally:
-            self._ledger.track_replies(list(later.values()))
 
     def _list_pending(self, replies: Sequence[TrackedReply]) -> frozenset[str]:
         """The ids of outbound emails that wait for approval: one listing for what would be many reads.
@@ -185,7 +177,17 @@ class ReplyTracker:
             return None
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
-        rejection = self._find_rejection(entry, reply, fate)
+        rejection = None
+        # A rejection with a reason asks for a new draft, while there were not too many.
+        may_redraft = entry.reply_settled_at is None and len(entry.rejections) < MAX_REDRAFTS
+        if fate.reason and entry.draft is not None and may_redraft:
+            rejection = Rejection(
+                reply_id=reply.reply_id,
+                reason=fate.reason,
+                reply_markdown=entry.draft.reply_markdown,
+                submitted_at=reply.submitted_at,
+                decided_at=fate.decided_at or self._clock(),
+            )
         with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
             if rejection is None:
                 self._store(entry, reply, fate, settled=settled)
@@ -231,19 +233,6 @@ class ReplyTracker:
         )
         if settled:
             self._record_settled(entry, reply, fate, is_redrafted=False)
-
-    def _find_rejection(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> Rejection | None:
-        """The rejection that asks for a new draft: one with a reason, while there were not too many."""
-        is_counted = entry.reply_settled_at is not None
-        if not fate.reason or is_counted or entry.draft is None or len(entry.rejections) >= MAX_REDRAFTS:
-            return None
-        return Rejection(
-            reply_id=reply.reply_id,
-            reason=fate.reason,
-            reply_markdown=entry.draft.reply_markdown,
-            submitted_at=reply.submitted_at,
-            decided_at=fate.decided_at or self._clock(),
-        )
 
     def _record_settled(
         self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, is_redrafted: bool

@@ -78,36 +78,28 @@ class SignatureCheck:
         match = _SIGNATURE.fullmatch(header or "")
         if match is None:
             return Verdict.NOT_SIGNED
-        secret = self._find_secret(self._source)
-        if secret is None:
-            return Verdict.NO_SECRET
-        given = bytes.fromhex(match[1])
-        if _signs(secret, body, given):
-            return Verdict.SIGNED
-        newer = self._find_newer(self._source, secret)
-        return Verdict.SIGNED if newer is not None and _signs(newer, body, given) else Verdict.NOT_SIGNED
-
-    def _find_secret(self, source: SecretSource) -> Secret | None:
         if self._monotonic() < self._absent_until:
-            return None
+            return Verdict.NO_SECRET
         try:
-            return source.get()
+            secret = self._source.get()
         except AgentError as error:
             self._absent_until = self._monotonic() + ASK_AGAIN_SECONDS
             if str(error) != self._told:
                 self._told = str(error)
                 log.warning("webhooks are refused: %s", error)
-            return None
-
-    def _find_newer(self, source: SecretSource, stale: Secret) -> Secret | None:
+            return Verdict.NO_SECRET
+        given = bytes.fromhex(match[1])
+        if _signs(secret, body, given):
+            return Verdict.SIGNED
         with self._lock:
-            if self._monotonic() < self._refresh_at:
-                return None
-            self._refresh_at = self._monotonic() + ASK_AGAIN_SECONDS
+            may_ask = self._monotonic() >= self._refresh_at
+            if may_ask:
+                self._refresh_at = self._monotonic() + ASK_AGAIN_SECONDS
         try:
-            return source.refresh(stale)
+            newer = self._source.refresh(secret) if may_ask else None
         except AgentError:  # if it lasts, the next request's `get` tells
-            return None
+            newer = None
+        return Verdict.SIGNED if newer is not None and _signs(newer, body, given) else Verdict.NOT_SIGNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +150,20 @@ class WebhookReceiver:
         if refusal is not None:
             self._refusals.count()
             return refusal
-        name, result, status = self._take_in(body)
-        record(WEBHOOK_RECEIVED, {"webhook_event": name, "result": result})
+        try:
+            event = parse_event(body)
+        except PermanentError as error:
+            log.warning("a signed webhook event was dropped: %s", error)
+            record(WEBHOOK_RECEIVED, {"webhook_event": "unknown", "result": "malformed"})
+            return HTTPStatus.BAD_REQUEST
+        try:
+            result, status = self._follow(event), HTTPStatus.NO_CONTENT
+        except AgentError as error:
+            log.warning(
+                "webhook event %s of email %r has to come again: %s", event.name, event.email_id, error
+            )
+            result, status = "failed", HTTPStatus.SERVICE_UNAVAILABLE
+        record(WEBHOOK_RECEIVED, {"webhook_event": event.name, "result": result})
         return status
 
     def _find_refusal(self, body: bytes, signature: str | None) -> HTTPStatus | None:
@@ -167,35 +171,28 @@ class WebhookReceiver:
             return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
         return _REFUSALS.get(self._signatures.judge(body, signature))
 
-    def _take_in(self, body: bytes) -> tuple[str, str, HTTPStatus]:
-        try:
-            event = parse_event(body)
-        except PermanentError as error:
-            log.warning("a signed webhook event was dropped: %s", error)
-            return "unknown", "malformed", HTTPStatus.BAD_REQUEST
-        try:
-            return event.name, self._follow(event), HTTPStatus.NO_CONTENT
-        except AgentError as error:
-            log.warning(
-                "webhook event %s of email %r has to come again: %s", event.name, event.email_id, error
-            )
-            return event.name, "failed", HTTPStatus.SERVICE_UNAVAILABLE
-
     def _follow(self, event: WebhookEvent) -> str:
         """Look where the event says; return one word for what came of it."""
         if event.name in ARRIVALS:
             return self._add(event)
         if event.name in FATES:
-            mailboxes = self._list_senders(event)
+            # The mailboxes that may have sent it: the one that the event names, by id or address, or all.
+            mailboxes = self._list_named(event, (event.sender,))
+            if not mailboxes and event.mailbox_id is None:
+                mailboxes = list(self._mailboxes.read().values())
             is_ours = any(self._tracker.track_one(mailbox.id, event.email_id) for mailbox in mailboxes)
             return "tracked" if is_ours else "ignored"
         return "ignored"
 
     def _add(self, event: WebhookEvent) -> str:
-        mailbox = None if event.is_outbound else self._find_mailbox(event)
-        if mailbox is None:
+        """Hand the email to the one mailbox that got it, if it is one that is polled.
+
+        An event without a mailbox id that went to two of ours is left to polling.
+        """
+        found = [] if event.is_outbound else self._list_named(event, event.to)
+        wanted = self._settings.multimail_mailbox_ids
+        if len(found) != 1 or not found[0].is_active or (wanted and found[0].id not in wanted):
             return "ignored"
-        now = self._clock()
         summary = EmailSummary(
             id=event.email_id,
             sender=event.sender,
@@ -203,24 +200,9 @@ class WebhookReceiver:
             subject="",
             direction="inbound",
             status="unread",
-            received_at=now,  # its own once it is read
+            received_at=self._clock(),  # its own once it is read
         )
-        return "added" if self._poller.add_now(mailbox.id, summary) else "known"
-
-    def _list_senders(self, event: WebhookEvent) -> list[Mailbox]:
-        """The mailboxes that may have sent it: the one that the event names, by id or address, or all."""
-        named = self._list_named(event, (event.sender,))
-        return named if named or event.mailbox_id is not None else list(self._mailboxes.read().values())
-
-    def _find_mailbox(self, event: WebhookEvent) -> Mailbox | None:
-        """The one mailbox that got the email, if it is one that is polled.
-
-        An event without a mailbox id that went to two of ours is left to polling.
-        """
-        found, wanted = self._list_named(event, event.to), self._settings.multimail_mailbox_ids
-        if len(found) != 1 or not found[0].is_active or (wanted and found[0].id not in wanted):
-            return None
-        return found[0]
+        return "added" if self._poller.add_now(found[0].id, summary) else "known"
 
     def _list_named(self, event: WebhookEvent, headers: Sequence[str]) -> list[Mailbox]:
         """The mailboxes that the event names: by its mailbox id or else by the addresses in these headers."""
