@@ -16,13 +16,26 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from local.approval.inbox import ApiError, Inbox, MultiMailApi, Row, ShownEmail, State
-from shared.domain import Outcome, Urgency
+from local.approval.inbox import Inbox, Row, State
+from local.approval.oversight import Oversight
+from shared.domain import Email, EmailSummary, Outcome, Urgency
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    ThrottledError,
+)
+from shared.mail.multimail import MultiMailClient
+from shared.mail.secrets import StaticSecret
 from shared.model.prompting import clean_line
 from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
+from shared.settings import Secret
 from shared.watching.tracking import MAX_REASON_CHARACTERS as MAX_REJECT_CHARACTERS
+from shared.watching.tracking import PENDING_APPROVAL
 
+TIMEOUT_SECONDS = (5.0, 10.0)  # connect, read
 ROWS_PER_PAGE = 50
 MAX_CHIP_CHARACTERS = 40
 MAX_REASON_CHARACTERS = 1_000
@@ -118,7 +131,7 @@ class View:
 
     def shows(self, row: Row) -> bool:
         """Whether the list's filters let a row through."""
-        return self.box in ("", row.email.mailbox_id) and self.show in ("", row.state)
+        return self.box in ("", row.mailbox_id) and self.show in ("", row.state)
 
 
 class ApprovalPage:
@@ -173,13 +186,13 @@ class ApprovalPage:
 
     def _list(self, view: View) -> dict[str, Any]:
         mailboxes = self._inbox.refresh()
-        self._inbox.look_at([row.email.key for row in _on_page(view, self._inbox.rows())])
+        self._inbox.look_at([row.key for row in _on_page(view, self._inbox.rows())])
         rows = self._inbox.rows()
-        in_box = [row for row in rows if view.box in ("", row.email.mailbox_id)]
+        in_box = [row for row in rows if view.box in ("", row.mailbox_id)]
         counts = Counter[str](row.state for row in in_box)
         matching = sum(1 for row in in_box if view.shows(row))
         looked_at, received = self._inbox.progress
-        open_row = next((row for row in rows if row.email.key == (view.mailbox, view.email)), None)
+        open_row = next((row for row in rows if row.key == (view.mailbox, view.email)), None)
         return {
             "mailboxes": mailboxes,
             "rows": [_describe_row(row, view) for row in _on_page(view, rows)],
@@ -195,17 +208,19 @@ class ApprovalPage:
         row, thread = self._inbox.open((view.mailbox, view.email))
         return {
             "email": row.email,
+            "outbound": row.is_outbound,
+            "is_pending": row.is_pending,
             "tags": row.tags,
             "reason": row.tags.get("agent.reason", "")[:MAX_REASON_CHARACTERS],
             "reply": row.reply,
             "reply_label": _describe_reply(row.reply),
-            "reject_reason": row.reply.reject_reason[:MAX_REJECT_CHARACTERS] if row.reply else "",
+            "reject_reason": row.reject_reason[:MAX_REJECT_CHARACTERS],
             "max_reject_characters": MAX_REJECT_CHARACTERS,
             "offered_reasons": self._list_reasons(row.email.subject, row.reply.markdown) if row.reply else (),
             "state": row.state,
             "verdict": VERDICTS.get(row.outcome),
             "chips": _chips(row),
-            "thread": [_describe_thread_entry(e, row.email, view) for e in thread],
+            "thread": [_describe_thread_entry(entry, view) for entry in thread],
             "csrf_token": self._csrf_token,
         }
 
@@ -231,7 +246,8 @@ def build_approval_page(
     app.jinja_env.undefined = StrictUndefined
     app.config["MAX_CONTENT_LENGTH"] = 16_384
     app.jinja_env.filters.update(clock=_clock_time, size=_file_size)
-    inbox = Inbox(MultiMailApi(api_url, mail_key, oversight_key))
+    multimail = MultiMailClient(api_url, StaticSecret(Secret(mail_key)), timeout=TIMEOUT_SECONDS)
+    inbox = Inbox(multimail, Oversight(api_url, StaticSecret(Secret(oversight_key)), timeout=TIMEOUT_SECONDS))
     page = ApprovalPage(
         inbox, secrets.token_urlsafe(32), note, has_report=report is not None, list_reasons=list_reasons
     )
@@ -242,7 +258,7 @@ def build_approval_page(
     app.add_url_rule("/decide", "decide", page.decide, methods=["POST"])
     app.before_request(_refuse_foreign_host)
     app.after_request(_add_security_headers)
-    app.register_error_handler(ApiError, _show_api_error)
+    app.register_error_handler(AgentError, _show_agent_error)
     app.register_error_handler(HTTPException, _show_http_error)
     return app
 
@@ -263,8 +279,16 @@ def _add_security_headers(response: Response) -> Response:
     return response
 
 
-def _show_api_error(error: ApiError) -> tuple[str, int]:
-    return _render_error(str(error)), 404 if error.status_code == 404 else 502  # noqa: PLR2004  # not found
+def _show_agent_error(error: AgentError) -> tuple[str, int]:
+    explanations: Mapping[type[AgentError], str] = {
+        ConfigurationError: "MultiMail refused the key: check the mail and the oversight key.",
+        NotFoundError: "MultiMail does not know this email, or it is no longer awaiting a decision.",
+        ConflictError: "This email has been decided already.",
+        ThrottledError: "MultiMail asks to slow down: try again in a minute.",
+    }
+    unusable = "MultiMail could not be reached, or gave no usable answer: try again in a minute."
+    status = 404 if isinstance(error, NotFoundError) else 502
+    return _render_error(explanations.get(type(error), unusable)), status
 
 
 def _show_http_error(error: HTTPException) -> tuple[str, int]:
@@ -282,10 +306,10 @@ def _on_page(view: View, rows: Sequence[Row]) -> list[Row]:
 
 def _describe_row(row: Row, view: View) -> dict[str, Any]:
     email = row.email
-    sender = f"To {', '.join(email.to)}" if email.direction == "outbound" else _name_of(email.sender)
+    sender = f"To {', '.join(email.to)}" if row.is_outbound else _name_of(email.sender)
     return {
-        "href": view.url(mailbox=email.mailbox_id, email=email.id),
-        "current": (email.mailbox_id, email.id) == (view.mailbox, view.email),
+        "href": view.url(mailbox=row.mailbox_id, email=email.id),
+        "current": row.key == (view.mailbox, view.email),
         "sender": sender,
         "subject": email.subject or "(no subject)",
         "time": _clock_time(email.received_at),
@@ -311,10 +335,10 @@ def _describe_outcome(row: Row) -> str:
     return OUTCOME_LABELS.get(row.outcome, row.outcome[:MAX_CHIP_CHARACTERS]) or "In progress"
 
 
-def _describe_reply(reply: ShownEmail | None) -> str:
+def _describe_reply(reply: Email | EmailSummary | None) -> str:
     if reply is None:
         return ""
-    if reply.is_pending:
+    if reply.status == PENDING_APPROVAL:
         return "Waiting for approval"
     if reply.bounced_at:
         return "Reply bounced"
@@ -324,11 +348,11 @@ def _describe_reply(reply: ShownEmail | None) -> str:
     return labels.get(reply.status, "Reply on its way")
 
 
-def _describe_thread_entry(email: ShownEmail, opened: ShownEmail, view: View) -> dict[str, Any]:
+def _describe_thread_entry(email: EmailSummary, view: View) -> dict[str, Any]:
     outbound = email.direction == "outbound"
     return {
-        "href": view.url(mailbox=email.mailbox_id, email=email.id),
-        "current": email.id == opened.id,
+        "href": view.url(email=email.id),
+        "current": email.id == view.email,
         "who": "Us" if outbound else _name_of(email.sender),
         "what": _describe_reply(email).replace("Answered", "Sent") if outbound else "Received",
         "time": _clock_time(email.received_at),
