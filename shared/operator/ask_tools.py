@@ -128,7 +128,8 @@ class Toolbox:
         try:
             arguments = parse_arguments(_TOOLS_BY_NAME[wanted.name], wanted.arguments)
             if arguments.get("mailbox_id") is not None and arguments["mailbox_id"] not in self.reach:
-                raise _InvalidCallError(f"mailbox_id is none of the mailboxes: {', '.join(self.reach)}.")
+                problem = f"mailbox_id is none of the mailboxes: {', '.join(self.reach)}."
+                return _say(wanted.name, "invalid", problem)
             result: ToolResult = getattr(self, f"_{wanted.name}")(**arguments)
         except _InvalidCallError as error:
             return _say(wanted.name, "invalid", str(error))
