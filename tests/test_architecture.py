@@ -180,7 +180,7 @@ ON_ONE_MACHINE = {
         ({"SEARCH_ENDPOINT": "https://s.search.windows.net"}, {"azure.identity"}),
         ({"KEY_VAULT_URL": "https://v.vault.azure.net"}, {"azure.identity", "azure.keyvault"}),
         (
-            {"LEDGER_TABLE_ENDPOINT": "https://a.table.core.windows.net"},
+            {"LEDGER_PATH": "", "LEDGER_TABLE_ENDPOINT": "https://a.table.core.windows.net"},
             {"azure.identity", "azure.data.tables"},
         ),
         (

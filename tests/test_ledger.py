@@ -1387,9 +1387,3 @@ def test_a_service_that_is_not_there_is_a_passing_trouble() -> None:
         pass
     with pytest.raises(TransientError, match="LEDGER_TABLE_ENDPOINT"):
         build_table_ledger(endpoint, CREDENTIAL).due(NOW, 10)
-
-
-def test_the_module_is_imported_without_the_sdk() -> None:
-    program = "import sys, shared.ledger.table_store; sys.exit('azure.core' in sys.modules)"
-    root = Path(__file__).parent.parent
-    assert subprocess.run([sys.executable, "-c", program], cwd=root, check=False).returncode == 0

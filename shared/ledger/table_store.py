@@ -3,8 +3,20 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
+
+from azure.core import MatchConditions
+from azure.core.credentials import AzureNamedKeyCredential, TokenCredential
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    DeserializationError,
+    HttpResponseError,
+)
+from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline.transport import RequestsTransport
+from azure.data.tables import TableEntity, TableServiceClient, UpdateMode
 
 from shared.errors import (
     AgentError,
@@ -16,14 +28,10 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
+from shared.http_session import build_session, find_retry_after
 from shared.ledger.ledger import Ledger
 from shared.ledger.store import Change, Row, Verb
 from shared.telemetry import span
-
-if TYPE_CHECKING:  # importing the SDK costs a cold start 0.15 s: only those who build a TableStore pay it
-    from azure.core.credentials import AzureNamedKeyCredential, TokenCredential
-    from azure.core.pipeline import PipelineResponse
-    from azure.data.tables import TableEntity, TableServiceClient
 
 _Operation = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # as the SDK takes it: verb, entity, options
 
@@ -45,16 +53,11 @@ _FORBIDDEN = (401, 403)
 _BUSY = (429, 503)
 
 
-def build_table_ledger(endpoint: str, credential: "TokenCredential | AzureNamedKeyCredential") -> Ledger:
+def build_table_ledger(endpoint: str, credential: TokenCredential | AzureNamedKeyCredential) -> Ledger:
     """Build the ledger of a storage account's Table endpoint. Nothing is asked of the account yet.
 
     A call fails after at most three tries of 20 seconds, and at once when the service names a delay.
     """
-    from azure.core.pipeline.transport import RequestsTransport  # noqa: PLC0415 - cold start
-    from azure.data.tables import TableServiceClient  # noqa: PLC0415 - cold start
-
-    from shared.http_session import build_session  # noqa: PLC0415 - cold start
-
     service = TableServiceClient(
         endpoint,
         credential=credential,
@@ -75,10 +78,7 @@ class TableStore:
     The only place that meets the SDK's types and errors.
     """
 
-    def __init__(self, service: "TableServiceClient") -> None:
-        from azure.core import MatchConditions  # noqa: PLC0415 - cold start
-        from azure.data.tables import UpdateMode  # noqa: PLC0415 - cold start
-
+    def __init__(self, service: TableServiceClient) -> None:
         self._service = service
         self._client = service.get_table_client(TABLE)
         self._whole: Mapping[str, Any] = {"mode": UpdateMode.REPLACE}
@@ -156,7 +156,7 @@ class TableStore:
             return tuple(etags) if any(etags) else None
         return tuple(str(answer.get("etag", "")) for answer in written)
 
-    def _find(self, partition: str, key: str) -> "TableEntity | None":
+    def _find(self, partition: str, key: str) -> TableEntity | None:
         try:
             with self._call("read", f"row {partition} {key}"):
                 return self._client.get_entity(partition, key)
@@ -179,13 +179,6 @@ class TableStore:
     @contextmanager
     def _call(self, verb: str, what: str) -> Iterator[None]:
         """One call to the service, with its span and our errors for the SDK's."""
-        from azure.core.exceptions import (  # noqa: PLC0415 - cold start
-            AzureError,
-            ClientAuthenticationError,
-            DeserializationError,
-            HttpResponseError,
-        )
-
         try:
             with span(f"{verb} {TABLE}", {"db.collection.name": TABLE}, is_client=True):
                 yield
@@ -202,12 +195,12 @@ class TableStore:
             ) from error
 
 
-def _to_row(entity: "TableEntity") -> Row:
+def _to_row(entity: TableEntity) -> Row:
     fields = {name: value for name, value in entity.items() if name not in _NOT_FIELDS}
     return Row(entity["PartitionKey"], entity["RowKey"], fields, str(entity.metadata["etag"]))
 
 
-def _refuse_to_sleep(response: "PipelineResponse[Any, Any]") -> None:
+def _refuse_to_sleep(response: PipelineResponse[Any, Any]) -> None:
     """Hand on a delay that the service asks for: azure-core would sleep it off, however long it is."""
     answer = response.http_response
     if answer.status_code >= HTTPStatus.BAD_REQUEST and "Retry-After" in answer.headers:
@@ -222,9 +215,8 @@ def _error_for(attempt: str, answer: Any) -> AgentError:
         return _refused(attempt, f"status {status}")
     if status in _MEANINGS:
         return _MEANINGS[status](came_back)
-    delay = answer.headers.get("Retry-After", "")
     error = ThrottledError if status in _BUSY else TransientError
-    return error(came_back, retry_after_seconds=float(delay) if delay.isdecimal() else None)
+    return error(came_back, retry_after_seconds=find_retry_after(answer.headers))
 
 
 def _refused(attempt: str, came_back: str) -> ConfigurationError:

@@ -31,7 +31,7 @@ def explain_refusal(
     if status == HTTPStatus.UNAUTHORIZED:
         return ConfigurationError(
             f"{answered}: the MultiMail key is refused. Put a current key into MULTIMAIL_API_KEY, "
-            "or into the Key Vault secret that MULTIMAIL_API_KEY_SECRET names."
+            "or into the Key Vault secret that MULTIMAIL_API_KEY_SECRET_NAME names."
         )
     if status == HTTPStatus.FORBIDDEN:
         return _explain_missing_permission(call, answered)
