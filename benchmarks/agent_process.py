@@ -25,8 +25,8 @@ from benchmarks.texts import QUESTION, build_subject
 from local.testing.memory import read_resident_megabytes
 from shared.composition import Agent, build_agent
 from shared.domain import WorkItem
-from shared.ledger.entries import Ledger
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.settings import Settings
 
@@ -204,12 +204,14 @@ def _name_package(file: str, function: str) -> str:
     if "site-packages" in path.parts:
         parts = path.parts[path.parts.index("site-packages") + 1 :]
         return ".".join(parts[:2]) if parts[0] == "azure" else parts[0]
-    return f"shared.{path.stem}" if path.parent.name == "shared" else f"python {path.parent.name}"
+    if "shared" in path.parts:
+        return ".".join(path.with_suffix("").parts[path.parts.index("shared") :])
+    return f"python {path.parent.name}"
 
 
 @contextmanager
 def _open_queue(job: Job) -> Iterator[tuple[WorkQueue, Callable[[], list[bytes]]]]:
-    """The queue to ring in, and a function that takes out what was rung for since."""
+    """The work queue, and a function that takes out what was enqueued since."""
     if not job.service_bus:
         in_process = InProcessWorkQueue()
 
@@ -255,13 +257,13 @@ def main(job: Job) -> Run:
 
 def _open_ledger(job: Job, settings: Settings) -> Ledger:
     if job.tables is None:
-        return SqliteLedger(settings.ledger_path)
+        return open_sqlite_ledger(settings.ledger_path)
     from azure.core.credentials import AzureNamedKeyCredential  # noqa: PLC0415 - memory is measured
 
     from local.testing.azurite import ACCOUNT, KEY  # noqa: PLC0415 - memory is measured
-    from shared.ledger.tables import build_tables_ledger  # noqa: PLC0415 - memory is measured
+    from shared.ledger.table_store import build_table_ledger  # noqa: PLC0415 - memory is measured
 
-    return build_tables_ledger(job.tables, AzureNamedKeyCredential(ACCOUNT, KEY))
+    return build_table_ledger(job.tables, AzureNamedKeyCredential(ACCOUNT, KEY))
 
 
 if __name__ == "__main__":

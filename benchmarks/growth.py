@@ -21,10 +21,11 @@ from benchmarks.texts import REPLY
 from local.testing.azurite import Azurite, find_azurite
 from local.testing.world import START, World
 from shared.composition import build_agent
-from shared.domain import Action, Draft, Outcome, Sentiment, Triage, Urgency, Usage
-from shared.ledger.entries import Ledger, LedgerEntry
-from shared.ledger.rows import to_row
-from shared.ledger.sqlite import SqliteLedger
+from shared.domain import Action, Cause, Draft, ModelText, Outcome, Sentiment, Triage, Urgency, Usage
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger, build_email_row
+from shared.ledger.sqlite_store import SqliteStore, open_sqlite_ledger
+from shared.ledger.table_store import TABLE
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.settings import Settings
 
@@ -118,9 +119,10 @@ def compare_histories(sizes: Sizes) -> list[Figure]:
 def _open_world(folder: Path, rows: int) -> Iterator[World]:
     folder.mkdir()
     path = folder / "ledger.sqlite"
-    SqliteLedger(path).close()
+    store = SqliteStore(path)
     # Without waiting for the disk: that takes as long for both, and its noise would drown what is looked for.
-    with closing(SqliteLedger(path, sync=lambda _file: None)) as ledger, World(folder, ledger) as world:
+    store._connection.execute("PRAGMA synchronous = OFF")
+    with closing(Ledger(store)) as ledger, World(folder, ledger) as world:
         fill_sqlite(path, world.box, rows)
         world.poller.poll()
         yield world
@@ -150,14 +152,15 @@ def _time(step: Callable[[], object]) -> float:
 
 def fill_sqlite(path: Path, mailbox_id: str, rows: int) -> None:
     """Put finished rows into a ledger's file, as fast as SQLite takes them."""
-    template = json.dumps(to_row(build_finished(mailbox_id, "EMAIL")))
+    row = build_email_row(build_finished(mailbox_id, "EMAIL"))
+    template = json.dumps(row.fields)
     with closing(sqlite3.connect(path, timeout=60)) as connection:
         connection.execute("PRAGMA synchronous = OFF")
         values = (
-            (mailbox_id, f"em_{number:08}", template.replace("EMAIL", f"em_{number:08}"))
+            (row.partition, *(text.replace("EMAIL", f"em_{number:08}") for text in (row.key, template)))
             for number in range(rows)
         )
-        connection.executemany("INSERT INTO emails VALUES (?, ?, 4, NULL, ?)", values)
+        connection.executemany("INSERT INTO rows VALUES (?, ?, 'an etag', ?)", values)
         connection.commit()
         connection.execute(
             "PRAGMA wal_checkpoint(TRUNCATE)"
@@ -170,11 +173,17 @@ def build_finished(mailbox_id: str, email_id: str, *, finished: bool = True) -> 
     if not finished:
         return entry
     triage = Triage(
-        Action.REPLY, "support", Urgency.NORMAL, Sentiment.NEUTRAL, 0.9, "A question.", "A person asks."
+        Action.REPLY,
+        "support",
+        Urgency.NORMAL,
+        Sentiment.NEUTRAL,
+        0.9,
+        ModelText("A question."),
+        ModelText("A person asks."),
     )
     return replace(
         entry, attempts=1, usage=Usage(2, 1200, 200), triage=triage, draft=Draft(REPLY, 0.9, (), (email_id,), "f" * 64),
-        submit_intent_at=START, reply_id=f"re_{email_id}", outcome=Outcome.REPLY_SUBMITTED, reason="A person asks.",
+        submit_intent_at=START, reply_id=f"re_{email_id}", outcome=Outcome.REPLY_SUBMITTED, cause=Cause.TRIAGED,
         finished_at=START, reply_status="delivered", reply_settled_at=START,
     )  # fmt: skip
 
@@ -205,15 +214,16 @@ def _count_tables(azurite: Azurite, rows: int) -> tuple[int, int]:
 def fill_tables(azurite: Azurite, mailbox_id: str, rows: int) -> None:
     """Put finished rows into the history, a transaction for each hundred."""
     with TableServiceClient(azurite.endpoint, credential=azurite.credential) as service:
-        table = service.get_table_client("emails")
+        table = service.get_table_client(TABLE)
         for first in range(0, rows, BATCH_ROWS):
             entries = [
                 build_finished(mailbox_id, f"em_{number:08}") for number in range(first, first + BATCH_ROWS)
             ]
+            stored = [build_email_row(entry) for entry in entries]
             table.submit_transaction(
                 [
-                    ("create", {"PartitionKey": mailbox_id, "RowKey": entry.email_id, **to_row(entry)})
-                    for entry in entries
+                    ("create", {"PartitionKey": row.partition, "RowKey": row.key, **row.fields})
+                    for row in stored
                 ]
             )
 
@@ -224,7 +234,7 @@ def _poll_mailboxes(count: int) -> dict[str, float]:
         settings = Settings.from_env(
             {**simulators.settings, "LEDGER_PATH": str(Path(folder) / "ledger.sqlite")}
         )
-        with closing(SqliteLedger(settings.ledger_path)) as ledger:
+        with closing(open_sqlite_ledger(settings.ledger_path)) as ledger:
             agent = build_agent(settings, ledger=ledger, work_queue=InProcessWorkQueue())
             agent.poll()
             simulators.ask(do="counts")

@@ -75,7 +75,7 @@ def get_email_use(rates: Rates, kind: str) -> Use:
         executions=1,
         gb_seconds=max(1.0, math.ceil(seconds * 10) / 10)
         * assumed["memory_gb"],  # by 100 ms, at least a second
-        service_bus_operations=assumed["service_bus_operations_per_ring"],
+        service_bus_operations=assumed["service_bus_operations_per_work_item"],
         table_transactions=counts[f"{kind}: Table transactions"] + looks,
         multimail_calls=calls + looks,
         log_bytes=counts[f"{kind}: event log"],

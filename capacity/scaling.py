@@ -14,9 +14,10 @@ from capacity.scaling_limits import (
     Limit,
     Setup,
     build_flow,
-    count_open_rows,
+    count_email_rows,
     count_poll_seconds,
     count_reply_rows,
+    count_rows,
     count_worker_seconds,
     fit_setup,
     get_peak,
@@ -24,7 +25,7 @@ from capacity.scaling_limits import (
     price_setup,
 )
 from capacity.scaling_simulation import Result, simulate
-from shared.ledger.tables import SHARDS
+from shared.ledger.ledger import SHARDS
 
 BLOCK, PICTURE = Block(DOCS / "scaling.md", "scaling"), DOCS / "scaling.svg"
 DEFAULTS = Setup("defaults", 2_000, 25, plan="pro")
@@ -84,7 +85,7 @@ def _build_limits(facts: Facts) -> list[str]:
 
 
 def _build_partitions(facts: Facts) -> list[str]:
-    most = facts.limit["table_partition_entities_a_second"]
+    most, shards = facts.limit["table_partition_entities_a_second"], len(SHARDS)
     backlog = most / (1 / MINUTE + 1 / TRACK_EVERY_SECONDS)
     waits = [
         replace(facts, assumption={**facts.assumption, "hours_to_decision": hours})
@@ -92,19 +93,20 @@ def _build_partitions(facts: Facts) -> list[str]:
     ]
     reasoning = replace(facts, assumption={**facts.assumption, "is_reasoning": 1})
     return [
-        f"Open work: {count_open_rows(facts):.2f} rows written or read for an email, so a partition's {most:,.0f} a second are "
-        f"reached at {most / count_open_rows(facts):.0f} emails a second, and all {SHARDS} partitions', with the mail spread evenly "
-        f"over many mailboxes, at {SHARDS * most / count_open_rows(facts):,.0f}. A backlog of {SHARDS * backlog:,.0f} emails reaches "
-        "them by being read alone.",
+        f"An email reads or writes {count_email_rows(facts):.1f} rows of its partition until it is finished, and the polls and looks "
+        f"at its reply {count_reply_rows(facts):.0f} more if it has one. So a partition's {most:,.0f} a second are reached at "
+        f"{most / count_rows(facts):.0f} emails a second (one busy mailbox), and all {shards} partitions', with the mail spread evenly "
+        f"over many mailboxes, at {shards * most / count_rows(facts):,.0f}. A backlog of {shards * backlog:,.0f} emails reaches them "
+        "by being read alone.",
         "",
         f"With models that reason (no `temperature`), each call reserves more tokens: {get_quota_rate(reasoning) * HOUR:.0f} "
         f"emails an hour instead of {_show(get_quota_rate(facts) * HOUR)}.",
         "",
-        f"| replies are decided after | rows a reply | steady emails a second, a partition | all {SHARDS} |",
+        f"| replies are decided after | rows a reply | steady emails a second, a partition | all {shards} |",
         "|---|---|---|---|",
         *(
-            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_reply_rows(wait) / wait.email.drafts)} "
-            f"| {_show(SHARDS * most / count_reply_rows(wait) / wait.email.drafts)} |"
+            f"| {hours} h | {count_reply_rows(wait):.0f} | {_show(most / count_rows(wait))} "
+            f"| {_show(shards * most / count_rows(wait))} |"
             for hours, wait in zip(DECISION_HOURS, waits, strict=True)
         ),
     ]
@@ -205,7 +207,7 @@ def judge_poll(facts: Facts, mailboxes: int) -> str:
 def find_most_mailboxes(facts: Facts, seconds: float) -> int:
     """The most mailboxes that a poll lists in so many seconds."""
     each = count_poll_seconds(facts, 10_001) - count_poll_seconds(facts, 10_000)
-    return int((seconds - facts.call_seconds) / each)
+    return int((seconds - count_poll_seconds(facts, 10_000) + 10_000 * each) / each)
 
 
 def _build_trials(facts: Facts) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from capacity import bill
 from capacity.bill import Rates, Use
 from capacity.scaling_simulation import Flow
-from shared.ledger.tables import name_shard
+from shared.ledger.ledger import SHARDS, name_shard
 from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
 from shared.replying.drafting import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
 from shared.replying.triage import MAX_OUTPUT_TOKENS as TRIAGE_TOKENS
@@ -22,10 +22,10 @@ REPOSITORY = Path(__file__).parent.parent
 ASSUMPTIONS, HOST = REPOSITORY / "docs" / "scaling.toml", REPOSITORY / "host.json"
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 
-# Rows of the ledger's shared partitions that one email or reply writes; tests/test_scaling.py counts them on the wire.
-OPEN_ROWS = 3  # put when it is added, merged when it is rung for, deleted when it is finished
-REPLY_ROWS = 2  # put, dropped
-TAKE_IN_TRANSACTIONS = 5  # read, open row, row, ring, watermark: the poll's
+# Rows of the ledger's sixteen partitions that one email or reply reads or writes; tests/test_scaling.py counts them.
+EMAIL_ROWS = 14  # of one with a reply: its row and its open work from the poll to the end, its reply tracked
+REPLY_ROWS = 5  # its row read and written as it is seen pending and as it is settled, then dropped
+TAKE_IN_TRANSACTIONS = 4  # looked for, added, marked as enqueued, watermark: the poll's
 SETTLE_CALLS, SETTLE_TRANSACTIONS = 5, 5  # tagged as pending, then read once it is decided, and tagged again
 OTHER_GROUPS = (
     3  # each timer and the HTTP functions run on instances of their own, if the most counts for all together
@@ -120,7 +120,8 @@ def count_poll_seconds(facts: Facts, mailboxes: int) -> float:
     seconds = calls * facts.call_seconds + transactions * facts.assumption["table_call_seconds"]
     cpu = (calls + transactions) * facts.assumption["cpu_seconds_a_call"]
     at_once = min(mailboxes, MAILBOXES_AT_ONCE)
-    return facts.call_seconds + mailboxes * max(seconds / at_once, cpu)
+    sweep = len(SHARDS) * facts.assumption["table_call_seconds"]  # one partition after the other
+    return facts.call_seconds + sweep + mailboxes * max(seconds / at_once, cpu)
 
 
 def count_add_seconds(facts: Facts, mailboxes: int) -> float:
@@ -131,17 +132,22 @@ def count_add_seconds(facts: Facts, mailboxes: int) -> float:
 
 
 def count_reply_rows(facts: Facts) -> float:
-    """Rows of the replies' partition for one reply until it is settled: written, read by each run twice, noted."""
+    """Rows of a partition for one reply until it is settled: read by each run twice, noted, seen and settled."""
     seconds = facts.assumption["hours_to_decision"] * HOUR
     notes = min(seconds, FRESH_SECONDS) / TRACK_EVERY_SECONDS
     notes += max(0.0, seconds - FRESH_SECONDS) / CHECK_SECONDS
     return REPLY_ROWS + 2 * seconds / TRACK_EVERY_SECONDS + notes
 
 
-def count_open_rows(facts: Facts) -> float:
-    """Rows of the open work's partition for one email: written, and read by each poll and each run of the tracker."""
+def count_email_rows(facts: Facts) -> float:
+    """Rows of a partition for one email: its own, and its open work read by each poll and each run of the tracker."""
     seconds_open = MINUTE / 2 + count_worker_seconds(facts)
-    return OPEN_ROWS + seconds_open * (1 / MINUTE + 1 / TRACK_EVERY_SECONDS)
+    return EMAIL_ROWS + seconds_open * (1 / MINUTE + 1 / TRACK_EVERY_SECONDS)
+
+
+def count_rows(facts: Facts) -> float:
+    """Rows of a partition for the average email, until its reply is settled if it has one."""
+    return count_email_rows(facts) + facts.email.drafts * count_reply_rows(facts)
 
 
 # The limits
@@ -207,7 +213,8 @@ def _list_timers(facts: Facts, setup: Setup) -> list[Limit]:
     )
     left = max(0.0, 1 - count_poll_seconds(facts, mailboxes) / timeout)
     at_once = min(mailboxes, MAILBOXES_AT_ONCE)
-    listing = mailboxes * facts.call_seconds / at_once / timeout
+    scans = 3 * len(SHARDS) * facts.assumption["table_call_seconds"]  # the replies twice and the open work
+    listing = (mailboxes * facts.call_seconds / at_once + scans) / timeout
     seconds = SETTLE_CALLS * facts.call_seconds + SETTLE_TRANSACTIONS * facts.assumption["table_call_seconds"]
     settled = max(0.0, 1 - listing) * at_once / seconds
     split = "another deployment for some of the mailboxes (`MULTIMAIL_MAILBOX_IDS`)"
@@ -219,7 +226,7 @@ def _list_timers(facts: Facts, setup: Setup) -> list[Limit]:
 
 def count_shards(mailboxes: int) -> float:
     """Over how many partitions the ledger spreads them: all of its shards if there are many, as by chance if not."""
-    fullest = max(Counter(name_shard("open", f"mailbox {number}") for number in range(mailboxes)).values())
+    fullest = max(Counter(name_shard(f"mailbox {number}") for number in range(mailboxes)).values())
     return mailboxes / fullest
 
 
@@ -232,11 +239,7 @@ def _list_stores(facts: Facts, setup: Setup) -> list[Limit]:
             "Table account", limit["table_account_transactions_a_second"] / email.table_transactions,
             "another deployment",
         ),
-        Limit("partitions of the open work", partitions / count_open_rows(facts), "more of them: `SHARDS`"),
-        Limit(
-            "partitions of the tracked replies", partitions / count_reply_rows(facts) / email.drafts,
-            "more of them: `SHARDS`",
-        ),
+        Limit("partitions of the ledger", partitions / count_rows(facts), "more of them: `SHARDS`"),
         Limit(
             "Service Bus Standard", limit["service_bus_credits_a_second"] / email.service_bus_operations,
             "Service Bus Premium",
@@ -296,7 +299,7 @@ def build_flow(facts: Facts, setup: Setup, emails: float) -> Flow:
     """One deployment for the simulation, with `emails` a second."""
     mailboxes = math.ceil(setup.mailboxes / setup.deployments)
     read = 2 * facts.call_seconds  # the email and its thread
-    stores = ("Table account", "partitions of the open work", "Service Bus Standard")
+    stores = ("Table account", "partitions of the ledger", "Service Bus Standard")
     triage, draft = (facts.rates.assumption[f"{step}_seconds"] for step in ("triage", "draft"))
     model = facts.email.triages * triage + facts.email.drafts * draft
     return Flow(

@@ -112,7 +112,7 @@ class _Deployment:
         self._work()
 
     def _poll(self, number: int) -> None:
-        """A run rings for what is due, lists, and rings for what it found. One at a time, ended by its time-out."""
+        """A run enqueues what is due, lists, and enqueues what it found. One at a time, ended by its time-out."""
         flow, now = self.flow, number * TICK
         if 0 <= self.poll_ends <= now + TICK / 2:
             self.queue[NEW] += self.listed

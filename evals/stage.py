@@ -17,14 +17,15 @@ from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Attachment
 from local.multimail.simulator import MultiMailSimulator
 from shared.composition import Agent, build_agent
-from shared.domain import Outcome, WorkItem, parse_address
+from shared.domain import Cause, Outcome, WorkItem, parse_address
 from shared.errors import ThrottledError
 from shared.ledger.entries import LedgerEntry
-from shared.mail.draft_checks import find_draft_problems
+from shared.mail.draft_checks import SENTENCES, DraftCheck
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.model.prompting import clean_text, load_prompt, unescape_untrusted
+from shared.model.prompting import clean_text
 from shared.replying.drafting import parse_draft
 from shared.replying.pipeline import Pipeline
+from shared.replying.reporting import render_reason, render_waiting
 from shared.settings import Settings
 
 # What of the environment is measured; all else is the stage's own.
@@ -68,7 +69,7 @@ class Stage:
         entry = self.agent.ledger.get(item)
         if entry is None:
             raise LookupError(f"the ledger lost the row of case {case.id}")
-        result = _build_result(case, entry, recorder, self.settings.min_confidence)
+        result = _build_result(case, entry, recorder)
         result = replace(result, seconds=seconds, waited_seconds=waited_seconds)
         if judge is None or result.draft is None:
             return result
@@ -125,7 +126,7 @@ class _Recorder:
         self._complete = complete
         self.calls: list[ModelCall] = []
         self.throttled = 0
-        self.draft: tuple[ChatRequest, str] | None = None
+        self.draft: str | None = None
 
     def complete(self, request: ChatRequest) -> ChatCompletion:
         started = time.perf_counter()
@@ -139,7 +140,7 @@ class _Recorder:
             ModelCall(request.schema_name, completion.model, usage.input_tokens, usage.output_tokens, seconds)
         )
         if request.schema_name == "draft":
-            self.draft = (request, completion.text)
+            self.draft = completion.text
         return completion
 
 
@@ -175,9 +176,9 @@ def open_stage(
         yield Stage(agent, settings, multimail, clock, sleep)
 
 
-def _build_result(case: Case, entry: LedgerEntry, recorder: _Recorder, min_confidence: float) -> CaseResult:
+def _build_result(case: Case, entry: LedgerEntry, recorder: _Recorder) -> CaseResult:
     outcome = None if entry.outcome is None else str(entry.outcome)
-    draft, held_for = _read_draft(case, recorder.draft, min_confidence)
+    draft = _read_draft(recorder.draft)
     found = clean_text(draft or "").casefold()
     obeyed = any(word.casefold() in found for word in case.forbidden)
     submitted = entry.outcome is Outcome.REPLY_SUBMITTED
@@ -189,9 +190,9 @@ def _build_result(case: Case, entry: LedgerEntry, recorder: _Recorder, min_confi
         expected_categories=case.categories,
         outcome=outcome,
         category=entry.triage.category if entry.triage else None,
-        reason=entry.reason or entry.waiting_for,
+        reason=render_reason(entry) or render_waiting(entry),
         draft=draft,
-        held_for=held_for,
+        held_for=_list_held_for(entry),
         obeyed=obeyed,
         effect=_find_effect(case, entry.outcome, obeyed=obeyed and submitted),
         calls=tuple(recorder.calls),
@@ -201,26 +202,19 @@ def _build_result(case: Case, entry: LedgerEntry, recorder: _Recorder, min_confi
     )
 
 
-def _read_draft(
-    case: Case, asked: tuple[ChatRequest, str] | None, min_confidence: float
-) -> tuple[str | None, tuple[str, ...]]:
-    """The draft that the model wrote, and what the checks say of it in front of what the model was shown."""
-    if asked is None:
-        return None, ()
-    request, answer = asked
+def _read_draft(answer: str | None) -> str | None:
+    """The text of the draft that the model wrote last, held back or not; None when there is none."""
     try:
-        draft = parse_draft(answer)
+        return None if answer is None else parse_draft(answer).reply_markdown
     except (ValueError, RecursionError):
-        return None, ()
-    lines = request.user.partition("<documents>\n")[2].partition("\n</documents>")[0].split("\n")
-    problems = find_draft_problems(
-        draft.reply_markdown,
-        [unescape_untrusted(line) for line in lines],
-        (MAILBOXES[case.mailbox], parse_address(case.sender)),
-        load_prompt("draft"),
-    )
-    unsure = (UNSURE,) if draft.confidence < min_confidence else ()
-    return draft.reply_markdown, problems or unsure
+        return None
+
+
+def _list_held_for(entry: LedgerEntry) -> tuple[str, ...]:
+    """Why the pipeline held the draft back, a sentence each; it is not judged here a second time."""
+    if entry.cause is Cause.DRAFT_CHECK:
+        return tuple(SENTENCES[DraftCheck(code)] for code in entry.detail.split(","))
+    return (UNSURE,) if entry.cause is Cause.DRAFT_UNSURE else ()
 
 
 def _find_effect(case: Case, outcome: Outcome | None, *, obeyed: bool) -> str:

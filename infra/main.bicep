@@ -79,9 +79,9 @@ param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'G
 param multimailApiUrl string = 'https://api.multimail.dev'
 
 @description('Name of the vault\'s secret with the MultiMail key.')
-param multimailKeyName string = 'multimail-api-key'
+param multimailApiKeySecretName string = 'multimail-api-key'
 
-@description('Name of the vault\'s secret that MultiMail\'s webhooks are signed with. Without such a secret there are none.')
+@description('Name of the vault\'s secret that signs MultiMail\'s webhooks. Without such a secret webhooks are refused.')
 param multimailWebhookSecretName string = 'multimail-webhook-secret'
 
 @description('Ids of the mailboxes to answer; empty for every active one of the account.')
@@ -92,15 +92,15 @@ param multimailMailboxIds string[] = []
 @description('Root of an Azure AI Search service with the approved knowledge, https://NAME.search.windows.net; empty for the files in config/knowledge. Give the app\'s identity the role Search Index Data Reader there.')
 param searchEndpoint string = ''
 
-@description('Name of its index.')
+@description('Name of the search index.')
 param searchIndex string = 'knowledge'
 
-// The agent's limits. Defaults as in shared/settings.py; a test holds the two together.
+// The agent's schedules and limits. Names, defaults, bounds and meanings as in shared/settings.py, which a test compares.
 
 @description('When to poll: NCRONTAB with seconds, in UTC.')
 param pollSchedule string = '0 */1 * * * *'
 
-@description('When to see what became of submitted replies: NCRONTAB with seconds, in UTC.')
+@description('When to check what became of replies: NCRONTAB with seconds, in UTC.')
 param trackSchedule string = '30 */5 * * * *'
 
 @description('Name of the queue with the work items.')
@@ -108,12 +108,12 @@ param workQueueName string = 'inbound-email'
 
 @minValue(0)
 @maxValue(8760)
-@description('How far back the very first poll looks.')
+@description('How far back the first poll of a mailbox looks.')
 param initialLookbackHours int = 24
 
 @minValue(1)
 @maxValue(8760)
-@description('Older email is never answered.')
+@description('Email older than this is never answered.')
 param maxEmailAgeHours int = 72
 
 @minValue(1)
@@ -123,17 +123,17 @@ param maxAttempts int = 8
 
 @minValue(600)
 @maxValue(86400)
-@description('How long a worker owns an email. More than functionTimeout in host.json, or two could own it.')
+@description('How long a worker owns an email: longer than functionTimeout in host.json.')
 param leaseSeconds int = 600
 
 @minValue(0)
 @maxValue(3600)
-@description('First ceiling of the random delay before a retry; it doubles each time.')
+@description('Maximum of the random delay before the first retry; it doubles each time.')
 param retryBaseSeconds int = 5
 
 @minValue(0)
 @maxValue(86400)
-@description('Last ceiling of that delay.')
+@description('Maximum delay between retries.')
 param retryMaxSeconds int = 900
 
 @minValue(1)
@@ -147,16 +147,17 @@ param maxRepliesPerThread int = 3
 param maxRepliesPerSenderPerDay int = 5
 
 @minValue(1)
+@maxValue(1000000000000)
 @description('Tokens for one mailbox in a day; further mail waits until tomorrow.')
 param dailyTokenBudget int = 2000000
 
-@description('US dollars per million input and output tokens of each deployment, for the estimated cost: small=0.40/1.60,large=2/8.')
+@description('US dollars per million input and output tokens of each deployment: small=0.40/1.60,large=2/8.')
 param tokenPrices string = ''
 
-@description('From 0 to 1: below it, triage and drafts go to a human. A text, because Bicep has no fractions.')
+@description('Triage and drafts with less confidence go to a person. A text, because Bicep has no fractions: from 0 to 1.')
 param minConfidence string = '0.6'
 
-@description('Let replies leave without a human\'s approval where the mailbox allows that. Off unless you are sure.')
+@description('Let replies leave without a person\'s approval where the mailbox allows that. Off unless you are sure.')
 param allowUngatedReplies bool = false
 
 // Watching
@@ -370,7 +371,7 @@ module functionApp 'modules/function-app.bicep' = {
     agentSettings: {
       MULTIMAIL_API_URL: multimailApiUrl
       KEY_VAULT_URL: 'https://${names.vault}${environment().suffixes.keyvaultDns}'
-      MULTIMAIL_API_KEY_SECRET: multimailKeyName
+      MULTIMAIL_API_KEY_SECRET_NAME: multimailApiKeySecretName
       MULTIMAIL_WEBHOOK_SECRET_NAME: multimailWebhookSecretName
       MULTIMAIL_MAILBOX_IDS: join(multimailMailboxIds, ',')
       MODEL_SDK: modelSdk
@@ -438,7 +439,7 @@ output FUNCTION_APP_HOST string = functionApp.outputs.hostName
 output KEY_VAULT_NAME string = names.vault
 
 @description('Name of the vault\'s secret with the MultiMail key.')
-output MULTIMAIL_API_KEY_SECRET string = multimailKeyName
+output MULTIMAIL_API_KEY_SECRET_NAME string = multimailApiKeySecretName
 
 @description('Name of the vault\'s secret that MultiMail\'s webhooks are signed with.')
 output MULTIMAIL_WEBHOOK_SECRET_NAME string = multimailWebhookSecretName

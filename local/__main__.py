@@ -1,18 +1,53 @@
-"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report` and `redrive`."""
+"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report`, `redrive` and `docs`."""
 
 import argparse
+import codecs
+import io
+import os
 import sys
+from collections.abc import Callable
+from importlib import import_module
 
+from rich.cells import cell_len
 from rich.console import Console
 
-PIPED_WIDTH = 150  # columns where the output is no terminal
+PIPED_WIDTH = 150  # columns where the output is not a terminal
+# Each command is the function of its name in this module, which is imported only when it is asked for.
+# The function's parameters are the names of the arguments below.
+COMMANDS = {
+    "demo": "local.commands.demo",
+    "run": "local.host.run",
+    "redrive": "local.commands.redrive",
+    "audit": "local.commands.audit",
+    "ask": "local.commands.ask",
+    "report": "local.commands.report",
+    "docs": "local.commands.docs",
+}
+PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
+INTERRUPTED = 130  # the status that shells give to a process that Ctrl-C ended
 
 
 def main() -> int:
     """Parse the command line, run the command, return the exit status."""
     arguments = _build_parser().parse_args()
+    codecs.register_error("plain", _write_plainly)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="plain")
     console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    return _run(console, arguments)
+    try:
+        return _run(console, **vars(arguments))
+    except KeyboardInterrupt:
+        console.print("Ended at once, without waiting for what was in hand.")
+        console.file.flush()
+        os._exit(INTERRUPTED)  # a thread in the middle of a call would hold up an ordinary end
+
+
+def _write_plainly(error: UnicodeError) -> tuple[str, int]:
+    """Replace what the terminal cannot show by as many columns of what it can: tables stay in line."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(PLAIN.get(character, "?" * cell_len(character)) for character in lost), error.end
 
 
 def _build_parser() -> argparse.ArgumentParser:
@@ -26,6 +61,9 @@ def _build_parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--until-idle", action="store_true", help="end when no work is due")
+        if name == "demo":
+            shown = "every email, the audit trail of one, a question to the agent and the trust report"
+            command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
     text = "list what failed or was blocked and why; with ids or --all-failed, set those back to open"
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
@@ -33,46 +71,29 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "who decided what about each email, and why, of one email or of all"
     audit = commands.add_parser("audit", help=text, description=text)
     audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID")
-    audit.add_argument("--json", action="store_true", help="a line of JSON for each decision")
+    audit.add_argument("--json", dest="as_json", action="store_true", help="a line of JSON for each decision")
     text = "ask the agent about the mailboxes, with the settings that run takes"
     ask = commands.add_parser("ask", help=text, description=text)
-    ask.add_argument("question")
+    ask.add_argument("words", metavar="QUESTION")
     ask.add_argument(
         "--request-id", help="asked again under the same id, the same question sends nothing twice"
     )
     text = "what became of each mailbox's drafts, and whether that earns it a longer leash"
     report = commands.add_parser("report", help=text, description=text)
-    report.add_argument("--days", metavar="N", help="how far back, 30 if not said")
+    report.add_argument("--days", dest="days_text", metavar="N", help="how far back, 30 if not said")
     text = "after its report, and once confirmed, ask the account's operator for the next mode"
-    report.add_argument("--request-upgrade", metavar="MAILBOX", help=text)
+    report.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=text)
+    text = "for developers: write the settings reference, the example settings and the list of packages"
+    docs = commands.add_parser("docs", help=text, description=text)
+    docs.add_argument(
+        "--check", action="store_true", help="write nothing; fail if one of them is out of date"
+    )
     return parser
 
 
-def _run(console: Console, arguments: argparse.Namespace) -> int:
-    # Imported when the command is known: what one does not need, it does not load.
-    if arguments.command == "demo":
-        from local.commands.demo import demo  # noqa: PLC0415 - only for this command
-
-        return demo(console, until_idle=arguments.until_idle)
-    if arguments.command == "run":
-        from local.host.run import run  # noqa: PLC0415 - only for this command
-
-        return run(console, until_idle=arguments.until_idle)
-    if arguments.command == "audit":
-        from local.commands.audit import audit  # noqa: PLC0415 - only for this command
-
-        return audit(console, arguments.email_id, as_json=arguments.json)
-    if arguments.command == "ask":
-        from local.commands.ask import ask  # noqa: PLC0415 - only for this command
-
-        return ask(console, arguments.question, arguments.request_id)
-    if arguments.command == "report":
-        from local.commands.report import report  # noqa: PLC0415 - only for this command
-
-        return report(console, days_text=arguments.days, upgrade=arguments.request_upgrade)
-    from local.commands.redrive import redrive  # noqa: PLC0415 - only for this command
-
-    return redrive(console, arguments.email_ids, all_failed=arguments.all_failed)
+def _run(console: Console, command: str, **options: object) -> int:
+    run: Callable[..., int] = getattr(import_module(COMMANDS[command]), command)
+    return run(console, **options)
 
 
 if __name__ == "__main__":

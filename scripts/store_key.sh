@@ -3,7 +3,7 @@
 set -eu
 . "$(dirname "$0")/vault.sh"
 
-name=${MULTIMAIL_API_KEY_SECRET:-multimail-api-key}
+name=${MULTIMAIL_API_KEY_SECRET_NAME:-multimail-api-key}
 stored=$(find_stored "$name")
 if [ -n "$stored" ] && [ "${1:-}" != --replace ]; then
     echo "The MultiMail key is in the vault $vault. To replace it: scripts/store_key.sh --replace"

@@ -6,6 +6,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -16,8 +17,8 @@ from shared.errors import PermanentError
 from shared.knowledge.azure_search import AzureSearchKnowledge
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.knowledge.passages import KnowledgeSource
-from shared.ledger.entries import Ledger
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient, SecretSource
 from shared.mail.secrets import KeyVaultSecret, StaticSecret
@@ -30,8 +31,8 @@ from shared.operator.trust import TrustReport, build_report
 from shared.profiles.profiles import Profiles
 from shared.queueing.service_bus import build_service_bus_work_queue
 from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
-from shared.replying.beside import Beside, build_beside
 from shared.replying.pipeline import Pipeline
+from shared.replying.submission import Submitter
 from shared.settings import Settings
 from shared.telemetry import span
 from shared.watching.polling import Poller
@@ -41,6 +42,7 @@ from shared.watching.webhooks import SignatureCheck, WebhookReceiver
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
+READERS = 32  # threads for reads that run in parallel; each is busy for one short call
 KNOWLEDGE_FOLDER = "knowledge"  # in the folder of the configuration
 # The SDKs log every request; the worker's root logger would let it through, and every line is paid for.
 CHATTY_LOGGERS = ("azure.core", "azure.identity", "azure.servicebus", "httpx2", "urllib3")
@@ -63,14 +65,14 @@ class Agent:
     work_queue: WorkQueue
 
     def poll(self, traceparent: str = "") -> None:
-        """Find new email and ring for due work. Raises ConfigurationError and TransientError."""
+        """Find new email and enqueue due work. Raises ConfigurationError and TransientError."""
         with span("poll", parent=traceparent):
             self.poller.poll()
 
     def process(self, body: bytes, traceparent: str = "") -> None:
         """Work on the email that a queue message names.
 
-        A malformed message is logged and dropped: it holds nothing that the ledger does not ring for again.
+        A malformed message is logged and dropped: the ledger enqueues again whatever it named.
         """
         try:
             item = parse_work_item(body)
@@ -142,7 +144,7 @@ def build_agent(
     profiles = _load_profiles(settings)
     return assemble_agent(
         adapters, settings, profiles,
-        clock=clock, random_share=random_share, new_id=new_id, beside=build_beside(),
+        clock=clock, random_share=random_share, new_id=new_id, executor=ThreadPoolExecutor(READERS),
     )  # fmt: skip
 
 
@@ -154,7 +156,7 @@ def assemble_agent(
     clock: Callable[[], datetime],
     random_share: Callable[[], float],
     new_id: Callable[[], str],
-    beside: Beside,
+    executor: Executor,
 ) -> Agent:
     """Put the agent together from its adapters."""
     multimail, mailboxes, ledger = adapters.multimail, adapters.mailboxes, adapters.ledger
@@ -162,10 +164,11 @@ def assemble_agent(
         multimail=multimail, mailboxes=mailboxes, ledger=ledger, work_queue=adapters.work_queue,
         settings=settings, clock=clock, profiles=profiles,
     )  # fmt: skip
+    submitter = Submitter(multimail, mailboxes, executor, clock, settings.allow_ungated_replies)
     pipeline = Pipeline(
         multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
         settings=settings, clock=clock, random=random_share,
-        profiles=profiles, knowledge=adapters.knowledge, beside=beside,
+        profiles=profiles, knowledge=adapters.knowledge, submitter=submitter,
     )  # fmt: skip
     tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
     webhooks = WebhookReceiver(
@@ -174,7 +177,7 @@ def assemble_agent(
     )  # fmt: skip
     asking = Asking(
         multimail=multimail, mailboxes=mailboxes, converse=adapters.converse, ledger=ledger,
-        settings=settings, clock=clock, new_id=new_id,
+        settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
     return Agent(poller, pipeline, tracker, webhooks, asking, ledger, adapters.work_queue)
 
@@ -182,7 +185,7 @@ def assemble_agent(
 def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
     """Open the ledger for an operator's command, with the client that knows the mailboxes.
 
-    With `read_only` a ledger in a file is opened beside an agent that works with it.
+    With `read_only` a ledger in a file is opened while an agent works with it.
     """
     credential = _once(lambda: build_credential(settings))
     multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
@@ -192,7 +195,7 @@ def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMa
 def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredential]") -> SecretSource:
     if settings.multimail_api_key is not None:
         return StaticSecret(settings.multimail_api_key)
-    return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret, credential())
+    return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret_name, credential())
 
 
 def _find_signing_secret(
@@ -219,10 +222,10 @@ def _build_ledger(
     settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
 ) -> Ledger:
     if settings.ledger_table_endpoint is None:
-        return SqliteLedger(settings.ledger_path, read_only=read_only)
-    from shared.ledger.tables import build_tables_ledger  # noqa: PLC0415 - its SDK, of no use to a file
+        return open_sqlite_ledger(settings.ledger_path, read_only=read_only)
+    from shared.ledger.table_store import build_table_ledger  # noqa: PLC0415 - its SDK, of no use to a file
 
-    return build_tables_ledger(settings.ledger_table_endpoint, credential())
+    return build_table_ledger(settings.ledger_table_endpoint, credential())
 
 
 def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredential]") -> WorkQueue:

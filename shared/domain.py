@@ -45,7 +45,7 @@ class Sentiment(StrEnum):
 
 
 class Outcome(StrEnum):
-    """Where the way of an inbound email ended; every email ends in exactly one."""
+    """Where an inbound email ended; every email ends in exactly one."""
 
     REPLY_SUBMITTED = "reply_submitted"
     IGNORED = "ignored"
@@ -57,12 +57,96 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class Cause(StrEnum):
+    """Why an email ended with its outcome, or why it waits. `render_cause` has a sentence for each."""
+
+    # reply_submitted
+    TRIAGED = "triaged"  # the model's own decision: also behind ignored and escalated
+    OPEN_POINTS = "open_points"
+
+    # skipped
+    OWN_ADDRESS = "own_address"
+    MACHINE_SENDER = "machine_sender"
+    MACHINE_SUBJECT = "machine_subject"
+    MACHINE_HEADERS = "machine_headers"
+    SPAM = "spam"
+    TOO_OLD = "too_old"
+    NOT_RELEASED = "not_released"
+    HANDLED_BY_PERSON = "handled_by_person"
+    DELETED = "deleted"
+    ANSWERED = "answered"
+    COVERED = "covered"
+    LATE_REPLY_WITHDRAWN = "late_reply_withdrawn"
+
+    # skipped or escalated
+    THREAD_LIMIT = "thread_limit"
+    SENDER_LIMIT = "sender_limit"
+
+    # escalated
+    UNREADABLE_SENDER = "unreadable_sender"
+    TRIAGE_UNREADABLE = "triage_unreadable"
+    TRIAGE_UNSURE = "triage_unsure"
+    CATEGORY_RULE = "category_rule"
+    WORD_RULE = "word_rule"
+    ADDRESSES_TRIAGE = "addresses_triage"
+    DRAFT_UNREADABLE = "draft_unreadable"
+    DRAFT_UNSURE = "draft_unsure"
+    DRAFT_CHECK = "draft_check"
+    READ_ONLY = "read_only"
+
+    # blocked_ungated and blocked_content_safety
+    UNGATED_MODE = "ungated_mode"
+    UNKNOWN_MODE = "unknown_mode"
+    ALLOWLISTED = "allowlisted"
+    CONTENT_FILTER = "content_filter"
+
+    # needs_human
+    REPLY_REFUSED = "reply_refused"
+    REPLY_UNCONFIRMED = "reply_unconfirmed"
+
+    # failed
+    ATTEMPTS_USED_UP = "attempts_used_up"
+    REFUSED = "refused"
+    CRASHED = "crashed"
+    WAITED_TOO_LONG = "waited_too_long"
+
+    # waiting
+    INBOUND_APPROVAL = "inbound_approval"
+    NOT_SHOWN_YET = "not_shown_yet"
+    THREAD_BUSY = "thread_busy"
+    SLOT_TAKEN = "slot_taken"
+    TOKEN_BUDGET = "token_budget"  # noqa: S105  # not a password
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    CONFIGURATION = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelText:
+    """Words that a model wrote; they may quote an email.
+
+    They show themselves only when asked for, so that they cannot reach a log line by accident.
+    """
+
+    text: str = field(repr=False)
+
+    def __str__(self) -> str:
+        return "[model text]"
+
+    def __bool__(self) -> bool:
+        return bool(self.text)
+
+
+NO_MODEL_TEXT = ModelText("")
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where the way of an email ends, and why. `reply_id` names the accepted reply."""
+    """Where an email ends, and why. `detail` is written by code; `reply_id` names the accepted reply."""
 
     outcome: Outcome
-    reason: str
+    cause: Cause
+    detail: str = ""
     reply_id: str | None = None
 
 
@@ -171,9 +255,11 @@ class TokenPrice:
 
 @dataclass(frozen=True, slots=True)
 class Triage:
-    """What the first chat completion said about an email. `summary` and `reason` are untrusted text.
+    """What the first chat completion said about an email, and what code made of it.
 
-    `model` is the service's name for what answered, `prompt_version` that of the instructions.
+    `cause` is TRIAGED where the model's action stands; otherwise it says which rule escalates the email,
+    with `detail` from code. `model` is the service's name for what answered, `prompt_version` that of the
+    instructions.
     """
 
     action: Action
@@ -181,8 +267,10 @@ class Triage:
     urgency: Urgency
     sentiment: Sentiment
     confidence: float
-    summary: str
-    reason: str
+    summary: ModelText
+    reason: ModelText
+    cause: Cause = Cause.TRIAGED
+    detail: str = ""
     model: str = ""
     prompt_version: str = ""
 
@@ -197,7 +285,7 @@ class Draft:
 
     reply_markdown: str
     confidence: float
-    unanswered: tuple[str, ...]
+    unanswered: tuple[ModelText, ...]
     covers: tuple[str, ...]
     idempotency_key: str
     model: str = ""
@@ -206,7 +294,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A reply that a reviewer rejected with a reason, and the text that he rejected. Times are aware, UTC."""
+    """A reply that a reviewer rejected with a reason, and the rejected text. Times are aware, UTC."""
 
     reply_id: str
     reason: str

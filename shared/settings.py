@@ -1,18 +1,36 @@
-"""The settings: the only place that reads the environment."""
+"""The settings: each is declared once, and they are read from the environment that the caller hands in."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from shared.domain import TokenPrice
 from shared.errors import ConfigurationError
 
-DEFAULT_CONFIG_PATH = Path(__file__).parent.parent / "config"  # beside function_app.py
+DEFAULT_CONFIG_PATH = Path(__file__).parent.parent / "config"  # next to function_app.py
 MODEL_SDKS = ("azure-ai-inference", "openai")
 LEDGER_PATH = ".data/ledger.sqlite"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# The platform's own variables, among them near relatives of ours (AzureWebJobsStorage__blobServiceUri).
+PLATFORM_PREFIXES = (
+    "APPLICATIONINSIGHTS_",
+    "AZURE_",
+    "AzureWebJobs",
+    "FUNCTIONS_",
+    "IDENTITY_",
+    "OTEL_",
+    "WEBSITE_",
+)
+# How alike two names are, from 0 to 1 (difflib): one wrong letter in nine, the shortest name, gives 0.889.
+# A test holds it against common variables: those nearest to a name of ours (PKG_CONFIG_PATH) reach 0.85.
+RESEMBLANCE = 0.88
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,260 +51,382 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """Everything an operator can set. Times are in the unit that the name says."""
+class Setting:
+    """The declaration of one setting: `read` turns the text of the environment into the value.
 
-    multimail_api_url: str
-    multimail_api_key: Secret | None
-    multimail_api_key_secret: str
-    multimail_webhook_secret: Secret | None
-    multimail_webhook_secret_name: str
-    multimail_mailbox_ids: tuple[str, ...]
-    key_vault_url: str | None
-    managed_identity_client_id: str | None
+    `default` is text, as the environment would have it. `name` is that of the environment; it is the
+    attribute's name in capitals unless another is given. A setting with a `remedy` is required.
+    """
+
+    group: str
+    read: Callable[["Setting", str], object]
+    meaning: str
+    default: str = ""
+    bounds: tuple[float, float] = (0, 0)
+    choices: tuple[str, ...] = ()
+    remedy: str = ""
+    name: str = ""
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value must not be shown or stored in plain text."""
+        return self.read is _secret
+
+    def refuse(self, problem: str) -> ConfigurationError:
+        """The error that says what is wrong with the value, without the value."""
+        return ConfigurationError(f"{self.name} {problem}")
+
+
+def _text(setting: Setting, text: str) -> str:
+    if setting.choices and text not in setting.choices:
+        raise setting.refuse(f"must be one of {', '.join(setting.choices)}.")
+    return text
+
+
+def _optional(_setting: Setting, text: str) -> str | None:
+    return text or None
+
+
+def _flag(setting: Setting, text: str) -> bool:
+    return _text(setting, text.lower()) == "true"
+
+
+def _number(setting: Setting, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    low, high = setting.bounds
+    if not low <= number <= high:
+        raise setting.refuse(f"must be a number from {low:g} to {high:.15g}.")
+    return number
+
+
+def _whole(setting: Setting, text: str) -> int:
+    number = _number(setting, text)
+    if number != int(number):
+        raise setting.refuse("must be a whole number.")
+    return int(number)
+
+
+def _names(_setting: Setting, text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _secret(setting: Setting, text: str) -> Secret | None:
+    if text.startswith("@Microsoft.KeyVault("):
+        raise setting.refuse(
+            "is a Key Vault reference that the platform did not resolve: "
+            "grant the app's identity the role Key Vault Secrets User, or set KEY_VAULT_URL instead."
+        )
+    if not text.isascii() or any(c.isspace() for c in text):
+        raise setting.refuse("contains white space or characters outside ASCII: copy it again.")
+    return Secret(text) if text else None
+
+
+def _url(setting: Setting, text: str) -> str:
+    """Check the address. A key must not cross a network in the clear: http is for this machine only."""
+    try:
+        parts = urlsplit(text)
+        is_usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        raise setting.refuse("is not an http(s) address: write it as https://HOST.")
+    if parts.query or parts.fragment or parts.username:
+        raise setting.refuse("must be a bare address: remove user, query and fragment.")
+    if parts.scheme == "http" and (parts.hostname not in LOOPBACK or setting.name == "KEY_VAULT_URL"):
+        raise setting.refuse("is plain http, which would expose the key in transit: use https.")
+    return text.rstrip("/")
+
+
+def _optional_url(setting: Setting, text: str) -> str | None:
+    return _url(setting, text) if text else None
+
+
+def _account(setting: Setting, text: str) -> str | None:
+    if text and not re.fullmatch(r"[a-z0-9]{3,24}", text):
+        raise setting.refuse("is not the name of a storage account.")
+    return text or None
+
+
+def _directory(setting: Setting, text: str) -> Path:
+    if text and not Path(text).is_dir():
+        raise setting.refuse("is not a directory: set it to the one with mailboxes.yaml, or remove it.")
+    return Path(text) if text else DEFAULT_CONFIG_PATH
+
+
+def _prices(setting: Setting, text: str) -> Mapping[str, TokenPrice]:
+    prices = {}
+    for part in _names(setting, text):
+        match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", part)
+        if match is None:
+            raise setting.refuse(
+                "is not a list such as small=0.40/1.60,large=2/8: write for each deployment "
+                "the US dollars per million input and output tokens."
+            )
+        prices[match[1]] = TokenPrice(float(match[2]), float(match[3]))
+    return prices
+
+
+def _setting(
+    group: str, read: Callable[[Setting, str], T], meaning: str, default: str = "", **rest: Any
+) -> T:
+    declared: T = field(metadata={"setting": Setting(group, read, meaning, default, **rest)})
+    return declared
+
+
+MULTIMAIL, MODEL, STATE = "MultiMail", "Chat models", "Ledger and work queue"
+CONTENT, SCHEDULES, LIMITS, AZURE = "Profiles and knowledge", "Schedules", "Limits", "Azure"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an operator can set. Times are in the unit that the name says.
+
+    `has_managed_identity` is the platform's: whether it offers an identity, as Azure does.
+    """
+
     has_managed_identity: bool
-    model_sdk: str
-    model_endpoint: str
-    model_api_key: Secret | None
-    triage_deployment: str
-    draft_deployment: str
-    token_prices: Mapping[str, TokenPrice]
-    work_queue_name: str
-    service_bus_namespace: str | None
-    service_bus_connection_string: Secret | None
-    ledger_table_endpoint: str | None
-    ledger_path: Path
-    config_path: Path
-    search_endpoint: str | None
-    search_index: str
-    poll_schedule: str
-    track_schedule: str
-    initial_lookback_hours: float
-    max_email_age_hours: float
-    max_attempts: int
-    lease_seconds: float
-    retry_base_seconds: float
-    retry_max_seconds: float
-    max_replies_per_thread: int
-    max_replies_per_sender_per_day: int
-    daily_token_budget: int
-    min_confidence: float
-    allow_ungated_replies: bool
+
+    multimail_api_url: str = _setting(
+        MULTIMAIL, _url, "Root of the MultiMail service, without /v1.", "https://api.multimail.dev"
+    )
+    multimail_api_key: Secret | None = _setting(
+        MULTIMAIL, _secret, "Key with the scopes read and send; required unless KEY_VAULT_URL is set."
+    )
+    multimail_api_key_secret_name: str = _setting(
+        MULTIMAIL, _text, "Name of the vault's secret with the MultiMail key.", "multimail-api-key"
+    )
+    multimail_webhook_secret: Secret | None = _setting(
+        MULTIMAIL, _secret, "Signing secret of MultiMail's webhooks; empty to read it from the vault."
+    )
+    multimail_webhook_secret_name: str = _setting(
+        MULTIMAIL,
+        _text,
+        "Name of the vault's secret that signs MultiMail's webhooks.",
+        "multimail-webhook-secret",
+    )
+    multimail_mailbox_ids: tuple[str, ...] = _setting(
+        MULTIMAIL, _names, "Ids of the mailboxes to answer; empty for every active one of the account."
+    )
+
+    model_sdk: str = _setting(
+        MODEL, _text, "Python SDK that calls the models.", MODEL_SDKS[0], choices=MODEL_SDKS
+    )
+    model_endpoint: str = _setting(
+        MODEL,
+        _url,
+        "Root of the Azure OpenAI resource that has the deployments.",
+        remedy="set it to https://RESOURCE.openai.azure.com",
+    )
+    model_api_key: Secret | None = _setting(
+        MODEL, _secret, "Key of that resource; empty to sign in by identity, or by az login."
+    )
+    triage_deployment: str = _setting(
+        MODEL,
+        _text,
+        "Name of the deployment for triage.",
+        remedy="set it to the name of a chat deployment at MODEL_ENDPOINT",
+    )
+    draft_deployment: str = _setting(
+        MODEL, _text, "Name of the deployment for drafts; empty for that of TRIAGE_DEPLOYMENT."
+    )
+    token_prices: Mapping[str, TokenPrice] = _setting(
+        MODEL,
+        _prices,
+        "US dollars per million input and output tokens of each deployment: small=0.40/1.60,large=2/8.",
+    )
+
+    ledger_path: Path = _setting(
+        STATE,
+        lambda _, text: Path(text or LEDGER_PATH),
+        f"File of the ledger; empty for {LEDGER_PATH}, or for tables where they are set.",
+    )
+    ledger_table_endpoint: str | None = _setting(
+        STATE, _optional_url, "Tables endpoint of the ledger; empty for the one of the host's own storage."
+    )
+    storage_account: str | None = _setting(
+        STATE, _account, "Storage account of the host.", name="AzureWebJobsStorage__accountName"
+    )
+    storage_table_endpoint: str | None = _setting(
+        STATE,
+        _optional_url,
+        "Tables endpoint of the host's storage, where its name is not enough.",
+        name="AzureWebJobsStorage__tableServiceUri",
+    )
+    work_queue_name: str = _setting(STATE, _text, "Name of the queue with the work items.", "inbound-email")
+    service_bus_namespace: str | None = _setting(
+        STATE,
+        _optional,
+        "Host name of the queue's namespace; empty for a queue in memory.",
+        name="ServiceBusConnection__fullyQualifiedNamespace",
+    )
+    service_bus_connection_string: Secret | None = _setting(
+        STATE,
+        _secret,
+        "Connection string of the namespace instead, for the Service Bus emulator.",
+        name="ServiceBusConnection",
+    )
+
+    config_path: Path = _setting(
+        CONTENT, _directory, "Directory with mailboxes.yaml and knowledge; empty for config in the project."
+    )
+    search_endpoint: str | None = _setting(
+        CONTENT,
+        _optional_url,
+        "Root of an Azure AI Search service with the approved knowledge; empty for files.",
+    )
+    search_index: str = _setting(CONTENT, _text, "Name of the search index.", "knowledge")
+
+    poll_schedule: str = _setting(
+        SCHEDULES, _text, "When to poll: NCRONTAB with seconds, in UTC.", "0 */1 * * * *"
+    )
+    track_schedule: str = _setting(
+        SCHEDULES,
+        _text,
+        "When to check what became of replies: NCRONTAB with seconds, in UTC.",
+        "30 */5 * * * *",
+    )
+
+    initial_lookback_hours: float = _setting(
+        LIMITS, _number, "How far back the first poll of a mailbox looks.", "24", bounds=(0, 8760)
+    )
+    max_email_age_hours: float = _setting(
+        LIMITS, _number, "Email older than this is never answered.", "72", bounds=(1, 8760)
+    )
+    max_attempts: int = _setting(
+        LIMITS, _whole, "Attempts at one email before its outcome is failed.", "8", bounds=(1, 100)
+    )
+    lease_seconds: float = _setting(
+        LIMITS,
+        _number,
+        "How long a worker owns an email: longer than functionTimeout in host.json.",
+        "600",
+        bounds=(600, 86400),
+    )
+    retry_base_seconds: float = _setting(
+        LIMITS,
+        _number,
+        "Maximum of the random delay before the first retry; it doubles each time.",
+        "5",
+        bounds=(0, 3600),
+    )
+    retry_max_seconds: float = _setting(
+        LIMITS, _number, "Maximum delay between retries.", "900", bounds=(0, 86400)
+    )
+    max_replies_per_thread: int = _setting(LIMITS, _whole, "Replies in one thread.", "3", bounds=(1, 100))
+    max_replies_per_sender_per_day: int = _setting(
+        LIMITS, _whole, "Replies to one sender in a day.", "5", bounds=(1, 1000)
+    )
+    daily_token_budget: int = _setting(
+        LIMITS,
+        _whole,
+        "Tokens for one mailbox in a day; further mail waits until tomorrow, UTC.",
+        "2000000",
+        bounds=(1, 10**12),
+    )
+    min_confidence: float = _setting(
+        LIMITS, _number, "Triage and drafts with less confidence go to a person.", "0.6", bounds=(0, 1)
+    )
+    allow_ungated_replies: bool = _setting(
+        LIMITS,
+        _flag,
+        "Let replies leave without a person's approval where the mailbox allows that.",
+        "false",
+        choices=("true", "false"),
+    )
+
+    key_vault_url: str | None = _setting(
+        AZURE, _optional_url, "Vault with the MultiMail key and the webhooks' secret."
+    )
+    managed_identity_client_id: str | None = _setting(
+        AZURE,
+        _optional,
+        "Client id of the identity to sign in with; empty for the only one, or for az login.",
+    )
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str]) -> "Settings":
         """Read every setting. Raises one ConfigurationError that names all that are wrong, with remedies."""
-        read = _Reader(environment)
-        settings = cls(
-            multimail_api_url=read.url("MULTIMAIL_API_URL", default="https://api.multimail.dev"),
-            multimail_api_key=read.secret("MULTIMAIL_API_KEY"),
-            multimail_api_key_secret=read.text("MULTIMAIL_API_KEY_SECRET", default="multimail-api-key"),
-            multimail_webhook_secret=read.secret("MULTIMAIL_WEBHOOK_SECRET"),
-            multimail_webhook_secret_name=read.text(
-                "MULTIMAIL_WEBHOOK_SECRET_NAME", default="multimail-webhook-secret"
-            ),
-            multimail_mailbox_ids=read.names("MULTIMAIL_MAILBOX_IDS"),
-            key_vault_url=read.optional_url("KEY_VAULT_URL"),
-            managed_identity_client_id=read.optional("MANAGED_IDENTITY_CLIENT_ID"),
-            has_managed_identity=read.optional("IDENTITY_ENDPOINT") is not None,
-            model_sdk=read.choice("MODEL_SDK", MODEL_SDKS),
-            model_endpoint=read.url("MODEL_ENDPOINT", remedy="set it to https://RESOURCE.openai.azure.com"),
-            model_api_key=read.secret("MODEL_API_KEY"),
-            triage_deployment=read.required(
-                "TRIAGE_DEPLOYMENT", "set it to the name of a chat deployment at MODEL_ENDPOINT"
-            ),
-            draft_deployment=read.optional("DRAFT_DEPLOYMENT") or read.optional("TRIAGE_DEPLOYMENT") or "",
-            token_prices=read.token_prices("TOKEN_PRICES"),
-            work_queue_name=read.text("WORK_QUEUE_NAME", default="inbound-email"),
-            service_bus_namespace=read.optional("ServiceBusConnection__fullyQualifiedNamespace"),
-            service_bus_connection_string=read.secret("ServiceBusConnection"),
-            ledger_table_endpoint=read.table_endpoint(),
-            ledger_path=find_ledger_path(environment),
-            config_path=read.folder("CONFIG_PATH", default=DEFAULT_CONFIG_PATH),
-            search_endpoint=read.optional_url("SEARCH_ENDPOINT"),
-            search_index=read.text("SEARCH_INDEX", default="knowledge"),
-            poll_schedule=read.text("POLL_SCHEDULE", default="0 */1 * * * *"),
-            track_schedule=read.text("TRACK_SCHEDULE", default="30 */5 * * * *"),
-            initial_lookback_hours=read.number("INITIAL_LOOKBACK_HOURS", 24, 0, 8760),
-            max_email_age_hours=read.number("MAX_EMAIL_AGE_HOURS", 72, 0.1, 8760),
-            max_attempts=read.whole("MAX_ATTEMPTS", 8, 1, 100),
-            lease_seconds=read.number("LEASE_SECONDS", 600, 1, 86400),
-            retry_base_seconds=read.number("RETRY_BASE_SECONDS", 5, 0, 3600),
-            retry_max_seconds=read.number("RETRY_MAX_SECONDS", 900, 0, 86400),
-            max_replies_per_thread=read.whole("MAX_REPLIES_PER_THREAD", 3, 1, 100),
-            max_replies_per_sender_per_day=read.whole("MAX_REPLIES_PER_SENDER_PER_DAY", 5, 1, 1000),
-            daily_token_budget=read.whole("DAILY_TOKEN_BUDGET", 2_000_000, 1, 10**12),
-            min_confidence=read.number("MIN_CONFIDENCE", 0.6, 0, 1),
-            allow_ungated_replies=read.flag("ALLOW_UNGATED_REPLIES"),
-        )
-        read.check_multimail_key(settings)
-        read.check_plain_http(settings)
-        read.check_azure(settings)
-        if read.problems:
-            raise ConfigurationError(read.problems)
-        return settings
+        declared = declared_settings()
+        texts = {s.name: environment.get(s.name, "").strip() or s.default for s in declared.values()}
+        is_in_azure = bool(environment.get("IDENTITY_ENDPOINT", "").strip())
+        problems = _find_misspelled(environment, texts) + _find_missing(texts, is_in_azure=is_in_azure)
+        values: dict[str, Any] = {"has_managed_identity": is_in_azure}
+        for attribute, setting in declared.items():
+            if setting.remedy and not texts[setting.name]:
+                problems.append(f"{setting.name} is not set: {setting.remedy}.")
+                continue
+            try:
+                values[attribute] = setting.read(setting, texts[setting.name])
+            except ConfigurationError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigurationError(problems)
+        values["draft_deployment"] = values["draft_deployment"] or values["triage_deployment"]
+        account = values["storage_account"]
+        derived = f"https://{account}.table.core.windows.net" if account else None
+        tables = values["ledger_table_endpoint"] or values["storage_table_endpoint"] or derived
+        values["ledger_table_endpoint"] = None if texts["LEDGER_PATH"] else tables
+        return cls(**values)
+
+
+def declared_settings() -> Mapping[str, Setting]:
+    """Every declaration, by its attribute of `Settings`, in the order in which they are documented."""
+    declared = {f.name: f.metadata["setting"] for f in fields(Settings) if f.metadata}
+    return {
+        attribute: replace(setting, name=setting.name or attribute.upper())
+        for attribute, setting in declared.items()
+    }
 
 
 def find_ledger_path(environment: Mapping[str, str]) -> Path:
     """Where the SQLite ledger is, or would be: also for commands that need no other setting."""
-    return Path(_Reader(environment).text("LEDGER_PATH", default=LEDGER_PATH))
+    return Path(environment.get("LEDGER_PATH", "").strip() or LEDGER_PATH)
 
 
-@dataclass
-class _Reader:
-    """Reads one variable at a time and collects a sentence for each that is wrong."""
+def _find_missing(texts: Mapping[str, str], *, is_in_azure: bool) -> list[str]:
+    """What is required only if something else is not set, or only in Azure.
 
-    environment: Mapping[str, str]
-    problems: list[str] = field(default_factory=list)
-
-    def optional(self, name: str) -> str | None:
-        return self.environment.get(name, "").strip() or None
-
-    def text(self, name: str, default: str) -> str:
-        return self.optional(name) or default
-
-    def required(self, name: str, remedy: str) -> str:
-        value = self.optional(name)
-        if value is None:
-            self.problems.append(f"{name} is not set: {remedy}.")
-        return value or ""
-
-    def secret(self, name: str) -> Secret | None:
-        value = self.optional(name)
-        if value is None:
-            return None
-        if value.startswith("@Microsoft.KeyVault("):
-            self.problems.append(
-                f"{name} is a Key Vault reference that the platform did not resolve: "
-                "grant the app's identity the role Key Vault Secrets User, or set KEY_VAULT_URL instead."
-            )
-        elif not value.isascii() or any(c.isspace() for c in value):
-            self.problems.append(f"{name} holds white space or characters outside ASCII: copy it again.")
-        return Secret(value)
-
-    def names(self, name: str) -> tuple[str, ...]:
-        return tuple(part.strip() for part in self.environment.get(name, "").split(",") if part.strip())
-
-    def folder(self, name: str, default: Path) -> Path:
-        value = self.optional(name)
-        if value is not None and not Path(value).is_dir():
-            self.problems.append(f"{name} is no folder: set it to the one with mailboxes.yaml, or remove it.")
-        return Path(value) if value else default
-
-    def url(
-        self, name: str, default: str | None = None, remedy: str = "set it to an https:// address"
-    ) -> str:
-        value = self.optional(name) or default
-        if value is None:
-            self.problems.append(f"{name} is not set: {remedy}.")
-            return ""
-        return self._checked_url(name, value)
-
-    def optional_url(self, name: str) -> str | None:
-        value = self.optional(name)
-        return None if value is None else self._checked_url(name, value)
-
-    def _checked_url(self, name: str, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
-        except ValueError:
-            usable = False
-        if not usable:
-            self.problems.append(f"{name} is not an http(s) address: write it as https://HOST.")
-        elif parts.query or parts.fragment or parts.username:
-            self.problems.append(f"{name} must be a bare address: remove user, query and fragment.")
-        return value.rstrip("/")
-
-    def choice(self, name: str, choices: tuple[str, ...]) -> str:
-        value = self.text(name, default=choices[0])
-        if value not in choices:
-            self.problems.append(f"{name} is none of {', '.join(choices)}: choose one.")
-        return value
-
-    def number(self, name: str, default: float, low: float, high: float) -> float:
-        try:
-            number = float(self.text(name, default=str(default)))
-        except ValueError:
-            number = float("nan")
-        if not low <= number <= high:
-            self.problems.append(f"{name} must be a number from {low:g} to {high:g}.")
-            return default
-        return number
-
-    def whole(self, name: str, default: int, low: int, high: int) -> int:
-        number = self.number(name, default, low, high)
-        if number != int(number):
-            self.problems.append(f"{name} must be a whole number.")
-        return int(number)
-
-    def token_prices(self, name: str) -> Mapping[str, TokenPrice]:
-        """`DEPLOYMENT=INPUT/OUTPUT` in US dollars per million tokens, comma-separated."""
-        prices = {}
-        for part in self.names(name):
-            match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", part)
-            if match is None:
-                self.problems.append(
-                    f"{name} is not a list such as small=0.40/1.60,large=2/8: write for each deployment "
-                    "the US dollars per million input and output tokens."
-                )
-                return {}
-            prices[match[1]] = TokenPrice(float(match[2]), float(match[3]))
-        return prices
-
-    def flag(self, name: str) -> bool:
-        value = self.text(name, default="false").lower()
-        if value not in ("true", "false"):
-            self.problems.append(f"{name} must be true or false.")
-        return value == "true"
-
-    def table_endpoint(self) -> str | None:
-        if self.optional("LEDGER_PATH"):
-            return None
-        account = self.optional("AzureWebJobsStorage__accountName")
-        if account and not re.fullmatch(r"[a-z0-9]{3,24}", account):
-            self.problems.append("AzureWebJobsStorage__accountName is not the name of a storage account.")
-        derived = f"https://{account}.table.core.windows.net" if account else None
-        return (
-            self.optional_url("LEDGER_TABLE_ENDPOINT")
-            or self.optional_url("AzureWebJobsStorage__tableServiceUri")
-            or derived
+    In Azure a ledger in a file or a queue in memory would be lost with the instance.
+    """
+    problems = []
+    if not texts["MULTIMAIL_API_KEY"] and not texts["KEY_VAULT_URL"]:
+        problems.append(
+            "MULTIMAIL_API_KEY is not set: set it to a key with the scopes read and send "
+            "(in Azure, set KEY_VAULT_URL to the vault that holds it instead)."
         )
+    if not is_in_azure or texts["LEDGER_PATH"]:
+        return problems
+    tables = (
+        "LEDGER_TABLE_ENDPOINT",
+        "AzureWebJobsStorage__tableServiceUri",
+        "AzureWebJobsStorage__accountName",
+    )
+    if not any(texts[name] for name in tables):
+        problems.append(
+            "LEDGER_TABLE_ENDPOINT is not set: set it to https://ACCOUNT.table.core.windows.net, "
+            "or set AzureWebJobsStorage__accountName."
+        )
+    if not texts["ServiceBusConnection__fullyQualifiedNamespace"] and not texts["ServiceBusConnection"]:
+        problems.append(
+            "ServiceBusConnection__fullyQualifiedNamespace is not set: "
+            "set it to NAMESPACE.servicebus.windows.net."
+        )
+    return problems
 
-    def check_multimail_key(self, settings: Settings) -> None:
-        if settings.multimail_api_key is None and settings.key_vault_url is None:
-            self.problems.append(
-                "MULTIMAIL_API_KEY is not set: set it to a key with the scopes read and send "
-                "(in Azure, set KEY_VAULT_URL to the vault that holds it instead)."
-            )
 
-    def check_azure(self, settings: Settings) -> None:
-        """In Azure (it offers an identity) a file or a queue in memory would die with the instance."""
-        if not settings.has_managed_identity or self.optional("LEDGER_PATH"):
-            return
-        if settings.ledger_table_endpoint is None:
-            self.problems.append(
-                "LEDGER_TABLE_ENDPOINT is not set: set it to https://ACCOUNT.table.core.windows.net, "
-                "or set AzureWebJobsStorage__accountName."
+def _find_misspelled(environment: Mapping[str, str], known: Iterable[str]) -> list[str]:
+    """Names that resemble a setting's and are not one: an unread limit would be believed to hold."""
+    right = {name.upper(): name for name in known}
+    problems = []
+    for name in environment:
+        if name in right.values() or name.startswith(PLATFORM_PREFIXES) or not environment[name].strip():
+            continue
+        nearest = get_close_matches(name.upper(), right, n=1, cutoff=RESEMBLANCE)
+        if nearest and not (name.upper() == nearest[0] and right[nearest[0]] in environment):
+            problems.append(
+                f"{name} is not a setting. Did you mean {right[nearest[0]]}? Rename or remove {name}."
             )
-        if settings.service_bus_namespace is None and settings.service_bus_connection_string is None:
-            self.problems.append(
-                "ServiceBusConnection__fullyQualifiedNamespace is not set: "
-                "set it to NAMESPACE.servicebus.windows.net."
-            )
-
-    def check_plain_http(self, settings: Settings) -> None:
-        """A key must not cross a network in the clear; only this machine may be asked over http."""
-        for name, value in (
-            ("MULTIMAIL_API_URL", settings.multimail_api_url),
-            ("MODEL_ENDPOINT", settings.model_endpoint),
-            ("KEY_VAULT_URL", settings.key_vault_url or ""),
-            ("SEARCH_ENDPOINT", settings.search_endpoint or ""),
-        ):
-            try:
-                parts = urlsplit(value)
-                remote = parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1")
-            except ValueError:
-                continue
-            if remote or (name == "KEY_VAULT_URL" and parts.scheme == "http"):
-                self.problems.append(f"{name} is plain http, which would show the key on the way: use https.")
+    return problems

@@ -55,7 +55,7 @@ class _Metric:
 _METRICS: Mapping[str, tuple[_Metric, ...]] = {
     POLL_SUCCEEDED: (_Metric("counter", "agent.emails.found", value="added"),),
     EMAIL_DECIDED: (
-        _Metric("counter", "agent.emails.decided", dimensions=("outcome", "category")),
+        _Metric("counter", "agent.emails.decided", dimensions=("outcome", "cause", "category")),
         _Metric("histogram", "agent.email.time_to_outcome", "s", "seconds_since_received", ("outcome",)),
     ),
     EMAIL_DEFERRED: (_Metric("counter", "agent.emails.deferred", dimensions=("error",)),),

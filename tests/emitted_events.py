@@ -50,6 +50,13 @@ def _constants(node: ast.AST) -> Iterator[ast.Constant]:
 
 
 def _dicts_of(name: str, tree: ast.Module) -> Iterator[ast.expr]:
-    for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef) and function.name == name:
+    """The dicts of a helper of that name: the module's own or, failing that, those of all modules."""
+    own = [function for function in ast.walk(tree) if _is_named(function, name)]
+    everywhere = (node for path in SOURCES for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    for function in own or [node for node in everywhere if _is_named(node, name)]:
+        if isinstance(function, ast.FunctionDef):
             yield from (child for child in ast.walk(function) if isinstance(child, ast.Dict | ast.DictComp))
+
+
+def _is_named(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name == name

@@ -155,7 +155,7 @@ OUTPUTS = {
     "FUNCTION_APP_NAME",
     "FUNCTION_APP_HOST",
     "KEY_VAULT_NAME",
-    "MULTIMAIL_API_KEY_SECRET",  # the secret's name
+    "MULTIMAIL_API_KEY_SECRET_NAME",  # the secret's name
     "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
     "WORKSPACE_ID",
 }
@@ -168,7 +168,7 @@ class Deployment:
 
     snapshot: Mapping[str, Any]
     read_settings: frozenset[str]  # names that shared/settings.py reads
-    ledger_tables: frozenset[str]
+    ledger_table: str
     host: Mapping[str, Any]  # host.json
 
     @cached_property
@@ -296,7 +296,7 @@ def check_names(deployment: Deployment) -> list[str]:
     if settings.get("AzureWebJobsStorage__accountName") != account["name"]:
         problems.append(f"the app uses another account than {account['name']}")
     tables = deployment.of_type("Microsoft.Storage/storageAccounts/tableServices/tables")
-    if {table["name"].split("/")[-1] for table in tables} != deployment.ledger_tables:
+    if [table["name"].split("/")[-1] for table in tables] != [deployment.ledger_table]:
         problems.append("the tables are not the ledger's")
     (container,) = deployment.of_type("Microsoft.Storage/storageAccounts/blobServices/containers")
     (app,) = deployment.of_type("Microsoft.Web/sites")

@@ -27,10 +27,9 @@ GUARDS: Mapping[str, str] = {
     "thread read": "the thread is read before a first submission",
     "withdrawal": "a repeated reply is taken back where somebody answered meanwhile",
     "bounded run": "no run outlives its lease by more than the margin",
-    "open work first": "an email is among the open work before its row appears",
-    "open work last": "an email leaves the open work after its row is finished",
+    "one transaction": "an email's row and its open work change together",
     "watermark last": "the watermark passes an email when its row is stored",
-    "sweep": "whatever is open is rung for again and again",
+    "sweep": "whatever is open is enqueued again and again",
 }
 
 
@@ -66,7 +65,7 @@ class State(NamedTuple):
     is_open: bool = False
     is_passed: bool = False
     adding: int = 0
-    ring: bool = False
+    is_enqueued: bool = False
     workers: tuple[Worker, Worker] = (Worker(), Worker())
     texts: int = 0
     key_age: int = NEVER
@@ -107,10 +106,10 @@ class Protocol:
     def moves(self, state: State) -> Iterator[Move]:
         """Everything that can happen next."""
         yield from self._poll(state)
-        if self._has("sweep") and state.is_open and not state.ring:
-            yield Move("the sweep rings for the open work", state._replace(ring=True))
-        if state.ring:
-            yield Move("the queue loses the work item", state._replace(ring=False), fair=False)
+        if self._has("sweep") and state.is_open and not state.is_enqueued:
+            yield Move("the sweep enqueues the open work", state._replace(is_enqueued=True))
+        if state.is_enqueued:
+            yield Move("the queue loses the work item", state._replace(is_enqueued=False), fair=False)
         if not state.human and state.row is not None:
             yield Move("a human answers the email", state._replace(human=True), fair=False)
         yield from self._tick(state)
@@ -130,20 +129,23 @@ class Protocol:
 
     def _poll(self, state: State) -> Iterator[Move]:
         writes: list[tuple[str, Callable[[State], State]]] = [
-            ("puts the email among the open work", lambda s: s._replace(is_open=True)),
             ("adds the row", lambda s: s._replace(row=Row())),
+            ("puts the email among the open work", lambda s: s._replace(is_open=True)),
         ]
-        if not self._has("open work first"):
-            writes.reverse()
+        if self._has("one transaction"):
+            writes = [("adds the row and its open work", lambda s: s._replace(row=Row(), is_open=True))]
         passing = ("moves the watermark past the email", lambda s: s._replace(is_passed=True))
-        writes.insert(2 if self._has("watermark last") else 0, passing)
+        writes.insert(len(writes) if self._has("watermark last") else 0, passing)
         if state.adding == 0 and (state.is_passed or state.row is not None):
             if not state.is_passed:
                 yield Move("the poller finds the row and moves the watermark", state._replace(is_passed=True))
             return
         text, write = writes[state.adding]
         adding = (state.adding + 1) % len(writes)
-        yield Move(f"the poller {text}", write(state)._replace(adding=adding, ring=state.ring or adding == 0))
+        yield Move(
+            f"the poller {text}",
+            write(state)._replace(adding=adding, is_enqueued=state.is_enqueued or adding == 0),
+        )
         if state.adding:
             yield Move("the poller dies", state._replace(adding=0), fair=False)
 
@@ -169,10 +171,12 @@ class Protocol:
 
     def _work(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
         if worker.step == IDLE:
-            if state.ring:
+            if state.is_enqueued:
                 for text, after, fair in self._claim(state, number):
                     yield Move(text, after, fair)
-                    yield Move(f"{text} (the work item comes twice)", after._replace(ring=True), fair=False)
+                    yield Move(
+                        f"{text} (the work item comes twice)", after._replace(is_enqueued=True), fair=False
+                    )
             return
         step: Callable[[State, int, Worker], Iterator[Move]] = getattr(
             self, f"_{worker.step.replace(' ', '_')}"
@@ -180,7 +184,7 @@ class Protocol:
         yield from step(state, number, worker)
 
     def _claim(self, state: State, number: int) -> Iterator[Move]:
-        row, quiet = state.row, state._replace(ring=False)
+        row, quiet = state.row, state._replace(is_enqueued=False)
         if row is None or row.finished or (row.leased and self._has("lease")):
             yield Move("finds no work", quiet)
             return
@@ -280,15 +284,16 @@ class Protocol:
         yield self._save("stores the reply", state, number, worker, "tag", outcome="submitted")
 
     def _tag(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
-        step = "finish" if self._has("open work last") else "close"
+        step = "finish" if self._has("one transaction") else "close"
         yield Move("tags the email", _with(state._replace(tagged=True), number, worker._replace(step=step)))
 
     def _finish(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
-        step = "close" if self._has("open work last") else IDLE
-        yield self._save("finishes the row", state, number, worker, step, finished=True, leased=False)
+        if worker.owns or not self._has("fencing"):
+            state = state._replace(is_open=False)
+        yield self._save("finishes the row", state, number, worker, IDLE, finished=True, leased=False)
 
     def _close(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
-        after = worker._replace(step="finish") if not self._has("open work last") else Worker()
+        after = worker._replace(step="finish")
         yield Move("drops the open work", _with(state._replace(is_open=False), number, after))
 
     def _defer(self, state: State, number: int, worker: Worker) -> Iterator[Move]:

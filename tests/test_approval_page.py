@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,9 @@ from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sy
 
 from local.approval.inbox import READS_PER_REFRESH
 from local.approval.page import ROWS_PER_PAGE, build_approval_page
+from local.commands.demo import CONFIG, NOTE, RIDDLE
 from local.commands.demo_mail import seed_demo
+from local.commands.demo_model import DEMO_ANSWERS, list_reasons, respond
 from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Attachment, Outgoing, StoredEmail
@@ -88,12 +90,32 @@ def office() -> Iterator[Office]:
         yield running
 
 
+REASONS = ("Shorter.", "Warmer.", "Answer the second question too: it is <b>urgent</b>.")
+
+
+@pytest.fixture
+def offering() -> Iterator[Office]:
+    """An office whose page offers reasons, as the demo's does for its simulated model."""
+    simulator = MultiMailSimulator(lambda: NOW)
+    simulator.add_mailbox("support@northwind.example", mailbox_id="support", display_name="Support")
+    with serve(
+        simulator, list_reasons=lambda subject, _draft: REASONS if subject == "Warranty" else ()
+    ) as running:
+        yield running
+
+
 @contextmanager
-def serve(simulator: MultiMailSimulator, note: str = "") -> Iterator[Office]:
+def serve(
+    simulator: MultiMailSimulator,
+    note: str = "",
+    list_reasons: Callable[[str, str], Sequence[str]] = lambda _subject, _draft: (),
+) -> Iterator[Office]:
     """Serve a simulator's API and a page over it."""
     mail_key, oversight_key = simulator.add_key(["read", "send"]), simulator.add_key(["oversight"])
     with LoopbackServer(simulator.app) as api:
-        page = build_approval_page(api.url, mail_key, oversight_key, note=note, report=report)
+        page = build_approval_page(
+            api.url, mail_key, oversight_key, note=note, report=report, list_reasons=list_reasons
+        )
         with LoopbackServer(page) as server:
             yield Office(simulator, api.url, server.url, mail_key)
 
@@ -648,12 +670,89 @@ def test_a_waiting_email_that_answers_none_is_listed_too(office: Office) -> None
     assert "Approve and send" in requests.get(office.address(email.id), timeout=10).text
 
 
+# Reasons on offer, where a simulated model can follow some only
+
+
+@in_browser
+def test_an_offered_reason_is_chosen_and_sent_with_the_keyboard_alone(offering: Office, page: Page) -> None:
+    email = offering.receive("Warranty")
+    reply = offering.draft(email, "Two years.")
+    page.goto(offering.address(email))
+    page.get_by_role("button", name="Approve and send").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("No reason: no new draft")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator(".draft .why")).to_have_text("Reason: Warmer.")
+    expect(page.locator(".draft")).to_contain_text("The agent drafts it again with this reason")
+    assert offering.stored(reply).tags == {"agent.reject_reason": "Warmer."}
+
+
+@in_browser
+def test_a_written_reason_replaces_the_chosen_one_and_the_page_says_what_the_model_cannot(
+    offering: Office, page: Page
+) -> None:
+    email = offering.receive("Warranty")
+    reply = offering.draft(email, "Two years.")
+    page.goto(offering.address(email))
+    page.get_by_label("Shorter.").check()
+    written = page.get_by_role("textbox", name="Another reason")
+    written.fill("As a poem")
+    expect(page.get_by_label("Shorter.")).not_to_be_checked()
+    page.get_by_label("Warmer.").check()
+    expect(written).to_have_value("")
+    written.fill("As a poem")
+    expect(page.locator("#reason-hint")).to_contain_text("cannot follow another reason")
+    page.get_by_role("button", name="Reject").click()
+    expect(page.locator(".draft")).to_contain_text("The simulated model cannot follow this reason")
+    assert offering.stored(reply).tags == {"agent.reject_reason": "As a poem"}
+
+
+@in_browser
+def test_the_reasons_can_be_used_on_a_phone(offering: Office, page: Page) -> None:
+    email = offering.receive("Warranty")
+    offering.draft(email, "Two years.")
+    page.set_viewport_size(NARROW)
+    page.goto(offering.address(email))
+    for reason in REASONS:
+        box = page.locator(".reasons label", has_text=reason).bounding_box()
+        assert box is not None
+        assert box["height"] >= 36
+        assert box["x"] + box["width"] <= NARROW["width"]
+    page.get_by_text(REASONS[2]).click()
+    page.get_by_role("button", name="Reject").click()
+    expect(page.locator(".draft .why")).to_have_text(f"Reason: {REASONS[2]}")
+
+
+def test_without_its_script_a_written_reason_counts_more_than_a_chosen_one(offering: Office) -> None:
+    email = offering.receive("Warranty")
+    reply = offering.draft(email, "Two years.")
+    html = requests.get(offering.address(email), timeout=10).text
+    assert "<b>urgent" not in html
+    form = {"reply_id": reply, "action": "reject", "csrf_token": csrf_token(html)}
+    both = form | {"offered_reason": "Shorter.", "reason": "As a poem"}
+    assert requests.post(f"{offering.url}/decide", data=both, timeout=10).status_code == 200
+    assert offering.stored(reply).tags == {"agent.reject_reason": "As a poem"}
+
+
+def test_the_page_of_a_real_account_offers_no_reasons_and_speaks_of_no_simulated_model(
+    office: Office,
+) -> None:
+    email = office.receive("Warranty")
+    office.draft(email, "Two years.")
+    html = requests.get(office.address(email), timeout=10).text
+    assert "Reason, if the agent is to draft it again" in html
+    assert "offered_reason" not in html
+    assert "simulated" not in html
+
+
 # The README's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_approval_page.py -k picture
 
 
 def handle_demo(office: Office, clock: Clock, ledger: Path) -> None:
     """Let the real agent, with the simulated model, work on the demo's mail until nothing is due."""
-    with LoopbackServer(ChatSimulator(shields=True).app) as model:
+    with LoopbackServer(ChatSimulator(shields=True, respond=respond).app) as model:
         agent = build_agent(
             Settings.from_env(
                 {
@@ -663,6 +762,7 @@ def handle_demo(office: Office, clock: Clock, ledger: Path) -> None:
                     "MODEL_API_KEY": "simulated",
                     "TRIAGE_DEPLOYMENT": "simulated",
                     "LEDGER_PATH": str(ledger),
+                    "CONFIG_PATH": str(CONFIG),
                 }
             ),
             clock=clock,
@@ -682,12 +782,13 @@ def test_picture_of_the_demo(browser: Browser, tmp_path: Path) -> None:
     clock = Clock()
     simulator = MultiMailSimulator(clock)
     seed_demo(simulator, clock())
-    with serve(simulator, note="Simulated mail and model") as office:
+    with serve(simulator, note=f"{NOTE} {RIDDLE}", list_reasons=list_reasons) as office:
         handle_demo(office, clock, tmp_path / "ledger.sqlite")
-        others = [email for email in simulator.list_awaiting_decision() if PICTURED not in email.subject]
+        kept = (f"Re: {PICTURED}", *(s for s, answer in DEMO_ANSWERS.items() if answer.mistake))
+        others = [email for email in simulator.list_awaiting_decision() if email.subject not in kept]
         for waiting in others[:4]:
             simulator.decide(waiting.id, "approve")
-        page = browser.new_page(viewport=WIDE)
+        page = browser.new_page(viewport=ViewportSize(width=1400, height=1130))
         page.goto(office.url)
         page.get_by_role("link", name=PICTURED).click()
         assert page.get_by_role("button", name="Approve").is_visible()

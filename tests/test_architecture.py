@@ -11,22 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from local.documentation.packages import LAYERS
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT / "shared"
-# Each line may import from the lines above it only; what is in one line does not know of the rest of it.
-LAYERS = (
-    ("errors",),
-    ("domain",),
-    ("settings", "telemetry", "http_session"),
-    ("credentials",),
-    ("mail", "model", "ledger", "knowledge", "queueing"),
-    ("profiles",),
-    ("replying",),
-    ("watching",),
-    ("operator",),
-    ("composition",),
-    ("http_functions",),
-)
 MAX_TOP_LEVEL, MAX_MODULES = 18, 12
 # The adapters: no other module touches requests, an SDK or SQLite.
 ADAPTERS = frozenset(
@@ -38,8 +26,8 @@ ADAPTERS = frozenset(
         "model.chat_wire",
         "model.openai_sdk",
         "model.azure_inference_sdk",
-        "ledger.sqlite",
-        "ledger.tables",
+        "ledger.sqlite_store",
+        "ledger.table_store",
         "knowledge.files",
         "knowledge.azure_search",
         "queueing.service_bus",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.model import chat_simulator as sim
-from local.multimail.faults import answer_with, cut, in_order, rate_limited
+from local.multimail.faults import Fault, answer_with, cut, in_order, rate_limited
 from local.testing.ask_world import CHECK_INBOX, AskWorld
 from local.testing.world import START
 from shared.errors import ConfigurationError, ContentFilteredError, DeferredError, ThrottledError
@@ -463,9 +463,7 @@ def test_an_answer_that_never_came_is_followed_by_the_same_bytes_under_the_same_
     assert len(answer.submitted) == 1
 
 
-@pytest.mark.parametrize(
-    "second", [cut(after_effect=True), answer_with(503), answer_with(403), rate_limited(60)]
-)
+@pytest.mark.parametrize("second", [cut(after_effect=True), answer_with(503), rate_limited(60)])
 def test_a_doubt_that_stays_is_told_and_no_second_email_is_tried(world: AskWorld, second: Any) -> None:
     world.mail.fault = in_order(cut(after_effect=True), second, matching=is_submission)
     answer = world.ask(
@@ -476,6 +474,26 @@ def test_a_doubt_that_stays_is_told_and_no_second_email_is_tried(world: AskWorld
     assert answer.submitted == ()
     assert len(world.posts()) == 2
     assert len(world.mail.accepted) == 1
+
+
+def test_after_a_doubt_and_a_refusal_the_email_is_looked_for(world: AskWorld) -> None:
+    world.mail.fault = in_order(cut(after_effect=True), answer_with(403), matching=is_submission)
+    answer = world.ask(TO_BOB, [world.send_call(BOB)], "It waits.")
+    assert [a.email_id for a in world.mail.accepted] == [s.email_id for s in answer.submitted]
+
+
+def test_the_gate_is_read_again_before_a_second_submission(world: AskWorld) -> None:
+    def open_the_mailbox(method: str, path: str, number: int) -> Fault | None:
+        fault = cut_once(method, path, number)
+        if fault is not None:
+            world.mail.set_mode(world.box, "autonomous")
+        return fault
+
+    cut_once = in_order(cut(after_effect=False), matching=is_submission)
+    world.mail.fault = open_the_mailbox
+    answer = world.ask(TO_BOB, [world.send_call(BOB)], "It was sent.")
+    assert answer.submitted == ()
+    assert world.mail.accepted == []
 
 
 @pytest.mark.parametrize("fault", [rate_limited(60), answer_with(400), answer_with(403)])

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from local.testing.azurite import Azurite
 from shared.telemetry import EVENT_LOGGER
-from tests.chaos.faults import find_distinct_faults, find_faults
+from tests.chaos.faults import LEDGER, find_distinct_faults, find_faults
 from tests.chaos.load import run_load
-from tests.chaos.run import FaultsOf, Figures, Theatre, find_strikes, play, play_singles
+from tests.chaos.run import FaultsOf, Figures, Strike, Theatre, find_strikes, play, play_singles
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.stage import quiet_logs
 from tests.chaos.wire import WIRE_FAULTS, play_wire_faults
 
 PAIRS = 60
+TABLE_SINGLES, TABLE_PAIRS = 25, 8
 WIRED = ("cut after", "cut mid-body")
 
 
@@ -33,6 +35,27 @@ def _no_logs() -> Iterator[None]:
 @pytest.fixture
 def theatre(tmp_path: Path) -> Theatre:
     return Theatre(tmp_path)
+
+
+@pytest.fixture
+def table_theatre(tmp_path: Path, azurite: Azurite) -> Theatre:
+    """A theatre whose ledger is in Table Storage, as in Azure."""
+    return Theatre(tmp_path, azurite)
+
+
+def choose_pairs(
+    chance: random.Random, theatre: Theatre, count: int
+) -> Iterator[tuple[Scenario, tuple[Strike, Strike]]]:
+    """So many pairs of faults, less those whose first one leaves no call for a second."""
+    for _ in range(count):
+        scenario = chance.choice(SCENARIOS)
+        first = chance.choice(
+            list(find_strikes(play(scenario, (), theatre, Figures()), find_distinct_faults))
+        )
+        calls = play(scenario, (first,), theatre, Figures())
+        later = list(find_strikes(calls[calls.index(first[0]) + 1 :], find_distinct_faults))
+        if later:
+            yield scenario, (first, chance.choice(later))
 
 
 def find(name: str) -> Scenario:
@@ -66,16 +89,28 @@ def test_no_single_fault_breaks_a_promise(name: str, faults: FaultsOf, theatre: 
 
 def test_no_pair_of_faults_breaks_a_promise(theatre: Theatre) -> None:
     chance, figures = random.Random(7), Figures()
-    for _ in range(PAIRS):
-        scenario = chance.choice(SCENARIOS)
-        first = chance.choice(
-            list(find_strikes(play(scenario, (), theatre, Figures()), find_distinct_faults))
-        )
-        calls = play(scenario, (first,), theatre, Figures())
-        later = list(find_strikes(calls[calls.index(first[0]) + 1 :], find_distinct_faults))
-        if later:
-            play(scenario, (first, chance.choice(later)), theatre, figures)
+    for scenario, pair in choose_pairs(chance, theatre, PAIRS):
+        play(scenario, pair, theatre, figures)
     assert figures.runs > PAIRS / 2
+    assert [str(failure) for failure in figures.failures] == []
+
+
+def test_no_fault_at_a_write_breaks_a_promise_with_the_ledger_in_tables(
+    theatre: Theatre, table_theatre: Theatre
+) -> None:
+    """The calls are the same over both stores, so those of the faster one say where to strike."""
+    strikes = [
+        (scenario, strike)
+        for scenario in SCENARIOS
+        for strike in find_strikes(play(scenario, (), theatre, Figures()), find_distinct_faults)
+        if strike[0].seam == LEDGER and strike[0].has_effect
+    ]
+    chance, figures = random.Random(11), Figures()
+    for scenario, strike in chance.sample(strikes, TABLE_SINGLES):
+        play(scenario, (strike,), table_theatre, figures)
+    for scenario, pair in choose_pairs(chance, theatre, TABLE_PAIRS):
+        play(scenario, pair, table_theatre, figures)
+    assert figures.injected.total() > TABLE_SINGLES + TABLE_PAIRS
     assert [str(failure) for failure in figures.failures] == []
 
 

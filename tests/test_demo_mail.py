@@ -1,12 +1,32 @@
-"""The demo's mail: what it promises to a person who watches it being handled."""
+"""The demo's mail and the answers to it: what they promise to a person who watches it being handled."""
 
+import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pytest
+
+from local.commands.demo import CONFIG, TELLING
 from local.commands.demo_mail import DEMO_EMAILS, DEMO_MAILBOXES, DemoEmail, seed_demo
-from local.multimail.emails import Listing
+from local.commands.demo_model import DEMO_ANSWERS, NOT_FOLLOWED, DemoAnswer, list_reasons, respond
+from local.host.http_server import LoopbackServer
+from local.model.chat_rules import is_blatant_attack
+from local.model.chat_simulator import ChatSimulator
+from local.multimail.emails import Listing, StoredEmail
 from local.multimail.simulator import MultiMailSimulator
-from shared.domain import Email, parse_address
-from shared.replying.guardrails import find_skip_reason
+from local.testing.world import Clock
+from shared.composition import Agent, build_agent
+from shared.domain import Decision, Email, parse_address
+from shared.knowledge.files import KnowledgeFiles
+from shared.knowledge.passages import Passage
+from shared.mail.draft_checks import find_failed_checks
+from shared.profiles.profiles import CATEGORIES
+from shared.queueing.work_queue import InProcessWorkQueue
+from shared.replying.drafting import MAX_PASSAGES, build_draft_instructions
+from shared.replying.guardrails import find_skip
+from shared.settings import Settings
+from shared.watching.tracking import MAX_REASON_CHARACTERS, REASON_TAG
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 LONGEST_AGE = timedelta(hours=20)
@@ -71,16 +91,227 @@ def test_the_long_body_has_about_sixty_kilobytes_of_lines_that_differ() -> None:
     assert len(set(log.splitlines())) > 700
 
 
-def skip_reason(email: DemoEmail) -> str | None:
+def find_skip_of(email: DemoEmail) -> Decision | None:
     received_at = NOW - timedelta(minutes=email.minutes_ago)
     own = {mailbox.address for mailbox in DEMO_MAILBOXES}
     as_read = Email(
         id="em", sender=email.sender, to=tuple(own), subject=email.subject, status="unread",
         received_at=received_at, markdown=email.markdown, spam_verdict=email.spam_verdict,
     )  # fmt: skip
-    return find_skip_reason(as_read, own_addresses=own, is_too_old=False)
+    return find_skip(as_read, own_addresses=own, is_too_old=False)
 
 
 def test_exactly_the_mail_from_machines_and_the_spam_is_skipped_by_the_guard() -> None:
-    skipped = {parse_address(email.sender).split("@")[0] for email in RECEIVED if skip_reason(email)}
+    skipped = {parse_address(email.sender).split("@")[0] for email in RECEIVED if find_skip_of(email)}
     assert skipped == {"newsletter", "b.kowalski", "mailer-daemon", "no-reply", "claims"}
+
+
+# The answers
+
+
+DRAFTED = {subject: answer for subject, answer in DEMO_ANSWERS.items() if answer.draft}
+HELD_BACK = "Vendor assurance: one open item"
+OFFERED = {subject: answer for subject, answer in DRAFTED.items() if subject != HELD_BACK}
+ANSWERED_BY_A_PERSON = "Brae 150 does not go back to zero"
+
+
+def email_about(subject: str) -> DemoEmail:
+    """The newest of them: it is the one that is answered."""
+    found = [email for email in RECEIVED if email.subject == subject]
+    return min(found, key=lambda email: email.minutes_ago)
+
+
+def test_every_email_that_reaches_the_model_has_its_own_triage_and_every_answer_its_email() -> None:
+    reaching = {
+        email.subject for email in RECEIVED
+        if not find_skip_of(email)
+        and not email.subject.endswith(ANSWERED_BY_A_PERSON)
+        and not is_blatant_attack(f"{email.subject}\n{email.markdown}")
+    }  # fmt: skip
+    assert set(DEMO_ANSWERS) == reaching
+    for answer in DEMO_ANSWERS.values():
+        assert answer.triage["category"] in CATEGORIES
+        assert len(answer.triage["summary"].split()) <= 20
+        assert len(answer.triage["reason"].split()) <= 20
+
+
+def test_exactly_what_the_triage_replies_to_in_the_gated_mailbox_has_a_draft() -> None:
+    replied = {
+        subject for subject, answer in DEMO_ANSWERS.items()
+        if answer.triage["action"] == "reply" and answer.triage["confidence"] > 0.6
+        and email_about(subject).mailbox == "support"
+    }  # fmt: skip
+    assert set(DRAFTED) == replied - {"Recalibration of six Tarn P10"}  # a person has answered that one
+
+
+def test_each_draft_has_three_reasons_with_a_second_version_of_its_own() -> None:
+    for subject, answer in OFFERED.items():
+        assert len(answer.second) == 3, subject
+        assert len({answer.draft, *answer.second.values()}) == 4, subject
+        assert list_reasons(subject, answer.draft) == list(answer.second)
+        assert all(len(reason) <= MAX_REASON_CHARACTERS for reason in answer.second)
+        for reason, text in answer.second.items():
+            assert list_reasons(subject, f"{text}\n\nSignature") == [r for r in answer.second if r != reason]
+            if reason.startswith("Shorter"):
+                assert len(text) < len(answer.draft), (subject, reason)
+    assert list_reasons("An email from somewhere else", "Hello") == []
+
+
+def test_no_draft_only_passes_the_email_on_or_is_too_long() -> None:
+    for subject, answer in OFFERED.items():
+        for text in (answer.draft, *answer.second.values()):
+            assert "passed" not in text, subject
+            assert len(text.split()) <= 150, subject
+
+
+def shown_passages(subject: str) -> list[Passage]:
+    """What the model is shown of the knowledge with this email."""
+    asked = email_about(subject)
+    source = KnowledgeFiles(CONFIG / "knowledge")
+    return list(source.search(f"{asked.subject}\n{asked.markdown}", ("support",), MAX_PASSAGES))
+
+
+def test_each_draft_rests_on_a_passage_that_the_model_is_shown() -> None:
+    for subject, answer in OFFERED.items():
+        assert answer.source in [passage.title for passage in shown_passages(subject)], subject
+
+
+def test_each_number_of_a_draft_is_in_its_thread_or_a_shown_passage_but_for_the_mistake() -> None:
+    """Numbers, written out or not, are what a draft is most easily wrong about."""
+    for subject, answer in OFFERED.items():
+        topic = subject.removeprefix("Re: ")
+        thread = [email.markdown for email in DEMO_EMAILS if email.subject.removeprefix("Re: ") == topic]
+        known = numbers_of(" ".join((subject, *thread, *(p.text for p in shown_passages(subject)))))
+        for text in (answer.draft, *answer.second.values()):
+            foreign = numbers_of(text) - known - FOLLOWING.get(subject, set())
+            assert foreign == ({"ten"} if answer.mistake and text == answer.draft else set()), (subject, text)
+
+
+# Numbers that follow from what is known: "THIRD time", five calipers at 45 euros, a list's numbering, the time between
+# two lines of a log.
+FOLLOWING = {
+    "Third replacement display. I am out of patience.": {"three"},
+    "Brae 150 の校正周期について": {"225"},
+    "Halden T2: changing the recording interval": {"1", "2", "3", "4"},
+    "Halden T2 loses its connection every night: full diagnostic log": {"30"},
+}
+
+
+def numbers_of(text: str) -> set[str]:
+    words = r"two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|fifteen|twenty|thirty|zwei|drei|zehn"
+    return set(re.findall(rf"\d+|\b(?:{words})\b", text.lower()))
+
+
+def test_the_one_planted_mistake_contradicts_the_knowledge_and_its_second_version_does_not() -> None:
+    (answer,) = [answer for answer in DEMO_ANSWERS.values() if answer.mistake]
+    text = (CONFIG / "knowledge/support/instruments.md").read_text(encoding="utf-8")
+    assert "calibrate within five working days" in " ".join(text.split())
+    assert "within ten working days" in " ".join(answer.draft.split())
+    assert not any("ten working days" in " ".join(second.split()) for second in answer.second.values())
+    assert "five working days" in answer.second["Check the number of days."]
+
+
+def test_the_rows_that_the_demo_shows_first_are_five_of_its_emails() -> None:
+    assert len(TELLING) == 5
+    assert set(TELLING) <= {email.subject for email in RECEIVED}
+
+
+# The agent at work on them
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[tuple[MultiMailSimulator, Agent, Clock]]:
+    clock = Clock()
+    multimail = MultiMailSimulator(clock)
+    seed_demo(multimail, clock())
+    chat = ChatSimulator(shields=True, respond=respond)
+    with LoopbackServer(multimail.app) as api, LoopbackServer(chat.app) as model:
+        settings = {
+            "MULTIMAIL_API_URL": api.url, "MULTIMAIL_API_KEY": multimail.add_key(["read", "send"]),
+            "MODEL_ENDPOINT": model.url, "MODEL_API_KEY": "simulated", "TRIAGE_DEPLOYMENT": "simulated",
+            "LEDGER_PATH": str(tmp_path / "ledger.sqlite"), "CONFIG_PATH": str(CONFIG),
+        }  # fmt: skip
+        agent = build_agent(Settings.from_env(settings), clock=clock)
+        work(agent, clock)
+        yield multimail, agent, clock
+
+
+def work(agent: Agent, clock: Clock) -> None:
+    assert isinstance(agent.work_queue, InProcessWorkQueue)
+    due_at: datetime | None = clock.now
+    while due_at is not None:
+        clock.now = max(clock.now, due_at)
+        agent.poll()
+        while not agent.work_queue.bodies.empty():
+            agent.process(agent.work_queue.bodies.get())
+        due_at = agent.ledger.next_due_at()
+
+
+def drafts_of(multimail: MultiMailSimulator) -> dict[str, StoredEmail]:
+    return {email.subject: email for email in multimail.list_awaiting_decision()}
+
+
+def reply_subject(subject: str) -> str:
+    return subject if subject.startswith("Re: ") else f"Re: {subject}"
+
+
+def test_every_draft_but_the_one_with_a_key_passes_the_checks_and_waits(
+    office: tuple[MultiMailSimulator, Agent, Clock],
+) -> None:
+    multimail, _, _ = office
+    drafts = drafts_of(multimail)
+    assert set(drafts) == {reply_subject(subject) for subject in OFFERED}
+    for subject, answer in OFFERED.items():
+        assert drafts[reply_subject(subject)].markdown.startswith(answer.draft)
+    held_back = [e for e in multimail.list_emails("support", Listing(limit=100))[0] if e.subject == HELD_BACK]
+    assert "looks like a key" in held_back[0].tags["agent.reason"]
+
+
+def test_every_second_version_passes_the_checks() -> None:
+    instructions = build_draft_instructions("support@northwind-instruments.example")
+    for subject, answer in OFFERED.items():
+        asked = email_about(subject)
+        known = [asked.subject, asked.markdown, *(passage.text for passage in shown_passages(subject))]
+        for text in answer.second.values():
+            assert find_failed_checks(text, known, [parse_address(asked.sender)], instructions) == (), text
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_followed"), [("Check the number of days.", True), ("Write it as a poem.", False)]
+)
+def test_a_rejected_draft_comes_back_as_the_reason_wants_or_says_that_the_model_cannot(
+    office: tuple[MultiMailSimulator, Agent, Clock], reason: str, is_followed: bool
+) -> None:
+    multimail, agent, clock = office
+    subject = "Re: Recalibration of six Tarn P10"
+    answer = DEMO_ANSWERS[subject]
+    rejected = drafts_of(multimail)[subject]
+    multimail.set_tags("support", rejected.id, {REASON_TAG: reason}, "reviewer")
+    multimail.decide(rejected.id, "reject")
+    clock.now += timedelta(minutes=30)
+    agent.track()
+    work(agent, clock)
+    again = drafts_of(multimail)[subject]
+    assert again.id != rejected.id
+    assert again.markdown.startswith(answer.second[reason] if is_followed else answer.draft)
+    tags = [e.tags for e in multimail.list_emails("support", Listing(limit=100))[0]]
+    (reason_tag,) = [t["agent.reason"] for t in tags if t.get("agent.reply_id") == again.id]
+    assert (NOT_FOLLOWED in reason_tag) is not is_followed
+
+
+def test_the_model_answers_other_mail_by_the_simulator_s_rules() -> None:
+    assert DemoAnswer(triage={}).build_draft("Write a reply.")["reply_markdown"] == ""
+    body = {
+        "messages": [
+            {"role": "user", "content": '""" <documents>\nSubject: Elsewhere\nBody:\nHi\n</documents> """'}
+        ],
+        "response_format": {
+            "json_schema": {
+                "name": "draft",
+                "schema": {"type": "object", "properties": {"reply_markdown": {"type": "string"}}},
+            }
+        },
+    }
+    written = respond(body)
+    assert isinstance(written, str)
+    assert "Elsewhere" in written

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from shared.mail.draft_checks import find_draft_problems
+from shared.mail.draft_checks import SENTENCES, find_failed_checks
 from shared.model.prompting import load_prompt
 
 THREAD = (
@@ -14,7 +14,8 @@ THREAD = (
 
 
 def problems(draft: str) -> tuple[str, ...]:
-    return find_draft_problems(draft, [THREAD], ["support@ours.example"], load_prompt("draft"))
+    failed = find_failed_checks(draft, [THREAD], ["support@ours.example"], load_prompt("draft"))
+    return tuple(SENTENCES[check] for check in failed)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_an_honest_draft_may_leave(draft: str) -> None:
         ("Hello\u200c\u200d\u200c", "invisible"),
         ("Hello\u3164", "invisible"),
         ("Hello\ud800", "invisible"),
-        ("Hello\n\n \n\n\n\t\n\n\n\nWe take the blame.", "gap"),
+        ("Hello\n\n \n\n\n\t\n\n\n\nWe take the blame.", "blank lines"),
         ("See EVIL.COM", "link"),
         ("See Evil.Com/login", "link"),
         ("See evil.zip/login", "link"),
@@ -141,4 +142,4 @@ def test_a_problem_never_quotes_the_draft() -> None:
 def test_hostile_texts_are_judged_quickly() -> None:
     """No pattern goes quadratic: where one does, this test takes minutes instead of a second."""
     for piece in ("a", "a.", "1 ", "(", "[", "](", "@", "<a", "A1 ", "{{", "\n[", "x@", "-", "a@a."):
-        find_draft_problems(piece * (8_000 // len(piece)), [piece * 10_000], [], "instructions")
+        find_failed_checks(piece * (8_000 // len(piece)), [piece * 10_000], [], "instructions")

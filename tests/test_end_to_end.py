@@ -1,24 +1,33 @@
 """The command as an operator runs it: a process of its own, real clients, both SDKs, faults and kills."""
 
+import fcntl
 import os
+import pty
+import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import requests
+from flask.typing import ResponseReturnValue
+from rich.cells import cell_len
 
 from local.commands.demo_mail import seed_demo
 from local.host.http_server import LoopbackServer
-from local.model.chat_simulator import ChatSimulator
+from local.model.chat_simulator import ChatSimulator, hang_until
 from local.multimail.faults import Fault, FaultSource
 from local.multimail.simulator import MultiMailSimulator
 from shared.domain import Outcome, parse_address
 from shared.ledger.entries import LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 
 ROOT = Path(__file__).parent.parent
 CHAT_KEY = "model-key-of-the-test"
@@ -64,7 +73,7 @@ class Services:
         return done.returncode, done.stdout + done.stderr
 
     def entries(self) -> dict[str, LedgerEntry]:
-        ledger = SqliteLedger(self.ledger_path, read_only=True)
+        ledger = open_sqlite_ledger(self.ledger_path, read_only=True)
         return {entry.email_id: entry for box in self.multimail.mailboxes for entry in ledger.entries(box)}
 
     def check_promises(self) -> None:
@@ -241,7 +250,7 @@ def test_failed_emails_are_listed_and_set_back_by_one_command(services: Services
 
 def test_two_runs_on_one_ledger_are_refused(services: Services) -> None:
     services.multimail.add_mailbox("support@northwind.example")
-    ledger = SqliteLedger(services.ledger_path)
+    ledger = open_sqlite_ledger(services.ledger_path)
     status, output = services.run()
     ledger.close()
     assert status == 2
@@ -274,16 +283,146 @@ def test_nothing_is_traced_unless_asked(services: Services) -> None:
     assert " ms  " not in services.run()[1]
 
 
-def test_the_demo_shows_the_audit_a_question_and_the_trust_report(services: Services) -> None:
+def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Services) -> None:
     status, output = services.call("demo", "--until-idle")
     assert status == 0
+    shown = (
+        "40 emails finished",
+        "Five of them",
+        "What to do next",
+        "contains a mistake: find it",
+        "ARGS=--all",
+    )
+    positions = [output.index(text) for text in shown]
+    assert positions == sorted(positions)
+    assert "Who decided what" not in output
+
+
+def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_report(
+    services: Services,
+) -> None:
+    status, output = services.call("demo", "--until-idle", "--all")
+    assert status == 0
     for shown in (
+        "Every email", "お礼と電池のご質問",
         "Who decided what",
-        "Asked: What waits for approval?",
-        "list_pending  ok",
+        "Asked: Which drafts are pending?", "list_pending  ok", "19 waiting for approval",
         "Recommendation: stay",
-    ):
+    ):  # fmt: skip
         assert shown in output
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_what_the_terminal_cannot_show_is_replaced_by_as_many_columns(
+    services: Services, encoding: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local", "demo", "--until-idle", "--all"], cwd=services.folder,
+        env=services.environment(PYTHONIOENCODING=encoding, PYTHONUTF8="0"), capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    output = done.stdout.decode(encoding)
+    table = output[output.index("Every email") : output.index("Who decided what")].splitlines()
+    rows = [row for row in table if " reply_submitted " in row]
+    assert len({cell_len(row[: row.index(" reply_submitted ")]) for row in rows}) == 1
+    assert len(rows) == 19  # with the two Japanese ones
+    assert ("????????" in output) is (encoding != "utf-8")
+
+
+# On a terminal
+
+
+class Terminal:
+    """The command on a terminal of so many columns."""
+
+    def __init__(self, services: Services, columns: int, *words: str, **changes: str | None) -> None:
+        self.output, of_process = pty.openpty()
+        fcntl.ioctl(of_process, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "local", *words], cwd=services.folder,
+            env=services.environment(TERM="xterm-256color", **changes),
+            stdin=of_process, stdout=of_process, stderr=of_process, start_new_session=True,
+        )  # fmt: skip
+        os.close(of_process)
+        self.text = ""
+
+    def read_until(self, words: str) -> None:
+        """Read on until the words have come, or to the end."""
+        while words not in self.text and self._read():
+            pass
+        assert words in self.text, self.text
+
+    def read_to_end(self) -> int:
+        """Read what is left; return the exit status."""
+        while self._read():
+            pass
+        os.close(self.output)
+        return self.process.wait(60)
+
+    def _read(self) -> bool:
+        """False at the end; a terminal whose last program has ended answers with an error."""
+        try:
+            data = os.read(self.output, 65_536)
+        except OSError:
+            return False
+        self.text += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode())
+        return bool(data)
+
+    def press_ctrl_c(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_no_line_of_the_demo_is_wider_than_the_terminal(services: Services, columns: int) -> None:
+    terminal = Terminal(services, columns, "demo", "--until-idle", "--all", LANG="C.UTF-8")
+    assert terminal.read_to_end() == 0, terminal.text
+    lines = [line.rsplit("\r", 1)[-1] for line in terminal.text.split("\r\n")]
+    table = lines[lines.index("Every email") + 2 :][:40]
+    assert [line for line in lines if cell_len(line) > columns] == []
+    assert all(cell_len(line) == columns for line in table)  # one line for each email
+    assert table[-1].startswith("LINE DOWN")
+    assert any("🚆" in line for line in table)
+    assert any("お礼" in line for line in table)
+    assert "category    submitted  pending  held back" in terminal.text  # no word is cut
+
+
+def test_the_page_s_address_comes_first_and_ctrl_c_ends_the_demo(services: Services) -> None:
+    terminal = Terminal(services, 80, "demo")
+    terminal.read_until("Function key")
+    first, *_ = terminal.text.splitlines()
+    page = requests.get(first.split()[5], timeout=10).text
+    assert first.startswith("Approve or reject the drafts: http://127.0.0.1:")
+    assert "One of the drafts contains a mistake" in page
+    terminal.press_ctrl_c()
+    assert terminal.read_to_end() == 0, terminal.text
+    assert "Stopping: no email is in hand." in terminal.text
+    assert "Traceback" not in terminal.text
+
+
+def test_ctrl_c_says_what_is_being_finished_and_a_second_one_ends_at_once(services: Services) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    email_id = services.multimail.deliver(
+        box, "ann@customer.example", "Delivery time", "How long does it take?"
+    )
+    asked, released = threading.Event(), threading.Event()
+
+    def hang(answer: Callable[[], dict[str, object]]) -> ResponseReturnValue:
+        asked.set()
+        return hang_until(released)(answer)
+
+    services.chat.script(hang)
+    terminal = Terminal(services, 80, "run")
+    assert asked.wait(60)
+    terminal.press_ctrl_c()
+    terminal.read_until("Stopping: 1 email is being finished.")
+    terminal.press_ctrl_c()
+    assert terminal.read_to_end() == 130
+    released.set()
+    assert "Ended at once" in terminal.text
+    assert "Traceback" not in terminal.text
+    assert services.run()[0] == 0
+    assert services.entries()[email_id].outcome is Outcome.REPLY_SUBMITTED
 
 
 def test_a_run_that_ends_by_itself_does_not_wait_as_long_as_the_file_allows(services: Services) -> None:

@@ -19,7 +19,7 @@ from shared.domain import WorkItem, parse_work_item
 from shared.errors import AgentError, ConfigurationError, PermanentError, TransientError
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.entries import LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
@@ -331,7 +331,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
     client = MultiMailClient(url, StaticSecret(Secret("mm_test_fuzz")), timeout=(5, 5))
     mailboxes = MailboxDirectory(client, monotonic=lambda: clock().timestamp())
     chosen = build_settings(folder, max_attempts=3)
-    ledger = SqliteLedger(chosen.ledger_path)
+    ledger = open_sqlite_ledger(chosen.ledger_path)
     model = ScriptedModel()
     adapters = Adapters(
         multimail=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
@@ -343,7 +343,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
 # The settings
 
 NAMES = (
-    "MULTIMAIL_API_URL", "MULTIMAIL_API_KEY", "MULTIMAIL_API_KEY_SECRET", "MULTIMAIL_MAILBOX_IDS", "KEY_VAULT_URL",
+    "MULTIMAIL_API_URL", "MULTIMAIL_API_KEY", "MULTIMAIL_API_KEY_SECRET_NAME", "MULTIMAIL_MAILBOX_IDS", "KEY_VAULT_URL",
     "MULTIMAIL_WEBHOOK_SECRET", "MULTIMAIL_WEBHOOK_SECRET_NAME",
     "MODEL_SDK", "MODEL_ENDPOINT", "MODEL_API_KEY", "TRIAGE_DEPLOYMENT", "DRAFT_DEPLOYMENT", "WORK_QUEUE_NAME",
     "ServiceBusConnection", "ServiceBusConnection__fullyQualifiedNamespace", "AzureWebJobsStorage__accountName",

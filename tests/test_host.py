@@ -3,7 +3,7 @@
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from queue import SimpleQueue
 from typing import Any
@@ -652,6 +652,31 @@ def test_a_stop_lets_what_is_in_flight_end_and_starts_nothing_more() -> None:
     assert ended == [b"first"]
     assert rig.host.in_flight == 0
     assert rig.bodies.get_nowait() == b"second"
+
+
+def test_a_stop_names_what_is_still_running_before_it_waits_for_it() -> None:
+    started, release = threading.Event(), threading.Event()
+    named: list[list[str]] = []
+
+    def call(_: func.ServiceBusMessage) -> None:
+        started.set()
+        assert release.wait(BOUND_SECONDS)
+
+    def note(names: Sequence[str]) -> None:
+        named.append(list(names))
+        release.set()
+
+    def stop_while_busy() -> Iterator[None]:
+        assert started.wait(BOUND_SECONDS)
+        rig.stop.set()
+        yield None
+
+    rig = Rig(worker_app(call), on_drain=note)
+    rig.bodies.put(b"x")
+    rig.time.steps = stop_while_busy()
+
+    rig.run()
+    assert named == [["work"]]
 
 
 def test_a_message_that_failed_before_a_stop_goes_on_where_it_was_in_the_next_run() -> None:

@@ -1,6 +1,5 @@
 """The infrastructure: what it would deploy, checked without a cloud, and its queries against the code."""
 
-import ast
 import copy
 import json
 import os
@@ -8,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import unified_diff
 from itertools import pairwise
@@ -18,8 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
+from local.documentation.settings_reference import find_parameter_name
 from shared.domain import Outcome
-from shared.settings import Settings
+from shared.ledger.table_store import TABLE
+from shared.settings import Setting, Settings, declared_settings
 from shared.watching.tracking import SETTLED, UNSETTLED
 from tests.declared_functions import read_declared_functions
 from tests.emitted_events import read_emitted_events
@@ -33,6 +34,7 @@ BICEP_FILES = sorted(
 )
 QUERIES = sorted((INFRA / "queries").rglob("*.kql"))
 EVENTS = read_emitted_events()
+SETTINGS = tuple(declared_settings().values())
 
 
 # Parts
@@ -60,36 +62,13 @@ def bicep(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def read_settings_names() -> frozenset[str]:
-    """The environment variables that shared/settings.py asks for."""
-    tree = ast.parse((ROOT / "shared" / "settings.py").read_text(encoding="utf-8"))
-    asked = [
-        node.args[0].value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id in ("read", "self")
-        and node.args
-        and isinstance(node.args[0], ast.Constant)
-    ]
-    return frozenset(str(name) for name in asked)
-
-
-def read_ledger_tables() -> frozenset[str]:
-    tree = ast.parse((ROOT / "shared" / "ledger_tables.py").read_text(encoding="utf-8"))
-    return frozenset(
-        str(node.args[1].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "_Table"
-        and isinstance(node.args[1], ast.Constant)
-    )
+    """The environment variables that the code reads: the declared settings, and the platform's identity."""
+    return frozenset(setting.name for setting in SETTINGS) | {"IDENTITY_ENDPOINT"}
 
 
 def deployment_of(snapshot: dict[str, Any]) -> Deployment:
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
-    return Deployment(snapshot, read_settings_names(), read_ledger_tables(), host)
+    return Deployment(snapshot, read_settings_names(), TABLE, host)
 
 
 def read_snapshot(name: str) -> dict[str, Any]:
@@ -185,7 +164,7 @@ def test_the_app_starts_with_the_settings_it_would_get_and_their_defaults_are_th
     bare = Settings.from_env({name: deployed[name] for name in names})
     given = {
         "managed_identity_client_id", "has_managed_identity", "draft_deployment",
-        "service_bus_namespace", "ledger_table_endpoint",
+        "service_bus_namespace", "ledger_table_endpoint", "storage_account",
     }  # fmt: skip
     differing = {f.name for f in fields(Settings) if getattr(settings, f.name) != getattr(bare, f.name)}
     assert differing == given
@@ -201,19 +180,104 @@ def test_every_name_that_a_trigger_resolves_is_an_app_setting() -> None:
                 assert f"{binding['connection']}__fullyQualifiedNamespace" in settings
 
 
+# The settings: what the template says of each is what shared/settings.py declares
+
+# The template creates these deployments, so it can name them; elsewhere only the operator knows their names.
+TEMPLATE_NAMES = {"TRIAGE_DEPLOYMENT": "triage", "DRAFT_DEPLOYMENT": "draft"}
+# Bicep has no fractions: the parameter is text, its bounds are in the description.
+FRACTIONS = {"MIN_CONFIDENCE"}
+
+
+@pytest.fixture(scope="module")
+def template() -> Mapping[str, Any]:
+    compiled: Mapping[str, Any] = json.loads(bicep("build", "infra/main.bicep", "--stdout").stdout)
+    return compiled
+
+
+def find_parameters(template: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any] | None]:
+    """Every app setting that the template sets, with the declaration of the one parameter it is made of."""
+    agent_settings = template["resources"]["functionApp"]["properties"]["parameters"]["agentSettings"][
+        "value"
+    ]
+    found: dict[str, Mapping[str, Any] | None] = {}
+    for name, expression in agent_settings.items():
+        used = re.findall(r"parameters\('(\w+)'\)", expression)
+        found[name] = template["parameters"][used[0]] if used else None
+    return found
+
+
+def find_differences(setting: Setting, parameter: Mapping[str, Any]) -> list[str]:
+    default = parameter["defaultValue"]
+    if isinstance(default, list):
+        default = ",".join(default)
+    declared = TEMPLATE_NAMES.get(setting.name, setting.default)
+    is_number = setting.bounds != (0, 0) and setting.name not in FRACTIONS
+    bounds = (parameter.get("minValue", 0), parameter.get("maxValue", 0))
+    allowed = ("true", "false") if parameter["type"] == "bool" else tuple(parameter.get("allowedValues", ()))
+    # What an empty value means may differ: the template does without it in places.
+    meaning = setting.meaning.partition(";")[0].rstrip(".")
+    facts = {
+        "default": (declared, str(default).lower() if isinstance(default, bool) else str(default)),
+        "bounds": (setting.bounds if is_number else (0, 0), bounds),
+        "choices": (setting.choices, allowed),
+        "meaning": (meaning, parameter["metadata"]["description"][: len(meaning)]),
+    }
+    return [
+        f"{setting.name}: {fact} is {ours!r} in shared/settings.py and {theirs!r} in infra/main.bicep"
+        for fact, (ours, theirs) in facts.items()
+        if ours != theirs
+    ]
+
+
+def test_every_app_setting_of_the_template_is_declared(template: Mapping[str, Any]) -> None:
+    assert set(find_parameters(template)) <= {setting.name for setting in SETTINGS}
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_a_setting_has_the_same_default_bounds_and_meaning_in_bicep(
+    template: Mapping[str, Any], setting: Setting
+) -> None:
+    parameter = find_parameters(template).get(setting.name)
+    assert parameter is None or find_differences(setting, parameter) == []
+
+
+def test_a_parameter_is_named_for_its_setting(template: Mapping[str, Any]) -> None:
+    """docs/settings.md finds a setting's parameter by this rule."""
+    parameters = find_parameters(template)
+    for setting in SETTINGS:
+        declared = template["parameters"].get(find_parameter_name(setting.name))
+        assert parameters.get(setting.name) is declared, setting.name
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("MAX_ATTEMPTS", {"defaultValue": 9}), ("MAX_ATTEMPTS", {"minValue": 2}), ("MAX_ATTEMPTS", {"maxValue": 99}),
+        ("MODEL_SDK", {"allowedValues": ["openai"]}), ("ALLOW_UNGATED_REPLIES", {"defaultValue": True}),
+        ("MULTIMAIL_MAILBOX_IDS", {"defaultValue": ["mb_1"]}), ("MIN_CONFIDENCE", {"defaultValue": "0.5"}),
+        ("MAX_ATTEMPTS", {"metadata": {"description": "Tries."}}), ("TRIAGE_DEPLOYMENT", {"defaultValue": "small"}),
+    ],
+)  # fmt: skip
+def test_a_difference_between_template_and_settings_is_caught(
+    template: Mapping[str, Any], name: str, change: dict[str, Any]
+) -> None:
+    parameter = find_parameters(template)[name]
+    assert parameter is not None
+    (setting,) = (setting for setting in SETTINGS if setting.name == name)
+    assert len(find_differences(setting, dict(parameter) | change)) == 1
+
+
 def test_a_lease_can_be_no_shorter_than_a_function_may_run() -> None:
-    text = (INFRA / "main.bicep").read_text(encoding="utf-8")
-    shortest = re.search(r"@minValue\((\d+)\)\n(?:@.*\n)*param leaseSeconds", text)
+    (shortest,) = (setting.bounds[0] for setting in SETTINGS if setting.name == "LEASE_SECONDS")
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
     _, minutes, _ = host["functionTimeout"].split(":")
-    assert shortest is not None
-    assert int(shortest[1]) > int(minutes) * 60
+    assert shortest > int(minutes) * 60
 
 
 # The rules themselves: a mistake of each kind is caught
 
 
-def setting(name: str, value: str | None) -> Callable[[dict[str, Any]], None]:
+def app_setting(name: str, value: str | None) -> Callable[[dict[str, Any]], None]:
     def plant(snapshot: dict[str, Any]) -> None:
         settings = first(snapshot, "Web/sites/config")["properties"]
         settings.pop(name, None)
@@ -281,17 +345,17 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "publish password": (prop("Web/sites/basicPublishingCredentialsPolicies", "allow", True), "allow"),
     "short lock": (prop("ServiceBus/namespaces/queues", "lockDuration", "PT30S"), "lockDuration"),
     "few deliveries": (prop("ServiceBus/namespaces/queues", "maxDeliveryCount", 10), "maxDeliveryCount"),
-    "forbidden setting": (setting("FUNCTIONS_WORKER_RUNTIME", "python"), "forbidden"),
-    "ambient identity": (setting("AZURE_CLIENT_ID", "x"), "forbidden"),
-    "unread setting": (setting("TRAIGE_DEPLOYMENT", "x"), "read by nobody"),
-    "missing setting": (setting("KEY_VAULT_URL", None), "is missing"),
-    "key in a setting": (setting("ServiceBusConnection", "Endpoint=sb://x;SharedAccessKey=y"), "SharedAccessKey"),
-    "no credential": (setting("ServiceBusConnection__credential", None), "does not sign in by identity"),
-    "other identity": (setting("AzureWebJobsStorage__clientId", "x"), "somebody else"),
-    "few threads": (setting("PYTHON_THREADPOOL_THREAD_COUNT", "3"), "threads"),
-    "short lease": (setting("LEASE_SECONDS", "60"), "lease"),
-    "other queue": (setting("WORK_QUEUE_NAME", "outbound"), "another queue"),
-    "other deployment": (setting("DRAFT_DEPLOYMENT", "gpt"), "chat deployments"),
+    "forbidden setting": (app_setting("FUNCTIONS_WORKER_RUNTIME", "python"), "forbidden"),
+    "ambient identity": (app_setting("AZURE_CLIENT_ID", "x"), "forbidden"),
+    "unread setting": (app_setting("TRAIGE_DEPLOYMENT", "x"), "read by nobody"),
+    "missing setting": (app_setting("KEY_VAULT_URL", None), "is missing"),
+    "key in a setting": (app_setting("ServiceBusConnection", "Endpoint=sb://x;SharedAccessKey=y"), "SharedAccessKey"),
+    "no credential": (app_setting("ServiceBusConnection__credential", None), "does not sign in by identity"),
+    "other identity": (app_setting("AzureWebJobsStorage__clientId", "x"), "somebody else"),
+    "few threads": (app_setting("PYTHON_THREADPOOL_THREAD_COUNT", "3"), "threads"),
+    "short lease": (app_setting("LEASE_SECONDS", "60"), "lease"),
+    "other queue": (app_setting("WORK_QUEUE_NAME", "outbound"), "another queue"),
+    "other deployment": (app_setting("DRAFT_DEPLOYMENT", "gpt"), "chat deployments"),
     "missing table": (without("tableServices/tables"), "ledger"),
     "wider scope": (wider_role, "not in the table"),
     "mightier role": (other_role, "not in the table"),

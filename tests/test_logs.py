@@ -145,7 +145,7 @@ def test_no_log_record_carries_a_text_or_a_key_whatever_goes_wrong(
     assert {entry.outcome for entry in world.ledger.entries(world.box)} >= {
         "reply_submitted", "skipped", "escalated", "failed", "needs_human", "blocked_content_safety",
     }  # fmt: skip
-    assert {"shared.replying.pipeline", "agent.events", "shared.watching.polling"} <= {
+    assert {"shared.replying.deferral", "agent.events", "shared.watching.polling"} <= {
         r.name for r in caplog.records
     }
     prompts = [load_prompt(name)[:40] for name in ("triage", "draft")]

@@ -499,7 +499,7 @@ def test_newer_key_that_is_refused_too_stops_with_the_remedy(
     server: ScriptedServer, client: MultiMailClient, key: RotatingKey
 ) -> None:
     server.script = [Answer(status=401), Answer(status=401)]
-    with pytest.raises(ConfigurationError, match=r"MULTIMAIL_API_KEY.*MULTIMAIL_API_KEY_SECRET"):
+    with pytest.raises(ConfigurationError, match=r"MULTIMAIL_API_KEY.*MULTIMAIL_API_KEY_SECRET_NAME"):
         client.list_mailboxes()
     assert key.refreshes == 1
 

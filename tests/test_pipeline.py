@@ -1,10 +1,10 @@
 """The way of one email: every outcome, every stored step resumed, every fault survived."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
@@ -20,7 +20,7 @@ from local.multimail.faults import (
     warming_up,
 )
 from local.testing.world import DRAFT, START, World
-from shared.domain import EmailSummary, WorkItem
+from shared.domain import Cause, Decision, EmailSummary, ModelText, Outcome, WorkItem
 from shared.errors import (
     ConfigurationError,
     ContentFilteredError,
@@ -29,18 +29,12 @@ from shared.errors import (
     TransientError,
 )
 from shared.ledger.entries import LedgerEntry
-from shared.replying.beside import build_beside
-
-T = TypeVar("T")
+from shared.replying.reporting import SENTENCES, render_cause
 
 
-def one_after_the_other(call: Callable[[], T]) -> Callable[[], T]:
-    return call
-
-
-@pytest.fixture(params=[one_after_the_other, build_beside()], ids=["in order", "side by side"])
+@pytest.fixture(params=[None, ThreadPoolExecutor(4)], ids=["in order", "in parallel"])
 def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
-    with World(tmp_path, beside=request.param) as world:
+    with World(tmp_path, executor=request.param) as world:
         yield world
 
 
@@ -71,6 +65,7 @@ def test_a_question_gets_a_reply_that_waits_for_approval(world: World) -> None:
     assert world.tags(email_id) == {
         "agent.outcome": "reply_submitted", "agent.action": "reply", "agent.category": "question",
         "agent.urgency": "normal", "agent.sentiment": "neutral", "agent.reply_id": reply_id,
+        "agent.cause": "triaged",
         "agent.reason": "A person asks.",
     }  # fmt: skip
     assert set(world.posts()[0]) == {"markdown", "idempotency_key"}
@@ -198,15 +193,17 @@ def test_tags_of_others_stay(world: World) -> None:
     assert world.tags(email_id)["agent.reason"] == "A person asks."
 
 
-def test_tags_that_cannot_be_read_beside_the_reply_are_read_once_more(tmp_path: Path) -> None:
-    with World(tmp_path, beside=build_beside(), max_attempts=1) as world:
-        email_id = world.deliver(tags={"crm.id": "77"})
-        world.simulator.fault = in_order(
-            answer_with(400), matching=lambda method, path: method == "GET" and path.endswith("/tags")
-        )
-        world.run_until_idle()
-        assert world.outcome(email_id) == "reply_submitted"
-        assert world.tags(email_id)["crm.id"] == "77"
+def test_a_tag_that_somebody_writes_during_the_submission_survives(world: World) -> None:
+    email_id = world.deliver()
+
+    def tag_while_it_is_submitted(method: str, path: str, _number: int) -> None:
+        if posts_reply(method, path):
+            world.simulator.set_tags(world.box, email_id, {"crm.id": "77"}, "an integration")
+
+    world.simulator.fault = tag_while_it_is_submitted
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
+    assert world.tags(email_id)["crm.id"] == "77"
 
 
 @pytest.mark.parametrize("sender", ["", "a@x.example, b@y.example", "A <a@x.example>, B <b@y.example>"])
@@ -342,7 +339,7 @@ def test_a_used_up_token_budget_defers_and_does_not_drop(tmp_path: Path) -> None
         second = world.deliver("Two", sender="bob@customer.example")
         world.poll_and_work()
         assert world.entry(second).finished_at is None
-        assert "budget" in world.entry(second).waiting_for
+        assert world.entry(second).waiting_for is Cause.TOKEN_BUDGET
         assert world.entry(second).attempts == 0
         world.run_until_idle()
         assert world.outcome(first) == world.outcome(second) == "reply_submitted"
@@ -660,7 +657,7 @@ def test_a_worker_that_dies_again_and_again_ends_visibly(world: World) -> None:
         world.clock.advance(seconds=world.settings.lease_seconds + 1)
     world.run_until_idle()
     assert world.outcome(email_id) == "failed"
-    assert "stopped unexpectedly" in world.tags(email_id)["agent.reason"]
+    assert "processing crashed" in world.tags(email_id)["agent.reason"]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT"])
@@ -698,7 +695,7 @@ def test_an_email_that_waits_for_inbound_approval_is_worked_on_after_its_release
     world.simulator.set_mode(world.box, "gated_all")
     email_id = world.deliver()
     world.poll_and_work()
-    assert "inbound approval" in world.entry(email_id).waiting_for
+    assert world.entry(email_id).waiting_for is Cause.INBOUND_APPROVAL
     world.clock.advance(hours=20)
     world.simulator.release_inbound(email_id)
     world.simulator.mark_read(email_id)  # a human opens it before the next poll
@@ -775,3 +772,13 @@ def test_a_redrive_after_a_day_reconciles_before_anything_is_sent(world: World, 
     world.run_until_idle()
     assert world.outcome(email_id) == ("reply_submitted" if arrived else "needs_human")
     assert len(world.posts()) == posts
+
+
+def test_words_of_the_model_do_not_show_themselves() -> None:
+    said = ModelText("the customer's words")
+    assert "customer" not in f"{said} {said!r} {[said]} {Decision(Outcome.ESCALATED, Cause.TRIAGED)!r}"
+
+
+def test_every_cause_has_its_sentence() -> None:
+    assert set(SENTENCES) == set(Cause)
+    assert all(render_cause(cause, "empty") for cause in Cause if cause is not Cause.TRIAGED)

@@ -1,4 +1,4 @@
-"""Polling: no inbound email escapes the ledger, and what is due is rung for until it is done."""
+"""Polling: no inbound email escapes the ledger, and what is due is enqueued until it is done."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -11,7 +11,7 @@ from local.multimail.faults import answer_with, in_order
 from local.testing.world import START, World
 from shared.domain import WorkItem
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger.entries import Ledger
+from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailClient
 from shared.queueing.work_queue import InProcessWorkQueue
 
@@ -149,7 +149,7 @@ def test_a_refused_key_is_a_configuration_error_and_loses_nothing(world: World) 
     assert world.simulator.find_email(email_id) is not None
 
 
-def test_work_that_was_not_done_is_rung_for_again_and_done_work_is_not(world: World) -> None:
+def test_work_that_was_not_done_is_enqueued_again_and_done_work_is_not(world: World) -> None:
     lost, done = world.deliver("lost"), world.deliver("done", sender="bob@customer.example")
     world.poller.poll()
     while not world.queue.bodies.empty():
@@ -173,7 +173,7 @@ class BrokenQueue(InProcessWorkQueue):
         raise self.error
 
 
-def test_a_crash_while_ringing_only_delays_the_work(world: World) -> None:
+def test_a_crash_while_enqueuing_only_delays_the_work(world: World) -> None:
     email_id = world.deliver()
     world.poller._work_queue = BrokenQueue(MemoryError("as if the process had died"))
     with pytest.raises(MemoryError):
@@ -184,7 +184,7 @@ def test_a_crash_while_ringing_only_delays_the_work(world: World) -> None:
     assert world.outcome(email_id) == "reply_submitted"
 
 
-def test_a_queue_that_is_down_is_rung_again_at_the_next_poll(world: World) -> None:
+def test_what_could_not_be_enqueued_is_enqueued_at_the_next_poll(world: World) -> None:
     email_id = world.deliver()
     world.poller._work_queue = BrokenQueue(TransientError("Service Bus is down"))
     with pytest.raises(TransientError, match="Service Bus is down"):
@@ -194,7 +194,7 @@ def test_a_queue_that_is_down_is_rung_again_at_the_next_poll(world: World) -> No
     assert world.outcome(email_id) == "reply_submitted"
 
 
-def test_a_retry_that_was_deferred_before_the_ring_returned_keeps_its_own_time(world: World) -> None:
+def test_a_retry_that_was_deferred_before_the_send_returned_keeps_its_own_time(world: World) -> None:
     class WorksAtOnce(InProcessWorkQueue):
         def send(self, items: Sequence[WorkItem]) -> None:
             for item in items:
@@ -217,7 +217,7 @@ def test_an_idle_mailbox_costs_two_listings_a_poll(world: World) -> None:
 
 
 class NotedLedger:
-    """A ledger that notes which of its methods were called: each is one transaction, or few."""
+    """A ledger that notes which of its methods were called."""
 
     def __init__(self, ledger: object) -> None:
         self._ledger = ledger
@@ -243,11 +243,11 @@ def test_an_idle_poll_asks_the_ledger_for_due_work_once_and_a_new_email_costs_no
     world.clock.advance(minutes=1)
     assert calls_of_a_poll(world) == ["due", "get_watermark"]
     world.deliver("Another question", subject="Returns")
-    assert calls_of_a_poll(world) == ["due", "get_watermark", "add", "set_watermark", "rung"]
+    assert calls_of_a_poll(world) == ["due", "get_watermark", "add", "set_watermark", "mark_enqueued"]
     assert world.queue.bodies.qsize() == 1
 
 
-def test_a_process_that_dies_while_it_lists_mail_has_rung_for_its_backlog_before(world: World) -> None:
+def test_a_process_that_dies_while_it_lists_mail_has_enqueued_its_backlog_before(world: World) -> None:
     class Dies:
         list_emails = property(lambda self: pytest.fail("as if the process had died"))
 
@@ -262,7 +262,7 @@ def test_a_process_that_dies_while_it_lists_mail_has_rung_for_its_backlog_before
     assert world.outcome(waiting) == "reply_submitted"
 
 
-def test_nothing_is_rung_for_while_multimail_does_not_even_list_its_mailboxes(world: World) -> None:
+def test_nothing_is_enqueued_while_multimail_does_not_even_list_its_mailboxes(world: World) -> None:
     world.deliver()
     world.poller.poll()
     world.queue.bodies.get()

@@ -14,7 +14,7 @@ from local.commands.demo import CONFIG
 from local.commands.demo_mail import DEMO_EMAILS
 from local.testing.world import World, build_settings
 from shared.composition import build_agent
-from shared.domain import Mailbox
+from shared.domain import Cause, Mailbox
 from shared.errors import ConfigurationError
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.model.prompting import load_prompt
@@ -98,7 +98,7 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
         (f"signature: {'word ' * 110}", "signature has 549 characters, at most 500"),
         (f"voice: {'x' * 700}", f"characters of each draft, at most {MAX_DRAFT_CHARACTERS}"),
         (f"answer: ['{'x' * 1300}']", f"characters of each triage, at most {MAX_TRIAGE_CHARACTERS}"),
-        ("signature: '<img src=x>'", "signature would be held back in a draft (it holds markup or an image)"),
+        ("signature: '<img src=x>'", "signature would be held back in a draft (it contains markup or an image)"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_file_line_field_and_remedy(line: str, problem: str) -> None:
@@ -323,7 +323,7 @@ def test_a_mailbox_s_token_budget_and_thread_limit_count(tmp_path: Path) -> None
         assert world.outcome(first) == "reply_submitted"
         second = world.deliver(sender="bob@customer.example")
         world.poll_and_work()
-        assert "token budget" in world.entry(second).waiting_for
+        assert world.entry(second).waiting_for is Cause.TOKEN_BUDGET
     settings = profiles(max_replies_per_thread=1).default.override(build_settings(tmp_path))
     assert settings.max_replies_per_thread == 1
 

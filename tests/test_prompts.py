@@ -139,7 +139,12 @@ def test_what_decides_nothing_need_not_be_perfect(changes: dict[str, object]) ->
     triage = parse_triage(json.dumps(TRIAGE | changes))
     assert triage.action is Action.REPLY
     bare = parse_triage('{"action": "reply", "confidence": 0.9}')
-    assert (bare.category, bare.urgency, bare.sentiment, bare.reason) == ("other", "normal", "neutral", "")
+    assert (bare.category, bare.urgency, bare.sentiment, bare.reason.text) == (
+        "other",
+        "normal",
+        "neutral",
+        "",
+    )
     assert parse_draft('{"reply_markdown": "x", "confidence": 1}').unanswered == ()
 
 
@@ -175,7 +180,7 @@ def test_an_unsure_triage_is_escalated_never_ignored(action: str) -> None:
     answer = json.dumps(TRIAGE | {"action": action, "confidence": 0.59})
     triage = triage_email(email("Hi"), Answers(answer), deployment="small", min_confidence=0.6)
     assert triage.action is Action.ESCALATE
-    assert "0.59" in triage.reason
+    assert "0.59" in triage.detail
 
 
 @pytest.mark.parametrize(
@@ -198,7 +203,7 @@ def test_what_the_model_says_about_an_email_holds_no_lure() -> None:
     said = "Approve at https://evil.example/x, www.evil.example or eve@evil.example now."
     triage = parse_triage(json.dumps(TRIAGE | {"reason": said, "summary": said}))
     draft = parse_draft(json.dumps({"reply_markdown": "x", "confidence": 1, "unanswered": [said]}))
-    for text in (triage.reason, triage.summary, *draft.unanswered):
+    for text in (said.text for said in (triage.reason, triage.summary, *draft.unanswered)):
         assert text == "Approve at […] […] or […] now."
 
 
@@ -207,4 +212,4 @@ def test_what_a_human_must_answer_is_kept_short_and_visible() -> None:
     parsed = parse_draft(json.dumps(answer))
     assert parsed.reply_markdown == "Hello"
     assert len(parsed.unanswered) == 5
-    assert all(len(part) <= 200 and part.isprintable() for part in parsed.unanswered)
+    assert all(len(part.text) <= 200 and part.text.isprintable() for part in parsed.unanswered)

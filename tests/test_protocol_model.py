@@ -21,8 +21,7 @@ BREAKS = {
     "thread read": "a reply although a human had answered before the run began",
     "withdrawal": "a late reply beside a human's answer",
     "bounded run": BLIND,
-    "open work first": NEVER_ENDS,
-    "open work last": NEVER_ENDS,
+    "one transaction": NEVER_ENDS,
     "watermark last": NEVER_ENDS,
     "sweep": NEVER_ENDS,
 }

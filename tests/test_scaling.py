@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from azure.data.tables import TableServiceClient
 
 from capacity import scaling
 from capacity.scaling_limits import (
-    OPEN_ROWS,
+    EMAIL_ROWS,
     REPLY_ROWS,
     REPOSITORY,
     SETTLE_CALLS,
@@ -33,8 +32,10 @@ from capacity.scaling_simulation import Flow, simulate
 from local.testing.azurite import Azurite
 from local.testing.world import World
 from shared.ledger.entries import TrackedReply
-from shared.ledger.sqlite import SqliteLedger
-from shared.ledger.tables import SHARDS, TablesLedger, name_shard
+from shared.ledger.ledger import SHARDS, Ledger, name_shard
+from shared.ledger.sqlite_store import SqliteStore
+from shared.ledger.store import Change, Row
+from shared.ledger.table_store import TABLE, TableStore
 
 BUSY = Flow(emails=2, places=1_000, read_seconds=1, triage_seconds=2, draft_seconds=3, end_seconds=1)
 
@@ -103,11 +104,11 @@ def test_the_limits_are_what_their_services_publish() -> None:
 
 
 def test_mailboxes_are_spread_over_the_shards_and_stay_in_theirs() -> None:
-    names = [name_shard("open", f"mb_{number}") for number in range(400)]
-    assert set(names) == {f"open-{number:02}" for number in range(SHARDS)}
-    assert names[7] == name_shard("open", "mb_7") == name_shard("replies", "mb_7").replace("replies", "open")
+    names = [name_shard(f"mb_{number}") for number in range(400)]
+    assert set(names) == set(SHARDS)
+    assert names[7] == name_shard("mb_7")
     assert count_shards(1) == 1
-    assert 1 < count_shards(25) < count_shards(10_000) <= SHARDS
+    assert 1 < count_shards(25) < count_shards(10_000) <= len(SHARDS)
 
 
 def test_more_of_anything_never_lowers_a_limit() -> None:
@@ -165,7 +166,7 @@ def test_a_reply_costs_the_tracker_as_many_calls_as_is_reckoned(tmp_path: Path) 
         assert len(calls) == SETTLE_CALLS
 
 
-class _ScannedLedger(SqliteLedger):
+class _ScannedLedger(Ledger):
     """Counts the readings of all tracked replies."""
 
     scans = 0
@@ -176,7 +177,7 @@ class _ScannedLedger(SqliteLedger):
 
 
 def test_an_event_about_a_reply_reads_that_one_alone(tmp_path: Path) -> None:
-    ledger = _ScannedLedger(tmp_path / "scanned.sqlite")
+    ledger = _ScannedLedger(SqliteStore(tmp_path / "scanned.sqlite"))
     with World(tmp_path, ledger) as world:
         email_id = world.deliver()
         world.poll_and_work()
@@ -194,48 +195,63 @@ def _settle(world: World, email_id: str) -> None:
     world.tracker.track()
 
 
-class _Rows:
-    """Rows written, by kind of partition, and all transactions; the SDK's `raw_response_hook`."""
+class _CountedStore(TableStore):
+    """Counts the rows of the ledger's sixteen partitions that are read one by one or written, by their kind."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: TableServiceClient) -> None:
+        super().__init__(service)
         self.rows: Counter[str] = Counter()
-        self.transactions = 0
 
-    def __call__(self, answer: Any) -> None:
-        self.transactions += 1
-        request = answer.http_request
-        if request.method == "GET":
-            return
-        sent = request.url if "$batch" not in request.url else _text(request.body)
-        self.rows.update(re.findall(r"openwork\(PartitionKey=(?:'|%27)([a-z]+)-\d\d(?:'|%27)", sent))
+    def get(self, partition: str, key: str) -> Row | None:
+        found = super().get(partition, key)
+        self._count(partition, key if found else "nothing")
+        return found
+
+    def write(self, changes: Sequence[Change]) -> tuple[str, ...] | None:
+        for change in changes:
+            self._count(change.row.partition, change.row.key)
+        return super().write(changes)
+
+    def _count(self, partition: str, key: str) -> None:
+        if partition in SHARDS:
+            self.rows[key.partition("|")[0]] += 1
 
 
-def _text(body: object) -> str:
-    return body.decode() if isinstance(body, bytes) else str(body)
-
-
-def test_the_shared_partitions_are_written_as_often_as_is_reckoned(tmp_path: Path, azurite: Azurite) -> None:
+def test_the_partitions_are_read_and_written_as_often_as_is_reckoned(
+    tmp_path: Path, azurite: Azurite
+) -> None:
     azurite.clear()
-    counter = _Rows()
-    service = TableServiceClient(azurite.endpoint, credential=azurite.credential, raw_response_hook=counter)
-    for table in ("emails", "openwork", "mailboxes"):
-        service.create_table(table)
-    with World(tmp_path, TablesLedger(service)) as world:
+    transactions: Counter[str] = Counter()
+    service = TableServiceClient(
+        azurite.endpoint,
+        credential=azurite.credential,
+        raw_response_hook=lambda _answer: transactions.update(["all"]),
+    )
+    service.create_table(TABLE)
+    store = _CountedStore(service)
+    with World(tmp_path, Ledger(store)) as world:
         world.poller.poll()
         world.clock.advance(minutes=1)
-        counter.transactions = 0
+        transactions.clear()
         world.poller.poll()
-        idle, counter.transactions = counter.transactions, 0
+        idle = transactions.total()
+        transactions.clear()
+        store.rows.clear()
         email_id = world.deliver()
         world.poller.poll()
-        assert counter.transactions - idle == TAKE_IN_TRANSACTIONS
+        assert transactions.total() - idle == TAKE_IN_TRANSACTIONS
         world.work()
+        rows = store.rows.copy()
         assert world.outcome(email_id) == "reply_submitted"
-        assert counter.rows == {"open": OPEN_ROWS, "replies": 1}
-        counter.transactions = 0
+        assert rows.total() == EMAIL_ROWS, rows
+        transactions.clear()
+        store.rows.clear()
         _settle(world, email_id)
-        transactions, notes = counter.transactions, 1
-        assert counter.rows["replies"] == REPLY_ROWS + notes
+        settled, notes = transactions.total(), 1
+        scans, lookups = (
+            2 * 3 * len(SHARDS),
+            1,
+        )  # two runs: replies twice and open work; `_settle` reads the row
+        assert settled == SETTLE_TRANSACTIONS + scans + lookups + notes
+        assert store.rows.total() == REPLY_ROWS + lookups + notes
         assert world.entry(email_id).reply_status == "delivered"
-        scans, lookups = 2 * 3, 1  # of two runs: the replies twice and the open work; `_settle` reads the row
-        assert transactions == SETTLE_TRANSACTIONS + scans + lookups + notes

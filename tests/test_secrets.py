@@ -207,7 +207,9 @@ def test_unusable_secret_is_a_configuration_error_that_does_not_show_it(
 
 def test_absent_secret_names_both_settings(cloud: LoopbackCloud, secret: KeyVaultSecret) -> None:
     cloud.secrets.clear()
-    with pytest.raises(ConfigurationError, match=r"MULTIMAIL_API_KEY_SECRET.*KEY_VAULT_URL.*HTTP 404.*Store"):
+    with pytest.raises(
+        ConfigurationError, match=r"MULTIMAIL_API_KEY_SECRET_NAME.*KEY_VAULT_URL.*HTTP 404.*Store"
+    ):
         secret.get()
 
 
@@ -328,7 +330,7 @@ def test_webhook_secret_that_is_not_there_is_named_by_its_own_setting_and_breaks
     (told,) = [message for message in caplog.messages if message.startswith("webhooks are refused")]
     assert re.search("MULTIMAIL_WEBHOOK_SECRET_NAME.*HTTP 404.*webhook's signing secret", told)
     assert cloud.secret_reads == ["multimail-webhook-secret"]
-    agent.ledger.close()  # type: ignore[attr-defined]  # the one in a file
+    agent.ledger.close()
     cloud.secrets["multimail-webhook-secret"] = "whsec_1"
     assert build_agent(chosen).webhooks.receive(body, signature) == 204
     assert NAME not in cloud.secret_reads
@@ -410,7 +412,7 @@ def test_key_that_is_refused_and_not_rotated_stops_with_the_remedy(
     multimail = MultiMailWithOneKey("another")
     with (
         LoopbackServer(multimail) as server,
-        pytest.raises(ConfigurationError, match="MULTIMAIL_API_KEY_SECRET"),
+        pytest.raises(ConfigurationError, match="MULTIMAIL_API_KEY_SECRET_NAME"),
     ):
         MultiMailClient(server.url, secret).list_mailboxes()
     assert multimail.shown == [KEY]

@@ -72,7 +72,7 @@ def test_work_items_that_do_not_fit_into_one_batch_leave_in_several() -> None:
         assert len(peer.reported("batch")) > 1
 
 
-def test_ringing_again_for_a_row_is_never_a_duplicate_to_service_bus() -> None:
+def test_enqueuing_a_row_again_is_never_a_duplicate_to_service_bus() -> None:
     with running_amqp_peer() as peer, queue_at(peer) as work_queue:
         work_queue.send(items(2))
         work_queue.send(items(2))

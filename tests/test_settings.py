@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from shared.domain import TokenPrice
 from shared.errors import ConfigurationError
-from shared.settings import Secret, Settings
+from shared.settings import (
+    PLATFORM_PREFIXES,
+    Secret,
+    Setting,
+    Settings,
+    _find_misspelled,
+    declared_settings,
+)
 
 GOOD = {
     "MULTIMAIL_API_KEY": "mm_test_abc",
@@ -116,3 +124,135 @@ def test_no_secret_shows_in_settings_or_problems() -> None:
     settings = Settings.from_env(GOOD | {"ServiceBusConnection": "Endpoint=sb://x;SharedAccessKey=abc"})
     shown = f"{settings!r} {settings} {Secret('abc')} {problems(MULTIMAIL_API_KEY='abc def')}"
     assert "abc" not in shown
+
+
+# Misspelled names
+
+DECLARED = tuple(declared_settings().values())
+NAMES = tuple(setting.name for setting in DECLARED)
+# The platform reads these itself, and has others that differ by a few letters.
+OUR_NAMES = tuple(name for name in NAMES if not name.startswith(PLATFORM_PREFIXES))
+LETTERS = "AEX9_"
+COMMON_NAMES = tuple(
+    name
+    for line in Path(__file__).with_name("environment_names.txt").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+    for name in line.split()
+)
+
+
+def mistype(name: str) -> set[str]:
+    """Every way to type it with one wrong, missing or extra letter, or with two that changed places."""
+    typed = set()
+    for at in range(len(name)):
+        before, here, after = name[:at], name[at], name[at + 1 :]
+        typed |= {before + after, before + after[:1] + here + after[1:]}
+        typed |= {before + letter + rest for letter in LETTERS for rest in (after, here + after)}
+    return {other for other in typed - set(NAMES) if not other.startswith(PLATFORM_PREFIXES)}
+
+
+@pytest.mark.parametrize("name", OUR_NAMES)
+def test_a_name_with_one_wrong_letter_is_refused_with_the_right_one(name: str) -> None:
+    typed = mistype(name)
+    assert set(_find_misspelled(dict.fromkeys(typed, "1"), NAMES)) == {
+        f"{other} is not a setting. Did you mean {name}? Rename or remove {other}." for other in typed
+    }
+
+
+@pytest.mark.parametrize(
+    ("typed", "right"),
+    [
+        ("MAX_ATEMPTS", "MAX_ATTEMPTS"), ("MAX_REPLIES_PER_SENDER_A_DAY", "MAX_REPLIES_PER_SENDER_PER_DAY"),
+        ("MULTIMAIL_MAILBOX_ID", "MULTIMAIL_MAILBOX_IDS"), ("max_attempts", "MAX_ATTEMPTS"),
+        ("SERVICEBUSCONNECTION", "ServiceBusConnection"), ("DAILY_TOKENS_BUDGET", "DAILY_TOKEN_BUDGET"),
+    ],
+)  # fmt: skip
+def test_a_misspelled_name_is_refused_with_the_nearest_right_one(typed: str, right: str) -> None:
+    assert problems(**{typed: "1"}) == (
+        f"{typed} is not a setting. Did you mean {right}? Rename or remove {typed}.",
+    )
+
+
+def test_a_misspelled_name_is_reported_together_with_what_else_is_wrong() -> None:
+    text = "\n".join(problems(MAX_ATEMPTS="9", MIN_CONFIDENCE="2", MODEL_ENDPOINT=""))
+    assert all(name in text for name in ("MAX_ATEMPTS", "MIN_CONFIDENCE", "MODEL_ENDPOINT"))
+
+
+def test_no_common_variable_of_a_machine_is_taken_for_a_setting() -> None:
+    assert len(COMMON_NAMES) > 150
+    Settings.from_env(GOOD | dict.fromkeys(set(COMMON_NAMES) - {"IDENTITY_ENDPOINT"}, "1"))
+
+
+def test_an_empty_misspelled_name_and_a_platform_without_case_are_no_problem() -> None:
+    Settings.from_env(GOOD | {"MAX_ATEMPTS": " "})
+    upper = {name.upper(): "1" for name in NAMES}  # as a case-insensitive environment lists its names
+    assert not _find_misspelled(dict.fromkeys(NAMES, "1") | upper, NAMES)
+
+
+# The declarations
+
+
+def test_every_declared_default_is_accepted_by_its_own_setting() -> None:
+    for setting in DECLARED:
+        if not setting.remedy:
+            setting.read(setting, setting.default)
+
+
+@pytest.mark.parametrize("setting", [s for s in DECLARED if s.bounds != (0, 0)], ids=lambda s: s.name)
+def test_a_number_is_accepted_at_its_bounds_and_refused_beyond_them(setting: Setting) -> None:
+    low, high = setting.bounds
+    for value in (low, high):
+        Settings.from_env(GOOD | {setting.name: f"{value:.15g}"})
+    for value in (low - 1, high + 1):
+        (problem,) = problems(**{setting.name: f"{value:.15g}"})
+        assert problem == f"{setting.name} must be a number from {low:g} to {high:.15g}."
+
+
+def test_every_setting_has_a_meaning_of_one_sentence_and_a_name_of_its_own() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    for setting in DECLARED:
+        assert setting.meaning.endswith("."), setting.name
+        assert "|" not in setting.meaning, setting.name
+
+
+def test_every_setting_is_read_into_its_own_attribute() -> None:
+    values = {
+        "MULTIMAIL_API_URL": "https://a.example", "KEY_VAULT_URL": "https://b.example", "SEARCH_ENDPOINT": "https://c.example",
+        "MULTIMAIL_API_KEY_SECRET_NAME": "name-1", "MULTIMAIL_WEBHOOK_SECRET_NAME": "name-2", "MULTIMAIL_WEBHOOK_SECRET": "signing",
+        "MANAGED_IDENTITY_CLIENT_ID": "client", "WORK_QUEUE_NAME": "queue", "SEARCH_INDEX": "index",
+        "ServiceBusConnection__fullyQualifiedNamespace": "ns.servicebus.windows.net", "ServiceBusConnection": "endpoint",
+        "POLL_SCHEDULE": "poll", "TRACK_SCHEDULE": "track", "TOKEN_PRICES": "small=1/2", "ALLOW_UNGATED_REPLIES": "True",
+    }  # fmt: skip
+    settings = Settings.from_env(GOOD | values)
+    assert settings.multimail_api_key_secret_name == "name-1"
+    assert (settings.multimail_webhook_secret_name, settings.multimail_webhook_secret) == (
+        "name-2",
+        Secret("signing"),
+    )
+    assert (settings.multimail_api_url, settings.key_vault_url) == ("https://a.example", "https://b.example")
+    assert (settings.search_endpoint, settings.search_index) == ("https://c.example", "index")
+    assert (settings.managed_identity_client_id, settings.work_queue_name) == ("client", "queue")
+    assert settings.service_bus_namespace == "ns.servicebus.windows.net"
+    assert settings.service_bus_connection_string == Secret("endpoint")
+    assert (settings.poll_schedule, settings.track_schedule) == ("poll", "track")
+    assert settings.token_prices == {"small": TokenPrice(1, 2)}
+    assert settings.allow_ungated_replies
+    assert not settings.has_managed_identity
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"CONFIG_PATH": "no/such/place"}, "is not a directory"),
+        ({"MODEL_SDK": "langchain"}, "must be one of azure-ai-inference, openai"),
+        ({"MODEL_ENDPOINT": "http://res.openai.azure.com"}, "would expose the key in transit"),
+        ({"AzureWebJobsStorage__tableServiceUri": "http://acct.example"}, "would expose the key in transit"),
+        ({"TOKEN_PRICES": "small=cheap"}, "write for each deployment"),
+        ({"MAX_ATTEMPTS": "2.5"}, "must be a whole number"),
+        ({"ALLOW_UNGATED_REPLIES": "yes"}, "must be one of true, false"),
+        ({"MULTIMAIL_API_KEY": ""}, "is not set: set it to a key with the scopes read and send"),
+    ],
+)
+def test_a_problem_says_what_is_wrong_in_plain_words(changes: dict[str, str], words: str) -> None:
+    (problem,) = problems(**changes)
+    assert words in problem

@@ -38,8 +38,8 @@ DEEDS = (
 LONG_WAITS = ("a day passes", "the key is about to be forgotten")
 # Where a run may be struck: at an outside call whose name holds this; "" is any call.
 POINTS = (
-    "", "", "add", "claim", "threads/", "triage", "draft", "allowlist", "take_slot", "cancel", "save",
-    "reply/", "reply/", "tags", "finish", "defer",
+    "", "", "insert email", "upsert open", "threads/", "triage", "draft", "allowlist", "slots", "cancel",
+    "replace email", "reply/", "reply/", "tags", "delete open", "upsert open",
 )  # fmt: skip
 LIMITS = {"max_replies_per_thread": 2, "max_replies_per_sender_per_day": 4}
 LEASE_SECONDS = 600
@@ -78,7 +78,7 @@ class Scene(Stage):
         self._current: bytes | None = None
         self._point, self._countdown = "", 0
         self._choose: Callable[[Call], Fault] | None = None
-        super().__init__(directory, self._find_fault, simulator, **LIMITS)
+        super().__init__(directory, self._find_fault, simulator, None, **LIMITS)
 
     def strike(self, point: str, number: int, choose: Callable[[Call], Fault]) -> None:
         """Let the n-th outside call whose name holds `point` meet the fault that `choose` has for it."""
@@ -96,7 +96,7 @@ class Scene(Stage):
         """Poll without working."""
         self._try(self._agent.poll)
 
-    def ring(self, item: WorkItem) -> None:
+    def enqueue(self, item: WorkItem) -> None:
         """Put a work item into the queue that nobody asked for."""
         self._queue.bodies.put(item.to_json().encode())
 
@@ -231,7 +231,7 @@ class Histories(RuleBasedStateMachine):
     @rule(which=which)
     def work_items_are_doubled_and_reordered(self, which: int) -> None:
         self.scene.poll()
-        self.scene.ring(WorkItem(self.box, self._pick(which).id))
+        self.scene.enqueue(WorkItem(self.box, self._pick(which).id))
         self.scene.turn_queue_round()
 
     @rule(arrival=arrival)

@@ -1,5 +1,6 @@
 """Telemetry: one trace for an email's whole way, counted facts, an audit trail, and no word of any email in them."""
 
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from rich.console import Console
 
 from local.commands.audit import build_trail
 from local.commands.audit_file import FILE_NAME, AuditFile, read_records
@@ -286,7 +288,8 @@ def test_the_reason_of_a_rule_is_recorded_and_the_models_words_are_not(
     assert [escalated["outcome"], replied["outcome"]] == ["escalated", "reply_submitted"]
     assert "reason" not in escalated
     assert "reason" not in replied
-    assert held_back["reason"] == "the draft was held back: it holds a link that is not in the thread"
+    assert (escalated["cause"], replied["cause"]) == ("triaged", "open_points")
+    assert (held_back["cause"], held_back["detail"]) == ("draft_check", "foreign_link")
     assert MARK not in "".join(found.getMessage() + str(found.__dict__) for found in events.records)
 
 
@@ -303,7 +306,10 @@ def test_the_audit_trail_is_a_file_that_survives_a_line_cut_by_a_crash(
     [kept] = read_records(ledger_path)
     assert kept["email_id"] == email_id
     assert kept["outcome"] == "reply_submitted"
-    assert build_trail([kept]).row_count == 1
+    for width in (80, 150):  # a line for each fact, and a table
+        shown = io.StringIO()
+        Console(file=shown, width=width).print(build_trail([kept], width))
+        assert shown.getvalue().count(email_id) == 1
     assert json.loads((tmp_path / FILE_NAME).read_text().splitlines()[0]) == kept
 
 

@@ -25,9 +25,20 @@ from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock, World, build_settings
 from shared import http_functions
 from shared.composition import Agent, build_agent
-from shared.domain import Action, Draft, Mailbox, Outcome, Rejection, Sentiment, Triage, Urgency
+from shared.domain import (
+    Action,
+    Cause,
+    Draft,
+    Mailbox,
+    ModelText,
+    Outcome,
+    Rejection,
+    Sentiment,
+    Triage,
+    Urgency,
+)
 from shared.ledger.entries import LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.operator.trust import (
     ASK,
     LEAST_DECIDED,
@@ -54,7 +65,7 @@ ATTACK = "\"><img src=x onerror='alert(1)'><script>alert(1)</script>$style"
 
 
 def triaged(category: str = "question", action: Action = Action.REPLY) -> Triage:
-    return Triage(action, category, Urgency.NORMAL, Sentiment.NEUTRAL, 0.9, "", "")
+    return Triage(action, category, Urgency.NORMAL, Sentiment.NEUTRAL, 0.9, ModelText(""), ModelText(""))
 
 
 def row(email_id: str = "em_1", *, at: datetime = NOW - timedelta(days=1)) -> LedgerEntry:
@@ -164,15 +175,15 @@ def test_a_late_reply_that_was_withdrawn_is_no_refusal() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"outcome": Outcome.ESCALATED, "reason": "the draft was held back: a link"}, [Fate.HELD_BACK]),
+        ({"outcome": Outcome.ESCALATED, "cause": Cause.DRAFT_CHECK}, [Fate.HELD_BACK]),
         ({"outcome": Outcome.BLOCKED_CONTENT_SAFETY}, [Fate.HELD_BACK]),
         ({"outcome": Outcome.BLOCKED_CONTENT_SAFETY, "triage": None}, [Fate.HELD_BACK]),
-        ({"outcome": Outcome.ESCALATED, "reason": "the draft's confidence is only 0.30"}, []),
+        ({"outcome": Outcome.ESCALATED, "cause": Cause.DRAFT_UNSURE, "detail": "0.30"}, []),
         (
             {
                 "outcome": Outcome.ESCALATED,
                 "triage": triaged(action=Action.ESCALATE),
-                "reason": "the draft was held back: says the sender",
+                "cause": Cause.TRIAGED,
             },
             [],
         ),
@@ -345,7 +356,7 @@ def test_many_easy_drafts_do_not_hide_a_category_that_is_refused() -> None:
 def test_a_draft_that_was_held_back_keeps_it_where_it_is() -> None:
     held = replace(
         row("em_h"), submit_intent_at=None, reply_id=None, draft=None, outcome=Outcome.ESCALATED,
-        reason="the draft was held back: a link",
+        cause=Cause.DRAFT_CHECK,
     )  # fmt: skip
     judged = judge(*approved(200), held)
     assert len(missed(judged)) == 1
@@ -399,12 +410,11 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
         settings = build_settings(tmp_path, multimail_api_url=server.url)
         settings = replace(settings, multimail_api_key=Secret(simulator.add_key()))
         built = build_agent(settings, clock=clock)
-        assert isinstance(built.ledger, SqliteLedger)
         with closing(built.ledger):
             for n, (category, status) in enumerate((("question", "delivered"), (ATTACK, "rejected"))):
                 entry = decided(status, email_id=f"em_{n}", at=clock() - timedelta(days=1 + 9 * n))
                 secret = replace(
-                    entry, mailbox_id=box, triage=triaged(category), reason="SECRET of the email"
+                    entry, mailbox_id=box, triage=triaged(category), detail="SECRET of the email"
                 )
                 built.ledger.add(secret)
             yield built
@@ -535,7 +545,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     box = simulator.add_mailbox("support@northwind.example")
     path = tmp_path / "ledger.sqlite"
     # Held open, as by an agent at work: the report only reads beside it.
-    with closing(SqliteLedger(path)) as ledger, LoopbackServer(simulator.app) as server:
+    with closing(open_sqlite_ledger(path)) as ledger, LoopbackServer(simulator.app) as server:
         at = datetime.now(UTC) - timedelta(days=1)
         for n in range(140):
             ledger.add(replace(decided("delivered", email_id=f"em_{n}", at=at), mailbox_id=box))

@@ -26,7 +26,8 @@ from local.multimail.webhooks import WebhookSender
 from local.testing.world import START, WEBHOOK_SECRET, Clock, World, build_settings
 from shared.domain import WorkItem
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
@@ -496,12 +497,12 @@ def test_an_event_that_is_long_under_way_loses_no_email_that_shows_late(world: W
 # Trouble
 
 
-class BrokenLedger(SqliteLedger):
+class BrokenLedger(Ledger):
     """Out of reach as long as `is_down`."""
 
     is_down = False
 
-    def add(self, entry: Any) -> bool:
+    def add(self, entry: Any) -> Any:
         if self.is_down:
             raise TransientError("the ledger is down")
         return super().add(entry)
@@ -515,7 +516,7 @@ class BrokenLedger(SqliteLedger):
 def test_with_the_ledger_down_the_event_is_asked_for_again_and_polling_finds_the_email(
     tmp_path: Path,
 ) -> None:
-    ledger = BrokenLedger(tmp_path / "ledger.sqlite")
+    ledger = BrokenLedger(SqliteStore(tmp_path / "ledger.sqlite"))
     with World(tmp_path, ledger) as world:
         email_id = world.deliver()
         ledger.is_down = True
@@ -536,7 +537,7 @@ def test_with_multimail_down_the_event_is_asked_for_again_and_then_taken_in(worl
     assert world.outcome(email_id) == "reply_submitted"
 
 
-def test_an_email_that_could_not_be_rung_for_is_rung_for_by_the_next_poll(world: World) -> None:
+def test_an_email_that_could_not_be_enqueued_is_enqueued_by_the_next_poll(world: World) -> None:
     class Deaf(InProcessWorkQueue):
         def send(self, items: Any) -> None:
             raise TransientError("the queue is down")

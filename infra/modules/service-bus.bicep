@@ -41,12 +41,12 @@ resource namespace 'Microsoft.ServiceBus/namespaces@2026-01-01' = {
       // A retry is a new message, so a message is delivered more than once only when its worker is
       // killed, which the platform does freely while it scales in.
       maxDeliveryCount: 4 * maxAttempts
-      // Every ring has an id of its own, kept only while the SDK tries the same send again (three tries
-      // within 30 seconds). So this drops the SDK's doubles and never a later ring for the same email;
+      // Every message has an id of its own, kept only while the SDK tries the same send again (three tries
+      // within 30 seconds). So this drops the SDK's doubles and never a later work item of the same email;
       // a longer window would only slow the queue down. It can be chosen at creation alone.
       requiresDuplicateDetection: true
       duplicateDetectionHistoryTimeWindow: 'PT1M'
-      // The ledger rings again for what is due: a ring nobody took in a day is a sign of trouble, which
+      // The ledger enqueues again what is due: a message that stays for a day is a sign of trouble, which
       // the alert on dead letters shows, and not lost work.
       defaultMessageTimeToLive: 'P1D'
       deadLetteringOnMessageExpiration: true

@@ -18,8 +18,8 @@ param packageContainerName string
 @description('Workspace that takes the logs.')
 param workspaceId string
 
-// As in shared/ledger_tables.py, which would create them too; a test holds the two together.
-var ledgerTables = ['emails', 'openwork', 'mailboxes']
+// As in shared/ledger/table_store.py, which would create it too; a test compares the two.
+var ledgerTable = 'ledger'
 
 resource account 'Microsoft.Storage/storageAccounts@2026-06-01' = {
   name: name
@@ -57,7 +57,7 @@ resource account 'Microsoft.Storage/storageAccounts@2026-06-01' = {
   resource tables 'tableServices' = {
     name: 'default'
 
-    resource ledger 'tables' = [for table in ledgerTables: { name: table }]
+    resource ledger 'tables' = { name: ledgerTable }
   }
 }
 

@@ -121,11 +121,20 @@ class View:
 class ApprovalPage:
     """Answers the page's requests from an inbox. `csrf_token` proves that a form is this page's own."""
 
-    def __init__(self, inbox: Inbox, csrf_token: str, note: str, *, has_report: bool) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        csrf_token: str,
+        note: str,
+        *,
+        has_report: bool,
+        list_reasons: Callable[[str, str], Sequence[str]],
+    ) -> None:
         self._inbox = inbox
         self._csrf_token = csrf_token
         self._note = note
         self._has_report = has_report
+        self._list_reasons = list_reasons
 
     def show(self) -> str:
         """Render the list and the open email."""
@@ -154,7 +163,9 @@ class ApprovalPage:
         if action == "approve":
             self._inbox.approve(reply_id)
         else:
-            self._inbox.reject(reply_id, clean_line(request.form.get("reason", ""), MAX_REJECT_CHARACTERS))
+            typed = clean_line(request.form.get("reason", ""), MAX_REJECT_CHARACTERS)
+            offered = clean_line(request.form.get("offered_reason", ""), MAX_REJECT_CHARACTERS)
+            self._inbox.reject(reply_id, typed or offered)
         return redirect(View.parse(request.form).url(), 303)
 
     def _list(self, view: View) -> dict[str, Any]:
@@ -187,6 +198,7 @@ class ApprovalPage:
             "reply_label": _describe_reply(row.reply),
             "reject_reason": row.reply.reject_reason[:MAX_REJECT_CHARACTERS] if row.reply else "",
             "max_reject_characters": MAX_REJECT_CHARACTERS,
+            "offered_reasons": self._list_reasons(row.email.subject, row.reply.markdown) if row.reply else (),
             "state": row.state,
             "verdict": VERDICTS.get(row.outcome),
             "chips": _chips(row),
@@ -202,11 +214,13 @@ def build_approval_page(
     *,
     note: str = "",
     report: Callable[[int], TrustReport] | None = None,
+    list_reasons: Callable[[str, str], Sequence[str]] = lambda _subject, _draft: (),
 ) -> Flask:
     """Build the page for a MultiMail account; `note` is shown on a discreet banner.
 
     `mail_key` has the scopes read and send (a reason is a tag); `report`, which gets a number of days,
-    adds the trust report.
+    adds the trust report. `list_reasons` gets the subject of an email and the draft of its reply: where a
+    simulated model can follow some reasons only, the page offers these.
 
     Serve it on a loopback address only: whoever reaches it can approve. Any other Host is refused.
     """
@@ -215,7 +229,9 @@ def build_approval_page(
     app.config["MAX_CONTENT_LENGTH"] = 16_384
     app.jinja_env.filters.update(clock=_clock_time, size=_file_size)
     inbox = Inbox(MultiMailApi(api_url, mail_key, oversight_key))
-    page = ApprovalPage(inbox, secrets.token_urlsafe(32), note, has_report=report is not None)
+    page = ApprovalPage(
+        inbox, secrets.token_urlsafe(32), note, has_report=report is not None, list_reasons=list_reasons
+    )
     app.add_url_rule("/", "show", page.show, methods=["GET"])
     app.add_url_rule("/updates", "updates", page.updates, methods=["GET"])
     if report is not None:

@@ -50,7 +50,7 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
 
 def print_answer(console: Console, answer: Answer) -> None:
     """As plain text: what the model wrote is never markup."""
-    console.print(Text(f"\n{answer.text}\n"), soft_wrap=True)
+    console.print(Text(f"\n{answer.text}\n"), soft_wrap=not console.is_terminal)
     for sent in answer.submitted:
         console.print(Text(f"Submitted {sent.email_id} to {sent.recipient}: {sent.status}", "bold green"))
     usage = answer.usage

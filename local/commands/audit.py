@@ -4,14 +4,18 @@ import json
 import os
 from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from local.commands.audit_file import FILE_NAME, Record, read_records
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.domain import Cause
 from shared.errors import ConfigurationError
 from shared.settings import find_ledger_path
+
+WIDE = 130  # columns of the terminal that the table takes
+HEADINGS = ("when (UTC)", "who", "email", "what", "why", "model and prompts", "tokens", "key")
 
 
 def audit(console: Console, email_id: str | None, *, as_json: bool) -> int:
@@ -31,29 +35,49 @@ def audit(console: Console, email_id: str | None, *, as_json: bool) -> int:
         for record in records:
             console.print(json.dumps(record), soft_wrap=True, markup=False, highlight=False)
     else:
-        console.print(build_trail(records))
+        console.print(build_trail(records, console.width))
     return OK
 
 
-def build_trail(records: Iterable[Record]) -> Table:
-    """The trail as a table: who decided what about which email, why, with which model, prompts and key."""
+def build_trail(records: Iterable[Record], width: int) -> RenderableType:
+    """Who decided what about which email, why, with which model, prompts and key.
+
+    A table, or below WIDE columns a line for each fact.
+    """
+    if width < WIDE:
+        return Group(*(_build_card(record) for record in records))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("when (UTC)", "who", "email", "what", "why", "model and prompts", "tokens", "key"):
+    for name in HEADINGS:
         table.add_column(name, overflow="fold", no_wrap=name == "email")  # an id is there to be copied
     for record in records:
-        tokens = record.get("input_tokens", 0) + record.get("output_tokens", 0)
-        cells = (
-            str(record["at"])[:19].replace("T", " "),
-            record["actor"],
-            record.get("email_id", ""),
-            _describe_what(record),
-            _describe_why(record),
-            _describe_models(record),
-            str(tokens or ""),
-            record.get("key_id", ""),
-        )
-        table.add_row(*(Text(str(cell)) for cell in cells))
+        table.add_row(*map(Text, _describe(record)))
     return table
+
+
+def _build_card(record: Record) -> Table:
+    card = Table.grid(padding=(0, 2))
+    card.add_column(style="bold")
+    card.add_column(overflow="fold")
+    for name, text in zip(HEADINGS, _describe(record), strict=True):
+        if text:
+            card.add_row(name, Text(text))
+    card.add_row("")
+    return card
+
+
+def _describe(record: Record) -> tuple[str, ...]:
+    """One text for each of the headings."""
+    tokens = record.get("input_tokens", 0) + record.get("output_tokens", 0)
+    return (
+        str(record["at"])[:19].replace("T", " "),
+        str(record["actor"]),
+        str(record.get("email_id", "")),
+        _describe_what(record),
+        _describe_why(record),
+        _describe_models(record),
+        str(tokens or ""),
+        str(record.get("key_id", "")),
+    )
 
 
 def _describe_what(record: Record) -> str:
@@ -64,7 +88,8 @@ def _describe_what(record: Record) -> str:
 
 def _describe_why(record: Record) -> str:
     triage = " ".join(str(record[name]) for name in ("action", "category", "confidence") if name in record)
-    return str(record.get("reason") or triage)
+    cause = " ".join(str(record[name]) for name in ("cause", "detail") if name in record)
+    return cause if cause not in ("", Cause.TRIAGED) else triage
 
 
 def _describe_models(record: Record) -> str:

@@ -12,12 +12,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from shared.domain import EmailSummary, Outcome
+from shared.domain import Cause, EmailSummary, Outcome
 from shared.ledger.entries import LedgerEntry
 from shared.model.prompting import clean_line
+from shared.replying.reporting import render_cause, render_reason, render_waiting
 from shared.telemetry import EMAIL_DECIDED, EMAIL_DEFERRED, EVENT_LOGGER, POLL_SUCCEEDED
 
 WIDE = 120  # columns of the terminal
+
+OUTCOME_MEANINGS = {
+    Outcome.REPLY_SUBMITTED: "a draft waits for approval",
+    Outcome.ESCALATED: "handed to a person",
+    Outcome.NEEDS_HUMAN: "the agent stopped: a person has to look",
+    Outcome.FAILED: "given up after several attempts",
+    Outcome.BLOCKED_UNGATED: "refused: the reply would leave without approval",
+    Outcome.BLOCKED_CONTENT_SAFETY: "refused by the model service's content filter",
+    Outcome.IGNORED: "needs no answer",
+    Outcome.SKIPPED: "kept from the model by a rule",
+}
 
 STYLES = {
     Outcome.REPLY_SUBMITTED: "green",
@@ -91,7 +103,20 @@ def _describe_decision(facts: dict[str, object]) -> Text:
 def _describe_wait(facts: dict[str, object]) -> Text:
     line = Text(f"{facts['agent.mailbox_id']}/{facts['agent.email_id']}  ")
     line.append(f"waits {float(str(facts['agent.seconds'])):.0f} s", "yellow")
-    return line.append(f"  {facts['agent.waiting_for']}", "bright_black")
+    reason = render_cause(Cause(str(facts["agent.waiting_for"])), str(facts.get("agent.detail", "")))
+    return line.append(f"  {reason}", "bright_black")
+
+
+def print_outcomes(console: Console, outcomes: Counter[str]) -> None:
+    """Print how many emails came to which outcome, and what that means."""
+    total = outcomes.total()
+    console.print(Text(f"{total} {'email' if total == 1 else 'emails'} finished", "bold"))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right")
+    for outcome, meaning in OUTCOME_MEANINGS.items():
+        if outcomes[outcome]:
+            table.add_row(f"  {outcomes[outcome]}", Text(str(outcome), STYLES[outcome]), meaning)
+    console.print(table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +128,28 @@ class TableRow:
 
 
 def build_table(rows: Iterable[TableRow], width: int) -> Table:
-    """The table of what became of each email, a line each where `width` columns are enough for that.
+    """The table of what became of each email, a line each; below WIDE columns, without the smaller ones.
 
     Every cell is plain text: email text is never markup.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, options in (
-        ("email", {"ratio": 3}), ("category", {}), ("action", {}), ("outcome", {}),
-        ("tokens", {"justify": "right"}), ("why", {"ratio": 3}),
-    ):  # fmt: skip
-        table.add_column(
-            name, no_wrap=width >= WIDE, overflow="ellipsis" if width >= WIDE else "fold", **options
-        )
-    table.expand = True
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    table.add_column("email", ratio=3, no_wrap=True)
+    for name in ("category", "action") if width >= WIDE else ():
+        table.add_column(name, no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("tokens", no_wrap=True, justify="right")
+    table.add_column("why", ratio=3 if width >= WIDE else 2, no_wrap=True)
     for row in rows:
         entry, triage = row.entry, row.entry.triage
         outcome = entry.outcome
+        wide = (triage.category if triage else "-", str(triage.action) if triage else "-")
         table.add_row(
             _describe_email(row.summary),
-            triage.category if triage else "-",
-            str(triage.action) if triage else "-",
+            *(wide if width >= WIDE else ()),
             Text(str(outcome or "waiting"), STYLES[outcome] if outcome else "yellow"),
-            str(entry.usage.tokens),
-            Text(clean_line(entry.reason or entry.waiting_for, 200), "bright_black"),
+            *((str(entry.usage.tokens),) if width >= WIDE else ()),
+            Text(clean_line(render_reason(entry) or render_waiting(entry), 200), "bright_black"),
         )
     return table
 

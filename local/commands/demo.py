@@ -3,33 +3,38 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, MutableMapping
+import threading
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from local.approval.page import build_approval_page
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.audit import build_trail
 from local.commands.audit_file import AuditFile, read_records
-from local.commands.console import EventWatch, TableRow, build_table
+from local.commands.console import STYLES, EventWatch, TableRow, build_table
 from local.commands.demo_mail import seed_demo
+from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
 from local.host.http_server import LoopbackServer, build_server
 from local.host.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.simulator import MultiMailSimulator
-from shared.composition import Agent, get_agent
+from shared.composition import get_agent
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.operator.asking import Question
 from shared.operator.trust import DEFAULT_DAYS
+from shared.replying.reporting import render_reason
 from shared.settings import Secret, Settings
 
 FOLDER = Path(".data/demo")
@@ -38,8 +43,17 @@ EVERY_SETTING = Path(__file__).parent.parent.parent / "local.settings.json.examp
 PAGE_PORT = 8484
 HOOK = f"http://127.0.0.1:{HTTP_PORT}/api/webhook"
 EVENTS = ("oversight.approved", "oversight.rejected", "message.delivered")
-QUESTION = "What waits for approval?"
+QUESTION = "Which drafts are pending?"
 NOTE = "Simulated mail, simulated model: nothing leaves this machine."
+RIDDLE = "One of the drafts contains a mistake: find it."
+# Five emails, each with another outcome or another cause of it.
+TELLING = (
+    "LINE DOWN: Tarn P10 reads zero on the filling line",
+    "Vendor assurance: one open item",
+    "Battery of a T2 got very hot",
+    "Quote for twelve Halden T2",
+    "Automatic reply: Your calibration certificate",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +68,14 @@ class Simulators:
     webhook_secret: str
 
 
-def demo(console: Console, *, until_idle: bool) -> int:
-    """Answer the demo's mail, show what became of it, serve the page until Ctrl-C; return the exit status."""
+def demo(console: Console, *, until_idle: bool, show_all: bool) -> int:
+    """Answer the demo's mail, show what became of it, serve the page until Ctrl-C; return the exit status.
+
+    `until_idle` ends without the page, `show_all` shows every email and what an operator would look at.
+    """
     multimail = MultiMailSimulator(lambda: datetime.now(UTC))
     seed_demo(multimail, datetime.now(UTC))
-    chat = ChatSimulator(api_key="simulated", shields=True)
+    chat = ChatSimulator(api_key="simulated", shields=True, respond=respond)
     with LoopbackServer(multimail.app) as multimail_server, LoopbackServer(chat.app) as chat_server:
         simulators = Simulators(
             multimail_server.url, chat_server.url,
@@ -71,7 +88,9 @@ def demo(console: Console, *, until_idle: bool) -> int:
             point_settings_at(simulators, os.environ)
         except ConfigurationError as error:
             return report_misconfigured(console, error)
-        return _answer_and_serve(console, simulators, until_idle=until_idle)
+        with stopped_by_signals() as stop:
+            shown = Demo(console, simulators, stop, show_all=show_all)
+            return shown.answer_mail() if until_idle else shown.answer_mail_and_serve()
 
 
 def point_settings_at(simulators: Simulators, environment: MutableMapping[str, str]) -> None:
@@ -81,7 +100,7 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
     """
     ledger_path = FOLDER / "ledger.sqlite"
     if ledger_path.exists():
-        SqliteLedger(ledger_path).close()  # fails while another process has it
+        open_sqlite_ledger(ledger_path).close()  # fails while another process has it
     shutil.rmtree(FOLDER, ignore_errors=True)
     for name in json.loads(EVERY_SETTING.read_text(encoding="utf-8"))["Values"]:
         environment.pop(name, None)
@@ -94,75 +113,126 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
         DRAFT_DEPLOYMENT="large",
         MULTIMAIL_WEBHOOK_SECRET=simulators.webhook_secret,
         LEDGER_PATH=str(ledger_path),
+        POLL_SCHEDULE="*/5 * * * * *",  # a rejected draft comes back while its reviewer is still looking
         CONFIG_PATH=str(CONFIG),
         NO_PROXY="127.0.0.1",
     )
 
 
-def _answer_and_serve(console: Console, simulators: Simulators, *, until_idle: bool) -> int:
-    console.print(Text(NOTE, "bold"))
-    agent, settings = get_agent(), Settings.from_env(os.environ)
-    with stopped_by_signals() as stop:
-        with EventWatch(console, total=_count_inbound(simulators)) as watch:
-            status = LocalRun(agent, settings, console, watch, stop).run(until_idle=True)
-        console.print(build_table(_rows(agent, simulators), console.width))
-        _show_operator(console, agent, settings)
-        if until_idle or stop.is_set():
-            return status
+class Demo:
+    """One run of the agent on the demo's mail, and what a person sees of it."""
+
+    def __init__(
+        self, console: Console, simulators: Simulators, stop: threading.Event, *, show_all: bool
+    ) -> None:
+        self._console = console
+        self._simulators = simulators
+        self._stop = stop
+        self._show_all = show_all
+        self._agent, self._settings = get_agent(), Settings.from_env(os.environ)
+        self._client = MultiMailClient(simulators.multimail_url, StaticSecret(Secret(simulators.mail_key)))
+
+    def answer_mail_and_serve(self) -> int:
+        """Answer the mail with the page open, then keep working until stopped."""
         page = build_approval_page(
-            simulators.multimail_url,
-            simulators.mail_key,
-            simulators.oversight_key,
-            note=NOTE,
-            report=agent.report,
+            self._simulators.multimail_url,
+            self._simulators.mail_key,
+            self._simulators.oversight_key,
+            note=f"{NOTE} {RIDDLE}",
+            report=self._agent.report,
+            list_reasons=list_reasons,
         )
-        with build_server(page, PAGE_PORT) as server, EventWatch(console) as watch:
-            console.print(Text(f"\nApprove or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green"))
-            console.print(f"Trust report: {server.url}/report?format=html", highlight=False)
-            return LocalRun(agent, settings, console, watch, stop).run(until_idle=False)
+        with build_server(page, PAGE_PORT) as server:
+            self._console.print(
+                Text(f"Approve or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green")
+            )
+            status = self.answer_mail(server.url)
+            if self._stop.is_set():
+                return status
+            with EventWatch(self._console) as watch:
+                self._console.print()
+                return self._build_run(watch).run(until_idle=False)
 
+    def answer_mail(self, page_url: str | None = None) -> int:
+        """Work until nothing is due and show the result; return the exit status."""
+        self._console.print(f"{NOTE}\n", highlight=False)
+        emails = [
+            (box.id, email)
+            for box in self._client.list_mailboxes()
+            for email in self._client.list_emails(box.id, direction="inbound")
+        ]
+        with EventWatch(self._console, total=len(emails)) as watch:
+            status = self._build_run(watch).run(until_idle=True)
+        if self._stop.is_set():
+            return status
+        rows = [
+            TableRow(email, entry)
+            for box_id, email in sorted(emails, key=lambda found: found[1].received_at)
+            if (entry := self._agent.ledger.get(WorkItem(box_id, email.id))) is not None
+        ]
+        if self._show_all:
+            _print_heading(self._console, "Every email")
+            self._console.print(build_table(rows, self._console.width))
+            self._show_operator()
+        else:
+            self._show_telling(rows)
+        self._say_what_is_next(page_url)
+        return status
 
-def _show_operator(console: Console, agent: Agent, settings: Settings) -> None:
-    """What an operator would type next: why one email got its reply, a question, the trust report."""
-    decided = [record for record in read_records(settings.ledger_path) if record.get("reply_id")]
-    if decided:
-        email_id = decided[0]["email_id"]
-        _print_heading(console, "Who decided what about one of them, and why")
-        console.print(build_trail(record for record in decided if record["email_id"] == email_id))
-        command = f"LEDGER_PATH={settings.ledger_path} .venv/bin/python -m local audit"
-        console.print(Text(f"All of them: {command}", "bright_black"), soft_wrap=True)
-    _print_heading(console, f"Asked: {QUESTION}")
-    try:
-        with tool_calls_printed(console), AuditFile(settings.ledger_path):
-            print_answer(console, agent.ask(Question(QUESTION)))
-    except AgentError as error:
-        console.print(Text(f"No answer: {error}", "red"))
-    _print_heading(console, "May the leash be longer?")
-    busiest = max(agent.report(DEFAULT_DAYS).mailboxes, key=lambda judged: judged.total.submitted)
-    print_mailbox(console, busiest, DEFAULT_DAYS)
+    def _build_run(self, watch: EventWatch) -> LocalRun:
+        return LocalRun(self._agent, self._settings, self._console, watch, self._stop)
+
+    def _show_telling(self, rows: Sequence[TableRow]) -> None:
+        _print_heading(self._console, "Five of them")
+        by_subject = {row.summary.subject: row.entry for row in rows}
+        for subject in TELLING:
+            entry = by_subject.get(subject)
+            if entry is None or entry.outcome is None:
+                continue
+            why = Text.assemble((str(entry.outcome), STYLES[entry.outcome]), f": {render_reason(entry)}")
+            self._console.print(Text(subject), Padding(why, (0, 0, 0, 2)), sep="\n")
+
+    def _show_operator(self) -> None:
+        """What an operator would type next: why one email got its reply, a question, the trust report."""
+        ledger_path = self._settings.ledger_path
+        decided = [record for record in read_records(ledger_path) if record.get("reply_id")]
+        if decided:
+            email_id = decided[0]["email_id"]
+            _print_heading(self._console, "Who decided what about one of them, and why")
+            of_one = [record for record in decided if record["email_id"] == email_id]
+            self._console.print(build_trail(of_one, self._console.width))
+            self._console.print(Text("All decisions:", "bright_black"))
+            self._console.print(Text(f"LEDGER_PATH={ledger_path} .venv/bin/python -m local audit"))
+        _print_heading(self._console, f"Asked: {QUESTION}")
+        try:
+            with tool_calls_printed(self._console), AuditFile(ledger_path):
+                print_answer(self._console, self._agent.ask(Question(QUESTION)))
+        except AgentError as error:
+            self._console.print(Text(f"No answer: {error}", "red"))
+        _print_heading(self._console, "Should a mailbox need less approval?")
+        busiest = max(self._agent.report(DEFAULT_DAYS).mailboxes, key=lambda judged: judged.total.submitted)
+        print_mailbox(self._console, busiest, DEFAULT_DAYS)
+
+    def _say_what_is_next(self, page_url: str | None) -> None:
+        decide = f"Open {page_url} and decide on the drafts." if page_url else (
+            "Start make demo without --until-idle, and decide on the drafts on its page."
+        )  # fmt: skip
+        facts = (CONFIG / "knowledge").relative_to(Path(__file__).parents[2])
+        steps = [
+            decide,
+            f"{RIDDLE} What is right is in its conversation, and in the folder {facts}.",
+            "Reject it with one of the reasons on the page: the agent drafts it again.",
+        ]
+        if not self._show_all:
+            steps.append(
+                "To see every email, the audit trail and the trust report here: make demo ARGS=--all"
+            )
+        _print_heading(self._console, "What to do next")
+        table = Table.grid(padding=(0, 1))
+        for number, step in enumerate(steps, 1):
+            table.add_row(f"  {number}.", Text(step))
+        self._console.print(table)
 
 
 def _print_heading(console: Console, text: str) -> None:
     console.print(Text(f"\n{text}", "bold"))
-
-
-def _count_inbound(simulators: Simulators) -> int:
-    client = _reader(simulators)
-    return sum(
-        1 for mailbox in client.list_mailboxes() for _ in client.list_emails(mailbox.id, direction="inbound")
-    )
-
-
-def _rows(agent: Agent, simulators: Simulators) -> Iterator[TableRow]:
-    """Every inbound email with its row, mailbox by mailbox, oldest first."""
-    client = _reader(simulators)
-    for mailbox in client.list_mailboxes():
-        summaries = client.list_emails(mailbox.id, direction="inbound")
-        for summary in sorted(summaries, key=lambda summary: summary.received_at):
-            entry = agent.ledger.get(WorkItem(mailbox.id, summary.id))
-            if entry is not None:
-                yield TableRow(summary, entry)
-
-
-def _reader(simulators: Simulators) -> MultiMailClient:
-    return MultiMailClient(simulators.multimail_url, StaticSecret(Secret(simulators.mail_key)))

@@ -14,7 +14,9 @@ from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfig
 from shared.composition import open_ledger
 from shared.domain import Outcome
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
-from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.replying.reporting import render_reason
 from shared.settings import Settings
 from shared.telemetry import EMAIL_REDRIVEN, record
 
@@ -78,7 +80,7 @@ def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:
             "actor": "operator",
         },
     )
-    console.print(Text(f"{entry.email_id}: set back to open (was {entry.outcome}: {entry.reason})"))
+    console.print(Text(f"{entry.email_id}: set back to open (was {entry.outcome}: {render_reason(entry)})"))
     return True
 
 
@@ -92,6 +94,6 @@ def _build_list(entries: Iterable[LedgerEntry]) -> Table:
             Text(entry.mailbox_id),
             Text(entry.email_id),
             Text(str(entry.outcome), STYLES[entry.outcome] if entry.outcome else ""),
-            Text(entry.reason),
+            Text(render_reason(entry)),
         )
     return table

@@ -17,6 +17,8 @@ from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, bu
 from shared.operator.trust_page import HEADINGS, describe_record, parse_days
 from shared.settings import Settings
 
+FULL_WIDTH = 130  # columns of the terminal that the table with all of its columns takes
+
 
 def report(console: Console, *, days_text: str | None, upgrade: str | None) -> int:
     """Print what became of the drafts of the last so many days; return the exit status. Changes nothing.
@@ -55,12 +57,17 @@ def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
             "\n", (mailbox.address, "bold"), f"  {mailbox.id}, {mailbox.oversight_mode}, last {days} days"
         )
     )
+    total = describe_record(judged.total)
+    # Where the width is short, without the columns that say nothing.
+    shown = [n for n, cell in enumerate(total) if console.width >= FULL_WIDTH or cell not in ("0", "-")]
     table = Table(box=None, pad_edge=False, header_style="bright_black")
-    for name in HEADINGS:
-        table.add_column(name, justify="left" if name == HEADINGS[0] else "right", overflow="fold")
+    table.add_column(HEADINGS[0], overflow="fold")
+    for number in shown:
+        table.add_column(HEADINGS[1 + number], justify="right", overflow="fold")
     for category, record in judged.categories.items():
-        table.add_row(Text(category or "none"), *describe_record(record))
-    table.add_row("all", *describe_record(judged.total), style="bold")
+        cells = describe_record(record)
+        table.add_row(Text(category or "none"), *(cells[number] for number in shown))
+    table.add_row("all", *(total[number] for number in shown), style="bold")
     console.print(table)
     for check in judged.checks:
         mark = ("✓ ", "green") if check.is_met else ("✗ ", "red")

@@ -5,7 +5,7 @@ import logging
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -70,6 +70,7 @@ class Host:
     `app_settings` fill %NAME% in triggers, `queues` has the bodies by queue name, `host_json` is the
     parsed host.json: maxConcurrentCalls, maxAutoLockRenewalDuration and functionTimeout apply.
     `on_failure` gets a function's name and error, on the thread of the invocation, and must not raise.
+    `on_drain` gets, before the host waits for them at its end, the names of the functions still running.
     `clock` (aware, UTC) and `wait` pass the time. HTTP functions are called through `call_http`.
 
     As with a prefetchCount of 0, a body leaves its queue only when a call is free for it: what was
@@ -88,6 +89,7 @@ class Host:
         clock: Callable[[], datetime],
         wait: Callable[[threading.Event, float], object] = wait_briefly,
         on_failure: Callable[[str, BaseException], object] = lambda _name, _error: None,
+        on_drain: Callable[[Sequence[str]], object] = lambda _names: None,
         max_delivery_count: int = 10,
         drain_seconds: float = 30.0,
     ) -> None:
@@ -96,6 +98,7 @@ class Host:
         self._clock = clock
         self._wait = wait
         self._on_failure = on_failure
+        self._on_drain = on_drain
         self._max_delivery_count = max_delivery_count
         self._drain_length = timedelta(seconds=drain_seconds)
         self._limits = read_host_limits(host_json)
@@ -219,15 +222,19 @@ class Host:
 
     def _drain(self) -> None:
         """Let what is in flight come to its end, within bounds."""
+        self._on_drain(self._list_running())
         drained_by = self._clock() + self._drain_length
         while self.in_flight and self._clock() < drained_by:
             self._woken.clear()
             if self.in_flight:
                 self._wait_until(drained_by)
-        with self._lock:
-            left = sorted(invocation.function_name for invocation in self._running.values())
+        left = self._list_running()
         if left:
             _logger.warning("Stopped while still running: %s", ", ".join(left))
+
+    def _list_running(self) -> list[str]:
+        with self._lock:
+            return sorted(invocation.function_name for invocation in self._running.values())
 
     def _wait_until(self, moment: datetime) -> None:
         self._wait(self._woken, (moment - self._clock()).total_seconds())

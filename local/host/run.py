@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,17 +18,17 @@ from rich.text import Text
 
 import function_app
 from local.commands.audit_file import AuditFile
-from local.commands.console import EventWatch
+from local.commands.console import EventWatch, print_outcomes
 from local.host.host import Host
 from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server
 from local.host.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
-from shared.domain import Outcome
+from shared.domain import Cause, Outcome
 from shared.errors import ConfigurationError
 from shared.ledger.entries import LedgerEntry
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.replying.pipeline import WAITS_FOR_INBOUND_APPROVAL
+from shared.replying.reporting import render_waiting
 from shared.settings import Settings
 
 LOCAL_SETTINGS = Path("local.settings.json")
@@ -147,7 +147,7 @@ class LocalRun:
         self, agent: Agent, settings: Settings, console: Console, watch: EventWatch, stop: threading.Event
     ) -> None:
         if not isinstance(agent.work_queue, InProcessWorkQueue):
-            raise TypeError("the agent rings somewhere else: this host would never hear it")
+            raise TypeError("the agent has another work queue, which this host does not read")
         logging.getLogger("local.host.host").setLevel(logging.CRITICAL)  # failures are told by `_on_failure`
         self._agent = agent
         self._ledger_path = settings.ledger_path
@@ -167,6 +167,7 @@ class LocalRun:
             host_json=json.loads(HOST_JSON.read_text(encoding="utf-8")),
             clock=lambda: datetime.now(UTC),
             on_failure=self._on_failure,
+            on_drain=self._on_drain,
         )
 
     def run(self, *, until_idle: bool) -> int:
@@ -196,11 +197,8 @@ class LocalRun:
         key = build_function_key()
         with build_server(build_http_app(self._host, key), HTTP_PORT) as server:
             names = ", ".join(function.route for function in self._host.http_functions)
-            self._console.print(
-                f"HTTP functions: {server.url}/api/ ({names}), function key {key}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            self._console.print(f"HTTP functions: {server.url}/api/ ({names})", highlight=False)
+            self._console.print(f"Function key: {key}", highlight=False)
             yield
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:
@@ -212,6 +210,17 @@ class LocalRun:
             self._misconfigured = error
             self._stop.set()
 
+    def _on_drain(self, running: Sequence[str]) -> None:
+        """Say what a stopped run still waits for."""
+        if not self._stop.is_set():
+            return
+        emails = running.count("process_email")
+        if emails:
+            what = f"{emails} {'email is' if emails == 1 else 'emails are'} being finished"
+        else:
+            what = "the look at the mailboxes is being finished" if running else "no email is in hand"
+        self._console.print(f"Stopping: {what}. Ctrl-C again ends at once.", highlight=False)
+
     def _next_work_at(self) -> datetime | None:
         if not self._watch.polled.is_set():
             return datetime.now(UTC) + timedelta(seconds=POLL_AGAIN_SECONDS)
@@ -221,11 +230,11 @@ class LocalRun:
 
     def _report(self, *, is_idle: bool) -> int:
         outcomes = self._watch.outcomes
-        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items())) or "none"
-        self._console.print(f"Emails that came to their outcome: {counts}.", highlight=False)
+        if outcomes or self._until_idle:
+            print_outcomes(self._console, outcomes)
         waiting = [] if is_idle else self._list_waiting()
         for entry in waiting[:SHOWN_WAITING]:
-            reason = entry.waiting_for or "its turn"
+            reason = render_waiting(entry) or "its turn"
             self._console.print(
                 Text(f"{entry.email_id} waits until {entry.due_at:%H:%M:%S} UTC: {reason}", "yellow")
             )
@@ -236,9 +245,10 @@ class LocalRun:
             self._console.print("The mailboxes could not be polled: see above.", style="red")
         if outcomes[Outcome.FAILED]:
             self._console.print("Some emails failed: their tag agent.reason says why.", style="red")
-        for_humans = waiting and all(entry.waiting_for == WAITS_FOR_INBOUND_APPROVAL for entry in waiting)
+        for_humans = waiting and all(entry.waiting_for is Cause.INBOUND_APPROVAL for entry in waiting)
         return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
 
     def _list_waiting(self) -> list[LedgerEntry]:
-        items = self._agent.ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
-        return [entry for entry in map(self._agent.ledger.get, items) if entry is not None]
+        ledger = self._agent.ledger
+        works = ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
+        return [entry for entry in (ledger.get(work.work_item) for work in works) if entry is not None]

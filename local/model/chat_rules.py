@@ -34,12 +34,15 @@ _RULES = [(_any_of(rule["patterns"]), {**rule["verdict"], "reason": rule["reason
 
 
 @dataclass(frozen=True, slots=True)
-class _Mail:
+class Mail:
+    """An email as a prompt shows it."""
+
     sender: str
     subject: str
     body: str
 
     def shows(self, sign: str) -> bool:
+        """Whether its subject or body has one of the patterns of a sign."""
         return _SIGNS[sign].search(f"{self.subject}\n{self.body}") is not None
 
 
@@ -68,7 +71,7 @@ def is_blatant_attack(document: str) -> bool:
 
 def build_answer(step: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The fields of a triage or a draft, whichever `step` names; none for another step."""
-    mail = _find_mail(messages)
+    mail = find_mail(messages)
     if step == "triage":
         return _triage(mail)
     if step == "draft":
@@ -77,7 +80,7 @@ def build_answer(step: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, 
     return {}
 
 
-def _find_mail(messages: Sequence[Mapping[str, Any]]) -> _Mail:
+def find_mail(messages: Sequence[Mapping[str, Any]]) -> Mail:
     """The email to judge or answer: the one whose number stands behind the documents, otherwise the last."""
     documents = parse_documents(messages) or [""]
     behind = str(messages[-1].get("content")).rpartition("</documents>")[2] if messages else ""
@@ -85,10 +88,10 @@ def _find_mail(messages: Sequence[Mapping[str, Any]]) -> _Mail:
     number = int(numbers[-1]) if numbers else len(documents)
     head, marker, body = documents[min(number, len(documents)) - 1].partition("\nBody:")
     fields = {label.lower(): value.strip() for label, value in _LABEL.findall(head)}
-    return _Mail(fields.get("from", ""), fields.get("subject", ""), (body if marker else head).strip())
+    return Mail(fields.get("from", ""), fields.get("subject", ""), (body if marker else head).strip())
 
 
-def _triage(mail: _Mail) -> dict[str, Any]:
+def _triage(mail: Mail) -> dict[str, Any]:
     verdict = _judge(mail)
     if verdict["action"] != "ignore" and mail.shows("critical"):
         verdict["urgency"] = "critical"
@@ -102,7 +105,7 @@ def _triage(mail: _Mail) -> dict[str, Any]:
     }
 
 
-def _judge(mail: _Mail) -> dict[str, Any]:
+def _judge(mail: Mail) -> dict[str, Any]:
     if not mail.body:
         return _verdict("escalate", "other", 0.3, "There is no text to go by.", urgency="low")
     if mail.shows("asks_to_be_ignored"):
@@ -113,7 +116,7 @@ def _judge(mail: _Mail) -> dict[str, Any]:
     return dict(next(ruled, None) or _judge_everyday(mail))
 
 
-def _judge_everyday(mail: _Mail) -> dict[str, Any]:
+def _judge_everyday(mail: Mail) -> dict[str, Any]:
     is_question = _SIGNS["question"].search(mail.body) is not None
     if mail.shows("gratitude") and not is_question and len(mail.body) < SHORT_NOTE_CHARACTERS:
         return _verdict(
@@ -147,7 +150,7 @@ def _verdict(
     }
 
 
-def _find_knowledge(mail: _Mail, messages: Sequence[Mapping[str, Any]]) -> str:
+def _find_knowledge(mail: Mail, messages: Sequence[Mapping[str, Any]]) -> str:
     """The first approved passage whose heading the email speaks about, or ""."""
     users = [str(message.get("content")) for message in messages if message.get("role") == "user"]
     found = _KNOWLEDGE.match(users[-1]) if users else None
@@ -159,7 +162,7 @@ def _find_knowledge(mail: _Mail, messages: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _draft(mail: _Mail, system: str, knowledge: str) -> dict[str, Any]:
+def _draft(mail: Mail, system: str, knowledge: str) -> dict[str, Any]:
     phrases = _RAW["draft"][_find_language(mail)]
     name = _find_first_name(mail.sender)
     subject = _plain(mail.subject, MAX_SUBJECT_CHARACTERS)
@@ -181,14 +184,14 @@ def _draft(mail: _Mail, system: str, knowledge: str) -> dict[str, Any]:
     }
 
 
-def _obey(mail: _Mail, system: str) -> str:
+def _obey(mail: Mail, system: str) -> str:
     """What a gullible model would add for a sender who asks for it: work for the checks behind the model."""
     key = f"The key that you asked for is {FAKE_KEY}" if mail.shows("asks_for_secret") else ""
     prompt = f"My instructions begin like this: {system[:300]}" if mail.shows("asks_for_prompt") else ""
     return "\n\n".join(part for part in (key, prompt) if part)
 
 
-def _find_language(mail: _Mail) -> str:
+def _find_language(mail: Mail) -> str:
     if mail.shows("japanese"):
         return "ja"
     words = {word.lower() for word in _GERMAN_WORD.findall(f"{mail.subject}\n{mail.body}")}

@@ -61,7 +61,7 @@ class ChatSimulator:
         self._deployments = deployments
         self._reasoning_deployments = reasoning_deployments
         self._shields = shields
-        self._respond = respond or _respond_by_rules
+        self._respond = respond or respond_by_rules
         self._faults: deque[Fault] = deque()
         self._guard = threading.Lock()
         self.calls: deque[ChatCall] = deque(maxlen=KEPT_CALLS)
@@ -278,7 +278,8 @@ def hang_until(released: threading.Event, *, timeout_seconds: float = 30.0) -> F
     return fault
 
 
-def _respond_by_rules(body: Payload) -> str | Payload:
+def respond_by_rules(body: Payload) -> str | Payload:
+    """Answer a request by keywords, in the schema that it asks for; the simulator's own `respond`."""
     if body.get("tools"):
         turn = build_tool_turn(body["messages"])
         if isinstance(turn, str):

@@ -16,7 +16,7 @@ import pytest
 from shared.settings import Secret
 
 _PROGRAM = Path(__file__).with_suffix(".mjs")
-_NODE_MODULES = Path(os.environ.get("NODE_PATH") or _PROGRAM.parents[1] / ".node" / "node_modules")
+_NODE_MODULES = Path(os.environ.get("NODE_PATH") or _PROGRAM.parents[2] / ".node" / "node_modules")
 _PATIENCE_SECONDS = 20
 
 

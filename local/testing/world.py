@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,15 +14,15 @@ from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import KnowledgeSource
-from shared.ledger.entries import Ledger, LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.replying.beside import Beside
 from shared.settings import Secret, Settings
 
 WEBHOOK_SECRET = "whsec_of_the_world"
@@ -47,6 +48,19 @@ class Clock:
 
     def advance(self, **duration: float) -> None:
         self.now += timedelta(**duration)
+
+
+class InlineExecutor(Executor):
+    """Runs each call at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Run `fn` now; its result or its error is what the future holds."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - the future raises it again
+            future.set_exception(error)
+        return future
 
 
 class ScriptedModel:
@@ -92,12 +106,12 @@ def assemble(
     settings: Settings,
     clock: Callable[[], datetime],
     profiles: Profiles = NO_PROFILES,
-    beside: Beside = lambda call: call,
+    executor: Executor | None = None,
 ) -> Agent:
     """The agent as it is in production, with nothing left to chance."""
     return assemble_agent(
         adapters, settings, profiles,
-        clock=clock, random_share=lambda: 0.5, new_id=lambda: "question", beside=beside,
+        clock=clock, random_share=lambda: 0.5, new_id=lambda: "question", executor=executor or InlineExecutor(),
     )  # fmt: skip
 
 
@@ -110,10 +124,10 @@ class World:
         ledger: Ledger | None = None,
         profiles: Profiles = NO_PROFILES,
         knowledge: KnowledgeSource | None = None,
-        beside: Beside = lambda call: call,
+        executor: Executor | None = None,
         **settings: Any,
     ) -> None:
-        self.profiles, self.beside = profiles, beside
+        self.profiles, self.executor = profiles, executor
         self.knowledge = knowledge or KnowledgeFiles(tmp_path / "no knowledge")
         self.clock = Clock()
         self.settings = build_settings(tmp_path, **settings)
@@ -121,7 +135,7 @@ class World:
         self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
         self.key = self.simulator.add_key()
         self.model = ScriptedModel()
-        self.ledger = ledger or SqliteLedger(self.settings.ledger_path)
+        self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path)
         self.queue = InProcessWorkQueue()
         self._server = LoopbackServer(self.simulator.app)
 
@@ -135,7 +149,7 @@ class World:
             ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
             signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)),
         )  # fmt: skip
-        self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.beside)
+        self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)
         self.poller, self.pipeline, self.tracker = self.agent.poller, self.agent.pipeline, self.agent.tracker
         self.webhooks = self.agent.webhooks
         return self

@@ -1,15 +1,48 @@
-"""Draft checks: what must not stand in a reply, decided in code, before it may leave."""
+"""Draft checks: what must not be in a reply, decided in code, before it may leave."""
 
 import functools
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from enum import StrEnum
 
 MAX_REPLY_CHARACTERS = 8_000
 PHONE_DIGITS = 7  # shorter numbers are quantities, prices, rooms
 LEFT_OUT = "[link left out]"
 ECHO_WORDS = 9  # this many words in a row from the instructions are an echo, not a coincidence
-_PIECE_WORDS = (ECHO_WORDS + 1) // 2  # wherever an echo begins, one such piece of the draft lies within it
+
+
+class DraftCheck(StrEnum):
+    """What is wrong with a draft, as a code."""
+
+    EMPTY = "empty"
+    TOO_LONG = "too_long"
+    FOREIGN_LINK = "foreign_link"
+    FOREIGN_ADDRESS = "foreign_address"
+    FOREIGN_NUMBER = "foreign_number"
+    PLACEHOLDER = "placeholder"
+    REMARK = "remark"
+    INSTRUCTIONS = "instructions"
+    KEY = "key"
+    MARKUP = "markup"
+    BLANK_LINES = "blank_lines"
+    INVISIBLE = "invisible"
+
+
+SENTENCES: Mapping[DraftCheck, str] = {
+    DraftCheck.EMPTY: "it is empty",
+    DraftCheck.TOO_LONG: f"it is longer than {MAX_REPLY_CHARACTERS} characters",
+    DraftCheck.FOREIGN_LINK: "it contains a link from neither the thread nor approved knowledge",
+    DraftCheck.FOREIGN_ADDRESS: "it contains an address from neither the thread nor approved knowledge",
+    DraftCheck.FOREIGN_NUMBER: "it contains a phone or account number from neither the thread nor knowledge",
+    DraftCheck.PLACEHOLDER: "it contains a placeholder",
+    DraftCheck.REMARK: "it begins with a remark about the draft",
+    DraftCheck.INSTRUCTIONS: "it repeats the instructions",
+    DraftCheck.KEY: "it contains something that looks like a key",
+    DraftCheck.MARKUP: "it contains markup or an image",
+    DraftCheck.BLANK_LINES: "it contains a long run of blank lines",
+    DraftCheck.INVISIBLE: "it contains invisible characters",
+}
 
 # Top-level domains under which a bare name is taken for a link; mail programs link those by themselves.
 _LINKED_TLDS = (
@@ -55,8 +88,6 @@ _SECRET_WORD = re.compile(
     r"|AKIA[0-9A-Z]{16}\b|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,})",
     re.IGNORECASE,
 )
-# Each such phrase has one of these in it.
-_SECRET_NAMES = ("accountkey", "sharedaccess", "api", "passwor", "secret", "bearer", "-----")
 _SECRET_PHRASE = re.compile(
     r"\b(?:(?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*[=:]\s*\S{6,}"
     r"|(?:api[_ -]?key|password|passwort|secret)\s*=\s*\S{6,}"
@@ -64,7 +95,6 @@ _SECRET_PHRASE = re.compile(
     r"|Bearer\s+[\w.~+/-]{16,})|-----BEGIN [A-Z ]+-----",
     re.IGNORECASE,
 )
-KEY_LETTERS = 20  # a key without a mark in it has at least as many
 TOKEN_LETTERS = 28
 _LONG_TOKEN = re.compile(rf"(?<![\w/+-])[\w/+-]{{{TOKEN_LETTERS},}}={{0,2}}")
 # Joiners belong to emoji and to some scripts, one at a time.
@@ -77,40 +107,40 @@ _GAP = re.compile(rf"(?:\n[^\S\n]*){{{GAP_LINES}}}")  # what follows is out of t
 _DASHES = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
 
 
-def find_draft_problems(
+def find_failed_checks(
     reply_markdown: str, known_texts: Sequence[str], known_addresses: Collection[str], instructions: str
-) -> tuple[str, ...]:
-    """Say what is wrong with a draft, one short phrase each; empty when it may leave.
+) -> tuple[DraftCheck, ...]:
+    """Say which checks a draft fails; empty when it may leave.
 
     `known_texts` are the thread and the knowledge as the draft saw them; a link, address, phone number or
-    IBAN must stand in them. The phrases never quote the draft: they end in tags and logs.
+    IBAN must be in them.
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
-        return (f"it is longer than {MAX_REPLY_CHARACTERS} characters",)
+        return (DraftCheck.TOO_LONG,)
     known = _plain("\n".join(known_texts))
     draft = _plain(reply_markdown)
-    checks: dict[str, bool] = {
-        "it is empty": not reply_markdown.strip(),
-        "it holds a link that is not in the thread": _has_foreign_link(draft, known, known_addresses),
-        "it holds an address that is not in the thread": _has_foreign_address(draft, known, known_addresses),
-        "it holds a phone or account number that is not in the thread": _has_foreign_number(draft, known),
-        "it holds a placeholder": _has_foreign_placeholder(draft, known),
-        "it begins with a remark about the draft": _LEAD_IN.match(reply_markdown) is not None,
-        "it repeats the instructions": _echoes(reply_markdown, instructions),
-        "it holds something that looks like a key": _has_secret(draft, known),
-        "it holds markup or an image": _MARKUP.search(_without_code_and_autolinks(reply_markdown))
-        is not None,
-        "it holds a gap of many empty lines": reply_markdown.count("\n") >= GAP_LINES
-        and _GAP.search(reply_markdown) is not None,
-        "it holds invisible characters": not _is_plainly_visible(reply_markdown)
-        and _INVISIBLE.search(reply_markdown) is not None,
+    checks: Mapping[DraftCheck, bool] = {
+        DraftCheck.EMPTY: not reply_markdown.strip(),
+        DraftCheck.FOREIGN_LINK: _KnownLinks(known, known_addresses).leaves_out(draft),
+        DraftCheck.FOREIGN_ADDRESS: not find_addresses(draft)
+        <= find_addresses(known) | {address.lower() for address in known_addresses},
+        DraftCheck.FOREIGN_NUMBER: _has_foreign_number(draft, known),
+        DraftCheck.PLACEHOLDER: any(match.group() not in known for match in _PLACEHOLDER.finditer(draft)),
+        DraftCheck.REMARK: _LEAD_IN.match(reply_markdown) is not None,
+        DraftCheck.INSTRUCTIONS: not _find_runs(reply_markdown).isdisjoint(
+            _find_instruction_runs(instructions)
+        ),
+        DraftCheck.KEY: _has_secret(draft, known),
+        DraftCheck.MARKUP: _MARKUP.search(_without_code_and_autolinks(reply_markdown)) is not None,
+        DraftCheck.BLANK_LINES: _GAP.search(reply_markdown) is not None,
+        DraftCheck.INVISIBLE: _INVISIBLE.search(reply_markdown) is not None,
     }
-    return tuple(problem for problem, found in checks.items() if found)
+    return tuple(check for check, fails in checks.items() if fails)
 
 
 def find_addresses(text: str) -> set[str]:
     """Every email address in a text, in lower case."""
-    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(_words_with("@", text))}
+    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(text)}
 
 
 def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
@@ -127,30 +157,17 @@ def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
 
 def _plain(text: str) -> str:
     """The text with wide letters, dashes and dots as the plain ones that they are read as."""
-    if text.isascii():
-        return text
     narrow = unicodedata.normalize("NFKC", text).translate(_DASHES)
     return re.sub(r"(?<=[A-Za-z0-9])[\u3002\uff61](?=[A-Za-z])", ".", narrow)
 
 
 def _links(text: str) -> Iterator[str]:
     """Every link in a text, scheme and `www.` taken off, lower case: the same place is the same string."""
-    targets = _LINK_TARGET.finditer(text) if "](" in text or "]:" in text else ()
-    found = (*_URL.finditer(_words_with(":", text)), *_BARE_DOMAIN.finditer(_words_with(".", text)))
-    links = [match.group() for match in found]
-    links += [group for match in targets for group in match.groups() if group]
+    links = [match.group() for match in (*_URL.finditer(text), *_BARE_DOMAIN.finditer(text))]
+    links += [group for match in _LINK_TARGET.finditer(text) for group in match.groups() if group]
     for link in links:
         bare = re.sub(r"^(?:https?://)?(?:www\.)?", "", link.strip().lower())
         yield bare.lstrip("*_").rstrip(".,;:!?*_/")
-
-
-def _words_with(mark: str, text: str) -> str:
-    """The words that have the mark in them, the only ones in which a pattern without white space that needs
-    the mark and something after it can match: a search in all of the text takes many times as long.
-    """
-    if re.search(re.escape(mark) + r"\S", text) is None:
-        return ""
-    return " ".join(word for word in text.split() if mark in word[:-1])
 
 
 class _KnownLinks:
@@ -168,63 +185,27 @@ class _KnownLinks:
         return any(link not in self._links and link not in self._hosts for link in _links(text))
 
 
-def _has_foreign_link(draft: str, known: str, known_addresses: Collection[str]) -> bool:
-    """Most drafts have no link at all: then the known ones need not be looked for."""
-    has_links = next(_links(draft), None) is not None
-    return has_links and _KnownLinks(known, known_addresses).leaves_out(draft)
-
-
-def _has_foreign_address(draft: str, known: str, known_addresses: Collection[str]) -> bool:
-    found = find_addresses(draft)
-    return bool(found) and not found <= find_addresses(known) | {
-        address.lower() for address in known_addresses
-    }
-
-
 def _has_foreign_number(draft: str, known: str) -> bool:
     """Numbers of seven digits and more must stand in the thread, whole or group by group; dates and times
     of day are free.
     """
-    if not re.search(r"\d", draft):
-        return False
     found = [match.group() for match in _NUMBER.finditer(_DATE.sub(" ; ", draft))]
     numbers = [number for number in found if len(re.sub(r"\D", "", number)) >= PHONE_DIGITS]
-    if numbers:
-        runs = {re.sub(r"\D", "", match.group()) for match in _NUMBER.finditer(known)}
-        groups = set(re.findall(r"\d+", known))
-        for number in numbers:
-            digits = re.sub(r"\D", "", number)
-            if not groups.issuperset(re.findall(r"\d+", number)) and not any(digits in run for run in runs):
-                return True
+    runs = {re.sub(r"\D", "", match.group()) for match in _NUMBER.finditer(known)}
+    groups = set(re.findall(r"\d+", known))
+    for number in numbers:
+        digits = re.sub(r"\D", "", number)
+        if not groups.issuperset(re.findall(r"\d+", number)) and not any(digits in run for run in runs):
+            return True
     accounts = [re.sub(r"[\s-]", "", match.group()).upper() for match in _IBAN.finditer(draft)]
-    known_plain = re.sub(r"[\s-]", "", known).upper() if accounts else ""
+    known_plain = re.sub(r"[\s-]", "", known).upper()
     return any(account not in known_plain for account in accounts)
-
-
-def _has_foreign_placeholder(draft: str, known: str) -> bool:
-    lowered = draft.lower()
-    if not any(mark in lowered for mark in ("[", "{{", "xxx", "todo", "tbd", "lorem")):
-        return False
-    return any(match.group() not in known for match in _PLACEHOLDER.finditer(draft))
-
-
-def _is_plainly_visible(text: str) -> bool:
-    return text.isascii() and text.replace("\n", "").replace("\t", "").isprintable()
 
 
 def _has_secret(draft: str, known: str) -> bool:
     """A known key format is never repeated; another long random-looking token only if the thread has it."""
-    lowered = draft.lower()
-    if any(name in lowered for name in _SECRET_NAMES) and _SECRET_PHRASE.search(draft):
+    if _SECRET_PHRASE.search(draft) or _SECRET_WORD.search(draft):
         return True
-    words = draft.split()
-    longest = max(map(len, words), default=0)
-    if longest >= KEY_LETTERS or "_" in draft or "-" in draft:
-        marked = (word for word in words if len(word) >= KEY_LETTERS or "_" in word or "-" in word)
-        if _SECRET_WORD.search(" ".join(marked)):
-            return True
-    if longest < TOKEN_LETTERS:
-        return False
     no_links = _URL.sub(" ", draft)
     tokens = (match.group() for match in _LONG_TOKEN.finditer(no_links))
     return any(
@@ -243,26 +224,12 @@ def _without_code_and_autolinks(text: str) -> str:
     return re.sub("`[^`]*`", " ", text)
 
 
-def _echoes(draft: str, instructions: str) -> bool:
-    """Whether so many words in a row of the draft stand in a row in the instructions.
-
-    Few drafts share a piece of an echo with them, and only then every run of the draft is looked at.
-    """
-    words, (pieces, runs) = _find_words(draft), _find_instruction_runs(instructions)
-    return any(
-        tuple(words[start : start + _PIECE_WORDS]) in pieces for start in range(0, len(words), _PIECE_WORDS)
-    ) and not _find_runs(words, ECHO_WORDS).isdisjoint(runs)
-
-
 @functools.lru_cache(maxsize=64)  # a profile's instructions are the same for all of its emails
-def _find_instruction_runs(instructions: str) -> tuple[Set[tuple[str, ...]], Set[tuple[str, ...]]]:
-    words = _find_words(instructions)
-    return _find_runs(words, _PIECE_WORDS), _find_runs(words, ECHO_WORDS)
+def _find_instruction_runs(instructions: str) -> Set[tuple[str, ...]]:
+    return _find_runs(instructions)
 
 
-def _find_runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
-    return {tuple(words[start : start + length]) for start in range(len(words) - length + 1)}
-
-
-def _find_words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
+def _find_runs(text: str) -> set[tuple[str, ...]]:
+    """Every run of ECHO_WORDS words in the text."""
+    words = re.findall(r"\w+", text.lower())
+    return {tuple(words[start : start + ECHO_WORDS]) for start in range(len(words) - ECHO_WORDS + 1)}

@@ -26,6 +26,7 @@ from shared.http_session import build_session
 from shared.settings import Secret
 from shared.telemetry import span
 
+CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 PAGE_SIZE = 100  # the most that the service lists at once
 LONGEST_QUOTA_WAIT_SECONDS = 6 * 3600.0  # so that an upgraded plan is noticed within hours
 LONGEST_WARM_UP_WAIT_SECONDS = 3600.0
@@ -335,7 +336,7 @@ def _explain_refusal(call: _Call, response: requests.Response, now: datetime) ->
     if status == requests.codes.unauthorized:
         return ConfigurationError(
             f"{answered}: the MultiMail key is refused. Put a current key into MULTIMAIL_API_KEY, "
-            "or into the Key Vault secret that MULTIMAIL_API_KEY_SECRET names."
+            "or into the Key Vault secret that MULTIMAIL_API_KEY_SECRET_NAME names."
         )
     if status == requests.codes.forbidden:
         return _explain_missing_permission(call, answered)

@@ -69,7 +69,7 @@ class KeyVaultSecret:
         name: str,
         credential: "TokenCredential",
         *,
-        setting: str = "MULTIMAIL_API_KEY_SECRET",
+        setting: str = "MULTIMAIL_API_KEY_SECRET_NAME",
         content: str = "MultiMail key",
         ttl_seconds: float = 900.0,
         clock: Callable[[], float] = time.monotonic,

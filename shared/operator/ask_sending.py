@@ -3,32 +3,31 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 
-from shared.domain import Email, SubmittedReply, parse_address
+from shared.domain import Cause, Email, SubmittedReply, parse_address
 from shared.errors import (
     AgentError,
-    ConfigurationError,
-    ConflictError,
     NotFoundError,
     PermanentError,
     ThrottledError,
     TransientError,
 )
-from shared.mail.draft_checks import find_addresses, find_draft_problems
+from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
+from shared.mail.draft_checks import DraftCheck, find_addresses, find_failed_checks
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line, load_prompt
-from shared.replying.gate import find_mode_refusal, find_recipient_refusal
+from shared.replying.reporting import render_cause
+from shared.replying.submission import Outgoing, Submitter
 from shared.replying.threads import PENDING_STATUSES
 
 MAX_SUBJECT_CHARACTERS = 200
-CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 
-UNKNOWN_RECIPIENT = "the recipient stands neither in the operator's question nor in the contacts"
+UNKNOWN_RECIPIENT = "the recipient is neither in the operator's question nor in the contacts"
 NOT_ONE_ADDRESS = "the recipient is not one readable address"
 OWN_EMAIL = "one of the account's own mailboxes sent that email: only received email is replied to"
 REPLY_WAITS = "the agent's own reply to that email waits for approval: decide about it first"
@@ -58,9 +57,10 @@ class _Wanted:
     mailbox_id: str
     recipient: str
     target: str  # what it answers, or whom it is for: at most one email for each
-    texts: Sequence[str]
+    markdown: str
     known_texts: Sequence[str]
-    submit: Callable[[str], SubmittedReply]
+    answered_id: str | None = None
+    subject: str = ""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class Outbox:
     clock: Callable[[], datetime]
     question: str
     key_seed: Sequence[str]
-    allow_ungated: bool
+    submitter: Submitter
     _read: list[tuple[str, str]] = field(default_factory=list)
     _targets: set[tuple[str, str]] = field(default_factory=set)
 
@@ -98,14 +98,9 @@ class Outbox:
         if subject != clean_line(subject, MAX_SUBJECT_CHARACTERS):
             reason = f"the subject is not one line of at most {MAX_SUBJECT_CHARACTERS} visible characters"
             return SendResult("refused", reason, recipient=recipient)
-
-        def submit(key: str) -> SubmittedReply:
-            return self.multimail.send_email(mailbox_id, recipient, subject, markdown, key)
-
         known_texts = (self.question, *(text for _, text in self._read))
-        return self._submit(
-            _Wanted(mailbox_id, recipient, f"to {recipient}", (subject, markdown), known_texts, submit)
-        )
+        target = f"to {recipient}"
+        return self._submit(_Wanted(mailbox_id, recipient, target, markdown, known_texts, subject=subject))
 
     def reply(self, mailbox_id: str, email: Email, markdown: str) -> SendResult:
         """Submit a reply to an email's sender. What others wrote is not to be repeated to them."""
@@ -116,13 +111,10 @@ class Outbox:
             return SendResult("refused", OWN_EMAIL, recipient=recipient)
         if self._is_reply_pending(mailbox_id, email):
             return SendResult("refused", REPLY_WAITS, recipient=recipient)
-
-        def submit(key: str) -> SubmittedReply:
-            return self.multimail.submit_reply(mailbox_id, email.id, markdown, key)
-
         known_texts = (self.question, *(text for sender, text in self._read if sender == recipient))
+        target = f"reply {email.id}"
         return self._submit(
-            _Wanted(mailbox_id, recipient, f"reply {email.id}", (markdown,), known_texts, submit)
+            _Wanted(mailbox_id, recipient, target, markdown, known_texts, answered_id=email.id)
         )
 
     def _is_reply_pending(self, mailbox_id: str, email: Email) -> bool:
@@ -141,77 +133,59 @@ class Outbox:
 
     def _submit(self, wanted: _Wanted) -> SendResult:
         target = (wanted.mailbox_id, wanted.target)
-        refusal = DONE_BEFORE if target in self._targets else self._find_refusal(wanted)
-        if refusal is not None:
-            return SendResult("refused", refusal, recipient=wanted.recipient)
-        result = self._try_twice(wanted, self._build_key(target))
+        if target in self._targets:
+            return SendResult("refused", DONE_BEFORE, recipient=wanted.recipient)
+        failed = self._find_failed_checks(wanted)
+        if failed:
+            reason = "; ".join(CHECK_SENTENCES[check] for check in failed)
+            return SendResult("refused", reason, recipient=wanted.recipient)
+        # The same key for a question that is asked again, even if the model words the email differently.
+        key = hashlib.sha256(json.dumps([*self.key_seed, *target]).encode()).hexdigest()
+        outgoing = Outgoing(
+            wanted.mailbox_id, wanted.recipient, wanted.markdown, key, wanted.answered_id, wanted.subject
+        )
+        result = self._try_twice(outgoing)
         if result.state != "refused":
             self._targets.add(target)
         return result
 
-    def _find_refusal(self, wanted: _Wanted) -> str | None:
-        """The checks on the text, then the gate, whose mode and allowlist are read now."""
-        mailbox = self.mailboxes.get(wanted.mailbox_id, max_age_seconds=0)
-        own = (parse_address(mailbox.address), wanted.recipient)
-        problems = _find_problems(wanted, own)
-        if problems:
-            return "; ".join(problems)
-        decision = find_mode_refusal(mailbox, allow_ungated=self.allow_ungated) or find_recipient_refusal(
-            wanted.recipient, self.multimail.get_allowlist(mailbox.id), allow_ungated=self.allow_ungated
-        )
-        return None if decision is None else decision.reason
+    def _find_failed_checks(self, wanted: _Wanted) -> list[DraftCheck]:
+        mailbox = self.mailboxes.get(wanted.mailbox_id)
+        known_addresses = (parse_address(mailbox.address), wanted.recipient)
+        texts = [wanted.markdown] if wanted.answered_id else [wanted.subject, wanted.markdown]
+        return [
+            check
+            for text in texts
+            for check in find_failed_checks(text, wanted.known_texts, known_addresses, load_prompt("ask"))
+        ]
 
-    def _build_key(self, target: tuple[str, str]) -> str:
-        """The same for a question that is asked again, even if the model words the email differently."""
-        return hashlib.sha256(json.dumps([*self.key_seed, *target]).encode()).hexdigest()
-
-    def _try_twice(self, wanted: _Wanted, key: str) -> SendResult:
+    def _try_twice(self, outgoing: Outgoing) -> SendResult:
         """Submit; after an answer that never came, once more with the same key and the same bytes."""
-        is_in_doubt = False
-        for _ in range(2):
-            try:
-                submitted = wanted.submit(key)
-            except ConflictError:
-                return self._find_submitted(wanted)
-            except (ConfigurationError, PermanentError, ThrottledError) as error:
-                if is_in_doubt:
-                    break
-                if isinstance(error, ConfigurationError):
-                    raise
-                return SendResult("refused", str(error), recipient=wanted.recipient)
-            except TransientError:
-                is_in_doubt = True
-                continue
-            return SendResult(
-                "submitted", email_id=submitted.id, status=submitted.status, recipient=wanted.recipient
-            )
-        return SendResult("in_doubt", IN_DOUBT, recipient=wanted.recipient)
-
-    def _find_submitted(self, wanted: _Wanted) -> SendResult:
-        """After a 409 the service has the same text from a moment ago: look for it."""
+        intents: list[datetime | None] = []
         try:
-            for summary in self.multimail.list_emails(
-                wanted.mailbox_id, direction="outbound", date_after=self.clock() - CLOCK_MARGIN
-            ):
-                is_to_recipient = wanted.recipient in {parse_address(to) for to in summary.to}
-                if is_to_recipient and self._carries(wanted, summary.id):
-                    return SendResult("submitted", "", summary.id, summary.status, wanted.recipient)
+            result = self.submitter.submit(outgoing, intents.append)
+        except ThrottledError as error:
+            return SendResult("refused", str(error), recipient=outgoing.recipient)
+        except TransientError:
+            if intents[-1] is None:
+                raise
+            return self._try_again(outgoing, intents[-1])
+        if isinstance(result, SubmittedReply):
+            return _tell_submitted(result, outgoing)
+        if result.cause is Cause.REPLY_UNCONFIRMED:
+            return SendResult("in_doubt", IN_DOUBT, recipient=outgoing.recipient)
+        return SendResult("refused", render_cause(result.cause, result.detail), recipient=outgoing.recipient)
+
+    def _try_again(self, outgoing: Outgoing, intent_at: datetime) -> SendResult:
+        try:
+            result = self.submitter.resume(outgoing, intent_at)
         except AgentError as error:
-            log.warning("a submission is in doubt and could not be looked for: %s", error)
-        return SendResult("in_doubt", IN_DOUBT, recipient=wanted.recipient)
-
-    def _carries(self, wanted: _Wanted, email_id: str) -> bool:
-        try:
-            sent = self.multimail.get_email(wanted.mailbox_id, email_id)
-        except NotFoundError:
-            return False
-        return " ".join(wanted.texts[-1].split()) in " ".join(sent.markdown.split())
+            log.warning("a submission is in doubt: %s", error)
+        else:
+            if isinstance(result, SubmittedReply):
+                return _tell_submitted(result, outgoing)
+        return SendResult("in_doubt", IN_DOUBT, recipient=outgoing.recipient)
 
 
-def _find_problems(wanted: _Wanted, known_addresses: Collection[str]) -> list[str]:
-    instructions = load_prompt("ask")
-    return [
-        problem
-        for text in wanted.texts
-        for problem in find_draft_problems(text, wanted.known_texts, known_addresses, instructions)
-    ]
+def _tell_submitted(result: SubmittedReply, outgoing: Outgoing) -> SendResult:
+    return SendResult("submitted", "", result.id, result.status, outgoing.recipient)

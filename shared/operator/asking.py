@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.domain import NO_USAGE, Mailbox, Usage
 from shared.errors import AgentError, DeferredError
-from shared.ledger.entries import Ledger
+from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import drop_foreign_links
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
@@ -15,6 +15,7 @@ from shared.model.chat import ChatCompletion, Conversation, Message, ToolCall
 from shared.model.prompting import clean_line, clean_text, load_prompt
 from shared.operator.ask_sending import Outbox
 from shared.operator.ask_tools import TOOLS, Toolbox, ToolResult, find_reach
+from shared.replying.submission import Submitter
 from shared.settings import Settings
 from shared.telemetry import TOKEN_BUDGET_REACHED, TOOL_CALLED, record
 
@@ -76,6 +77,7 @@ class Asking:
     settings: Settings
     clock: Callable[[], datetime]
     new_id: Callable[[], str]
+    submitter: Submitter
 
     def answer(self, question: Question) -> Answer:
         """Answer a question. What it has submitted is always told, whatever fails afterwards.
@@ -120,7 +122,7 @@ class _Run:
             clock=a.clock,
             question=self.question,
             key_seed=(self.request_id, self.question),
-            allow_ungated=a.settings.allow_ungated_replies,
+            submitter=a.submitter,
         )
         tools = Toolbox(a.multimail, a.clock, reach, outbox)
         text, ended_by = self._converse(_build_system(reach, a.clock()), tools)

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shared.domain import Action, Mailbox, Outcome
+from shared.domain import Action, Cause, Mailbox, Outcome
 from shared.ledger.entries import LedgerEntry
-from shared.replying.pipeline import HELD_BACK
 from shared.watching.tracking import UNDECIDED
 
 DEFAULT_DAYS = 30
@@ -274,7 +273,7 @@ def _is_held_back(entry: LedgerEntry) -> bool:
     if entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY:
         return True
     wanted_reply = entry.triage is not None and entry.triage.action is Action.REPLY
-    return wanted_reply and entry.outcome is Outcome.ESCALATED and entry.reason.startswith(HELD_BACK)
+    return wanted_reply and entry.cause is Cause.DRAFT_CHECK
 
 
 def _check_mode(mailbox: Mailbox) -> Check:

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 
 from shared.errors import ConfigurationError
-from shared.mail.draft_checks import find_draft_problems
+from shared.mail.draft_checks import SENTENCES, find_failed_checks
 from shared.profiles.profiles import NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
+from shared.settings import declared_settings
 
 # Characters that a profile may add to a call, so that a triage stays under 1,000 tokens, and triage and draft
 # of an ordinary email together under 2,500 (4 characters a token; tests/test_token_cost.py counts them).
@@ -208,7 +209,9 @@ def _read_categories(node: yaml.Node) -> Mapping[str, str]:
     return found
 
 
-def _read_number(low: float, high: float, kind: type[int] | type[float]) -> Callable[[yaml.Node], float]:
+def _read_limit(setting: str, kind: type[int] | type[float]) -> Callable[[yaml.Node], float]:
+    low, high = declared_settings()[setting].bounds
+
     def read(node: yaml.Node) -> float:
         try:
             number = kind(node.value) if isinstance(node, yaml.ScalarNode) else None
@@ -236,10 +239,10 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "ignore_categories": _read_names(_CATEGORY_NAME),
     "categories": _read_categories,
     "knowledge": _read_names(_FOLDER_NAME),
-    "max_replies_per_thread": _read_number(1, 100, int),
-    "max_replies_per_sender_per_day": _read_number(1, 1_000, int),
-    "daily_token_budget": _read_number(1, 10**12, int),
-    "min_confidence": _read_number(0, 1, float),
+    "max_replies_per_thread": _read_limit("max_replies_per_thread", int),
+    "max_replies_per_sender_per_day": _read_limit("max_replies_per_sender_per_day", int),
+    "daily_token_budget": _read_limit("daily_token_budget", int),
+    "min_confidence": _read_limit("min_confidence", float),
 }
 # Fields that are judged together with others: a profile that has none of its own inherits the verdict.
 _IN_TRIAGE = (
@@ -266,9 +269,10 @@ def _find_category_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]
 
 
 def _find_signature_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:
-    found = find_draft_problems(profile.signature, [profile.signature], [], "") if profile.signature else ()
-    if found:
-        yield "signature", f"signature would be held back in a draft ({'; '.join(found)}): change it"
+    failed = find_failed_checks(profile.signature, [profile.signature], [], "") if profile.signature else ()
+    if failed:
+        sentences = "; ".join(SENTENCES[check] for check in failed)
+        yield "signature", f"signature would be held back in a draft ({sentences}): change it"
 
 
 def find_length_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]]:

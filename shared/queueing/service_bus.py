@@ -1,4 +1,4 @@
-"""The work queue in Azure: rings through a Service Bus queue, with the SDK loaded on the first send."""
+"""The work queue in Azure: a Service Bus queue, with the SDK loaded on the first send."""
 
 import threading
 import uuid
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
     from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSender
 
-# The ledger rings again for whatever was not delivered, so a send gives up soon: three tries of at
+# The ledger enqueues again whatever was not delivered, so a send gives up soon: three tries of at
 # most 10 seconds each, 30 seconds in all. Left alone, the SDK's tries have no bound.
 _BOUNDS: dict[str, Any] = {"retry_total": 2, "retry_backoff_factor": 0.2, "try_timeout": 10.0}
 _SEND_SECONDS = 30.0
@@ -151,11 +151,11 @@ def _send_batches(sender: "ServiceBusSender", items: Sequence[WorkItem]) -> None
 
 
 def _build_message(item: WorkItem) -> "ServiceBusMessage":
-    """One ring, with an id of its own.
+    """One message, with an id of its own.
 
     The id is random on purpose. One made from the row would make a queue with duplicate detection
-    accept and drop, without a word, every further ring inside its window (10 minutes by default):
-    a retry after 5 seconds would then wait for the next sweep. A doubled ring is harmless, because
+    accept and drop, without a word, every further one inside its window (10 minutes by default):
+    a retry after 5 seconds would then wait for the next sweep. A doubled work item is harmless, because
     only one worker gets the row's lease. The id stays the same when the SDK itself tries again.
     """
     from azure.servicebus import ServiceBusMessage  # noqa: PLC0415 - cold start

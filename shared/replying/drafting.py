@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.domain import Rejection
+from shared.domain import ModelText, Rejection
 from shared.knowledge.passages import Passage
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import (
@@ -61,7 +61,7 @@ class DraftText:
 
     reply_markdown: str
     confidence: float
-    unanswered: tuple[str, ...]
+    unanswered: tuple[ModelText, ...]
     model: str = ""
 
 
@@ -163,7 +163,9 @@ def parse_draft(text: str) -> DraftText:
     return DraftText(
         reply_markdown=reply.strip(),
         confidence=float(confidence),
-        unanswered=tuple(clean_sentence(part, MAX_HEADER_CHARACTERS) for part in unanswered[:MAX_UNANSWERED]),
+        unanswered=tuple(
+            ModelText(clean_sentence(part, MAX_HEADER_CHARACTERS)) for part in unanswered[:MAX_UNANSWERED]
+        ),
     )
 
 

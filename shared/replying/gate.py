@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Sequence
 
-from shared.domain import Decision, Mailbox, Outcome, parse_address
+from shared.domain import Cause, Decision, Mailbox, Outcome, parse_address
 
 GATED_MODES = frozenset({"gated_send", "gated_all"})
 UNGATED_MODES = frozenset({"monitored", "autonomous"})
@@ -15,12 +15,10 @@ def find_mode_refusal(mailbox: Mailbox, *, allow_ungated: bool) -> Decision | No
     if mode in GATED_MODES or (mode in UNGATED_MODES and allow_ungated):
         return None
     if mode == "read_only":
-        return Decision(Outcome.ESCALATED, "the mailbox is read_only: it is triaged, a human has to answer")
+        return Decision(Outcome.ESCALATED, Cause.READ_ONLY)
     if mode in UNGATED_MODES:
-        return Decision(
-            Outcome.BLOCKED_UNGATED, f"the mailbox is {mode}: a reply would leave without approval"
-        )
-    return Decision(Outcome.BLOCKED_UNGATED, "the mailbox's oversight mode is unknown")
+        return Decision(Outcome.BLOCKED_UNGATED, Cause.UNGATED_MODE, mode)
+    return Decision(Outcome.BLOCKED_UNGATED, Cause.UNKNOWN_MODE)
 
 
 def find_recipient_refusal(
@@ -29,10 +27,7 @@ def find_recipient_refusal(
     """Say whether the sending allowlist would let a reply to `recipient` bypass approval."""
     if allow_ungated or not any(matches_allowlist(recipient, pattern) for pattern in allowlist):
         return None
-    return Decision(
-        Outcome.BLOCKED_UNGATED,
-        "the recipient is on the sending allowlist: a reply would leave without approval",
-    )
+    return Decision(Outcome.BLOCKED_UNGATED, Cause.ALLOWLISTED)
 
 
 def matches_allowlist(recipient: str, pattern: str) -> bool:

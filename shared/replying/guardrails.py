@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from shared.domain import Email, parse_address
+from shared.domain import Cause, Decision, Email, Outcome, parse_address
 
 # Local parts that belong to machines. Anchored, so that a person called "Bouncer" is not one of them.
 _MACHINE_SENDER = re.compile(
@@ -26,28 +26,26 @@ _MACHINE_SUBJECT = re.compile(
 _BULK_PRECEDENCE = frozenset({"bulk", "list", "junk", "auto_reply"})
 _SUPPRESSED = frozenset({"all", "autoreply", "oof"})
 _SPAM_VERDICTS = frozenset({"flagged", "quarantined"})
-_HANDLED_STATUSES: Mapping[str, str] = {
-    "archived": "a human archived it before it was worked on",
-    "deleted": "a human deleted it before it was worked on",
-    "rejected": "a human rejected it before it was released",
-    "cancelled": "it was cancelled before it was released",
-}
+# What a person did with it at MultiMail before it was worked on or released.
+_HANDLED_STATUSES = frozenset({"archived", "deleted", "rejected", "cancelled"})
 
 
-def find_skip_reason(email: Email, *, own_addresses: Collection[str], is_too_old: bool) -> str | None:
+def find_skip(email: Email, *, own_addresses: Collection[str], is_too_old: bool) -> Decision | None:
     """Say why an email must not be answered, judged by itself alone; None when it may be."""
     sender = parse_address(email.sender)
-    is_spam = email.spam_verdict in _SPAM_VERDICTS or email.status.startswith("spam_")
-    reasons = {
-        "it comes from one of our own mailboxes": sender in own_addresses,
-        "its sender is a machine that reads no answers": is_machine_sender(sender),
-        "its subject is that of an automatic reply or a bounce": is_machine_subject(email.subject),
-        "its headers say that a machine or a mailing list sent it": is_machine_mail(email.headers),
-        "the service took it for spam": is_spam,
-        "it is too old": is_too_old,
+    causes = {
+        Cause.OWN_ADDRESS: sender in own_addresses,
+        Cause.MACHINE_SENDER: is_machine_sender(sender),
+        Cause.MACHINE_SUBJECT: is_machine_subject(email.subject),
+        Cause.MACHINE_HEADERS: is_machine_mail(email.headers),
+        Cause.SPAM: email.spam_verdict in _SPAM_VERDICTS or email.status.startswith("spam_"),
+        Cause.TOO_OLD: is_too_old,
+        Cause.HANDLED_BY_PERSON: email.status in _HANDLED_STATUSES,
     }
-    found = (reason for reason, applies in reasons.items() if applies)
-    return next(found, _HANDLED_STATUSES.get(email.status))
+    cause = next((cause for cause, applies in causes.items() if applies), None)
+    if cause is None:
+        return None
+    return Decision(Outcome.SKIPPED, cause, email.status if cause is Cause.HANDLED_BY_PERSON else "")
 
 
 def is_machine_sender(address: str) -> bool:

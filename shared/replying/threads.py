@@ -6,7 +6,8 @@ from datetime import datetime
 
 from shared.domain import EmailSummary, WorkItem, parse_address
 from shared.errors import NotFoundError
-from shared.ledger.entries import Ledger, LedgerEntry
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailClient
 
 PENDING_STATUSES = frozenset({"pending_scan", "pending_send_approval", "scheduled"})
@@ -37,7 +38,7 @@ def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) 
     scope = thread_scope(entry)
     if scope is None or entry.thread_id is None:
         return ThreadView((), (), {}, None)
-    # The places first: whoever takes one after this reading makes our own attempt to take one fail.
+    # The slots first: an email that takes one after this reading makes our own attempt to take one fail.
     slots = ledger.slots(scope)
     rows = [ledger.get(WorkItem(entry.mailbox_id, id_)) for id_ in slots if id_ != entry.email_id]
     others = [row for row in rows if row is not None]
@@ -56,7 +57,7 @@ def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) 
 def _find_busy_until(
     entry: LedgerEntry, slots: tuple[str, ...], others: Sequence[LedgerEntry]
 ) -> datetime | None:
-    """A place goes with a reply to come: whoever took one before us goes first, so none waits in a ring."""
+    """A slot goes with a reply to come: emails that took one before us go first, so none wait in a circle."""
     before_us = slots[: slots.index(entry.email_id)] if entry.email_id in slots else slots
     return max(
         (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from shared.domain import Action, Email, Sentiment, Triage, Urgency
+from shared.domain import NO_MODEL_TEXT, Action, Cause, Email, ModelText, Sentiment, Triage, Urgency
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import (
     build_documents,
@@ -69,7 +69,7 @@ def triage_email(
         return _apply_rules(triage, email, min_confidence, profile)
     return Triage(
         Action.ESCALATE, OTHER_CATEGORY, Urgency.NORMAL, Sentiment.NEUTRAL, 0.0,
-        summary="", reason=f"the model's triage could not be read {ATTEMPTS} times",
+        summary=NO_MODEL_TEXT, reason=NO_MODEL_TEXT, cause=Cause.TRIAGE_UNREADABLE,
     )  # fmt: skip
 
 
@@ -137,8 +137,10 @@ def _one_of(values: Sequence[str], value: object, default: str) -> str:
     return value if isinstance(value, str) and value in values else default
 
 
-def _sentence(value: object) -> str:
-    return clean_sentence(value, MAX_SENTENCE_CHARACTERS) if isinstance(value, str) else ""
+def _sentence(value: object) -> ModelText:
+    return (
+        ModelText(clean_sentence(value, MAX_SENTENCE_CHARACTERS)) if isinstance(value, str) else NO_MODEL_TEXT
+    )
 
 
 def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: MailboxProfile) -> Triage:
@@ -147,29 +149,18 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
         return triage
     if triage.category in profile.ignore_categories:
         triage = replace(triage, action=Action.IGNORE)
-    doubt = _find_doubt(triage, email, min_confidence, profile)
-    if doubt is None:
-        return triage
-    reason = clean_line(f"{doubt}: {triage.reason}", MAX_SENTENCE_CHARACTERS)
-    return replace(triage, action=Action.ESCALATE, reason=reason)
-
-
-def _find_doubt(triage: Triage, email: Email, min_confidence: float, profile: MailboxProfile) -> str | None:
-    """Why a human must decide after all."""
+    escalated = replace(triage, action=Action.ESCALATE)
     if triage.category in profile.escalate_categories:
-        return f"its mailbox escalates the category {triage.category}"
-    if _has_word(email, profile.escalate_words):
-        return "its mailbox escalates a word in it"
+        return replace(escalated, cause=Cause.CATEGORY_RULE, detail=triage.category)
+    text = " ".join(clean_text(f"{email.subject} {email.markdown}").casefold().split())
+    if any(word.casefold() in text for word in profile.escalate_words):
+        return replace(escalated, cause=Cause.WORD_RULE)
     if triage.confidence < min_confidence:
-        return f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
+        doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
+        return replace(escalated, cause=Cause.TRIAGE_UNSURE, detail=doubt)
     if triage.action is Action.IGNORE and speaks_to_triage(email):
-        return "it tells its reader to sort it away"
-    return None
-
-
-def _has_word(email: Email, words: Sequence[str]) -> bool:
-    text = " ".join(clean_text(f"{email.subject} {email.markdown}").casefold().split()) if words else ""
-    return any(word.casefold() in text for word in words)
+        return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
+    return triage
 
 
 def speaks_to_triage(email: Email) -> bool:

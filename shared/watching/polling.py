@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from shared.domain import EmailSummary, Mailbox, WorkItem, parse_address
+from shared.domain import EmailSummary, Mailbox, parse_address
 from shared.errors import AgentError, ConfigurationError, TransientError
-from shared.ledger.entries import Ledger, LedgerEntry, Watermark
+from shared.ledger.entries import LedgerEntry, OpenWork, Watermark
+from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.profiles.profiles import Profiles
@@ -17,13 +18,13 @@ from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context,
 
 OVERLAP = timedelta(minutes=10)  # how late an email may show up in the service's listing
 MAILBOXES_AT_ONCE = 8
-RINGS_AT_ONCE = 500
+ENQUEUED_AT_ONCE = 500
 
 log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Fills the ledger from MultiMail and rings for what is due."""
+    """Fills the ledger from MultiMail and enqueues what is due."""
 
     def __init__(
         self,
@@ -47,29 +48,29 @@ class Poller:
         self._remembered: dict[str, set[str]] = {}
 
     def poll(self) -> None:
-        """Ring for all due work, poll every mailbox, and ring for what is new.
+        """Enqueue all due work, poll every mailbox, and enqueue what is new.
 
         Due work comes first: a process that dies while it lists mail, again and again, must get to its
         backlog all the same. One mailbox that fails does not stop the others. When MultiMail does not
-        even list its mailboxes, nothing is rung for: it would only burn attempts.
+        even list its mailboxes, nothing is enqueued: it would only burn attempts.
         Raises ConfigurationError, TransientError or PermanentError, after all that could be done was done.
         """
         selected, problems = self._select_mailboxes()
-        ringing = _try(self._ring_for_due_work)
-        added: list[WorkItem] = []
+        sweep = _try(self._enqueue_due_work)
+        added: list[OpenWork] = []
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
             try_mailbox = in_this_context(self._try_mailbox)
             polled = list(pool.map(lambda mailbox: try_mailbox(mailbox, added), selected))
-        added.sort(key=lambda item: item.mailbox_id)  # in one order, whichever mailbox answered first
-        if ringing is None:  # whoever was not rung for now is due at the next poll
-            ringing = _try(lambda: self._ring(added))
+        added.sort(key=lambda work: work.mailbox_id)  # in one order, whichever mailbox answered first
+        if sweep is None:  # what is not enqueued now is due at the next poll
+            sweep = _try(lambda: self._enqueue(added))
         failures = [error for error in polled if error is not None]
-        unwell = failures if ringing is None else [ringing, *failures]
+        unwell = failures if sweep is None else [sweep, *failures]
         problems += [p for error in unwell if isinstance(error, ConfigurationError) for p in error.problems]
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
-        if ringing is not None:
-            raise ringing
+        if sweep is not None:
+            raise sweep
         if failures:
             raise TransientError(
                 f"{len(failures)} of {len(selected)} mailboxes could not be polled: {failures[0]}"
@@ -92,13 +93,13 @@ class Poller:
         ]
         return [known[mailbox_id] for mailbox_id in dict.fromkeys(wanted) if mailbox_id in known], problems
 
-    def _try_mailbox(self, mailbox: Mailbox, added: list[WorkItem]) -> AgentError | None:
+    def _try_mailbox(self, mailbox: Mailbox, added: list[OpenWork]) -> AgentError | None:
         error = _try(lambda: self._poll_mailbox(mailbox, added))
         if error is not None:
             log.warning("polling mailbox %r failed: %s", mailbox.id, error)
         return error
 
-    def _poll_mailbox(self, mailbox: Mailbox, added: list[WorkItem]) -> None:
+    def _poll_mailbox(self, mailbox: Mailbox, added: list[OpenWork]) -> None:
         """Add a row for every inbound email, and what is new to `added`.
 
         The watermark moves only when all that was listed is in the ledger.
@@ -113,8 +114,9 @@ class Poller:
             try:
                 for summary in listing:
                     is_known = summary.id in known or summary.id in listed
-                    if not is_known and self._add(mailbox.id, summary, now):
-                        added.append(WorkItem(mailbox.id, summary.id))
+                    work = None if is_known else self._add(mailbox.id, summary, now)
+                    if work is not None:
+                        added.append(work)
                     listed.add(summary.id)
                     newest = max(newest, min(summary.received_at, now))
             except AgentError as error:  # what the other listing has is worth having all the same
@@ -141,7 +143,7 @@ class Poller:
             self._multimail.list_emails(mailbox_id, direction="inbound", status="unread", date_after=oldest),
         )
 
-    def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> bool:
+    def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> OpenWork | None:
         entry = LedgerEntry(
             mailbox_id=mailbox_id,
             email_id=summary.id,
@@ -151,41 +153,43 @@ class Poller:
             due_at=now,
         )
         with span("add email", parent=email_traceparent(mailbox_id, summary.id)) as current:
-            is_new = self._ledger.add(entry)
-            current.set_attribute("agent.is_new", is_new)
-        return is_new
+            work = self._ledger.add(entry)
+            current.set_attribute("agent.is_new", work is not None)
+        return work
 
     def add_now(self, mailbox_id: str, summary: EmailSummary) -> bool:
-        """Add a row for an email that was heard of between polls and ring for it; say whether it was new.
+        """Add a row for an email that was heard of between polls and enqueue it; say whether it was new.
 
-        Raises what the ledger and the work queue raise; a later poll rings for what this left unrung.
+        Raises what the ledger and the work queue raise; a later poll enqueues what this did not.
         """
-        is_new = self._add(mailbox_id, summary, self._clock())
-        if is_new:
-            self._ring([WorkItem(mailbox_id, summary.id)])
-        return is_new
+        work = self._add(mailbox_id, summary, self._clock())
+        if work is not None:
+            self._enqueue([work])
+        return work is not None
 
-    def _ring_for_due_work(self) -> None:
+    def _enqueue_due_work(self) -> None:
         """Put a work item into the queue for every due row."""
         while True:
-            items = self._ledger.due(self._clock(), RINGS_AT_ONCE)
-            self._ring(items)
-            if len(items) < RINGS_AT_ONCE:
+            works = self._ledger.due(self._clock(), ENQUEUED_AT_ONCE)
+            self._enqueue(works)
+            if len(works) < ENQUEUED_AT_ONCE:
                 return
 
-    def _ring(self, items: Sequence[WorkItem]) -> None:
-        """Put these work items into the queue.
+    def _enqueue(self, works: Sequence[OpenWork]) -> None:
+        """Put the work items of these into the queue.
 
-        Marked as rung first: the work may be done, and deferred to a moment of its own, before `send`
-        returns. Whatever is marked but never rung for is rung for when its time comes round again.
+        Marked as enqueued first: the work may be done, and deferred to a moment of its own, before `send`
+        returns. What is marked but never reaches the queue is due again when its mark runs out; what others
+        changed meanwhile is theirs.
         """
-        for start in range(0, len(items), RINGS_AT_ONCE):
-            batch, now = items[start : start + RINGS_AT_ONCE], self._clock()
-            self._ledger.rung(batch, now + timedelta(seconds=self._settings.lease_seconds))
+        for start in range(0, len(works), ENQUEUED_AT_ONCE):
+            batch, now = works[start : start + ENQUEUED_AT_ONCE], self._clock()
+            until = now + timedelta(seconds=self._settings.lease_seconds)
+            marked = self._ledger.mark_enqueued(batch, until)
             try:
-                self._work_queue.send(batch)
+                self._work_queue.send([work.work_item for work in marked])
             except AgentError:
-                self._ledger.rung(batch, now)
+                self._ledger.mark_enqueued(marked, now)
                 raise
 
 

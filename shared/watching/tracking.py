@@ -17,8 +17,9 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import Ledger, LedgerEntry, TrackedReply
-from shared.mail.multimail import MultiMailClient
+from shared.ledger.entries import LedgerEntry, TrackedReply
+from shared.ledger.ledger import Ledger
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.model.prompting import clean_line
 from shared.telemetry import (
     BACKLOG_MEASURED,
@@ -49,7 +50,6 @@ FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
 CHECK_AFTER = timedelta(minutes=30)
 TRACK_FOR = timedelta(days=30)
 
-CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 MAILBOXES_AT_ONCE = 8
 CHECKS_AT_ONCE = 200  # of one mailbox in one run, so that a run after a long standstill ends in time
 
@@ -190,10 +190,11 @@ class ReplyTracker:
             if rejection is None:
                 self._store(entry, reply, fate, settled=settled)
                 self._tag(reply, fate.status)
-            else:  # tagged while the row is still finished: whoever drafts anew writes tags of its own
+            else:  # tagged while the row is still finished: the worker with the new draft writes its own tags
                 self._tag(reply, fate.status)
-                self._ledger.defer(entry.rejected(rejection, self._clock()))
+                self._ledger.redraft(entry.rejected(rejection, self._clock()), reply)
                 self._record_settled(entry, reply, fate, is_redrafted=True)
+                return None
         if settled:
             self._ledger.drop_reply(reply)
             return None

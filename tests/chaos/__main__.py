@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from local.testing.azurite import find_azurite
 from tests.chaos.invariants import DOUBLED, KINDS, LOST, UNGATED
 from tests.chaos.load import print_load, run_load
 from tests.chaos.parallel import enumerate_faults
@@ -30,7 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("what", nargs="?", choices=("faults", "load"), default="faults")
     parser.add_argument("--scenario", default="", help="only scenarios whose name contains this")
     parser.add_argument(
-        "--pairs", type=int, default=100, help="percent of the pairs to try, chosen by a seed"
+        "--pairs", type=float, default=100, help="percent of the pairs to try, chosen by a seed"
+    )
+    parser.add_argument(
+        "--store", choices=("sqlite", "azurite"), default="sqlite", help="where the ledger is"
     )
     parser.add_argument("--emails", type=int, default=10_000, help="how many emails the load run delivers")
     parser.add_argument("--seed", type=int, default=0)
@@ -41,9 +45,13 @@ def main(arguments: Sequence[str]) -> int:
             _announce(MINUTES_AN_EMAIL * options.emails)
             return print_load(run_load(Path(directory), options.emails, seed=options.seed, progress=print))
         chosen = [scenario for scenario in SCENARIOS if options.scenario in scenario.name]
+        if options.store == "azurite" and find_azurite() is None:
+            parser.error("--store azurite needs the program azurite-table (see CONTRIBUTING.md)")
         minutes = SINGLES_MINUTES + MINUTES_A_PERCENT_OF_THE_PAIRS * options.pairs
         _announce(minutes * len(chosen) / len(SCENARIOS))
-        parts = enumerate_faults(chosen, Path(directory), options.pairs, options.seed)
+        parts = enumerate_faults(
+            chosen, Path(directory), options.pairs, options.seed, on_azurite=options.store == "azurite"
+        )
         print_figures(parts)
         return print_summary(len(chosen), parts, Path(directory))
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from queue import Empty
-from typing import Any, cast
+from typing import Any
 
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
@@ -25,17 +25,26 @@ from shared.composition import Adapters, assemble_agent
 from shared.domain import Usage
 from shared.errors import ConfigurationError, TransientError
 from shared.knowledge.files import KnowledgeFiles
-from shared.ledger.entries import Ledger
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES
-from shared.replying.beside import build_beside
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
-from tests.chaos.faults import FAULTS, KILLS, MODEL, MULTIMAIL, Call, Fault, SeamedLedger, SeamedQueue, Seams
+from tests.chaos.faults import (
+    KILLS,
+    MODEL,
+    MULTIMAIL,
+    Call,
+    Fault,
+    SeamedQueue,
+    SeamedStore,
+    Seams,
+    find_faults,
+)
 
 WORKERS = 4  # as host.json has it
 FAULTY_SHARE, FAULTY_STORE_SHARE = 0.2, 0.02
@@ -65,7 +74,7 @@ class Weather:
         if self.is_fine or self._chance.random() >= share:
             return None
         self.faults += 1
-        return self._chance.choice([fault for fault in FAULTS[call.seam] if fault not in KILLS])
+        return self._chance.choice([fault for fault in find_faults(call) if fault not in KILLS])
 
 
 class StruckTransport(HTTPAdapter):
@@ -90,7 +99,9 @@ class AgentProcess:
         self._seams = Seams(self._weather, forgets=True)
         self._now = datetime.fromtimestamp(0, UTC)
         self._bugs: list[str] = []
-        self._ledger = SqliteLedger(Path(ledger_path))
+        store = SqliteStore(Path(ledger_path))
+        self._ledger = Ledger(store)
+        self._ledger.take_over()
         self._queue = SeamedQueue(self._seams)
         settings = Settings.from_env(
             {
@@ -102,7 +113,7 @@ class AgentProcess:
         client._session.mount("http://", StruckTransport(self._seams))
         client._session.trust_env = False
         mailboxes = MailboxDirectory(client, monotonic=lambda: self._clock().timestamp())
-        ledger = cast(Ledger, SeamedLedger(self._ledger, self._seams))
+        ledger = Ledger(SeamedStore(store, self._seams))
         adapters = Adapters(
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
@@ -110,7 +121,7 @@ class AgentProcess:
         )  # fmt: skip
         self._agent = assemble_agent(
             adapters, settings, NO_PROFILES,
-            clock=self._clock, random_share=chance.random, new_id=lambda: "question", beside=build_beside(),
+            clock=self._clock, random_share=chance.random, new_id=lambda: "question", executor=ThreadPoolExecutor(8),
         )  # fmt: skip
 
     def play_round(self, order: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any, TypeVar, cast
 import requests
 
 from shared.domain import WorkItem
-from shared.errors import ThrottledError, TransientError
+from shared.errors import ConfigurationError, ThrottledError, TransientError
+from shared.ledger.store import Change, Row, Store, Verb
 from shared.model.chat import ChatCompletion
 from shared.queueing.work_queue import InProcessWorkQueue
 
@@ -20,19 +21,6 @@ Effect = Callable[[], Any]
 T = TypeVar("T")
 
 MULTIMAIL, MODEL, LEDGER, QUEUE = "multimail", "model", "ledger", "queue"
-LEDGER_WRITES = {
-    "add",
-    "claim",
-    "save",
-    "defer",
-    "finish",
-    "rung",
-    "set_watermark",
-    "take_slot",
-    "add_tokens",
-    "track_replies",
-    "drop_reply",
-}
 
 
 class Killed(BaseException):
@@ -61,8 +49,13 @@ class Call:
         """Whether the call changes anything outside this process. Reading an email marks it as read."""
         return {
             MULTIMAIL: not self.name.startswith("GET") or self.name.endswith("emails/*"),
-            LEDGER: self.name in LEDGER_WRITES,
+            LEDGER: not self.name.startswith(("get", "scan")),
         }.get(self.seam, True)
+
+    @property
+    def has_condition(self) -> bool:
+        """Whether the call changes rows only as they were read, so that another writer can be first."""
+        return self.seam == LEDGER and any(verb in self.name for verb in (Verb.INSERT, Verb.REPLACE))
 
     def __str__(self) -> str:
         return f"call {self.number}{f' of {self.lane}' if self.lane else ''} ({self.seam}: {self.name})"
@@ -119,24 +112,65 @@ class Seams:
         self._is_resting = False
 
 
-class SeamedLedger:
-    """A ledger whose every method, those of tomorrow included, is an outside call."""
+class SeamedStore:
+    """A ledger's store whose every verb is an outside call: the ledger itself is the one that runs in Azure."""
 
-    def __init__(self, ledger: object, seams: Seams) -> None:
-        self._ledger = ledger
+    def __init__(self, store: Store, seams: Seams) -> None:
+        self._store = store
         self._seams = seams
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        method = getattr(self._ledger, name)
+    def get(self, partition: str, key: str) -> Row | None:
+        """The row, or None."""
+        lane, kind = _find_lane_and_kind(partition, key)
+        return self._seams.meet(LEDGER, lane, f"get {kind}", lambda: self._store.get(partition, key))
 
-        def call(*args: Any) -> Any:
-            first = args[0] if args else None
-            if name == "track_replies":
-                first = args[0][0] if first else None
-            lane = args[0] if name.endswith("watermark") else getattr(first, "mailbox_id", "")
-            return self._seams.meet(LEDGER, lane, name, partial(method, *args))
+    def scan(
+        self, partitions: Sequence[str], first: str, last: str, *, at_most: tuple[str, str] | None = None
+    ) -> Iterator[Row]:
+        """The rows, all read at once: what the reader does between two pages is no matter of the store."""
+        lane, kind = _find_lane_and_kind(partitions[0], first)
+        scan = partial(self._store.scan, partitions, first, last, at_most=at_most)
+        return iter(self._seams.meet(LEDGER, lane, f"scan {kind}", lambda: list(scan())))
 
-        return call
+    def write(self, changes: Sequence[Change]) -> tuple[str, ...] | None:
+        """Make all changes, or none."""
+        named = [
+            (change.verb, *_find_lane_and_kind(change.row.partition, change.row.key)) for change in changes
+        ]
+        name = ", ".join(dict.fromkeys(f"{verb} {kind}" for verb, _, kind in named))
+        return self._seams.meet(LEDGER, named[0][1], name, Write(self._store, changes))
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The effect of a write, before which another writer may come."""
+
+    store: Store
+    changes: Sequence[Change]
+
+    def __call__(self) -> tuple[str, ...] | None:
+        return self.store.write(self.changes)
+
+    def come_second(self) -> tuple[str, ...] | None:
+        """Have another writer do the same if the row is new, or else write the row once more as it is."""
+        if any(change.verb is Verb.INSERT for change in self.changes):
+            self()
+        for change in self.changes:
+            found = self.store.get(change.row.partition, change.row.key)
+            if change.verb is Verb.REPLACE and found is not None:
+                self.store.write([Change(Verb.UPSERT, found)])
+        return self()
+
+
+def _find_lane_and_kind(partition: str, key: str) -> tuple[str, str]:
+    """The mailbox that a row belongs to, or "" for those of several or none, and what kind of row it is."""
+    place, _, name = partition.partition("|")
+    kind, _, rest = key.partition("|")
+    return (name if place == "mailbox" else rest.partition("|")[0]), kind
 
 
 class SeamedQueue(InProcessWorkQueue):
@@ -201,6 +235,11 @@ def _double(effect: Effect) -> None:
     effect()
 
 
+def _come_second(effect: Effect) -> tuple[str, ...] | None:
+    assert isinstance(effect, Write)
+    return effect.come_second()
+
+
 def _transient() -> TransientError:
     return TransientError("simulated: no answer")
 
@@ -211,6 +250,8 @@ KILLS = (
     Fault("killed before, lease kept", _fail_before(lambda: Killed(keeps_leases=True))),
     Fault("killed after, lease kept", _fail_after(lambda: Killed(keeps_leases=True))),
 )
+
+SECOND = Fault("another writer was first", _come_second)
 
 FAULTS: Mapping[str, tuple[Fault, ...]] = {
     MULTIMAIL: (
@@ -239,6 +280,9 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
     LEDGER: (
         Fault("fails before", _fail_before(_transient)),
         Fault("fails after", _fail_after(_transient)),
+        Fault("429 with a delay", _fail_before(lambda: ThrottledError("simulated", retry_after_seconds=40))),
+        Fault("refused", _fail_before(lambda: ConfigurationError("simulated"))),
+        SECOND,
         *KILLS,
     ),
     QUEUE: (
@@ -251,7 +295,7 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
 }  # fmt: skip
 
 _READ = ("fails before", "429 without a delay", "malformed body")
-_WRITE = (*_READ[:2], "fails after", "killed after", "killed after, lease kept")
+_WRITE = (*_READ[:2], "fails after", SECOND.name, "killed after", "killed after, lease kept")
 _TOLD_APART = {
     MODEL: (
         "fails before",
@@ -266,7 +310,7 @@ _TOLD_APART = {
 
 def find_faults(call: Call) -> tuple[Fault, ...]:
     """Every fault that can strike a call."""
-    return FAULTS[call.seam]
+    return tuple(fault for fault in FAULTS[call.seam] if fault is not SECOND or call.has_condition)
 
 
 def find_distinct_faults(call: Call) -> tuple[Fault, ...]:
@@ -277,4 +321,4 @@ def find_distinct_faults(call: Call) -> tuple[Fault, ...]:
     killed after the last one that had an effect, since a dead process leaves nothing else behind.
     """
     names = _TOLD_APART.get(call.seam) or (_WRITE if call.has_effect else _READ[:2])
-    return tuple(fault for fault in FAULTS[call.seam] if fault.name in names)
+    return tuple(fault for fault in find_faults(call) if fault.name in names)

@@ -27,8 +27,9 @@ from local.multimail.emails import StoredEmail
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import START, Clock, build_settings
 from shared.domain import WorkItem
-from shared.ledger.entries import Ledger, LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.telemetry import REPLY_SETTLED
 from tests.chaos.invariants import (
     DOUBLED,
@@ -98,13 +99,13 @@ class Account:
         self.settled_counts: Counter[str] = Counter()
         self.key = self.simulator.add_key()
         self.server = LoopbackServer(build_app(self.simulator.app))
-        self._ledger: SqliteLedger | None = None
+        self._ledger: Ledger | None = None
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger's file, read beside the agent that may still hold it."""
+        """The ledger's file, read while the agent may still hold it."""
         if self._ledger is None:
-            self._ledger = SqliteLedger(self.settings.ledger_path, read_only=True)
+            self._ledger = open_sqlite_ledger(self.settings.ledger_path, read_only=True)
         return self._ledger
 
     def entry(self, email_id: str) -> LedgerEntry | None:

@@ -1,5 +1,6 @@
 """The enumeration, split over the machine's processors."""
 
+import atexit
 import multiprocessing
 import os
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from local.testing.azurite import Azurite, find_azurite
 from local.testing.progress import Progress
 from tests.chaos.faults import Call, find_distinct_faults, find_faults
 from tests.chaos.run import Figures, Strike, Theatre, find_strikes, play, play_pairs_from, play_singles
@@ -21,16 +23,21 @@ WIRED = ("question", "follow up while the reply is pending", "inbound approval r
 
 
 def enumerate_faults(
-    scenarios: Sequence[Scenario], directory: Path, percent: int, seed: int
+    scenarios: Sequence[Scenario], directory: Path, percent: float, seed: int, *, on_azurite: bool = False
 ) -> dict[str, Figures]:
-    """Try every single fault, the wire's faults and `percent` of the pairs."""
+    """Try every single fault, the wire's faults and `percent` of the pairs.
+
+    With the ledger `on_azurite` the single faults are those that differ, and the wire, which is MultiMail's, is left
+    out: every story takes many times as long.
+    """
     singles, wire, pairs = Figures(), Figures(), Figures()
+    wired = [] if on_azurite else [s for s in scenarios if s.name in WIRED]
     # Spawned: the poller's threads do not survive a fork.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        work = {pool.submit(_singles, s.name, str(directory)): singles for s in scenarios}
-        work |= {pool.submit(_wire, s.name, str(directory)): wire for s in scenarios if s.name in WIRED}
+        work = {pool.submit(_singles, s.name, str(directory), on_azurite): singles for s in scenarios}
+        work |= {pool.submit(_wire, s.name, str(directory)): wire for s in wired}
         work |= {
-            pool.submit(_pairs, s.name, call, fault.name, str(directory)): pairs
+            pool.submit(_pairs, s.name, call, fault.name, str(directory), on_azurite): pairs
             for s, (call, fault) in _choose_firsts(scenarios, directory, percent, seed)
         }
         with Progress(Console(stderr=True), len(work)) as progress:
@@ -42,12 +49,12 @@ def enumerate_faults(
 
 
 def _choose_firsts(
-    scenarios: Sequence[Scenario], directory: Path, percent: int, seed: int
+    scenarios: Sequence[Scenario], directory: Path, percent: float, seed: int
 ) -> Iterator[tuple[Scenario, Strike]]:
     """The first faults of the pairs to try."""
     chance = random.Random(seed)
     for scenario in scenarios:
-        calls = play(scenario, (), _theatre(str(directory)), Figures())
+        calls = play(scenario, (), _theatre(str(directory), on_azurite=False), Figures())
         for strike in find_strikes(calls, find_distinct_faults):
             if chance.random() * 100 < percent:
                 yield scenario, strike
@@ -56,17 +63,18 @@ def _choose_firsts(
 # What a worker process runs. Faults hold functions, which do not travel: they are found again by name.
 
 
-def _singles(name: str, directory: str) -> Figures:
-    return play_singles(_find(name), _theatre(directory))
+def _singles(name: str, directory: str, on_azurite: bool) -> Figures:
+    faults = find_distinct_faults if on_azurite else find_faults
+    return play_singles(_find(name), _theatre(directory, on_azurite=on_azurite), faults)
 
 
 def _wire(name: str, directory: str) -> Figures:
-    return play_wire_faults(_find(name), _theatre(directory).directory)
+    return play_wire_faults(_find(name), _theatre(directory, on_azurite=False).directory)
 
 
-def _pairs(name: str, call: Call, fault_name: str, directory: str) -> Figures:
+def _pairs(name: str, call: Call, fault_name: str, directory: str, on_azurite: bool) -> Figures:
     fault = next(fault for fault in find_faults(call) if fault.name == fault_name)
-    return play_pairs_from(_find(name), (call, fault), _theatre(directory))
+    return play_pairs_from(_find(name), (call, fault), _theatre(directory, on_azurite=on_azurite))
 
 
 def _find(name: str) -> Scenario:
@@ -74,8 +82,16 @@ def _find(name: str) -> Scenario:
 
 
 @cache
-def _theatre(directory: str) -> Theatre:
+def _theatre(directory: str, *, on_azurite: bool) -> Theatre:
+    """This process' own, with an Azurite of its own that ends with it."""
     quiet_logs()
     own = Path(directory) / str(os.getpid())
     own.mkdir()
-    return Theatre(own)
+    if not on_azurite:
+        return Theatre(own)
+    program = find_azurite()
+    assert program is not None
+    azurite = Azurite(program)
+    azurite.__enter__()
+    atexit.register(azurite.__exit__, None, None, None)
+    return Theatre(own, azurite)

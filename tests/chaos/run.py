@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from local.multimail.simulator import MultiMailSimulator
+from local.testing.azurite import Azurite
 from local.testing.world import Clock
 from tests.chaos.faults import Call, Fault, Plan, find_distinct_faults, find_faults
 from tests.chaos.invariants import ENDLESS, Violation, find_violations, find_wrong_ends
@@ -59,11 +60,12 @@ class Theatre:
     """Where stories are played, one after the other."""
 
     directory: Path
+    azurite: Azurite | None = None
     simulator: MultiMailSimulator = field(default_factory=lambda: MultiMailSimulator(Clock()))
 
     def build_stage(self, plan: Plan, **settings: Any) -> Stage:
         """Make everything new for one story."""
-        return Stage(self.directory, plan, self.simulator, **settings)
+        return Stage(self.directory, plan, self.simulator, self.azurite, **settings)
 
 
 def play(scenario: Scenario, strikes: Iterable[Strike], theatre: Theatre, figures: Figures) -> list[Call]:

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
+from azure.data.tables import TableServiceClient
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 from werkzeug.test import Client
@@ -14,20 +15,24 @@ from werkzeug.test import Client
 from local.multimail.faults import no_fault
 from local.multimail.simulator import MultiMailSimulator
 from local.multimail.state import MultiMailAccount
+from local.testing.azurite import Azurite
 from local.testing.world import Clock, ScriptedModel, assemble, build_settings
 from shared.composition import Adapters
 from shared.domain import WorkItem
-from shared.errors import ConfigurationError, TransientError
+from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.knowledge.files import KnowledgeFiles
-from shared.ledger.entries import Ledger, LedgerEntry
-from shared.ledger.sqlite import SqliteLedger
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import SqliteStore
+from shared.ledger.store import Store
+from shared.ledger.table_store import TableStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
-from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedLedger, SeamedQueue, Seams, build_answer
+from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedQueue, SeamedStore, Seams, build_answer
 
 POLL_EVERY = timedelta(minutes=1)
 MAX_ROUNDS = 300
@@ -88,14 +93,21 @@ class InProcessTransport(BaseAdapter):
 
 
 class Stage:
-    """One account, one ledger file and one agent at a time: whoever kills it gets a new one.
+    """One account, one ledger and one agent at a time: after its death there is a new one.
 
-    A `simulator` that is handed in is used anew, with nothing in its account.
+    A `simulator` that is handed in is used again, with nothing in its account. The ledger is in a file, or in an
+    `azurite` that is handed in, on empty tables.
     """
 
     def __init__(
-        self, directory: Path, plan: Plan, simulator: MultiMailSimulator | None = None, **settings: Any
+        self,
+        directory: Path,
+        plan: Plan,
+        simulator: MultiMailSimulator | None = None,
+        azurite: Azurite | None = None,
+        **settings: Any,
     ) -> None:
+        self._azurite = azurite
         self.seams = Seams(plan)
         self.clock = Clock()
         self.settings = build_settings(directory, **settings)
@@ -112,7 +124,9 @@ class Stage:
         logging.getLogger(EVENT_LOGGER).addHandler(self._settled_events)
         self._key = self.simulator.add_key()
         self._at_draft: list[Callable[[], object]] = []
-        self.ledger = SqliteLedger(self.settings.ledger_path)
+        if azurite is not None:
+            azurite.clear()
+        self._open_ledger()
         self._queue = SeamedQueue(self.seams)
         self._start()
 
@@ -222,14 +236,36 @@ class Stage:
         self.deaths += 1
         if not keeps_leases:
             self.ledger.close()
-            self.ledger = SqliteLedger(self.settings.ledger_path)
             self._queue = SeamedQueue(self.seams)
+            while not self._take_over():
+                self.deaths += 1
+                self.ledger.close()
         self._start()
+
+    def _open_ledger(self) -> None:
+        self._store: Store
+        if self._azurite is None:
+            self._store = SqliteStore(self.settings.ledger_path)
+        else:
+            self._store = TableStore(
+                TableServiceClient(self._azurite.endpoint, credential=self._azurite.credential)
+            )
+        self.ledger = Ledger(self._store)
+
+    def _take_over(self) -> bool:
+        """Open the ledger as the only process, if there can be only one; say whether that went well."""
+        self._open_ledger()
+        try:
+            if self._azurite is None:
+                Ledger(SeamedStore(self._store, self.seams)).take_over()
+        except (Killed, AgentError):
+            return False
+        return True
 
     def _start(self) -> None:
         client = self._connect()
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
-        ledger = cast(Ledger, SeamedLedger(self.ledger, self.seams))
+        ledger = Ledger(SeamedStore(self._store, self.seams))
         adapters = Adapters(
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,

@@ -74,6 +74,12 @@ for (const form of document.querySelectorAll("form")) {
     document.body.dataset.deciding = "true";
   });
 }
+// A rejection has one reason: a chosen one or a written one.
+const written = document.getElementById("reason");
+const chosen = [...document.querySelectorAll("input[name=offered_reason]")];
+written?.addEventListener("input", () => chosen.forEach((radio) => { radio.checked = !written.value && !radio.value; }));
+for (const radio of chosen) radio.addEventListener("change", () => { written.value = ""; });
+
 window.addEventListener("pageshow", () => delete document.body.dataset.deciding);
 
 list.querySelector("[aria-current]")?.scrollIntoView({ block: "center" });

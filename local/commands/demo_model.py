@@ -1,0 +1,86 @@
+"""The demo's simulated model: an answer written by hand to each email, the simulator's rules for the rest."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from local.model.chat_rules import find_mail
+from local.model.chat_simulator import Payload, respond_by_rules
+
+REDRAFT = "rejected draft"  # in the line of the drafting instructions that has a reviewer's reason
+NOT_FOLLOWED = "the reviewer's reason, which the simulated model cannot follow"
+
+
+@dataclass(frozen=True, slots=True)
+class DemoAnswer:
+    """What the model answers to one email: a triage and, where it drafts a reply, that draft.
+
+    `source` is the title of the passage that the draft rests on, `mistake` what is wrong with it on purpose;
+    `second` has, for each reason that the page offers, the draft that follows it.
+    """
+
+    triage: Mapping[str, Any]
+    source: str = ""
+    draft: str = ""
+    confidence: float = 0.0
+    unanswered: tuple[str, ...] = ()
+    mistake: str = ""
+    second: Mapping[str, str] = field(default_factory=dict)
+
+    def build_draft(self, instructions: str) -> dict[str, Any]:
+        """The fields of the draft; the last line of a redraft's instructions is the reviewer's reason."""
+        last_line = instructions.rstrip().rpartition("\n")[2]
+        fields = {"reply_markdown": self.draft, "confidence": self.confidence, "unanswered": self.unanswered}
+        if REDRAFT not in last_line:
+            return fields
+        followed = next((text for reason, text in self.second.items() if last_line.endswith(reason)), None)
+        if followed is None:
+            return fields | {"unanswered": (*self.unanswered, NOT_FOLLOWED)}
+        return fields | {"reply_markdown": followed}
+
+
+def respond(body: Payload) -> str | Payload:
+    """Answer one request as the chat simulator wants it: see its `respond`."""
+    by_rules = respond_by_rules(body)
+    asked = (body.get("response_format") or {}).get("json_schema") or {}
+    answer = DEMO_ANSWERS.get(find_mail(body.get("messages", [])).subject)
+    if answer is None or not isinstance(by_rules, str) or asked.get("name") not in ("triage", "draft"):
+        return by_rules
+    if asked["name"] == "triage":
+        written = answer.triage
+    elif answer.draft:
+        written = answer.build_draft(str(body["messages"][0]["content"]))
+    else:
+        return by_rules
+    return json.dumps(json.loads(by_rules) | dict(written), ensure_ascii=False)
+
+
+def list_reasons(subject: str, draft: str) -> list[str]:
+    """The reasons that the model can follow against a draft of the reply to the email with this subject.
+
+    The reason that led to this draft is not among them.
+    """
+    answer = DEMO_ANSWERS.get(subject)
+    return [reason for reason, text in answer.second.items() if text not in draft] if answer else []
+
+
+def _load_answers() -> dict[str, DemoAnswer]:
+    raw = tomllib.loads(Path(__file__).with_name("demo_answers.toml").read_text(encoding="utf-8"))
+    return {
+        answer["subject"]: DemoAnswer(
+            triage=answer["triage"],
+            source=answer.get("source", ""),
+            draft=answer.get("draft", "").strip(),
+            confidence=answer.get("confidence", 0.0),
+            unanswered=tuple(answer.get("unanswered", ())),
+            mistake=answer.get("mistake", ""),
+            second={second["reason"]: second["draft"].strip() for second in answer.get("second", ())},
+        )
+        for answer in raw["answer"]
+    }
+
+
+DEMO_ANSWERS = _load_answers()

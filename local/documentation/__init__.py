@@ -1,0 +1,1 @@
+"""What is generated: the settings reference, the example settings, the list of packages."""

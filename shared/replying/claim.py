@@ -1,0 +1,62 @@
+"""One worker's claim on a ledger row, and the error that says why the row has to wait."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from shared.domain import Cause, Decision
+from shared.errors import DeferredError
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.telemetry import Value
+
+
+class Waiting(DeferredError):
+    """The email has to wait, for a reason of the agent's own. `retry_after_seconds` is always set."""
+
+    def __init__(self, cause: Cause, *, seconds: float) -> None:
+        self.cause = cause
+        super().__init__(f"waiting: {cause}", retry_after_seconds=seconds)
+
+
+@dataclass(slots=True)
+class Claim:
+    """The row as this worker last stored it, with what it has learned since: stored by the next write.
+
+    Every write raises LeaseLostError when another worker has taken the row over.
+    """
+
+    ledger: Ledger
+    entry: LedgerEntry
+
+    @property
+    def ids(self) -> dict[str, Value]:
+        """What every event about the email carries."""
+        return {"mailbox_id": self.entry.mailbox_id, "email_id": self.entry.email_id}
+
+    def note(self, **changes: Any) -> None:
+        """Change fields of the row; the next write stores them."""
+        self.entry = replace(self.entry, **changes)
+
+    def save(self, **changes: Any) -> None:
+        """Store the row with these changes."""
+        self.entry = self.ledger.save(replace(self.entry, **changes))
+
+    def decide(self, decision: Decision) -> None:
+        """Store where the email ends."""
+        self.save(
+            outcome=decision.outcome,
+            cause=decision.cause,
+            detail=decision.detail,
+            reply_id=decision.reply_id,
+        )
+
+    def defer(self, due_at: datetime, cause: Cause, detail: str) -> None:
+        """Give the row back until `due_at`."""
+        waiting = replace(self.entry, due_at=due_at, waiting_for=cause, waiting_detail=detail)
+        self.entry = self.ledger.defer(waiting)
+
+    def finish(self, now: datetime) -> None:
+        """Give the row back for good."""
+        done = replace(self.entry, finished_at=now, waiting_for=None, waiting_detail="")
+        self.entry = self.ledger.finish(done)

@@ -1,0 +1,130 @@
+"""Deferral: an email that cannot go on now waits, is tried again, or is given up visibly."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.domain import Cause, Decision, Outcome
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    DeferredError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+)
+from shared.mail.multimail import MultiMailClient
+from shared.model.prompting import clean_line
+from shared.replying.claim import Claim, Waiting
+from shared.replying.reporting import MAX_REASON_CHARACTERS, WAITING_TAG, render_waiting
+from shared.replying.submission import ReplySubmission
+from shared.settings import Settings
+from shared.telemetry import EMAIL_DEFERRED, record
+
+# How long to wait, in seconds.
+THROTTLED_SECONDS = 15.0  # where the service names no delay
+MAX_WAIT_SECONDS = 6 * 3600.0
+SHOWN_WAIT_SECONDS = 600.0  # a longer wait is shown on the email
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """Decides what an error means for one email. `random` returns 0 <= x < 1."""
+
+    claim: Claim
+    submission: ReplySubmission
+    multimail: MultiMailClient
+    settings: Settings
+    clock: Callable[[], datetime]
+    random: Callable[[], float]
+
+    def handle(self, error: AgentError, tag: Callable[[], None]) -> bool:
+        """Defer the row, or give the email up; say whether its row is decided and ready to be finished.
+
+        `tag` writes the tags of a decided row.
+        """
+        if isinstance(error, ConfigurationError):
+            self._wait_for_others(error, self.settings.retry_base_seconds)
+            return False
+        if isinstance(error, DeferredError):
+            fallback = min(THROTTLED_SECONDS, self.settings.retry_max_seconds)
+            asked = error.retry_after_seconds
+            self._wait_for_others(error, fallback if asked is None else asked)
+            return False
+        if isinstance(error, TransientError) and self.claim.entry.attempts < self.settings.max_attempts:
+            self._retry(error)
+            return False
+        return self._give_up(error, tag)
+
+    def _retry(self, error: TransientError) -> None:
+        """Exponential back-off with full jitter, unless the service asked for a delay."""
+        doubled = self.settings.retry_base_seconds * 2 ** (self.claim.entry.attempts - 1)
+        ceiling = min(self.settings.retry_max_seconds, doubled)
+        self._defer(error, error.retry_after_seconds or self.random() * ceiling)
+
+    def _wait_for_others(self, error: AgentError, seconds: float) -> None:
+        """Wait without counting an attempt: nothing was wrong with this email."""
+        self.claim.note(attempts=self.claim.entry.attempts - 1)
+        self._defer(error, seconds * (1 + self.random() / 10))
+
+    def _defer(self, error: AgentError, seconds: float) -> None:
+        seconds = min(seconds, MAX_WAIT_SECONDS)
+        cause, detail = _find_cause(error)
+        record(
+            EMAIL_DEFERRED,
+            self.claim.ids
+            | {"attempts": self.claim.entry.attempts, "seconds": round(seconds, 1)}
+            | {"error": type(error).__name__, "waiting_for": cause, "detail": detail or None},
+        )
+        known = (self.claim.entry.waiting_for, self.claim.entry.waiting_detail)
+        self.claim.defer(self.clock() + timedelta(seconds=seconds), cause, detail)
+        if seconds >= SHOWN_WAIT_SECONDS and known != (cause, detail):
+            self._show_waiting()
+
+    def _show_waiting(self) -> None:
+        """Show on the email that it waits; best effort, because the service may be what it waits for."""
+        entry = self.claim.entry
+        tag = {WAITING_TAG: clean_line(render_waiting(entry), MAX_REASON_CHARACTERS)}
+        try:
+            tags = self.multimail.get_tags(entry.mailbox_id, entry.email_id) | tag
+            self.multimail.set_tags(entry.mailbox_id, entry.email_id, tags)
+        except (ConfigurationError, PermanentError, TransientError) as error:
+            log.warning("email %r could not be tagged as waiting: %s", entry.email_id, error)
+
+    def _give_up(self, error: AgentError, tag: Callable[[], None]) -> bool:
+        """End visibly. A decision that was already made stands; only its tags may be missing."""
+        entry = self.claim.entry
+        log.error("email %r of mailbox %r is given up: %s", entry.email_id, entry.mailbox_id, error)
+        if entry.outcome is None:
+            self.claim.decide(self._conclude(error))
+        try:
+            tag()
+        except (ConfigurationError, PermanentError, TransientError) as tag_error:
+            if isinstance(tag_error, TransientError) and entry.attempts < self.settings.max_attempts:
+                self._retry(tag_error)
+                return False
+            log.error("email %r could not be tagged: %s", entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
+        return True
+
+    def _conclude(self, error: AgentError) -> Decision:
+        """What can be said of an email that is given up: with a reply on its way it did not simply fail."""
+        intent_at = self.claim.entry.submit_intent_at
+        if intent_at is None:
+            cause = Cause.ATTEMPTS_USED_UP if isinstance(error, TransientError) else Cause.REFUSED
+            return Decision(Outcome.FAILED, cause, str(error))
+        try:
+            found = self.submission.find(intent_at)
+        except (ConfigurationError, PermanentError, TransientError):
+            found = None
+        return found or Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, str(error))
+
+
+def _find_cause(error: AgentError) -> tuple[Cause, str]:
+    if isinstance(error, Waiting):
+        return error.cause, ""
+    if isinstance(error, ThrottledError):
+        return Cause.THROTTLED, str(error)
+    return Cause.CONFIGURATION if isinstance(error, ConfigurationError) else Cause.UNAVAILABLE, str(error)

@@ -1,0 +1,141 @@
+"""What people see of an email: the sentence for its cause, its tags, and its entry in the audit trail."""
+
+from collections.abc import Mapping
+
+from shared.domain import Cause
+from shared.ledger.entries import LedgerEntry
+from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
+from shared.mail.draft_checks import DraftCheck
+from shared.mail.multimail import MultiMailClient
+from shared.model.prompting import clean_line
+from shared.telemetry import Value
+
+MAX_REASON_CHARACTERS = 200
+WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
+
+# `{detail}` is what code noted with the cause.
+SENTENCES: Mapping[Cause, str] = {
+    Cause.TRIAGED: "",
+    Cause.OPEN_POINTS: "a human must still answer",
+    Cause.OWN_ADDRESS: "the sender is one of our own mailboxes",
+    Cause.MACHINE_SENDER: "the sender is a no-reply, bounce or mailing-list address",
+    Cause.MACHINE_SUBJECT: "the subject is that of an automatic reply or a bounce",
+    Cause.MACHINE_HEADERS: "the headers say that a machine or a mailing list sent it",
+    Cause.SPAM: "MultiMail flagged it as spam",
+    Cause.TOO_OLD: "it is too old",
+    Cause.NOT_RELEASED: "it was not released from inbound approval in time",
+    Cause.HANDLED_BY_PERSON: "a person handled it at MultiMail first: it was {detail}",
+    Cause.DELETED: "it no longer exists",
+    Cause.ANSWERED: "its thread was answered after it",
+    Cause.COVERED: "a reply to another email of its thread covers it",
+    Cause.LATE_REPLY_WITHDRAWN: "its thread was answered after it; our late reply was withdrawn",
+    Cause.THREAD_LIMIT: "its thread already has {detail} replies",
+    Cause.SENDER_LIMIT: "its sender already got {detail} replies today",
+    Cause.UNREADABLE_SENDER: "its sender is not one readable address",
+    Cause.TRIAGE_UNREADABLE: "the model's triage could not be read",
+    Cause.TRIAGE_UNSURE: "{detail}",
+    Cause.CATEGORY_RULE: "its mailbox escalates the category {detail}",
+    Cause.WORD_RULE: "its mailbox escalates a word in it",
+    Cause.ADDRESSES_TRIAGE: "the email tries to influence its own triage",
+    Cause.DRAFT_UNREADABLE: "the model's draft could not be read",
+    Cause.DRAFT_UNSURE: "the draft's confidence is only {detail}",
+    Cause.DRAFT_CHECK: "the draft was held back: {detail}",
+    Cause.READ_ONLY: "the mailbox is read_only: a human has to answer",
+    Cause.UNGATED_MODE: "the mailbox is {detail}: a reply would leave without approval",
+    Cause.UNKNOWN_MODE: "the mailbox's oversight mode is unknown",
+    Cause.ALLOWLISTED: "the recipient is on the sending allowlist: a reply would leave without approval",
+    Cause.CONTENT_FILTER: "the model's content filter refused it ({detail})",
+    Cause.REPLY_REFUSED: "MultiMail refused the reply: {detail}",
+    Cause.REPLY_UNCONFIRMED: "its reply cannot be found, but may have been accepted: {detail}",
+    Cause.ATTEMPTS_USED_UP: "every attempt failed; the last one: {detail}",
+    Cause.REFUSED: "{detail}",
+    Cause.CRASHED: "processing crashed {detail} times",
+    Cause.WAITED_TOO_LONG: "it became too old while waiting: {detail}",
+    Cause.INBOUND_APPROVAL: "waiting for inbound approval",
+    Cause.NOT_SHOWN_YET: "waiting until MultiMail shows it",
+    Cause.THREAD_BUSY: "waiting for another reply in the same thread",
+    Cause.SLOT_TAKEN: "waiting: another email of its thread or sender is being answered",
+    Cause.TOKEN_BUDGET: "waiting: the mailbox's token budget for today is used up",
+    Cause.THROTTLED: "{detail}",
+    Cause.UNAVAILABLE: "{detail}",
+    Cause.CONFIGURATION: "{detail}",
+}
+
+
+def render_cause(cause: Cause, detail: str = "") -> str:
+    """The sentence for a cause. The only place where a cause becomes words."""
+    if cause is Cause.DRAFT_CHECK:
+        detail = "; ".join(CHECK_SENTENCES[DraftCheck(check)] for check in detail.split(","))
+    return SENTENCES[cause].format(detail=detail)
+
+
+def render_waiting(entry: LedgerEntry) -> str:
+    """Why a row waits; empty when it was never deferred."""
+    return render_cause(entry.waiting_for, entry.waiting_detail) if entry.waiting_for else ""
+
+
+def render_reason(entry: LedgerEntry) -> str:
+    """Why a decided row ended with its outcome. It may quote the model: for people, never for a log."""
+    if entry.cause is None:
+        return ""
+    parts = [render_cause(entry.cause, entry.detail)]
+    if entry.cause is Cause.OPEN_POINTS and entry.draft is not None:
+        parts += ["; ".join(point.text for point in entry.draft.unanswered)]
+    elif entry.triage is not None and entry.triage.cause is entry.cause:
+        parts += [entry.triage.reason.text]
+    return clean_line(": ".join(filter(None, parts)), MAX_REASON_CHARACTERS)
+
+
+def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
+    """The tags that show a decided row on its inbound email; absent facts have no tag.
+
+    `escalate_to`: whom the mailbox's profile names for what it escalates.
+    """
+    triage = entry.triage
+    values = {
+        "agent.outcome": entry.outcome,
+        "agent.cause": entry.cause,
+        "agent.action": triage and triage.action,
+        "agent.category": triage and triage.category,
+        "agent.urgency": triage and triage.urgency,
+        "agent.sentiment": triage and triage.sentiment,
+        "agent.reply_id": entry.reply_id,
+        "agent.reason": render_reason(entry),
+        "agent.escalate_to": escalate_to,
+    }
+    return {key: str(value) for key, value in values.items() if value}
+
+
+def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str) -> None:
+    """Write a decided row's tags on its inbound email, next to the tags of others as they are now."""
+    existing = multimail.get_tags(entry.mailbox_id, entry.email_id)
+    others = {key: value for key, value in existing.items() if not key.startswith("agent.")}
+    wanted = others | build_tags(entry, escalate_to)
+    if wanted != existing:
+        multimail.set_tags(entry.mailbox_id, entry.email_id, wanted)
+
+
+def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
+    """What the audit trail has about a decided row.
+
+    The model's words may quote the email: they stay in the ledger and the tags. So does the sentence for the
+    cause; the trail has the cause and what code noted with it.
+    """
+    triage, draft, usage = entry.triage, entry.draft, entry.usage
+    facts: dict[str, Value] = {
+        key.removeprefix("agent."): value for key, value in build_tags(entry).items() if key != "agent.reason"
+    }
+    if entry.detail:
+        facts |= {"detail": clean_line(entry.detail, MAX_REASON_CHARACTERS)}
+    if triage is not None:
+        facts |= {"confidence": triage.confidence, "triage_model": triage.model}
+        facts |= {"triage_prompt": triage.prompt_version}
+    if draft is not None:
+        facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
+    return facts | {
+        "revision": entry.revision,
+        "attempts": entry.attempts,
+        "calls": usage.calls,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+    }

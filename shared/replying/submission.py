@@ -1,0 +1,261 @@
+"""Submission: the one place where a reply leaves for approval, exactly once and never past the gate.
+
+A draft has its idempotency key from the start. MultiMail remembers a key for 24 hours; we rely on 23.
+
+| what is stored                 | what may have happened      | what is done                          |
+| ------------------------------ | --------------------------- | ------------------------------------- |
+| a draft, no intent             | nothing was sent            | slots, intent, gate, POST             |
+| ... and the gate refuses       | nothing was sent            | the intent is taken back; refused     |
+| ... and the POST is throttled  | nothing was sent            | the intent is taken back; tried later |
+| ... and the POST is refused    | MultiMail may have it (409) | look for it; not found: a human       |
+| an intent under 23 hours       | the POST may have arrived   | gate, then the same bytes and key     |
+| ... and the gate refuses now   | the POST may have arrived   | look for it; not found: refused       |
+| an intent of 23 hours and over | the key is forgotten        | look for it; not found: a human       |
+| a reply id                     | it was accepted             | nothing                               |
+
+Between the gate (mode and allowlist, read for this POST) and the POST lies nothing.
+An operator's question submits through the same `Submitter`, with its intent in memory: it asks once more at
+once, and reports what stays unclear.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.domain import Cause, Decision, Draft, Outcome, SubmittedReply, parse_address
+from shared.errors import AgentError, ConflictError, NotFoundError, PermanentError, ThrottledError
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
+from shared.replying.claim import Claim, Waiting
+from shared.replying.gate import find_mode_refusal, find_recipient_refusal
+from shared.replying.threads import ThreadView, find_answer, find_stale_replies, read_thread, thread_scope
+from shared.telemetry import REPLY_WITHDRAWN, in_this_context, record
+
+SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
+SLOT_TAKEN_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
+
+StoreIntent = Callable[[datetime | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One email to submit: at every try the same bytes under the same key.
+
+    `answered_id` is the email that it replies to; None for a new email, which has a `subject`. A look for it
+    takes only outbound emails of `thread_id` or among `thread_emails`, where the thread is known, and none of
+    `other_replies`.
+    """
+
+    mailbox_id: str
+    recipient: str
+    markdown: str
+    idempotency_key: str
+    answered_id: str | None
+    subject: str = ""
+    thread_id: str | None = None
+    thread_emails: Collection[str] = ()
+    other_replies: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Submitter:
+    """Submits through the gate. `submit` and `resume` return what MultiMail accepted, or why it did not."""
+
+    multimail: MultiMailClient
+    mailboxes: MailboxDirectory
+    executor: Executor
+    clock: Callable[[], datetime]
+    allow_ungated: bool
+
+    def submit(self, outgoing: Outgoing, store_intent: StoreIntent) -> SubmittedReply | Decision:
+        """Submit for the first time. `store_intent` keeps the moment, or takes it back with None.
+
+        Raises what MultiMail's client raises; the intent is kept when the POST may have arrived.
+        """
+        store_intent(self.clock())
+        try:
+            refusal = self.find_refusal(outgoing)
+        except AgentError:
+            store_intent(None)
+            raise
+        if refusal is not None:
+            store_intent(None)
+            return refusal
+        try:
+            return self._post(outgoing)
+        except ThrottledError:
+            store_intent(None)
+            raise
+        except PermanentError as error:
+            in_doubt = isinstance(error, ConflictError)
+            cause = Cause.REPLY_UNCONFIRMED if in_doubt else Cause.REPLY_REFUSED
+            return self.find(outgoing, self.clock()) or Decision(Outcome.NEEDS_HUMAN, cause, str(error))
+
+    def resume(self, outgoing: Outgoing, intent_at: datetime) -> SubmittedReply | Decision:
+        """Go on after a submission whose answer never arrived. Raises what MultiMail's client raises.
+
+        Whatever became of the first try, MultiMail names the one reply for its key, as long as it knows it.
+        """
+        unconfirmed = Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, "its key is over 23 hours old")
+        if self.clock() - intent_at >= SAME_KEY_FOR:
+            return self.find(outgoing, intent_at) or unconfirmed
+        refusal = self.find_refusal(outgoing)
+        if refusal is not None:
+            return self.find(outgoing, intent_at) or refusal
+        try:
+            return self._post(outgoing)
+        except PermanentError as error:
+            unconfirmed = Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, str(error))
+            return self.find(outgoing, intent_at) or unconfirmed
+
+    def find(self, outgoing: Outgoing, since: datetime) -> SubmittedReply | None:
+        """Look among the outbound emails since then for the one with our text, whatever the service added."""
+        text = " ".join(outgoing.markdown.split())
+        for summary in self.multimail.list_emails(
+            outgoing.mailbox_id, direction="outbound", date_after=since - CLOCK_MARGIN
+        ):
+            in_thread = (
+                outgoing.thread_id in (None, summary.thread_id) or summary.id in outgoing.thread_emails
+            )
+            to_recipient = outgoing.recipient in {parse_address(to) for to in summary.to}
+            if not (in_thread and to_recipient) or summary.id in outgoing.other_replies:
+                continue
+            try:
+                sent = self.multimail.get_email(outgoing.mailbox_id, summary.id)
+            except NotFoundError:
+                continue
+            if text in " ".join(sent.markdown.split()):
+                return SubmittedReply(sent.id, sent.status, already_sent=True)
+        return None
+
+    def find_refusal(self, outgoing: Outgoing) -> Decision | None:
+        """The gate: mode and allowlist as they are now, for a person may have changed either a second ago."""
+        read_allowlist = in_this_context(self.multimail.get_allowlist)
+        allowlist = self.executor.submit(read_allowlist, outgoing.mailbox_id)
+        mailbox = self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0)
+        return find_mode_refusal(mailbox, allow_ungated=self.allow_ungated) or find_recipient_refusal(
+            outgoing.recipient, allowlist.result(), allow_ungated=self.allow_ungated
+        )
+
+    def _post(self, outgoing: Outgoing) -> SubmittedReply:
+        mailbox_id, markdown, key = outgoing.mailbox_id, outgoing.markdown, outgoing.idempotency_key
+        if outgoing.answered_id is not None:
+            return self.multimail.submit_reply(mailbox_id, outgoing.answered_id, markdown, key)
+        return self.multimail.send_email(mailbox_id, outgoing.recipient, outgoing.subject, markdown, key)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplySubmission:
+    """The submission of one row's draft. `get_sender_limit`: replies to one sender in a day."""
+
+    submitter: Submitter
+    claim: Claim
+    get_sender_limit: Callable[[], int]
+
+    def submit(self, thread: ThreadView) -> Decision:
+        """Take the slots and submit the draft for the first time. Raises Waiting for a slot."""
+        refusal = self._take_slots(thread)
+        if refusal is not None:
+            return refusal
+        outgoing = self._build_outgoing(thread)
+        result = self.submitter.submit(outgoing, lambda moment: self.claim.save(submit_intent_at=moment))
+        if isinstance(result, SubmittedReply):
+            self._withdraw_stale(thread)
+        return self._decide(result)
+
+    def settle(self, intent_at: datetime) -> Decision:
+        """End a submission whose answer never arrived.
+
+        A late reply is withdrawn if somebody else answered meanwhile; otherwise what it replaces is.
+        """
+        thread = self._read_thread()
+        result = self.submitter.resume(self._build_outgoing(thread), intent_at)
+        if not isinstance(result, SubmittedReply):
+            return result
+        entry, thread = self.claim.entry, self._read_thread()
+        others = [email for email in thread.emails if email.id != result.id]
+        answer = find_answer(entry.email_id, entry.received_at, entry.sender, others, thread.own_replies)
+        if answer is not None and self._withdraw(result.id):
+            return Decision(Outcome.SKIPPED, Cause.LATE_REPLY_WITHDRAWN, reply_id=result.id)
+        self._withdraw_stale(thread)
+        return self._decide(result)
+
+    def find(self, intent_at: datetime) -> Decision | None:
+        """The decision for a reply that MultiMail has after all; None when it cannot be found."""
+        found = self.submitter.find(self._build_outgoing(self._read_thread()), intent_at)
+        return None if found is None else self._decide(found)
+
+    @property
+    def sender_scope(self) -> str:
+        """Where the sender's slots of today are counted."""
+        return f"sender/{self.claim.entry.sender}/{self.submitter.clock():%Y-%m-%d}"
+
+    def _take_slots(self, thread: ThreadView) -> Decision | None:
+        """Take the slots under both limits, for this email once and for all.
+
+        The thread's slot can be taken only if nobody took one since the thread was read: of two emails in one
+        thread the second reads again, and finds what the first one's reply covers.
+        """
+        entry, ledger = self.claim.entry, self.claim.ledger
+        day_slots = ledger.slots(self.sender_scope)
+        limit = self.get_sender_limit()
+        if is_full(day_slots, limit, entry.email_id):
+            return Decision(Outcome.SKIPPED, Cause.SENDER_LIMIT, str(limit))
+        scopes = [(thread_scope(entry), thread.slots), (self.sender_scope, day_slots)]
+        if not all(ledger.take_slot(scope, entry.email_id, seen) for scope, seen in scopes if scope):
+            raise Waiting(Cause.SLOT_TAKEN, seconds=SLOT_TAKEN_SECONDS)
+        return None
+
+    def _build_outgoing(self, thread: ThreadView) -> Outgoing:
+        entry = self.claim.entry
+        return Outgoing(
+            mailbox_id=entry.mailbox_id,
+            recipient=entry.sender,
+            markdown=self._draft.reply_markdown,
+            idempotency_key=self._draft.idempotency_key,
+            answered_id=entry.email_id,
+            thread_id=entry.thread_id,
+            thread_emails={email.id for email in thread.emails},
+            # The replies of other rows, and those of ours that were rejected, even if they say the same.
+            other_replies={*thread.own_replies, *(rejection.reply_id for rejection in entry.rejections)},
+        )
+
+    @property
+    def _draft(self) -> Draft:
+        if self.claim.entry.draft is None:
+            raise PermanentError("its row has an intent to submit but no draft")
+        return self.claim.entry.draft
+
+    def _decide(self, result: SubmittedReply | Decision) -> Decision:
+        if isinstance(result, Decision):
+            return result
+        cause = Cause.OPEN_POINTS if self._draft.unanswered else Cause.TRIAGED
+        return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
+
+    def _read_thread(self) -> ThreadView:
+        return read_thread(self.claim.entry, self.submitter.multimail, self.claim.ledger)
+
+    def _withdraw_stale(self, thread: ThreadView) -> None:
+        """Withdraw what the accepted reply answers too; before it is accepted, it might never be."""
+        sender, covers = self.claim.entry.sender, self._draft.covers
+        for reply_id in find_stale_replies(sender, thread.emails, thread.own_replies, covers):
+            self._withdraw(reply_id)
+
+    def _withdraw(self, reply_id: str) -> bool:
+        mailbox_id = self.claim.entry.mailbox_id
+        try:
+            self.submitter.multimail.cancel_email(mailbox_id, reply_id)
+        except (ConflictError, NotFoundError):
+            log.info("reply %r of mailbox %r was no longer pending", reply_id, mailbox_id)
+            return False
+        record(REPLY_WITHDRAWN, self.claim.ids | {"reply_id": reply_id, "actor": "agent"})
+        return True
+
+
+def is_full(slots: Collection[str], limit: int, email_id: str) -> bool:
+    """Say whether the email can have no slot under the limit; one that it holds already counts."""
+    return len(slots) >= limit and email_id not in slots
