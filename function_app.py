@@ -16,7 +16,7 @@ app = func.FunctionApp()
 
 @app.timer_trigger(arg_name="timer", schedule="%POLL_SCHEDULE%", use_monitor=True)
 def poll_inboxes(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # the binding's
-    """Find new email in every mailbox and ring for all work that is due."""
+    """Poll every mailbox and enqueue the work that is due."""
     from shared.composition import get_agent
 
     get_agent().poll(context.trace_context.trace_parent)
@@ -26,7 +26,7 @@ def poll_inboxes(timer: func.TimerRequest, context: func.Context) -> None:  # no
     arg_name="message", queue_name="%WORK_QUEUE_NAME%", connection="ServiceBusConnection"
 )
 def process_email(message: func.ServiceBusMessage, context: func.Context) -> None:
-    """Take one email as far as it can go now."""
+    """Process one email; what has to wait is rescheduled."""
     from shared.composition import get_agent
 
     get_agent().process(message.get_body(), context.trace_context.trace_parent)
@@ -34,7 +34,7 @@ def process_email(message: func.ServiceBusMessage, context: func.Context) -> Non
 
 @app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
 def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # bound by name
-    """See what became of the submitted replies."""
+    """Check what became of the submitted replies."""
     from shared.composition import get_agent
 
     get_agent().track(context.trace_context.trace_parent)
@@ -42,7 +42,7 @@ def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # n
 
 @app.route(route="webhook", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:
-    """Hear at once of what MultiMail has signed: its signature is the authentication."""
+    """Receive a MultiMail webhook; its signature authenticates it."""
     from shared.http_functions import take_in_webhook
 
     return _respond(take_in_webhook(request.get_body(), request.headers))
@@ -58,7 +58,7 @@ def ask_agent(request: func.HttpRequest) -> func.HttpResponse:
 
 @app.route(route="report", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def report(request: func.HttpRequest) -> func.HttpResponse:
-    """Show what became of the drafts of each mailbox, and whether that earns it a longer leash."""
+    """Show how each mailbox's drafts were decided, and whether it is ready for `monitored` mode."""
     from shared.http_functions import show_report
 
     return _respond(show_report(request.params, request.headers))

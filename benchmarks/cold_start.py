@@ -26,7 +26,7 @@ POLL = INDEX + (
 STEPS = {"functions indexed": INDEX, "first poll done": POLL}
 LEAVE = "import os; os._exit(0)"  # what comes after is no start
 GOAL = 1.3
-# What the timer's path must never load: nothing is completed, and in an idle poll nothing is rung for.
+# What the timer's path must never load: nothing is completed, and an idle poll enqueues nothing.
 HEAVY = ("openai", "azure.ai.inference", "azure.servicebus", "azure.monitor", "azure.data.tables", "sqlite3")
 NEVER_BY_POLLING = ("openai", "azure.ai.inference", "azure.servicebus", "azure.monitor")
 SHOWN_PACKAGES = 8

@@ -102,7 +102,7 @@ def _draw_peers(rows: Sequence[Mapping[str, Any]]) -> str:
         for number, row in enumerate(rows)
     ]
     return draw_bars(
-        "The same mail, the same model", "Seconds until every email is handled; tokens beside them", bars
+        "The same mail, the same model", "Seconds until every email is handled; tokens next to them", bars
     )
 
 

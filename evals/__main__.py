@@ -82,7 +82,7 @@ def evaluate(console: Console, environment: Mapping[str, str], options: Options,
     """
     cases = tuple(case for case in load_cases() if case.id.startswith(options.only))
     if not cases:
-        raise ConfigurationError(f"--only {options.only}: no case's id begins like this.")
+        raise ConfigurationError(f"--only {options.only}: no case id starts with this.")
     is_simulated = not environment.get("MODEL_ENDPOINT", "").strip()
     if is_simulated and options.judge is not None:
         raise ConfigurationError(

@@ -30,7 +30,7 @@ def compare(console: Console, first: Path, second: Path) -> None:
     console.print(_build_figures_table(measure(a.results, prices), measure(b.results, prices)))
     changes = find_changes(a, b)
     if not changes:
-        console.print("No case came to anything else.")
+        console.print("No case changed.")
         return
     table = Table(title=f"{len(changes)} cases changed", title_justify="left", box=None, pad_edge=False)
     for name in ("case", "A", "B"):

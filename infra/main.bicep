@@ -15,16 +15,16 @@ param environmentName string
 @description('Region. It must offer Flex Consumption: az functionapp list-flexconsumption-locations.')
 param location string
 
-@description('Put storage, Service Bus, vault and model account behind private endpoints and close them to the internet. Decide before the first deployment: Service Bus then needs its Premium tier, to which a Standard namespace cannot be turned.')
+@description('Put storage, Service Bus, vault and model account behind private endpoints and close them to the internet. Decide before the first deployment: Service Bus then needs its Premium tier, and a Standard namespace cannot be upgraded.')
 param vnetEnabled bool = false
 
 // Who
 
-@description('Object id of whoever stores the MultiMail key; empty for nobody new.')
+@description('Object id of the operator who stores the MultiMail key; empty to grant nobody.')
 param operatorPrincipalId string = ''
 
 @allowed(['User', 'Group', 'ServicePrincipal'])
-@description('What the operator is.')
+@description('Principal type of the operator.')
 param operatorPrincipalType string = 'User'
 
 // Function app
@@ -39,7 +39,7 @@ param instanceMemoryMB int = 2048
 
 @minValue(1)
 @maxValue(1000)
-@description('The most instances at a time. Each works on as many emails at once as maxConcurrentCalls in host.json says. Some regions refuse less than 40.')
+@description('Maximum number of instances. Each works on as many emails at once as maxConcurrentCalls in host.json says. Some regions refuse fewer than 40.')
 param maximumInstanceCount int = 40
 
 // Chat models. What retires when, and what replaces it:
@@ -113,7 +113,7 @@ param initialLookbackHours int = 24
 
 @minValue(1)
 @maxValue(8760)
-@description('Email older than this is never answered.')
+@description('Maximum age of an email that is still answered.')
 param maxEmailAgeHours int = 72
 
 @minValue(1)
@@ -138,26 +138,26 @@ param retryMaxSeconds int = 900
 
 @minValue(1)
 @maxValue(100)
-@description('Replies in one thread.')
+@description('Maximum replies in one thread.')
 param maxRepliesPerThread int = 3
 
 @minValue(1)
 @maxValue(1000)
-@description('Replies to one sender in a day.')
+@description('Maximum replies to one sender in a day.')
 param maxRepliesPerSenderPerDay int = 5
 
 @minValue(1)
 @maxValue(1000000000000)
-@description('Tokens for one mailbox in a day; further mail waits until tomorrow.')
+@description('Maximum tokens for one mailbox in a day; further mail waits until tomorrow.')
 param dailyTokenBudget int = 2000000
 
 @description('US dollars per million input and output tokens of each deployment: small=0.40/1.60,large=2/8.')
 param tokenPrices string = ''
 
-@description('Triage and drafts with less confidence go to a person. A text, because Bicep has no fractions: from 0 to 1.')
+@description('Triage and drafts with less confidence go to a person. From 0 to 1, as text, because Bicep has no fractions.')
 param minConfidence string = '0.6'
 
-@description('Let replies leave without a person\'s approval where the mailbox allows that. Off unless you are sure.')
+@description('Let replies leave without a person\'s approval where the mailbox allows that. Leave it off unless you are sure.')
 param allowUngatedReplies bool = false
 
 // Watching
@@ -165,17 +165,17 @@ param allowUngatedReplies bool = false
 @description('Resource id of an action group that the alerts call; empty for a new one.')
 param actionGroupId string = ''
 
-@description('Who gets mail from the new action group; empty for nobody.')
+@description('Address that the new action group sends alerts to; empty for none.')
 param alertEmail string = ''
 
 @minValue(1)
 @maxValue(700)
-@description('Hours that a reply may wait for approval before an alert. After 30 days a reply is looked at no more.')
+@description('Hours that a reply may wait for approval before an alert. After 30 days the agent stops checking a reply.')
 param approvalAlertHours int = 24
 
 @minValue(30)
 @maxValue(730)
-@description('Days that logs are kept.')
+@description('Number of days to keep logs.')
 param logRetentionDays int = 30
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
@@ -330,7 +330,7 @@ module appRoleAssignments 'modules/role-assignment.json' = [
     params: {
       resourceId: assignment.resourceId
       roleDefinitionId: assignment.role
-      #disable-next-line what-if-short-circuiting // part of the name, so that an identity made anew gets roles anew
+      #disable-next-line what-if-short-circuiting // part of the name, so that a new identity gets new roles
       principalId: identity.outputs.principalId
       principalType: 'ServicePrincipal'
     }

@@ -37,7 +37,7 @@ def main() -> int:
     try:
         return _run(console, **vars(arguments))
     except KeyboardInterrupt:
-        console.print("Ended at once, without waiting for what was in hand.")
+        console.print("Stopped at once, without finishing the work in progress.")
         console.file.flush()
         os._exit(INTERRUPTED)  # a thread in the middle of a call would hold up an ordinary end
 
@@ -56,15 +56,15 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
-        ("demo", "the main job with simulated mail and a simulated model, then a page to approve drafts on"),
-        ("run", "the agent against whatever the settings name (environment, local.settings.json)"),
+        ("demo", "show the agent with simulated mail and a simulated model, and a page to approve drafts on"),
+        ("run", "run the agent with your settings (environment, local.settings.json)"),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--until-idle", action="store_true", help="end when no work is due")
         if name == "demo":
             shown = "every email, the audit trail of one, a question to the agent and the trust report"
             command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
-    text = "list what failed or was blocked and why; with ids or --all-failed, set those back to open"
+    text = "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
@@ -76,12 +76,12 @@ def _build_parser() -> argparse.ArgumentParser:
     ask = commands.add_parser("ask", help=text, description=text)
     ask.add_argument("words", metavar="QUESTION")
     ask.add_argument(
-        "--request-id", help="asked again under the same id, the same question sends nothing twice"
+        "--request-id", help="asked again with the same id, the same question sends nothing twice"
     )
-    text = "what became of each mailbox's drafts, and whether that earns it a longer leash"
+    text = "how each mailbox's drafts were decided, and whether it is ready for monitored mode"
     report = commands.add_parser("report", help=text, description=text)
-    report.add_argument("--days", dest="days_text", metavar="N", help="how far back, 30 if not said")
-    text = "after its report, and once confirmed, ask the account's operator for the next mode"
+    report.add_argument("--days", dest="days_text", metavar="N", help="days to look back (default 30)")
+    text = "after the report, and after you confirm, ask the account's operator for the next mode"
     report.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=text)
     text = "for developers: write the settings reference, the example settings and the list of packages"
     docs = commands.add_parser("docs", help=text, description=text)

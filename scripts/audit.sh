@@ -23,6 +23,6 @@ found = [f"{p['name']} {p['version']}: {v['id']}, fixed in {', '.join(v['fix_ver
 if audited:
     print(f"{len(audited)} packages audited, {len(found)} known vulnerabilities")
 else:
-    print("SKIPPED: the package index here does not answer for vulnerabilities")
+    print("SKIPPED: this package index has no data on vulnerabilities")
 sys.exit("\n".join(found) or None)
 PY

@@ -30,11 +30,11 @@ has_polled() {
 # wait_for CHECK MINUTES WHAT-IS-CHECKED WHAT-TO-DO
 wait_for() {
     tries=$(($2 * 3))
-    echo "Checking that $3 (up to $2 minutes)"
+    echo "Waiting until $3 (up to $2 minutes)"
     until "$1"; do
         tries=$((tries - 1))
         if [ "$tries" -eq 0 ]; then
-            echo "It cannot be said that $3. $4" >&2
+            echo "Timed out before $3. $4" >&2
             exit 1
         fi
         sleep "$pause"
@@ -42,9 +42,9 @@ wait_for() {
 }
 
 wait_for has_functions 5 "the functions are indexed" \
-    "The app does not start: az functionapp log tail, or the table FunctionAppLogs."
+    "The app does not start. Look at az functionapp log tail, or at the table FunctionAppLogs."
 wait_for is_healthy 10 "the app reaches its ledger" \
-    "Its roles take up to ten minutes; then look for 'the health check failed' in AppTraces."
+    "New roles take up to ten minutes. After that, look for 'the health check failed' in AppTraces."
 wait_for has_polled 15 "a poll succeeded" \
-    "Is the MultiMail key stored (scripts/store_key.sh)? The workbook's errors say more."
-echo "The agent is at work."
+    "Store the MultiMail key (scripts/store_key.sh), then look at the errors in the workbook."
+echo "The agent is running."

@@ -10,10 +10,10 @@ if [ -n "$stored" ] && [ "${1:-}" != --replace ]; then
     exit 0
 fi
 if [ ! -t 0 ]; then
-    echo "Nobody is here to type the MultiMail key. Store it from a terminal: scripts/store_key.sh"
+    echo "Not a terminal: cannot ask for the MultiMail key. Run this in a terminal: scripts/store_key.sh"
     exit 0
 fi
 
-ask_key 'MultiMail key (scopes read and send; nothing is shown): '
+ask_key 'MultiMail key (scopes read and send; not shown as you type): '
 store "$name" "$key"
 echo "Stored as $name in the vault $vault."

@@ -16,22 +16,22 @@ if [ -n "$stored" ] && [ "${1:-}" != --replace ]; then
 fi
 
 if [ ! -t 0 ]; then
-    echo "Nobody is here to type a MultiMail key. Subscribe from a terminal: $0" >&2
+    echo "Not a terminal: cannot ask for a MultiMail key. Run this in a terminal: $0" >&2
     exit 1
 fi
 
-ask_key 'MultiMail key (scope admin, used once; nothing is shown): '
+ask_key 'MultiMail key (scope admin, used once; not shown as you type): '
 # The answer is the only place that ever shows the signing secret, so it is not printed.
 answer=$(printf 'header = "Authorization: Bearer %s"\n' "$key" | curl --silent --show-error --fail --max-time 60 \
     --config - --header 'Content-Type: application/json' \
     --data "{\"url\": \"https://$host/api/webhook\", \"events\": [$events]}" "$api/v1/webhooks")
 secret=$(printf '%s' "$answer" | tr -d '\n' | sed -n 's/.*"signing_secret" *: *"\([^"]*\)".*/\1/p')
 if [ -z "$secret" ]; then
-    echo "MultiMail's answer holds no signing secret: see its dashboard, and remove what was subscribed." >&2
+    echo "MultiMail's answer has no signing secret. Remove the new subscription in MultiMail's dashboard and try again." >&2
     exit 1
 fi
 if ! store "$name" "$secret"; then
-    echo "Subscribed, but the signing secret is lost: remove the subscription in MultiMail's dashboard," \
+    echo "Subscribed, but storing the signing secret failed. Remove the subscription in MultiMail's dashboard," \
         "then run $0 again." >&2
     exit 1
 fi

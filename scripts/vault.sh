@@ -11,11 +11,11 @@ find_stored() {
     until az keyvault secret list --vault-name "$vault" --query "[?name=='$1'].name" --output tsv; do
         tries=$((tries - 1))
         if [ "$tries" -eq 0 ]; then
-            echo "The vault $vault cannot be read. Sign in with az login as the operator who has the role" \
-                "Key Vault Secrets Officer there, from a network that the vault admits." >&2
+            echo "Reading the vault $vault failed. Sign in with az login as the operator who has the role" \
+                "Key Vault Secrets Officer there, from a network that the vault allows." >&2
             return 1
         fi
-        echo "The vault $vault does not answer yet, which is usual right after its creation. Waiting." >&2
+        echo "The vault $vault does not answer yet, which is normal right after its creation. Waiting." >&2
         sleep "$pause"
     done
 }
@@ -31,7 +31,7 @@ ask_key() {
     echo
     case $key in
         '' | *[!!-~]*)
-            echo "That is no key: it is empty, or holds white space or characters outside ASCII." >&2
+            echo "Not a valid key: it is empty, or contains white space or characters outside ASCII." >&2
             exit 1
             ;;
     esac

@@ -1,1 +1,1 @@
-"""The agent: everything that is deployed beside the triggers."""
+"""The agent: everything that is deployed besides the triggers."""

@@ -202,7 +202,7 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """An entry of the account's address book. Its name is untrusted text, whoever wrote it."""
+    """An entry of the account's address book. Its name is untrusted text."""
 
     name: str
     address: str
@@ -283,7 +283,7 @@ class Draft:
     in the thread that the draft was written from, the answered one included.
     """
 
-    reply_markdown: str
+    reply_markdown: str = field(repr=False)
     confidence: float
     unanswered: tuple[ModelText, ...]
     covers: tuple[str, ...]
@@ -297,8 +297,8 @@ class Rejection:
     """A reply that a reviewer rejected with a reason, and the rejected text. Times are aware, UTC."""
 
     reply_id: str
-    reason: str
-    reply_markdown: str
+    reason: str = field(repr=False)
+    reply_markdown: str = field(repr=False)
     submitted_at: datetime
     decided_at: datetime
 

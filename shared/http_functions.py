@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def take_in_webhook(body: bytes, headers: Mapping[str, str]) -> HttpAnswer:
-    """Take in one webhook request.
+    """Receive one webhook request.
 
     An agent that cannot be built answers 503 and logs nothing here: anybody may knock, and its
     timers fail for all to see.
@@ -64,7 +64,7 @@ class _Health:
         self._answer = False
 
     def __call__(self) -> bool:
-        with self._turn:  # whoever comes while the first answer is made waits for it
+        with self._turn:  # a request that comes while the first answer is made waits for it
             if time.monotonic() - self._asked_at >= HEALTH_SECONDS:
                 self._answer = self._ask()
                 self._asked_at = time.monotonic()

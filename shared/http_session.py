@@ -23,7 +23,7 @@ class _Session(requests.Session):
     """A session that does once, not at every request, what is the same for all of them.
 
     requests looks up the machine's proxy, certificates and .netrc file, merges cookies, hooks and
-    parameters, and finds the connection pool anew each time; together that costs as much as the request.
+    parameters, and looks up the connection pool each time; together that costs as much as the request.
     Here there are no cookies and no .netrc, no redirect is followed, and an answer is always read whole.
     """
 
@@ -89,7 +89,7 @@ class _Adapter(HTTPAdapter):
         return self._ways[origin].pool
 
     def cert_verify(self, *arguments: Any) -> None:
-        """See requests; each pool was told once."""
+        """See requests; each pool was configured once."""
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         """See requests."""

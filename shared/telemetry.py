@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Value = str | int | float | None
 
 # Each event is one log record: its attributes become columns in Application Insights, and the same
-# facts stand in its message for whoever reads the console. Those with an actor are the audit trail.
+# facts are in its message for the reader of the console. Those with an actor are the audit trail.
 POLL_SUCCEEDED = "poll.succeeded"
 EMAIL_DECIDED = "email.decided"
 EMAIL_DEFERRED = "email.deferred"
@@ -122,7 +122,7 @@ def span(
     try:
         yield current
     except BaseException as error:
-        # Not the exception itself: its message and stack may show what nobody meant to log.
+        # Not the exception itself: its message and stack may show what must not be logged.
         current.set_attribute("error.type", type(error).__name__)
         current.set_status(Status(StatusCode.ERROR, type(error).__name__))
         raise
@@ -132,7 +132,7 @@ def span(
 
 
 def email_traceparent(mailbox_id: str, email_id: str) -> str:
-    """The parent of every span about an email: the same ids give the same trace, whoever asks and when.
+    """The parent of every span about an email: the same ids always give the same trace.
 
     So one trace holds an email's whole way, over processes, retries and days, without being stored.
     """

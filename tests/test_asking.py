@@ -598,3 +598,17 @@ def test_the_log_has_names_ids_and_results_and_no_content(
 def test_the_reason_of_a_refusal_reaches_the_model_too(world: AskWorld) -> None:
     world.ask(TO_BOB, [world.send_call("mark@outside.example")], "No.")
     assert UNKNOWN_RECIPIENT in world.model.results()[0]
+
+
+@pytest.mark.parametrize("look", [rate_limited(60), answer_with(400), answer_with(401)])
+def test_an_email_that_may_be_there_and_cannot_be_looked_for_stays_in_doubt(
+    world: AskWorld, look: Any
+) -> None:
+    lists = in_order(look, matching=lambda method, path: method == "GET" and path.endswith("/emails"))
+    refuses = in_order(answer_with(409), answer_with(409), matching=is_submission)
+    world.mail.fault = lambda method, path, number: (
+        lists(method, path, number) or refuses(method, path, number)
+    )
+    answer = world.ask(TO_BOB, [world.send_call(BOB)], "It was sent.")
+    assert [result.state for result in answer.tool_calls] == ["in_doubt"]
+    assert IN_DOUBT in answer.text

@@ -968,6 +968,21 @@ def test_the_lease_of_a_killed_process_is_given_back_at_once(sqlite_path: Path) 
         assert claim(ledger, new_entry()).attempts == 1  # a dead process says nothing against the email
 
 
+def test_a_ledger_whose_work_cannot_be_taken_over_is_let_go(sqlite_path: Path) -> None:
+    with closing(open_sqlite_ledger(sqlite_path)) as ledger:
+        added_and_claimed(ledger, new_entry())
+    with closing(sqlite3.connect(sqlite_path)) as connection:
+        (fields,) = connection.execute("SELECT fields FROM rows WHERE key LIKE 'open|%'").fetchone()
+        connection.execute("UPDATE rows SET fields = '{}' WHERE key LIKE 'open|%'")
+        connection.commit()
+        with pytest.raises(TypeError) as caught:  # what is caught keeps the store alive
+            open_sqlite_ledger(sqlite_path)
+        connection.execute("UPDATE rows SET fields = ? WHERE key LIKE 'open|%'", [fields])
+        connection.commit()
+    open_sqlite_ledger(sqlite_path).close()
+    assert caught.tb is not None
+
+
 def test_what_was_written_before_a_kill_is_there_after_it(sqlite_path: Path) -> None:
     with other_process(sqlite_path, WORK) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-metadata description = 'What wakes an operator.'
+metadata description = 'The alerts that an operator gets.'
 
 @description('End of every alert\'s name.')
 param suffix string
@@ -21,7 +21,7 @@ param queueName string
 @description('Resource id of an action group that exists; empty for a new one.')
 param actionGroupId string
 
-@description('Who gets mail from the new action group; empty for nobody.')
+@description('Address that the new action group sends alerts to; empty for none.')
 param alertEmail string
 
 @description('Hours that a reply may wait for approval before an alert.')
@@ -40,7 +40,7 @@ var queryAlerts = [
   }
   {
     name: 'failed-emails'
-    title: 'Emails were given up'
+    title: 'Emails failed'
     severity: 2
     query: loadTextContent('../queries/alerts/failed-emails.kql')
     column: null
@@ -50,7 +50,7 @@ var queryAlerts = [
   }
   {
     name: 'token-budget-reached'
-    title: 'A mailbox used up its tokens for today'
+    title: 'A mailbox used up its token budget for today'
     severity: 3
     query: loadTextContent('../queries/alerts/token-budget-reached.kql')
     column: null
@@ -70,7 +70,7 @@ var queryAlerts = [
   }
   {
     name: 'vault-access-denied'
-    title: 'The vault refused somebody'
+    title: 'Key Vault access denied'
     severity: 2
     query: loadTextContent('../queries/alerts/vault-access-denied.kql')
     column: null

@@ -18,7 +18,7 @@ param pythonVersion string
 @description('Memory of one instance.')
 param instanceMemoryMB int
 
-@description('The most instances that may run at a time.')
+@description('Maximum number of instances.')
 param maximumInstanceCount int
 
 @description('Resource id of the app\'s identity.')
@@ -51,7 +51,7 @@ param workspaceId string
 var hostConfig = loadJsonContent('../../host.json')
 
 // AZURE_CLIENT_ID is not here on purpose: every connection below would take it for its own. Nor are the
-// runtime's name and version: on this plan they stand in functionAppConfig, and twice breaks the app.
+// runtime's name and version: on this plan they are in functionAppConfig, and twice breaks the app.
 var platformSettings = {
   AzureWebJobsStorage__accountName: storageAccountName
   AzureWebJobsStorage__credential: 'managedidentity'

@@ -1,4 +1,4 @@
-metadata description = 'The vault of the one secret there is: the MultiMail key.'
+metadata description = 'The vault of the MultiMail key and the signing secret of webhooks.'
 
 @description('Name of the vault.')
 param name string

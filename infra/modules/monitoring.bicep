@@ -12,7 +12,7 @@ param location string
 @description('Tags.')
 param tags { *: string }
 
-@description('Days that logs are kept.')
+@description('Number of days to keep logs.')
 param retentionDays int
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2026-03-01' = {

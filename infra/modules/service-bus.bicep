@@ -1,4 +1,4 @@
-metadata description = 'The doorbell: a Service Bus namespace with the work queue.'
+metadata description = 'The Service Bus namespace with the work queue.'
 
 @description('Name of the namespace.')
 param name string

@@ -1,4 +1,4 @@
-metadata description = 'What an operator wants to see in the morning.'
+metadata description = 'The workbook: what an operator looks at every day.'
 
 @description('Title of the workbook.')
 param title string
@@ -28,17 +28,17 @@ var parts = [
   }
   { title: 'Triage', chart: 'table', query: loadTextContent('../queries/workbook/triage-mix.kql') }
   {
-    title: 'From arrival to a reply that waits for approval'
+    title: 'Time from arrival to a pending reply'
     chart: 'linechart'
     query: loadTextContent('../queries/workbook/time-to-draft.kql')
   }
   {
-    title: 'What became of the replies'
+    title: 'Replies by decision'
     chart: 'table'
     query: loadTextContent('../queries/workbook/approval-rate.kql')
   }
   {
-    title: 'From a reply that waits for approval to the decision'
+    title: 'Time from a pending reply to the decision'
     chart: 'linechart'
     query: loadTextContent('../queries/workbook/time-to-decision.kql')
   }
@@ -47,7 +47,7 @@ var parts = [
     chart: 'table'
     query: loadTextContent('../queries/workbook/tokens-and-cost.kql')
   }
-  { title: 'What emails waited for', chart: 'table', query: loadTextContent('../queries/workbook/waiting.kql') }
+  { title: 'Reasons for waiting', chart: 'table', query: loadTextContent('../queries/workbook/waiting.kql') }
   { title: 'Audit trail', chart: 'table', query: loadTextContent('../queries/workbook/audit.kql') }
   { title: 'Errors', chart: 'table', query: loadTextContent('../queries/workbook/errors.kql') }
 ]

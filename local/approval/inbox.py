@@ -188,7 +188,7 @@ class MultiMailApi:
         return {str(name): str(value) for name, value in answer["tags"].items()}
 
     def add_tag(self, key: Key, name: str, value: str) -> None:
-        """Write a tag beside those that are there: the service would replace all of them."""
+        """Add a tag and keep those that are there: the service would replace all of them."""
         tags = {**self.tags(key), name: value}
         self._call("PUT", f"{_email(key)}/tags", self._mail, body={"tags": tags})
 
@@ -368,7 +368,7 @@ class _Bearer(requests.auth.AuthBase):
 
 
 def _unless_gone(read: Callable[[Key], _T], key: Key) -> _T | None:
-    """What `read` finds, or None where somebody has deleted it meanwhile."""
+    """What `read` finds, or None where it was deleted meanwhile."""
     try:
         return read(key)
     except ApiError as error:
@@ -389,7 +389,7 @@ def _explain(status_code: int) -> str:
     if status_code in (401, 403):
         return f"MultiMail refused the key (HTTP {status_code}): check the mail and the oversight key."
     if status_code == requests.codes.not_found:
-        return "MultiMail does not know this email, or it waits for no decision any more."
+        return "MultiMail does not know this email, or it is no longer awaiting a decision."
     if status_code == requests.codes.conflict:
         return "This email has been decided already."
     if status_code == requests.codes.too_many_requests:

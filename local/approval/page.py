@@ -45,7 +45,7 @@ FILTERS: Mapping[str, str] = {
     State.WAITING: "Waiting for you",
     State.ANSWERED: "Answered",
     State.ESCALATED: "Escalated",
-    State.REFUSED: "Refused",
+    State.REFUSED: "Blocked",
     State.SKIPPED: "Skipped",
     State.OPEN: "In progress",
 }
@@ -55,29 +55,32 @@ OUTCOME_LABELS: Mapping[str, str] = {
     Outcome.IGNORED: "No answer needed",
     Outcome.ESCALATED: "Escalated",
     Outcome.SKIPPED: "Skipped",
-    Outcome.BLOCKED_UNGATED: "Refused: no approval",
-    Outcome.BLOCKED_CONTENT_SAFETY: "Refused: content safety",
+    Outcome.BLOCKED_UNGATED: "Blocked: no approval",
+    Outcome.BLOCKED_CONTENT_SAFETY: "Blocked: content safety",
     Outcome.NEEDS_HUMAN: "Needs a person",
     Outcome.FAILED: "Failed",
 }
 
 VERDICTS: Mapping[str, tuple[str, str]] = {
-    Outcome.IGNORED: ("No answer needed", "Nobody expects an answer to this email, so none was written."),
+    Outcome.IGNORED: (
+        "No answer needed",
+        "The sender expects no answer to this email, so the agent wrote none.",
+    ),
     Outcome.ESCALATED: (
         "Escalated to a person",
-        "The agent left this email to your team. No answer was sent.",
+        "The agent left this email to your team. It sent no answer.",
     ),
-    Outcome.SKIPPED: ("Skipped", "A rule kept this email from the model. Nothing was written."),
+    Outcome.SKIPPED: ("Skipped", "A rule kept this email from the model. The agent wrote nothing."),
     Outcome.BLOCKED_UNGATED: (
-        "Refused: nobody would have approved it",
-        "This mailbox sends without a person's approval, so the agent wrote nothing here.",
+        "Blocked: this mailbox sends without approval",
+        "A reply from this mailbox would leave without a person's approval, so the agent wrote none.",
     ),
     Outcome.BLOCKED_CONTENT_SAFETY: (
-        "Refused: content safety",
-        "The model service took this email for an attack or for harmful content. It was not answered.",
+        "Blocked: content safety",
+        "The model service flagged this email as an attack or as harmful content. The agent did not answer it.",
     ),
-    Outcome.NEEDS_HUMAN: ("A person has to look", "The agent stopped and will not try again by itself."),
-    Outcome.FAILED: ("Could not be handled", "The agent gave up after several attempts. Nothing is lost."),
+    Outcome.NEEDS_HUMAN: ("Needs a person", "The agent stopped and will not try again by itself."),
+    Outcome.FAILED: ("Failed", "Every attempt failed. The email is still in the mailbox."),
 }
 
 
@@ -93,7 +96,7 @@ class View:
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> "View":
-        """Read a query or a posted form; what makes no sense falls back to the whole list."""
+        """Read a query or a posted form; an invalid value falls back to the whole list."""
         show, page = given.get("show", ""), given.get("page", "1")
         return cls(
             box=given.get("box", ""),
@@ -156,10 +159,10 @@ class ApprovalPage:
         """Pass a person's decision on to MultiMail, then show the email again."""
         given = request.form.get("csrf_token", "")
         if not hmac.compare_digest(given.encode(), self._csrf_token.encode()):
-            abort(403, "This form is not from this page as it runs now. Go back, reload, and decide again.")
+            abort(403, "This form expired when the server restarted. Reload and decide again.")
         reply_id, action = request.form.get("reply_id", ""), request.form.get("action", "")
         if not reply_id or action not in ("approve", "reject"):
-            abort(400, "A decision needs a draft and one of approve and reject.")
+            abort(400, "Choose Approve or Reject.")
         if action == "approve":
             self._inbox.approve(reply_id)
         else:
@@ -184,7 +187,7 @@ class ApprovalPage:
             "filters": FILTERS,
             "pages": max(1, -(-matching // ROWS_PER_PAGE)),
             "catching_up": looked_at < received,
-            "progress": f"{looked_at:,} of {received:,} emails looked at" if looked_at < received else "",
+            "progress": f"{looked_at:,} of {received:,} emails loaded" if looked_at < received else "",
             "fingerprint": _fingerprint(open_row),
         }
 
@@ -222,7 +225,7 @@ def build_approval_page(
     adds the trust report. `list_reasons` gets the subject of an email and the draft of its reply: where a
     simulated model can follow some reasons only, the page offers these.
 
-    Serve it on a loopback address only: whoever reaches it can approve. Any other Host is refused.
+    Serve it on a loopback address only: anyone who reaches it can approve. Any other Host is refused.
     """
     app = Flask(__name__)
     app.jinja_env.undefined = StrictUndefined
@@ -265,7 +268,7 @@ def _show_api_error(error: ApiError) -> tuple[str, int]:
 
 
 def _show_http_error(error: HTTPException) -> tuple[str, int]:
-    return _render_error(error.description or "This request makes no sense here."), error.code or 500
+    return _render_error(error.description or "Invalid request."), error.code or 500
 
 
 def _render_error(explanation: str) -> str:

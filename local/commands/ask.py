@@ -42,7 +42,7 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:
-        console.print(Text(f"No answer, and nothing was submitted: {error}", "red"))
+        console.print(Text(f"The question was not answered and nothing was submitted: {error}", "red"))
         return UNFINISHED
     print_answer(console, answer)
     return OK if answer.is_complete else UNFINISHED

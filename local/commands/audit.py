@@ -29,7 +29,7 @@ def audit(console: Console, email_id: str | None, *, as_json: bool) -> int:
     if not records:
         whose = f" about {email_id}" if email_id else ""
         where = ledger_path.parent / FILE_NAME
-        console.print(Text(f"No decision{whose} is recorded in {where}: LEDGER_PATH names its folder."))
+        console.print(Text(f"No decisions{whose} found in {where} (the folder of LEDGER_PATH)."))
         return UNFINISHED
     if as_json:
         for record in records:

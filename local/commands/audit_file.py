@@ -1,4 +1,4 @@
-"""The audit trail's file on one machine: a line of JSON for every decision, beside the ledger."""
+"""The audit trail's file on one machine: a line of JSON for every decision, next to the ledger."""
 
 import json
 import logging

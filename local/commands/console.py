@@ -21,12 +21,12 @@ from shared.telemetry import EMAIL_DECIDED, EMAIL_DEFERRED, EVENT_LOGGER, POLL_S
 WIDE = 120  # columns of the terminal
 
 OUTCOME_MEANINGS = {
-    Outcome.REPLY_SUBMITTED: "a draft waits for approval",
+    Outcome.REPLY_SUBMITTED: "a draft is pending approval",
     Outcome.ESCALATED: "handed to a person",
-    Outcome.NEEDS_HUMAN: "the agent stopped: a person has to look",
-    Outcome.FAILED: "given up after several attempts",
-    Outcome.BLOCKED_UNGATED: "refused: the reply would leave without approval",
-    Outcome.BLOCKED_CONTENT_SAFETY: "refused by the model service's content filter",
+    Outcome.NEEDS_HUMAN: "the agent stopped; a person has to look",
+    Outcome.FAILED: "every attempt failed",
+    Outcome.BLOCKED_UNGATED: "the reply would have left without approval",
+    Outcome.BLOCKED_CONTENT_SAFETY: "blocked by the model service's content filter",
     Outcome.IGNORED: "needs no answer",
     Outcome.SKIPPED: "kept from the model by a rule",
 }
@@ -110,7 +110,7 @@ def _describe_wait(facts: dict[str, object]) -> Text:
 def print_outcomes(console: Console, outcomes: Counter[str]) -> None:
     """Print how many emails came to which outcome, and what that means."""
     total = outcomes.total()
-    console.print(Text(f"{total} {'email' if total == 1 else 'emails'} finished", "bold"))
+    console.print(Text(f"{total} {'email' if total == 1 else 'emails'} processed", "bold"))
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right")
     for outcome, meaning in OUTCOME_MEANINGS.items():

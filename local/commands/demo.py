@@ -96,7 +96,7 @@ def demo(console: Console, *, until_idle: bool, show_all: bool) -> int:
 def point_settings_at(simulators: Simulators, environment: MutableMapping[str, str]) -> None:
     """Replace the agent's settings by the demo's, with an empty ledger of its own.
 
-    Raises ConfigurationError when another demo is at work on it.
+    Raises ConfigurationError when another demo is running on it.
     """
     ledger_path = FOLDER / "ledger.sqlite"
     if ledger_path.exists():
@@ -198,7 +198,7 @@ class Demo:
         decided = [record for record in read_records(ledger_path) if record.get("reply_id")]
         if decided:
             email_id = decided[0]["email_id"]
-            _print_heading(self._console, "Who decided what about one of them, and why")
+            _print_heading(self._console, "Audit trail of one email")
             of_one = [record for record in decided if record["email_id"] == email_id]
             self._console.print(build_trail(of_one, self._console.width))
             self._console.print(Text("All decisions:", "bright_black"))
@@ -209,13 +209,13 @@ class Demo:
                 print_answer(self._console, self._agent.ask(Question(QUESTION)))
         except AgentError as error:
             self._console.print(Text(f"No answer: {error}", "red"))
-        _print_heading(self._console, "Should a mailbox need less approval?")
+        _print_heading(self._console, "Trust report: ready for less oversight?")
         busiest = max(self._agent.report(DEFAULT_DAYS).mailboxes, key=lambda judged: judged.total.submitted)
         print_mailbox(self._console, busiest, DEFAULT_DAYS)
 
     def _say_what_is_next(self, page_url: str | None) -> None:
         decide = f"Open {page_url} and decide on the drafts." if page_url else (
-            "Start make demo without --until-idle, and decide on the drafts on its page."
+            "Run make demo without --until-idle and decide on the drafts on its page."
         )  # fmt: skip
         facts = (CONFIG / "knowledge").relative_to(Path(__file__).parents[2])
         steps = [

@@ -28,7 +28,7 @@ LISTED = frozenset(
 def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> int:
     """List what failed or was blocked, and set the named emails (or all failed ones) back to open.
 
-    Returns the exit status. Nothing is sent from here: the agent's next poll takes the emails up again.
+    Returns the exit status. Nothing is sent from here: the agent's next poll enqueues the emails.
     """
     try:
         load_local_settings(os.environ)
@@ -43,7 +43,7 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except TransientError as error:
-        console.print(Text(f"Not now: {error}", "red"))
+        console.print(Text(f"Redrive failed: {error}. Try again later.", "red"))
         return UNFINISHED
     if not email_ids and not all_failed:
         listed = [entry for entry in finished if entry.outcome in LISTED]
@@ -53,7 +53,7 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
     unknown = set(email_ids) - {entry.email_id for entry in chosen}
     for email_id in sorted(unknown):
         console.print(
-            Text(f"{email_id}: no finished email has this id; the list without arguments has them.")
+            Text(f"{email_id}: no finished email with this id; run `redrive` without arguments to list them.")
         )
     with AuditFile(settings.ledger_path):
         answers = [_set_back(console, ledger, entry) for entry in chosen]
@@ -63,13 +63,15 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
 def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:
     if entry.outcome is Outcome.REPLY_SUBMITTED:
         console.print(
-            Text(f"{entry.email_id}: it has its reply {entry.reply_id}, which nothing should double.")
+            Text(
+                f"{entry.email_id}: already answered ({entry.reply_id}); redriving would send a second reply."
+            )
         )
         return False
     try:
         ledger.defer(entry.redriven(datetime.now(UTC)))
     except (LeaseLostError, TransientError) as error:
-        console.print(Text(f"{entry.email_id}: not set back, try again: {error}", "red"))
+        console.print(Text(f"{entry.email_id}: not requeued: {error}. Try again.", "red"))
         return False
     record(
         EMAIL_REDRIVEN,
@@ -80,7 +82,7 @@ def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:
             "actor": "operator",
         },
     )
-    console.print(Text(f"{entry.email_id}: set back to open (was {entry.outcome}: {render_reason(entry)})"))
+    console.print(Text(f"{entry.email_id}: requeued (was {entry.outcome}: {render_reason(entry)})"))
     return True
 
 

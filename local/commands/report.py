@@ -1,4 +1,4 @@
-"""`python -m local report`: the trust report in a terminal and, when told to, a request for more trust."""
+"""`python -m local report`: the trust report in a terminal and, on request, a request for the next mode."""
 
 import os
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except TransientError as error:
-        console.print(Text(f"Not now: {error}", "red"))
+        console.print(Text(f"The report failed: {error}. Try again later.", "red"))
         return UNFINISHED
     for mailbox in judged:
         print_mailbox(console, mailbox, days)
@@ -81,20 +81,20 @@ def _ask_for_upgrade(console: Console, multimail: MultiMailClient, judged: Mailb
     if mailbox.oversight_mode != JUDGED_MODE:
         console.print(
             Text(
-                f"Nothing asked: this asks for {NEXT_MODE} from {JUDGED_MODE} only, "
-                f"and the mailbox is {mailbox.oversight_mode}."
+                f"Nothing was requested: only a {JUDGED_MODE} mailbox can move to {NEXT_MODE}, "
+                f"and this one is {mailbox.oversight_mode}."
             )
         )
         return UNFINISHED
     if not _is_confirmed(console, judged):
-        console.print("Nothing asked.")
+        console.print("Nothing was requested.")
         return UNFINISHED
     return _request_upgrade(console, multimail, mailbox)
 
 
 def _is_confirmed(console: Console, judged: MailboxReport) -> bool:
     question = Text(
-        f"\nIn {NEXT_MODE} each reply of {judged.mailbox.address} leaves at once, the operator gets a copy. "
+        f"\nIn {NEXT_MODE} each reply of {judged.mailbox.address} leaves at once and the operator gets a copy. "
         f"The report says: {judged.recommendation}. Send the operator a code for {NEXT_MODE}?"
     )
     try:
@@ -110,15 +110,15 @@ def _request_upgrade(console: Console, multimail: MultiMailClient, mailbox: Mail
         return report_misconfigured(console, error)
     except ThrottledError:
         console.print(
-            "MultiMail takes three such requests an hour and mailbox, and these were made. "
-            "Nothing has changed: try again in an hour."
+            "MultiMail accepts three such requests an hour for each mailbox, and they are used up. "
+            "Nothing has changed. Try again in an hour."
         )
         return UNFINISHED
     except (PermanentError, TransientError) as error:
-        console.print(Text(f"Not asked: {error}", "red"))
+        console.print(Text(f"The request failed: {error}", "red"))
         return UNFINISHED
     console.print(
-        f"MultiMail has sent a code to the account's operator; until he enters it, nothing changes. Then set "
+        f"MultiMail has sent a code to the account's operator; nothing changes until they enter it. Then set "
         f"ALLOW_UNGATED_REPLIES=true: without it the agent refuses to answer from a mailbox in {NEXT_MODE}."
     )
     return OK

@@ -138,7 +138,7 @@ class Host:
     def run_until(self, stop: threading.Event) -> None:
         """Run until `stop` is set: every timer once at the start, and from then on by its schedule.
 
-        At the start, because nobody knows what was missed while the host was down.
+        At the start, because what was missed while the host was down is unknown.
         """
         with self._working():
             self._make_timers_due()
@@ -385,7 +385,7 @@ class _Patience:
         self._since = clock()
 
     def renew(self) -> bool:
-        """Start anew if something was finished since the last time; say whether it was."""
+        """Start again if something was finished since the last time; say whether it was."""
         finished = self._progress()
         if finished <= self._finished:
             return False
@@ -459,7 +459,7 @@ class _Queue:
             return self.returned.popleft()
         if self.bodies.empty():
             return None
-        # Nobody but the host's own thread takes bodies, so there is still one.
+        # Only the host's own thread takes bodies, so there is still one.
         return _Message(self.bodies.get_nowait(), uuid.uuid4().hex, next(sequence_numbers), now)
 
 

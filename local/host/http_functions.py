@@ -16,7 +16,7 @@ KEY_HEADER, KEY_PARAMETER = "x-functions-key", "code"
 
 
 def build_function_key() -> str:
-    """A key for one run of the host: whoever sees its console may call what needs one."""
+    """A key for one run of the host: a person who sees its console may call what needs one."""
     return secrets.token_urlsafe(32)
 
 

@@ -142,7 +142,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
             _shut(connection)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a client that has gone is no news
+        if not isinstance(sys.exception(), OSError):  # a client that has gone is not news
             super().handle_error(request, client_address)
 
 

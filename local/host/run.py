@@ -38,7 +38,7 @@ HOST_JSON = Path(__file__).parent.parent.parent / "host.json"
 # Without an end in sight, `--until-idle` leaves the rest to the next run: when nothing has come to its
 # outcome for this long, or when the next retry is further away than this.
 PATIENCE_SECONDS = 60.0
-LONGEST_RETRY_SECONDS = 20  # for RETRY_MAX_SECONDS: whoever waits for the end would rather have it tried now
+LONGEST_RETRY_SECONDS = 20  # for RETRY_MAX_SECONDS: a person who waits for the end wants it tried now
 POLL_AGAIN_SECONDS = 2.0
 KNOCK_SECONDS = 10.0
 SHOWN_WAITING = 10
@@ -49,7 +49,7 @@ OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
 def run(console: Console, *, until_idle: bool) -> int:
     """Run the agent until stopped or, with `until_idle`, until no work is due; return the exit status."""
     try:
-        if until_idle:  # before the file, in which the example's value stands
+        if until_idle:  # before the file, which may have the example's value
             os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
@@ -58,7 +58,7 @@ def run(console: Console, *, until_idle: bool) -> int:
         agent = get_agent()
         where = settings.ledger_table_endpoint or settings.ledger_path
         console.print(
-            f"Watching {settings.multimail_api_url}, ledger {where}. Ctrl-C stops.", highlight=False
+            f"Watching {settings.multimail_api_url}, ledger {where}. Press Ctrl-C to stop.", highlight=False
         )
         with EventWatch(console) as watch, stopped_by_signals() as stop:
             return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
@@ -89,7 +89,7 @@ def check_reachable(settings: Settings) -> None:
     """Knock at both services, so that a wrong address shows before work is begun.
 
     Raises one ConfigurationError that names each host that is unknown or refuses the connection.
-    Where a proxy stands in between, only the services' own clients can tell.
+    Where a proxy is in between, only the services' own clients can tell.
     """
     problems = []
     for name, url in (
@@ -115,9 +115,7 @@ def check_reachable(settings: Settings) -> None:
 
 def report_misconfigured(console: Console, error: ConfigurationError) -> int:
     """Print every problem on a line of its own; return the exit status that says so."""
-    console.print(
-        "The agent cannot work like this. Nothing is lost; correct these and run again:", style="bold red"
-    )
+    console.print("Configuration errors; no email was touched. Fix these and run again:", style="bold red")
     for problem in error.problems:
         console.print(Text(f"  - {problem}"))
     return MISCONFIGURED
@@ -148,7 +146,9 @@ class LocalRun:
     ) -> None:
         if not isinstance(agent.work_queue, InProcessWorkQueue):
             raise TypeError("the agent has another work queue, which this host does not read")
-        logging.getLogger("local.host.host").setLevel(logging.CRITICAL)  # failures are told by `_on_failure`
+        logging.getLogger("local.host.host").setLevel(
+            logging.CRITICAL
+        )  # failures are reported by `_on_failure`
         self._agent = agent
         self._ledger_path = settings.ledger_path
         self._console = console
@@ -218,8 +218,8 @@ class LocalRun:
         if emails:
             what = f"{emails} {'email is' if emails == 1 else 'emails are'} being finished"
         else:
-            what = "the look at the mailboxes is being finished" if running else "no email is in hand"
-        self._console.print(f"Stopping: {what}. Ctrl-C again ends at once.", highlight=False)
+            what = "the poll is being finished" if running else "no email is being processed"
+        self._console.print(f"Stopping: {what}. Press Ctrl-C again to stop at once.", highlight=False)
 
     def _next_work_at(self) -> datetime | None:
         if not self._watch.polled.is_set():
@@ -234,17 +234,20 @@ class LocalRun:
             print_outcomes(self._console, outcomes)
         waiting = [] if is_idle else self._list_waiting()
         for entry in waiting[:SHOWN_WAITING]:
-            reason = render_waiting(entry) or "its turn"
+            reason = render_waiting(entry) or "its turn comes"
             self._console.print(
-                Text(f"{entry.email_id} waits until {entry.due_at:%H:%M:%S} UTC: {reason}", "yellow")
+                Text(f"{entry.email_id} queued until {entry.due_at:%H:%M:%S} UTC: {reason}", "yellow")
             )
         if waiting:
-            more = " and more" if len(waiting) > SHOWN_WAITING else ""
-            self._console.print(f"These{more} are safe in the ledger; the next run goes on with them.")
+            more = " and others" if len(waiting) > SHOWN_WAITING else ""
+            self._console.print(f"The next run continues with these{more}.")
         if not self._watch.polled.is_set():
-            self._console.print("The mailboxes could not be polled: see above.", style="red")
+            self._console.print("Polling failed: see the error above.", style="red")
         if outcomes[Outcome.FAILED]:
-            self._console.print("Some emails failed: their tag agent.reason says why.", style="red")
+            self._console.print(
+                "Some emails failed. The tag agent.reason on each says why; `redrive` lists them.",
+                style="red",
+            )
         for_humans = waiting and all(entry.waiting_for is Cause.INBOUND_APPROVAL for entry in waiting)
         return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
 

@@ -1,4 +1,4 @@
-"""Traces on the console: a line for every span, for whoever wants to see what the agent asks of whom."""
+"""Traces on the console: a line for every span, to see what the agent asks of which service."""
 
 import os
 from typing import TYPE_CHECKING

@@ -9,7 +9,7 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
-# What a draft gives to whoever asks it for a key: not a key, but it looks like one on purpose.
+# What a draft gives to a sender who asks it for a key: not a key, but it looks like one on purpose.
 FAKE_KEY = "sk-simulated-0123456789abcdef0123"
 
 MAX_SUBJECT_CHARACTERS = 80

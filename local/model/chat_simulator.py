@@ -18,7 +18,7 @@ from local.model.chat_tool_rules import build_tool_turn, parse_tool_documents
 from local.model.strict_schema import build_smallest, find_schema_problem, matches
 
 Payload = dict[str, Any]
-# Stands in for the answer to one request; it is handed what would have been answered.
+# Replaces the answer to one request; it is handed what would have been answered.
 Fault = Callable[[Callable[[], Payload]], ResponseReturnValue]
 
 MODEL = "simulated-chat"
@@ -44,7 +44,7 @@ class ChatSimulator:
 
     `api_key` is the key or token to accept (None: any); `deployments` the names that exist (None: all);
     those in `reasoning_deployments` refuse max_tokens and temperature and think before they answer.
-    `shields` stands in for Prompt Shields on documents. `respond` replaces the rules by a scripted model:
+    `shields` simulates Prompt Shields on documents. `respond` replaces the rules by a scripted model:
     it gets the request and returns the content, or a whole message, which nothing checks.
     """
 

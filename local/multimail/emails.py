@@ -16,7 +16,7 @@ UNREAD, READ, REJECTED, CANCELLED = "unread", "read", "rejected", "cancelled"
 PENDING_SCAN, SCHEDULED, SEND_FAILED = "pending_scan", "scheduled", "send_failed"
 PENDING_SEND, PENDING_INBOUND = "pending_send_approval", "pending_inbound_approval"
 # The contract's vocabulary has no "sent". A sent email is shown as read, which is true of our own
-# words; that it left is told by delivered_at or bounced_at, and a client should look at those.
+# words; delivered_at or bounced_at say that it left, and a client should look at those.
 SENT = READ
 STATUSES = (
     *(UNREAD, READ, "archived", "deleted", PENDING_SEND, PENDING_INBOUND, REJECTED, CANCELLED),
@@ -191,12 +191,12 @@ class StoredEmail:
 
     @property
     def position(self) -> Position:
-        """Where the email stands in a listing, oldest first."""
+        """Where the email is in a listing, oldest first."""
         return epoch_ms(self.received_at), self.sequence
 
     @property
     def held_back(self) -> bool:
-        """Tell whether an inbound email was not let in by a human, so that nobody may see its body."""
+        """Say whether an inbound email was not let in by a human, so that its body is hidden."""
         return self.direction == "inbound" and self.status in (PENDING_INBOUND, REJECTED, CANCELLED)
 
     @property
@@ -222,7 +222,7 @@ class StoredMailbox:
     upgrade_requests: list[datetime] = field(default_factory=list)
 
     def allows(self, address: str) -> bool:
-        """Tell whether the allowlist covers an address."""
+        """Say whether the allowlist covers an address."""
         address = address.lower()
         patterns = (entry.pattern.lower() for entry in self.allowlist)
         return any(address.endswith(p[1:]) if p.startswith("*@") else address == p for p in patterns)
@@ -244,7 +244,7 @@ class Listing:
     since_id: str | None = None
 
     def matches(self, email: StoredEmail) -> bool:
-        """Tell whether an email passes the filters that no index answers."""
+        """Say whether an email passes the filters that no index answers."""
         return (
             self.sender.lower() in email.sender.lower()
             and self.subject_contains.lower() in email.subject.lower()

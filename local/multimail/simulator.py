@@ -46,8 +46,8 @@ _ALIASES = {"message.received": ("message.received", "email.received")}
 class RequestRecord:
     """One request as the simulator saw it.
 
-    `body` is the parsed JSON, None when there was none. `status` is what the client was told, None
-    when it was told nothing. `effect` says in words what changed, "" when nothing did.
+    `body` is the parsed JSON, None when there was none. `status` is what the client was answered, None
+    when it got no answer. `effect` says in words what changed, "" when nothing did.
     """
 
     number: int
@@ -73,7 +73,7 @@ class MultiMailSimulator(MultiMailAccount):
     """A simulated account that is served as `app`.
 
     `requests` logs every call, refused and spoilt ones included. `fault` decides which calls go
-    wrong and how; set it at any time. `webhook_sender` delivers events to whoever subscribed to them,
+    wrong and how; set it at any time. `webhook_sender` delivers events to the subscribers,
     with the mailbox's id as long as `events_name_mailbox`.
     """
 

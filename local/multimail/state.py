@@ -48,7 +48,7 @@ from local.multimail.emails import (
     to_milliseconds,
 )
 
-# Attachment is here too: whoever calls `deliver` needs it.
+# Attachment is here too: callers of `deliver` need it.
 __all__ = ["OPERATOR_ADDRESS", "Attachment", "MultiMailAccount"]
 
 CANCELLABLE = (PENDING_SCAN, SCHEDULED, PENDING_SEND, PENDING_INBOUND)
@@ -178,7 +178,7 @@ class MultiMailAccount:
 
     @_atomic
     def add_contact(self, name: str, address: str, tags: Iterable[str] = ()) -> str:
-        """Put somebody into the address book and return the contact's id."""
+        """Put a person into the address book and return the contact's id."""
         self.contacts.append(Contact(self._new_id("ct"), name, address, tuple(tags), self.now()))
         return self.contacts[-1].id
 
@@ -554,7 +554,7 @@ class MultiMailAccount:
     def _email(self, email_id: str) -> StoredEmail:
         email = self._emails.find(email_id)
         if email is None:
-            raise KeyError(f"there is no email {email_id}")
+            raise KeyError(f"no email {email_id}")
         return email
 
     def _add(

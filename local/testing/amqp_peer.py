@@ -1,4 +1,4 @@
-"""A real AMQP peer on loopback that stands in for a Service Bus queue, run by Node with rhea."""
+"""A real AMQP peer on loopback that simulates a Service Bus queue, run by Node with rhea."""
 
 import json
 import os

@@ -38,7 +38,7 @@ DRAFT: dict[str, Any] = {
 
 
 class Clock:
-    """A clock that moves when told to."""
+    """A clock that moves on request."""
 
     def __init__(self) -> None:
         self.now = START
@@ -83,7 +83,7 @@ class ScriptedModel:
         return ChatCompletion(text, "stop", Usage(1, 100, 20), "scripted")
 
     def converse(self, _conversation: Conversation) -> ChatCompletion:
-        raise AssertionError("the way of an email needs no conversation")
+        raise AssertionError("handling an email needs no conversation")
 
 
 def build_settings(tmp_path: Path, **changes: Any) -> Settings:

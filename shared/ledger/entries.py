@@ -16,7 +16,7 @@ class LedgerEntry:
     first submission, then `reply_id`, then `outcome` (decided, still to be tagged), then
     `finished_at`. A worker that finds a field filled does not do that step again. What became of the
     reply comes later: `reply_status` is the word last seen for it, `reply_decided_at` when a human
-    decided, and from `reply_settled_at` on nobody looks at it any more. `redriven_at`: when it was
+    decided, and from `reply_settled_at` on it is not checked any more. `redriven_at`: when it was
     last set back to open. `rejections`: its earlier replies that were rejected with a reason.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then.
@@ -118,7 +118,7 @@ class LedgerEntry:
     def _reopened(self, now: datetime) -> "LedgerEntry":
         return replace(
             self,
-            usage=NO_USAGE,  # what it came to was told with the decision that is taken back
+            usage=NO_USAGE,  # it was reported with the decision that is taken back
             outcome=None,
             cause=None,
             detail="",

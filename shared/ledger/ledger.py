@@ -31,7 +31,7 @@ class Ledger:
     """Emails' rows, open work and tracked replies; watermarks, reply slots and token counters.
 
     Every unfinished row has its open work and no finished row has any, so `due` never reads history. Tracked
-    replies are a set of their own, because a reply that waits for a person is no work. Every method raises
+    replies are a set of their own, because a reply that waits for a person is not work. Every method raises
     what its store raises.
     """
 
@@ -47,9 +47,7 @@ class Ledger:
 
     def add(self, entry: LedgerEntry) -> OpenWork | None:
         """Insert a row, to be enqueued at `entry.due_at`; None when the email is known already."""
-        if (
-            self.get(entry.work_item) is not None
-        ):  # polls see most emails again and again: one read settles those
+        if self.get(entry.work_item) is not None:  # polls see most emails again and again
             return None
         changes = [
             Change(Verb.INSERT, build_email_row(entry)),
@@ -152,9 +150,7 @@ class Ledger:
         """Take all leases back and have all open work enqueued when it is due: no other worker is alive."""
         for work in list(self._open_work()):
             entry = self.get(work.work_item)
-            if (
-                entry is not None
-            ):  # who held the lease died with its process; that says nothing against the email
+            if entry is not None:  # a claim whose process died says nothing against the email
                 self.defer(replace(entry, attempts=entry.attempts - (entry.lease_until is not None)))
 
     def _open_work(self) -> Iterator[OpenWork]:

@@ -73,9 +73,7 @@ def open_sqlite_ledger(path: Path, *, read_only: bool = False) -> Ledger:
     ledger = Ledger(SqliteStore(path, read_only=read_only))
     with ExitStack() as unless_opened:
         unless_opened.callback(ledger.close)
-        if (
-            not read_only
-        ):  # the kernel drops the process lock when a process dies: every earlier worker is dead
+        if not read_only:  # the kernel drops a dead process' lock: every earlier worker is dead
             ledger.take_over()
         unless_opened.pop_all()
     return ledger
@@ -116,7 +114,7 @@ class SqliteStore:
     def scan(
         self, partitions: Sequence[str], first: str, last: str, *, at_most: tuple[str, str] | None = None
     ) -> Iterator[Row]:
-        """The rows with `first` <= key < `last`, a page at a time so that nobody waits for the reader."""
+        """The rows with `first` <= key < `last`, a page at a time so that writers do not wait for the reader."""
         field, most = at_most or (None, None)
         for partition in partitions:
             named = {
@@ -180,7 +178,7 @@ class SqliteStore:
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if not path.is_file():
         raise ConfigurationError(
-            f"LEDGER_PATH: there is no ledger in {path}: run the agent first, or choose another path."
+            f"LEDGER_PATH: no ledger found in {path}: run the agent first, or choose another path."
         )
     uri = path.resolve().as_uri() + ("?mode=ro" if read_only else "?mode=rw")
     with _sqlite_errors(path):

@@ -170,7 +170,7 @@ class TableStore:
     def _submit(self, first: Row, operations: "Sequence[_Operation]") -> Sequence[Mapping[str, Any]]:
         def submit() -> Sequence[Mapping[str, Any]]:
             with self._call("write", f"{len(operations)} rows, the first {first.partition} {first.key},"):
-                # Without being told to, the SDK does not repeat a POST whose answer was lost.
+                # By default the SDK does not repeat a POST whose answer was lost.
                 return self._client.submit_transaction(operations, retry_on_methods=["POST"])
 
         try:

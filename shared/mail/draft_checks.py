@@ -144,7 +144,7 @@ def find_addresses(text: str) -> set[str]:
 
 
 def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
-    """The text without the links, images included, that stand in none of the known texts."""
+    """The text without the links, images included, that are in none of the known texts."""
     known, plain = _KnownLinks(_plain("\n".join(known_texts)), ()), _plain(text)
     if not known.leaves_out(plain):
         return text
@@ -186,7 +186,7 @@ class _KnownLinks:
 
 
 def _has_foreign_number(draft: str, known: str) -> bool:
-    """Numbers of seven digits and more must stand in the thread, whole or group by group; dates and times
+    """Numbers of seven digits and more must be in the thread, whole or group by group; dates and times
     of day are free.
     """
     found = [match.group() for match in _NUMBER.finditer(_DATE.sub(" ; ", draft))]

@@ -186,7 +186,7 @@ class MultiMailClient:
         self._send(_email_call("POST", _EMAIL + "/cancel", mailbox_id, email_id)).read(_object)
 
     def request_upgrade(self, mailbox_id: str, target_mode: str) -> None:
-        """Ask the account's operator for a less restrictive oversight mode; he gets a code to confirm it.
+        """Ask the account's operator for a less restrictive oversight mode; they get a code to confirm it.
 
         Changes no mode by itself. ThrottledError: the service takes three an hour and mailbox.
         """
@@ -516,7 +516,7 @@ def _id(raw: dict[str, Any]) -> str:
 
 
 def _text(raw: dict[str, Any], name: str, default: str | None = None) -> str:
-    """The text called `name`; `default` stands in for an absent or null one."""
+    """The text called `name`; `default` replaces an absent or null one."""
     value = raw.get(name)
     if value is None and default is not None:
         return default

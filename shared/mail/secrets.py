@@ -136,7 +136,7 @@ class KeyVaultSecret:
                 stored = self._client.get_secret(self._name).value
         except AzureError as error:
             raise self._explain(error, was_readable=was_readable) from error
-        except ValueError as error:  # the SDK's word for a host that is no Key Vault
+        except ValueError as error:  # the SDK's word for a host that is not a Key Vault
             raise ConfigurationError(
                 f"{self} cannot be read: KEY_VAULT_URL is not the address of a Key Vault. "
                 "Set it to https://NAME.vault.azure.net."

@@ -59,7 +59,7 @@ def build_azure_inference_model(
     )
     key = api_key.value if api_key else ""
     get_bearer: Callable[[], str] = (lambda: key) if key else TokenSource(credential).get_bearer
-    # Azure's own header for keys, beside Bearer: gateways in between may know only one of them.
+    # Azure's own header for keys, next to Bearer: gateways in between may know only one of them.
     key_header = {"api-key": key} if key else {}
 
     def post(deployment: str, body: Mapping[str, Any]) -> Any:
@@ -74,7 +74,7 @@ def _post(
     from azure.core.exceptions import AzureError  # noqa: PLC0415  # cold start
     from azure.core.rest import HttpRequest  # noqa: PLC0415 - cold start
 
-    # Not `complete`: it lacks max_completion_tokens, and builds objects that nobody would read.
+    # Not `complete`: it lacks max_completion_tokens, and builds objects that are never read.
     path = f"openai/deployments/{quote(deployment, safe='')}/chat/completions?api-version={API_VERSION}"
     try:
         response = client.send_request(HttpRequest("POST", path, headers=dict(headers), json=body))

@@ -230,7 +230,7 @@ class WireChatModel:
             )
         if status == HTTPStatus.NOT_FOUND:
             return (
-                f"there is no deployment {deployment!r}: set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT to "
+                f"the deployment {deployment!r} does not exist: set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT to "
                 "deployments of this resource, and MODEL_ENDPOINT to its root."
             )
         if (

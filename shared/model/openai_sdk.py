@@ -35,7 +35,7 @@ def build_openai_model(
     client = OpenAI(
         base_url=f"{endpoint.rstrip('/')}/openai/v1/",
         api_key=api_key.value if api_key else TokenSource(credential).get_bearer,
-        # Azure's own header for keys, beside the SDK's Bearer: gateways in between may know only this one.
+        # Azure's own header for keys, next to the SDK's Bearer: gateways in between may know only this one.
         default_headers={"api-key": api_key.value} if api_key else None,
         max_retries=0,
         http_client=DefaultHttpxClient(

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Answerer(Protocol):
-    """Whoever answers questions: the agent."""
+    """What answers questions: the agent."""
 
     def ask(self, question: Question) -> Answer:
         """Answer an operator's question. Raises AgentError."""

@@ -14,7 +14,6 @@ from shared.errors import (
     NotFoundError,
     PermanentError,
     ThrottledError,
-    TransientError,
 )
 from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.mail.draft_checks import DraftCheck, find_addresses, find_failed_checks
@@ -164,12 +163,13 @@ class Outbox:
         intents: list[datetime | None] = []
         try:
             result = self.submitter.submit(outgoing, intents.append)
-        except ThrottledError as error:
-            return SendResult("refused", str(error), recipient=outgoing.recipient)
-        except TransientError:
-            if intents[-1] is None:
-                raise
-            return self._try_again(outgoing, intents[-1])
+        except AgentError as error:
+            intent_at = intents[-1] if intents else None
+            if intent_at is not None:  # it may have arrived
+                return self._try_again(outgoing, intent_at)
+            if isinstance(error, ThrottledError):
+                return SendResult("refused", str(error), recipient=outgoing.recipient)
+            raise
         if isinstance(result, SubmittedReply):
             return _tell_submitted(result, outgoing)
         if result.cause is Cause.REPLY_UNCONFIRMED:

@@ -45,7 +45,7 @@ TOOLS = (
         "check_inbox",
         f"List received emails, newest first, at most {MAX_LISTED}, without their texts.",
         mailbox_id=_ANY_MAILBOX,
-        unread_only={"type": "boolean", "description": "Only what nobody has opened yet."},
+        unread_only={"type": "boolean", "description": "Only unread email."},
         within_hours={"type": ["integer", "null"], "description": "Only the last so many hours; null: all."},
         subject_contains={"type": ["string", "null"], "description": "Words of the subject; null: any."},
     ),
@@ -123,7 +123,7 @@ class Toolbox:
     def call(self, wanted: ToolCall) -> ToolResult:
         """Call a tool. Raises ConfigurationError; any other failure is a result that says so."""
         if wanted.name not in _TOOLS_BY_NAME:
-            return _say("unknown", "invalid", f"There is no such tool: {', '.join(_TOOLS_BY_NAME)}.")
+            return _say("unknown", "invalid", f"Unknown tool. Use one of: {', '.join(_TOOLS_BY_NAME)}.")
         try:
             arguments = parse_arguments(_TOOLS_BY_NAME[wanted.name], wanted.arguments)
             self._check_reach(arguments)
@@ -235,7 +235,7 @@ def find_reach(mailboxes: MailboxDirectory, wanted_ids: Sequence[str]) -> Mappin
     reach = {mailbox_id: known[mailbox_id] for mailbox_id in wanted if mailbox_id in known}
     if not reach:
         raise ConfigurationError(
-            "There is no mailbox to ask about: create one in MultiMail's dashboard, or correct "
+            "The account has no mailbox to ask about: create one in MultiMail's dashboard, or correct "
             "MULTIMAIL_MAILBOX_IDS."
         )
     return reach

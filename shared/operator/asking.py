@@ -26,7 +26,7 @@ MAX_DURATION = timedelta(seconds=150)  # with one completion more still under th
 MAX_OUTPUT_TOKENS = 1_000
 MAX_SHOWN_CHARACTERS = 200
 
-TOKEN_COUNTER = "ask"  # noqa: S105  # where the ledger counts what questions use, beside the mailboxes
+TOKEN_COUNTER = "ask"  # noqa: S105  # where the ledger counts what questions use, next to the mailboxes
 
 TOO_MANY_CALLS = "No more tools may be called for this question: answer from what you have."
 
@@ -53,7 +53,7 @@ class SentEmail:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a question: plain text, with what code knows for sure beside it.
+    """The answer to a question: plain text, with what code knows for sure next to it.
 
     `tool_calls` has the results in order; `is_complete` is false when a limit or a failure ended it.
     """
@@ -80,7 +80,7 @@ class Asking:
     submitter: Submitter
 
     def answer(self, question: Question) -> Answer:
-        """Answer a question. What it has submitted is always told, whatever fails afterwards.
+        """Answer a question. What it has submitted is always reported, whatever fails afterwards.
 
         Raises TransientError (DeferredError when today's tokens are used up), PermanentError
         (ContentFilteredError among them) and ConfigurationError only while nothing was submitted.

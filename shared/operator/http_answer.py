@@ -1,4 +1,4 @@
-"""What an HTTP trigger answers, before the Functions library is told."""
+"""What an HTTP trigger answers, before the Functions library sees it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

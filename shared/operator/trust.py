@@ -1,4 +1,4 @@
-"""The trust report: what became of a mailbox's drafts, and whether that earns it a longer leash."""
+"""The trust report: how a mailbox's drafts were decided, and whether it is ready for `monitored` mode."""
 
 import math
 from collections import Counter, defaultdict
@@ -12,14 +12,14 @@ from shared.ledger.entries import LedgerEntry
 from shared.watching.tracking import UNDECIDED
 
 DEFAULT_DAYS = 30
-TARGET_SHARE = 0.98  # of the drafts approved as they were
+TARGET_SHARE = 0.98  # of the drafts approved unchanged
 Z = 1.645  # the normal quantile of a one-sided confidence of 95 %
 LEAST_DECIDED = math.ceil(TARGET_SHARE * Z**2 / (1 - TARGET_SHARE))  # fewer cannot reach the target
 RECENT = 50  # decided drafts, the newest of which none may be refused
 LONGEST_PENDING = timedelta(days=7)
 
 JUDGED_MODE, NEXT_MODE = "gated_send", "monitored"
-STAY, ASK = "stay", f"ask for {NEXT_MODE}"
+STAY, ASK = "keep the current mode", f"ask for {NEXT_MODE}"
 
 
 class Fate(StrEnum):
@@ -93,7 +93,7 @@ class TrackRecord:
 
     @property
     def decided(self) -> int:
-        """Approved and refused ones; nobody judged the others."""
+        """Approved and refused ones; the others have not been judged."""
         return self.approved + self.refused
 
     @property
@@ -258,7 +258,7 @@ def _drafts_of(entry: LedgerEntry) -> Iterator[JudgedDraft]:
 
 
 def _find_fate(entry: LedgerEntry) -> Fate:
-    if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because somebody else had answered
+    if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because another person had answered
         return Fate.SUPERSEDED
     status = entry.reply_status
     if status is None:
@@ -284,7 +284,7 @@ def _check_mode(mailbox: Mailbox) -> Check:
 
 def _check_share(total: TrackRecord) -> Check:
     return Check(
-        f"At least {format_share(TARGET_SHARE)} of the drafts are approved as they were, "
+        f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, "
         "with a confidence of 95 %.",
         total.reaches_target,
         describe_bound(total),
@@ -294,7 +294,7 @@ def _check_share(total: TrackRecord) -> Check:
 def describe_bound(record: TrackRecord) -> str:
     """The arithmetic of the lower bound in one sentence or two."""
     if record.decided == 0:
-        return f"No draft was decided; it takes at least {LEAST_DECIDED}."
+        return f"No drafts have been decided yet; at least {LEAST_DECIDED} decided drafts are needed."
     parts = Wilson.of(record.approved, record.decided)
     text = (
         f"{record.approved} of {record.decided} decided drafts were approved, "
@@ -302,7 +302,7 @@ def describe_bound(record: TrackRecord) -> str:
         f"({parts.centre:.4f} - {parts.margin:.4f}) / {parts.scale:.4f} = {format_share(record.lower_bound)}."
     )
     if record.decided < LEAST_DECIDED:
-        text += f" Even without a refusal it takes {LEAST_DECIDED}."
+        text += f" At least {LEAST_DECIDED} decided drafts are needed, even with no rejections."
     return text
 
 
@@ -311,14 +311,14 @@ def _check_categories(categories: Mapping[str | None, TrackRecord]) -> Check:
     refused = {name: record for name, record in categories.items() if record.refused}
     short = {name: record for name, record in refused.items() if not record.reaches_target}
     found = "; ".join(
-        f"{name or 'no category'}: {record.refused} of {record.decided} refused, "
+        f"{name or 'no category'}: {record.refused} of {record.decided} rejected, "
         f"lower bound {format_share(record.lower_bound)}"
         for name, record in (short or refused).items()
     )
     return Check(
-        "Every category with a refusal reaches that share by itself.",
+        "Each category with rejected drafts also meets the target.",
         not short,
-        f"{found}." if found else "No category has a refusal.",
+        f"{found}." if found else "No drafts were rejected.",
     )
 
 
@@ -328,23 +328,25 @@ def _check_recent(drafts: Iterable[JudgedDraft]) -> Check:
     recent = decided[-RECENT:]
     refused = sum(1 for draft in recent if draft.fate in REFUSALS)
     return Check(
-        f"None of the last {RECENT} decided drafts was refused.",
+        f"None of the last {RECENT} decided drafts was rejected.",
         refused == 0,
-        f"{refused} of the last {len(recent)} decided drafts refused.",
+        f"{refused} of the last {len(recent)} decided drafts rejected."
+        if recent
+        else "No drafts have been decided yet.",
     )
 
 
 def _check_held_back(total: TrackRecord) -> Check:
     held_back = total.counts[Fate.HELD_BACK]
     return Check(
-        "No draft was held back by a check, no email blocked for content safety.",
+        "No draft was held back by a check, and no email was blocked for content safety.",
         held_back == 0,
         f"{held_back} held back or blocked.",
     )
 
 
 def _check_undecided(drafts: Iterable[JudgedDraft], now: datetime) -> Check:
-    """Whoever approves the easy drafts and lets the doubtful ones lie has not approved those."""
+    """A reviewer who approves the easy drafts and leaves the doubtful ones has not approved those."""
     undecided = [draft for draft in drafts if draft.fate in (Fate.PENDING, Fate.UNKNOWN)]
     unknown = sum(1 for draft in undecided if draft.fate is Fate.UNKNOWN)
     old = sum(1 for d in undecided if d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING)

@@ -34,7 +34,7 @@ MAX_DAYS = 365
 FORMATS = ("html", "json")
 FILES = Path(__file__).parent
 
-# The parts of the bar, in the order in which they stand in it.
+# The parts of the bar, in the order in which it shows them.
 BAR: Mapping[str, frozenset[Fate]] = {
     "approved": APPROVALS,
     "refused": REFUSALS,
@@ -199,7 +199,9 @@ def _describe_trust(total: TrackRecord) -> str:
     if not total.decided:
         return f"{text} approved"
     bound = format_share(total.lower_bound)
-    return f"{text} approved as they were, which vouches for <strong>{bound}</strong>"
+    return (
+        f"{text} approved unchanged; true approval rate at least <strong>{bound}</strong> (95 % confidence)"
+    )
 
 
 def _bar_to_html(total: TrackRecord) -> str:

@@ -79,7 +79,7 @@ class _Reader:
         for name, (line, node) in sections.items():
             key = name.lower() if "@" in name else name
             if key in own:
-                self._add(line, f"{name!r} is there twice: remove one of them")
+                self._add(line, f"{name!r} is defined twice: remove one of them")
             own[key] = self._profile(name, line, node, default)
             places[key] = f"{self._path}, line {line}"
         return Profiles(default, own, places)
@@ -89,7 +89,7 @@ class _Reader:
         for key, key_line, value in self._entries(node, name):
             if key not in _FIELDS:
                 known = ", ".join(_FIELDS)
-                self._add(key_line, f"{name}: {key} is no field: correct or remove it (there are {known})")
+                self._add(key_line, f"{name}: unknown field {key!r}: correct or remove it (valid: {known})")
                 continue
             lines[key] = key_line
             try:
@@ -109,8 +109,8 @@ class _Reader:
         yield from _find_signature_problems(profile)
         for name in profile.knowledge:
             if self._knowledge_folders is not None and name not in self._knowledge_folders:
-                missing = f"knowledge names {name!r}, but there is no folder knowledge/{name}"
-                yield "knowledge", f"{missing}: create or correct it"
+                missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
+                yield "knowledge", f"{missing}: create it, or correct the name"
 
     def _entries(self, node: yaml.Node, where: str) -> Iterator[tuple[str, int, yaml.Node]]:
         """Key, line and value of each entry, each key once."""
@@ -124,9 +124,9 @@ class _Reader:
         for key_node, value in node.value:
             line, key = key_node.start_mark.line + 1, key_node.value
             if not isinstance(key_node, yaml.ScalarNode):
-                self._add(line, f"{where} has a key that is no text: correct it")
+                self._add(line, f"{where} has a key that is not a text: correct it")
             elif key in seen:
-                self._add(line, f"{where}: {key} is there twice: remove one of them")
+                self._add(line, f"{where}: {key} is defined twice: remove one of them")
             else:
                 seen.add(key)
                 yield key, line, value
@@ -188,7 +188,7 @@ def _read_names(pattern: re.Pattern[str]) -> Callable[[yaml.Node], tuple[str, ..
         names = _read_texts(node)
         for name, item in zip(names, node.value, strict=True):
             if not pattern.fullmatch(name):
-                raise _WrongValue(f"has {name[:40]!r}, which is no such name: correct it", item)
+                raise _WrongValue(f"has {name[:40]!r}, which is not a valid name: correct it", item)
         return tuple(dict.fromkeys(names))
 
     return read
@@ -262,7 +262,10 @@ def _find_category_problems(profile: MailboxProfile) -> Iterator[tuple[str, str]
         for name in getattr(profile, key):
             if name not in profile.category_names:
                 known = ", ".join(profile.category_names)
-                yield key, f"{key} names {name!r}, which is no category of this mailbox: choose from {known}"
+                yield (
+                    key,
+                    f"{key} names {name!r}, which is not a category of this mailbox: choose from {known}",
+                )
     for name in profile.escalate_categories:
         if name in profile.ignore_categories:
             yield "escalate_categories", f"{name!r} is both to be escalated and to be ignored: choose one"

@@ -66,7 +66,7 @@ class MailboxProfile:
 
     @property
     def triage_characters(self) -> int:
-        """What this profile adds to a triage call: own categories stand in its schema, too."""
+        """What this profile adds to a triage call: own categories are in its schema, too."""
         return len(self.build_triage_part()) + sum(len(name) + 4 for name in self.categories)
 
     def build_draft_part(self) -> str:
@@ -88,7 +88,7 @@ NO_PROFILE = MailboxProfile()
 class Profiles:
     """The profile of every mailbox: `own` by id or lower-case address, `default` for all others.
 
-    `places` says where each of `own` stands in the file.
+    `places` says where each of `own` is in the file.
     """
 
     default: MailboxProfile = NO_PROFILE

@@ -86,7 +86,7 @@ class ServiceBusWorkQueue:
         token_status = getattr(error.inner_exception, "status_code", None)
         if isinstance(error, MessagingEntityNotFoundError) or token_status == HTTPStatus.NOT_FOUND:
             return ConfigurationError(
-                f"{attempt}: there is no such queue. Set WORK_QUEUE_NAME to a queue of the namespace."
+                f"{attempt}: the queue does not exist. Set WORK_QUEUE_NAME to a queue of the namespace."
             )
         refused = isinstance(error, ServiceBusAuthenticationError | ServiceBusAuthorizationError)
         # A credential that yields no token arrives wrapped in a plain ServiceBusError.

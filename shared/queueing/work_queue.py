@@ -1,4 +1,4 @@
-"""The work queue: a doorbell that says which ledger rows want looking at."""
+"""The work queue: its messages only say which ledger rows to look at."""
 
 import queue
 from collections.abc import Sequence

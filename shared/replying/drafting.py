@@ -78,7 +78,7 @@ def draft_reply(
 ) -> DraftText | None:
     """Ask for a reply to the email `answered_id` of the thread; None when the answer cannot be read twice.
 
-    `passages`: what the reply may say beside the thread, best first. `rejections`: the earlier drafts that
+    `passages`: what the reply may say besides the thread, best first. `rejections`: the earlier drafts that
     a reviewer rejected, with the reasons to heed now. Raises what `ChatModel.complete` raises.
     """
     request = build_draft_request(

@@ -6,7 +6,7 @@ A draft has its idempotency key from the start. MultiMail remembers a key for 24
 | ------------------------------ | --------------------------- | ------------------------------------- |
 | a draft, no intent             | nothing was sent            | slots, intent, gate, POST             |
 | ... and the gate refuses       | nothing was sent            | the intent is taken back; refused     |
-| ... and the POST is throttled  | nothing was sent            | the intent is taken back; tried later |
+| ... and 429, or a refused key  | nothing was sent            | the intent is taken back; tried later |
 | ... and the POST is refused    | MultiMail may have it (409) | look for it; not found: a human       |
 | an intent under 23 hours       | the POST may have arrived   | gate, then the same bytes and key     |
 | ... and the gate refuses now   | the POST may have arrived   | look for it; not found: refused       |
@@ -25,7 +25,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain import Cause, Decision, Draft, Outcome, SubmittedReply, parse_address
-from shared.errors import AgentError, ConflictError, NotFoundError, PermanentError, ThrottledError
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    ConflictError,
+    NotFoundError,
+    PermanentError,
+    ThrottledError,
+)
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.replying.claim import Claim, Waiting
@@ -87,7 +94,7 @@ class Submitter:
             return refusal
         try:
             return self._post(outgoing)
-        except ThrottledError:
+        except (ConfigurationError, ThrottledError):  # no key, or not now: MultiMail took nothing
             store_intent(None)
             raise
         except PermanentError as error:
@@ -170,7 +177,7 @@ class ReplySubmission:
     def settle(self, intent_at: datetime) -> Decision:
         """End a submission whose answer never arrived.
 
-        A late reply is withdrawn if somebody else answered meanwhile; otherwise what it replaces is.
+        A late reply is withdrawn if another person answered meanwhile; otherwise what it replaces is.
         """
         thread = self._read_thread()
         result = self.submitter.resume(self._build_outgoing(thread), intent_at)
@@ -197,7 +204,7 @@ class ReplySubmission:
     def _take_slots(self, thread: ThreadView) -> Decision | None:
         """Take the slots under both limits, for this email once and for all.
 
-        The thread's slot can be taken only if nobody took one since the thread was read: of two emails in one
+        The thread's slot can be taken only if none was taken since the thread was read: of two emails in one
         thread the second reads again, and finds what the first one's reply covers.
         """
         entry, ledger = self.claim.entry, self.claim.ledger

@@ -18,8 +18,8 @@ _NEVER_SENT_STATUSES = frozenset({"rejected", "cancelled", "send_failed"})
 class ThreadView:
     """A thread as the service shows it, with the replies in it that are ours, by id.
 
-    `slots`: the emails of the thread that took a place for a reply, in that order. `busy_until`:
-    when to look again while what is ours cannot be told yet.
+    `slots`: the emails of the thread that took a slot for a reply, in that order. `busy_until`:
+    when to look again while it is not known yet what is ours.
     """
 
     emails: Sequence[EmailSummary]
@@ -125,7 +125,7 @@ def select_context(
 ) -> list[EmailSummary]:
     """The newest `limit` other emails of the thread that were exchanged with this sender, oldest first.
 
-    Whoever forges a reference lands in somebody else's thread; what others wrote there, or were
+    A sender who forges a reference lands in another person's thread; what others wrote there, or were
     written, must not reach a draft that goes to the forger. Drafts that never left were not said.
     """
     received = [

@@ -45,7 +45,7 @@ REASON_TAG = "agent.reject_reason"
 MAX_REASON_CHARACTERS = 500
 MAX_REDRAFTS = 2  # of one email's reply
 
-# How often to look, and for how long: most decisions fall within the hour, and nobody decides after a month.
+# How often to look, and for how long: most decisions fall within the hour, and almost none after a month.
 FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
 CHECK_AFTER = timedelta(minutes=30)
 TRACK_FOR = timedelta(days=30)
@@ -267,7 +267,7 @@ class ReplyTracker:
         )
 
     def _tag(self, reply: TrackedReply, status: str) -> None:
-        """Write the status on the answered email, beside all other tags, if it is not there yet.
+        """Write the status on the answered email, next to all other tags, if it is not there yet.
 
         What the service refuses for good is left untagged: the ledger has the status.
         """

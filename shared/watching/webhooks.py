@@ -149,7 +149,7 @@ class WebhookReceiver:
         self._refusals = _Refusals(clock)
 
     def receive(self, body: bytes, signature: str | None) -> HTTPStatus:
-        """Take in the raw body of a request with its signature header; return the answer's status.
+        """Receive the raw body of a request with its signature header; return the answer's status.
 
         Nothing is parsed, looked up or logged for a request that MultiMail did not sign. 5xx asks
         MultiMail to send the event again.

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from azure.data.tables import TableServiceClient
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 from werkzeug.test import Client
@@ -25,7 +24,7 @@ from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.ledger.store import Store
-from shared.ledger.table_store import TableStore
+from shared.ledger.table_store import build_table_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
@@ -247,9 +246,7 @@ class Stage:
         if self._azurite is None:
             self._store = SqliteStore(self.settings.ledger_path)
         else:
-            self._store = TableStore(
-                TableServiceClient(self._azurite.endpoint, credential=self._azurite.credential)
-            )
+            self._store = build_table_ledger(self._azurite.endpoint, self._azurite.credential)._store
         self.ledger = Ledger(self._store)
 
     def _take_over(self) -> bool:

@@ -1,4 +1,4 @@
-// Keeps the list and the counts up to date. The open email is never touched while somebody reads it.
+// Keeps the list and the counts up to date. The open email is never touched while a person reads it.
 "use strict";
 
 const POLL_MILLISECONDS = 4000;
