@@ -77,7 +77,7 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
     ),
     Outcome.BLOCKED_CONTENT_SAFETY: (
         "Blocked: content safety",
-        "The model service flagged this email as an attack or as harmful content. The agent did not answer it.",
+        "The model service flagged this email as an attack or as harmful content. It was not answered.",
     ),
     Outcome.NEEDS_HUMAN: ("Needs a person", "The agent stopped and will not try again by itself."),
     Outcome.FAILED: ("Failed", "Every attempt failed. The email is still in the mailbox."),

@@ -94,7 +94,7 @@ def _ask_for_upgrade(console: Console, multimail: MultiMailClient, judged: Mailb
 
 def _is_confirmed(console: Console, judged: MailboxReport) -> bool:
     question = Text(
-        f"\nIn {NEXT_MODE} each reply of {judged.mailbox.address} leaves at once and the operator gets a copy. "
+        f"\nIn {NEXT_MODE} each reply of {judged.mailbox.address} leaves at once; the operator gets a copy. "
         f"The report says: {judged.recommendation}. Send the operator a code for {NEXT_MODE}?"
     )
     try:

@@ -114,7 +114,7 @@ class SqliteStore:
     def scan(
         self, partitions: Sequence[str], first: str, last: str, *, at_most: tuple[str, str] | None = None
     ) -> Iterator[Row]:
-        """The rows with `first` <= key < `last`, a page at a time so that writers do not wait for the reader."""
+        """The rows with `first` <= key < `last`, a page at a time: writers do not wait."""
         field, most = at_most or (None, None)
         for partition in partitions:
             named = {

@@ -230,8 +230,8 @@ class WireChatModel:
             )
         if status == HTTPStatus.NOT_FOUND:
             return (
-                f"the deployment {deployment!r} does not exist: set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT to "
-                "deployments of this resource, and MODEL_ENDPOINT to its root."
+                f"the deployment {deployment!r} does not exist: set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT "
+                "to deployments of this resource, and MODEL_ENDPOINT to its root."
             )
         if (
             HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST

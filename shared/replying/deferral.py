@@ -57,7 +57,19 @@ class Deferral:
         if isinstance(error, TransientError) and self.claim.entry.attempts < self.settings.max_attempts:
             self._retry(error)
             return False
-        return self._give_up(error, tag)
+        # Given up visibly. A decision that was already made stands; only its tags may be missing.
+        entry = self.claim.entry
+        log.error("email %r of mailbox %r is given up: %s", entry.email_id, entry.mailbox_id, error)
+        if entry.outcome is None:
+            self.claim.decide(self._conclude(error))
+        try:
+            tag()
+        except (ConfigurationError, PermanentError, TransientError) as tag_error:
+            if isinstance(tag_error, TransientError) and entry.attempts < self.settings.max_attempts:
+                self._retry(tag_error)
+                return False
+            log.error("email %r could not be tagged: %s", entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
+        return True
 
     def _retry(self, error: TransientError) -> None:
         """Exponential back-off with full jitter, unless the service asked for a delay."""
@@ -72,7 +84,13 @@ class Deferral:
 
     def _defer(self, error: AgentError, seconds: float) -> None:
         seconds = min(seconds, MAX_WAIT_SECONDS)
-        cause, detail = _find_cause(error)
+        cause, detail = Cause.UNAVAILABLE, str(error)
+        if isinstance(error, Waiting):
+            cause, detail = error.cause, ""
+        elif isinstance(error, ThrottledError):
+            cause = Cause.THROTTLED
+        elif isinstance(error, ConfigurationError):
+            cause = Cause.CONFIGURATION
         record(
             EMAIL_DEFERRED,
             self.claim.ids
@@ -81,33 +99,16 @@ class Deferral:
         )
         known = (self.claim.entry.waiting_for, self.claim.entry.waiting_detail)
         self.claim.defer(self.clock() + timedelta(seconds=seconds), cause, detail)
-        if seconds >= SHOWN_WAIT_SECONDS and known != (cause, detail):
-            self._show_waiting()
-
-    def _show_waiting(self) -> None:
-        """Show on the email that it waits; best effort, because the service may be what it waits for."""
+        if seconds < SHOWN_WAIT_SECONDS or known == (cause, detail):
+            return
+        # Show on the email that it waits; best effort, because the service may be what it waits for.
         entry = self.claim.entry
         tag = {WAITING_TAG: clean_line(render_waiting(entry), MAX_REASON_CHARACTERS)}
         try:
             tags = self.multimail.get_tags(entry.mailbox_id, entry.email_id) | tag
             self.multimail.set_tags(entry.mailbox_id, entry.email_id, tags)
-        except (ConfigurationError, PermanentError, TransientError) as error:
-            log.warning("email %r could not be tagged as waiting: %s", entry.email_id, error)
-
-    def _give_up(self, error: AgentError, tag: Callable[[], None]) -> bool:
-        """End visibly. A decision that was already made stands; only its tags may be missing."""
-        entry = self.claim.entry
-        log.error("email %r of mailbox %r is given up: %s", entry.email_id, entry.mailbox_id, error)
-        if entry.outcome is None:
-            self.claim.decide(self._conclude(error))
-        try:
-            tag()
         except (ConfigurationError, PermanentError, TransientError) as tag_error:
-            if isinstance(tag_error, TransientError) and entry.attempts < self.settings.max_attempts:
-                self._retry(tag_error)
-                return False
-            log.error("email %r could not be tagged: %s", entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
-        return True
+            log.warning("email %r could not be tagged as waiting: %s", entry.email_id, tag_error)
 
     def _conclude(self, error: AgentError) -> Decision:
         """What can be said of an email that is given up: with a reply on its way it did not simply fail."""
@@ -120,11 +121,3 @@ class Deferral:
         except (ConfigurationError, PermanentError, TransientError):
             found = None
         return found or Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, str(error))
-
-
-def _find_cause(error: AgentError) -> tuple[Cause, str]:
-    if isinstance(error, Waiting):
-        return error.cause, ""
-    if isinstance(error, ThrottledError):
-        return Cause.THROTTLED, str(error)
-    return Cause.CONFIGURATION if isinstance(error, ConfigurationError) else Cause.UNAVAILABLE, str(error)

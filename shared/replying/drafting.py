@@ -110,16 +110,25 @@ def build_draft_request(
     """
     lines = _documents(thread, answered_id)
     number = next(n for n, text in enumerate(_ordered(thread), 1) if text.email_id == answered_id)
-    drafts = [_rejected_draft(rejection, n) for n, rejection in enumerate(rejections, 1)]
+    drafts = [
+        fit_untrusted(
+            f"Draft {n}, rejected by a colleague\nBody:\n{rejection.reply_markdown}",
+            MAX_CONTEXT_EMAIL_CHARACTERS,
+        )
+        for n, rejection in enumerate(rejections, 1)
+    ]
     reasons = "".join(
         f"\nA colleague rejected draft {n} and said what to change: {rejection.reason}"
         for n, rejection in enumerate(rejections, 1)
     )
+    # The approved passages, one escaped passage a line: trusted, but none may close the block.
+    approved = _fit_passages(passages)
+    knowledge = "\n".join(("<knowledge>", *approved, "</knowledge>", "")) if approved else ""
     return ChatRequest(
         deployment=deployment,
         system=build_draft_instructions(mailbox_address, profile) + reasons,
         user=(
-            f"{_build_knowledge(passages)}{build_documents(lines + drafts)}\n"
+            f"{knowledge}{build_documents(lines + drafts)}\n"
             f"Write the reply to email {number} of {len(lines)}."
         ),
         schema_name="draft",
@@ -177,12 +186,6 @@ def build_shown_texts(
     return tuple(unescape_untrusted(line) for line in lines)
 
 
-def _build_knowledge(passages: Sequence[Passage]) -> str:
-    """The approved passages, one escaped passage a line: trusted, but none may close the block."""
-    lines = _fit_passages(passages)
-    return "\n".join(("<knowledge>", *lines, "</knowledge>", "")) if lines else ""
-
-
 def _fit_passages(passages: Sequence[Passage]) -> list[str]:
     """The best passages, each bounded, as many as have room together."""
     lines: list[str] = []
@@ -194,28 +197,19 @@ def _fit_passages(passages: Sequence[Passage]) -> list[str]:
     return lines
 
 
-def _rejected_draft(rejection: Rejection, number: int) -> str:
-    return fit_untrusted(
-        f"Draft {number}, rejected by a colleague\nBody:\n{rejection.reply_markdown}",
-        MAX_CONTEXT_EMAIL_CHARACTERS,
-    )
-
-
 def _ordered(thread: Sequence[ThreadText]) -> list[ThreadText]:
     return sorted(thread, key=lambda text: text.received_at)
 
 
 def _documents(thread: Sequence[ThreadText], answered_id: str) -> list[str]:
-    return [_document(text, n, text.email_id == answered_id) for n, text in enumerate(_ordered(thread), 1)]
-
-
-def _document(text: ThreadText, number: int, answered: bool) -> str:
-    limit = MAX_EMAIL_CHARACTERS if answered else MAX_CONTEXT_EMAIL_CHARACTERS
-    return fit_untrusted(
-        f"Email {number}, {'sent by us' if text.is_ours else 'received'}"
-        f" {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
-        f"From: {clean_line(text.sender, MAX_HEADER_CHARACTERS)}\n"
-        f"Subject: {clean_line(text.subject, MAX_HEADER_CHARACTERS)}\n"
-        f"Body:\n{text.markdown.strip()}",
-        limit,
-    )
+    return [
+        fit_untrusted(
+            f"Email {n}, {'sent by us' if text.is_ours else 'received'}"
+            f" {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
+            f"From: {clean_line(text.sender, MAX_HEADER_CHARACTERS)}\n"
+            f"Subject: {clean_line(text.subject, MAX_HEADER_CHARACTERS)}\n"
+            f"Body:\n{text.markdown.strip()}",
+            MAX_EMAIL_CHARACTERS if text.email_id == answered_id else MAX_CONTEXT_EMAIL_CHARACTERS,
+        )
+        for n, text in enumerate(_ordered(thread), 1)
+    ]

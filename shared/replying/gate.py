@@ -24,18 +24,17 @@ def find_mode_refusal(mailbox: Mailbox, *, allow_ungated: bool) -> Decision | No
 def find_recipient_refusal(
     recipient: str, allowlist: Sequence[str], *, allow_ungated: bool
 ) -> Decision | None:
-    """Say whether the sending allowlist would let a reply to `recipient` bypass approval."""
-    if allow_ungated or not any(matches_allowlist(recipient, pattern) for pattern in allowlist):
-        return None
-    return Decision(Outcome.BLOCKED_UNGATED, Cause.ALLOWLISTED)
+    """Say whether the sending allowlist would let a reply to `recipient`, a bare address, bypass approval.
 
-
-def matches_allowlist(recipient: str, pattern: str) -> bool:
-    """Say whether a bare address matches a pattern (`name@host`, `*@host`), letter case aside.
-
-    Other forms that a service might honour (`Name <name@host>`, `@host`, `host`) count as well: a
-    refusal too many is safe, one too few is not.
+    A pattern is `name@host` or `*@host`, letter case aside. Other forms that a service might honour
+    (`Name <name@host>`, `@host`, `host`) count as well: a refusal too many is safe, one too few is not.
     """
-    address, wanted = recipient.lower(), parse_address(pattern) or pattern.strip().lower()
+    if allow_ungated:
+        return None
+    address = recipient.lower()
     domain = address.rpartition("@")[2]
-    return fnmatch.fnmatchcase(address, wanted) or domain == wanted.removeprefix("*").removeprefix("@")
+    for pattern in allowlist:
+        wanted = parse_address(pattern) or pattern.strip().lower()
+        if fnmatch.fnmatchcase(address, wanted) or domain == wanted.removeprefix("*").removeprefix("@"):
+            return Decision(Outcome.BLOCKED_UNGATED, Cause.ALLOWLISTED)
+    return None

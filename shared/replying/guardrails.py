@@ -35,8 +35,8 @@ def find_skip(email: Email, *, own_addresses: Collection[str], is_too_old: bool)
     sender = parse_address(email.sender)
     causes = {
         Cause.OWN_ADDRESS: sender in own_addresses,
-        Cause.MACHINE_SENDER: is_machine_sender(sender),
-        Cause.MACHINE_SUBJECT: is_machine_subject(email.subject),
+        Cause.MACHINE_SENDER: _MACHINE_SENDER.fullmatch(sender.rpartition("@")[0]) is not None,
+        Cause.MACHINE_SUBJECT: _MACHINE_SUBJECT.match(email.subject) is not None,
         Cause.MACHINE_HEADERS: is_machine_mail(email.headers),
         Cause.SPAM: email.spam_verdict in _SPAM_VERDICTS or email.status.startswith("spam_"),
         Cause.TOO_OLD: is_too_old,
@@ -46,16 +46,6 @@ def find_skip(email: Email, *, own_addresses: Collection[str], is_too_old: bool)
     if cause is None:
         return None
     return Decision(Outcome.SKIPPED, cause, email.status if cause is Cause.HANDLED_BY_PERSON else "")
-
-
-def is_machine_sender(address: str) -> bool:
-    """Say whether a bare address belongs to a machine that reads no answers."""
-    return _MACHINE_SENDER.fullmatch(address.rpartition("@")[0]) is not None
-
-
-def is_machine_subject(subject: str) -> bool:
-    """Say whether a subject is that of an automatic reply or a bounce."""
-    return _MACHINE_SUBJECT.match(subject) is not None
 
 
 def is_machine_mail(headers: Mapping[str, str]) -> bool:

@@ -1,7 +1,7 @@
 """Polling: every inbound email gets its ledger row, and every row that is due gets its work item."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
@@ -56,7 +56,15 @@ class Poller:
         Raises ConfigurationError, TransientError or PermanentError, after all that could be done was done.
         """
         selected, problems = self._select_mailboxes()
-        sweep = _try(self._enqueue_due_work)
+        sweep: AgentError | None = None
+        try:
+            is_last = False
+            while not is_last:
+                works = self._ledger.due(self._clock(), ENQUEUED_AT_ONCE)
+                self._enqueue(works)
+                is_last = len(works) < ENQUEUED_AT_ONCE
+        except AgentError as error:
+            sweep = error
         added: list[OpenWork] = []
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
             try_mailbox = in_this_context(self._try_mailbox)
@@ -110,7 +118,15 @@ class Poller:
         watermark = stored or Watermark(since=start, until=start)
         newest, failure = watermark.until, None
         known, listed = self._remembered.get(mailbox.id, set()), set[str]()
-        for listing in self._list_new(mailbox.id, watermark, now):
+        # Two listings, because each alone loses mail: a human may open an email before the poll does
+        # (not unread any more), and inbound approval may release one long after it was received.
+        recent = max(watermark.since, watermark.until - OVERLAP)
+        oldest = max(watermark.since, now - timedelta(hours=self._settings.max_email_age_hours))
+        listings = (
+            self._multimail.list_emails(mailbox.id, direction="inbound", date_after=recent),
+            self._multimail.list_emails(mailbox.id, direction="inbound", status="unread", date_after=oldest),
+        )
+        for listing in listings:
             try:
                 for summary in listing:
                     is_known = summary.id in known or summary.id in listed
@@ -128,20 +144,6 @@ class Poller:
         moved = Watermark(watermark.since, newest)
         if moved != stored:
             self._ledger.set_watermark(mailbox.id, moved)
-
-    def _list_new(
-        self, mailbox_id: str, watermark: Watermark, now: datetime
-    ) -> tuple[Iterator[EmailSummary], Iterator[EmailSummary]]:
-        """Two listings, because each alone loses mail: a human may open an email before the poll does
-        (not unread any more), and inbound approval may release one long after it was received.
-        """
-        oldest = max(watermark.since, now - timedelta(hours=self._settings.max_email_age_hours))
-        return (
-            self._multimail.list_emails(
-                mailbox_id, direction="inbound", date_after=max(watermark.since, watermark.until - OVERLAP)
-            ),
-            self._multimail.list_emails(mailbox_id, direction="inbound", status="unread", date_after=oldest),
-        )
 
     def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> OpenWork | None:
         entry = LedgerEntry(
@@ -166,14 +168,6 @@ class Poller:
         if work is not None:
             self._enqueue([work])
         return work is not None
-
-    def _enqueue_due_work(self) -> None:
-        """Put a work item into the queue for every due row."""
-        while True:
-            works = self._ledger.due(self._clock(), ENQUEUED_AT_ONCE)
-            self._enqueue(works)
-            if len(works) < ENQUEUED_AT_ONCE:
-                return
 
     def _enqueue(self, works: Sequence[OpenWork]) -> None:
         """Put the work items of these into the queue.
