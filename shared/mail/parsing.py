@@ -27,16 +27,15 @@ def parse_json(content: bytes) -> dict[str, Any]:
 
 def parse_mailboxes(body: dict[str, Any]) -> tuple[Mailbox, ...]:
     """Read the list of mailboxes."""
-    return tuple(_parse_mailbox(raw) for raw in parse_objects(body, "mailboxes"))
-
-
-def _parse_mailbox(raw: dict[str, Any]) -> Mailbox:
-    return Mailbox(
-        id=_id(raw),
-        address=parse_text(raw, "address"),
-        oversight_mode=parse_text(raw, "oversight_mode"),
-        is_active=bool(raw.get("is_active", True)),
-        display_name=_find_text(raw, "display_name") or "",
+    return tuple(
+        Mailbox(
+            id=_id(raw),
+            address=parse_text(raw, "address"),
+            oversight_mode=parse_text(raw, "oversight_mode"),
+            is_active=bool(raw.get("is_active", True)),
+            display_name=_find_text(raw, "display_name") or "",
+        )
+        for raw in parse_objects(body, "mailboxes")
     )
 
 

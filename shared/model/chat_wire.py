@@ -18,7 +18,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.http_session import find_retry_after
-from shared.model.chat import ChatCompletion, ChatRequest, Conversation, Message, Tool, ToolCall
+from shared.model.chat import ChatCompletion, ChatRequest, Conversation, Message, ToolCall
 
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105  # the name of a scope
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -231,7 +231,18 @@ def _build_conversation(conversation: Conversation) -> Mapping[str, Any]:
     messages = [_build_message(message) for message in conversation.messages]
     return {
         "messages": [{"role": "system", "content": conversation.system}, *messages],
-        "tools": [{"type": "function", "function": _build_function(tool)} for tool in conversation.tools],
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": dict(tool.parameters),
+                    "strict": True,
+                },
+            }
+            for tool in conversation.tools
+        ],
     }
 
 
@@ -245,15 +256,6 @@ def _build_message(message: Message) -> dict[str, Any]:
     if message.tool_call_id is not None:
         built["tool_call_id"] = message.tool_call_id
     return built
-
-
-def _build_function(tool: Tool) -> dict[str, Any]:
-    return {
-        "name": tool.name,
-        "description": tool.description,
-        "parameters": dict(tool.parameters),
-        "strict": True,
-    }
 
 
 def _read_tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:

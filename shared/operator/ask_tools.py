@@ -16,6 +16,7 @@ from shared.model.prompting import build_documents, clean_line, fit_untrusted, u
 from shared.operator.ask_sending import Outbox, SendResult
 
 MAX_LISTED = 20
+LONGEST_LOOK_BACK_HOURS = 24 * 366
 MAX_EMAIL_CHARACTERS = 8_000
 MAX_ITEM_CHARACTERS = 1_000
 MAX_FIELD_CHARACTERS = 200
@@ -126,17 +127,15 @@ class Toolbox:
             return _say("unknown", "invalid", f"Unknown tool. Use one of: {', '.join(_TOOLS_BY_NAME)}.")
         try:
             arguments = parse_arguments(_TOOLS_BY_NAME[wanted.name], wanted.arguments)
-            self._check_reach(arguments)
+            if arguments.get("mailbox_id") is not None and arguments["mailbox_id"] not in self.reach:
+                problem = f"mailbox_id is none of the mailboxes: {', '.join(self.reach)}."
+                return _say(wanted.name, "invalid", problem)
             result: ToolResult = getattr(self, f"_{wanted.name}")(**arguments)
         except _InvalidCallError as error:
             return _say(wanted.name, "invalid", str(error))
         except (PermanentError, TransientError) as error:
             return _say(wanted.name, "failed", f"The mail service could not do this: {error}")
         return result
-
-    def _check_reach(self, arguments: Mapping[str, Any]) -> None:
-        if arguments.get("mailbox_id") is not None and arguments["mailbox_id"] not in self.reach:
-            raise _InvalidCallError(f"mailbox_id is none of the mailboxes: {', '.join(self.reach)}.")
 
     def _check_inbox(
         self,
@@ -145,7 +144,9 @@ class Toolbox:
         within_hours: int | None,
         subject_contains: str | None,
     ) -> ToolResult:
-        since = None if within_hours is None else _subtract_hours(self.clock(), within_hours)
+        since = None
+        if within_hours is not None:
+            since = self.clock() - timedelta(hours=min(max(within_hours, 0), LONGEST_LOOK_BACK_HOURS))
         found = [
             (box, summary)
             for box in self._select(mailbox_id)
@@ -294,10 +295,6 @@ def _format_fields(fields: Mapping[str, str]) -> str:
 
 def _format_time(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _subtract_hours(now: datetime, hours: int) -> datetime:
-    return now - timedelta(hours=min(max(hours, 0), 24 * 366))
 
 
 def _show_sent(tool: str, sent: SendResult, mailbox_id: str, email_id: str | None) -> ToolResult:
