@@ -16,6 +16,7 @@ import requests
 from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
 
 from local.approval.inbox import READS_PER_REFRESH
+from local.approval.oversight import Oversight
 from local.approval.page import ROWS_PER_PAGE, build_approval_page
 from local.commands.demo import CONFIG, NOTE, RIDDLE
 from local.commands.demo_mail import seed_demo
@@ -28,9 +29,11 @@ from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
 from shared.composition import build_agent
 from shared.domain import Mailbox
+from shared.errors import ConfigurationError, TransientError
+from shared.mail.secrets import StaticSecret
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.settings import Settings
+from shared.settings import Secret, Settings
 from shared.watching.tracking import MAX_REASON_CHARACTERS
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
@@ -55,6 +58,7 @@ class Office:
     api_url: str
     url: str
     mail_key: str
+    oversight_key: str
 
     def receive(self, subject: str, body: str = "Hello", sender: str = "ann@customer.example") -> str:
         return self.simulator.deliver("support", sender, subject, body)
@@ -117,7 +121,7 @@ def serve(
             api.url, mail_key, oversight_key, note=note, report=report, list_reasons=list_reasons
         )
         with LoopbackServer(page) as server:
-            yield Office(simulator, api.url, server.url, mail_key)
+            yield Office(simulator, api.url, server.url, mail_key, oversight_key)
 
 
 def report(days: int) -> TrustReport:
@@ -660,6 +664,30 @@ def test_a_deleted_email_s_tags_do_not_take_the_page_down(office: Office) -> Non
     email = office.receive("Warranty")
     office.tag(email, outcome="reply_submitted", reply_id="em_gone")
     assert requests.get(office.url, timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize("reply_id", ["..", "../../../oversight/pending?x=#"])
+def test_a_tag_that_names_no_email_does_not_take_the_page_down(office: Office, reply_id: str) -> None:
+    office.tag(office.receive("Warranty"), outcome="reply_submitted", reply_id=reply_id)
+    assert requests.get(office.url, timeout=10).status_code == 200
+
+
+def test_a_key_without_the_oversight_scope_is_named(office: Office) -> None:
+    oversight = Oversight(office.api_url, StaticSecret(Secret(office.mail_key)), timeout=(5, 5))
+    with pytest.raises(ConfigurationError, match="lacks the oversight scope"):
+        oversight.pending()
+    with pytest.raises(ConfigurationError, match="lacks the oversight scope"):
+        oversight.decide("em_1", "approve")
+
+
+def test_a_decision_is_never_sent_twice(office: Office) -> None:
+    """An approval whose answer was lost may have sent the email."""
+    reply = office.draft(office.receive("Warranty"), "Two years.")
+    oversight = Oversight(office.api_url, StaticSecret(Secret(office.oversight_key)), timeout=(5, 5))
+    office.simulator.fault = in_order(answer_with(503), matching=lambda method, _path: method == "POST")
+    with pytest.raises(TransientError):
+        oversight.decide(reply, "approve")
+    assert [r.path for r in office.simulator.requests if r.method == "POST"] == ["/v1/oversight/decide"]
 
 
 def test_a_waiting_email_that_answers_none_is_listed_too(office: Office) -> None:

@@ -311,6 +311,17 @@ def test_email_without_sender_or_subject_is_listed_with_empty_texts_and_a_warnin
 
 
 @pytest.mark.parametrize(
+    ("text", "moment"), [("2026-11-22T09:30:00Z", RECEIVED_AT), ("soon", None), (None, None)]
+)
+def test_a_listing_says_what_became_of_an_outbound_email_where_that_can_be_read(
+    server: ScriptedServer, client: MultiMailClient, text: str | None, moment: datetime | None
+) -> None:
+    server.script = [Answer({"emails": [summary_json(delivered_at=text, bounced_at=text)]})]
+    [email] = client.list_emails("mb_1")
+    assert (email.delivered_at, email.bounced_at) == (moment, moment)
+
+
+@pytest.mark.parametrize(
     ("text", "moment"),
     [
         ("2026-11-22T09:30:00Z", RECEIVED_AT),
@@ -350,6 +361,19 @@ def test_email_is_read_with_attachments_tags_and_lower_case_headers(
         attachments=(Attachment("invoice.pdf", size=3),),
         tags={"agent.outcome": "ignored"},
         headers={"auto-submitted": "auto-replied", "x-loop": "a, b"},
+    )
+
+
+def test_attachment_of_an_odd_type_or_size_does_not_hide_the_email(
+    server: ScriptedServer, client: MultiMailClient
+) -> None:
+    odd = {"name": "a.pdf", "content_type": 7, "size": "big"}
+    server.script = [
+        Answer(email_json(attachments=[odd, {"name": "b", "content_type": "text/plain", "size": 9}]))
+    ]
+    assert client.get_email("mb_1", "em_1").attachments == (
+        Attachment("a.pdf"),
+        Attachment("b", "text/plain", 9),
     )
 
 

@@ -116,7 +116,7 @@ def _parse_attachment(raw: dict[str, Any]) -> Attachment:
     size = raw.get("size")
     return Attachment(
         name=parse_text(raw, "name", default=""),
-        content_type=parse_text(raw, "content_type", default=""),
+        content_type=_find_text(raw, "content_type") or "",
         size=size if isinstance(size, int) else 0,
     )
 
