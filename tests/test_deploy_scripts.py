@@ -101,7 +101,7 @@ class Shell:
             if not part:
                 break
             screen += part
-            if not typed_already and b"shown): " in screen:
+            if not typed_already and b"as you type): " in screen:
                 os.write(terminal, typed.encode() + b"\n")
                 typed_already = True
         os.close(terminal)
@@ -229,7 +229,7 @@ def test_nobody_is_subscribed_twice_unless_asked_for(shell: Shell) -> None:
     [
         ("curl", "FAIL: 403", "403"),
         ("curl", "{}", "no signing secret"),
-        ("az keyvault secret set", "FAIL: 403", "remove the subscription"),
+        ("az keyvault secret set", "FAIL: 403", "Remove the subscription"),
     ],
 )
 def test_a_subscription_that_did_not_succeed_says_what_to_do(

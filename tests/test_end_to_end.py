@@ -345,7 +345,7 @@ class Terminal:
             stdin=of_process, stdout=of_process, stderr=of_process, start_new_session=True,
         )  # fmt: skip
         os.close(of_process)
-        self.text = ""
+        self.text, self._received = "", b""
 
     def read_until(self, words: str) -> None:
         """Read on until the words have come, or to the end."""
@@ -366,7 +366,8 @@ class Terminal:
             data = os.read(self.output, 65_536)
         except OSError:
             return False
-        self.text += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", data.decode())
+        self._received += data  # a character or an escape may come in two pieces
+        self.text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._received.decode(errors="ignore"))
         return bool(data)
 
     def press_ctrl_c(self) -> None:
