@@ -289,7 +289,7 @@ class Settings:
         LIMITS, _number, "How far back the first poll of a mailbox looks.", "24", bounds=(0, 8760)
     )
     max_email_age_hours: float = _setting(
-        LIMITS, _number, "Email older than this is never answered.", "72", bounds=(1, 8760)
+        LIMITS, _number, "Maximum age of an email that is still answered.", "72", bounds=(1, 8760)
     )
     max_attempts: int = _setting(
         LIMITS, _whole, "Attempts at one email before its outcome is failed.", "8", bounds=(1, 100)
@@ -311,14 +311,16 @@ class Settings:
     retry_max_seconds: float = _setting(
         LIMITS, _number, "Maximum delay between retries.", "900", bounds=(0, 86400)
     )
-    max_replies_per_thread: int = _setting(LIMITS, _whole, "Replies in one thread.", "3", bounds=(1, 100))
+    max_replies_per_thread: int = _setting(
+        LIMITS, _whole, "Maximum replies in one thread.", "3", bounds=(1, 100)
+    )
     max_replies_per_sender_per_day: int = _setting(
-        LIMITS, _whole, "Replies to one sender in a day.", "5", bounds=(1, 1000)
+        LIMITS, _whole, "Maximum replies to one sender in a day.", "5", bounds=(1, 1000)
     )
     daily_token_budget: int = _setting(
         LIMITS,
         _whole,
-        "Tokens for one mailbox in a day; further mail waits until tomorrow, UTC.",
+        "Maximum tokens for one mailbox in a day; further mail waits until tomorrow, UTC.",
         "2000000",
         bounds=(1, 10**12),
     )

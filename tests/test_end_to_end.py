@@ -307,7 +307,7 @@ def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_rep
         "Every email", "お礼と電池のご質問",
         "Audit trail of one email",
         "Asked: Which drafts are pending?", "list_pending  ok", "19 waiting for approval",
-        "Recommendation: stay",
+        "Recommendation: keep the current mode",
     ):  # fmt: skip
         assert shown in output
 

@@ -516,7 +516,7 @@ def test_a_missed_threshold_is_the_exit_status(tmp_path: Path) -> None:
     ("options", "told"),
     [
         (Options(judge="large"), "--judge needs a real deployment"),
-        (Options(only="nothing"), "no case's id begins like this"),
+        (Options(only="nothing"), "no case id starts with this"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_with_the_remedy(tmp_path: Path, options: Options, told: str) -> None:
