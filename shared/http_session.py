@@ -19,8 +19,8 @@ SHORTEST_RETRY_AFTER_SECONDS = 1.0  # 0 or a past date would make the caller spi
 LONGEST_RETRY_AFTER_SECONDS = 86_400.0  # a mistaken header must not park an email for ever
 
 
-def build_session(repeatable_methods: Collection[str] | None = None) -> requests.Session:
-    """Build a session for one service, to be shared by many threads.
+def build_session(url: str, repeatable_methods: Collection[str] | None = None) -> requests.Session:
+    """Build a session for the service at `url`, to be shared by many threads.
 
     Without `repeatable_methods` nothing is tried twice. With them, a connection that was never made is
     tried again for every method, and what may have been sent only for these; anything longer is the
@@ -29,17 +29,20 @@ def build_session(repeatable_methods: Collection[str] | None = None) -> requests
     Raises ConfigurationError when the machine names a certificate bundle that does not exist.
     """
     session = requests.Session()
-    bundle = session.merge_environment_settings("https://", {}, None, None, None)["verify"]
-    if isinstance(bundle, str) and not Path(bundle).exists():
+    # What the machine says about proxies and certificates is read once. Left to itself, requests reads it at
+    # every request, and lets a .netrc entry replace the Authorization header.
+    machine = session.merge_environment_settings(url, {}, None, None, None)
+    session.trust_env = False
+    session.proxies, session.verify = machine["proxies"], machine["verify"]
+    if isinstance(session.verify, str) and not Path(session.verify).exists():
         raise ConfigurationError(
-            f"There are no certificates at {bundle}: correct or remove REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, "
-            "whichever names it."
+            f"There are no certificates at {session.verify}: correct or remove REQUESTS_CA_BUNDLE or "
+            "CURL_CA_BUNDLE, whichever names it."
         )
     adapter = HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=_build_retry(repeatable_methods))
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.headers["User-Agent"] = USER_AGENT
-    session.auth = _leave_as_it_is
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
 
@@ -60,11 +63,6 @@ def _build_retry(repeatable_methods: Collection[str] | None) -> Retry:
         raise_on_status=False,
         respect_retry_after_header=False,
     )
-
-
-def _leave_as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """An `auth` of our own: without one, requests lets a .netrc entry replace the Authorization header."""
-    return request
 
 
 def find_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -1,4 +1,4 @@
-"""The shared session: connections outlive a burst of threads, and nothing is added to what requests does."""
+"""The shared session: connections outlive a burst of threads, and the machine's variables are read once."""
 
 import logging
 import threading
@@ -27,8 +27,8 @@ def test_as_many_threads_as_a_host_may_run_keep_their_connections(caplog: pytest
         return "ok"
 
     caplog.set_level(logging.WARNING)
-    session = build_session()
     with LoopbackServer(app) as server, ThreadPoolExecutor(THREADS) as threads:
+        session = build_session(server.url)
         for _ in range(2):
             assert (
                 list(threads.map(lambda _: session.get(server.url).text, range(THREADS))) == ["ok"] * THREADS
@@ -44,14 +44,30 @@ def test_a_proxy_that_the_machine_names_is_used(monkeypatch: pytest.MonkeyPatch)
     with LoopbackServer(proxy) as server:
         monkeypatch.setenv("HTTP_PROXY", server.url)
         monkeypatch.setenv("http_proxy", server.url)
-        with build_session() as session:
-            assert session.get("http://nowhere.example/a").text == "http://nowhere.example/a"
+        url = "http://nowhere.example/a"
+        session = build_session(url)
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # it was read when the session was built
+        assert session.get(url, timeout=30).text == url
+        session.close()
+
+
+def test_a_service_that_the_machine_excepts_is_reached_without_the_proxy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    app = Flask("probe")
+    app.add_url_rule("/", view_func=lambda: "ok")
+    with LoopbackServer(app) as server, build_session(server.url) as session:
+        assert session.get(server.url, timeout=30).text == "ok"
 
 
 def test_a_bundle_of_certificates_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/bundle.pem")
     with pytest.raises(ConfigurationError) as caught:
-        build_session()
+        build_session("https://127.0.0.1:9/")
     assert "REQUESTS_CA_BUNDLE" in str(caught.value)
     assert "/nowhere/bundle.pem" in str(caught.value)
 
@@ -69,7 +85,7 @@ def test_no_cookie_is_kept_and_no_netrc_entry_replaces_the_key(
         seen.append((request.headers.get("Cookie"), request.headers.get("Authorization")))
         return "", {"Set-Cookie": "seen=yes"}
 
-    with LoopbackServer(app) as server, build_session() as session:
+    with LoopbackServer(app) as server, build_session(server.url) as session:
         for _ in range(2):
             session.get(server.url, headers={"Authorization": "Bearer ours"}, timeout=30)
     assert seen == [(None, "Bearer ours")] * 2
@@ -87,7 +103,7 @@ def test_only_the_named_methods_are_repeated(repeatable: tuple[str, ...] | None,
         asked[request.method] += 1
         return "", 503
 
-    with LoopbackServer(app) as server, build_session(repeatable) as session:
+    with LoopbackServer(app) as server, build_session(server.url, repeatable) as session:
         for method in ("GET", "PUT", "POST"):
             assert session.request(method, server.url, timeout=30).status_code == 503
     assert [method for method, count in asked.items() if count > 1] == methods
@@ -122,9 +138,10 @@ def test_the_delay_that_an_answer_asks_for(headers: dict[str, str], seconds: flo
 
 
 def test_a_closed_session_opens_new_connections() -> None:
-    app, session = Flask("probe"), build_session()
+    app = Flask("probe")
     app.add_url_rule("/", view_func=lambda: str(request.environ["loopback.connection"].getpeername()[1]))
     with LoopbackServer(app) as server:
+        session = build_session(server.url)
         ports = [session.get(server.url).text for _ in range(2)]
         session.close()
         ports.append(session.get(server.url).text)

@@ -158,7 +158,6 @@ class Scene(Stage):
     def _connect(self) -> MultiMailClient:
         client = MultiMailClient("http://multimail.invalid", Vault(lambda: self._key), clock=self.clock)
         client._connection.session.mount("http://", InProcessTransport(self.simulator, self.seams))
-        client._connection.session.trust_env = False
         return client
 
 

@@ -33,7 +33,7 @@ class AzureSearchKnowledge:
         self._url = f"{endpoint.rstrip('/')}/indexes('{quote(index, safe='')}')/docs/search.post.search"
         self._index = index
         self._tokens = TokenSource(credential, TOKEN_SCOPE, "SEARCH_ENDPOINT")
-        self._session = build_session(("POST",))  # a search changes nothing
+        self._session = build_session(endpoint, ("POST",))  # a search changes nothing
 
     def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
         """See KnowledgeSource. Raises also ThrottledError."""

@@ -58,13 +58,18 @@ def build_table_ledger(endpoint: str, credential: TokenCredential | AzureNamedKe
 
     A call fails after at most three tries of 20 seconds, and at once when the service names a delay.
     """
+    session = build_session(endpoint)
     service = TableServiceClient(
         endpoint,
         credential=credential,
         retry_total=2,
         retry_backoff_factor=0.4,
         transport=RequestsTransport(
-            session=build_session(), session_owner=False, connection_timeout=5, read_timeout=15
+            session=session,
+            session_owner=False,
+            connection_verify=session.verify,
+            connection_timeout=5,
+            read_timeout=15,
         ),
         logging_enable=False,
         raw_response_hook=_refuse_to_sleep,

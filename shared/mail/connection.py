@@ -57,7 +57,7 @@ class Connection:
         self._key = key
         self._timeout = timeout
         self._clock = clock
-        self.session = build_session(("GET", "PUT"))
+        self.session = build_session(api_url, ("GET", "PUT"))
 
     def send(self, call: Call) -> Answer:
         """Send one call; once more with a newer key where the known one is refused and there is a newer one.

@@ -126,6 +126,7 @@ class KeyVaultSecret:
         return self._check(stored or "")
 
     def _build_client(self) -> SecretClient:
+        session = build_session(self._vault_url)
         # No retries by status: the SDK would sleep as long as Retry-After says, without a bound.
         return SecretClient(
             self._vault_url,
@@ -133,8 +134,9 @@ class KeyVaultSecret:
             retry_total=1,
             retry_status=0,
             transport=RequestsTransport(
-                session=build_session(),
+                session=session,
                 session_owner=False,
+                connection_verify=session.verify,
                 connection_timeout=CONNECT_TIMEOUT_SECONDS,
                 read_timeout=READ_TIMEOUT_SECONDS,
             ),

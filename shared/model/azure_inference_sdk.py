@@ -49,6 +49,7 @@ def build_azure_inference_model(
         if isinstance(sign_in, Secret)
         else TokenSource(sign_in, TOKEN_SCOPE, "MODEL_ENDPOINT")
     )
+    session = build_session(endpoint)
     client = ChatCompletionsClient(
         f"{endpoint.rstrip('/')}/openai/v1",
         credential,
@@ -57,8 +58,9 @@ def build_azure_inference_model(
         retry_total=0,
         permit_redirects=False,
         transport=RequestsTransport(
-            session=build_session(),
+            session=session,
             session_owner=False,
+            connection_verify=session.verify,
             connection_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=timeout_seconds,
         ),

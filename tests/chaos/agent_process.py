@@ -111,7 +111,6 @@ class AgentProcess:
         )  # fmt: skip
         client = MultiMailClient(url, StaticSecret(Secret(key)), clock=self._clock)
         client._connection.session.mount("http://", StruckTransport(self._seams))
-        client._connection.session.trust_env = False
         mailboxes = MailboxDirectory(client, monotonic=lambda: self._clock().timestamp())
         ledger = Ledger(SeamedStore(store, self._seams))
         adapters = Adapters(

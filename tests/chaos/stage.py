@@ -276,7 +276,6 @@ class Stage:
         )
         # The client has no seam for its transport, and needs none in production.
         client._connection.session.mount("http://", InProcessTransport(self.simulator, self.seams))
-        client._connection.session.trust_env = False  # looking for proxies takes longer than the call
         return client
 
     def _complete(self, request: ChatRequest) -> ChatCompletion:
