@@ -55,7 +55,7 @@ def _draw_cell(x: int, y: int, count: int, filled: float, *, is_right: bool) -> 
 
 
 def _describe_misses(confusion: Confusion) -> str:
-    """The most frequent mistakes in words, for whoever cannot see the picture."""
+    """The most frequent mistakes in words, for readers who cannot see the picture."""
     misses = [(count, pair) for pair, count in confusion.items() if pair[0] != pair[1]]
     worst = sorted(misses, key=lambda miss: (-miss[0], miss[1]))[:5]
     return " ".join(f"{count} times {wanted} was taken for {found}." for count, (wanted, found) in worst)

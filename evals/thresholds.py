@@ -1,4 +1,4 @@
-"""The bounds that a run must keep; whoever knows their own figures sets tighter ones."""
+"""The bounds that a run must keep; set tighter ones once you know your own figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
