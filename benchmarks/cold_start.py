@@ -1,4 +1,4 @@
-"""Cold start: from the interpreter's start to the functions indexed, and to the first poll done, beside a bare app."""
+"""Cold start: from the interpreter's start to the functions indexed, and to the first poll done, compared with a bare app."""
 
 import json
 import os

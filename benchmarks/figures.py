@@ -1,4 +1,4 @@
-"""Figures, the goals beside them, and the comparison of the counted ones with the stored baseline."""
+"""Figures, their goals, and the comparison of the counted ones with the stored baseline."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """`ok` or `short` beside a goal, nothing without one."""
+        """`ok` or `short` next to a goal, nothing without one."""
         if self.goal is None:
             return ""
         reached = self.value >= self.goal if self.at_least else self.value <= self.goal

@@ -1,4 +1,4 @@
-"""Other agents on the same work: a tutorial's function-calling loop, alone and with threads, beside this agent."""
+"""Other agents on the same work: a tutorial's function-calling loop, alone and with threads, compared with this agent."""
 
 import json
 import os

@@ -87,7 +87,7 @@ class Simulators:
 
 
 class _Desk:
-    """What the benchmark may ask of the simulators beside their work."""
+    """What the benchmark may ask of the simulators besides their work."""
 
     def __init__(self, mailboxes: int) -> None:
         from benchmarks.tutorial_model import answer_any  # noqa: PLC0415 - the client side needs none of these

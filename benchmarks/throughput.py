@@ -18,7 +18,7 @@ from benchmarks.simulators import (
 from local.testing.azurite import Azurite, find_azurite
 
 # MultiMail calls that one email makes one after another: email, thread, tags read, tags written; with a reply
-# also the mailbox's mode (the allowlist beside it) and the reply itself (the tags read beside it).
+# also the mailbox's mode (the allowlist in parallel) and the reply itself.
 CHAIN, REPLY_CHAIN = 4, 1
 GOALS = {1: 0.95, 8: 0.95, 32: 0.95, 128: 0.85}
 CPU_GOAL_MS = 20.0
@@ -80,7 +80,7 @@ def list_setups(*, quick: bool) -> list[Setup]:
 
 
 def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
-    """Run every setup. The goals stand beside SQLite's: an emulator's speed is its own."""
+    """Run every setup. Only SQLite has goals: an emulator's speed is its own."""
     figures: list[Figure] = []
     rows: list[dict[str, float | str]] = []
     for setup in list_setups(quick=quick):

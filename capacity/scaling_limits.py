@@ -64,7 +64,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What docs/scaling.toml assumes, beside the bill's counts, and what one average email needs."""
+    """What docs/scaling.toml assumes, besides the bill's counts, and what one average email needs."""
 
     rates: Rates
     limit: Mapping[str, float]

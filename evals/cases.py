@@ -33,7 +33,7 @@ class Case:
     """One labelled email; `kind` is the name of its file.
 
     The first of `actions` and `categories` is what is expected, the others are acceptable too. No category
-    means that none is judged. `facts` are what a good reply may state beside the thread, `forbidden` the
+    means that none is judged. `facts` are what a good reply may state besides the thread, `forbidden` the
     words that show that an order in the email was obeyed.
     """
 

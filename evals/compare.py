@@ -41,7 +41,7 @@ def compare(console: Console, first: Path, second: Path) -> None:
 
 
 def find_differences(a: Run, b: Run) -> list[str]:
-    """What, beside the model's answers, differs between the runs and explains part of the figures."""
+    """What, besides the model's answers, differs between the runs and explains part of the figures."""
     warnings = []
     if a.info.cases_version != b.info.cases_version:
         warnings.append("The case files differ: some cases may not say the same in both runs.")

@@ -117,7 +117,7 @@ class Run:
 
 
 def write_run(run: Run, figures: Mapping[str, Any], missed: Sequence[str], path: Path) -> None:
-    """Write results.json: the run, and beside it the figures and the thresholds that it missed."""
+    """Write results.json: the run, and next to it the figures and the thresholds that it missed."""
     value = {
         "format": FORMAT,
         "info": asdict(run.info),

@@ -208,10 +208,10 @@ def _find_signing_secret(
     if settings.multimail_webhook_secret is not None:
         return StaticSecret(settings.multimail_webhook_secret)
     if settings.key_vault_url is None:
-        log.info("webhooks are off: set MULTIMAIL_WEBHOOK_SECRET to the signing secret to take them in")
+        log.info("webhooks are off: set MULTIMAIL_WEBHOOK_SECRET to the signing secret to receive them")
         return None
     name = settings.multimail_webhook_secret_name
-    log.info("webhooks are taken in once the vault holds the secret %s (MULTIMAIL_WEBHOOK_SECRET_NAME)", name)
+    log.info("webhooks are received once the vault has the secret %s (MULTIMAIL_WEBHOOK_SECRET_NAME)", name)
     from shared.mail.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
 
     return KeyVaultSecret(

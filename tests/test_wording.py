@@ -33,8 +33,16 @@ TEXTS = (
     ".github/**/*.yml",
     ".github/**/*.md",
 )
-CODE = ("function_app.py", "shared/**/*.py", "local/**/*.py", "scripts/*.py", "*/__main__.py")
-EXCEPTIONS = frozenset[tuple[str, str]]()  # (file, word): where a retired word is the right one
+CODE = (
+    "function_app.py",
+    "shared/**/*.py",
+    "local/**/*.py",
+    "evals/**/*.py",
+    "benchmarks/**/*.py",
+    "capacity/**/*.py",
+    "scripts/*.py",
+)
+EXCEPTIONS = frozenset({("benchmarks/texts.py", "beside")})  # an email as a customer writes it
 
 
 def find_files(patterns: Iterable[str]) -> list[str]:
