@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -11,7 +11,6 @@ from typing import Literal
 from shared.domain import Cause, Email, SubmittedReply, parse_address
 from shared.errors import (
     AgentError,
-    NotFoundError,
     PermanentError,
     ThrottledError,
 )
@@ -51,17 +50,6 @@ class SendResult:
     recipient: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    mailbox_id: str
-    recipient: str
-    target: str  # what it answers, or whom it is for: at most one email for each
-    markdown: str
-    known_texts: Sequence[str]
-    answered_id: str | None = None
-    subject: str = ""
-
-
 @dataclass(slots=True)
 class Outbox:
     """Everything that leaves for one question. `key_seed` is the same when the question is asked again.
@@ -71,17 +59,16 @@ class Outbox:
 
     multimail: MultiMailClient
     mailboxes: MailboxDirectory
-    clock: Callable[[], datetime]
     question: str
     key_seed: Sequence[str]
     submitter: Submitter
     _read: list[tuple[str, str]] = field(default_factory=list)
-    _targets: set[tuple[str, str]] = field(default_factory=set)
+    _used_keys: set[str] = field(default_factory=set)
 
     @property
     def is_used(self) -> bool:
         """Whether anything was or may have been submitted."""
-        return bool(self._targets)
+        return bool(self._used_keys)
 
     def note_read(self, email: Email, shown_text: str) -> None:
         """Remember what of an email the model saw: links and numbers may be taken from there."""
@@ -100,8 +87,8 @@ class Outbox:
             reason = f"the subject is not one line of at most {MAX_SUBJECT_CHARACTERS} visible characters"
             return SendResult("refused", reason, recipient=recipient)
         known_texts = (self.question, *(text for _, text in self._read))
-        target = f"to {recipient}"
-        return self._submit(_Wanted(mailbox_id, recipient, target, markdown, known_texts, subject=subject))
+        key = self._build_key(mailbox_id, f"to {recipient}")
+        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, None, subject), known_texts)
 
     def reply(self, mailbox_id: str, email: Email, markdown: str) -> SendResult:
         """Submit a reply to an email's sender. What others wrote is not to be repeated to them."""
@@ -114,39 +101,35 @@ class Outbox:
         reply_id = email.tags.get(REPLY_ID_TAG)
         try:
             status = self.multimail.get_email(mailbox_id, reply_id).status if reply_id else None
-        except (NotFoundError, PermanentError):
+        except PermanentError:
             status = None
         if status in PENDING_STATUSES:
             return SendResult("refused", REPLY_WAITS, recipient=recipient)
         known_texts = (self.question, *(text for sender, text in self._read if sender == recipient))
-        target = f"reply {email.id}"
-        return self._submit(
-            _Wanted(mailbox_id, recipient, target, markdown, known_texts, answered_id=email.id)
-        )
+        key = self._build_key(mailbox_id, f"reply {email.id}")
+        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, email.id), known_texts)
 
-    def _submit(self, wanted: _Wanted) -> SendResult:
-        target = (wanted.mailbox_id, wanted.target)
-        if target in self._targets:
-            return SendResult("refused", DONE_BEFORE, recipient=wanted.recipient)
-        mailbox = self.mailboxes.get(wanted.mailbox_id)
-        known_addresses = (parse_address(mailbox.address), wanted.recipient)
-        texts = [wanted.markdown] if wanted.answered_id else [wanted.subject, wanted.markdown]
+    def _build_key(self, mailbox_id: str, target: str) -> str:
+        """One email for each target: a question asked again has the same key, however the model words it."""
+        return hashlib.sha256(json.dumps([*self.key_seed, mailbox_id, target]).encode()).hexdigest()
+
+    def _submit(self, outgoing: Outgoing, known_texts: Sequence[str]) -> SendResult:
+        if outgoing.idempotency_key in self._used_keys:
+            return SendResult("refused", DONE_BEFORE, recipient=outgoing.recipient)
+        mailbox = self.mailboxes.get(outgoing.mailbox_id)
+        known_addresses = (parse_address(mailbox.address), outgoing.recipient)
+        texts = [outgoing.markdown] if outgoing.answered_id else [outgoing.subject, outgoing.markdown]
         failed = [
             check
             for text in texts
-            for check in find_failed_checks(text, wanted.known_texts, known_addresses, load_prompt("ask"))
+            for check in find_failed_checks(text, known_texts, known_addresses, load_prompt("ask"))
         ]
         if failed:
             reason = "; ".join(CHECK_SENTENCES[check] for check in failed)
-            return SendResult("refused", reason, recipient=wanted.recipient)
-        # The same key for a question that is asked again, even if the model words the email differently.
-        key = hashlib.sha256(json.dumps([*self.key_seed, *target]).encode()).hexdigest()
-        outgoing = Outgoing(
-            wanted.mailbox_id, wanted.recipient, wanted.markdown, key, wanted.answered_id, wanted.subject
-        )
+            return SendResult("refused", reason, recipient=outgoing.recipient)
         result = self._try_twice(outgoing)
         if result.state != "refused":
-            self._targets.add(target)
+            self._used_keys.add(outgoing.idempotency_key)
         return result
 
     def _try_twice(self, outgoing: Outgoing) -> SendResult:

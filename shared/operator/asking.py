@@ -121,7 +121,6 @@ class _Run:
         outbox = Outbox(
             multimail=a.multimail,
             mailboxes=a.mailboxes,
-            clock=a.clock,
             question=self.question,
             key_seed=(self.request_id, self.question),
             submitter=a.submitter,

@@ -88,7 +88,6 @@ class ReplyTracker:
         ]
         # Recorded also when nothing waits for a human: an alert has to see that it is over.
         record(REPLIES_PENDING, {"count": len(waiting), "oldest_seconds": round(max(waiting, default=0))})
-        now = self._clock()
         ages = [(now - received_at).total_seconds() for received_at in self._ledger.open_since()]
         record(BACKLOG_MEASURED, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
         problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
