@@ -1,6 +1,7 @@
 """Exactly once: the order of intent, gate and POST, and what each answer to the first try leaves behind."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from local.multimail.faults import Fault, answer_with, cut, in_order, rate_limited
-from local.testing.world import World
+from local.testing.world import DRAFT, World
 from shared.domain import Cause
 from shared.errors import ConfigurationError
 
@@ -121,3 +122,23 @@ def test_a_later_try_that_is_refused_for_now_leaves_the_first_one_in_doubt(
     world.run_until_idle()
     assert world.entry(email_id).cause is Cause.REPLY_UNCONFIRMED
     assert len(world.posts()) == 2
+
+
+def test_a_reply_that_was_rejected_in_another_row_is_never_taken_for_ours(world: World) -> None:
+    first = world.deliver()
+    world.run_until_idle()
+    rejected = world.tags(first)["agent.reply_id"]
+    world.simulator.set_tags(world.box, rejected, {"agent.reject_reason": "name the day"}, "a reviewer")
+    world.simulator.decide(rejected, "reject")
+    world.clock.advance(minutes=5)
+    world.tracker.track()
+    world.model.steps = [json.dumps(DRAFT | {"reply_markdown": "On Wednesday."})]
+    world.run_until_idle()
+    second = world.deliver(in_reply_to=first)
+    world.simulator.fault = in_order(cut(after_effect=False), matching=posts_reply)
+    world.poll_and_work()
+    assert world.entry(second).submit_intent_at is not None
+    world.clock.advance(hours=24)
+    world.run_until_idle()
+    entry = world.entry(second)
+    assert (entry.cause, entry.reply_id) == (Cause.REPLY_UNCONFIRMED, None)

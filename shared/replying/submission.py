@@ -220,8 +220,12 @@ class ReplySubmission:
             answered_id=entry.email_id,
             thread_id=entry.thread_id,
             thread_emails={email.id for email in thread.emails},
-            # The replies of other rows, and those of ours that were rejected, even if they say the same.
-            other_replies={*thread.own_replies, *(rejection.reply_id for rejection in entry.rejections)},
+            # The replies of other rows, and all that were rejected, even if they say the same.
+            other_replies={
+                *thread.own_replies,
+                *thread.rejected_replies,
+                *(rejection.reply_id for rejection in entry.rejections),
+            },
         )
 
     @property

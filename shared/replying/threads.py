@@ -19,13 +19,15 @@ class ThreadView:
     """A thread as the service shows it, with the replies in it that are ours, by id.
 
     `slots`: the emails of the thread that took a slot for a reply, in that order. `busy_until`:
-    when to look again while it is not known yet what is ours.
+    when to look again while it is not known yet what is ours. `rejected_replies`: the ids of replies of the
+    thread's other emails that were rejected and redrafted.
     """
 
     emails: Sequence[EmailSummary]
     slots: tuple[str, ...]
     own_replies: Mapping[str, LedgerEntry]
     busy_until: datetime | None
+    rejected_replies: frozenset[str]
 
 
 def thread_scope(entry: LedgerEntry) -> str | None:
@@ -37,7 +39,7 @@ def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) 
     """Read the thread of an email. Raises what client and ledger raise, but for a thread that is gone."""
     scope = thread_scope(entry)
     if scope is None or entry.thread_id is None:
-        return ThreadView((), (), {}, None)
+        return ThreadView((), (), {}, None, frozenset())
     # The slots first: an email that takes one after this reading makes our own attempt to take one fail.
     slots = ledger.slots(scope)
     rows = [ledger.get(WorkItem(entry.mailbox_id, id_)) for id_ in slots if id_ != entry.email_id]
@@ -56,7 +58,13 @@ def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) 
         for row in others
         if row.outcome is None and (row.submit_intent_at is not None or row.email_id in before_us)
     ]
-    return ThreadView((*emails, *filter(None, replies)), slots, own_replies, max(busy, default=None))
+    return ThreadView(
+        emails=(*emails, *filter(None, replies)),
+        slots=slots,
+        own_replies=own_replies,
+        busy_until=max(busy, default=None),
+        rejected_replies=frozenset(said.reply_id for row in others for said in row.rejections),
+    )
 
 
 def _find_reply(multimail: MultiMailClient, entry: LedgerEntry, reply_id: str) -> EmailSummary | None:
