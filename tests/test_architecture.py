@@ -165,9 +165,9 @@ def test_importing_the_triggers_and_the_agent_needs_no_setting_and_no_heavy_sdk(
 
 
 ON_ONE_MACHINE = {
-    "MULTIMAIL_API_KEY": "key",
+    "MULTIMAIL_API_KEY": "unused",
     "MODEL_ENDPOINT": "https://m.openai.azure.com",
-    "MODEL_API_KEY": "key",
+    "MODEL_API_KEY": "unused",
     "TRIAGE_DEPLOYMENT": "small",
 }
 

@@ -218,16 +218,16 @@ def test_every_setting_has_a_meaning_of_one_sentence_and_a_name_of_its_own() -> 
 def test_every_setting_is_read_into_its_own_attribute() -> None:
     values = {
         "MULTIMAIL_API_URL": "https://a.example", "KEY_VAULT_URL": "https://b.example", "SEARCH_ENDPOINT": "https://c.example",
-        "MULTIMAIL_API_KEY_SECRET_NAME": "name-1", "MULTIMAIL_WEBHOOK_SECRET_NAME": "name-2", "MULTIMAIL_WEBHOOK_SECRET": "signing",
+        "MULTIMAIL_API_KEY_SECRET_NAME": "simulated", "MULTIMAIL_WEBHOOK_SECRET_NAME": "wrong", "MULTIMAIL_WEBHOOK_SECRET": "right",
         "MANAGED_IDENTITY_CLIENT_ID": "client", "WORK_QUEUE_NAME": "queue", "SEARCH_INDEX": "index",
         "ServiceBusConnection__fullyQualifiedNamespace": "ns.servicebus.windows.net", "ServiceBusConnection": "endpoint",
         "POLL_SCHEDULE": "poll", "TRACK_SCHEDULE": "track", "TOKEN_PRICES": "small=1/2", "ALLOW_UNGATED_REPLIES": "True",
     }  # fmt: skip
     settings = Settings.from_env(GOOD | values)
-    assert settings.multimail_api_key_secret_name == "name-1"
+    assert settings.multimail_api_key_secret_name == "simulated"
     assert (settings.multimail_webhook_secret_name, settings.multimail_webhook_secret) == (
-        "name-2",
-        Secret("signing"),
+        "wrong",
+        Secret("right"),
     )
     assert (settings.multimail_api_url, settings.key_vault_url) == ("https://a.example", "https://b.example")
     assert (settings.search_endpoint, settings.search_index) == ("https://c.example", "index")
