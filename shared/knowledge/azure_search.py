@@ -11,7 +11,8 @@ from azure.core.credentials import TokenCredential
 from shared.credentials import TokenSource
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError
 from shared.http_session import build_session, find_retry_after
-from shared.knowledge.passages import SHARED_FOLDER, Passage, find_words
+from shared.knowledge.passages import SHARED_FOLDER, Passage
+from shared.knowledge.words import find_words
 from shared.telemetry import span
 
 # https://learn.microsoft.com/rest/api/searchservice/documents/search-post, generally available
