@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.domain import Cause, Email, parse_address
+from shared.domain import Cause, Email, base_address, parse_address
 from shared.replying.guardrails import find_skip, is_machine_mail
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -109,6 +109,7 @@ def test_headers_of_a_persons_mail_pass(headers: dict[str, str]) -> None:
     ("changes", "cause"),
     [
         ({"sender": "Us <Support@Ours.example>"}, Cause.OWN_ADDRESS),
+        ({"sender": "Us <Support+Returns@Ours.example>"}, Cause.OWN_ADDRESS),
         ({"spam_verdict": "flagged"}, Cause.SPAM),
         ({"status": "spam_quarantined"}, Cause.SPAM),
         ({"status": "archived"}, Cause.HANDLED_BY_PERSON),
@@ -148,3 +149,26 @@ def test_a_display_name_cannot_pose_as_the_sender() -> None:
 )
 def test_a_sender_is_one_readable_address_or_none(header: str, address: str) -> None:
     assert parse_address(header) == address
+
+
+@pytest.mark.parametrize(
+    ("address", "base"),
+    [
+        ("ann@customer.example", "ann@customer.example"),
+        ("ann+orders@customer.example", "ann@customer.example"),
+        ("ann+orders+4711@customer.example", "ann@customer.example"),
+        ("ann+@customer.example", "ann@customer.example"),
+        ("+ann@customer.example", "+ann@customer.example"),
+        ("ann@a+b.example", "ann@a+b.example"),
+        ("reply-4711@desk.example", "reply-4711@desk.example"),
+        ("bounce=ann=customer.example@desk.example", "bounce=ann=customer.example@desk.example"),
+        ("", ""),
+    ],
+)
+def test_a_subaddress_belongs_to_its_base_address(address: str, base: str) -> None:
+    assert base_address(address) == base
+
+
+def test_a_stranger_with_a_subaddress_is_not_taken_for_one_of_us() -> None:
+    assert reason_for(sender="support+ours@customer.example") is None
+    assert reason_for(sender="Support-Team <support-returns@ours.example>") is None

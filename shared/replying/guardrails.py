@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from shared.domain import Cause, Decision, Email, Outcome, parse_address
+from shared.domain import Cause, Decision, Email, Outcome, base_address, parse_address
 
 # Local parts that belong to machines. Anchored, so that a person called "Bouncer" is not one of them.
 _MACHINE_SENDER = re.compile(
@@ -34,7 +34,7 @@ def find_skip(email: Email, *, own_addresses: Collection[str], is_too_old: bool)
     """Say why an email must not be answered, judged by itself alone; None when it may be."""
     sender = parse_address(email.sender)
     causes = {
-        Cause.OWN_ADDRESS: sender in own_addresses,
+        Cause.OWN_ADDRESS: sender in own_addresses or base_address(sender) in own_addresses,
         Cause.MACHINE_SENDER: _MACHINE_SENDER.fullmatch(sender.rpartition("@")[0]) is not None,
         Cause.MACHINE_SUBJECT: _MACHINE_SUBJECT.match(email.subject) is not None,
         Cause.MACHINE_HEADERS: is_machine_mail(email.headers),
