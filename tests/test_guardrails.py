@@ -17,7 +17,7 @@ def reason_for(**changes: object) -> Cause | None:
     }  # fmt: skip
     email = Email(**(fields | changes))  # type: ignore[arg-type]  # fields by name, values of any type
     own = {"support@ours.example", "sales@ours.example"}
-    decision = find_skip(email, own_addresses=own, is_too_old=False)
+    decision = find_skip(email, own_addresses=own)
     return decision.cause if decision else None
 
 

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from shared.domain import NO_USAGE, Cause, Draft, Outcome, Rejection, Triage, Usage, WorkItem
 
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
+# What became of a reply that reached nobody.
+UNSENT_STATUSES = ("rejected", "cancelled", "send_failed", "bounced", "gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,11 @@ class LedgerEntry:
         return self.submit_intent_at if self.reply_settled_at is None else None
 
     @property
+    def has_unsent_reply(self) -> bool:
+        """Whether its reply ended without reaching anybody."""
+        return self.reply_settled_at is not None and self.reply_status in UNSENT_STATUSES
+
+    @property
     def open_work(self) -> "OpenWork":
         """The unfinished row's note among the open work.
 
@@ -115,13 +122,13 @@ class LedgerEntry:
         With a reply on its way the draft and its key stay, so that it is looked for or repeated, never
         written a second time; without one, the email is triaged and drafted again, under a key of its own.
         """
-        if self.reply_settled_at is not None and self.draft is not None and self.reply_id is not None:
+        if self.has_unsent_reply and self.draft is not None and self.reply_id is not None:
             ended = Rejection(
                 reply_id=self.reply_id,
                 reason="",
                 reply_markdown=self.draft.reply_markdown,
-                submitted_at=self.submit_intent_at or self.reply_settled_at,
-                decided_at=self.reply_decided_at or self.reply_settled_at,
+                submitted_at=self.submit_intent_at or now,
+                decided_at=self.reply_decided_at or now,
             )
             return replace(self.rejected(ended, now), triage=None)
         in_doubt = self.submit_intent_at is not None

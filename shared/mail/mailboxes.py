@@ -39,8 +39,8 @@ class MailboxDirectory:
         mailbox = self.read(max_age_seconds).get(mailbox_id) or self.read(0).get(mailbox_id)
         if mailbox is None:
             raise ConfigurationError(
-                f"The account of the MultiMail key has no mailbox {mailbox_id!r}, so nothing of it is touched: "
-                "set MULTIMAIL_API_KEY (or the vault's secret) to a key of its account. If the mailbox was "
-                "deleted, take it out of MULTIMAIL_MAILBOX_IDS."
+                f"The account of the MultiMail key has no mailbox {mailbox_id!r}, so nothing of it is "
+                "touched: set MULTIMAIL_API_KEY (or the secret in the vault) to a key of its account. If the "
+                "mailbox was deleted, take it out of MULTIMAIL_MAILBOX_IDS."
             )
         return mailbox

@@ -46,8 +46,8 @@ from shared.replying.drafting import (
 )
 from shared.replying.gate import find_mode_refusal
 from shared.replying.guardrails import find_skip
-from shared.replying.limits import find_flood, find_limit, is_too_old, name_sender_scope
-from shared.replying.reporting import describe_decision, write_tags
+from shared.replying.limits import Limits
+from shared.replying.reporting import record_decision, render_cause, write_tags
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
     UNSENT_CAUSES,
@@ -59,17 +59,12 @@ from shared.replying.threads import (
 )
 from shared.replying.triage import triage_email
 from shared.settings import Settings
-from shared.telemetry import EMAIL_DECIDED, TOKEN_BUDGET_REACHED, Value, email_traceparent, record, span
-
-# A 404 is one reading: what is looked for this long, at growing intervals, and never found is gone.
-MISSING_FOR = timedelta(hours=1)
+from shared.telemetry import Value, email_traceparent, span
 
 # How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
-TOKEN_BUDGET_SECONDS = 3600.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
-NOT_SHOWN_YET_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +115,8 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
-        self.missing_since: datetime | None = None
 
     def run(self) -> None:
-        self.missing_since = self.claim.entry.missing_since
-        self.claim.note(missing_since=None)  # unless it is missing still
         try:
             if self.claim.entry.outcome is None:
                 self.claim.decide(self._reach_decision())
@@ -144,17 +136,7 @@ class _EmailRun:
             if not is_over:
                 return
         self.claim.finish(self.clock())
-        seconds = (self.clock() - self.claim.entry.open_since).total_seconds()
-        record(
-            EMAIL_DECIDED,
-            self.claim.ids
-            | describe_decision(self.claim.entry)
-            | {
-                "seconds_since_received": round(seconds, 1),
-                "key_id": self.multimail.find_key_id(),
-                "actor": "agent",
-            },
-        )
+        record_decision(self.claim.entry, self.clock(), self.multimail.find_key_id())
 
     def _reach_decision(self) -> Decision:
         entry, settings = self.claim.entry, self.pipeline.settings
@@ -175,6 +157,13 @@ class _EmailRun:
         except _EmailMissing:
             self._confirm_missing()
             return Decision(Outcome.SKIPPED, Cause.DELETED)
+        except TransientError as error:
+            waits_for_service = not isinstance(error, Waiting) or error.cause is Cause.TOKEN_BUDGET
+            is_in_doubt = self.claim.entry.intent_in_doubt is not None
+            if is_in_doubt or not (waits_for_service and self._limits.is_too_old):
+                raise
+            waited_for = render_cause(error.cause) if isinstance(error, Waiting) else str(error)
+            return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, waited_for)
 
     def _read_email(self) -> Email:
         try:
@@ -183,17 +172,9 @@ class _EmailRun:
             raise _EmailMissing from error
 
     def _confirm_missing(self) -> None:
-        """Return when something has been missing for long, at every look; raise Waiting until then.
-
-        Raises ConfigurationError when it is the mailbox that the account does not have.
-        """
+        """As the claim does; ConfigurationError when it is the mailbox that the account does not have."""
         self.pipeline.mailboxes.get(self.claim.entry.mailbox_id, max_age_seconds=0)
-        now = self.clock()
-        since = self.missing_since or now
-        self.claim.note(missing_since=since)
-        if now - since < MISSING_FOR:
-            seconds = max(NOT_SHOWN_YET_SECONDS, (now - since).total_seconds())  # twice as long each time
-            raise Waiting(Cause.NOT_SHOWN_YET, seconds=seconds)
+        self.claim.confirm_missing(self.clock())
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
@@ -211,20 +192,21 @@ class _EmailRun:
             seconds = (thread.busy_until - self.clock()).total_seconds()
             patience = BUSY_AGAIN_SECONDS if waited_before else BUSY_THREAD_SECONDS
             raise Waiting(Cause.THREAD_BUSY, seconds=max(patience, seconds))
-        sender_scope = name_sender_scope(self.claim.entry, thread, self.clock())
         try:
-            return (
-                self._guard_thread(thread)
-                or self._guard_budget()
-                or self._triage(email)
-                or self._guard_limits(thread, sender_scope)
-                or self._gate_mode()
-                or self._draft(email, thread)
-                or self._submission.submit(thread, sender_scope)
-            )
+            return self._guard_thread(thread) or self._limits.find_flood() or self._answer(email, thread)
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
+
+    def _answer(self, email: Email, thread: ThreadView) -> Decision:
+        self._limits.check_budget()
+        return (
+            self._triage(email)
+            or self._limits.find_refusal(thread)  # only now: a person is told what it is about
+            or self._gate_mode()
+            or self._draft(email, thread)
+            or self._submission.submit(thread, self._limits.name_sender_scope(thread))
+        )
 
     # Guard
 
@@ -243,30 +225,16 @@ class _EmailRun:
         answered = find_closing_answer(entry, thread)
         if answered is not None:
             return answered
-        unsent = entry if entry.reply_settled_at is not None else find_unsent_cover(entry.email_id, thread)
-        if unsent is None:
+        unsent = find_unsent_cover(entry.email_id, thread) or entry
+        if unsent is entry and not entry.has_unsent_reply:
             return None
         if unsent.reply_settled_at is None:  # it may still be drafted anew
             raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
         return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
 
-    def _guard_budget(self) -> Decision | None:
-        entry = self.claim.entry
-        flood = find_flood(entry, self.pipeline.ledger, self.clock()) if entry.triage is None else None
-        used = 0
-        if flood is None and entry.draft is None:
-            used = self.pipeline.ledger.tokens_used(entry.mailbox_id, self._day)
-        if used >= self._settings.daily_token_budget:
-            record(TOKEN_BUDGET_REACHED, self.claim.ids | {"tokens": used})
-            raise Waiting(Cause.TOKEN_BUDGET, seconds=TOKEN_BUDGET_SECONDS)
-        return flood
-
-    def _guard_limits(self, thread: ThreadView, sender_scope: str) -> Decision | None:
-        """What may not be replied to any more is triaged all the same, and left to a person."""
-        entry = self.claim.entry
-        if is_too_old(entry, self.pipeline.settings, self.clock()):
-            return Decision(Outcome.ESCALATED, Cause.TOO_OLD)
-        return find_limit(entry, thread, self.pipeline.ledger, self._settings, sender_scope)
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.claim.entry, self.pipeline.ledger, self._settings, self.clock())
 
     # Triage and draft
 

@@ -1,6 +1,7 @@
 """What people see of an email: the sentence for its cause, its tags, and its entry in the audit trail."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from shared.domain import Cause
 from shared.ledger.entries import LedgerEntry
@@ -8,9 +9,10 @@ from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.mail.draft_checks import DraftCheck
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
-from shared.telemetry import Value
+from shared.telemetry import EMAIL_DECIDED, Value, record
 
 MAX_REASON_CHARACTERS = 200
+STATUS_TAG = "agent.reply_status"
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 # `{detail}` is what code noted with the cause.
@@ -108,6 +110,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.urgency": triage and triage.urgency,
         "agent.sentiment": triage and triage.sentiment,
         "agent.reply_id": entry.reply_id,
+        STATUS_TAG: entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
     }
@@ -123,6 +126,21 @@ def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str)
         multimail.set_tags(entry.mailbox_id, entry.email_id, wanted)
 
 
+def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> None:
+    """Write a decided row into the audit trail. `key_id`: the fingerprint of MultiMail's key."""
+    record(
+        EMAIL_DECIDED,
+        {
+            "mailbox_id": entry.mailbox_id,
+            "email_id": entry.email_id,
+            **describe_decision(entry),
+            "seconds_since_received": round((now - entry.open_since).total_seconds(), 1),
+            "key_id": key_id,
+            "actor": "agent",
+        },
+    )
+
+
 def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     """What the audit trail has about a decided row.
 
@@ -131,7 +149,9 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     """
     triage, draft, usage = entry.triage, entry.draft, entry.usage
     facts: dict[str, Value] = {
-        key.removeprefix("agent."): value for key, value in build_tags(entry).items() if key != "agent.reason"
+        key.removeprefix("agent."): value
+        for key, value in build_tags(entry).items()
+        if key not in ("agent.reason", STATUS_TAG)
     }
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_REASON_CHARACTERS)}

@@ -266,7 +266,7 @@ class ReplySubmission:
         return read_thread(self.claim.entry, self.submitter.multimail, self.claim.ledger)
 
     def _end(self, outgoing: Outgoing, result: SubmittedReply | Decision, thread: ThreadView) -> Decision:
-        """Read an accepted reply back; then withdraw what it answers too, which before could be all there is."""
+        """Read an accepted reply back; then withdraw the pending ones whose emails it answers too."""
         if isinstance(result, Decision):
             return result
         wrong = self.submitter.find_wrong_recipients(outgoing, result)

@@ -123,10 +123,10 @@ def is_unsent(outbound: EmailSummary) -> bool:
 def may_reply(row: LedgerEntry, unsent_replies: Collection[str]) -> bool:
     """Say whether a row that took a slot has a reply that was sent or is pending, or may still get one."""
     if row.outcome is None:
-        return row.reply_settled_at is None
+        return not row.has_unsent_reply
     if row.reply_id is None:
         return row.outcome is Outcome.NEEDS_HUMAN
-    return row.reply_id not in unsent_replies and row.reply_status not in (*NEVER_SENT_STATUSES, "gone")
+    return row.reply_id not in unsent_replies and not row.has_unsent_reply
 
 
 def find_answer(
