@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+import idna
+
 from shared.errors import PermanentError
 
 MAX_HEADER_CHARACTERS = 998  # RFC 5322, 2.1.1
@@ -314,7 +316,8 @@ class Draft:
     """An unsent reply, submitted byte for byte under its `idempotency_key`.
 
     `unanswered` lists what a human must still supply. `covers` has the ids of the sender's emails
-    in the thread that the draft was written from, the answered one included.
+    in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
+    `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know.
     """
 
     reply_markdown: str = field(repr=False)
@@ -324,6 +327,9 @@ class Draft:
     idempotency_key: str
     model: str = ""
     prompt_version: str = ""
+    cc: tuple[str, ...] = ()
+    subject: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +378,22 @@ def parse_address(header: str) -> str:
     """
     match = _ADDRESS.fullmatch(header.strip()) if len(header) <= MAX_HEADER_CHARACTERS else None
     return (match[1] or match[2]).lower() if match else ""
+
+
+def to_ascii_host(address: str) -> str:
+    """An address or host in lower case, its host as DNS has it (RFC 5891): both spellings become equal."""
+    local, at, host = address.lower().rpartition("@")
+    labels = [_to_ascii_label(label) for label in host.split(".")]
+    return f"{local}{at}{'.'.join(labels)}"
+
+
+def _to_ascii_label(label: str) -> str:
+    if label.isascii():
+        return label
+    try:
+        return idna.encode(label, uts46=True).decode()
+    except idna.IDNAError:  # no name that DNS could have: it is compared as it is
+        return label
 
 
 def build_idempotency_key(mailbox_id: str, email_id: str, revision: int) -> str:

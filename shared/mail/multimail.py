@@ -1,6 +1,6 @@
 """The MultiMail REST API as the agent uses it: domain values in and out, failures split by what to do."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -123,15 +123,17 @@ class MultiMailClient:
         return answer.read(parse_allowlist)
 
     def submit_reply(
-        self, mailbox_id: str, email_id: str, markdown: str, idempotency_key: str
+        self, mailbox_id: str, email_id: str, markdown: str, idempotency_key: str, cc: Sequence[str] = ()
     ) -> SubmittedReply:
-        """Reply in the email's thread, to its sender alone: no other recipient can be named.
+        """Reply in the email's thread, to its sender and to those in `cc`.
 
         Never repeated here once it may have been sent: on TransientError the reply may exist, and
         the same key and bytes must be submitted again. ConflictError: the same content was
         submitted within 60 s.
         """
-        body = {"markdown": markdown, "idempotency_key": idempotency_key}
+        body: dict[str, Any] = {"markdown": markdown, "idempotency_key": idempotency_key}
+        if cc:
+            body["cc"] = list(cc)
         return self._submit(_email_call("POST", _MAILBOX + "/reply/{email_id}", mailbox_id, email_id, body))
 
     def send_email(

@@ -12,6 +12,7 @@ from shared.domain import (
     Decision,
     Draft,
     Email,
+    Mailbox,
     Outcome,
     WorkItem,
     build_idempotency_key,
@@ -44,8 +45,8 @@ from shared.replying.drafting import (
     draft_reply,
     sign_reply,
 )
+from shared.replying.envelope import Envelope
 from shared.replying.gate import find_mode_refusal
-from shared.replying.guardrails import find_skip
 from shared.replying.limits import Limits
 from shared.replying.reporting import record_decision, render_cause, write_tags
 from shared.replying.submission import ReplySubmission, Submitter
@@ -178,14 +179,16 @@ class _EmailRun:
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
-        sender = parse_address(email.sender)
+        if email.status == "pending_inbound_approval":
+            raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
+        if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
+            self.claim.note(released_at=self.clock())
+        own_addresses = {parse_address(own.address) for own in self.pipeline.mailboxes.read().values()}
+        envelope = Envelope.read(email, self._mailbox, own_addresses, self._profile, self.pipeline.ledger)
         thread_id = email.thread_id or self.claim.entry.thread_id
-        self.claim.note(sender=sender, thread_id=thread_id, received_at=email.received_at)
-        decision = self._guard(email)
-        if decision is not None:
-            return decision
-        if not sender:
-            return Decision(Outcome.ESCALATED, Cause.UNREADABLE_SENDER)
+        self.claim.note(sender=envelope.sender, thread_id=thread_id, received_at=email.received_at)
+        if envelope.decision is not None:
+            return envelope.decision
         thread = read_thread(self.claim.entry, self.multimail, self.pipeline.ledger)
         if thread.busy_until is not None:
             waited_before = self.claim.entry.waiting_for is Cause.THREAD_BUSY
@@ -193,31 +196,26 @@ class _EmailRun:
             patience = BUSY_AGAIN_SECONDS if waited_before else BUSY_THREAD_SECONDS
             raise Waiting(Cause.THREAD_BUSY, seconds=max(patience, seconds))
         try:
-            return self._guard_thread(thread) or self._limits.find_flood() or self._answer(email, thread)
+            return (
+                self._guard_thread(thread)
+                or self._limits.find_flood()
+                or self._answer(email, envelope, thread)
+            )
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
-    def _answer(self, email: Email, thread: ThreadView) -> Decision:
+    def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
         self._limits.check_budget()
         return (
             self._triage(email)
             or self._limits.find_refusal(thread)  # only now: a person is told what it is about
             or self._gate_mode()
-            or self._draft(email, thread)
+            or self._draft(email, envelope, thread)
             or self._submission.submit(thread, self._limits.name_sender_scope(thread))
         )
 
     # Guard
-
-    def _guard(self, email: Email) -> Decision | None:
-        if email.status == "pending_inbound_approval":
-            raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
-        if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
-            self.claim.note(released_at=self.clock())
-        mailboxes = self.pipeline.mailboxes.read().values()
-        own_addresses = {parse_address(mailbox.address) for mailbox in mailboxes}
-        return find_skip(email, own_addresses=own_addresses)
 
     def _guard_thread(self, thread: ThreadView) -> Decision | None:
         """What was answered is closed; what a reply answered that reached nobody is left to a person."""
@@ -254,15 +252,15 @@ class _EmailRun:
 
     def _gate_mode(self) -> Decision | None:
         """Refuse early, before a draft is paid for; the submission asks again with a fresh reading."""
-        mailbox = self.pipeline.mailboxes.get(self.claim.entry.mailbox_id)
-        return find_mode_refusal(mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
+        return find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
 
-    def _draft(self, email: Email, thread: ThreadView) -> Decision | None:
+    def _draft(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision | None:
         """Write, check and store a draft; only one that passed the checks is ever stored."""
         entry, profile = self.claim.entry, self._profile
+        proposed = Decision(Outcome.ESCALATED, Cause.CONTACT_FORM) if envelope.is_proposal else None
         if entry.draft is not None:
-            return None
-        address = self.pipeline.mailboxes.get(entry.mailbox_id).address
+            return proposed
+        address = self._mailbox.address
         texts = self._read_texts(email, thread)
         query = f"{email.subject}\n{email.markdown}"
         passages = self.pipeline.knowledge.search(query, profile.knowledge, MAX_PASSAGES)
@@ -297,9 +295,12 @@ class _EmailRun:
             idempotency_key=build_idempotency_key(entry.mailbox_id, email.id, entry.revision),
             model=written.model,
             prompt_version=text_version(instructions),
+            cc=envelope.cc,
+            subject=f"Your message to {address}" if envelope.is_form else "",
+            notes=envelope.notes,
         )
         self.claim.save(draft=draft)
-        return None
+        return proposed
 
     def _read_texts(self, email: Email, thread: ThreadView) -> list[ThreadText]:
         """The email and what was exchanged with its sender in the thread, with their bodies."""
@@ -334,12 +335,16 @@ class _EmailRun:
             log.info("email %r of mailbox %r is gone: it has no tags", entry.email_id, entry.mailbox_id)
 
     @property
+    def _mailbox(self) -> Mailbox:
+        return self.pipeline.mailboxes.get(self.claim.entry.mailbox_id)
+
+    @property
     def _day(self) -> str:
         return f"{self.clock():%Y-%m-%d}"
 
     @cached_property
     def _profile(self) -> MailboxProfile:
-        return self.pipeline.profiles.get(self.pipeline.mailboxes.get(self.claim.entry.mailbox_id))
+        return self.pipeline.profiles.get(self._mailbox)
 
     @cached_property
     def _settings(self) -> Settings:

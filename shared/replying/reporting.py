@@ -13,6 +13,8 @@ from shared.telemetry import EMAIL_DECIDED, Value, record
 
 MAX_REASON_CHARACTERS = 200
 STATUS_TAG = "agent.reply_status"
+PROPOSAL_TAG = "agent.proposed_reply"
+MAX_PROPOSAL_CHARACTERS = 2_000
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 # `{detail}` is what code noted with the cause.
@@ -113,8 +115,15 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         STATUS_TAG: entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
+        PROPOSAL_TAG: _render_proposal(entry),
     }
     return {key: str(value) for key, value in values.items() if value}
+
+
+def _render_proposal(entry: LedgerEntry) -> str:
+    """The draft that a person may use, where nothing was submitted."""
+    is_proposed = entry.cause is Cause.CONTACT_FORM and entry.draft is not None
+    return entry.draft.reply_markdown[:MAX_PROPOSAL_CHARACTERS] if is_proposed and entry.draft else ""
 
 
 def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str) -> None:
@@ -151,7 +160,7 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     facts: dict[str, Value] = {
         key.removeprefix("agent."): value
         for key, value in build_tags(entry).items()
-        if key not in ("agent.reason", STATUS_TAG)
+        if key not in ("agent.reason", STATUS_TAG, PROPOSAL_TAG)
     }
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_REASON_CHARACTERS)}

@@ -79,6 +79,8 @@ def build_triage_request(email: Email, deployment: str, profile: MailboxProfile 
     attachments = ", ".join(file.name for file in email.attachments) or "none"
     text = (
         f"From: {clean_line(email.sender, MAX_HEADER_CHARACTERS)}\n"
+        f"To: {clean_line(', '.join(email.to), MAX_HEADER_CHARACTERS)}\n"
+        f"Cc: {clean_line(', '.join(email.cc), MAX_HEADER_CHARACTERS) or 'nobody'}\n"
         f"Subject: {clean_line(email.subject, MAX_HEADER_CHARACTERS)}\n"
         f"Attachments: {clean_line(attachments, MAX_HEADER_CHARACTERS)}\n"
         f"Body:\n{email.markdown.strip()}"
