@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.domain import Cause, Email, parse_address
-from shared.replying.guardrails import find_skip, is_machine_mail
+from shared.mail.machine_mail import is_machine_mail
+from shared.replying.guardrails import find_skip
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
