@@ -16,7 +16,7 @@ _SAME_LETTERS = str.maketrans({"ı": "i", "ی": "ي", "ک": "ك", "ـ": "", "’
 _TAG = re.compile(
     r"""\s*(?:
     [\[{<【(](?P<inside>[^\[\]{}<>【】()]{1,60})[\]}>】)]:?
-    | (?P<edge>[*#=_~-]{1,6})\s?[^*#=_~:]{1,30}\s?(?P=edge)
+    | (?P<edge>[*#=_~-]{1,6})(?P<between>[^*#=_~:]{1,30})(?P=edge)
     | (?:ext|extern[eo]?|external(?:\ e?-?mail)?|(?:suspected\ )?spam|junk|bulk|caution)(?::|\ -)
     )\s*""",
     re.VERBOSE,
@@ -39,7 +39,8 @@ def _fold(text: str) -> str:
 
 
 def _fold_phrase(text: str) -> str:
-    return " ".join(_fold(text).replace("-", " ").split()).strip(" .\"'*")
+    """Fold a phrase further: hyphens, spaces and outer punctuation vary from program to program."""
+    return re.sub(r"[-\s]+", "", _fold(text)).strip(".\"'*")
 
 
 def _fold_all(table: Mapping[str, tuple[str, ...]]) -> frozenset[str]:
@@ -75,9 +76,9 @@ def is_machine_subject(subject: str, sender: str) -> bool:
     start = 0
     while tag := _TAG.match(text, start):
         start = tag.end()
-        if _fold_phrase(tag["inside"] or "") in _AUTOMATIC_REPLIES:
+        if _fold_phrase(tag["inside"] or tag["between"] or "") in _AUTOMATIC_REPLIES:
             return True
-    text = text[start:]
+    text = text[start:].lstrip("*")
     if text.startswith(_OPENINGS) or _SERVER_SENTENCE.match(text):
         return True
     head, colon, _ = text.partition(":")
@@ -88,11 +89,11 @@ def is_machine_subject(subject: str, sender: str) -> bool:
 
 def _consists_of(text: str, phrases: frozenset[str], names: frozenset[str]) -> bool:
     """Say whether a text is phrases, in one language or several, and names of its sender."""
-    parts = [_fold_phrase(part).rstrip("! ") for part in _SEPARATOR.split(text)]
-    unknown = [part for part in parts if part and part not in phrases]
-    rests = [" ".join(_drop_names(part.split(), names)) for part in unknown]
-    is_phrase_found = len(unknown) < len([part for part in parts if part]) or any(rests)
-    return is_phrase_found and all(rest in phrases for rest in rests if rest)
+    parts = [part.strip("! ") for part in _SEPARATOR.split(text)]
+    rests = [part for part in parts if part and _fold_phrase(part) not in phrases]
+    named = [_fold_phrase("".join(_drop_names(rest.split(), names))) for rest in rests]
+    is_found = any(named) or len(rests) < sum(part != "" for part in parts)
+    return is_found and all(rest in phrases for rest in named if rest)
 
 
 def _drop_names(words: list[str], names: frozenset[str]) -> list[str]:
