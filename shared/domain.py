@@ -377,7 +377,7 @@ def _find_addresses(text: str) -> set[str]:
         (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
         for left, right in pairwise(text.split("@"))
     ]
-    return {f"{name}@{host.rstrip('.')}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+    return {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
 
 
 def build_idempotency_key(mailbox_id: str, email_id: str, revision: int) -> str:
