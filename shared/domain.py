@@ -7,17 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 
 import idna
 
 from shared.errors import PermanentError
 
 MAX_HEADER_CHARACTERS = 998  # RFC 5322, 2.1.1
-_BARE_ADDRESS = r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+"
-_ADDRESS = re.compile(
-    rf'(?:"[^"]*"|[^<>"@]|@(?![^<]*\.))*<\s*({_BARE_ADDRESS})\s*>|({_BARE_ADDRESS})(?:\s*<\s*\2\s*>)?',
-    re.IGNORECASE,
-)
+_ADDRESS = re.compile(r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+")
+# A quoted name may hold anything. With a backslash readers differ about its end, so then no address.
+_QUOTED = re.compile(r'"(?:[^"\\]*|(?:[^"\\@<>]|\\[^@<>])*)"')
+_ANGLED = re.compile(r"<\s*([^<>\s]*)\s*>")
+_COMMENT = re.compile(r"\([^()]*\)")
+_GROUP = re.compile(r"[^:;@]*:([^:;]*);")
+_DELIMITER = re.compile(r"[<>\s,;:\"()\\]")
+_DOTTED = re.compile(r"\.\w")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -372,12 +376,33 @@ def parse_work_item(body: bytes) -> WorkItem:
 def parse_address(header: str) -> str:
     """The one bare, lower-case address in a From value, or "" when there is none or more than one.
 
-    Before `<name@host>` at the end any name may stand: decoded display names lose their quotes, so
-    "Doe, Jane <jane@host>" is common. Another address may not: the service could reply to that one,
-    while the gate looks at this one.
+    It stands in `<>`, or alone with a comment or in a group of one. Any name may stand around it: decoded
+    display names lose their quotes, so "Doe, Jane <jane@host>" is common. Another address may not, unless it
+    is quoted: the service could reply to that one, while the gate looks at this one. The parsers of the
+    standard library do not serve: they take "Doe, Jane" for two mailboxes and fail on nested comments.
     """
-    match = _ADDRESS.fullmatch(header.strip()) if len(header) <= MAX_HEADER_CHARACTERS else None
-    return (match[1] or match[2]).lower() if match else ""
+    if len(header) > MAX_HEADER_CHARACTERS:
+        return ""
+    unquoted = _QUOTED.sub(" ", header)
+    around = _ANGLED.sub(" ", unquoted)
+    found = {address.lower() for address in _ANGLED.findall(unquoted)}
+    if not found:
+        alone = _COMMENT.sub(" ", around).strip(", \t\r\n")
+        group = _GROUP.fullmatch(alone)
+        found = {(group[1] if group else alone).strip().lower()}
+    address = found.pop()
+    if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
+        return ""
+    return address if _find_addresses(around) <= {address} else ""
+
+
+def _find_addresses(text: str) -> set[str]:
+    """Everything that a reader could take for an address; an "@" before a word without a dot is a name's."""
+    pairs = [
+        (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
+        for left, right in pairwise(text.split("@"))
+    ]
+    return {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
 
 
 def to_ascii_host(address: str) -> str:
