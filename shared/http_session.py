@@ -1,6 +1,7 @@
 """HTTP sessions for the adapters, and how long an answer asks its caller to wait."""
 
 import math
+import ssl
 from collections.abc import Collection, Mapping
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -63,6 +64,26 @@ def _build_retry(repeatable_methods: Collection[str] | None) -> Retry:
         raise_on_status=False,
         respect_retry_after_header=False,
     )
+
+
+def describe_failure(error: Exception, certificates: str = "REQUESTS_CA_BUNDLE") -> str:
+    """Say why no answer came, and what to set where TLS or a proxy is in the way.
+
+    `certificates` is the variable from which the client takes its certificate authorities. An SDK's own
+    error has the reason behind it.
+    """
+    links: list[BaseException] = [error]
+    while (behind := links[-1].__cause__ or links[-1].__context__) is not None and behind not in links:
+        links.append(behind)
+    name = type(error).__name__
+    if any(type(link).__name__ == "ProxyError" for link in links):
+        return f"{name}: the proxy does not let it through. Correct HTTPS_PROXY, or name the host in NO_PROXY"
+    if any(isinstance(link, ssl.SSLError | requests.exceptions.SSLError) for link in links):
+        return (
+            f"{name}: TLS failed. Where a proxy inspects TLS, set {certificates} to a file with its "
+            "certificate authority; otherwise correct HTTPS_PROXY"
+        )
+    return name
 
 
 def find_retry_after(headers: Mapping[str, str]) -> float | None:

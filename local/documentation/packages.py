@@ -9,7 +9,7 @@ LAYERS = (
     ("errors",),
     ("domain",),
     ("settings", "telemetry", "http_session"),
-    ("credentials",),
+    ("credentials", "service_health"),
     ("mail", "model", "ledger", "knowledge", "queueing"),
     ("profiles",),
     ("replying",),

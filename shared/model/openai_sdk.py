@@ -8,14 +8,16 @@ from azure.core.credentials import TokenCredential
 from openai import APIConnectionError, APIStatusError, BaseModel, DefaultHttpxClient, OpenAI
 
 from shared.credentials import TokenSource
-from shared.http_session import POOL_SIZE
+from shared.http_session import POOL_SIZE, describe_failure
 from shared.model.chat import ChatModel
 from shared.model.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
     TOKEN_SCOPE,
     ChatRefusal,
+    NoAnswer,
     NoCompletion,
     WireChatModel,
+    build_base_url,
 )
 from shared.settings import Secret
 
@@ -23,7 +25,7 @@ from shared.settings import Secret
 def build_openai_model(
     endpoint: str, sign_in: Secret | TokenCredential, timeout_seconds: float = 60.0
 ) -> ChatModel:
-    """Connect to the Azure OpenAI resource at `endpoint` (its root), with a key or an identity.
+    """Connect to the Azure OpenAI resource at `endpoint` (its root or its v1 API), with a key or an identity.
 
     `timeout_seconds` bounds the wait for each piece of the answer.
     """
@@ -34,7 +36,7 @@ def build_openai_model(
         else TokenSource(sign_in, TOKEN_SCOPE, "MODEL_ENDPOINT").get_bearer
     )
     client = OpenAI(
-        base_url=f"{endpoint.rstrip('/')}/openai/v1/",
+        base_url=build_base_url(endpoint),
         api_key=key,
         # Azure's own header for keys, next to the SDK's Bearer: gateways in between may know only this one.
         default_headers={"api-key": key} if isinstance(key, str) else None,
@@ -58,7 +60,7 @@ def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any]) -> Any:
     except APIStatusError as error:
         raise ChatRefusal(error.status_code, error.response.headers, error.response.text) from error
     except APIConnectionError as error:  # time-outs included
-        raise NoCompletion(type(error).__name__) from error
+        raise NoAnswer(describe_failure(error, "SSL_CERT_FILE")) from error
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
         raise NoCompletion("a 200 answer that is not JSON") from None
     # The SDK makes a completion of any JSON object, and hands out everything else as it came.

@@ -50,6 +50,7 @@ from shared.replying.reporting import describe_decision, render_waiting, write_t
 from shared.replying.submission import ReplySubmission, Submitter, is_full
 from shared.replying.threads import ThreadView, find_answer, read_thread, select_context
 from shared.replying.triage import triage_email
+from shared.service_health import ServiceHealth
 from shared.settings import Settings
 from shared.telemetry import EMAIL_DECIDED, TOKEN_BUDGET_REACHED, Value, email_traceparent, record, span
 
@@ -79,6 +80,7 @@ class Pipeline:
     profiles: Profiles
     knowledge: KnowledgeSource
     submitter: Submitter
+    health: ServiceHealth
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it is.
@@ -119,6 +121,7 @@ class _EmailRun:
                 self._submission,
                 self.multimail,
                 self.pipeline.settings,
+                self.pipeline.health,
                 self.clock,
                 self.pipeline.random,
             )
