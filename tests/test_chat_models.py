@@ -649,9 +649,23 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     build: Build, https_server: LoopbackServer, simulator: ChatSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the other SDK is told to trust counts for nothing, nor does what the system trusts."""
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE" if build is build_azure_inference_model else "SSL_CERT_FILE")
-    assert isinstance(raised_by(build(https_server.url, Secret(KEY))), TransientError)
+    variable = "REQUESTS_CA_BUNDLE" if build is build_azure_inference_model else "SSL_CERT_FILE"
+    monkeypatch.delenv(variable)
+    error = raised_by(build(https_server.url, Secret(KEY)))
+    assert type(error) is UnavailableError
+    assert f"set {variable} to a file" in str(error)
+    assert "HTTPS_PROXY" in str(error)
     assert not simulator.calls
+
+
+@pytest.mark.parametrize("refusal", ["no proxy there", "proxy refuses"])
+def test_a_proxy_that_lets_nothing_through_is_named(
+    build: Build, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", server.url if refusal == "proxy refuses" else "http://127.0.0.1:1")
+    error = raised_by(build("https://resource.invalid", Secret(KEY)))
+    assert type(error) is UnavailableError
+    assert "Correct HTTPS_PROXY, or name the host in NO_PROXY" in str(error)
 
 
 def test_refused_token_names_the_role_and_stays_unseen(build: Build, https_server: LoopbackServer) -> None:

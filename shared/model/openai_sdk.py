@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx2
+import requests
 from azure.core.credentials import TokenCredential
 from openai import APIConnectionError, APIStatusError, BaseModel, DefaultHttpxClient, OpenAI
 
@@ -48,19 +49,21 @@ def build_openai_model(
         ),
     )
 
+    is_proxied = bool(requests.utils.get_environ_proxies(endpoint))
+
     def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
-        return _complete(client, deployment, {**asked, **parameters})
+        return _complete(client, deployment, {**asked, **parameters}, is_proxied=is_proxied)
 
     return WireChatModel(call, endpoint, has_key=has_key)
 
 
-def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any]) -> Any:
+def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any], *, is_proxied: bool) -> Any:
     try:
         completion = client.chat.completions.create(model=deployment, **body)
     except APIStatusError as error:
         raise ChatRefusal(error.status_code, error.response.headers, error.response.text) from error
     except APIConnectionError as error:  # time-outs included
-        raise NoAnswer(describe_failure(error, "SSL_CERT_FILE")) from error
+        raise NoAnswer(describe_failure(error, "SSL_CERT_FILE", is_proxied=is_proxied)) from error
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
         raise NoCompletion("a 200 answer that is not JSON") from None
     # The SDK makes a completion of any JSON object, and hands out everything else as it came.
