@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from shared.errors import UnavailableError
 from shared.telemetry import SERVICE_AVAILABLE, SERVICE_UNAVAILABLE, record
 
 RECENT = timedelta(seconds=60)
-MAX_RECENT_CALLS = 100
+MAX_RECENT = 100  # calls that worked, and emails for which they did not
 FORGOTTEN_AFTER = timedelta(minutes=30)  # longer than anybody waits before the next try
 
 Watch = Callable[[str], AbstractContextManager[object]]  # with the name of an operation
@@ -22,17 +22,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Operation:
-    """One operation's recent calls (when, and whether it worked), and since when it is down."""
+    """When one operation worked recently, for which emails it did not, and since when it is down."""
 
-    calls: deque[tuple[datetime, bool]] = field(default_factory=lambda: deque(maxlen=MAX_RECENT_CALLS))
+    seen_at: datetime
+    worked: deque[datetime] = field(default_factory=lambda: deque(maxlen=MAX_RECENT))
+    failed: OrderedDict[str, datetime] = field(default_factory=OrderedDict)
     down_since: datetime | None = None
+
+    def judge(self, now: datetime) -> None:
+        """Forget what is no longer recent, and see whether the operation is down."""
+        if now - self.seen_at > FORGOTTEN_AFTER:
+            self.down_since = None
+        self.seen_at = now
+        while self.worked and now - self.worked[0] > RECENT:
+            self.worked.popleft()
+        while self.failed and (
+            now - next(iter(self.failed.values())) > RECENT or len(self.failed) > MAX_RECENT
+        ):
+            self.failed.popitem(last=False)
+        if len(self.failed) <= len(self.worked):
+            self.down_since = None
+        elif self.down_since is None:
+            self.down_since = now
 
 
 class ServiceHealth:
     """Tells an outage of a service from a call that fails for one email, safe to share between threads.
 
-    An operation ("model small", "MultiMail POST /v1/...") goes down when most of its calls of the last minute
-    found the service unavailable, and comes back when most of them worked. Says so once each time.
+    An operation ("model small", "MultiMail POST /v1/...") is down when it failed for more emails in the last
+    minute than it worked for, and works again when the opposite is seen. Says so once each time.
     """
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
@@ -50,36 +68,37 @@ class ServiceHealth:
             yield
         except UnavailableError as error:
             error.operation = operation
-            self._note(operation, str(error))
             raise
-        self._note(operation, None)
-
-    def find_outage(self, operation: str) -> timedelta | None:
-        """How long the operation has been down; None while it works, or when nothing is known of it."""
         with self._lock:
-            known = self._operations.get(operation)
-            if known is None or known.down_since is None:
-                return None
-            return max(timedelta(0), self._clock() - known.down_since)
-
-    def _note(self, operation: str, failure: str | None) -> None:
-        with self._lock:
-            now, known = self._clock(), self._operations.setdefault(operation, _Operation())
-            if known.calls and now - known.calls[-1][0] > FORGOTTEN_AFTER:
-                known.down_since = None
-            known.calls.append((now, failure is None))
-            while now - known.calls[0][0] > RECENT:
-                known.calls.popleft()
+            now = self._clock()
+            known = self._operations.setdefault(operation, _Operation(now))
             was_down_since = known.down_since
-            if 2 * sum(worked for _, worked in known.calls) >= len(known.calls):
-                known.down_since = None
-            elif was_down_since is None:
-                known.down_since = now
-            down_since = known.down_since
-        if down_since is not None and was_down_since is None:
-            log.warning("%s is unavailable, and what needs it waits: %s", operation, failure)
-            record(SERVICE_UNAVAILABLE, {"operation": operation})
-        elif was_down_since is not None and down_since is None:
+            known.worked.append(now)
+            known.judge(now)
+            is_back = was_down_since is not None and known.down_since is None
+        if was_down_since is not None and is_back:
             seconds = round((now - was_down_since).total_seconds(), 1)
             log.warning("%s is available again after %s seconds", operation, seconds)
             record(SERVICE_AVAILABLE, {"operation": operation, "seconds": seconds})
+
+    def note_failure(self, error: UnavailableError, email_id: str) -> timedelta | None:
+        """Note that a watched call failed for an email; say how long the operation has been down.
+
+        None when it works for others, or when nobody watches it: then it is the email's own failure.
+        """
+        if not error.operation:
+            return None
+        with self._lock:
+            now = self._clock()
+            known = self._operations.setdefault(error.operation, _Operation(now))
+            known.failed.pop(email_id, None)
+            known.failed[email_id] = now
+            was_down_since = known.down_since
+            known.judge(now)
+            down_since = known.down_since
+        if down_since is None:
+            return None
+        if was_down_since is None:
+            log.warning("%s is unavailable, and what needs it waits: %s", error.operation, error)
+            record(SERVICE_UNAVAILABLE, {"operation": error.operation})
+        return now - down_since

@@ -95,7 +95,8 @@ class AzureSearchKnowledge:
         delay = find_retry_after(answer.headers)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return ThrottledError(refused, retry_after_seconds=delay)
-        return UnavailableError(refused, retry_after_seconds=delay)
+        kind = UnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else TransientError
+        return kind(refused, retry_after_seconds=delay)
 
     def __str__(self) -> str:
         return f"The index {self._index} (SEARCH_INDEX) at SEARCH_ENDPOINT"

@@ -75,7 +75,9 @@ class Deferral:
             fallback = min(THROTTLED_SECONDS, settings.retry_max_seconds)
             self._wait_for_others(error, fallback if asked is None else asked)
             return True
-        outage = self.health.find_outage(error.operation) if isinstance(error, UnavailableError) else None
+        outage = None
+        if isinstance(error, UnavailableError):
+            outage = self.health.note_failure(error, self.claim.entry.email_id)
         # An outage is not the email's fault, until it is too old: even what can never be done has an end.
         if outage is not None and age <= timedelta(hours=settings.max_email_age_hours):
             # With full jitter: on average a quarter of the time that the outage already lasts.
