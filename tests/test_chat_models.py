@@ -4,6 +4,7 @@ import datetime as dt
 import gc
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 import time
@@ -281,6 +282,8 @@ def test_refusal_by_the_model_itself_counts_as_filtered(model: ChatModel, simula
         (sim.throttled(retry_after_ms="1500"), 1.5),
         (sim.throttled(retry_after="7", retry_after_ms="6500"), 6.5),
         (sim.throttled(retry_after="86400"), 86400.0),
+        (sim.throttled(retry_after="0"), 1.0),
+        (sim.throttled(retry_after_ms="0"), 1.0),
         (sim.throttled(retry_after="soon"), None),
         (sim.throttled(retry_after="nan"), None),
         (sim.throttled(retry_after="Wed, 01 Jan 2020 00:00:00 GMT"), 1.0),
@@ -375,10 +378,9 @@ def test_refused_connection_is_transient_and_names_the_host(build: Build) -> Non
 def test_permanent_error_names_status_code_and_parameter_without_the_services_text(
     model: ChatModel, simulator: ChatSimulator
 ) -> None:
-    simulator.script(sim.refused(400, "invalid_value", f"bad {CANARY}", "response_format"))
+    simulator.script(sim.refused(400, "invalid_value", f"bad {CANARY}", "messages"))
     message = str(raised_by(model))
-    assert "HTTP 400, invalid_value" in message
-    assert "response_format" in message
+    assert "HTTP 400, invalid_value about messages" in message
     assert CANARY not in message
 
 
@@ -390,10 +392,92 @@ def test_unknown_deployment_names_the_settings_and_the_deployment(build: Build) 
         assert part in str(error)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "message", "param"),
+    [
+        (400, "OperationNotSupported", "The chatCompletion operation does not work with the model.", None),
+        (400, "DeploymentNotFound", "The API deployment for this resource does not exist.", None),
+        (400, "model_not_supported", "Unsupported.", None),
+        (400, None, "The model `gpt-35-turbo` has been deprecated.", None),
+        (400, "invalid_value", "No.", "model"),
+        (410, None, "Gone.", None),
+        (410, "ModelDeprecated", "This model is retired.", None),
+        (401, "unauthorized", "No access to the model.", "model"),
+        (403, "model_not_found", "Project has no access to model.", None),
+        (400, "invalid_value", "json_schema is not supported with this model.", "response_format"),
+        (400, None, "Invalid parameter: 'response_format' of type 'json_schema' is not supported.", None),
+        (422, "extra_forbidden", "No.", "response_format.json_schema"),
+        (
+            400,
+            "BadRequest",
+            "response_format value as json_schema is enabled only for api versions 2024-08-01-preview and later",
+            None,
+        ),
+        (400, "BadRequest", "This API version is not enabled.", None),
+    ],
+)
+def test_unsuitable_model_is_a_wrong_setting(
+    model: ChatModel, simulator: ChatSimulator, status: int, code: str | None, message: str, param: str | None
+) -> None:
+    simulator.script(sim.refused(status, code, message, param))
+    error = raised_by(model)
+    assert isinstance(error, ConfigurationError)
+    assert "set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT" in str(error)
+    assert "structured outputs" in str(error)
+    assert len(simulator.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "param"),
+    [
+        ("context_length_exceeded", "This model's maximum context length is 8192 tokens.", "messages"),
+        ("context_length_exceeded", "This model's maximum context length is 8192 tokens.", None),
+        ("invalid_value", "The model does not exist, says the email; json_schema, api version.", "messages"),
+        ("string_above_max_length", "Too long.", "messages[1].content"),
+    ],
+)
+def test_refusal_of_what_one_email_says_stays_its_own(
+    model: ChatModel, simulator: ChatSimulator, code: str, message: str, param: str | None
+) -> None:
+    simulator.script(sim.refused(400, code, message, param))
+    assert type(raised_by(model)) is PermanentError
+
+
+@pytest.mark.parametrize("path", ["", "/", "/openai/v1", "/openai/v1/", "/openai/", "/v1/"])
+def test_endpoint_may_have_the_path_that_azure_shows(
+    build: Build, server: LoopbackServer, simulator: ChatSimulator, path: str
+) -> None:
+    build(server.url + path, Secret(KEY)).complete(REQUEST)
+    assert len(simulator.calls) == 1
+
+
 def test_wrong_key_names_its_setting(build: Build, server: LoopbackServer) -> None:
     error = raised_by(build(server.url, Secret("wrong")))
     assert isinstance(error, ConfigurationError)
     assert "MODEL_API_KEY" in str(error)
+
+
+def test_code_that_only_repeats_the_status_is_left_out(model: ChatModel, simulator: ChatSimulator) -> None:
+    simulator.script(sim.refused(401, "401"))
+    assert "(HTTP 401)" in str(raised_by(model))
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"500 Oops"])
+def test_length_that_is_no_number_is_tried_again(build: Build, status: bytes) -> None:
+    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: many\r\n\r\n{}" % status
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(head)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert isinstance(raised_by(build(url, Secret(KEY))), TransientError)
+        thread.join()
 
 
 def test_redirect_is_not_followed_so_the_key_stays_at_home(

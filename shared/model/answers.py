@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 _DECODER = json.JSONDecoder()
-_END_OF_THOUGHT = "</think>"
+_THOUGHT, _END_OF_THOUGHT = "<think>", "</think>"
 
 
 def parse_answer(text: str) -> Any:
@@ -16,7 +16,8 @@ def parse_answer(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        said = text.rpartition(_END_OF_THOUGHT)[2]
+        is_thoughtful = text.lstrip().startswith(_THOUGHT)
+        said = text.rpartition(_END_OF_THOUGHT)[2] if is_thoughtful else text
     found = []
     start = said.find("{")
     while start >= 0:

@@ -99,4 +99,4 @@ def _complete(
     except AzureError as error:  # time-outs included
         raise NoAnswer(describe_failure(error)) from error
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
-        raise NoCompletion("a 200 answer that is not JSON") from None
+        raise NoCompletion("an answer that is not JSON, or says no readable length of itself") from None

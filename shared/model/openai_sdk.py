@@ -65,6 +65,6 @@ def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any], *, is_pr
     except APIConnectionError as error:  # time-outs included
         raise NoAnswer(describe_failure(error, "SSL_CERT_FILE", is_proxied=is_proxied)) from error
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
-        raise NoCompletion("a 200 answer that is not JSON") from None
+        raise NoCompletion("an answer that is not JSON, or says no readable length of itself") from None
     # The SDK makes a completion of any JSON object, and hands out everything else as it came.
     return completion.to_dict(warnings=False) if isinstance(completion, BaseModel) else completion
