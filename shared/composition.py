@@ -28,7 +28,7 @@ from shared.profiles.profiles import Profiles
 from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
-from shared.service_health import ServiceHealth, Watch
+from shared.services.health import ServiceHealth, Watch
 from shared.settings import Settings
 from shared.telemetry import span
 from shared.watching.polling import Poller
@@ -194,7 +194,7 @@ def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMa
 
 
 def _build_credential(settings: Settings) -> "TokenCredential":
-    from shared.credentials import build_credential  # noqa: PLC0415 - its SDK, of no use with keys alone
+    from shared.services.credentials import build_credential  # noqa: PLC0415 - its SDK, of no use with keys alone
 
     return build_credential(settings)
 

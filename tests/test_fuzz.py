@@ -24,7 +24,7 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.service_health import ServiceHealth
+from shared.services.health import ServiceHealth
 from shared.settings import Secret, Settings
 
 MANY = settings(derandomize=True, max_examples=400, deadline=None, database=None)

@@ -26,11 +26,11 @@ from local.testing.loopback_cloud import (
     run_loopback_cloud,
 )
 from shared.composition import build_agent
-from shared.credentials import build_credential
 from shared.errors import AgentError, ConfigurationError, TransientError, UnavailableError
 from shared.mail.key_vault import KeyVaultSecret
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
+from shared.services.credentials import build_credential
 from shared.settings import Secret, Settings
 
 NAME = "multimail-api-key"

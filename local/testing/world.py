@@ -23,7 +23,7 @@ from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.service_health import ServiceHealth
+from shared.services.health import ServiceHealth
 from shared.settings import Secret, Settings
 
 WEBHOOK_SECRET = "whsec_of_the_world"

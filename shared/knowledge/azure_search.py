@@ -9,11 +9,11 @@ from urllib.parse import quote
 import requests
 from azure.core.credentials import TokenCredential
 
-from shared.credentials import TokenSource
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
-from shared.http_session import build_session, describe_failure, find_retry_after
 from shared.knowledge.passages import SHARED_FOLDER, Passage, find_words
-from shared.service_health import Watch
+from shared.services.credentials import TokenSource
+from shared.services.health import Watch
+from shared.services.http_session import build_session, describe_failure, find_retry_after
 from shared.telemetry import span
 
 # https://learn.microsoft.com/rest/api/searchservice/documents/search-post, generally available

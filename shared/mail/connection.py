@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import requests
 
 from shared.errors import TransientError, UnavailableError
-from shared.http_session import build_session, describe_failure
 from shared.mail.call import Call
 from shared.mail.parsing import UnreadableError, parse_json
 from shared.mail.refusals import explain_refusal
 from shared.mail.secrets import SecretSource
-from shared.service_health import Watch
+from shared.services.health import Watch
+from shared.services.http_session import build_session, describe_failure
 from shared.settings import Secret
 from shared.telemetry import span
 

@@ -13,7 +13,7 @@ from azure.core.pipeline.transport import RequestsTransport
 from azure.keyvault.secrets import SecretClient
 
 from shared.errors import AgentError, ConfigurationError, TransientError, UnavailableError
-from shared.http_session import build_session, describe_failure
+from shared.services.http_session import build_session, describe_failure
 from shared.settings import Secret
 from shared.telemetry import span
 

@@ -24,7 +24,7 @@ from shared.mail.parsing import (
     parse_thread,
 )
 from shared.mail.secrets import SecretSource
-from shared.service_health import Watch
+from shared.services.health import Watch
 
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 PAGE_SIZE = 100  # the most that the service lists at once

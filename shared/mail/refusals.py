@@ -14,9 +14,9 @@ from shared.errors import (
     TransientError,
     UnavailableError,
 )
-from shared.http_session import find_retry_after
 from shared.mail.call import Call
 from shared.mail.parsing import UnreadableError, parse_json
+from shared.services.http_session import find_retry_after
 
 LONGEST_QUOTA_WAIT_SECONDS = 6 * 3600.0  # so that an upgraded plan is noticed within hours
 LONGEST_WARM_UP_WAIT_SECONDS = 3600.0

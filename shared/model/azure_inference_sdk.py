@@ -11,9 +11,7 @@ from azure.core.exceptions import AzureError, HttpResponseError, IncompleteReadE
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpResponse
 
-from shared.credentials import TokenSource
 from shared.errors import ConfigurationError
-from shared.http_session import build_session, describe_failure
 from shared.model.chat import ChatModel
 from shared.model.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
@@ -24,6 +22,8 @@ from shared.model.chat_wire import (
     WireChatModel,
     build_base_url,
 )
+from shared.services.credentials import TokenSource
+from shared.services.http_session import build_session, describe_failure
 from shared.settings import Secret
 
 # The v1 API takes it as optional, with this value alone; the SDK's default is a preview of another service.

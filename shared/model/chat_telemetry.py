@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from shared.domain import TokenPrice, Usage
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
-from shared.service_health import Watch
+from shared.services.health import Watch
 from shared.telemetry import Value, measure, span
 
 PROVIDER = "azure.ai.openai"

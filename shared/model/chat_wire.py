@@ -18,8 +18,8 @@ from shared.errors import (
     TransientError,
     UnavailableError,
 )
-from shared.http_session import find_retry_after
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation, Message, ToolCall
+from shared.services.http_session import find_retry_after
 
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105  # the name of a scope
 CONNECT_TIMEOUT_SECONDS = 5.0

@@ -8,8 +8,6 @@ import requests
 from azure.core.credentials import TokenCredential
 from openai import APIConnectionError, APIStatusError, BaseModel, DefaultHttpxClient, OpenAI
 
-from shared.credentials import TokenSource
-from shared.http_session import POOL_SIZE, describe_failure
 from shared.model.chat import ChatModel
 from shared.model.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
@@ -20,6 +18,8 @@ from shared.model.chat_wire import (
     WireChatModel,
     build_base_url,
 )
+from shared.services.credentials import TokenSource
+from shared.services.http_session import POOL_SIZE, describe_failure
 from shared.settings import Secret
 
 

@@ -20,7 +20,7 @@ from shared.model.prompting import clean_line
 from shared.replying.claim import Claim, Waiting
 from shared.replying.reporting import MAX_REASON_CHARACTERS, WAITING_TAG, render_waiting
 from shared.replying.submission import ReplySubmission
-from shared.service_health import ServiceHealth
+from shared.services.health import ServiceHealth
 from shared.settings import Settings
 from shared.telemetry import EMAIL_DEFERRED, record
 

@@ -50,7 +50,7 @@ from shared.replying.reporting import describe_decision, render_waiting, write_t
 from shared.replying.submission import ReplySubmission, Submitter, is_full
 from shared.replying.threads import ThreadView, find_answer, read_thread, select_context
 from shared.replying.triage import triage_email
-from shared.service_health import ServiceHealth
+from shared.services.health import ServiceHealth
 from shared.settings import Settings
 from shared.telemetry import EMAIL_DECIDED, TOKEN_BUDGET_REACHED, Value, email_traceparent, record, span
 

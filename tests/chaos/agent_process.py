@@ -32,7 +32,7 @@ from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES
-from shared.service_health import ServiceHealth
+from shared.services.health import ServiceHealth
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import (

@@ -29,7 +29,7 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.service_health import ServiceHealth
+from shared.services.health import ServiceHealth
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
 from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedQueue, SeamedStore, Seams, build_answer
