@@ -59,6 +59,7 @@ from shared.replying.threads import (
     select_context,
 )
 from shared.replying.triage import triage_email
+from shared.services.health import ServiceHealth
 from shared.settings import Settings
 from shared.telemetry import Value, email_traceparent, span
 
@@ -84,6 +85,7 @@ class Pipeline:
     profiles: Profiles
     knowledge: KnowledgeSource
     submitter: Submitter
+    health: ServiceHealth
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it is.
@@ -128,6 +130,7 @@ class _EmailRun:
                 self._submission,
                 self.multimail,
                 self.pipeline.settings,
+                self.pipeline.health,
                 self.clock,
                 self.pipeline.random,
             )
