@@ -1,6 +1,5 @@
 """Drafting: the second chat completion, which writes the reply that a human will be asked to approve."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from typing import Any
 
 from shared.domain import ModelText, Rejection
 from shared.knowledge.passages import Passage
+from shared.model.answers import parse_answer
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import (
     build_documents,
@@ -158,7 +158,7 @@ def _visible_lines(text: str) -> list[str]:
 
 def parse_draft(text: str) -> DraftText:
     """Read the model's answer. Raises ValueError when it does not keep the schema."""
-    value = json.loads(text)
+    value = parse_answer(text)
     if not isinstance(value, dict):
         raise ValueError("the draft is not an object")  # noqa: TRY004 - one error for any bad answer
     reply, confidence = value.get("reply_markdown"), value.get("confidence")

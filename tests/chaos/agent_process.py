@@ -32,6 +32,7 @@ from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES
+from shared.services.health import ServiceHealth
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import (
@@ -116,7 +117,7 @@ class AgentProcess:
         adapters = Adapters(
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
-            knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"),
+            knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"), health=ServiceHealth(self._clock),
         )  # fmt: skip
         self._agent = assemble_agent(
             adapters, settings, NO_PROFILES,

@@ -29,6 +29,7 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest
+from shared.services.health import ServiceHealth
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
 from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedQueue, SeamedStore, Seams, build_answer
@@ -267,6 +268,7 @@ class Stage:
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
             knowledge=KnowledgeFiles(self.settings.ledger_path.parent / "no knowledge"),
+            health=ServiceHealth(self.clock),
         )  # fmt: skip
         self._agent = assemble(adapters, self.settings, self.clock)
 
