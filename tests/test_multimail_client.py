@@ -40,7 +40,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 
 KEY = "mm_test_0123456789"

@@ -30,9 +30,9 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.profiles.profiles import NO_PROFILES
 from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER
 from shared.watching.polling import Poller

@@ -23,8 +23,8 @@ from shared.mail.parsing import (
     parse_tags,
     parse_thread,
 )
-from shared.mail.secrets import SecretSource
 from shared.services.health import Watch
+from shared.services.secrets import SecretSource
 
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 PAGE_SIZE = 100  # the most that the service lists at once

@@ -118,6 +118,7 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
+        self._submission = ReplySubmission(pipeline.submitter, claim)
 
     def run(self) -> None:
         try:
@@ -209,9 +210,9 @@ class _EmailRun:
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
-        self._limits.check_budget()
         return (
-            self._triage(email)
+            self._limits.find_flood()
+            or self._triage(email)
             or self._limits.find_refusal(thread)  # only now: a person is told what it is about
             or self._gate_mode()
             or self._draft(email, envelope, thread)
@@ -240,6 +241,7 @@ class _EmailRun:
     # Triage and draft
 
     def _triage(self, email: Email) -> Decision | None:
+        self._limits.check_budget()
         triage = self.claim.entry.triage
         if triage is None:
             triage = triage_email(
@@ -322,10 +324,6 @@ class _EmailRun:
         return completion
 
     # Submission and the end
-
-    @cached_property
-    def _submission(self) -> ReplySubmission:
-        return ReplySubmission(self.pipeline.submitter, self.claim)
 
     def _tag(self) -> None:
         entry = self.claim.entry

@@ -29,10 +29,10 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES
 from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import (

@@ -27,9 +27,9 @@ from shared.ledger.store import Store
 from shared.ledger.table_store import build_table_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
 from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedQueue, SeamedStore, Seams, build_answer
