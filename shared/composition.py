@@ -131,7 +131,7 @@ def build_agent(
         mailboxes=MailboxDirectory(multimail),
         complete=traced(lambda request: chat_model().complete(request), settings.token_prices),
         converse=traced(lambda conversation: chat_model().converse(conversation), settings.token_prices),
-        ledger=ledger or _build_ledger(settings, credential),
+        ledger=ledger or _build_ledger(settings, credential, clock),
         work_queue=work_queue or _build_work_queue(settings, credential),
         knowledge=_build_knowledge(settings, credential),
         signing_secret=_find_signing_secret(settings, credential),
@@ -224,10 +224,14 @@ def _find_signing_secret(
 
 
 def _build_ledger(
-    settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
+    settings: Settings,
+    credential: "Callable[[], TokenCredential]",
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    *,
+    read_only: bool = False,
 ) -> Ledger:
     if settings.ledger_table_endpoint is None:
-        return open_sqlite_ledger(settings.ledger_path, read_only=read_only)
+        return open_sqlite_ledger(settings.ledger_path, read_only=read_only, clock=clock)
     from shared.ledger.table_store import build_table_ledger  # noqa: PLC0415 - its SDK, of no use to a file
 
     return build_table_ledger(settings.ledger_table_endpoint, credential())

@@ -135,7 +135,7 @@ class World:
         self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
         self.key = self.simulator.add_key()
         self.model = ScriptedModel()
-        self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path)
+        self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path, clock=self.clock)
         self.queue = InProcessWorkQueue()
         self._server = LoopbackServer(self.simulator.app)
 
