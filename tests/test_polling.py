@@ -169,7 +169,7 @@ class BrokenQueue(InProcessWorkQueue):
         super().__init__()
         self.error = error
 
-    def send(self, items: Sequence[WorkItem]) -> None:
+    def send(self, items: Sequence[WorkItem], lives: timedelta) -> None:
         raise self.error
 
 
@@ -196,7 +196,7 @@ def test_what_could_not_be_enqueued_is_enqueued_at_the_next_poll(world: World) -
 
 def test_a_retry_that_was_deferred_before_the_send_returned_keeps_its_own_time(world: World) -> None:
     class WorksAtOnce(InProcessWorkQueue):
-        def send(self, items: Sequence[WorkItem]) -> None:
+        def send(self, items: Sequence[WorkItem], lives: timedelta) -> None:
             for item in items:
                 world.pipeline.process(item)
 
@@ -241,9 +241,9 @@ def test_an_idle_poll_asks_the_ledger_for_due_work_once_and_a_new_email_costs_no
     world.deliver()
     world.run_until_idle()
     world.clock.advance(minutes=1)
-    assert calls_of_a_poll(world) == ["due", "get_watermark"]
+    assert calls_of_a_poll(world) == ["open_work", "get_watermark"]
     world.deliver("Another question", subject="Returns")
-    assert calls_of_a_poll(world) == ["due", "get_watermark", "add", "set_watermark", "mark_enqueued"]
+    assert calls_of_a_poll(world) == ["open_work", "get_watermark", "add", "set_watermark", "mark_enqueued"]
     assert world.queue.bodies.qsize() == 1
 
 

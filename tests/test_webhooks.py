@@ -539,7 +539,7 @@ def test_with_multimail_down_the_event_is_asked_for_again_and_then_taken_in(worl
 
 def test_an_email_that_could_not_be_enqueued_is_enqueued_by_the_next_poll(world: World) -> None:
     class Deaf(InProcessWorkQueue):
-        def send(self, items: Any) -> None:
+        def send(self, items: Any, lives: Any) -> None:
             raise TransientError("the queue is down")
 
     email_id = world.deliver()

@@ -43,7 +43,7 @@ class MailboxDirectory:
 
 
 def select_mailboxes(known: Mapping[str, Mailbox], wanted: Sequence[str]) -> dict[str, Mailbox]:
-    """The mailboxes to answer, by id: all active ones, or those of them that `wanted` names by id or address."""
+    """Those to answer, by id: the active ones, or those of them that `wanted` names by id or address."""
     names = {name for text in wanted for name in (text, parse_address(text) or text)}
     return {
         mailbox.id: mailbox

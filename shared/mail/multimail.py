@@ -105,7 +105,7 @@ class MultiMailClient:
                     emails.append(parse_summary(raw, direction=direction or ""))
                 except UnreadableError as error:
                     unreadable[str(error)] = None
-            return Page(emails, cursor)
+            return Page(emails, cursor or None)
 
         crowded: CrowdedSecondError | None = None
         try:

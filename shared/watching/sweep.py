@@ -5,9 +5,7 @@ from datetime import datetime, timedelta
 
 from shared.ledger.entries import OpenWork
 
-SENT_AGAIN = (
-    100  # work items in the queue at a time that were sent before: a minute and a half of the default quota
-)
+SENT_AGAIN = 100  # work items in the queue that were sent before: what the default quota takes in two minutes
 
 
 class Sweep:
