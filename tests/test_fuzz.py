@@ -310,7 +310,7 @@ def test_whatever_multimail_answers_ends_in_our_own_errors_and_never_in_an_ungat
         try:
             agent.poll()
         except AgentError:
-            queue.send([WorkItem(BOX, EMAIL)])
+            queue.send([WorkItem(BOX, EMAIL)], timedelta(minutes=10))
         while not queue.bodies.empty():
             try:
                 agent.process(queue.bodies.get())

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from shared.domain import EmailSummary, Mailbox
 from shared.errors import ConfigurationError, PermanentError, TransientError
-from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import Tool, ToolCall
 from shared.model.prompting import build_documents, clean_line, fit_untrusted, unescape_untrusted

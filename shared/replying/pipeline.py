@@ -28,7 +28,7 @@ from shared.errors import (
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import find_failed_checks
-from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import text_version
@@ -61,6 +61,7 @@ TOKEN_BUDGET_SECONDS = 3600.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
 NOT_SHOWN_YET_SECONDS = 30.0
+MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +112,7 @@ class _EmailRun:
     def run(self) -> None:
         try:
             if self.claim.entry.outcome is None:
+                self._require_mailbox()
                 self.claim.decide(self._reach_decision())
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as error:
@@ -139,6 +141,12 @@ class _EmailRun:
                 "actor": "agent",
             },
         )
+
+    def _require_mailbox(self) -> None:
+        """Nothing leaves a mailbox that its operator took out since the email was enqueued."""
+        wanted = self.pipeline.settings.multimail_mailbox_ids
+        if self.claim.entry.mailbox_id not in select_mailboxes(self.pipeline.mailboxes.read(), wanted):
+            raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
 
     def _reach_decision(self) -> Decision:
         entry, settings = self.claim.entry, self.pipeline.settings
