@@ -61,10 +61,10 @@ def test_a_work_item_lives_as_long_as_it_is_said_to() -> None:
 
 
 class CountingQueue:
-    """Sends on, and notes when each work item that is sent will be gone."""
+    """Sends on, and counts."""
 
-    def __init__(self, work_queue: ServiceBusWorkQueue, world: World) -> None:
-        self._work_queue, self._world = work_queue, world
+    def __init__(self, work_queue: ServiceBusWorkQueue) -> None:
+        self._work_queue = work_queue
         self.sent = 0
 
     def send(self, some: Sequence[WorkItem], lives: timedelta) -> None:
@@ -80,7 +80,7 @@ def test_a_backlog_of_hours_takes_two_work_items_an_email(tmp_path: Path) -> Non
         for number in range(emails):
             entry = LedgerEntry(world.box, f"em_{number}", world.clock(), "", None, world.clock())
             world.ledger.add(entry)
-        counting = CountingQueue(work_queue, world)
+        counting = CountingQueue(work_queue)
         world.poller._work_queue = counting
         arrived_at: list[timedelta] = []
         started, taken, minutes = world.clock(), 0, 0

@@ -154,7 +154,7 @@ def bad_request(error: str) -> Refusal:
 
 
 def render_cursor(position: Position | None, comparison: str) -> str | None:
-    """Write where a page ended: its last email's received_at as epoch, and if it is "exact" what breaks a tie."""
+    """Write where a page ended: its last email's received_at as epoch; if "exact", what breaks a tie too."""
     if position is None:
         return None
     return f"{position[0]}.{position[1]}" if comparison == "exact" else str(position[0] // 1000)

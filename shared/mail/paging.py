@@ -24,9 +24,9 @@ class CrowdedSecondError(TransientError):
         self.seconds = tuple(seconds)
         times = ", ".join(f"{second:%Y-%m-%d %H:%M:%S} UTC" for second in self.seconds)
         super().__init__(
-            f"{listing}: at least {PAGE_SIZE} emails were received within one second ({times}), and MultiMail "
-            "lists none beyond the first page of them. All others were listed. Those that are unread appear "
-            "as the first ones are read; look for the rest in MultiMail's dashboard."
+            f"{listing}: at least {PAGE_SIZE} emails were received within one second ({times}), and "
+            "MultiMail lists none beyond the first page of them. All others were listed. Those that are "
+            "unread appear as the first ones are read; look for the rest in MultiMail's dashboard."
         )
 
 
