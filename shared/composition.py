@@ -135,7 +135,7 @@ def build_agent(
         mailboxes=MailboxDirectory(multimail),
         complete=traced(lambda request: chat_model().complete(request), settings.token_prices, health.watch),
         converse=traced(lambda asked: chat_model().converse(asked), settings.token_prices, health.watch),
-        ledger=ledger or _build_ledger(settings, credential),
+        ledger=ledger or _build_ledger(settings, credential, clock),
         work_queue=work_queue or _build_work_queue(settings, credential),
         knowledge=_build_knowledge(settings, credential, health.watch),
         signing_secret=_find_signing_secret(settings, credential),
@@ -230,10 +230,14 @@ def _find_signing_secret(
 
 
 def _build_ledger(
-    settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
+    settings: Settings,
+    credential: "Callable[[], TokenCredential]",
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    *,
+    read_only: bool = False,
 ) -> Ledger:
     if settings.ledger_table_endpoint is None:
-        return open_sqlite_ledger(settings.ledger_path, read_only=read_only)
+        return open_sqlite_ledger(settings.ledger_path, read_only=read_only, clock=clock)
     from shared.ledger.table_store import build_table_ledger  # noqa: PLC0415 - its SDK, of no use to a file
 
     return build_table_ledger(settings.ledger_table_endpoint, credential())

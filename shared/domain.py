@@ -129,6 +129,7 @@ class Cause(StrEnum):
     NOT_SHOWN_YET = "not_shown_yet"
     THREAD_BUSY = "thread_busy"
     SLOT_TAKEN = "slot_taken"
+    MAILBOX_LEFT_OUT = "mailbox_left_out"
     TOKEN_BUDGET = "token_budget"  # noqa: S105  # not a password
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"

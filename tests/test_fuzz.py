@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -311,7 +312,7 @@ def test_whatever_multimail_answers_ends_in_our_own_errors_and_never_in_an_ungat
         try:
             agent.poll()
         except AgentError:
-            queue.send([WorkItem(BOX, EMAIL)])
+            queue.send([WorkItem(BOX, EMAIL)], timedelta(minutes=10))
         while not queue.bodies.empty():
             try:
                 agent.process(queue.bodies.get())

@@ -137,7 +137,7 @@ class World:
         self.key = self.simulator.add_key()
         self.model = ScriptedModel()
         self.health = ServiceHealth(self.clock)
-        self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path)
+        self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path, clock=self.clock)
         self.queue = InProcessWorkQueue()
         self._server = LoopbackServer(self.simulator.app)
 

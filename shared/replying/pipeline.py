@@ -29,7 +29,7 @@ from shared.errors import (
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import find_failed_checks
-from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import text_version
@@ -37,12 +37,11 @@ from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
 from shared.replying.drafting import (
-    MAX_CONTEXT_EMAILS,
     MAX_PASSAGES,
-    ThreadText,
     build_draft_instructions,
     build_shown_texts,
     draft_reply,
+    read_texts,
     sign_reply,
 )
 from shared.replying.envelope import Envelope
@@ -56,7 +55,6 @@ from shared.replying.threads import (
     find_closing_answer,
     find_unsent_cover,
     read_thread,
-    select_context,
 )
 from shared.replying.triage import triage_email
 from shared.services.health import ServiceHealth
@@ -67,6 +65,7 @@ from shared.telemetry import Value, email_traceparent, span
 INBOUND_APPROVAL_SECONDS = 900.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
+MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +122,9 @@ class _EmailRun:
     def run(self) -> None:
         try:
             if self.claim.entry.outcome is None:
+                wanted = self.pipeline.settings.multimail_mailbox_ids
+                if not select_mailboxes({self._mailbox.id: self._mailbox}, wanted):
+                    raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
                 self.claim.decide(self._reach_decision())
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as error:
@@ -266,7 +268,9 @@ class _EmailRun:
         if entry.draft is not None:
             return proposed
         address = self._mailbox.address
-        texts = self._read_texts(email, thread)
+        texts = read_texts(
+            email, entry.sender, thread, lambda id_: self.multimail.get_email(entry.mailbox_id, id_)
+        )
         query = f"{email.subject}\n{email.markdown}"
         passages = self.pipeline.knowledge.search(query, profile.knowledge, MAX_PASSAGES)
         written = draft_reply(
@@ -306,15 +310,6 @@ class _EmailRun:
         )
         self.claim.save(draft=draft)
         return proposed
-
-    def _read_texts(self, email: Email, thread: ThreadView) -> list[ThreadText]:
-        """The email and what was exchanged with its sender in the thread, with their bodies."""
-        texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
-        for other in select_context(email.id, self.claim.entry.sender, thread.emails, MAX_CONTEXT_EMAILS):
-            body = self.multimail.get_email(self.claim.entry.mailbox_id, other.id).markdown
-            is_ours = other.direction == "outbound"
-            texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
-        return texts
 
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""

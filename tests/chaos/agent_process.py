@@ -102,7 +102,7 @@ class AgentProcess:
         self._bugs: list[str] = []
         store = SqliteStore(Path(ledger_path))
         self._ledger = Ledger(store)
-        self._ledger.take_over()
+        self._ledger.take_over(self._clock())
         self._queue = SeamedQueue(self._seams)
         settings = Settings.from_env(
             {

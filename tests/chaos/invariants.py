@@ -11,8 +11,9 @@ from local.multimail.simulator import MultiMailSimulator
 from shared.domain import build_idempotency_key, parse_address
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
+from shared.replying.reporting import STATUS_TAG
 from shared.settings import Settings
-from shared.watching.tracking import MAX_REDRAFTS, STATUS_TAG
+from shared.watching.tracking import MAX_REDRAFTS
 from tests.chaos.faults import MODEL
 from tests.chaos.scenarios import Scenario
 from tests.chaos.stage import Stage

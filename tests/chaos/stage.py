@@ -255,7 +255,7 @@ class Stage:
         self._open_ledger()
         try:
             if self._azurite is None:
-                Ledger(SeamedStore(self._store, self.seams)).take_over()
+                Ledger(SeamedStore(self._store, self.seams)).take_over(self.clock())
         except (Killed, AgentError):
             return False
         return True
