@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -409,17 +410,10 @@ def _find_addresses(text: str) -> set[str]:
 def to_ascii_host(address: str) -> str:
     """An address or host in lower case, its host as DNS has it (RFC 5891): both spellings become equal."""
     local, at, host = address.lower().rpartition("@")
-    labels = [_to_ascii_label(label) for label in host.split(".")]
-    return f"{local}{at}{'.'.join(labels)}"
-
-
-def _to_ascii_label(label: str) -> str:
-    if label.isascii():
-        return label
-    try:
-        return idna.encode(label, uts46=True).decode()
-    except idna.IDNAError:  # no name that DNS could have: it is compared as it is
-        return label
+    if not host.isascii():
+        with suppress(idna.IDNAError):  # no name that DNS could have: it is compared as it is
+            host = idna.encode(host, uts46=True).decode()
+    return f"{local}{at}{host}"
 
 
 def build_idempotency_key(mailbox_id: str, email_id: str, revision: int) -> str:

@@ -274,11 +274,6 @@ def _email_key(item: WorkItem) -> str:
     return f"{EMAIL}{_key(item.mailbox_id)}|{_key(item.email_id)}"
 
 
-def _reply_key(reply: TrackedReply) -> str:
-    """By the reply, then the email: a reply may answer several, and dropping it leaves a later one alone."""
-    return f"{REPLY}{_key(reply.mailbox_id)}|{_key(reply.reply_id)}|{_key(reply.email_id)}"
-
-
 def _mailbox_partition(mailbox_id: str) -> str:
     return f"mailbox|{_key(mailbox_id)}"
 
@@ -298,7 +293,9 @@ def _open_row(work: OpenWork) -> Row:
 
 
 def _reply_row(reply: TrackedReply) -> Row:
-    return Row(name_shard(reply.mailbox_id), _reply_key(reply), to_row(reply))
+    # By the reply, then the email: a reply may answer several, and dropping it leaves a later one alone.
+    key = f"{REPLY}{_key(reply.mailbox_id)}|{_key(reply.reply_id)}|{_key(reply.email_id)}"
+    return Row(name_shard(reply.mailbox_id), key, to_row(reply))
 
 
 def _note(entry: LedgerEntry) -> Change:

@@ -315,7 +315,8 @@ class _EmailRun:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""
         completion = self.pipeline.complete(request)
         self.claim.note(usage=self.claim.entry.usage + completion.usage)
-        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, self._day, completion.usage.tokens)
+        day = f"{self.clock():%Y-%m-%d}"
+        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, day, completion.usage.tokens)
         return completion
 
     # Submission and the end
@@ -333,10 +334,6 @@ class _EmailRun:
     @property
     def _mailbox(self) -> Mailbox:
         return self.pipeline.mailboxes.get(self.claim.entry.mailbox_id)
-
-    @property
-    def _day(self) -> str:
-        return f"{self.clock():%Y-%m-%d}"
 
     @cached_property
     def _profile(self) -> MailboxProfile:
