@@ -105,10 +105,6 @@ class Pipeline:
             log.warning("email %r of mailbox %r: another worker took over", item.email_id, item.mailbox_id)
 
 
-class _EmailMissing(Exception):
-    """The email itself is answered with 404."""
-
-
 class _EmailRun:
     """One worker's run at one email."""
 
@@ -147,6 +143,7 @@ class _EmailRun:
 
     def _reach_decision(self) -> Decision:
         entry, settings = self.claim.entry, self.pipeline.settings
+        email: Email | None = None
         if entry.attempts > settings.max_attempts:
             crashes = entry.attempts - 1
             if entry.intent_in_doubt is not None:
@@ -155,15 +152,15 @@ class _EmailRun:
         try:
             if entry.intent_in_doubt is not None:
                 return self._submission.settle(entry.intent_in_doubt)
-            return self._walk(self._read_email())
+            email = self.multimail.get_email(entry.mailbox_id, entry.email_id)
+            return self._walk(email)
         except NotFoundError as error:
             self._confirm_missing()
             if self.claim.entry.intent_in_doubt is not None:
                 raise
+            if email is None:
+                return Decision(Outcome.SKIPPED, Cause.DELETED)
             return Decision(Outcome.ESCALATED, Cause.THREAD_MISSING, str(error))
-        except _EmailMissing:
-            self._confirm_missing()
-            return Decision(Outcome.SKIPPED, Cause.DELETED)
         except TransientError as error:
             waits_for_service = not isinstance(error, Waiting) or error.cause is Cause.TOKEN_BUDGET
             is_in_doubt = self.claim.entry.intent_in_doubt is not None
@@ -171,12 +168,6 @@ class _EmailRun:
                 raise
             waited_for = render_cause(error.cause) if isinstance(error, Waiting) else str(error)
             return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, waited_for)
-
-    def _read_email(self) -> Email:
-        try:
-            return self.multimail.get_email(self.claim.entry.mailbox_id, self.claim.entry.email_id)
-        except NotFoundError as error:
-            raise _EmailMissing from error
 
     def _confirm_missing(self) -> None:
         """As the claim does; ConfigurationError when it is the mailbox that the account does not have."""

@@ -124,8 +124,8 @@ class Poller:
             elif work.mailbox_id not in known:
                 left[work.mailbox_id] += 1
         problems += [
-            f"{count} emails of mailbox {mailbox_id!r} are unfinished, and the account of the MultiMail key does "
-            "not have it: set MULTIMAIL_API_KEY to a key of its account, or answer them by hand."
+            f"{count} emails of mailbox {mailbox_id!r} are unfinished, and the account of the MultiMail key "
+            "does not have it: set MULTIMAIL_API_KEY to a key of its account, or answer them by hand."
             for mailbox_id, count in left.items()
         ]
         self._enqueue(self._sweep.choose(works, self._clock(), lease))
