@@ -314,6 +314,11 @@ class MultiMailAccount:
         email = self._emails.find(email_id)
         return replace(email, tags=dict(email.tags)) if email else None
 
+    @_atomic
+    def find_thread(self, mailbox_id: str, thread_id: str) -> list[StoredEmail]:
+        """Return copies of a thread's emails, oldest first, also while its mailbox is removed."""
+        return [replace(email) for email in self._emails.thread(mailbox_id, thread_id)]
+
     # What the API does.
 
     @_atomic

@@ -23,6 +23,7 @@ Effect = Callable[[], Any]
 T = TypeVar("T")
 
 MULTIMAIL, MODEL, LEDGER, QUEUE, VAULT = "multimail", "model", "ledger", "queue", "vault"
+END = "end"  # no call: what happens after all of a story's
 
 
 class Killed(BaseException):
@@ -51,6 +52,7 @@ class Call:
         """Whether the call changes anything outside this process. Reading an email marks it as read."""
         return {
             VAULT: False,
+            END: False,
             MULTIMAIL: not self.name.startswith("GET") or self.name.endswith("emails/*"),
             LEDGER: not self.name.startswith(("get", "scan")),
         }.get(self.seam, True)
@@ -328,6 +330,7 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
         Fault("doubled", _double),
         *KILLS,
     ),
+    END: (),
     VAULT: (
         Fault("fails before", _fail_before(_transient)),
         Fault("refused", _fail_before(lambda: ConfigurationError("simulated"))),

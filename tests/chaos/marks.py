@@ -18,10 +18,15 @@ def mark_email(markdown: str, label: str) -> str:
 
 def mark_draft(request: ChatRequest, completion: ChatCompletion) -> ChatCompletion:
     """Have a draft name the marked emails that its prompt shows, as a person would who read them."""
-    labels = dict.fromkeys(_MARK.findall(request.user))
+    labels = find_marks(request)
     draft = json.loads(completion.text)
     draft["reply_markdown"] += f"\n\nThis answers {', '.join(labels)}."
     return replace(completion, text=json.dumps(draft))
+
+
+def find_marks(request: ChatRequest) -> Sequence[str]:
+    """The labels of the emails that a prompt shows."""
+    return list(dict.fromkeys(_MARK.findall(request.user)))
 
 
 def find_answered(markdown: str) -> Sequence[str]:

@@ -38,7 +38,7 @@ def question(stage: Stage) -> Story:
 
 
 def machine_mail(stage: Stage) -> Story:
-    stage.deliver("bounce", sender="mailer-daemon@northwind.example")
+    stage.deliver("bounce", sender="mailer-daemon@northwind.example", asks=False)
     yield None
 
 
@@ -61,7 +61,7 @@ def ungated_mailbox(stage: Stage) -> Story:
 
 
 def mailbox_opened_while_drafting(stage: Stage) -> Story:
-    stage.at_first_draft(lambda: stage.simulator.set_mode(stage.box, "monitored"))
+    stage.at_first_draft(lambda: stage.open_mailbox(stage.box))
     stage.deliver("question")
     yield None
 
@@ -140,12 +140,12 @@ def inbound_approval_released_late(stage: Stage) -> Story:
 def human_answers_after_the_first_round(stage: Stage) -> Story:
     stage.deliver("question")
     yield SOON
-    stage.simulator.human_reply(stage.inbound["question"], "Two weeks.")
+    stage.answer(stage.inbound["question"])
     yield None
 
 
 def human_answers_while_the_draft_is_written(stage: Stage) -> Story:
-    stage.at_first_draft(lambda: stage.simulator.human_reply(stage.inbound["question"], "Two weeks."))
+    stage.at_first_draft(lambda: stage.answer(stage.inbound["question"]))
     stage.deliver("question", received_at=stage.clock() - timedelta(minutes=5))
     yield None
 
