@@ -165,7 +165,7 @@ def assemble_agent(
         settings=settings, clock=clock, random=random_share,
         profiles=profiles, knowledge=adapters.knowledge, submitter=submitter,
     )  # fmt: skip
-    tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
+    tracker = ReplyTracker(multimail=multimail, mailboxes=mailboxes, ledger=ledger, clock=clock)
     webhooks = WebhookReceiver(
         signatures=SignatureCheck(adapters.signing_secret), mailboxes=mailboxes, poller=poller,
         tracker=tracker, settings=settings, clock=clock,

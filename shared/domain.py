@@ -70,19 +70,28 @@ class Cause(StrEnum):
     MACHINE_SUBJECT = "machine_subject"
     MACHINE_HEADERS = "machine_headers"
     SPAM = "spam"
-    TOO_OLD = "too_old"
-    NOT_RELEASED = "not_released"
     HANDLED_BY_PERSON = "handled_by_person"
     DELETED = "deleted"
     ANSWERED = "answered"
     COVERED = "covered"
-    LATE_REPLY_WITHDRAWN = "late_reply_withdrawn"
+    SAME_EMAIL = "same_email"
 
-    # skipped or escalated
-    THREAD_LIMIT = "thread_limit"
-    SENDER_LIMIT = "sender_limit"
+    # ignored or escalated
+    NOT_ADDRESSED = "not_addressed"
 
     # escalated
+    THREAD_LIMIT = "thread_limit"
+    SENDER_LIMIT = "sender_limit"
+    SENDER_FLOOD = "sender_flood"
+    TOO_OLD = "too_old"
+    WAITED_TOO_LONG = "waited_too_long"
+    THREAD_MISSING = "thread_missing"
+    REPLY_REJECTED = "reply_rejected"
+    REPLY_CANCELLED = "reply_cancelled"
+    REPLY_UNDELIVERED = "reply_undelivered"
+    REPLY_GONE = "reply_gone"
+    RECIPIENTS_DIFFER = "recipients_differ"
+    CONTACT_FORM = "contact_form"
     UNREADABLE_SENDER = "unreadable_sender"
     TRIAGE_UNREADABLE = "triage_unreadable"
     TRIAGE_UNSURE = "triage_unsure"
@@ -108,7 +117,6 @@ class Cause(StrEnum):
     ATTEMPTS_USED_UP = "attempts_used_up"
     REFUSED = "refused"
     CRASHED = "crashed"
-    WAITED_TOO_LONG = "waited_too_long"
 
     # waiting
     INBOUND_APPROVAL = "inbound_approval"
@@ -142,23 +150,32 @@ NO_MODEL_TEXT = ModelText("")
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where an email ends, and why. `detail` is written by code; `reply_id` names the accepted reply."""
+    """Where an email ends, and why. `detail` is written by code; `reply_id` names the accepted reply.
+
+    `depends_on` names the reply, of another email or of a person, that answers this one too: as long as it is
+    not delivered, the decision may have to be taken back.
+    """
 
     outcome: Outcome
     cause: Cause
     detail: str = ""
     reply_id: str | None = None
+    depends_on: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A MultiMail mailbox. `oversight_mode` is the service's word, unknown ones included."""
+    """A MultiMail mailbox. `oversight_mode` is the service's word, unknown ones included.
+
+    `copies`: the addresses that the service puts in copy of whatever leaves, openly or not.
+    """
 
     id: str
     address: str
     oversight_mode: str
     is_active: bool = True
     display_name: str = ""
+    copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +222,8 @@ class Email:
     status: str
     received_at: datetime
     markdown: str
+    cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
     thread_id: str | None = None
     spam_verdict: str | None = None
     attachments: tuple[Attachment, ...] = ()

@@ -87,7 +87,7 @@ class Ledger:
         return self._keep(released, _note(released), Change(Verb.DELETE, _reply_row(reply)))
 
     def finish(self, entry: LedgerEntry) -> LedgerEntry:
-        """Store the finished row, give the lease back, drop its open work and track its reply if it has one.
+        """Store the finished row, give the lease back, drop its open work and track the reply that closed it.
 
         Raises LeaseLostError, and ValueError when `finished_at` is missing: the row would be lost.
         """
@@ -162,10 +162,10 @@ class Ledger:
         """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
         return [_to_reply(row) for row in self._store.scan(SHARDS, REPLY, REPLY + AFTER)]
 
-    def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> TrackedReply | None:
-        """The mailbox's tracked reply of that id, if it is one."""
-        found = self._store.get(name_shard(mailbox_id), _reply_key(mailbox_id, reply_id))
-        return _to_reply(found) if found else None
+    def find_tracked_replies(self, mailbox_id: str, reply_id: str) -> Sequence[TrackedReply]:
+        """The notes about the mailbox's reply of that id, one for each email that it closed."""
+        first = f"{REPLY}{_key(mailbox_id)}|{_key(reply_id)}|"
+        return [_to_reply(row) for row in self._store.scan([name_shard(mailbox_id)], first, first + AFTER)]
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:
         """Keep these tracked as they are given, each in place of what was noted about it before."""
@@ -245,9 +245,9 @@ def _email_key(item: WorkItem) -> str:
     return f"{EMAIL}{_key(item.mailbox_id)}|{_key(item.email_id)}"
 
 
-def _reply_key(mailbox_id: str, reply_id: str) -> str:
-    """By the reply, not by the email: dropping an earlier reply leaves a later one alone."""
-    return f"{REPLY}{_key(mailbox_id)}|{_key(reply_id)}"
+def _reply_key(reply: TrackedReply) -> str:
+    """By the reply, then the email: a reply may answer several, and dropping it leaves a later one alone."""
+    return f"{REPLY}{_key(reply.mailbox_id)}|{_key(reply.reply_id)}|{_key(reply.email_id)}"
 
 
 def _mailbox_partition(mailbox_id: str) -> str:
@@ -269,8 +269,7 @@ def _open_row(work: OpenWork) -> Row:
 
 
 def _reply_row(reply: TrackedReply) -> Row:
-    key = _reply_key(reply.mailbox_id, reply.reply_id)
-    return Row(name_shard(reply.mailbox_id), key, to_row(reply))
+    return Row(name_shard(reply.mailbox_id), _reply_key(reply), to_row(reply))
 
 
 def _note(entry: LedgerEntry) -> Change:

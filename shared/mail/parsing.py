@@ -34,6 +34,7 @@ def parse_mailboxes(body: dict[str, Any]) -> tuple[Mailbox, ...]:
             oversight_mode=parse_text(raw, "oversight_mode"),
             is_active=bool(raw.get("is_active", True)),
             display_name=_find_text(raw, "display_name") or "",
+            copies=tuple(copy for name in ("auto_cc", "auto_bcc") for copy in _find_texts(raw, name)),
         )
         for raw in parse_objects(body, "mailboxes")
     )
@@ -97,6 +98,8 @@ def parse_email(raw: dict[str, Any]) -> Email:
         id=_id(raw),
         sender=parse_text(raw, "from", default=""),
         to=_find_texts(raw, "to"),
+        cc=_find_texts(raw, "cc"),
+        bcc=_find_texts(raw, "bcc"),
         subject=parse_text(raw, "subject", default=""),
         status=status,
         received_at=_time(raw, "received_at"),

@@ -48,7 +48,8 @@ class Claim:
             outcome=decision.outcome,
             cause=decision.cause,
             detail=decision.detail,
-            reply_id=decision.reply_id,
+            reply_id=decision.reply_id or self.entry.reply_id,  # of a reply that ended, the trace stays
+            depends_on=decision.depends_on,
         )
 
     def defer(self, due_at: datetime, cause: Cause, detail: str) -> None:

@@ -112,7 +112,7 @@ class Deferral:
 
     def _conclude(self, error: AgentError) -> Decision:
         """What can be said of an email that is given up: with a reply on its way it did not simply fail."""
-        intent_at = self.claim.entry.submit_intent_at
+        intent_at = self.claim.entry.intent_in_doubt
         if intent_at is None:
             cause = Cause.ATTEMPTS_USED_UP if isinstance(error, TransientError) else Cause.REFUSED
             return Decision(Outcome.FAILED, cause, str(error))

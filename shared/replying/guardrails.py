@@ -30,7 +30,7 @@ _SPAM_VERDICTS = frozenset({"flagged", "quarantined"})
 _HANDLED_STATUSES = frozenset({"archived", "deleted", "rejected", "cancelled"})
 
 
-def find_skip(email: Email, *, own_addresses: Collection[str], is_too_old: bool) -> Decision | None:
+def find_skip(email: Email, *, own_addresses: Collection[str]) -> Decision | None:
     """Say why an email must not be answered, judged by itself alone; None when it may be."""
     sender = parse_address(email.sender)
     causes = {
@@ -39,7 +39,6 @@ def find_skip(email: Email, *, own_addresses: Collection[str], is_too_old: bool)
         Cause.MACHINE_SUBJECT: _MACHINE_SUBJECT.match(email.subject) is not None,
         Cause.MACHINE_HEADERS: is_machine_mail(email.headers),
         Cause.SPAM: email.spam_verdict in _SPAM_VERDICTS or email.status.startswith("spam_"),
-        Cause.TOO_OLD: is_too_old,
         Cause.HANDLED_BY_PERSON: email.status in _HANDLED_STATUSES,
     }
     cause = next((cause for cause, applies in causes.items() if applies), None)

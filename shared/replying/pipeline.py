@@ -46,14 +46,23 @@ from shared.replying.drafting import (
 )
 from shared.replying.gate import find_mode_refusal
 from shared.replying.guardrails import find_skip
-from shared.replying.reporting import describe_decision, render_waiting, write_tags
-from shared.replying.submission import ReplySubmission, Submitter, is_full
-from shared.replying.threads import ThreadView, find_answer, read_thread, select_context
+from shared.replying.limits import find_flood, find_limit, is_too_old, name_sender_scope
+from shared.replying.reporting import describe_decision, write_tags
+from shared.replying.submission import ReplySubmission, Submitter
+from shared.replying.threads import (
+    UNSENT_CAUSES,
+    ThreadView,
+    find_closing_answer,
+    find_unsent_cover,
+    read_thread,
+    select_context,
+)
 from shared.replying.triage import triage_email
 from shared.settings import Settings
 from shared.telemetry import EMAIL_DECIDED, TOKEN_BUDGET_REACHED, Value, email_traceparent, record, span
 
-SHOWS_WITHIN = timedelta(minutes=10)  # a webhook may be faster than what the API reads from
+# A 404 is one reading: what is looked for this long, at growing intervals, and never found is gone.
+MISSING_FOR = timedelta(hours=1)
 
 # How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
@@ -99,6 +108,10 @@ class Pipeline:
             log.warning("email %r of mailbox %r: another worker took over", item.email_id, item.mailbox_id)
 
 
+class _EmailMissing(Exception):
+    """The email itself is answered with 404."""
+
+
 class _EmailRun:
     """One worker's run at one email."""
 
@@ -107,8 +120,11 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
+        self.missing_since: datetime | None = None
 
     def run(self) -> None:
+        self.missing_since = self.claim.entry.missing_since
+        self.claim.note(missing_since=None)  # unless it is missing still
         try:
             if self.claim.entry.outcome is None:
                 self.claim.decide(self._reach_decision())
@@ -144,18 +160,40 @@ class _EmailRun:
         entry, settings = self.claim.entry, self.pipeline.settings
         if entry.attempts > settings.max_attempts:
             crashes = entry.attempts - 1
-            if entry.submit_intent_at is not None:
+            if entry.intent_in_doubt is not None:
                 raise PermanentError(f"processing crashed {crashes} times")
             return Decision(Outcome.FAILED, Cause.CRASHED, str(crashes))
-        if entry.submit_intent_at is not None:
-            return self._submission.settle(entry.submit_intent_at)
         try:
-            email = self.multimail.get_email(entry.mailbox_id, entry.email_id)
-        except NotFoundError:
-            if self.clock() - entry.received_at < SHOWS_WITHIN:
-                raise Waiting(Cause.NOT_SHOWN_YET, seconds=NOT_SHOWN_YET_SECONDS) from None
+            if entry.intent_in_doubt is not None:
+                return self._submission.settle(entry.intent_in_doubt)
+            return self._walk(self._read_email())
+        except NotFoundError as error:
+            self._confirm_missing()
+            if self.claim.entry.intent_in_doubt is not None:
+                raise
+            return Decision(Outcome.ESCALATED, Cause.THREAD_MISSING, str(error))
+        except _EmailMissing:
+            self._confirm_missing()
             return Decision(Outcome.SKIPPED, Cause.DELETED)
-        return self._walk(email)
+
+    def _read_email(self) -> Email:
+        try:
+            return self.multimail.get_email(self.claim.entry.mailbox_id, self.claim.entry.email_id)
+        except NotFoundError as error:
+            raise _EmailMissing from error
+
+    def _confirm_missing(self) -> None:
+        """Return when something has been missing for long, at every look; raise Waiting until then.
+
+        Raises ConfigurationError when it is the mailbox that the account does not have.
+        """
+        self.pipeline.mailboxes.get(self.claim.entry.mailbox_id, max_age_seconds=0)
+        now = self.clock()
+        since = self.missing_since or now
+        self.claim.note(missing_since=since)
+        if now - since < MISSING_FOR:
+            seconds = max(NOT_SHOWN_YET_SECONDS, (now - since).total_seconds())  # twice as long each time
+            raise Waiting(Cause.NOT_SHOWN_YET, seconds=seconds)
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
@@ -173,14 +211,16 @@ class _EmailRun:
             seconds = (thread.busy_until - self.clock()).total_seconds()
             patience = BUSY_AGAIN_SECONDS if waited_before else BUSY_THREAD_SECONDS
             raise Waiting(Cause.THREAD_BUSY, seconds=max(patience, seconds))
+        sender_scope = name_sender_scope(self.claim.entry, thread, self.clock())
         try:
             return (
                 self._guard_thread(thread)
-                or self._guard_limits(thread)
+                or self._guard_budget()
                 or self._triage(email)
+                or self._guard_limits(thread, sender_scope)
                 or self._gate_mode()
                 or self._draft(email, thread)
-                or self._submission.submit(thread)
+                or self._submission.submit(thread, sender_scope)
             )
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
@@ -189,43 +229,44 @@ class _EmailRun:
     # Guard
 
     def _guard(self, email: Email) -> Decision | None:
-        entry = self.claim.entry
-        max_age = timedelta(hours=self.pipeline.settings.max_email_age_hours)
-        too_old = self.clock() - entry.open_since > max_age
         if email.status == "pending_inbound_approval":
-            if too_old:
-                return Decision(Outcome.SKIPPED, Cause.NOT_RELEASED)
             raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
-        if too_old and entry.waiting_for is not None:
-            return Decision(Outcome.FAILED, Cause.WAITED_TOO_LONG, render_waiting(entry))
+        if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
+            self.claim.note(released_at=self.clock())
         mailboxes = self.pipeline.mailboxes.read().values()
         own_addresses = {parse_address(mailbox.address) for mailbox in mailboxes}
-        return find_skip(email, own_addresses=own_addresses, is_too_old=too_old)
+        return find_skip(email, own_addresses=own_addresses)
 
     def _guard_thread(self, thread: ThreadView) -> Decision | None:
+        """What was answered is closed; what a reply answered that reached nobody is left to a person."""
         entry = self.claim.entry
-        answer = find_answer(
-            entry.email_id, entry.received_at, entry.sender, thread.emails, thread.own_replies
-        )
-        if answer is None:
+        answered = find_closing_answer(entry, thread)
+        if answered is not None:
+            return answered
+        unsent = entry if entry.reply_settled_at is not None else find_unsent_cover(entry.email_id, thread)
+        if unsent is None:
             return None
-        return Decision(Outcome.SKIPPED, Cause.COVERED if answer.id in thread.own_replies else Cause.ANSWERED)
+        if unsent.reply_settled_at is None:  # it may still be drafted anew
+            raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
+        return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
 
-    def _guard_limits(self, thread: ThreadView) -> Decision | None:
-        entry, ledger, settings = self.claim.entry, self.pipeline.ledger, self._settings
-        if is_full(thread.slots, settings.max_replies_per_thread, entry.email_id):
-            # Strangers who forge references use up the slots: the person whose thread it is must not suffer.
-            was_answered = any(row.sender == entry.sender for row in thread.own_replies.values())
-            outcome = Outcome.SKIPPED if was_answered else Outcome.ESCALATED
-            return Decision(outcome, Cause.THREAD_LIMIT, str(settings.max_replies_per_thread))
-        limit = settings.max_replies_per_sender_per_day
-        if is_full(ledger.slots(self._submission.sender_scope), limit, entry.email_id):
-            return Decision(Outcome.SKIPPED, Cause.SENDER_LIMIT, str(limit))
-        used = ledger.tokens_used(entry.mailbox_id, self._day) if entry.draft is None else 0
-        if used >= settings.daily_token_budget:
+    def _guard_budget(self) -> Decision | None:
+        entry = self.claim.entry
+        flood = find_flood(entry, self.pipeline.ledger, self.clock()) if entry.triage is None else None
+        used = 0
+        if flood is None and entry.draft is None:
+            used = self.pipeline.ledger.tokens_used(entry.mailbox_id, self._day)
+        if used >= self._settings.daily_token_budget:
             record(TOKEN_BUDGET_REACHED, self.claim.ids | {"tokens": used})
             raise Waiting(Cause.TOKEN_BUDGET, seconds=TOKEN_BUDGET_SECONDS)
-        return None
+        return flood
+
+    def _guard_limits(self, thread: ThreadView, sender_scope: str) -> Decision | None:
+        """What may not be replied to any more is triaged all the same, and left to a person."""
+        entry = self.claim.entry
+        if is_too_old(entry, self.pipeline.settings, self.clock()):
+            return Decision(Outcome.ESCALATED, Cause.TOO_OLD)
+        return find_limit(entry, thread, self.pipeline.ledger, self._settings, sender_scope)
 
     # Triage and draft
 
@@ -296,10 +337,7 @@ class _EmailRun:
         """The email and what was exchanged with its sender in the thread, with their bodies."""
         texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
         for other in select_context(email.id, self.claim.entry.sender, thread.emails, MAX_CONTEXT_EMAILS):
-            try:
-                body = self.multimail.get_email(self.claim.entry.mailbox_id, other.id).markdown
-            except NotFoundError:
-                continue
+            body = self.multimail.get_email(self.claim.entry.mailbox_id, other.id).markdown
             is_ours = other.direction == "outbound"
             texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
         return texts
@@ -315,13 +353,17 @@ class _EmailRun:
 
     @cached_property
     def _submission(self) -> ReplySubmission:
-        return ReplySubmission(
-            self.pipeline.submitter, self.claim, lambda: self._settings.max_replies_per_sender_per_day
-        )
+        return ReplySubmission(self.pipeline.submitter, self.claim)
 
     def _tag(self) -> None:
-        is_escalated = self.claim.entry.outcome is Outcome.ESCALATED
-        write_tags(self.multimail, self.claim.entry, self._profile.escalate_to if is_escalated else "")
+        entry = self.claim.entry
+        is_escalated = entry.outcome is Outcome.ESCALATED
+        try:
+            write_tags(self.multimail, entry, self._profile.escalate_to if is_escalated else "")
+        except NotFoundError:
+            if entry.cause is not Cause.DELETED:
+                self._confirm_missing()
+            log.info("email %r of mailbox %r is gone: it has no tags", entry.email_id, entry.mailbox_id)
 
     @property
     def _day(self) -> str:
