@@ -124,8 +124,8 @@ def _find_unseen(stage: Evidence) -> Iterator[Violation]:
         outcome = str(entry.outcome) if entry else "no row"
         if outcome in VISIBLE or _is_answered_by_a_person(stage, email):
             continue
-        if stage.has_lost_mailbox and entry is not None and entry.waiting_for is not None:
-            continue  # it waits until somebody repairs that, and the triggers fail until then
+        if stage.has_lost_mailbox and (entry is None or entry.waiting_for is not None):
+            continue  # nobody could list it, or it waits until somebody repairs that while the triggers fail
         because = f" ({entry.cause})" if entry and entry.cause else ""
         yield Violation(UNSEEN, f"{label} ended as {outcome}{because}, unanswered, and nobody is told")
 
@@ -150,8 +150,9 @@ def _find_doubled_answers(stage: Evidence) -> Iterator[Violation]:
         reply = stage.simulator.find_email(accepted.email_id)
         if reply is None or reply.status in NEVER_SENT or reply.approved_at is not None:
             continue
-        emails = [stage.simulator.find_email(stage.inbound[label]) for label in find_answered(reply.markdown)]
-        if not emails or not all(email is None or _is_answered_by_a_person(stage, email) for email in emails):
+        found = (stage.simulator.find_email(stage.inbound[label]) for label in find_answered(reply.markdown))
+        emails = [email for email in found if email is not None]
+        if not emails or not all(_is_answered_by_a_person(stage, email) for email in emails):
             continue
         if reply.status in PENDING:
             yield Violation(DOUBLED, f"{reply.id} still waits for approval, though a person answered")
@@ -238,13 +239,14 @@ def _check_replies(stage: Evidence, email: StoredEmail, replies: list[AcceptedEm
 
 def check_tracking(stage: Evidence) -> Iterator[Violation]:
     """No reply is forgotten before it is settled, and no end is counted twice."""
-    tracked = {reply.reply_id for reply in stage.ledger.tracked_replies()}
+    tracked = {(reply.email_id, reply.reply_id) for reply in stage.ledger.tracked_replies()}
     for email_id in stage.inbound.values():
         entry = stage.entry(email_id)
         if entry is None or entry.tracked_reply is None:
             continue
-        if entry.reply_settled_at is None and entry.reply_id not in tracked:
-            yield Violation(LOST, f"nobody looks at {entry.reply_id} any more, and it is not settled")
+        reply_id = entry.tracked_reply.reply_id
+        if entry.reply_settled_at is None and (email_id, reply_id) not in tracked:
+            yield Violation(LOST, f"nobody looks at {reply_id} any more, and it is not settled")
     for reply_id, times in stage.settled_counts.items():
         if times > 1:
             yield Violation(DOUBLED, f"the end of {reply_id} was counted {times} times")
@@ -276,15 +278,16 @@ def _check_reply(
 
 
 def _check_limits(stage: Evidence) -> Iterator[Violation]:
-    """The limits are about emails that are answered: a reply that is drafted anew counts once."""
+    """The limits are about answers that people get: a reply that reached nobody does not count."""
     per_thread: dict[str, set[str | None]] = defaultdict(set)
     per_sender: dict[tuple[str, str], set[str | None]] = defaultdict(set)
     keys: Counter[str | None] = Counter()
     for reply in stage.simulator.accepted:
-        sent = stage.simulator.find_email(reply.email_id)
-        per_thread[sent.thread_id if sent else ""].add(reply.in_reply_to)
-        per_sender[" ".join(reply.recipients), f"{reply.at:%Y-%m-%d}"].add(reply.in_reply_to)
         keys[reply.idempotency_key] += 1
+        sent = stage.simulator.find_email(reply.email_id)
+        if sent is not None and sent.status not in NEVER_SENT and sent.bounced_at is None:
+            per_thread[sent.thread_id].add(reply.in_reply_to)
+            per_sender[" ".join(reply.recipients), f"{reply.at:%Y-%m-%d}"].add(reply.in_reply_to)
     for thread_id, answered in per_thread.items():
         if len(answered) > stage.settings.max_replies_per_thread:
             yield Violation(OVER_LIMIT, f"thread {thread_id} got {len(answered)} replies")

@@ -48,6 +48,7 @@ from tests.chaos.marks import find_marks, mark_draft, mark_email
 POLL_EVERY = timedelta(minutes=1)
 MAX_ROUNDS = 300
 ROUNDS_WITHOUT_HOPE = 20
+READ_AND_ANSWERED_IN = timedelta(minutes=3)
 # How long after its end a story is looked at again, step by step: what people decided is noticed meanwhile.
 AFTERMATH = (timedelta(minutes=6), timedelta(minutes=40), timedelta(minutes=70), timedelta(hours=3))
 
@@ -192,7 +193,8 @@ class Stage:
         self.simulator.allow(email.mailbox_id, parse_address(email.sender))
 
     def answer(self, email_id: str) -> None:
-        """Let a person answer an email."""
+        """Let a person answer an email, which they have to read first."""
+        self.clock.now += READ_AND_ANSWERED_IN
         self._note("answered", email_id)
         self.simulator.human_reply(email_id, "Two weeks.")
 
@@ -368,6 +370,7 @@ class Stage:
     def _answer(self, request: ChatRequest) -> ChatCompletion:
         while request.schema_name == "draft" and self._at_draft:
             self._at_draft.pop()()
+        self.clock.advance(seconds=1)
         completion = self.model.complete(request)
         if request.schema_name == "draft":
             return mark_draft(request, completion)
