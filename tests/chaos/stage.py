@@ -50,7 +50,7 @@ MAX_ROUNDS = 300
 ROUNDS_WITHOUT_HOPE = 20
 READ_AND_ANSWERED_IN = timedelta(minutes=3)
 # How long after its end a story is looked at again, step by step: what people decided is noticed meanwhile.
-AFTERMATH = (timedelta(minutes=6), timedelta(minutes=40), timedelta(minutes=70), timedelta(hours=3))
+AFTERMATH = (timedelta(minutes=6), timedelta(hours=2))
 
 Wait = timedelta | Literal["replies settled"] | None
 Story = Generator[Wait, None, None]
@@ -239,8 +239,9 @@ class Stage:
         with self.seams.resting():
             for duration in AFTERMATH:
                 self.clock.now += duration
-                self.track()
-                self._work(None)
+                if self.ledger.tracked_replies() or self.simulator.fault is not no_fault:
+                    self.track()
+                    self._work(None)
 
     def _work(self, until: datetime | None) -> None:
         """Play rounds until then, or until nothing is left to do."""
@@ -289,8 +290,9 @@ class Stage:
     def _is_over(self, until: datetime | None, is_idle: bool) -> bool:
         if is_idle and until is None:
             return True
-        due_at = self.ledger.next_due_at() or self.clock() + POLL_EVERY
-        now = max(self.clock() + timedelta(seconds=1), due_at)
+        now, due_at = self.clock() + POLL_EVERY, self.ledger.next_due_at()
+        if due_at is not None and due_at > self.clock():
+            now = due_at
         if until is None:
             self.clock.now = now
             return False
