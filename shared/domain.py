@@ -4,18 +4,25 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
+
+import idna
 
 from shared.errors import PermanentError
 
 MAX_HEADER_CHARACTERS = 998  # RFC 5322, 2.1.1
-_BARE_ADDRESS = r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+"
-_ADDRESS = re.compile(
-    rf'(?:"[^"]*"|[^<>"@]|@(?![^<]*\.))*<\s*({_BARE_ADDRESS})\s*>|({_BARE_ADDRESS})(?:\s*<\s*\2\s*>)?',
-    re.IGNORECASE,
-)
+_ADDRESS = re.compile(r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+")
+# A quoted name may hold anything. With a backslash readers differ about its end, so then no address.
+_QUOTED = re.compile(r'"(?:[^"\\]*|(?:[^"\\@<>]|\\[^@<>])*)"')
+_ANGLED = re.compile(r"<\s*([^<>\s]*)\s*>")
+_COMMENT = re.compile(r"\([^()]*\)")
+_GROUP = re.compile(r"[^:;@]*:([^:;]*);")
+_DELIMITER = re.compile(r"[<>\s,;:\"()\\]")
+_DOTTED = re.compile(r"\.\w")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -123,6 +130,7 @@ class Cause(StrEnum):
     NOT_SHOWN_YET = "not_shown_yet"
     THREAD_BUSY = "thread_busy"
     SLOT_TAKEN = "slot_taken"
+    MAILBOX_LEFT_OUT = "mailbox_left_out"
     TOKEN_BUDGET = "token_budget"  # noqa: S105  # not a password
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
@@ -314,7 +322,8 @@ class Draft:
     """An unsent reply, submitted byte for byte under its `idempotency_key`.
 
     `unanswered` lists what a human must still supply. `covers` has the ids of the sender's emails
-    in the thread that the draft was written from, the answered one included.
+    in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
+    `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know.
     """
 
     reply_markdown: str = field(repr=False)
@@ -324,6 +333,9 @@ class Draft:
     idempotency_key: str
     model: str = ""
     prompt_version: str = ""
+    cc: tuple[str, ...] = ()
+    subject: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,12 +378,42 @@ def parse_work_item(body: bytes) -> WorkItem:
 def parse_address(header: str) -> str:
     """The one bare, lower-case address in a From value, or "" when there is none or more than one.
 
-    Before `<name@host>` at the end any name may stand: decoded display names lose their quotes, so
-    "Doe, Jane <jane@host>" is common. Another address may not: the service could reply to that one,
-    while the gate looks at this one.
+    It stands in `<>`, or alone with a comment or in a group of one. Any name may stand around it: decoded
+    display names lose their quotes, so "Doe, Jane <jane@host>" is common. Another address may not, unless it
+    is quoted: the service could reply to that one, while the gate looks at this one. The parsers of the
+    standard library do not serve: they take "Doe, Jane" for two mailboxes and fail on nested comments.
     """
-    match = _ADDRESS.fullmatch(header.strip()) if len(header) <= MAX_HEADER_CHARACTERS else None
-    return (match[1] or match[2]).lower() if match else ""
+    if len(header) > MAX_HEADER_CHARACTERS:
+        return ""
+    unquoted = _QUOTED.sub(" ", header)
+    around = _ANGLED.sub(" ", unquoted)
+    found = {address.lower() for address in _ANGLED.findall(unquoted)}
+    if not found:
+        alone = _COMMENT.sub(" ", around).strip(", \t\r\n")
+        group = _GROUP.fullmatch(alone)
+        found = {(group[1] if group else alone).strip().lower()}
+    address = found.pop()
+    if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
+        return ""
+    return address if _find_addresses(around) <= {address} else ""
+
+
+def _find_addresses(text: str) -> set[str]:
+    """Everything that a reader could take for an address; an "@" before a word without a dot is a name's."""
+    pairs = [
+        (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
+        for left, right in pairwise(text.split("@"))
+    ]
+    return {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+
+
+def to_ascii_host(address: str) -> str:
+    """An address or host in lower case, its host as DNS has it (RFC 5891): both spellings become equal."""
+    local, at, host = address.lower().rpartition("@")
+    if not host.isascii():
+        with suppress(idna.IDNAError):  # no name that DNS could have: it is compared as it is
+            host = idna.encode(host, uts46=True).decode()
+    return f"{local}{at}{host}"
 
 
 def build_idempotency_key(mailbox_id: str, email_id: str, revision: int) -> str:

@@ -1,11 +1,13 @@
 """The guard: machine mail never costs a model call, people's mail is never taken for it."""
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from shared.domain import Cause, Email, parse_address
-from shared.replying.guardrails import find_skip, is_machine_mail
+from shared.mail.machine_mail import is_machine_mail
+from shared.replying.guardrails import find_skip
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
@@ -17,7 +19,7 @@ def reason_for(**changes: object) -> Cause | None:
     }  # fmt: skip
     email = Email(**(fields | changes))  # type: ignore[arg-type]  # fields by name, values of any type
     own = {"support@ours.example", "sales@ours.example"}
-    decision = find_skip(email, own_addresses=own, is_too_old=False)
+    decision = find_skip(email, own_addresses=own)
     return decision.cause if decision else None
 
 
@@ -136,6 +138,39 @@ def test_a_display_name_cannot_pose_as_the_sender() -> None:
         ("Team @ Acme <t@customer.example>", "t@customer.example"),
         ("ann@customer.example <ann@customer.example>", "ann@customer.example"),
         ("Ann [Acme] < ann@customer.example >", "ann@customer.example"),
+        ("ann@customer.example (Ann Lee)", "ann@customer.example"),
+        ("Ann Lee <ann@customer.example> (via web)", "ann@customer.example"),
+        ("'ann@customer.example' <ann@customer.example>", "ann@customer.example"),
+        ('"ann@customer.example" <Ann@customer.example>', "ann@customer.example"),
+        ("'ann@customer.example'", ""),
+        ("Ann @Acme Inc. <ann@customer.example>", "ann@customer.example"),
+        ("Ann <ann@customer.example>, ", "ann@customer.example"),
+        ("ann@customer.example,", "ann@customer.example"),
+        ("Team: ann@customer.example;", "ann@customer.example"),
+        ("Team: Ann Lee <ann@customer.example>;", "ann@customer.example"),
+        ("=?utf-8?q?M=C3=BCller=2C_Ann?= <ann@customer.example>", "ann@customer.example"),
+        ("李安 <ann@customer.example>", "ann@customer.example"),
+        ('"Bob (bob@x.example), via list" <ann@customer.example>', "ann@customer.example"),
+        ("<ann@customer.example> <ANN@customer.example>", "ann@customer.example"),
+        ("root@host", "root@host"),
+        ("Re: ann@customer.example", ""),
+        ("Ann Lee ann@customer.example", ""),
+        ("Team: a@x.example, b@y.example;", ""),
+        ("(eve@evil.example) ann@customer.example", ""),
+        ("Ann (eve@evil.example) <ann@customer.example>", ""),
+        ("eve@evil.example <ann@customer.example>", ""),
+        ("'eve@evil.example' <ann@customer.example>", ""),
+        ("eve @ evil.example <ann@customer.example>", ""),
+        ('"eve"@evil.example <ann@customer.example>', ""),
+        ("eve(x)@evil.example <ann@customer.example>", ""),
+        ("annann@customer.example.evil.example <ann@customer.example>", ""),
+        ('"a\\" <eve@evil.example> \\"" <ann@customer.example>', ""),
+        ('"a\\" <eve@evil.example> "b" <ann@customer.example>', ""),
+        ('Ann " <ann@customer.example>', ""),
+        ("Ann <<ann@customer.example>>", ""),
+        ("Ann <ann@customer.example", ""),
+        ("Ann <ann@a@customer.example>", ""),
+        ('"ann@customer.example"', ""),
         ("", ""),
         ("Ann Lee", ""),
         ("<>", ""),
@@ -148,3 +183,13 @@ def test_a_display_name_cannot_pose_as_the_sender() -> None:
 )
 def test_a_sender_is_one_readable_address_or_none(header: str, address: str) -> None:
     assert parse_address(header) == address
+
+
+@pytest.mark.parametrize(
+    "unit", ['"', "<", "(", "a@b.c ", "@", "\\", '"\\', '"a', "<a", "a:", "'", " ", "a@b.c,", "( ", '"\\@']
+)
+def test_a_hostile_sender_costs_little(unit: str) -> None:
+    started = time.process_time()
+    for tail in ("", "ann@x.example", " <ann@x.example>"):
+        parse_address((unit * 998)[: 998 - len(tail)] + tail)
+    assert time.process_time() - started < 0.1

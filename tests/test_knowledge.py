@@ -19,7 +19,7 @@ from local.host.http_server import LoopbackServer, cut_connection
 from local.testing.search_service import TOKEN, SearchService
 from local.testing.world import World, build_settings
 from shared.composition import build_agent
-from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError
+from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
 from shared.knowledge import files as knowledge_files
 from shared.knowledge.azure_search import TOKEN_SCOPE, AzureSearchKnowledge
 from shared.knowledge.files import MAX_PASSAGE_CHARACTERS, KnowledgeFiles, list_folders, split_passages
@@ -327,8 +327,8 @@ def test_an_email_without_a_word_is_not_searched_for(service: SearchService, url
         (403, ConfigurationError, "Search Index Data Reader"),
         (404, ConfigurationError, "SEARCH_INDEX"),
         (429, ThrottledError, "HTTP 429"),
-        (503, TransientError, "HTTP 503"),
-        (500, TransientError, "HTTP 500"),
+        (503, UnavailableError, "HTTP 503"),
+        (500, UnavailableError, "HTTP 500"),
         (302, TransientError, "HTTP 302"),
     ],
 )
@@ -377,7 +377,7 @@ def test_a_passing_failure_is_repeated_at_once(service: SearchService, url: str)
 def test_a_service_that_is_not_there_is_tried_again_later(service: SearchService) -> None:
     with LoopbackServer(service.app) as server:
         url = server.url
-    with pytest.raises(TransientError, match="SEARCH_ENDPOINT"):
+    with pytest.raises(UnavailableError, match="SEARCH_ENDPOINT"):
         AzureSearchKnowledge(url, "knowledge", Credential()).search("delivery", (), 3)
 
 

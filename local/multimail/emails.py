@@ -208,7 +208,10 @@ class StoredEmail:
 
 @dataclass(slots=True)
 class StoredMailbox:
-    """One mailbox with its allowlist and what it remembers about recent sends."""
+    """One mailbox with its allowlist and what it remembers about recent sends.
+
+    `diverted_to`: who gets its replies besides the sender, as a Reply-To could have it.
+    """
 
     id: str
     address: str
@@ -216,6 +219,9 @@ class StoredMailbox:
     created_at: datetime
     display_name: str | None = None
     signature_block: str | None = None
+    auto_cc: str | None = None
+    auto_bcc: str | None = None
+    diverted_to: tuple[str, ...] = ()
     is_active: bool = True
     allowlist: list[AllowlistEntry] = field(default_factory=list)
     idempotency: dict[str, tuple[str, datetime]] = field(default_factory=dict)

@@ -205,6 +205,8 @@ class MultiMailAccount:
         received_at: datetime | None = None,
         thread_id: str | None = None,
         in_reply_to: str | None = None,
+        to: Sequence[str] = (),
+        cc: Sequence[str] = (),
         attachments: Sequence[Attachment] = (),
         spam_verdict: str | None = None,
         status: str | None = None,
@@ -212,8 +214,9 @@ class MultiMailAccount:
     ) -> str:
         """Let an inbound email arrive and return its id.
 
-        It joins `thread_id`, or the thread of the email `in_reply_to`, or starts one. Without a
-        `status` it is what the spam verdict and the mailbox's mode make it.
+        It is addressed to the mailbox unless `to` says otherwise. It joins `thread_id`, or the thread of the
+        email `in_reply_to`, or starts one. Without a `status` it is what the spam verdict and the mailbox's
+        mode make it.
         """
         mailbox = self.get_mailbox(mailbox_id)
         if in_reply_to is not None:
@@ -223,7 +226,13 @@ class MultiMailAccount:
             mailbox,
             "inbound",
             from_,
-            Outgoing(markdown, (mailbox.address,), subject=subject, attachments=tuple(attachments)),
+            Outgoing(
+                markdown,
+                tuple(to) or (mailbox.address,),
+                tuple(cc),
+                subject=subject,
+                attachments=tuple(attachments),
+            ),
             status=status or SPAM_STATUSES.get(spam_verdict or "", arrives_as),
             thread_id=thread_id,
             received_at=received_at,
@@ -400,7 +409,9 @@ class MultiMailAccount:
         if outgoing.idempotency_key is None and last and self.now() - last < SAME_CONTENT_WINDOW:
             raise Refusal(HTTPStatus.CONFLICT, "The same reply was submitted less than 60 seconds ago")
         addressed = replace(
-            outgoing, to=_reply_recipients(original), subject=_reply_subject(original.subject)
+            outgoing,
+            to=(*_reply_recipients(original), *mailbox.diverted_to),
+            subject=_reply_subject(original.subject),
         )
         email = self._accept(mailbox, addressed, original, actor)
         mailbox.recent_replies[content] = self.now()
@@ -653,7 +664,13 @@ def _reply_recipients(original: StoredEmail) -> tuple[str, ...]:
 
 
 def _as_mailed(mailbox: StoredMailbox, outgoing: Outgoing) -> Outgoing:
-    """Add what the service adds: the signature and, in monitored mode, the operator's copy."""
-    copies = (OPERATOR_ADDRESS,) if mailbox.mode == MONITORED else ()
+    """Add what the service adds: the signature, automatic copies and, in monitored mode, the operator's."""
+    open_copy = OPERATOR_ADDRESS if mailbox.mode == MONITORED else mailbox.auto_cc
+    copies, hidden = (tuple(filter(None, [copy])) for copy in (open_copy, mailbox.auto_bcc))
     signature = f"\n\n{mailbox.signature_block}" if mailbox.signature_block else ""
-    return replace(outgoing, cc=(*outgoing.cc, *copies), markdown=outgoing.markdown + signature)
+    return replace(
+        outgoing,
+        cc=(*outgoing.cc, *copies),
+        bcc=(*outgoing.bcc, *hidden),
+        markdown=outgoing.markdown + signature,
+    )

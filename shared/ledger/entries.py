@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 from shared.domain import NO_USAGE, Cause, Draft, Outcome, Rejection, Triage, Usage, WorkItem
 
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
+LONGEST_MARK = timedelta(hours=1)  # or a lease, if that is longer
+# What became of a reply that reached nobody.
+UNSENT_STATUSES = ("rejected", "cancelled", "send_failed", "bounced", "gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,11 @@ class LedgerEntry:
         return self.submit_intent_at if self.reply_settled_at is None else None
 
     @property
+    def has_unsent_reply(self) -> bool:
+        """Whether its reply ended without reaching anybody."""
+        return self.reply_settled_at is not None and self.reply_status in UNSENT_STATUSES
+
+    @property
     def open_work(self) -> "OpenWork":
         """The unfinished row's note among the open work.
 
@@ -86,6 +94,7 @@ class LedgerEntry:
             email_id=self.email_id,
             enqueue_at=self.lease_until or self.due_at,
             open_since=self.open_since,
+            is_leased=self.lease_until is not None,
         )
 
     @property
@@ -115,13 +124,13 @@ class LedgerEntry:
         With a reply on its way the draft and its key stay, so that it is looked for or repeated, never
         written a second time; without one, the email is triaged and drafted again, under a key of its own.
         """
-        if self.reply_settled_at is not None and self.draft is not None and self.reply_id is not None:
+        if self.has_unsent_reply and self.draft is not None and self.reply_id is not None:
             ended = Rejection(
                 reply_id=self.reply_id,
                 reason="",
                 reply_markdown=self.draft.reply_markdown,
-                submitted_at=self.submit_intent_at or self.reply_settled_at,
-                decided_at=self.reply_decided_at or self.reply_settled_at,
+                submitted_at=self.submit_intent_at or now,
+                decided_at=self.reply_decided_at or now,
             )
             return replace(self.rejected(ended, now), triage=None)
         in_doubt = self.submit_intent_at is not None
@@ -174,9 +183,14 @@ class LedgerEntry:
         )
 
     def claimed(self, now: datetime, lease_until: datetime) -> "LedgerEntry | None":
-        """The row as a worker who claims it now would own it; None when it is done, leased or not due."""
-        leased = self.lease_until is not None and self.lease_until > now
-        if self.finished_at is not None or leased or self.due_at > now:
+        """The row as a worker who claims it now would own it; None when it is done, leased or not due.
+
+        What says otherwise only because the clock was set back does not count: a lease more than twice as
+        long as this one, and a due time in the future of a row that was never deferred.
+        """
+        is_leased = self.lease_until is not None and now < self.lease_until <= now + 2 * (lease_until - now)
+        is_early = self.due_at > now and self.waiting_for is not None
+        if self.finished_at is not None or is_leased or is_early:
             return None
         return replace(self, lease_until=lease_until, attempts=self.attempts + 1)
 
@@ -185,14 +199,37 @@ class LedgerEntry:
 class OpenWork:
     """An unfinished row: enqueued next at `enqueue_at`, open since `open_since` (aware UTC datetimes).
 
-    `version`: the store's ETag of this note, not of the row that `work_item` names.
+    `sends`: how often it was enqueued since a worker last wrote its row. `is_leased`: a worker has it until
+    `enqueue_at`. `version`: the store's ETag of this note, not of the row that `work_item` names.
     """
 
     mailbox_id: str
     email_id: str
     enqueue_at: datetime
     open_since: datetime
+    sends: int = 0
+    is_leased: bool = False
     version: str = ""
+
+    def enqueued(self, now: datetime, lease: timedelta) -> "OpenWork":
+        """As it is once its work item is sent: to be sent again if nobody claims it for a lease.
+
+        Each time nobody did, it waits twice as long, and LONGEST_MARK at most: the queue is long, or the
+        workers are down, and more work items would help neither.
+        """
+        sends = self.sends + 1
+        until = now + _count_mark(sends, lease)
+        return replace(self, enqueue_at=until, sends=sends, is_leased=False)
+
+    def is_due(self, now: datetime, lease: timedelta) -> bool:
+        """Whether it is to be enqueued now.
+
+        A mark or a lease that ends more than twice its length ahead is from before the clock was set back.
+        """
+        if not self.sends and not self.is_leased:
+            return self.enqueue_at <= now
+        longest = 2 * _count_mark(self.sends, lease)
+        return not now < self.enqueue_at <= now + longest
 
     @property
     def work_item(self) -> WorkItem:
@@ -230,3 +267,9 @@ class Watermark:
 
     since: datetime
     until: datetime
+
+
+def _count_mark(sends: int, lease: timedelta) -> timedelta:
+    """How long a row that was enqueued so often is left to the queue."""
+    doubled = lease * (1 << min(max(0, sends - 1), 16))
+    return max(lease, min(doubled, LONGEST_MARK))

@@ -1,6 +1,7 @@
 """The MultiMail REST API as the agent uses it: domain values in and out, failures split by what to do."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -9,6 +10,7 @@ from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply
 from shared.errors import AgentError, ConfigurationError, NotFoundError, TransientError
 from shared.mail.call import Call
 from shared.mail.connection import Connection
+from shared.mail.paging import PAGE_SIZE, CrowdedSecondError, Page, format_time, list_pages
 from shared.mail.parsing import (
     UnreadableError,
     parse_allowlist,
@@ -22,10 +24,10 @@ from shared.mail.parsing import (
     parse_tags,
     parse_thread,
 )
-from shared.mail.secrets import SecretSource
+from shared.services.health import Watch
+from shared.services.secrets import SecretSource
 
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
-PAGE_SIZE = 100  # the most that the service lists at once
 
 _MAILBOX = "/v1/mailboxes/{mailbox_id}"
 _EMAIL = _MAILBOX + "/emails/{email_id}"
@@ -34,11 +36,13 @@ _EMAIL = _MAILBOX + "/emails/{email_id}"
 class MultiMailClient:
     """A MultiMail account, safe to share between threads.
 
-    `api_url` is the service root without `/v1`; `timeout` is (connect, read) in seconds.
+    `api_url` is the service root without `/v1`; `timeout` is (connect, read) in seconds; `watch` sees whether
+    each call works.
 
     Every method raises ConfigurationError (refused key, missing read scope), NotFoundError,
-    ConflictError, PermanentError with its `status_code` (any other refusal), ThrottledError (429)
-    and TransientError (no connection, time-out, 5xx, redirect, an answer that breaks the contract).
+    ConflictError, PermanentError with its `status_code` (any other refusal), ThrottledError (429),
+    UnavailableError (no connection, time-out, 5xx) and TransientError (redirect, an answer that breaks the
+    contract).
     """
 
     def __init__(
@@ -48,9 +52,10 @@ class MultiMailClient:
         *,
         timeout: tuple[float, float] = (5.0, 30.0),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        watch: Watch = nullcontext,
     ) -> None:
         self._key = key
-        self._connection = Connection(api_url, key, timeout=timeout, clock=clock)
+        self._connection = Connection(api_url, key, timeout=timeout, clock=clock, watch=watch)
 
     def find_key_id(self) -> str | None:
         """The fingerprint of the key in use, for the audit trail; None while no key can be had."""
@@ -78,7 +83,7 @@ class MultiMailClient:
         date_after: datetime | None = None,
         subject_contains: str | None = None,
     ) -> Iterator[EmailSummary]:
-        """List a mailbox's emails page by page, each id once.
+        """List a mailbox's emails page by page, newest first within a page, each id once.
 
         An email whose id or received_at cannot be read does not hide the others: the rest is
         listed first, then TransientError says so. Take emails in as they come, and do not count
@@ -87,25 +92,38 @@ class MultiMailClient:
         filters = {
             "direction": direction,
             "status": status,
-            "date_after": _format_time(date_after),
+            "date_after": None if date_after is None else format_time(date_after),
             "subject_contains": subject_contains,
         }
         params = {name: value for name, value in filters.items() if value is not None}
         call = Call("GET", _MAILBOX + "/emails", {"mailbox_id": mailbox_id}, params=params)
         seen: set[str] = set()
-        unreadable: list[str] = []
-        for page in self._pages(call):
-            for raw in page:
+        unreadable: dict[str, None] = {}
+
+        def fetch(params: Mapping[str, str]) -> Page:
+            sized = {**params, "limit": str(PAGE_SIZE)}
+            answer = self._connection.send(Call(call.method, call.template, call.ids, params=sized))
+            raws, cursor = answer.read(parse_page)
+            emails: list[EmailSummary] = []
+            for raw in raws:
                 try:
-                    summary = parse_summary(raw, direction=direction or "")
+                    emails.append(parse_summary(raw, direction=direction or ""))
                 except UnreadableError as error:
-                    unreadable.append(str(error))
-                    continue
-                if summary.id not in seen:
-                    seen.add(summary.id)
-                    yield summary
+                    unreadable[str(error)] = None
+            return Page(emails, cursor or None)
+
+        crowded: CrowdedSecondError | None = None
+        try:
+            for page in list_pages(fetch, params, str(call)):
+                fresh = {summary.id: summary for summary in page.emails if summary.id not in seen}
+                seen |= fresh.keys()
+                yield from fresh.values()
+        except CrowdedSecondError as error:
+            crowded = error
         if unreadable:
             raise TransientError(f"{call} listed emails that cannot be read: {'; '.join(unreadable)}")
+        if crowded is not None:
+            raise crowded
 
     def get_email(self, mailbox_id: str, email_id: str) -> Email:
         """Get one email with its body. The service marks an unread email as read by this."""
@@ -123,15 +141,17 @@ class MultiMailClient:
         return answer.read(parse_allowlist)
 
     def submit_reply(
-        self, mailbox_id: str, email_id: str, markdown: str, idempotency_key: str
+        self, mailbox_id: str, email_id: str, markdown: str, idempotency_key: str, cc: Sequence[str] = ()
     ) -> SubmittedReply:
-        """Reply in the email's thread, to its sender alone: no other recipient can be named.
+        """Reply in the email's thread, to its sender and to those in `cc`.
 
         Never repeated here once it may have been sent: on TransientError the reply may exist, and
         the same key and bytes must be submitted again. ConflictError: the same content was
         submitted within 60 s.
         """
-        body = {"markdown": markdown, "idempotency_key": idempotency_key}
+        body: dict[str, Any] = {"markdown": markdown, "idempotency_key": idempotency_key}
+        if cc:
+            body["cc"] = list(cc)
         return self._submit(_email_call("POST", _MAILBOX + "/reply/{email_id}", mailbox_id, email_id, body))
 
     def send_email(
@@ -173,25 +193,6 @@ class MultiMailClient:
         answer = self._connection.send(call)
         already_sent = answer.status_code == HTTPStatus.OK  # what is new is answered 202
         return answer.read(lambda raw: parse_submitted(raw, already_sent=already_sent))
-
-    def _pages(self, call: Call) -> Iterator[list[Any]]:
-        cursors: set[str] = set()
-        params = {**call.params, "limit": str(PAGE_SIZE)}
-        while True:
-            answer = self._connection.send(Call(call.method, call.template, call.ids, params=params))
-            emails, cursor = answer.read(parse_page)
-            yield emails
-            if not cursor:
-                return
-            if cursor in cursors:
-                raise TransientError(f"{call} answered the same cursor twice: the listing would never end")
-            cursors.add(cursor)
-            params["cursor"] = cursor
-
-
-def _format_time(moment: datetime | None) -> str | None:
-    """Whole seconds, rounded down: a listing may start a little early, never late."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _email_call(

@@ -12,6 +12,7 @@ from shared.domain import (
     Decision,
     Draft,
     Email,
+    Mailbox,
     Outcome,
     WorkItem,
     build_idempotency_key,
@@ -28,7 +29,7 @@ from shared.errors import (
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import find_failed_checks
-from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import text_version
@@ -36,18 +37,17 @@ from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
 from shared.replying.drafting import (
-    MAX_CONTEXT_EMAILS,
     MAX_PASSAGES,
-    ThreadText,
     build_draft_instructions,
     build_shown_texts,
     draft_reply,
+    read_texts,
     sign_reply,
 )
+from shared.replying.envelope import Envelope
 from shared.replying.gate import find_mode_refusal
-from shared.replying.guardrails import find_skip
-from shared.replying.limits import find_flood, find_limit, is_too_old, name_sender_scope
-from shared.replying.reporting import describe_decision, write_tags
+from shared.replying.limits import Limits
+from shared.replying.reporting import record_decision, render_cause, write_tags
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
     UNSENT_CAUSES,
@@ -55,21 +55,17 @@ from shared.replying.threads import (
     find_closing_answer,
     find_unsent_cover,
     read_thread,
-    select_context,
 )
 from shared.replying.triage import triage_email
+from shared.services.health import ServiceHealth
 from shared.settings import Settings
-from shared.telemetry import EMAIL_DECIDED, TOKEN_BUDGET_REACHED, Value, email_traceparent, record, span
-
-# A 404 is one reading: what is looked for this long, at growing intervals, and never found is gone.
-MISSING_FOR = timedelta(hours=1)
+from shared.telemetry import Value, email_traceparent, span
 
 # How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
-TOKEN_BUDGET_SECONDS = 3600.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
-NOT_SHOWN_YET_SECONDS = 30.0
+MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +84,7 @@ class Pipeline:
     profiles: Profiles
     knowledge: KnowledgeSource
     submitter: Submitter
+    health: ServiceHealth
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it is.
@@ -120,13 +117,14 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
-        self.missing_since: datetime | None = None
+        self._submission = ReplySubmission(pipeline.submitter, claim)
 
     def run(self) -> None:
-        self.missing_since = self.claim.entry.missing_since
-        self.claim.note(missing_since=None)  # unless it is missing still
         try:
             if self.claim.entry.outcome is None:
+                wanted = self.pipeline.settings.multimail_mailbox_ids
+                if not select_mailboxes({self._mailbox.id: self._mailbox}, wanted):
+                    raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
                 self.claim.decide(self._reach_decision())
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as error:
@@ -135,6 +133,7 @@ class _EmailRun:
                 self._submission,
                 self.multimail,
                 self.pipeline.settings,
+                self.pipeline.health,
                 self.clock,
                 self.pipeline.random,
             )
@@ -144,17 +143,7 @@ class _EmailRun:
             if not is_over:
                 return
         self.claim.finish(self.clock())
-        seconds = (self.clock() - self.claim.entry.open_since).total_seconds()
-        record(
-            EMAIL_DECIDED,
-            self.claim.ids
-            | describe_decision(self.claim.entry)
-            | {
-                "seconds_since_received": round(seconds, 1),
-                "key_id": self.multimail.find_key_id(),
-                "actor": "agent",
-            },
-        )
+        record_decision(self.claim.entry, self.clock(), self.multimail.find_key_id())
 
     def _reach_decision(self) -> Decision:
         entry, settings = self.claim.entry, self.pipeline.settings
@@ -175,6 +164,13 @@ class _EmailRun:
         except _EmailMissing:
             self._confirm_missing()
             return Decision(Outcome.SKIPPED, Cause.DELETED)
+        except TransientError as error:
+            waits_for_service = not isinstance(error, Waiting) or error.cause is Cause.TOKEN_BUDGET
+            is_in_doubt = self.claim.entry.intent_in_doubt is not None
+            if is_in_doubt or not (waits_for_service and self._limits.is_too_old):
+                raise
+            waited_for = render_cause(error.cause) if isinstance(error, Waiting) else str(error)
+            return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, waited_for)
 
     def _read_email(self) -> Email:
         try:
@@ -183,59 +179,49 @@ class _EmailRun:
             raise _EmailMissing from error
 
     def _confirm_missing(self) -> None:
-        """Return when something has been missing for long, at every look; raise Waiting until then.
-
-        Raises ConfigurationError when it is the mailbox that the account does not have.
-        """
+        """As the claim does; ConfigurationError when it is the mailbox that the account does not have."""
         self.pipeline.mailboxes.get(self.claim.entry.mailbox_id, max_age_seconds=0)
-        now = self.clock()
-        since = self.missing_since or now
-        self.claim.note(missing_since=since)
-        if now - since < MISSING_FOR:
-            seconds = max(NOT_SHOWN_YET_SECONDS, (now - since).total_seconds())  # twice as long each time
-            raise Waiting(Cause.NOT_SHOWN_YET, seconds=seconds)
+        self.claim.confirm_missing(self.clock())
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
-        sender = parse_address(email.sender)
+        if email.status == "pending_inbound_approval":
+            raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
+        if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
+            self.claim.note(released_at=self.clock())
+        own_addresses = {parse_address(own.address) for own in self.pipeline.mailboxes.read().values()}
+        envelope = Envelope.read(email, self._mailbox, own_addresses, self._profile, self.pipeline.ledger)
         thread_id = email.thread_id or self.claim.entry.thread_id
-        self.claim.note(sender=sender, thread_id=thread_id, received_at=email.received_at)
-        decision = self._guard(email)
-        if decision is not None:
-            return decision
-        if not sender:
-            return Decision(Outcome.ESCALATED, Cause.UNREADABLE_SENDER)
+        self.claim.note(sender=envelope.sender, thread_id=thread_id, received_at=email.received_at)
+        if envelope.decision is not None:
+            return envelope.decision
         thread = read_thread(self.claim.entry, self.multimail, self.pipeline.ledger)
         if thread.busy_until is not None:
             waited_before = self.claim.entry.waiting_for is Cause.THREAD_BUSY
             seconds = (thread.busy_until - self.clock()).total_seconds()
             patience = BUSY_AGAIN_SECONDS if waited_before else BUSY_THREAD_SECONDS
             raise Waiting(Cause.THREAD_BUSY, seconds=max(patience, seconds))
-        sender_scope = name_sender_scope(self.claim.entry, thread, self.clock())
         try:
             return (
                 self._guard_thread(thread)
-                or self._guard_budget()
-                or self._triage(email)
-                or self._guard_limits(thread, sender_scope)
-                or self._gate_mode()
-                or self._draft(email, thread)
-                or self._submission.submit(thread, sender_scope)
+                or self._limits.find_flood()
+                or self._answer(email, envelope, thread)
             )
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
-    # Guard
+    def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
+        return (
+            self._limits.find_flood()
+            or self._triage(email)
+            or self._limits.find_refusal(thread)  # only now: a person is told what it is about
+            or self._gate_mode()
+            or self._draft(email, envelope, thread)
+            or self._submission.submit(thread, self._limits.name_sender_scope(thread))
+        )
 
-    def _guard(self, email: Email) -> Decision | None:
-        if email.status == "pending_inbound_approval":
-            raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
-        if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
-            self.claim.note(released_at=self.clock())
-        mailboxes = self.pipeline.mailboxes.read().values()
-        own_addresses = {parse_address(mailbox.address) for mailbox in mailboxes}
-        return find_skip(email, own_addresses=own_addresses)
+    # Guard
 
     def _guard_thread(self, thread: ThreadView) -> Decision | None:
         """What was answered is closed; what a reply answered that reached nobody is left to a person."""
@@ -243,34 +229,21 @@ class _EmailRun:
         answered = find_closing_answer(entry, thread)
         if answered is not None:
             return answered
-        unsent = entry if entry.reply_settled_at is not None else find_unsent_cover(entry.email_id, thread)
-        if unsent is None:
+        unsent = find_unsent_cover(entry.email_id, thread) or entry
+        if unsent is entry and not entry.has_unsent_reply:
             return None
         if unsent.reply_settled_at is None:  # it may still be drafted anew
             raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
         return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
 
-    def _guard_budget(self) -> Decision | None:
-        entry = self.claim.entry
-        flood = find_flood(entry, self.pipeline.ledger, self.clock()) if entry.triage is None else None
-        used = 0
-        if flood is None and entry.draft is None:
-            used = self.pipeline.ledger.tokens_used(entry.mailbox_id, self._day)
-        if used >= self._settings.daily_token_budget:
-            record(TOKEN_BUDGET_REACHED, self.claim.ids | {"tokens": used})
-            raise Waiting(Cause.TOKEN_BUDGET, seconds=TOKEN_BUDGET_SECONDS)
-        return flood
-
-    def _guard_limits(self, thread: ThreadView, sender_scope: str) -> Decision | None:
-        """What may not be replied to any more is triaged all the same, and left to a person."""
-        entry = self.claim.entry
-        if is_too_old(entry, self.pipeline.settings, self.clock()):
-            return Decision(Outcome.ESCALATED, Cause.TOO_OLD)
-        return find_limit(entry, thread, self.pipeline.ledger, self._settings, sender_scope)
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.claim.entry, self.pipeline.ledger, self._settings, self.clock())
 
     # Triage and draft
 
     def _triage(self, email: Email) -> Decision | None:
+        self._limits.check_budget()
         triage = self.claim.entry.triage
         if triage is None:
             triage = triage_email(
@@ -286,16 +259,18 @@ class _EmailRun:
 
     def _gate_mode(self) -> Decision | None:
         """Refuse early, before a draft is paid for; the submission asks again with a fresh reading."""
-        mailbox = self.pipeline.mailboxes.get(self.claim.entry.mailbox_id)
-        return find_mode_refusal(mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
+        return find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
 
-    def _draft(self, email: Email, thread: ThreadView) -> Decision | None:
+    def _draft(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision | None:
         """Write, check and store a draft; only one that passed the checks is ever stored."""
         entry, profile = self.claim.entry, self._profile
+        proposed = Decision(Outcome.ESCALATED, Cause.CONTACT_FORM) if envelope.is_proposal else None
         if entry.draft is not None:
-            return None
-        address = self.pipeline.mailboxes.get(entry.mailbox_id).address
-        texts = self._read_texts(email, thread)
+            return proposed
+        address = self._mailbox.address
+        texts = read_texts(
+            email, entry.sender, thread, lambda id_: self.multimail.get_email(entry.mailbox_id, id_)
+        )
         query = f"{email.subject}\n{email.markdown}"
         passages = self.pipeline.knowledge.search(query, profile.knowledge, MAX_PASSAGES)
         written = draft_reply(
@@ -329,31 +304,22 @@ class _EmailRun:
             idempotency_key=build_idempotency_key(entry.mailbox_id, email.id, entry.revision),
             model=written.model,
             prompt_version=text_version(instructions),
+            cc=envelope.cc,
+            subject=f"Your message to {address}" if envelope.is_form else "",
+            notes=envelope.notes,
         )
         self.claim.save(draft=draft)
-        return None
-
-    def _read_texts(self, email: Email, thread: ThreadView) -> list[ThreadText]:
-        """The email and what was exchanged with its sender in the thread, with their bodies."""
-        texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
-        for other in select_context(email.id, self.claim.entry.sender, thread.emails, MAX_CONTEXT_EMAILS):
-            body = self.multimail.get_email(self.claim.entry.mailbox_id, other.id).markdown
-            is_ours = other.direction == "outbound"
-            texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
-        return texts
+        return proposed
 
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""
         completion = self.pipeline.complete(request)
         self.claim.note(usage=self.claim.entry.usage + completion.usage)
-        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, self._day, completion.usage.tokens)
+        day = f"{self.clock():%Y-%m-%d}"
+        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, day, completion.usage.tokens)
         return completion
 
     # Submission and the end
-
-    @cached_property
-    def _submission(self) -> ReplySubmission:
-        return ReplySubmission(self.pipeline.submitter, self.claim)
 
     def _tag(self) -> None:
         entry = self.claim.entry
@@ -366,12 +332,12 @@ class _EmailRun:
             log.info("email %r of mailbox %r is gone: it has no tags", entry.email_id, entry.mailbox_id)
 
     @property
-    def _day(self) -> str:
-        return f"{self.clock():%Y-%m-%d}"
+    def _mailbox(self) -> Mailbox:
+        return self.pipeline.mailboxes.get(self.claim.entry.mailbox_id)
 
     @cached_property
     def _profile(self) -> MailboxProfile:
-        return self.pipeline.profiles.get(self.pipeline.mailboxes.get(self.claim.entry.mailbox_id))
+        return self.pipeline.profiles.get(self._mailbox)
 
     @cached_property
     def _settings(self) -> Settings:

@@ -51,6 +51,7 @@ from shared.telemetry import REPLY_WITHDRAWN, in_this_context, record
 
 SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
 SLOT_TAKEN_SECONDS = 2.0
+NOTE_TAG = "agent.note"  # on the pending reply, for its approver
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +73,7 @@ class Outgoing:
     idempotency_key: str
     answered_id: str | None
     subject: str = ""
+    cc: tuple[str, ...] = ()
     thread_id: str | None = None
     thread_emails: Collection[str] = ()
     other_replies: Collection[str] = ()
@@ -162,7 +164,7 @@ class Submitter:
         allowlist = self.executor.submit(read_allowlist, outgoing.mailbox_id)
         mailbox = self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0)
         return find_mode_refusal(mailbox, allow_ungated=self.allow_ungated) or find_recipient_refusal(
-            outgoing.recipient, allowlist.result(), allow_ungated=self.allow_ungated
+            (outgoing.recipient, *outgoing.cc), allowlist.result(), allow_ungated=self.allow_ungated
         )
 
     def find_wrong_recipients(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
@@ -174,7 +176,7 @@ class Submitter:
         copies = {parse_address(copy) for copy in self.mailboxes.get(outgoing.mailbox_id).copies}
         main = [parse_address(to) for to in sent.to]
         others = {parse_address(copy) for copy in (*sent.cc, *sent.bcc)}
-        if main == [outgoing.recipient] and others <= copies:
+        if main == [outgoing.recipient] and others <= copies.union(outgoing.cc):
             return None
         is_withdrawn = withdraw_reply(self.multimail, outgoing.mailbox_id, reply.id)
         detail = "it was withdrawn" if is_withdrawn else "it could not be withdrawn any more"
@@ -183,7 +185,7 @@ class Submitter:
     def _post(self, outgoing: Outgoing) -> SubmittedReply:
         mailbox_id, markdown, key = outgoing.mailbox_id, outgoing.markdown, outgoing.idempotency_key
         if outgoing.answered_id is not None:
-            return self.multimail.submit_reply(mailbox_id, outgoing.answered_id, markdown, key)
+            return self.multimail.submit_reply(mailbox_id, outgoing.answered_id, markdown, key, outgoing.cc)
         return self.multimail.send_email(mailbox_id, outgoing.recipient, outgoing.subject, markdown, key)
 
 
@@ -241,8 +243,10 @@ class ReplySubmission:
             recipient=entry.sender,
             markdown=self._draft.reply_markdown,
             idempotency_key=self._draft.idempotency_key,
-            answered_id=entry.email_id,
-            thread_id=entry.thread_id,
+            answered_id=None if self._draft.subject else entry.email_id,
+            subject=self._draft.subject,
+            cc=self._draft.cc,
+            thread_id=None if self._draft.subject else entry.thread_id,
             thread_emails={email.id for email in thread.emails},
             # The replies of other rows, and all that were rejected, even if they say the same.
             other_replies={
@@ -266,12 +270,16 @@ class ReplySubmission:
         return read_thread(self.claim.entry, self.submitter.multimail, self.claim.ledger)
 
     def _end(self, outgoing: Outgoing, result: SubmittedReply | Decision, thread: ThreadView) -> Decision:
-        """Read an accepted reply back; then withdraw what it answers too, which before could be all there is."""
+        """Read an accepted reply back; then withdraw the pending ones whose emails it answers too."""
         if isinstance(result, Decision):
             return result
         wrong = self.submitter.find_wrong_recipients(outgoing, result)
         if wrong is not None:
             return wrong
+        if self._draft.notes:
+            tags = self.submitter.multimail.get_tags(self._mailbox_id, result.id)
+            tags[NOTE_TAG] = "; ".join(self._draft.notes)
+            self.submitter.multimail.set_tags(self._mailbox_id, result.id, tags)
         for reply_id in find_stale_replies(
             self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
         ):

@@ -1,11 +1,11 @@
 """Triage: the first chat completion, which says what to do with an inbound email."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from shared.domain import NO_MODEL_TEXT, Action, Cause, Email, ModelText, Sentiment, Triage, Urgency
+from shared.model.answers import parse_answer
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import (
     build_documents,
@@ -79,6 +79,8 @@ def build_triage_request(email: Email, deployment: str, profile: MailboxProfile 
     attachments = ", ".join(file.name for file in email.attachments) or "none"
     text = (
         f"From: {clean_line(email.sender, MAX_HEADER_CHARACTERS)}\n"
+        f"To: {clean_line(', '.join(email.to), MAX_HEADER_CHARACTERS)}\n"
+        f"Cc: {clean_line(', '.join(email.cc), MAX_HEADER_CHARACTERS) or 'nobody'}\n"
         f"Subject: {clean_line(email.subject, MAX_HEADER_CHARACTERS)}\n"
         f"Attachments: {clean_line(attachments, MAX_HEADER_CHARACTERS)}\n"
         f"Body:\n{email.markdown.strip()}"
@@ -112,7 +114,7 @@ def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
 
     Only these two decide anything; whatever else is missing or unknown gets the plain value.
     """
-    value = json.loads(text)
+    value = parse_answer(text)
     if not isinstance(value, dict):
         raise ValueError("the triage is not an object")  # noqa: TRY004 - one error for any bad answer
     confidence = value.get("confidence")

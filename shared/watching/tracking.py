@@ -17,11 +17,12 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import LedgerEntry, TrackedReply
+from shared.ledger.entries import UNSENT_STATUSES, LedgerEntry, TrackedReply
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.model.prompting import clean_line
+from shared.replying.reporting import STATUS_TAG
 from shared.replying.submission import withdraw_reply
 from shared.replying.threads import PENDING_STATUSES, find_closing_answer, read_thread
 from shared.telemetry import (
@@ -39,10 +40,8 @@ PENDING_APPROVAL = "pending_send_approval"
 UNDECIDED = ("pending_scan", PENDING_APPROVAL)
 CANCELLED = "cancelled"
 REFUSED = ("rejected", CANCELLED)
-UNSENT = (*REFUSED, "send_failed", "bounced", "gone")
-SETTLED = (*UNSENT, "delivered")
+SETTLED = (*UNSENT_STATUSES, "delivered")
 UNSETTLED = (*UNDECIDED, "scheduled", "approved", "unknown")
-STATUS_TAG = "agent.reply_status"
 
 # A reviewer writes this tag on the pending reply before rejecting it: the contract's decision has no reason.
 REASON_TAG = "agent.reject_reason"
@@ -96,9 +95,8 @@ class ReplyTracker:
         tracked = self._ledger.tracked_replies() if due else tracked
         now = self._clock()
         undecided = [reply for reply in tracked if reply.status is None or reply.status in UNDECIDED]
-        since = {
-            reply.reply_id: reply.submitted_at for reply in undecided
-        }  # one may have closed several emails
+        # One reply may have closed several emails.
+        since = {reply.reply_id: reply.submitted_at for reply in undecided}
         waiting = [(now - submitted_at).total_seconds() for submitted_at in since.values()]
         # Recorded also when nothing waits for a human: an alert has to see that it is over.
         record(REPLIES_PENDING, {"count": len(waiting), "oldest_seconds": round(max(waiting, default=0))})
@@ -205,23 +203,16 @@ class ReplyTracker:
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
         with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
-            if entry.depends_on == reply.reply_id:
-                is_over = self._settle_dependent(entry, reply, fate)
-            else:
-                is_over = self._settle_own(entry, reply, fate)
-        if is_over:
+            if entry.reply_id == reply.reply_id:
+                is_open = self._settle_own(entry, reply, fate)
+            elif is_open := fate.status in UNSENT_STATUSES:  # another's reply was to answer its email
+                self._ledger.redraft(entry.judged_again(self._clock()), reply)
+        if is_open:
             return None
         if settled:
             self._ledger.drop_reply(reply)
             return None
         return replace(reply, status=fate.status)
-
-    def _settle_dependent(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
-        """Judge an email again that another reply was to answer, once that one reached nobody."""
-        if fate.status in UNSENT:
-            self._ledger.redraft(entry.judged_again(self._clock()), reply)
-            return True
-        return False
 
     def _settle_own(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
         """Keep what became of a row's reply; say whether the row was set back to open.
@@ -245,7 +236,7 @@ class ReplyTracker:
             return True
         kept = self._store(entry, reply, fate)
         self._tag(reply, fate.status)
-        if fate.status in UNSENT:
+        if fate.status in UNSENT_STATUSES:
             self._ledger.redraft(kept.judged_again(now), reply)
             return True
         return False

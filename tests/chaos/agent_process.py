@@ -29,9 +29,10 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES
+from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import (
@@ -102,7 +103,7 @@ class AgentProcess:
         self._bugs: list[str] = []
         store = SqliteStore(Path(ledger_path))
         self._ledger = Ledger(store)
-        self._ledger.take_over()
+        self._ledger.take_over(self._clock())
         self._queue = SeamedQueue(self._seams)
         settings = Settings.from_env(
             {
@@ -117,7 +118,7 @@ class AgentProcess:
         adapters = Adapters(
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
-            knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"),
+            knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"), health=ServiceHealth(self._clock),
         )  # fmt: skip
         self._agent = assemble_agent(
             adapters, settings, NO_PROFILES,

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -143,12 +144,10 @@ class SeamedStore:
         lane, kind = _find_lane_and_kind(partition, key)
         return self._seams.meet(LEDGER, lane, f"get {kind}", lambda: self._store.get(partition, key))
 
-    def scan(
-        self, partitions: Sequence[str], first: str, last: str, *, at_most: tuple[str, str] | None = None
-    ) -> Iterator[Row]:
+    def scan(self, partitions: Sequence[str], first: str, last: str) -> Iterator[Row]:
         """The rows, all read at once: what the reader does between two pages is no matter of the store."""
         lane, kind = _find_lane_and_kind(partitions[0], first)
-        scan = partial(self._store.scan, partitions, first, last, at_most=at_most)
+        scan = partial(self._store.scan, partitions, first, last)
         return iter(self._seams.meet(LEDGER, lane, f"scan {kind}", lambda: list(scan())))
 
     def write(self, changes: Sequence[Change]) -> tuple[str, ...] | None:
@@ -199,9 +198,9 @@ class SeamedQueue(InProcessWorkQueue):
         super().__init__()
         self._seams = seams
 
-    def send(self, items: Sequence[WorkItem]) -> None:
+    def send(self, items: Sequence[WorkItem], lives: timedelta) -> None:
         """Put every item into the queue."""
-        self._seams.meet(QUEUE, "", "send", lambda: super(SeamedQueue, self).send(items))
+        self._seams.meet(QUEUE, "", "send", lambda: super(SeamedQueue, self).send(items, lives))
 
 
 class SeamedVault:

@@ -30,6 +30,7 @@ from shared.ledger.table_store import build_table_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
+from shared.services.health import ServiceHealth
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
 from tests.chaos.faults import (
     END,
@@ -144,6 +145,7 @@ class Stage:
         self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
         self.model = ScriptedModel()
         self.inbound: dict[str, str] = {}
+        self._threads: dict[str, str] = {}
         self.nothing_asked: set[str] = set()
         self.acts: list[Act] = []
         self.has_lost_mailbox = False
@@ -173,11 +175,14 @@ class Stage:
         sender = fields.pop("sender", "Ann Lee <ann@customer.example>")
         subject = fields.pop("subject", "Delivery time")
         if "answers" in fields:
-            fields["in_reply_to"] = self.inbound[fields.pop("answers")]
+            fields["thread_id"] = self._threads[fields.pop("answers")]
         box = fields.pop("box", self.box)
         asks = fields.pop("asks", True)
         body = mark_email(markdown, label)
         self.inbound[label] = self.simulator.deliver(box, sender, subject, body, **fields)
+        arrived = self.simulator.find_email(self.inbound[label])
+        assert arrived is not None
+        self._threads[label] = arrived.thread_id
         if not asks:
             self.nothing_asked.add(self.inbound[label])
         return self.inbound[label]
@@ -249,6 +254,8 @@ class Stage:
             is_idle = self.play_round()
             if self._is_over(until, is_idle):
                 return
+            if any(reply.check_at <= self.clock() for reply in self.ledger.tracked_replies()):
+                self.track()
         if not self.has_lost_mailbox:
             raise AssertionError(f"the work did not end in {MAX_ROUNDS} rounds")
 
@@ -343,7 +350,7 @@ class Stage:
         self._open_ledger()
         try:
             if self._azurite is None:
-                Ledger(SeamedStore(self._store, self.seams)).take_over()
+                Ledger(SeamedStore(self._store, self.seams)).take_over(self.clock())
         except (Killed, AgentError):
             return False
         return True
@@ -356,6 +363,7 @@ class Stage:
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
             knowledge=KnowledgeFiles(self.settings.ledger_path.parent / "no knowledge"),
+            health=ServiceHealth(self.agent_clock),
         )  # fmt: skip
         self._agent = assemble(adapters, self.settings, self.agent_clock)
 
