@@ -46,6 +46,7 @@ from tests.chaos.faults import (
     Seams,
     find_faults,
 )
+from tests.chaos.marks import mark_draft
 
 WORKERS = 4  # as host.json has it
 FAULTY_SHARE, FAULTY_STORE_SHARE = 0.2, 0.02
@@ -187,7 +188,8 @@ def answer_by_text(request: ChatRequest) -> ChatCompletion:
     """Judge the same email always the same: reply to six of ten, escalate two, ignore two."""
     action = ACTIONS[zlib.crc32(request.user.encode()) % len(ACTIONS)]
     answer = TRIAGE | {"action": action} if request.schema_name == "triage" else DRAFT
-    return ChatCompletion(json.dumps(answer), "stop", Usage(1, 100, 20), "by text")
+    completion = ChatCompletion(json.dumps(answer), "stop", Usage(1, 100, 20), "by text")
+    return completion if request.schema_name == "triage" else mark_draft(request, completion)
 
 
 def main() -> None:
