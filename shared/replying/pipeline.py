@@ -112,7 +112,12 @@ class _EmailRun:
     def run(self) -> None:
         try:
             if self.claim.entry.outcome is None:
-                self._require_mailbox()
+                # Nothing leaves a mailbox that its operator took out since the email was enqueued.
+                wanted = self.pipeline.settings.multimail_mailbox_ids
+                if self.claim.entry.mailbox_id not in select_mailboxes(
+                    self.pipeline.mailboxes.read(), wanted
+                ):
+                    raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
                 self.claim.decide(self._reach_decision())
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as error:
@@ -141,12 +146,6 @@ class _EmailRun:
                 "actor": "agent",
             },
         )
-
-    def _require_mailbox(self) -> None:
-        """Nothing leaves a mailbox that its operator took out since the email was enqueued."""
-        wanted = self.pipeline.settings.multimail_mailbox_ids
-        if self.claim.entry.mailbox_id not in select_mailboxes(self.pipeline.mailboxes.read(), wanted):
-            raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
 
     def _reach_decision(self) -> Decision:
         entry, settings = self.claim.entry, self.pipeline.settings
