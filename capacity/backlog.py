@@ -36,16 +36,10 @@ def work_off(emails: int, a_minute: int, dead_minutes: int = 0) -> Backlog:
         while queue and queue[0][1] <= now:
             queue.popleft()
         deepest = max(deepest, sum(expires_at > now for _, expires_at in queue))
-        if minute >= dead_minutes:
-            _work(rows, queue, now, a_minute)
+        left = a_minute if minute >= dead_minutes else 0
+        while queue and left:
+            email_id, expires_at = queue.popleft()
+            if expires_at > now and rows.pop(email_id, None) is not None:
+                left -= 1
         minute, now = minute + 1, now + POLL_EVERY
     return Backlog(minute, sent, deepest)
-
-
-def _work(rows: dict[str, OpenWork], queue: deque[tuple[str, datetime]], now: datetime, most: int) -> None:
-    """Take what is in the queue and has not expired, and do it."""
-    done = 0
-    while queue and done < most:
-        email_id, expires_at = queue.popleft()
-        if expires_at > now and rows.pop(email_id, None) is not None:
-            done += 1

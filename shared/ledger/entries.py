@@ -268,6 +268,15 @@ class Watermark:
     since: datetime
     until: datetime
 
+    def corrected(self, now: datetime, oldest: datetime) -> "Watermark | None":
+        """The watermark as far as the clock that it was taken from can have been right; else None.
+
+        When that clock was ahead, everything from `oldest` on is to be listed again.
+        """
+        if self.since > now:
+            return None
+        return self if self.until <= now else replace(self, until=max(self.since, oldest))
+
 
 def _count_mark(sends: int, lease: timedelta) -> timedelta:
     """How long a row that was enqueued so often is left to the queue."""

@@ -66,7 +66,7 @@ class Poller:
         problems = self._select_mailboxes()
         selected = list(self.selected.values())
         open_ids: set[WorkItem] = set()
-        sweep = _try(lambda: open_ids.update(self._enqueue_due(problems)))
+        sweep = _try(lambda: self._enqueue_due(open_ids, problems)
         added: list[OpenWork] = []
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
             try_mailbox = in_this_context(self._try_mailbox)
@@ -109,10 +109,10 @@ class Poller:
             )
         return problems
 
-    def _enqueue_due(self, problems: list[str]) -> list[WorkItem]:
-        """Enqueue what is due of the selected mailboxes' open work, which is returned.
+    def _enqueue_due(self, open_ids: set[WorkItem], problems: list[str]) -> None:
+        """Enqueue what is due of the selected mailboxes' open work, and add what is open to `open_ids`.
 
-        That of other mailboxes waits until they are named again. Work of one that the account does not have
+        The work of other mailboxes waits until they are named again. That of one that the account does not have
         adds to the problems: somebody waits there.
         """
         lease = timedelta(seconds=self._settings.lease_seconds)
@@ -128,8 +128,8 @@ class Poller:
             "does not have it: set MULTIMAIL_API_KEY to a key of its account, or answer them by hand."
             for mailbox_id, count in left.items()
         ]
+        open_ids.update(work.work_item for work in works)
         self._enqueue(self._sweep.choose(works, self._clock(), lease))
-        return [work.work_item for work in works]
 
     def _try_mailbox(
         self, mailbox: Mailbox, added: list[OpenWork], open_ids: Container[WorkItem]
@@ -146,14 +146,18 @@ class Poller:
         """
         now = self._clock()
         stored = self._ledger.get_watermark(mailbox.id)
-        watermark = self._find_start(stored, now)
+        first = now - timedelta(hours=self._settings.initial_lookback_hours)
+        oldest = now - timedelta(hours=self._settings.max_email_age_hours)
+        watermark = stored.corrected(now, oldest) if stored else None
+        watermark = watermark or Watermark(since=first, until=first)
         # Two listings, because each alone loses mail: a human may open an email before the poll does
         # (not unread any more), and inbound approval may release one long after it was received.
         recent = max(watermark.since, watermark.until - OVERLAP)
-        oldest = max(watermark.since, now - timedelta(hours=self._settings.max_email_age_hours))
         listings = (
             self._multimail.list_emails(mailbox.id, direction="inbound", date_after=recent),
-            self._multimail.list_emails(mailbox.id, direction="inbound", status="unread", date_after=oldest),
+            self._multimail.list_emails(
+                mailbox.id, direction="inbound", status="unread", date_after=max(watermark.since, oldest)
+            ),
         )
         known, reading = self._remembered.get(mailbox.id, set()), _Reading(newest=watermark.until)
         for listing in listings:
@@ -171,26 +175,16 @@ class Poller:
             except AgentError as error:  # what the other listing has is worth having all the same
                 reading.failure = error
         added += reading.new
-        failure = reading.find_failure(now)
+        end, failure = reading.conclude(now)
         # What is no longer listed need not be remembered.
         self._remembered[mailbox.id] = reading.ids if failure is None else reading.ids | known
         if failure is not None and not isinstance(failure, CrowdedSecondError):
             raise failure
-        moved = Watermark(watermark.since, max(watermark.until, reading.find_end(now, failure)))
+        moved = Watermark(watermark.since, max(watermark.until, end))
         if moved != stored:
             self._ledger.set_watermark(mailbox.id, moved)
         if failure is not None:
             raise failure
-
-    def _find_start(self, stored: Watermark | None, now: datetime) -> Watermark:
-        """How far the mailbox was polled, as far as the clock can be right about it."""
-        start = now - timedelta(hours=self._settings.initial_lookback_hours)
-        if stored is None or stored.since > now:
-            return Watermark(since=start, until=start)
-        if stored.until > now:  # the clock was ahead: list again all that may still be answered
-            oldest = now - timedelta(hours=self._settings.max_email_age_hours)
-            return Watermark(since=stored.since, until=max(stored.since, oldest))
-        return stored
 
     def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> OpenWork | None:
         entry = LedgerEntry(
@@ -273,28 +267,22 @@ class _Reading:
         self.newest = max(self.newest, min(summary.received_at, now))
         self.lists_old |= is_recent and summary.received_at < now - SHOWN_AFTER
 
-    def find_end(self, now: datetime, failure: CrowdedSecondError | None) -> datetime:
-        """Up to where everything is in the ledger.
+    def conclude(self, now: datetime) -> tuple[datetime, AgentError | None]:
+        """Up to where everything is in the ledger, and what the poll has to say to its caller.
 
-        That is the newest email's time, by the service's clock. Ours counts only where that spares the next
+        That is up to the newest email, by the service's clock. Ours counts only where that spares the next
         poll emails that no later one can stand between, because all that was received then shows by now.
-        """
-        end = max(self.newest, now - CLOCK_MARGIN) if self.lists_old else self.newest
-        return end if failure is None else min(end, *(min(error.seconds) for error in self.crowded))
-
-    def find_failure(self, now: datetime) -> AgentError | None:
-        """What this poll has to say to its caller.
-
         Emails of a second too full to be listed are asked for while they may still appear. Then the watermark
         passes them: no poll after that would list more.
         """
-        if self.failure is not None:
-            return self.failure
+        end = max(self.newest, now - CLOCK_MARGIN) if self.lists_old else self.newest
+        failure = self.failure
         for error in self.crowded:
             if self.new or max(error.seconds) > now - SHOWN_AFTER:
-                return error
-            log.error("no longer asked for: %s", error)
-        return None
+                failure, end = failure or error, min(end, *error.seconds)
+            else:
+                log.error("no longer asked for: %s", error)
+        return end, failure
 
 
 def _count_sends(work: OpenWork) -> int:

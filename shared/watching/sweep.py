@@ -13,8 +13,8 @@ class Sweep:
 
     A row that was written since it was last enqueued (new, deferred, or left by a dead worker) is enqueued at
     once. One whose work item nobody took is enqueued again, but only as fast as workers take them: of these
-    there are at most SENT_AGAIN in the queue, or twice as many as were claimed since the last sweep. What a
-    process that was started anew does not remember costs speed, nothing else.
+    there are at most SENT_AGAIN in the queue, or twice as many as were claimed since the last sweep. A
+    new process does not remember it, which costs speed and nothing else.
     """
 
     def __init__(self) -> None:
