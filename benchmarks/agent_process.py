@@ -232,8 +232,8 @@ def _open_queue(job: Job) -> Iterator[tuple[WorkQueue, Callable[[], list[bytes]]
         )  # fmt: skip
 
         class Counting:
-            def send(self, items: Any) -> None:
-                real.send(items)
+            def send(self, items: Any, lives: Any) -> None:
+                real.send(items, lives)
                 sent[0] += len(items)
 
         def collect() -> list[bytes]:

@@ -140,7 +140,7 @@ def time_steps(world: World, number: int) -> Iterator[tuple[str, float]]:
     assert claimed[0] is not None
     done = replace(claimed[0], outcome=Outcome.IGNORED, finished_at=now)
     yield "finish", _time(lambda: ledger.finish(done))
-    yield "sweep", _time(lambda: ledger.due(now + timedelta(days=1), 500))
+    yield "sweep", _time(lambda: list(ledger.open_work()))
     yield "track", _time(world.tracker.track)
 
 

@@ -19,7 +19,6 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import SecretSource, StaticSecret
 from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.model.chat_telemetry import traced
 from shared.operator.asking import Answer, Asking, Question
@@ -29,6 +28,7 @@ from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
+from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Settings
 from shared.telemetry import span
 from shared.watching.polling import Poller
@@ -135,7 +135,7 @@ def build_agent(
         mailboxes=MailboxDirectory(multimail),
         complete=traced(lambda request: chat_model().complete(request), settings.token_prices, health.watch),
         converse=traced(lambda asked: chat_model().converse(asked), settings.token_prices, health.watch),
-        ledger=ledger or _build_ledger(settings, credential),
+        ledger=ledger or _build_ledger(settings, credential, clock),
         work_queue=work_queue or _build_work_queue(settings, credential),
         knowledge=_build_knowledge(settings, credential, health.watch),
         signing_secret=_find_signing_secret(settings, credential),
@@ -202,7 +202,7 @@ def _build_credential(settings: Settings) -> "TokenCredential":
 def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredential]") -> SecretSource:
     if settings.multimail_api_key is not None:
         return StaticSecret(settings.multimail_api_key)
-    from shared.mail.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where the key is in a vault
+    from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where the key is in a vault
 
     return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret_name, credential())
 
@@ -218,7 +218,7 @@ def _find_signing_secret(
         return None
     name = settings.multimail_webhook_secret_name
     log.info("webhooks are received once the vault has the secret %s (MULTIMAIL_WEBHOOK_SECRET_NAME)", name)
-    from shared.mail.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
+    from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
 
     return KeyVaultSecret(
         settings.key_vault_url,
@@ -230,10 +230,14 @@ def _find_signing_secret(
 
 
 def _build_ledger(
-    settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
+    settings: Settings,
+    credential: "Callable[[], TokenCredential]",
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    *,
+    read_only: bool = False,
 ) -> Ledger:
     if settings.ledger_table_endpoint is None:
-        return open_sqlite_ledger(settings.ledger_path, read_only=read_only)
+        return open_sqlite_ledger(settings.ledger_path, read_only=read_only, clock=clock)
     from shared.ledger.table_store import build_table_ledger  # noqa: PLC0415 - its SDK, of no use to a file
 
     return build_table_ledger(settings.ledger_table_endpoint, credential())

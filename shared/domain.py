@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -129,6 +130,7 @@ class Cause(StrEnum):
     NOT_SHOWN_YET = "not_shown_yet"
     THREAD_BUSY = "thread_busy"
     SLOT_TAKEN = "slot_taken"
+    MAILBOX_LEFT_OUT = "mailbox_left_out"
     TOKEN_BUDGET = "token_budget"  # noqa: S105  # not a password
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
@@ -408,17 +410,10 @@ def _find_addresses(text: str) -> set[str]:
 def to_ascii_host(address: str) -> str:
     """An address or host in lower case, its host as DNS has it (RFC 5891): both spellings become equal."""
     local, at, host = address.lower().rpartition("@")
-    labels = [_to_ascii_label(label) for label in host.split(".")]
-    return f"{local}{at}{'.'.join(labels)}"
-
-
-def _to_ascii_label(label: str) -> str:
-    if label.isascii():
-        return label
-    try:
-        return idna.encode(label, uts46=True).decode()
-    except idna.IDNAError:  # no name that DNS could have: it is compared as it is
-        return label
+    if not host.isascii():
+        with suppress(idna.IDNAError):  # no name that DNS could have: it is compared as it is
+            host = idna.encode(host, uts46=True).decode()
+    return f"{local}{at}{host}"
 
 
 def base_address(address: str) -> str:

@@ -204,7 +204,9 @@ class Settings:
         "multimail-webhook-secret",
     )
     multimail_mailbox_ids: tuple[str, ...] = _setting(
-        MULTIMAIL, _names, "Ids of the mailboxes to answer; empty for every active one of the account."
+        MULTIMAIL,
+        _names,
+        "Ids or addresses of the mailboxes to answer; empty for every active one of the account.",
     )
 
     model_sdk: str = _setting(

@@ -84,7 +84,7 @@ REQUIRED: Mapping[str, Mapping[str, object]] = {
         "requiresDuplicateDetection": True,
         "duplicateDetectionHistoryTimeWindow": "PT1M",
         "lockDuration": "PT5M",
-        "deadLetteringOnMessageExpiration": True,
+        "deadLetteringOnMessageExpiration": False,
     },
     "Microsoft.KeyVault/vaults": {
         "enableRbacAuthorization": True,

@@ -25,7 +25,7 @@ from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator, hang_until
 from local.multimail.faults import Fault, FaultSource
 from local.multimail.simulator import MultiMailSimulator
-from shared.domain import Outcome, parse_address
+from shared.domain import Cause, Outcome, parse_address
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
 
@@ -145,6 +145,59 @@ def test_a_process_killed_at_any_moment_loses_nothing_and_sends_nothing_twice(se
         entry.finished_at is not None and entry.outcome is not Outcome.FAILED for entry in entries.values()
     )
     assert all(entry.reply_id for entry in entries.values() if entry.outcome is Outcome.REPLY_SUBMITTED)
+
+
+def test_an_email_that_kills_the_process_each_time_is_given_up_and_the_others_get_their_turn(
+    services: Services,
+) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    poison, *others = (
+        services.multimail.deliver(box, f"{name}@customer.example", "Delivery", "How long does it take?")
+        for name in ("eve", "ann", "bob", "cem")
+    )
+    started = 0
+    while True:
+        process = services.start(MAX_ATTEMPTS="3")
+        started += 1
+        services.multimail.fault = kill_at_email(process, poison)
+        output, _ = process.communicate(timeout=120)
+        if process.returncode != -signal.SIGKILL:
+            break
+    assert (started, process.returncode) == (4, 1), output
+    entries = services.entries()
+    assert (entries[poison].outcome, entries[poison].cause) == (Outcome.FAILED, Cause.CRASHED)
+    assert {entries[other].outcome for other in others} == {Outcome.REPLY_SUBMITTED}
+
+
+def kill_at_email(process: "subprocess.Popen[str]", email_id: str) -> FaultSource:
+    """A fault source that kills the process whenever it reads that email."""
+
+    def source(method: str, path: str, _at: int) -> Fault | None:
+        if method == "GET" and path.endswith(email_id):
+            process.kill()
+        return None
+
+    return source
+
+
+def test_a_run_that_its_operator_stops_in_the_midst_of_an_email_counts_no_attempt(services: Services) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    email_id = services.multimail.deliver(box, "ann@customer.example", "Delivery", "How long does it take?")
+    process = services.start()
+
+    def stop_twice(_method: str, path: str, _at: int) -> Fault | None:
+        if path.endswith(email_id) and process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            assert any("Press Ctrl-C again" in line for line in process.stdout)
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+        return None
+
+    services.multimail.fault = stop_twice
+    process.communicate(timeout=120)
+    entry = services.entries()[email_id]
+    assert (entry.attempts, entry.lease_until, entry.outcome) == (0, None, None)
 
 
 def emails_of(services: Services) -> list[str]:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 MANY = settings(derandomize=True, max_examples=400, deadline=None, database=None)
@@ -311,7 +312,7 @@ def test_whatever_multimail_answers_ends_in_our_own_errors_and_never_in_an_ungat
         try:
             agent.poll()
         except AgentError:
-            queue.send([WorkItem(BOX, EMAIL)])
+            queue.send([WorkItem(BOX, EMAIL)], timedelta(minutes=10))
         while not queue.bodies.empty():
             try:
                 agent.process(queue.bodies.get())

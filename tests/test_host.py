@@ -11,7 +11,7 @@ from typing import Any
 import azure.functions as func
 import pytest
 
-from local.host.host import Host, wait_briefly
+from local.host.host import Host, SteadyClock, wait_briefly
 from shared.errors import ConfigurationError
 
 START = datetime(2026, 3, 1, 12, 0, 10, tzinfo=UTC)
@@ -123,6 +123,36 @@ def fired_times(schedule: str, count: int) -> list[str]:
     rig.run()
     assert not rig.host.failures
     return fired
+
+
+def test_a_clock_that_is_set_back_stops_no_timer() -> None:
+    fired: list[datetime] = []
+
+    def tick(_: object) -> None:
+        fired.append(rig.time())
+        if len(fired) == 3:
+            rig.stop.set()
+
+    rig = Rig(timer_app(tick))
+    since = rig.time()
+
+    def wall() -> datetime:
+        """An hour back from the first minute on."""
+        passed = rig.time() - since
+        return rig.time() - timedelta(hours=1) if passed > timedelta(seconds=30) else rig.time()
+
+    rig.host._clock = SteadyClock(wall, lambda: rig.time().timestamp())
+    rig.run()
+    assert fired[-1] - since <= timedelta(minutes=3)
+
+
+def test_a_steady_clock_follows_the_machine_s_forwards_and_counts_on_when_it_is_set_back() -> None:
+    wall, counted = START, 0.0
+    clock = SteadyClock(lambda: wall, lambda: counted)
+    wall += timedelta(hours=8)  # the machine slept
+    assert clock() == wall
+    before, wall, counted = wall, START, counted + 60
+    assert clock() == before + timedelta(seconds=60)
 
 
 def test_a_timer_fires_at_the_start_and_then_by_its_schedule() -> None:

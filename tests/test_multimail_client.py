@@ -40,7 +40,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 
 KEY = "mm_test_0123456789"
@@ -265,15 +265,17 @@ def test_listing_follows_the_cursor_to_the_end_and_shows_each_email_once(
 ) -> None:
     server.script = [
         Answer({"emails": [summary_json("em_1"), summary_json("em_2")], "cursor": "c1"}),
+        Answer({"emails": [summary_json("em_2"), summary_json("em_4")], "cursor": None}),
         Answer({"emails": [], "cursor": "c2"}),
         Answer({"emails": [summary_json("em_2"), summary_json("em_3")], "cursor": None}),
     ]
     since = datetime(2026, 11, 22, 10, 0, 0, 999, tzinfo=UTC) + timedelta(hours=2)
     emails = client.list_emails("mb_1", direction="inbound", status="unread", date_after=since)
-    assert [email.id for email in emails] == ["em_1", "em_2", "em_3"]
-    first, second, third = (request.query for request in server.requests)
+    assert [email.id for email in emails] == ["em_1", "em_2", "em_4", "em_3"]
+    first, boundary, second, third = (request.query for request in server.requests)
     filters = {"direction": "inbound", "status": "unread", "date_after": "2026-11-22T12:00:00Z"}
     assert first == {**filters, "limit": "100"}
+    assert boundary == {**first, "date_before": "2026-11-22T09:30:01Z"}  # the second in which the page ends
     assert second == {**first, "cursor": "c1"}
     assert third == {**first, "cursor": "c2"}
 
@@ -282,7 +284,8 @@ def test_cursor_that_repeats_ends_the_listing_with_an_error(
     server: ScriptedServer, client: MultiMailClient
 ) -> None:
     page = {"emails": [summary_json()], "cursor": "c1"}
-    server.script = [Answer(page), Answer(page)]
+    boundary = Answer({"emails": [summary_json()], "cursor": None})
+    server.script = [Answer(page), boundary, *(Answer(page) for _ in range(3))]
     emails = client.list_emails("mb_1")
     assert next(emails) == SUMMARY
     with pytest.raises(TransientError, match="same cursor twice"):

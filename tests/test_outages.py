@@ -19,9 +19,9 @@ from local.testing.world import START, Clock, ScriptedModel, World
 from shared.domain import Cause
 from shared.errors import ConfigurationError, TransientError, UnavailableError
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.services.health import MAX_RECENT, ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER
 from tests.test_chat_models import write_certificate

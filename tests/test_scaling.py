@@ -11,6 +11,7 @@ import pytest
 from azure.data.tables import TableServiceClient
 
 from capacity import scaling
+from capacity.backlog import work_off
 from capacity.scaling_limits import (
     EMAIL_ROWS,
     REPLY_ROWS,
@@ -135,6 +136,19 @@ def test_a_fitted_setup_carries_its_busiest_hour(size: Setup) -> None:
         assert limit.rate >= (peak / facts.assumption["peak"] if limit.is_monthly else peak) * 0.999, (
             limit.name
         )
+
+
+def test_a_backlog_takes_few_work_items_and_keeps_every_worker_busy() -> None:
+    backlog = work_off(4_000, a_minute=20)
+    assert backlog.minutes == 4_000 / 20
+    assert backlog.sent <= 2 * 4_000
+    assert backlog.deepest <= 4_000
+    recovered = work_off(4_000, a_minute=200, dead_minutes=180)  # fast workers are not held up by the measure
+    assert recovered.minutes <= 180 + 4_000 / 200 + 5
+
+
+def test_without_workers_little_is_sent() -> None:
+    assert work_off(200, a_minute=20, dead_minutes=24 * 60).sent < 20 * 200
 
 
 def test_the_defaults_are_those_that_are_deployed() -> None:

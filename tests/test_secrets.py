@@ -27,10 +27,10 @@ from local.testing.loopback_cloud import (
 )
 from shared.composition import build_agent
 from shared.errors import AgentError, ConfigurationError, TransientError, UnavailableError
-from shared.mail.key_vault import KeyVaultSecret
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.services.credentials import build_credential
+from shared.services.key_vault import KeyVaultSecret
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 NAME = "multimail-api-key"
@@ -285,7 +285,7 @@ def test_cached_secret_is_used_on_with_a_warning_while_nothing_answers(
     fault(cloud)
     clock.now += 900
     assert in_threads(secret.get) == [first] * 32
-    warnings = [record for record in caplog.records if record.name == "shared.mail.key_vault"]
+    warnings = [record for record in caplog.records if record.name == "shared.services.key_vault"]
     assert len(warnings) == 1, "nobody asks again at once"
     assert "The cached value is used on" in warnings[0].getMessage()
     with pytest.raises(TransientError):

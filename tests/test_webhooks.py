@@ -24,15 +24,15 @@ from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
 from local.multimail.webhooks import WebhookSender
 from local.testing.world import START, WEBHOOK_SECRET, Clock, World, build_settings
-from shared.domain import WorkItem
+from shared.domain import Cause, WorkItem
 from shared.errors import ConfigurationError, TransientError
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.profiles.profiles import NO_PROFILES
 from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER
 from shared.watching.polling import Poller
@@ -131,7 +131,7 @@ def build_closed_receiver(tmp_path: Path, signatures: SignatureCheck, clock: Clo
     )  # fmt: skip
     return WebhookReceiver(
         signatures=signatures, mailboxes=mailboxes, poller=poller, settings=chosen, clock=clock,
-        tracker=ReplyTracker(multimail=nobody, ledger=nobody, clock=clock),
+        tracker=ReplyTracker(multimail=nobody, mailboxes=mailboxes, ledger=nobody, clock=clock),
     )  # fmt: skip
 
 
@@ -265,6 +265,30 @@ def test_an_email_is_worked_on_without_a_poll(world: World, events: pytest.LogCa
     world.work()
     assert world.outcome(email_id) == "reply_submitted"
     assert results(events) == [("message.received", "added")]
+
+
+@pytest.mark.parametrize("name", ["message.received", "oversight.approved"])
+@pytest.mark.parametrize("names_mailbox", [True, False])
+def test_an_email_that_is_released_from_inbound_approval_is_worked_on_at_once(
+    world: World, events: pytest.LogCaptureFixture, name: str, names_mailbox: bool
+) -> None:
+    world.simulator.set_mode(world.box, "gated_all")
+    email_id = world.deliver()
+    world.poll_and_work()
+    assert world.entry(email_id).waiting_for is Cause.INBOUND_APPROVAL
+    world.clock.advance(seconds=20)
+    world.simulator.release_inbound(email_id)
+    body = build_event(world, email_id, name, **({} if names_mailbox else {"mailbox_id": None}))
+    assert hear(world, body) == 204
+    assert world.queue.bodies.qsize() == 1
+    world.work()
+    assert world.outcome(email_id) == "reply_submitted"
+    assert hear(world, body) == 204
+    assert world.queue.bodies.empty()
+    assert results(events) == [
+        (name, "released"),
+        (name, "known" if name == "message.received" else "ignored"),
+    ]
 
 
 def test_repeated_and_replayed_events_make_one_row_one_ring_and_one_reply(world: World) -> None:
@@ -507,10 +531,10 @@ class BrokenLedger(Ledger):
             raise TransientError("the ledger is down")
         return super().add(entry)
 
-    def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> Any:
+    def find_tracked_replies(self, mailbox_id: str, reply_id: str) -> Any:
         if self.is_down:
             raise TransientError("the ledger is down")
-        return super().find_tracked_reply(mailbox_id, reply_id)
+        return super().find_tracked_replies(mailbox_id, reply_id)
 
 
 def test_with_the_ledger_down_the_event_is_asked_for_again_and_polling_finds_the_email(
@@ -539,7 +563,7 @@ def test_with_multimail_down_the_event_is_asked_for_again_and_then_taken_in(worl
 
 def test_an_email_that_could_not_be_enqueued_is_enqueued_by_the_next_poll(world: World) -> None:
     class Deaf(InProcessWorkQueue):
-        def send(self, items: Any) -> None:
+        def send(self, items: Any, lives: Any) -> None:
             raise TransientError("the queue is down")
 
     email_id = world.deliver()

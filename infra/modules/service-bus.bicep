@@ -46,10 +46,10 @@ resource namespace 'Microsoft.ServiceBus/namespaces@2026-01-01' = {
       // a longer window would only slow the queue down. It can be chosen at creation alone.
       requiresDuplicateDetection: true
       duplicateDetectionHistoryTimeWindow: 'PT1M'
-      // The ledger enqueues again what is due: a message that stays for a day is a sign of trouble, which
-      // the alert on dead letters shows, and not lost work.
+      // Each message has a time to live of its own, after which the ledger enqueues its row again. So one
+      // that expires is no lost work and no dead letter.
       defaultMessageTimeToLive: 'P1D'
-      deadLetteringOnMessageExpiration: true
+      deadLetteringOnMessageExpiration: false
     }
   }
 }

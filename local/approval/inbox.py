@@ -10,7 +10,8 @@ from typing import TypeVar
 from local.approval.oversight import Oversight, PendingEmail
 from shared.domain import Email, EmailSummary, Mailbox, Outcome
 from shared.errors import NotFoundError, PermanentError
-from shared.mail.multimail import PAGE_SIZE, MultiMailClient
+from shared.mail.multimail import MultiMailClient
+from shared.mail.paging import PAGE_SIZE
 from shared.replying.reporting import STATUS_TAG
 from shared.watching.tracking import PENDING_APPROVAL, REASON_TAG
 

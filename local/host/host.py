@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from queue import SimpleQueue
+from queue import Queue, SimpleQueue
 from typing import Any, cast
 
 import azure.functions as func
@@ -64,6 +64,27 @@ def wait_briefly(woken: threading.Event, seconds: float) -> None:
     woken.wait(min(max(seconds, 0), POLL_SECONDS))
 
 
+class SteadyClock:
+    """A clock that is right as long as it can be and never goes back.
+
+    When the machine's clock, `clock`, is set back, it goes on by `monotonic`, which counts seconds: a timer
+    that is due in a minute is not due in an hour and a minute.
+    """
+
+    def __init__(self, clock: Callable[[], datetime], monotonic: Callable[[], float]) -> None:
+        self._clock, self._monotonic = clock, monotonic
+        self._lock = threading.Lock()
+        self._last, self._counted = clock(), monotonic()
+
+    def __call__(self) -> datetime:
+        """The time."""
+        with self._lock:
+            counted = self._monotonic()
+            passed = timedelta(seconds=counted - self._counted)
+            self._last, self._counted = max(self._clock(), self._last + passed), counted
+            return self._last
+
+
 class Host:
     """Drives a function app's own timer and Service Bus queue functions on the threads of one process.
 
@@ -84,7 +105,7 @@ class Host:
         app: func.FunctionApp,
         *,
         app_settings: Mapping[str, str],
-        queues: "Mapping[str, SimpleQueue[bytes]]",
+        queues: "Mapping[str, Queue[bytes] | SimpleQueue[bytes]]",
         host_json: Mapping[str, Any],
         clock: Callable[[], datetime],
         wait: Callable[[threading.Event, float], object] = wait_briefly,
@@ -451,7 +472,7 @@ class _Queue:
 
     function: Function
     name: str
-    bodies: "SimpleQueue[bytes]"
+    bodies: "Queue[bytes] | SimpleQueue[bytes]"
     returned: deque[_Message] = field(default_factory=deque)
 
     def take(self, sequence_numbers: Iterator[int], now: datetime) -> _Message | None:

@@ -6,9 +6,11 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +21,7 @@ from rich.text import Text
 import function_app
 from local.commands.audit_file import AuditFile
 from local.commands.console import EventWatch, print_outcomes
-from local.host.host import Host
+from local.host.host import Host, SteadyClock
 from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server
 from local.host.settings_file import read_values
@@ -160,7 +162,7 @@ class LocalRun:
             },
             queues={settings.work_queue_name: agent.work_queue.bodies},
             host_json=json.loads(HOST_JSON.read_text(encoding="utf-8")),
-            clock=lambda: datetime.now(UTC),
+            clock=SteadyClock(lambda: datetime.now(UTC), time.monotonic),
             on_failure=self._on_failure,
             on_drain=self._on_drain,
         )
@@ -169,7 +171,11 @@ class LocalRun:
         """Run until stopped or idle; report; return the exit status. Raises ConfigurationError."""
         self._until_idle = until_idle
         with AuditFile(self._ledger_path):
-            is_idle = self._work()
+            try:
+                is_idle = self._work()
+            finally:
+                if self._stop.is_set():  # what the operator stopped did not crash
+                    self._agent.ledger.release()
         if self._misconfigured is not None:
             raise self._misconfigured
         return self._report(is_idle=is_idle)
@@ -221,7 +227,7 @@ class LocalRun:
             return datetime.now(UTC) + timedelta(seconds=POLL_AGAIN_SECONDS)
         if self._watch.added:
             return datetime.now(UTC)  # idle is what a poll that finds nothing new leaves behind
-        return self._agent.ledger.next_due_at()
+        return self._agent.ledger.next_due_at(self._agent.poller.selected)
 
     def _report(self, *, is_idle: bool) -> int:
         outcomes = self._watch.outcomes
@@ -248,5 +254,5 @@ class LocalRun:
 
     def _list_waiting(self) -> list[LedgerEntry]:
         ledger = self._agent.ledger
-        works = ledger.due(datetime.max.replace(tzinfo=UTC), SHOWN_WAITING + 1)
+        works = islice(ledger.open_work(), SHOWN_WAITING + 1)
         return [entry for entry in (ledger.get(work.work_item) for work in works) if entry is not None]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
+from typing import Literal
 
 from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException
@@ -74,7 +75,8 @@ class MultiMailSimulator(MultiMailAccount):
 
     `requests` logs every call, refused and spoilt ones included. `fault` decides which calls go
     wrong and how; set it at any time. `webhook_sender` delivers events to the subscribers,
-    with the mailbox's id as long as `events_name_mailbox`.
+    with the mailbox's id as long as `events_name_mailbox`. A listing's cursor is "exact" by `cursors`,
+    or a whole second that is compared by "<" or by "<=": the contract leaves it open.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class MultiMailSimulator(MultiMailAccount):
         self.fault: FaultSource = no_fault
         self.webhook_sender = WebhookSender()
         self.events_name_mailbox = True
+        self.cursors: Literal["exact", "<", "<="] = "exact"
         self.on_event = self._send_event
         self.app = self._build_app()
 
@@ -191,8 +194,9 @@ class MultiMailSimulator(MultiMailAccount):
         return _Answer({"mailboxes": [render_mailbox(m, OPERATOR_ADDRESS) for m in self.mailboxes.values()]})
 
     def _show_emails(self, mailbox_id: str) -> _Answer:
-        page, more = self.list_emails(mailbox_id, parse_listing(request.args))
-        return _Answer({"emails": [render_summary(email) for email in page], "cursor": render_cursor(more)})
+        page, more = self.list_emails(mailbox_id, parse_listing(request.args, self.cursors))
+        cursor = render_cursor(more, self.cursors)
+        return _Answer({"emails": [render_summary(email) for email in page], "cursor": cursor})
 
     def _show_email(self, mailbox_id: str, email_id: str) -> _Answer:
         email, opened = self.open_email(mailbox_id, email_id)

@@ -13,7 +13,9 @@ from http import HTTPStatus
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from local.multimail.emails import (
+    ARCHIVED,
     CANCELLED,
+    DELETED,
     EPOCH,
     GATED_ALL,
     GATED_SEND,
@@ -282,6 +284,35 @@ class MultiMailAccount:
             self._emails.move(email, READ)
 
     @_atomic
+    def archive(self, email_id: str) -> None:
+        """Let a human archive an email: it can still be read, and no longer waits for anything."""
+        self._move(self._email(email_id), ARCHIVED)
+
+    @_atomic
+    def delete(self, email_id: str) -> None:
+        """Let a human move an email to the bin, where it can still be read."""
+        self._move(self._email(email_id), DELETED)
+
+    @_atomic
+    def erase(self, email_id: str) -> None:
+        """Let a human delete an email for good: from now on there is no such email."""
+        email = self._email(email_id)
+        self._emails.remove(email)
+        self._awaiting_decision.pop(email_id, None)
+        self._timers = [timer for timer in self._timers if timer[2] is not email]
+        heapq.heapify(self._timers)
+
+    @_atomic
+    def remove_mailbox(self, mailbox_id: str) -> StoredMailbox:
+        """Let a human remove a mailbox. What it holds is kept for `put_back`."""
+        return self.mailboxes.pop(mailbox_id)
+
+    @_atomic
+    def put_back(self, mailbox: StoredMailbox) -> None:
+        """Have a mailbox again that was removed, with all that it held."""
+        self.mailboxes[mailbox.id] = mailbox
+
+    @_atomic
     def release_inbound(self, email_id: str) -> None:
         """Let a human approve an inbound email that was held back."""
         self.decide(email_id, "approve", OPERATOR)
@@ -291,6 +322,11 @@ class MultiMailAccount:
         """Return a copy of an email as it is now, without marking it as read."""
         email = self._emails.find(email_id)
         return replace(email, tags=dict(email.tags)) if email else None
+
+    @_atomic
+    def find_thread(self, mailbox_id: str, thread_id: str) -> list[StoredEmail]:
+        """Return copies of a thread's emails, oldest first, also while its mailbox is removed."""
+        return [replace(email) for email in self._emails.thread(mailbox_id, thread_id)]
 
     # What the API does.
 

@@ -41,7 +41,7 @@ EVENTS = frozenset(
     | {"email.received"}
 )
 _ADDRESS = re.compile(r"[^@\s<>,]+@[^@\s<>,]+")
-_CURSOR = re.compile(r"(\d{1,15})\.(\d{1,15})")
+_CURSOR = re.compile(r"(\d{1,15})(?:\.(\d{1,15}))?")
 
 
 def parse_body(raw: bytes, known: frozenset[str]) -> Json:
@@ -118,15 +118,18 @@ def parse_events(body: Json) -> list[str]:
     return events
 
 
-def parse_listing(query: Mapping[str, str]) -> Listing:
-    """Read the filters of a listing. Raises Refusal 400, also for a parameter it does not know."""
+def parse_listing(query: Mapping[str, str], comparison: str) -> Listing:
+    """Read the filters of a listing. Raises Refusal 400, also for a parameter it does not know.
+
+    `comparison` says how a cursor is understood: "exact", or in whole seconds by "<" or "<=".
+    """
     _only_known(query, LISTING_PARAMETERS)
     attachments = _one_of(query, "has_attachments", ("true", "false"))
     after, before = query.get("date_after"), query.get("date_before")
     return Listing(
         status=_one_of(query, "status", STATUSES),
         limit=parse_limit(query, default=20),
-        before=_parse_cursor(query["cursor"]) if "cursor" in query else None,
+        before=_parse_cursor(query["cursor"], comparison) if "cursor" in query else None,
         sender=query.get("sender", ""),
         subject_contains=query.get("subject_contains", ""),
         date_after=_parse_moment("date_after", after) if after is not None else None,
@@ -150,9 +153,11 @@ def bad_request(error: str) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, error)
 
 
-def render_cursor(position: Position | None) -> str | None:
-    """Write where a page ended: its last email's received_at as epoch, and what breaks a tie."""
-    return f"{position[0]}.{position[1]}" if position else None
+def render_cursor(position: Position | None, comparison: str) -> str | None:
+    """Write where a page ended: its last email's received_at as epoch; if "exact", what breaks a tie too."""
+    if position is None:
+        return None
+    return f"{position[0]}.{position[1]}" if comparison == "exact" else str(position[0] // 1000)
 
 
 def render_summary(email: StoredEmail) -> Json:
@@ -364,11 +369,13 @@ def _parse_moment(name: str, text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _parse_cursor(text: str) -> Position:
+def _parse_cursor(text: str, comparison: str) -> Position:
     match = _CURSOR.fullmatch(text)
-    if match is None:
+    if match is None or (match[2] is None) != (comparison != "exact"):
         raise bad_request("cursor must come from a previous page")
-    return int(match[1]), int(match[2])
+    if match[2] is not None:
+        return int(match[1]), int(match[2])
+    return (int(match[1]) + (comparison == "<=")) * 1000, 0
 
 
 def _parse_addresses(body: Json, name: str) -> tuple[str, ...]:

@@ -38,8 +38,8 @@ function unpack(context) {
 }
 
 function record(message) {
-  const { message_id, content_type } = message;
-  report({ message: { body: message.body.content.toString("utf8"), message_id, content_type } });
+  const { message_id, content_type, ttl } = message;
+  report({ message: { body: message.body.content.toString("utf8"), message_id, content_type, ttl } });
 }
 
 // The SDK takes an attach without its own source and target for a refused link.

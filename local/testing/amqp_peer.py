@@ -53,8 +53,11 @@ class AmqpPeer:
             "UseDevelopmentEmulator=true;"
         )
 
-    def wait_for_messages(self, count: int) -> list[dict[str, str]]:
-        """The messages taken so far, as soon as there are `count`: `body`, `message_id`, `content_type`."""
+    def wait_for_messages(self, count: int) -> list[dict[str, Any]]:
+        """The messages taken so far, as soon as there are `count`.
+
+        Each has `body`, `message_id`, `content_type` and `ttl`, the milliseconds that it lives.
+        """
         return self._wait_for("message", count)
 
     def reported(self, kind: str) -> list[Any]:

@@ -19,11 +19,11 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 WEBHOOK_SECRET = "whsec_of_the_world"
@@ -137,7 +137,7 @@ class World:
         self.key = self.simulator.add_key()
         self.model = ScriptedModel()
         self.health = ServiceHealth(self.clock)
-        self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path)
+        self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path, clock=self.clock)
         self.queue = InProcessWorkQueue()
         self._server = LoopbackServer(self.simulator.app)
 

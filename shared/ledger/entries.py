@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from shared.domain import NO_USAGE, Cause, Draft, Outcome, Rejection, Triage, Usage, WorkItem
 
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
+LONGEST_MARK = timedelta(hours=1)  # or a lease, if that is longer
 # What became of a reply that reached nobody.
 UNSENT_STATUSES = ("rejected", "cancelled", "send_failed", "bounced", "gone")
 
@@ -93,6 +94,7 @@ class LedgerEntry:
             email_id=self.email_id,
             enqueue_at=self.lease_until or self.due_at,
             open_since=self.open_since,
+            is_leased=self.lease_until is not None,
         )
 
     @property
@@ -181,9 +183,14 @@ class LedgerEntry:
         )
 
     def claimed(self, now: datetime, lease_until: datetime) -> "LedgerEntry | None":
-        """The row as a worker who claims it now would own it; None when it is done, leased or not due."""
-        leased = self.lease_until is not None and self.lease_until > now
-        if self.finished_at is not None or leased or self.due_at > now:
+        """The row as a worker who claims it now would own it; None when it is done, leased or not due.
+
+        What says otherwise only because the clock was set back does not count: a lease more than twice as
+        long as this one, and a due time in the future of a row that was never deferred.
+        """
+        is_leased = self.lease_until is not None and now < self.lease_until <= now + 2 * (lease_until - now)
+        is_early = self.due_at > now and self.waiting_for is not None
+        if self.finished_at is not None or is_leased or is_early:
             return None
         return replace(self, lease_until=lease_until, attempts=self.attempts + 1)
 
@@ -192,14 +199,37 @@ class LedgerEntry:
 class OpenWork:
     """An unfinished row: enqueued next at `enqueue_at`, open since `open_since` (aware UTC datetimes).
 
-    `version`: the store's ETag of this note, not of the row that `work_item` names.
+    `sends`: how often it was enqueued since a worker last wrote its row. `is_leased`: a worker has it until
+    `enqueue_at`. `version`: the store's ETag of this note, not of the row that `work_item` names.
     """
 
     mailbox_id: str
     email_id: str
     enqueue_at: datetime
     open_since: datetime
+    sends: int = 0
+    is_leased: bool = False
     version: str = ""
+
+    def enqueued(self, now: datetime, lease: timedelta) -> "OpenWork":
+        """As it is once its work item is sent: to be sent again if nobody claims it for a lease.
+
+        Each time nobody did, it waits twice as long, and LONGEST_MARK at most: the queue is long, or the
+        workers are down, and more work items would help neither.
+        """
+        sends = self.sends + 1
+        until = now + _count_mark(sends, lease)
+        return replace(self, enqueue_at=until, sends=sends, is_leased=False)
+
+    def is_due(self, now: datetime, lease: timedelta) -> bool:
+        """Whether it is to be enqueued now.
+
+        A mark or a lease that ends more than twice its length ahead is from before the clock was set back.
+        """
+        if not self.sends and not self.is_leased:
+            return self.enqueue_at <= now
+        longest = 2 * _count_mark(self.sends, lease)
+        return not now < self.enqueue_at <= now + longest
 
     @property
     def work_item(self) -> WorkItem:
@@ -237,3 +267,18 @@ class Watermark:
 
     since: datetime
     until: datetime
+
+    def corrected(self, now: datetime, oldest: datetime) -> "Watermark | None":
+        """The watermark as far as the clock that it was taken from can have been right; else None.
+
+        When that clock was ahead, everything from `oldest` on is to be listed again.
+        """
+        if self.since > now:
+            return None
+        return self if self.until <= now else replace(self, until=max(self.since, oldest))
+
+
+def _count_mark(sends: int, lease: timedelta) -> timedelta:
+    """How long a row that was enqueued so often is left to the queue."""
+    doubled = lease * (1 << min(max(0, sends - 1), 16))
+    return max(lease, min(doubled, LONGEST_MARK))

@@ -2,16 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import cycle, groupby, islice
 
-from shared.domain import WorkItem
+from shared.domain import Cause, WorkItem
 from shared.errors import LeaseLostError, TransientError
 from shared.ledger.entries import LedgerEntry, OpenWork, TrackedReply, Watermark
-from shared.ledger.rows import from_row, to_row, to_text
+from shared.ledger.rows import from_row, to_row
 from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb
 
 # An email's row, its open work and its tracked reply are in one partition: each step is one transaction.
@@ -26,13 +27,15 @@ AFTER = "~"  # comes after every character that the rest of a key has
 COUNTER_ROWS = 8
 COUNTER_TRIES = 40
 
+SUSPECTS_APART = timedelta(seconds=10)  # longer than most emails take
+
 
 class Ledger:
     """Emails' rows, open work and tracked replies; watermarks, reply slots and token counters.
 
-    Every unfinished row has its open work and no finished row has any, so `due` never reads history. Tracked
-    replies are a set of their own, because a reply that waits for a person is not work. Every method raises
-    what its store raises.
+    Every unfinished row has its open work and no finished row has any, so `open_work` never reads history.
+    Tracked replies are a set of their own, because a reply that waits for a person is not work. Every method
+    raises what its store raises.
     """
 
     def __init__(self, store: Store) -> None:
@@ -46,13 +49,23 @@ class Ledger:
     # One email
 
     def add(self, entry: LedgerEntry) -> OpenWork | None:
-        """Insert a row, to be enqueued at `entry.due_at`; None when the email is known already."""
-        if self.get(entry.work_item) is not None:  # polls see most emails again and again
-            return None
-        changes = [
-            Change(Verb.INSERT, build_email_row(entry)),
-            Change(Verb.UPSERT, _open_row(entry.open_work)),
-        ]
+        """Insert a row, to be enqueued at `entry.due_at`; None when the email is known already.
+
+        A row that was closed because MultiMail no longer had its email is set back to open: it does.
+        """
+        found = self.get(entry.work_item)  # polls see most emails again and again
+        if found is None:
+            return self._open(Verb.INSERT, entry)
+        was_missed = found.finished_at is not None and found.cause is Cause.DELETED
+        return self._open(Verb.REPLACE, found.redriven(entry.due_at)) if was_missed else None
+
+    def hasten(self, entry: LedgerEntry, now: datetime) -> OpenWork | None:
+        """Make a row that was deferred due at once; None when somebody wrote it meanwhile."""
+        return self._open(Verb.REPLACE, replace(entry, due_at=now, lease_until=None))
+
+    def _open(self, verb: Verb, entry: LedgerEntry) -> OpenWork | None:
+        """Write an open row with its open work, which is returned; None when it is not as it was read."""
+        changes = [Change(verb, build_email_row(entry)), _note(entry)]
         versions = self._store.write(changes)
         return None if versions is None else replace(entry.open_work, version=versions[1])
 
@@ -114,22 +127,23 @@ class Ledger:
 
     # Open work
 
-    def due(self, now: datetime, limit: int) -> Sequence[OpenWork]:
-        """Open work to be enqueued by `now`, at most `limit`, in no promised order."""
-        rows = self._store.scan(SHARDS, OPEN, OPEN + AFTER, at_most=("enqueue_at", to_text(now)))
-        return [_to_work(row) for row in islice(rows, limit)]
+    def open_work(self) -> Iterator[OpenWork]:
+        """All open work, in no promised order, and perhaps some that was finished just now."""
+        return map(_to_work, self._store.scan(SHARDS, OPEN, OPEN + AFTER))
 
-    def mark_enqueued(self, works: Sequence[OpenWork], enqueue_at: datetime) -> Sequence[OpenWork]:
-        """Have `due` leave these out until `enqueue_at`, and return them with their new version.
+    def mark_enqueued(self, works: Sequence[OpenWork]) -> Sequence[OpenWork]:
+        """Store these notes as they are given and return them, in their order, with their new version.
 
-        One that others claimed, deferred, finished or marked meanwhile keeps what they wrote and is left out.
+        One that others claimed, deferred, finished or marked since it was read keeps what they wrote and is
+        left out.
         """
         by_shard = sorted(works, key=_get_shard)
         marked: list[OpenWork] = []
         for _, group in groupby(by_shard, key=_get_shard):
             while some := list(islice(group, MAX_CHANGES)):
-                marked += self._mark([replace(work, enqueue_at=enqueue_at) for work in some])
-        return marked
+                marked += self._mark(some)
+        order = {work.work_item: number for number, work in enumerate(works)}
+        return sorted(marked, key=lambda work: order[work.work_item])
 
     def _mark(self, works: Sequence[OpenWork]) -> Sequence[OpenWork]:
         versions = self._store.write([Change(Verb.REPLACE, _open_row(work)) for work in works])
@@ -138,23 +152,38 @@ class Ledger:
         middle = len(works) // 2  # at least one changed: the halves show which
         return [*self._mark(works[:middle]), *self._mark(works[middle:])] if middle else []
 
-    def next_due_at(self) -> datetime | None:
-        """When open work is to be enqueued next; None when nothing is open."""
-        return min((work.enqueue_at for work in self._open_work()), default=None)
+    def next_due_at(self, mailbox_ids: Container[str] | None = None) -> datetime | None:
+        """When open work, of these mailboxes or of all, is to be enqueued next; None when there is none."""
+        works = (work for work in self.open_work() if mailbox_ids is None or work.mailbox_id in mailbox_ids)
+        return min((work.enqueue_at for work in works), default=None)
 
     def open_since(self) -> Sequence[datetime]:
         """Since when each open email is open, in no promised order: how much work there is, and how old."""
-        return [work.open_since for work in self._open_work()]
+        return [work.open_since for work in self.open_work()]
 
-    def take_over(self) -> None:
-        """Take all leases back and have all open work enqueued when it is due: no other worker is alive."""
-        for work in list(self._open_work()):
+    def take_over(self, now: datetime) -> None:
+        """Take the leases of a dead process back and have all open work enqueued when it is due.
+
+        Its attempts count: one of the leased emails may have killed it. They come last, and one after the
+        other, so that the next death tells which, and the others are done before.
+        """
+        suspects = 0
+        for work in list(self.open_work()):
             entry = self.get(work.work_item)
-            if entry is not None:  # a claim whose process died says nothing against the email
-                self.defer(replace(entry, attempts=entry.attempts - (entry.lease_until is not None)))
+            if entry is None:
+                continue
+            if entry.lease_until is not None:
+                entry = replace(entry, due_at=now + suspects * SUSPECTS_APART)
+                suspects += 1
+            self.defer(entry)
 
-    def _open_work(self) -> Iterator[OpenWork]:
-        return map(_to_work, self._store.scan(SHARDS, OPEN, OPEN + AFTER))
+    def release(self) -> None:
+        """Give all leases back with their attempts, because their workers are told to stop."""
+        for work in [work for work in self.open_work() if work.is_leased]:
+            entry = self.get(work.work_item)
+            if entry is not None and entry.lease_until is not None:
+                with suppress(LeaseLostError):  # it was done just in time
+                    self.defer(replace(entry, attempts=entry.attempts - 1))
 
     # Tracked replies
 
@@ -244,11 +273,6 @@ def _email_key(item: WorkItem) -> str:
     return f"{EMAIL}{_key(item.mailbox_id)}|{_key(item.email_id)}"
 
 
-def _reply_key(reply: TrackedReply) -> str:
-    """By the reply, then the email: a reply may answer several, and dropping it leaves a later one alone."""
-    return f"{REPLY}{_key(reply.mailbox_id)}|{_key(reply.reply_id)}|{_key(reply.email_id)}"
-
-
 def _mailbox_partition(mailbox_id: str) -> str:
     return f"mailbox|{_key(mailbox_id)}"
 
@@ -268,7 +292,9 @@ def _open_row(work: OpenWork) -> Row:
 
 
 def _reply_row(reply: TrackedReply) -> Row:
-    return Row(name_shard(reply.mailbox_id), _reply_key(reply), to_row(reply))
+    # By the reply, then the email: a reply may answer several, and dropping it leaves a later one alone.
+    key = f"{REPLY}{_key(reply.mailbox_id)}|{_key(reply.reply_id)}|{_key(reply.email_id)}"
+    return Row(name_shard(reply.mailbox_id), key, to_row(reply))
 
 
 def _note(entry: LedgerEntry) -> Change:

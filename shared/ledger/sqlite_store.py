@@ -4,8 +4,9 @@ import json
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -19,7 +20,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-OLDEST_SQLITE = (3, 35)  # built with the JSON functions wherever Python is
+OLDEST_SQLITE = (3, 24)  # has ON CONFLICT
 SCHEMA_VERSION = 3
 SCHEMA = """
     CREATE TABLE rows (
@@ -32,7 +33,6 @@ GET = "SELECT etag, fields FROM rows WHERE partition = ? AND key = ?"
 PAGE = """
     SELECT key, etag, fields FROM rows
     WHERE partition = :partition AND key >= :first AND key < :last
-        AND (:field IS NULL OR json_extract(fields, '$.' || :field) <= :most)
     ORDER BY key LIMIT :limit
 """
 WRITE = {
@@ -64,7 +64,9 @@ _PASSING = {
 }
 
 
-def open_sqlite_ledger(path: Path, *, read_only: bool = False) -> Ledger:
+def open_sqlite_ledger(
+    path: Path, *, read_only: bool = False, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Ledger:
     """Open the ledger in a file, take back the leases of a dead process, and hold the file until `close`.
 
     With `read_only` it is only looked at, also while another process works with it.
@@ -74,7 +76,7 @@ def open_sqlite_ledger(path: Path, *, read_only: bool = False) -> Ledger:
     with ExitStack() as unless_opened:
         unless_opened.callback(ledger.close)
         if not read_only:  # the kernel drops a dead process' lock: every earlier worker is dead
-            ledger.take_over()
+            ledger.take_over(clock())
         unless_opened.pop_all()
     return ledger
 
@@ -89,7 +91,7 @@ class SqliteStore:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise ConfigurationError(
-                f"This Python's SQLite is {sqlite3.sqlite_version}; the ledger in a file needs 3.35 or "
+                f"This Python's SQLite is {sqlite3.sqlite_version}; the ledger in a file needs 3.24 or "
                 "newer: use another build of Python, or a Table endpoint (LEDGER_TABLE_ENDPOINT)."
             )
         self._path = path
@@ -130,16 +132,10 @@ class SqliteStore:
         found = self._read(GET, (partition, key))
         return Row(partition, key, json.loads(found[0][1]), found[0][0]) if found else None
 
-    def scan(
-        self, partitions: Sequence[str], first: str, last: str, *, at_most: tuple[str, str] | None = None
-    ) -> Iterator[Row]:
+    def scan(self, partitions: Sequence[str], first: str, last: str) -> Iterator[Row]:
         """The rows with `first` <= key < `last`, a page at a time: writers do not wait."""
-        field, most = at_most or (None, None)
         for partition in partitions:
-            named = {
-                "partition": partition, "first": first, "last": last,
-                "field": field, "most": most, "limit": _PAGE_ROWS,
-            }  # fmt: skip
+            named = {"partition": partition, "first": first, "last": last, "limit": _PAGE_ROWS}
             while page := self._read(PAGE, named):
                 yield from (Row(partition, key, json.loads(fields), etag) for key, etag, fields in page)
                 named["first"] = page[-1][0] + "\0"  # the next key that there can be

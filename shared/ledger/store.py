@@ -49,13 +49,8 @@ class Store(Protocol):
         """The row, or None."""
         ...
 
-    def scan(
-        self, partitions: Sequence[str], first: str, last: str, *, at_most: tuple[str, str] | None = None
-    ) -> Iterator[Row]:
-        """The rows of these partitions with `first` <= key < `last`, page by page as they are taken.
-
-        With `at_most`, a field and a text, only those that have no larger text in that field.
-        """
+    def scan(self, partitions: Sequence[str], first: str, last: str) -> Iterator[Row]:
+        """The rows of these partitions with `first` <= key < `last`, page by page as they are taken."""
         ...
 
     def write(self, changes: Sequence[Change]) -> tuple[str, ...] | None:

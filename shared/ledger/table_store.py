@@ -98,21 +98,16 @@ class TableStore:
         found = self._find(partition, key)
         return _to_row(found) if found is not None else None
 
-    def scan(
-        self, partitions: Sequence[str], first: str, last: str, *, at_most: tuple[str, str] | None = None
-    ) -> Iterator[Row]:
+    def scan(self, partitions: Sequence[str], first: str, last: str) -> Iterator[Row]:
         """The rows of these partitions with `first` <= key < `last`, page by page as they are taken.
 
         One query for each partition: one over several would read all that lies between their ranges of keys.
         """
         condition = "PartitionKey eq @partition and RowKey ge @first and RowKey lt @last"
-        parameters = {"first": first, "last": last}
-        if at_most is not None:
-            condition += f" and {at_most[0]} le @most"
-            parameters["most"] = at_most[1]
         for partition in partitions:
+            parameters = {"partition": partition, "first": first, "last": last}
             pages = self._client.query_entities(
-                condition, parameters={**parameters, "partition": partition}, results_per_page=_MAX_PAGE_ROWS
+                condition, parameters=parameters, results_per_page=_MAX_PAGE_ROWS
             ).by_page()
             rows: list[Row] | None = []
             while rows is not None:  # an empty page need not be the last

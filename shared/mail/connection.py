@@ -13,9 +13,9 @@ from shared.errors import TransientError, UnavailableError
 from shared.mail.call import Call
 from shared.mail.parsing import UnreadableError, parse_json
 from shared.mail.refusals import explain_refusal
-from shared.mail.secrets import SecretSource
 from shared.services.health import Watch
 from shared.services.http_session import build_session, describe_failure
+from shared.services.secrets import SecretSource
 from shared.settings import Secret
 from shared.telemetry import span
 

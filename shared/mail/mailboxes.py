@@ -1,10 +1,10 @@
 """The account's mailboxes, read from MultiMail and remembered for a short while."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from shared.domain import Mailbox
+from shared.domain import Mailbox, parse_address
 from shared.errors import ConfigurationError
 from shared.mail.multimail import MultiMailClient
 
@@ -44,3 +44,14 @@ class MailboxDirectory:
                 "mailbox was deleted, take it out of MULTIMAIL_MAILBOX_IDS."
             )
         return mailbox
+
+
+def select_mailboxes(known: Mapping[str, Mailbox], wanted: Sequence[str]) -> dict[str, Mailbox]:
+    """Those to answer, by id: the active ones, or those of them that `wanted` names by id or address."""
+    names = {name for text in wanted for name in (text, parse_address(text) or text)}
+    return {
+        mailbox.id: mailbox
+        for mailbox in known.values()
+        if mailbox.is_active
+        and (not wanted or mailbox.id in names or parse_address(mailbox.address) in names)
+    }

@@ -10,6 +10,7 @@ from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply
 from shared.errors import AgentError, ConfigurationError, NotFoundError, TransientError
 from shared.mail.call import Call
 from shared.mail.connection import Connection
+from shared.mail.paging import PAGE_SIZE, CrowdedSecondError, Page, format_time, list_pages
 from shared.mail.parsing import (
     UnreadableError,
     parse_allowlist,
@@ -23,11 +24,10 @@ from shared.mail.parsing import (
     parse_tags,
     parse_thread,
 )
-from shared.mail.secrets import SecretSource
 from shared.services.health import Watch
+from shared.services.secrets import SecretSource
 
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
-PAGE_SIZE = 100  # the most that the service lists at once
 
 _MAILBOX = "/v1/mailboxes/{mailbox_id}"
 _EMAIL = _MAILBOX + "/emails/{email_id}"
@@ -83,7 +83,7 @@ class MultiMailClient:
         date_after: datetime | None = None,
         subject_contains: str | None = None,
     ) -> Iterator[EmailSummary]:
-        """List a mailbox's emails page by page, each id once.
+        """List a mailbox's emails page by page, newest first within a page, each id once.
 
         An email whose id or received_at cannot be read does not hide the others: the rest is
         listed first, then TransientError says so. Take emails in as they come, and do not count
@@ -92,25 +92,38 @@ class MultiMailClient:
         filters = {
             "direction": direction,
             "status": status,
-            "date_after": _format_time(date_after),
+            "date_after": None if date_after is None else format_time(date_after),
             "subject_contains": subject_contains,
         }
         params = {name: value for name, value in filters.items() if value is not None}
         call = Call("GET", _MAILBOX + "/emails", {"mailbox_id": mailbox_id}, params=params)
         seen: set[str] = set()
-        unreadable: list[str] = []
-        for page in self._pages(call):
-            for raw in page:
+        unreadable: dict[str, None] = {}
+
+        def fetch(params: Mapping[str, str]) -> Page:
+            sized = {**params, "limit": str(PAGE_SIZE)}
+            answer = self._connection.send(Call(call.method, call.template, call.ids, params=sized))
+            raws, cursor = answer.read(parse_page)
+            emails: list[EmailSummary] = []
+            for raw in raws:
                 try:
-                    summary = parse_summary(raw, direction=direction or "")
+                    emails.append(parse_summary(raw, direction=direction or ""))
                 except UnreadableError as error:
-                    unreadable.append(str(error))
-                    continue
-                if summary.id not in seen:
-                    seen.add(summary.id)
-                    yield summary
+                    unreadable[str(error)] = None
+            return Page(emails, cursor or None)
+
+        crowded: CrowdedSecondError | None = None
+        try:
+            for page in list_pages(fetch, params, str(call)):
+                fresh = {summary.id: summary for summary in page.emails if summary.id not in seen}
+                seen |= fresh.keys()
+                yield from fresh.values()
+        except CrowdedSecondError as error:
+            crowded = error
         if unreadable:
             raise TransientError(f"{call} listed emails that cannot be read: {'; '.join(unreadable)}")
+        if crowded is not None:
+            raise crowded
 
     def get_email(self, mailbox_id: str, email_id: str) -> Email:
         """Get one email with its body. The service marks an unread email as read by this."""
@@ -180,25 +193,6 @@ class MultiMailClient:
         answer = self._connection.send(call)
         already_sent = answer.status_code == HTTPStatus.OK  # what is new is answered 202
         return answer.read(lambda raw: parse_submitted(raw, already_sent=already_sent))
-
-    def _pages(self, call: Call) -> Iterator[list[Any]]:
-        cursors: set[str] = set()
-        params = {**call.params, "limit": str(PAGE_SIZE)}
-        while True:
-            answer = self._connection.send(Call(call.method, call.template, call.ids, params=params))
-            emails, cursor = answer.read(parse_page)
-            yield emails
-            if not cursor:
-                return
-            if cursor in cursors:
-                raise TransientError(f"{call} answered the same cursor twice: the listing would never end")
-            cursors.add(cursor)
-            params["cursor"] = cursor
-
-
-def _format_time(moment: datetime | None) -> str | None:
-    """Whole seconds, rounded down: a listing may start a little early, never late."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _email_call(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from shared.domain import EmailSummary, Mailbox
 from shared.errors import ConfigurationError, PermanentError, TransientError
-from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import Tool, ToolCall
 from shared.model.prompting import build_documents, clean_line, fit_untrusted, unescape_untrusted
@@ -226,14 +226,12 @@ class Toolbox:
         return ToolResult(tool, "ok", text, mailbox_id=mailbox_id, email_id=email_id)
 
 
-def find_reach(mailboxes: MailboxDirectory, wanted_ids: Sequence[str]) -> Mapping[str, Mailbox]:
-    """The mailboxes that the tools may touch: the wanted ones or, when none are named, every active one.
+def find_reach(mailboxes: MailboxDirectory, wanted: Sequence[str]) -> Mapping[str, Mailbox]:
+    """The mailboxes that the tools may touch: those that are answered.
 
     Raises ConfigurationError when that leaves none.
     """
-    known = mailboxes.read()
-    wanted = wanted_ids or [mailbox.id for mailbox in known.values() if mailbox.is_active]
-    reach = {mailbox_id: known[mailbox_id] for mailbox_id in wanted if mailbox_id in known}
+    reach = select_mailboxes(mailboxes.read(), wanted)
     if not reach:
         raise ConfigurationError(
             "The account has no mailbox to ask about: create one in MultiMail's dashboard, or correct "

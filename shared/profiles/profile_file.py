@@ -204,10 +204,6 @@ def _read_names(pattern: re.Pattern[str]) -> Callable[[yaml.Node], tuple[str, ..
     return read
 
 
-def _read_addresses(node: yaml.Node) -> tuple[str, ...]:
-    return tuple(_read_address(item) for item in node.value) if _read_texts(node) else ()
-
-
 def _read_address(node: yaml.Node) -> str:
     address = parse_address(_read_sentence(node))
     if not address:
@@ -225,17 +221,16 @@ def _read_not_addressed(node: yaml.Node) -> str:
 def _read_forms(node: yaml.Node) -> tuple[ContactForm, ...]:
     if not isinstance(node, yaml.SequenceNode):
         raise _WrongValue("must be a list: each form after a dash, with sender and label", node)
-    return tuple(_read_form(item) for item in node.value)
-
-
-def _read_form(node: yaml.Node) -> ContactForm:
-    values = {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
-    if set(values) != {"sender", "label"}:
-        raise _WrongValue("has a form without exactly sender and label: write both", node)
-    label = _read_line(values["label"])
-    if not label.removesuffix(":"):
-        raise _WrongValue("has a form with an empty label: write how its address line begins", node)
-    return ContactForm(_read_address(values["sender"]), label.removesuffix(":"))
+    forms = []
+    for item in node.value:
+        values = {key.value: value for key, value in item.value} if isinstance(item, yaml.MappingNode) else {}
+        if set(values) != {"sender", "label"}:
+            raise _WrongValue("has a form without exactly sender and label: write both", item)
+        label = _read_line(values["label"]).removesuffix(":")
+        if not label:
+            raise _WrongValue("has a form with an empty label: write how its address line begins", item)
+        forms.append(ContactForm(_read_address(values["sender"]), label))
+    return tuple(forms)
 
 
 def _read_categories(node: yaml.Node) -> Mapping[str, str]:
@@ -283,7 +278,7 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "ignore_categories": _read_names(_CATEGORY_NAME),
     "categories": _read_categories,
     "knowledge": _read_names(_FOLDER_NAME),
-    "addresses": _read_addresses,
+    "addresses": lambda node: tuple(map(_read_address, node.value)) if _read_texts(node) else (),
     "not_addressed": _read_not_addressed,
     "reply_all": lambda node: tuple(name.lower() for name in _read_names(_DOMAIN_NAME)(node)),
     "contact_forms": _read_forms,

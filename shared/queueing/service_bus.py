@@ -3,6 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -41,8 +42,8 @@ class ServiceBusWorkQueue:
         self._client: ServiceBusClient | None = None
         self._sender: ServiceBusSender | None = None
 
-    def send(self, items: Sequence[WorkItem]) -> None:
-        """Put every item into the queue, in as few batches as they fit into.
+    def send(self, items: Sequence[WorkItem], lives: timedelta) -> None:
+        """Put every item into the queue, in as few batches as they fit into; it vanishes after `lives`.
 
         Raises TransientError when some may not have arrived (the whole lot can be sent again), and
         ConfigurationError when the queue, the permission or the connection is wrong.
@@ -55,7 +56,7 @@ class ServiceBusWorkQueue:
                     if self._client is None or self._sender is None:
                         self._client = self._connect()
                         self._sender = self._client.get_queue_sender(self._queue_name)
-                    _send_batches(self._sender, items)
+                    _send_batches(self._sender, [_build_message(item, lives) for item in items])
             except AzureError as error:
                 self._close()
                 raise self._explain(error, len(items)) from error
@@ -127,9 +128,9 @@ def _connect(
         ) from None
 
 
-def _send_batches(sender: ServiceBusSender, items: Sequence[WorkItem]) -> None:
+def _send_batches(sender: ServiceBusSender, messages: Sequence[ServiceBusMessage]) -> None:
     batch = sender.create_message_batch()
-    for message in map(_build_message, items):
+    for message in messages:
         try:
             batch.add_message(message)
         except MessageSizeExceededError:  # the batch is full
@@ -139,12 +140,14 @@ def _send_batches(sender: ServiceBusSender, items: Sequence[WorkItem]) -> None:
     sender.send_messages(batch, timeout=_SEND_SECONDS)
 
 
-def _build_message(item: WorkItem) -> ServiceBusMessage:
-    """One message, with an id of its own.
+def _build_message(item: WorkItem, lives: timedelta) -> ServiceBusMessage:
+    """One message, with an id of its own, that is gone before the ledger enqueues its row again.
 
     The id is random on purpose. One made from the row would make a queue with duplicate detection
     accept and drop, without a word, every further one inside its window (10 minutes by default):
     a retry after 5 seconds would then wait for the next sweep. A doubled work item is harmless, because
     only one worker gets the row's lease. The id stays the same when the SDK itself tries again.
     """
-    return ServiceBusMessage(item.to_json(), message_id=uuid.uuid4().hex, content_type="application/json")
+    return ServiceBusMessage(
+        item.to_json(), message_id=uuid.uuid4().hex, content_type="application/json", time_to_live=lives
+    )

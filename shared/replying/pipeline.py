@@ -29,7 +29,7 @@ from shared.errors import (
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
 from shared.mail.draft_checks import find_failed_checks
-from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import text_version
@@ -37,12 +37,11 @@ from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
 from shared.replying.drafting import (
-    MAX_CONTEXT_EMAILS,
     MAX_PASSAGES,
-    ThreadText,
     build_draft_instructions,
     build_shown_texts,
     draft_reply,
+    read_texts,
     sign_reply,
 )
 from shared.replying.envelope import Envelope
@@ -56,7 +55,6 @@ from shared.replying.threads import (
     find_closing_answer,
     find_unsent_cover,
     read_thread,
-    select_context,
 )
 from shared.replying.triage import triage_email
 from shared.services.health import ServiceHealth
@@ -67,6 +65,7 @@ from shared.telemetry import Value, email_traceparent, span
 INBOUND_APPROVAL_SECONDS = 900.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
+MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
 
 log = logging.getLogger(__name__)
 
@@ -106,10 +105,6 @@ class Pipeline:
             log.warning("email %r of mailbox %r: another worker took over", item.email_id, item.mailbox_id)
 
 
-class _EmailMissing(Exception):
-    """The email itself is answered with 404."""
-
-
 class _EmailRun:
     """One worker's run at one email."""
 
@@ -118,10 +113,14 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
+        self._submission = ReplySubmission(pipeline.submitter, claim)
 
     def run(self) -> None:
         try:
             if self.claim.entry.outcome is None:
+                wanted = self.pipeline.settings.multimail_mailbox_ids
+                if not select_mailboxes({self._mailbox.id: self._mailbox}, wanted):
+                    raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
                 self.claim.decide(self._reach_decision())
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as error:
@@ -144,6 +143,7 @@ class _EmailRun:
 
     def _reach_decision(self) -> Decision:
         entry, settings = self.claim.entry, self.pipeline.settings
+        email: Email | None = None
         if entry.attempts > settings.max_attempts:
             crashes = entry.attempts - 1
             if entry.intent_in_doubt is not None:
@@ -152,15 +152,15 @@ class _EmailRun:
         try:
             if entry.intent_in_doubt is not None:
                 return self._submission.settle(entry.intent_in_doubt)
-            return self._walk(self._read_email())
+            email = self.multimail.get_email(entry.mailbox_id, entry.email_id)
+            return self._walk(email)
         except NotFoundError as error:
             self._confirm_missing()
             if self.claim.entry.intent_in_doubt is not None:
                 raise
+            if email is None:
+                return Decision(Outcome.SKIPPED, Cause.DELETED)
             return Decision(Outcome.ESCALATED, Cause.THREAD_MISSING, str(error))
-        except _EmailMissing:
-            self._confirm_missing()
-            return Decision(Outcome.SKIPPED, Cause.DELETED)
         except TransientError as error:
             waits_for_service = not isinstance(error, Waiting) or error.cause is Cause.TOKEN_BUDGET
             is_in_doubt = self.claim.entry.intent_in_doubt is not None
@@ -168,12 +168,6 @@ class _EmailRun:
                 raise
             waited_for = render_cause(error.cause) if isinstance(error, Waiting) else str(error)
             return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, waited_for)
-
-    def _read_email(self) -> Email:
-        try:
-            return self.multimail.get_email(self.claim.entry.mailbox_id, self.claim.entry.email_id)
-        except NotFoundError as error:
-            raise _EmailMissing from error
 
     def _confirm_missing(self) -> None:
         """As the claim does; ConfigurationError when it is the mailbox that the account does not have."""
@@ -209,9 +203,9 @@ class _EmailRun:
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
-        self._limits.check_budget()
         return (
-            self._triage(email)
+            self._limits.find_flood()
+            or self._triage(email)
             or self._limits.find_refusal(thread)  # only now: a person is told what it is about
             or self._gate_mode()
             or self._draft(email, envelope, thread)
@@ -240,6 +234,7 @@ class _EmailRun:
     # Triage and draft
 
     def _triage(self, email: Email) -> Decision | None:
+        self._limits.check_budget()
         triage = self.claim.entry.triage
         if triage is None:
             triage = triage_email(
@@ -264,7 +259,9 @@ class _EmailRun:
         if entry.draft is not None:
             return proposed
         address = self._mailbox.address
-        texts = self._read_texts(email, thread)
+        texts = read_texts(
+            email, entry.sender, thread, lambda id_: self.multimail.get_email(entry.mailbox_id, id_)
+        )
         query = f"{email.subject}\n{email.markdown}"
         passages = self.pipeline.knowledge.search(query, profile.knowledge, MAX_PASSAGES)
         written = draft_reply(
@@ -305,27 +302,15 @@ class _EmailRun:
         self.claim.save(draft=draft)
         return proposed
 
-    def _read_texts(self, email: Email, thread: ThreadView) -> list[ThreadText]:
-        """The email and what was exchanged with its sender in the thread, with their bodies."""
-        texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
-        for other in select_context(email.id, self.claim.entry.sender, thread.emails, MAX_CONTEXT_EMAILS):
-            body = self.multimail.get_email(self.claim.entry.mailbox_id, other.id).markdown
-            is_ours = other.direction == "outbound"
-            texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
-        return texts
-
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""
         completion = self.pipeline.complete(request)
         self.claim.note(usage=self.claim.entry.usage + completion.usage)
-        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, self._day, completion.usage.tokens)
+        day = f"{self.clock():%Y-%m-%d}"
+        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, day, completion.usage.tokens)
         return completion
 
     # Submission and the end
-
-    @cached_property
-    def _submission(self) -> ReplySubmission:
-        return ReplySubmission(self.pipeline.submitter, self.claim)
 
     def _tag(self) -> None:
         entry = self.claim.entry
@@ -340,10 +325,6 @@ class _EmailRun:
     @property
     def _mailbox(self) -> Mailbox:
         return self.pipeline.mailboxes.get(self.claim.entry.mailbox_id)
-
-    @property
-    def _day(self) -> str:
-        return f"{self.clock():%Y-%m-%d}"
 
     @cached_property
     def _profile(self) -> MailboxProfile:

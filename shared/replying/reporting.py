@@ -67,6 +67,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.NOT_SHOWN_YET: "waiting until MultiMail shows it",
     Cause.THREAD_BUSY: "waiting for another reply in the same thread",
     Cause.SLOT_TAKEN: "waiting: another email of its thread or sender is being answered",
+    Cause.MAILBOX_LEFT_OUT: "waiting: its mailbox is inactive, or not named in MULTIMAIL_MAILBOX_IDS",
     Cause.TOKEN_BUDGET: "waiting: the mailbox's token budget for today is used up",
     Cause.THROTTLED: "{detail}",
     Cause.UNAVAILABLE: "{detail}",
@@ -104,6 +105,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
     `escalate_to`: whom the mailbox's profile names for what it escalates.
     """
     triage = entry.triage
+    proposed = entry.draft if entry.cause is Cause.CONTACT_FORM else None
     values = {
         "agent.outcome": entry.outcome,
         "agent.cause": entry.cause,
@@ -115,15 +117,9 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         STATUS_TAG: entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
-        PROPOSAL_TAG: _render_proposal(entry),
+        PROPOSAL_TAG: proposed and proposed.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
     }
     return {key: str(value) for key, value in values.items() if value}
-
-
-def _render_proposal(entry: LedgerEntry) -> str:
-    """The draft that a person may use, where nothing was submitted."""
-    is_proposed = entry.cause is Cause.CONTACT_FORM and entry.draft is not None
-    return entry.draft.reply_markdown[:MAX_PROPOSAL_CHARACTERS] if is_proposed and entry.draft else ""
 
 
 def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str) -> None:
@@ -136,22 +132,7 @@ def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str)
 
 
 def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> None:
-    """Write a decided row into the audit trail. `key_id`: the fingerprint of MultiMail's key."""
-    record(
-        EMAIL_DECIDED,
-        {
-            "mailbox_id": entry.mailbox_id,
-            "email_id": entry.email_id,
-            **describe_decision(entry),
-            "seconds_since_received": round((now - entry.open_since).total_seconds(), 1),
-            "key_id": key_id,
-            "actor": "agent",
-        },
-    )
-
-
-def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
-    """What the audit trail has about a decided row.
+    """Write a decided row into the audit trail. `key_id`: the fingerprint of MultiMail's key.
 
     The model's words may quote the email: they stay in the ledger and the tags. So does the sentence for the
     cause; the trail has the cause and what code noted with it.
@@ -169,10 +150,16 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         facts |= {"triage_prompt": triage.prompt_version}
     if draft is not None:
         facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
-    return facts | {
+    facts |= {
+        "mailbox_id": entry.mailbox_id,
+        "email_id": entry.email_id,
         "revision": entry.revision,
         "attempts": entry.attempts,
         "calls": usage.calls,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
+        "seconds_since_received": round((now - entry.open_since).total_seconds(), 1),
+        "key_id": key_id,
+        "actor": "agent",
     }
+    record(EMAIL_DECIDED, facts)

@@ -277,21 +277,15 @@ class ReplySubmission:
         if wrong is not None:
             return wrong
         if self._draft.notes:
-            self._show_notes(result.id)
+            tags = self.submitter.multimail.get_tags(self._mailbox_id, result.id)
+            tags[NOTE_TAG] = "; ".join(self._draft.notes)
+            self.submitter.multimail.set_tags(self._mailbox_id, result.id, tags)
         for reply_id in find_stale_replies(
             self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
         ):
             withdraw_reply(self.submitter.multimail, self._mailbox_id, reply_id)
         cause = Cause.OPEN_POINTS if self._draft.unanswered else Cause.TRIAGED
         return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
-
-    def _show_notes(self, reply_id: str) -> None:
-        """Tag the pending reply with what its approver has to know."""
-        multimail, notes = self.submitter.multimail, "; ".join(self._draft.notes)
-        existing = multimail.get_tags(self._mailbox_id, reply_id)
-        wanted = existing | {NOTE_TAG: notes}
-        if wanted != existing:
-            multimail.set_tags(self._mailbox_id, reply_id, wanted)
 
 
 def withdraw_reply(multimail: MultiMailClient, mailbox_id: str, reply_id: str) -> bool:

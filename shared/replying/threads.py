@@ -129,39 +129,23 @@ def may_reply(row: LedgerEntry, unsent_replies: Collection[str]) -> bool:
     return row.reply_id not in unsent_replies and not row.has_unsent_reply
 
 
-def find_answer(
-    email_id: str,
-    received_at: datetime,
-    sender: str,
-    thread: Iterable[EmailSummary],
-    own_replies: Mapping[str, LedgerEntry],
-) -> EmailSummary | None:
-    """Find what answers an email: a newer outbound email to its sender that was sent or is pending.
-
-    `own_replies` maps the ids of our replies in the thread to their rows. One of those answers only
-    the emails that its draft was written from; what anybody else wrote answers everything that they can
-    have read.
-    """
-    for outbound in _outbound_to(sender, thread):
-        if is_unsent(outbound):
-            continue
-        own = own_replies.get(outbound.id)
-        if own is None and outbound.received_at >= received_at + WRITTEN_WITHIN:
-            return outbound
-        covers = own is not None and own.draft is not None and email_id in own.draft.covers
-        if covers and outbound.received_at > received_at:
-            return outbound
-    return None
-
-
 def find_closing_answer(entry: LedgerEntry, thread: ThreadView) -> Decision | None:
-    """The decision for an email that its thread answers; it holds for as long as the answer does."""
-    answer = find_answer(entry.email_id, entry.received_at, entry.sender, thread.emails, thread.own_replies)
-    if answer is None:
-        return None
-    cause = Cause.COVERED if answer.id in thread.own_replies else Cause.ANSWERED
-    depends_on = answer.id if answer.delivered_at is None else None
-    return Decision(Outcome.SKIPPED, cause, depends_on=depends_on)
+    """The decision for an email that its thread answers: by a newer outbound email, sent or pending.
+
+    One of our replies answers only the emails that its draft was written from; what anybody else wrote
+    answers everything that they can have read. The decision holds for as long as the answer is not lost.
+    """
+    for answer in _outbound_to(entry.sender, thread.emails):
+        row = thread.own_replies.get(answer.id)
+        covers = row is not None and row.draft is not None and entry.email_id in row.draft.covers
+        is_own = covers and answer.received_at > entry.received_at
+        is_others = row is None and answer.received_at >= entry.received_at + WRITTEN_WITHIN
+        if (is_own or is_others) and not is_unsent(answer):
+            depends_on = answer.id if answer.delivered_at is None else None
+            return Decision(
+                Outcome.SKIPPED, Cause.COVERED if is_own else Cause.ANSWERED, depends_on=depends_on
+            )
+    return None
 
 
 def find_unsent_cover(email_id: str, thread: ThreadView) -> LedgerEntry | None:

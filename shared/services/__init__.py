@@ -1,1 +1,1 @@
-"""What every call to a service needs: the connection, the identity, and whether the service works."""
+"""What every call to a service needs: connection, identity, secrets, and whether it works."""

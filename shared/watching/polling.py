@@ -1,22 +1,28 @@
 """Polling: every inbound email gets its ledger row, and every row that is due gets its work item."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import groupby, islice
 
-from shared.domain import EmailSummary, Mailbox, parse_address
+from shared.domain import Cause, EmailSummary, Mailbox, WorkItem, parse_address
 from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry, OpenWork, Watermark
 from shared.ledger.ledger import Ledger
-from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import MultiMailClient
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
+from shared.mail.paging import CrowdedSecondError
 from shared.profiles.profiles import Profiles
 from shared.queueing.work_queue import WorkQueue
 from shared.settings import Settings
 from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context, record, span
+from shared.watching.sweep import Sweep
 
 OVERLAP = timedelta(minutes=10)  # how late an email may show up in the service's listing
+SHOWN_AFTER = OVERLAP + CLOCK_MARGIN  # by our clock, an email that was received so long ago shows by now
 MAILBOXES_AT_ONCE = 8
 ENQUEUED_AT_ONCE = 500
 
@@ -46,6 +52,8 @@ class Poller:
         self._profiles = profiles
         # Rows known to be in the ledger, so that the overlap is not written again at every poll.
         self._remembered: dict[str, set[str]] = {}
+        self._sweep = Sweep()
+        self.selected: Mapping[str, Mailbox] = {}
 
     def poll(self) -> None:
         """Enqueue all due work, poll every mailbox, and enqueue what is new.
@@ -55,20 +63,14 @@ class Poller:
         even list its mailboxes, nothing is enqueued: it would only burn attempts.
         Raises ConfigurationError, TransientError or PermanentError, after all that could be done was done.
         """
-        selected, problems = self._select_mailboxes()
-        sweep: AgentError | None = None
-        try:
-            is_last = False
-            while not is_last:
-                works = self._ledger.due(self._clock(), ENQUEUED_AT_ONCE)
-                self._enqueue(works)
-                is_last = len(works) < ENQUEUED_AT_ONCE
-        except AgentError as error:
-            sweep = error
+        problems = self._select_mailboxes()
+        selected = list(self.selected.values())
+        open_ids: set[WorkItem] = set()
+        sweep = _try(lambda: self._enqueue_due(open_ids, problems))
         added: list[OpenWork] = []
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
             try_mailbox = in_this_context(self._try_mailbox)
-            polled = list(pool.map(lambda mailbox: try_mailbox(mailbox, added), selected))
+            polled = list(pool.map(lambda mailbox: try_mailbox(mailbox, added, open_ids), selected))
         added.sort(key=lambda work: work.mailbox_id)  # in one order, whichever mailbox answered first
         if sweep is None:  # what is not enqueued now is due at the next poll
             sweep = _try(lambda: self._enqueue(added))
@@ -85,65 +87,104 @@ class Poller:
             )
         record(POLL_SUCCEEDED, {"mailboxes": len(selected), "added": len(added)})
 
-    def _select_mailboxes(self) -> tuple[list[Mailbox], list[str]]:
-        """The mailboxes to poll, and a sentence for each named one that the account does not have."""
+    def _select_mailboxes(self) -> list[str]:
+        """Find the mailboxes to poll; return a sentence for each that is named and cannot be polled."""
         known = self._mailboxes.read(max_age_seconds=0)
-        problems = self._profiles.find_problems(known.values())
         wanted = self._settings.multimail_mailbox_ids
-        if not wanted:
-            active = [mailbox for mailbox in known.values() if mailbox.is_active]
-            nothing = "The MultiMail account has no active mailbox: create one in MultiMail's dashboard."
-            return active, problems if active else [*problems, nothing]
-        problems += [
-            f"MULTIMAIL_MAILBOX_IDS names {mailbox_id!r}, which the account does not have: write mailbox ids."
-            for mailbox_id in wanted
-            if mailbox_id not in known
-        ]
-        return [known[mailbox_id] for mailbox_id in dict.fromkeys(wanted) if mailbox_id in known], problems
+        self.selected = select_mailboxes(known, wanted)
+        problems = self._profiles.find_problems(known.values())
+        if not wanted and not self.selected:
+            problems.append(
+                "The MultiMail account has no active mailbox: create one in MultiMail's dashboard."
+            )
+        for name in dict.fromkeys(wanted):
+            if select_mailboxes(self.selected, [name]):
+                continue
+            has = ", ".join(
+                f"{mailbox.id} ({mailbox.address})" for mailbox in known.values() if mailbox.is_active
+            )
+            problems.append(
+                f"MULTIMAIL_MAILBOX_IDS names {name!r}, which is no active mailbox of the account: "
+                f"write the id or address of one of these: {has or 'none'}."
+            )
+        return problems
 
-    def _try_mailbox(self, mailbox: Mailbox, added: list[OpenWork]) -> AgentError | None:
-        error = _try(lambda: self._poll_mailbox(mailbox, added))
+    def _enqueue_due(self, open_ids: set[WorkItem], problems: list[str]) -> None:
+        """Enqueue what is due of the selected mailboxes' open work, and add what is open to `open_ids`.
+
+        The work of other mailboxes waits until they are named again. That of one that the account does not
+        have adds to the problems: somebody waits there.
+        """
+        lease = timedelta(seconds=self._settings.lease_seconds)
+        works, known = [], self._mailboxes.read()
+        left = Counter[str]()
+        for work in self._ledger.open_work():
+            if work.mailbox_id in self.selected:
+                works.append(work)
+            elif work.mailbox_id not in known:
+                left[work.mailbox_id] += 1
+        problems += [
+            f"{count} emails of mailbox {mailbox_id!r} are unfinished, and the account of the MultiMail key "
+            "does not have it: set MULTIMAIL_API_KEY to a key of its account, or answer them by hand."
+            for mailbox_id, count in left.items()
+        ]
+        open_ids.update(work.work_item for work in works)
+        self._enqueue(self._sweep.choose(works, self._clock(), lease))
+
+    def _try_mailbox(
+        self, mailbox: Mailbox, added: list[OpenWork], open_ids: Container[WorkItem]
+    ) -> AgentError | None:
+        error = _try(lambda: self._poll_mailbox(mailbox, added, open_ids))
         if error is not None:
             log.warning("polling mailbox %r failed: %s", mailbox.id, error)
         return error
 
-    def _poll_mailbox(self, mailbox: Mailbox, added: list[OpenWork]) -> None:
+    def _poll_mailbox(self, mailbox: Mailbox, added: list[OpenWork], open_ids: Container[WorkItem]) -> None:
         """Add a row for every inbound email, and what is new to `added`.
 
-        The watermark moves only when all that was listed is in the ledger.
+        The watermark moves only over what was listed whole and is in the ledger.
         """
         now = self._clock()
         stored = self._ledger.get_watermark(mailbox.id)
-        start = now - timedelta(hours=self._settings.initial_lookback_hours)
-        watermark = stored or Watermark(since=start, until=start)
-        newest, failure = watermark.until, None
-        known, listed = self._remembered.get(mailbox.id, set()), set[str]()
+        first = now - timedelta(hours=self._settings.initial_lookback_hours)
+        oldest = now - timedelta(hours=self._settings.max_email_age_hours)
+        watermark = stored.corrected(now, oldest) if stored else None
+        watermark = watermark or Watermark(since=first, until=first)
         # Two listings, because each alone loses mail: a human may open an email before the poll does
         # (not unread any more), and inbound approval may release one long after it was received.
         recent = max(watermark.since, watermark.until - OVERLAP)
-        oldest = max(watermark.since, now - timedelta(hours=self._settings.max_email_age_hours))
         listings = (
             self._multimail.list_emails(mailbox.id, direction="inbound", date_after=recent),
-            self._multimail.list_emails(mailbox.id, direction="inbound", status="unread", date_after=oldest),
+            self._multimail.list_emails(
+                mailbox.id, direction="inbound", status="unread", date_after=max(watermark.since, oldest)
+            ),
         )
+        known, reading = self._remembered.get(mailbox.id, set()), _Reading(newest=watermark.until)
         for listing in listings:
             try:
                 for summary in listing:
-                    is_known = summary.id in known or summary.id in listed
-                    work = None if is_known else self._add(mailbox.id, summary, now)
-                    if work is not None:
-                        added.append(work)
-                    listed.add(summary.id)
-                    newest = max(newest, min(summary.received_at, now))
+                    # An unread email that has no open row has not been read: if its row is closed, why?
+                    is_unread = (
+                        summary.status == "unread" and WorkItem(mailbox.id, summary.id) not in open_ids
+                    )
+                    is_new = summary.id not in reading.ids and (summary.id not in known or is_unread)
+                    work = self._add(mailbox.id, summary, now) if is_new else None
+                    reading.note(summary, work, now, is_recent=summary.received_at > recent)
+            except CrowdedSecondError as error:
+                reading.crowded.append(error)
             except AgentError as error:  # what the other listing has is worth having all the same
-                failure = error
+                reading.failure = error
+        added += reading.new
+        end, failure = reading.conclude(now)
         # What is no longer listed need not be remembered.
-        self._remembered[mailbox.id] = listed if failure is None else listed | known
-        if failure is not None:
+        self._remembered[mailbox.id] = reading.ids if failure is None else reading.ids | known
+        if failure is not None and not isinstance(failure, CrowdedSecondError):
             raise failure
-        moved = Watermark(watermark.since, newest)
+        moved = Watermark(watermark.since, max(watermark.until, end))
         if moved != stored:
             self._ledger.set_watermark(mailbox.id, moved)
+        if failure is not None:
+            raise failure
 
     def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> OpenWork | None:
         entry = LedgerEntry(
@@ -169,6 +210,21 @@ class Poller:
             self._enqueue([work])
         return work is not None
 
+    def hasten(self, mailbox_id: str, email_id: str) -> bool:
+        """Enqueue an email now if its row waits for its release; say whether it does.
+
+        Raises what the ledger and the work queue raise.
+        """
+        entry = self._ledger.get(WorkItem(mailbox_id, email_id))
+        if entry is None or entry.finished_at is not None or entry.lease_until is not None:
+            return False
+        if entry.waiting_for is not Cause.INBOUND_APPROVAL:
+            return False
+        work = self._ledger.hasten(entry, self._clock())
+        if work is not None:
+            self._enqueue([work])
+        return work is not None
+
     def _enqueue(self, works: Sequence[OpenWork]) -> None:
         """Put the work items of these into the queue.
 
@@ -176,15 +232,61 @@ class Poller:
         returns. What is marked but never reaches the queue is due again when its mark runs out; what others
         changed meanwhile is theirs.
         """
-        for start in range(0, len(works), ENQUEUED_AT_ONCE):
-            batch, now = works[start : start + ENQUEUED_AT_ONCE], self._clock()
-            until = now + timedelta(seconds=self._settings.lease_seconds)
-            marked = self._ledger.mark_enqueued(batch, until)
-            try:
-                self._work_queue.send([work.work_item for work in marked])
-            except AgentError:
-                self._ledger.mark_enqueued(marked, now)
-                raise
+        lease = timedelta(seconds=self._settings.lease_seconds)
+        for _, group in groupby(sorted(works, key=_count_sends), key=_count_sends):
+            while batch := list(islice(group, ENQUEUED_AT_ONCE)):
+                now = self._clock()
+                before = {work.work_item: work for work in batch}
+                marked = self._ledger.mark_enqueued([work.enqueued(now, lease) for work in batch])
+                if not marked:
+                    continue
+                try:
+                    self._work_queue.send([work.work_item for work in marked], marked[0].enqueue_at - now)
+                except AgentError:
+                    self._ledger.mark_enqueued(
+                        [replace(work, enqueue_at=now, sends=before[work.work_item].sends) for work in marked]
+                    )
+                    raise
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the listings of one mailbox have shown in one poll."""
+
+    newest: datetime
+    ids: set[str] = field(default_factory=set)
+    new: list[OpenWork] = field(default_factory=list)
+    crowded: list[CrowdedSecondError] = field(default_factory=list)
+    failure: AgentError | None = None
+    lists_old: bool = False
+
+    def note(self, summary: EmailSummary, work: OpenWork | None, now: datetime, *, is_recent: bool) -> None:
+        self.ids.add(summary.id)
+        if work is not None:
+            self.new.append(work)
+        self.newest = max(self.newest, min(summary.received_at, now))
+        self.lists_old |= is_recent and summary.received_at < now - SHOWN_AFTER
+
+    def conclude(self, now: datetime) -> tuple[datetime, AgentError | None]:
+        """Up to where everything is in the ledger, and what the poll has to say to its caller.
+
+        That is up to the newest email, by the service's clock. Ours counts only where that spares the next
+        poll emails that no later one can stand between, because all that was received then shows by now.
+        Emails of a second too full to be listed are asked for while they may still appear. Then the watermark
+        passes them: no poll after that would list more.
+        """
+        end = max(self.newest, now - CLOCK_MARGIN) if self.lists_old else self.newest
+        failure = self.failure
+        for error in self.crowded:
+            if self.new or max(error.seconds) > now - SHOWN_AFTER:
+                failure, end = failure or error, min(end, *error.seconds)
+            else:
+                log.error("no longer asked for: %s", error)
+        return end, failure
+
+
+def _count_sends(work: OpenWork) -> int:
+    return work.sends
 
 
 def _try(work: Callable[[], None]) -> AgentError | None:

@@ -203,23 +203,16 @@ class ReplyTracker:
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
         with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
-            if entry.depends_on == reply.reply_id:
-                is_over = self._settle_dependent(entry, reply, fate)
-            else:
-                is_over = self._settle_own(entry, reply, fate)
-        if is_over:
+            if entry.reply_id == reply.reply_id:
+                is_open = self._settle_own(entry, reply, fate)
+            elif is_open := fate.status in UNSENT_STATUSES:  # another's reply was to answer its email
+                self._ledger.redraft(entry.judged_again(self._clock()), reply)
+        if is_open:
             return None
         if settled:
             self._ledger.drop_reply(reply)
             return None
         return replace(reply, status=fate.status)
-
-    def _settle_dependent(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
-        """Judge an email again that another reply was to answer, once that one reached nobody."""
-        if fate.status in UNSENT_STATUSES:
-            self._ledger.redraft(entry.judged_again(self._clock()), reply)
-            return True
-        return False
 
     def _settle_own(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
         """Keep what became of a row's reply; say whether the row was set back to open.

@@ -16,8 +16,8 @@ from typing import Any
 
 from shared.domain import EmailSummary, Mailbox, parse_address
 from shared.errors import AgentError, PermanentError
-from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.secrets import SecretSource
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
+from shared.services.secrets import SecretSource
 from shared.settings import Secret, Settings
 from shared.telemetry import WEBHOOK_RECEIVED, WEBHOOKS_REFUSED, record
 from shared.watching.polling import Poller
@@ -30,8 +30,9 @@ ASK_AGAIN_SECONDS = 60.0  # for a secret that was absent, or after a signature t
 TELL_SECONDS = 60.0
 
 ARRIVALS = ("message.received", "email.received")
+RELEASED = "oversight.approved"  # also of an inbound email
 FATES = (
-    *("oversight.pending", "oversight.approved", "oversight.rejected"),
+    *("oversight.pending", RELEASED, "oversight.rejected"),
     *("message.sent", "message.delivered", "message.bounced", "message.complained"),
 )
 
@@ -180,8 +181,12 @@ class WebhookReceiver:
             mailboxes = self._list_named(event, (event.sender,))
             if not mailboxes and event.mailbox_id is None:
                 mailboxes = list(self._mailboxes.read().values())
-            is_ours = any(self._tracker.track_one(mailbox.id, event.email_id) for mailbox in mailboxes)
-            return "tracked" if is_ours else "ignored"
+            if any(self._tracker.track_one(mailbox.id, event.email_id) for mailbox in mailboxes):
+                return "tracked"
+            is_released = event.name == RELEASED and any(
+                self._poller.hasten(mailbox.id, event.email_id) for mailbox in mailboxes
+            )
+            return "released" if is_released else "ignored"
         return "ignored"
 
     def _add(self, event: WebhookEvent) -> str:
@@ -189,9 +194,9 @@ class WebhookReceiver:
 
         An event without a mailbox id that went to two of ours is left to polling.
         """
+        selected = select_mailboxes(self._mailboxes.read(), self._settings.multimail_mailbox_ids)
         found = [] if event.is_outbound else self._list_named(event, event.to)
-        wanted = self._settings.multimail_mailbox_ids
-        if len(found) != 1 or not found[0].is_active or (wanted and found[0].id not in wanted):
+        if len(found) != 1 or found[0].id not in selected:
             return "ignored"
         summary = EmailSummary(
             id=event.email_id,
@@ -202,7 +207,10 @@ class WebhookReceiver:
             status="unread",
             received_at=self._clock(),  # its own once it is read
         )
-        return "added" if self._poller.add_now(found[0].id, summary) else "known"
+        if self._poller.add_now(found[0].id, summary):
+            return "added"
+        # It may be known because it waited for the approval that lets it in.
+        return "released" if self._poller.hasten(found[0].id, event.email_id) else "known"
 
     def _list_named(self, event: WebhookEvent, headers: Sequence[str]) -> list[Mailbox]:
         """The mailboxes that the event names: by its mailbox id or else by the addresses in these headers."""
@@ -226,7 +234,7 @@ class _Refusals:
         now = self._clock()
         with self._lock:
             self._count += 1
-            if self._told_at is not None and (now - self._told_at).total_seconds() < TELL_SECONDS:
+            if self._told_at is not None and 0 <= (now - self._told_at).total_seconds() < TELL_SECONDS:
                 return
             count, self._count, self._told_at = self._count, 0, now
         record(WEBHOOKS_REFUSED, {"count": count})
