@@ -416,6 +416,16 @@ def to_ascii_host(address: str) -> str:
     return f"{local}{at}{host}"
 
 
+def base_address(address: str) -> str:
+    """The address without its subaddress: `ann@host` for `ann+orders@host`.
+
+    Mail to any subaddress reaches whoever has the base address (RFC 5233, "detail" after a `+`). Nothing else
+    is taken off: in `reply-4711@host` no rule says where a name ends and a ticket's number begins.
+    """
+    local_part, at, host = address.rpartition("@")
+    return (local_part.partition("+")[0] or local_part) + at + host
+
+
 def build_idempotency_key(mailbox_id: str, email_id: str, revision: int) -> str:
     """The key under which one revision of one reply is submitted: the same on every retry."""
     return hashlib.sha256(json.dumps([mailbox_id, email_id, revision]).encode()).hexdigest()

@@ -1,11 +1,10 @@
 """The guard: machine mail never costs a model call, people's mail is never taken for it."""
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.domain import Cause, Email, parse_address
+from shared.domain import Cause, Email, base_address, parse_address
 from shared.mail.machine_mail import is_machine_mail
 from shared.replying.guardrails import find_skip
 
@@ -111,6 +110,7 @@ def test_headers_of_a_persons_mail_pass(headers: dict[str, str]) -> None:
     ("changes", "cause"),
     [
         ({"sender": "Us <Support@Ours.example>"}, Cause.OWN_ADDRESS),
+        ({"sender": "Us <Support+Returns@Ours.example>"}, Cause.OWN_ADDRESS),
         ({"spam_verdict": "flagged"}, Cause.SPAM),
         ({"status": "spam_quarantined"}, Cause.SPAM),
         ({"status": "archived"}, Cause.HANDLED_BY_PERSON),
@@ -188,8 +188,30 @@ def test_a_sender_is_one_readable_address_or_none(header: str, address: str) -> 
 @pytest.mark.parametrize(
     "unit", ['"', "<", "(", "a@b.c ", "@", "\\", '"\\', '"a', "<a", "a:", "'", " ", "a@b.c,", "( ", '"\\@']
 )
-def test_a_hostile_sender_costs_little(unit: str) -> None:
-    started = time.process_time()
+def test_a_hostile_sender_ends_soon(unit: str) -> None:
+    """A pattern that tries every way would not come back."""
     for tail in ("", "ann@x.example", " <ann@x.example>"):
-        parse_address((unit * 998)[: 998 - len(tail)] + tail)
-    assert time.process_time() - started < 0.1
+        assert parse_address((unit * 998)[: 998 - len(tail)] + tail) in ("", "ann@x.example", "a@b.c")
+
+
+@pytest.mark.parametrize(
+    ("address", "base"),
+    [
+        ("ann@customer.example", "ann@customer.example"),
+        ("ann+orders@customer.example", "ann@customer.example"),
+        ("ann+orders+4711@customer.example", "ann@customer.example"),
+        ("ann+@customer.example", "ann@customer.example"),
+        ("+ann@customer.example", "+ann@customer.example"),
+        ("ann@a+b.example", "ann@a+b.example"),
+        ("reply-4711@desk.example", "reply-4711@desk.example"),
+        ("bounce=ann=customer.example@desk.example", "bounce=ann=customer.example@desk.example"),
+        ("", ""),
+    ],
+)
+def test_a_subaddress_belongs_to_its_base_address(address: str, base: str) -> None:
+    assert base_address(address) == base
+
+
+def test_a_stranger_with_a_subaddress_is_not_taken_for_one_of_us() -> None:
+    assert reason_for(sender="support+ours@customer.example") is None
+    assert reason_for(sender="Support-Team <support-returns@ours.example>") is None

@@ -23,7 +23,8 @@ from shared.errors import AgentError, ConfigurationError, ThrottledError, Transi
 from shared.knowledge import files as knowledge_files
 from shared.knowledge.azure_search import TOKEN_SCOPE, AzureSearchKnowledge
 from shared.knowledge.files import MAX_PASSAGE_CHARACTERS, KnowledgeFiles, list_folders, split_passages
-from shared.knowledge.passages import Passage, find_words
+from shared.knowledge.passages import Passage
+from shared.knowledge.words import find_words
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.drafting import MAX_KNOWLEDGE_CHARACTERS, build_draft_request, build_shown_texts
 from tests.test_prompts import text
@@ -63,6 +64,7 @@ def test_the_passage_that_fits_best_comes_first(tmp_path: Path) -> None:
     ("markdown", "query"),
     [
         ("Die Kalibrierung dauert fünf Tage.", "kalibrierung FUNF?"),
+        ("Die Kali\u00adbrierung dauert fünf Tage.", "ｋａｌｉｂｒｉｅｒｕｎｇ?"),
         ("配送料金は無料です。", "送料はいくらですか"),
         ("배송료는 무료입니다.", "배송 기간"),
         ("ค่าจัดส่งฟรี", "จัดส่ง"),

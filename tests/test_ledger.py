@@ -794,6 +794,15 @@ def test_taking_a_slot_again_takes_no_second_one(ledger: Ledger) -> None:
     assert ledger.slots("th_1") == ("em_1", "em_2")
 
 
+def test_slots_of_long_ids_fit_whatever_the_limit_is(ledger: Ledger) -> None:
+    """Together they are longer than what Table Storage stores in one value."""
+    taken = tuple(f"em_{number}_{'x' * 1500}" for number in range(25))
+    for number, email_id in enumerate(taken):
+        assert ledger.take_slot("sender/ann", email_id, taken[:number])
+    assert ledger.slots("sender/ann") == taken
+    assert not ledger.take_slot("sender/ann", "em_late", taken[:-1])
+
+
 def test_workers_racing_for_slots_never_exceed_the_limit(ledger: Ledger) -> None:
     limit = 3
 

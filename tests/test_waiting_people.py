@@ -235,6 +235,13 @@ def test_a_flood_is_escalated_without_asking_a_model(world: World) -> None:
     assert sum(request.schema_name == "triage" for request in world.model.requests) == 50
 
 
+def test_a_help_desk_with_a_new_subaddress_each_time_is_one_sender(tmp_path: Path) -> None:
+    with World(tmp_path, max_replies_per_sender_per_day=2) as world:
+        emails = [world.deliver(f"Ticket {n}", sender=f"desk+{n}@shop.example") for n in range(4)]
+        world.run_until_idle()
+        assert [world.outcome(email_id) for email_id in emails].count("reply_submitted") == 2
+
+
 # Recipients
 
 

@@ -10,7 +10,8 @@ import requests
 from azure.core.credentials import TokenCredential
 
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
-from shared.knowledge.passages import SHARED_FOLDER, Passage, find_words
+from shared.knowledge.passages import SHARED_FOLDER, Passage
+from shared.knowledge.words import find_words
 from shared.services.credentials import TokenSource
 from shared.services.health import Watch
 from shared.services.http_session import build_session, describe_failure, find_retry_after

@@ -20,7 +20,7 @@ from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb
 # second. A mailbox is always in the same one: its history is one range of keys, and a reply is found by its
 # id. It takes tens of emails a second in one mailbox to fill it (docs/scaling.md).
 SHARDS = tuple(f"{number:02}" for number in range(16))
-EMAIL, OPEN, REPLY = "email|", "open|", "reply|"  # how the keys of the three kinds begin
+EMAIL, OPEN, REPLY, SLOT = "email|", "open|", "reply|", "slots|"  # how the keys of the kinds begin
 AFTER = "~"  # comes after every character that the rest of a key has
 
 # Each token counter is spread over rows that are written in turn, so that concurrent writers seldom meet.
@@ -220,20 +220,22 @@ class Ledger:
         self._store.write([Change(Verb.UPSERT, row)])
 
     def slots(self, scope: str) -> tuple[str, ...]:
-        """The email ids that hold a reply slot in `scope` (a thread, or a sender's day)."""
-        return _read_slots(self._store.get(_slots_partition(scope), "slots"))
+        """The email ids that hold a reply slot in `scope` (a thread, or a sender's day), in that order."""
+        rows = self._store.scan([_slots_partition(scope)], SLOT, SLOT + AFTER)
+        return tuple(str(row.fields["email_id"]) for row in rows)
 
     def take_slot(self, scope: str, email_id: str, seen: Sequence[str]) -> bool:
         """Add `email_id` to the slots of `scope` if they are still `seen` or hold it already.
 
-        False when another email took a slot meanwhile: read again and decide again.
+        False when another email took a slot meanwhile: read again and decide again. Each slot is a row, named
+        by its number, which only one can insert: no limit and no id is too much for a row.
         """
-        found = self._store.get(_slots_partition(scope), "slots")
-        held = _read_slots(found)
+        held = self.slots(scope)
         if email_id in held or set(held) != set(seen):
             return email_id in held
-        fields: dict[str, str | int] = {"scope": scope, "email_ids": json.dumps([*held, email_id])}
-        return self._put(Row(_slots_partition(scope), "slots", fields), found)
+        key = f"{SLOT}{len(held):06}"
+        row = Row(_slots_partition(scope), key, {"scope": scope, "email_id": email_id})
+        return self._store.write([Change(Verb.INSERT, row)]) is not None
 
     def add_tokens(self, mailbox_id: str, day: str, tokens: int) -> None:
         """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""
@@ -242,7 +244,9 @@ class Ledger:
             key = f"tokens|{_key(day)}|{number}"
             found = self._store.get(partition, key)
             used = tokens + (int(found.fields["used"]) if found else 0)
-            if self._put(Row(partition, key, {"used": str(used)}), found):
+            row = Row(partition, key, {"used": str(used)}, found.etag if found else "")
+            # None when another writer was first
+            if self._store.write([Change(Verb.REPLACE if found else Verb.INSERT, row)]) is not None:
                 return
         raise TransientError(f"the token counter of mailbox {mailbox_id} is written by too many at once")
 
@@ -251,11 +255,6 @@ class Ledger:
         first = f"tokens|{_key(day)}|"
         rows = self._store.scan([_mailbox_partition(mailbox_id)], first, first + AFTER)
         return sum(int(row.fields["used"]) for row in rows)
-
-    def _put(self, row: Row, found: Row | None) -> bool:
-        """Insert the row, or replace the one that was found; False when another writer was first."""
-        verb, etag = (Verb.REPLACE, found.etag) if found else (Verb.INSERT, "")
-        return self._store.write([Change(verb, replace(row, etag=etag))]) is not None
 
 
 def name_shard(mailbox_id: str) -> str:
@@ -312,10 +311,6 @@ def _to_work(row: Row) -> OpenWork:
 
 def _to_reply(row: Row) -> TrackedReply:
     return from_row(TrackedReply, row.fields)
-
-
-def _read_slots(found: Row | None) -> tuple[str, ...]:
-    return tuple(json.loads(str(found.fields["email_ids"]))) if found else ()
 
 
 def _get_shard(work: OpenWork) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from shared.domain import Cause, Decision, Email, Outcome, parse_address
+from shared.domain import Cause, Decision, Email, Outcome, base_address, parse_address
 from shared.mail.machine_mail import is_machine_mail, is_machine_sender, is_machine_subject
 
 _SPAM_VERDICTS = frozenset({"flagged", "quarantined"})
@@ -14,7 +14,7 @@ def find_skip(email: Email, *, own_addresses: Collection[str]) -> Decision | Non
     """Say why an email must not be answered, judged by itself alone; None when it may be."""
     sender = parse_address(email.sender)
     causes = {
-        Cause.OWN_ADDRESS: sender in own_addresses,
+        Cause.OWN_ADDRESS: sender in own_addresses or base_address(sender) in own_addresses,
         Cause.MACHINE_SENDER: is_machine_sender(sender),
         Cause.MACHINE_SUBJECT: is_machine_subject(email.subject, email.sender),
         Cause.MACHINE_HEADERS: is_machine_mail(email.headers),

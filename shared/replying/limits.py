@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.domain import Cause, Decision, Outcome, WorkItem
+from shared.domain import Cause, Decision, Outcome, WorkItem, base_address
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.replying.claim import Waiting
@@ -30,7 +30,8 @@ class Limits:
         """Count the email among those of its sender today; the models are not asked about endless ones."""
         if self.entry.triage is not None:
             return None
-        scope = f"received/{self.entry.mailbox_id}/{self.entry.sender}/{self.now:%Y-%m-%d}"
+        sender = base_address(self.entry.sender)
+        scope = f"received/{self.entry.mailbox_id}/{sender}/{self.now:%Y-%m-%d}"
         seen = self.ledger.slots(scope)
         if self.entry.email_id in seen:
             return None
@@ -72,7 +73,8 @@ class Limits:
         new threads, and must not use up the slots of the person.
         """
         kind = "answered" if thread.was_answered(self.entry.sender) else "new"
-        return f"sender/{self.entry.mailbox_id}/{self.entry.sender}/{self.now:%Y-%m-%d}/{kind}"
+        sender = base_address(self.entry.sender)  # of a help desk that writes from a new subaddress each time
+        return f"sender/{self.entry.mailbox_id}/{sender}/{self.now:%Y-%m-%d}/{kind}"
 
     @property
     def is_too_old(self) -> bool:

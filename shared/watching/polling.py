@@ -66,7 +66,7 @@ class Poller:
         problems = self._select_mailboxes()
         selected = list(self.selected.values())
         open_ids: set[WorkItem] = set()
-        sweep = _try(lambda: self._enqueue_due(open_ids, problems)
+        sweep = _try(lambda: self._enqueue_due(open_ids, problems))
         added: list[OpenWork] = []
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
             try_mailbox = in_this_context(self._try_mailbox)
@@ -112,8 +112,8 @@ class Poller:
     def _enqueue_due(self, open_ids: set[WorkItem], problems: list[str]) -> None:
         """Enqueue what is due of the selected mailboxes' open work, and add what is open to `open_ids`.
 
-        The work of other mailboxes waits until they are named again. That of one that the account does not have
-        adds to the problems: somebody waits there.
+        The work of other mailboxes waits until they are named again. That of one that the account does not
+        have adds to the problems: somebody waits there.
         """
         lease = timedelta(seconds=self._settings.lease_seconds)
         works, known = [], self._mailboxes.read()

@@ -188,7 +188,8 @@ def _find_lane_and_kind(partition: str, key: str) -> tuple[str, str]:
     """The mailbox that a row belongs to, or "" for those of several or none, and what kind of row it is."""
     place, _, name = partition.partition("|")
     kind, _, rest = key.partition("|")
-    return (name if place == "mailbox" else rest.partition("|")[0]), kind
+    lanes = {"mailbox": name, "slots": ""}
+    return lanes.get(place, rest.partition("|")[0]), kind
 
 
 class SeamedQueue(InProcessWorkQueue):
