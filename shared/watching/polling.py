@@ -1,10 +1,11 @@
 """Polling: every inbound email gets its ledger row, and every row that is due gets its work item."""
 
 import logging
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby, islice
 
 from shared.domain import Cause, EmailSummary, Mailbox, WorkItem, parse_address
@@ -137,17 +138,9 @@ class Poller:
         oldest = now - timedelta(hours=self._settings.max_email_age_hours)
         watermark = stored.corrected(now, oldest) if stored else None
         watermark = watermark or Watermark(since=first, until=first)
-        # Two listings, because each alone loses mail: a human may open an email before the poll does
-        # (not unread any more), and inbound approval may release one long after it was received.
         recent = max(watermark.since, watermark.until - OVERLAP)
-        listings = (
-            self._multimail.list_emails(mailbox.id, direction="inbound", date_after=recent),
-            self._multimail.list_emails(
-                mailbox.id, direction="inbound", status="unread", date_after=max(watermark.since, oldest)
-            ),
-        )
         known, reading = self._remembered.get(mailbox.id, set()), _Reading(newest=watermark.until)
-        for listing in listings:
+        for listing in self._list(mailbox.id, recent, max(watermark.since, oldest)):
             try:
                 for summary in listing:
                     # An unread email that has no open row has not been read: if its row is closed, why?
@@ -172,6 +165,17 @@ class Poller:
             self._ledger.set_watermark(mailbox.id, moved)
         if failure is not None:
             raise failure
+
+    def _list(
+        self, mailbox_id: str, recent: datetime, oldest: datetime
+    ) -> tuple[Iterator[EmailSummary], Iterator[EmailSummary]]:
+        """Two listings, because each alone loses mail.
+
+        A human may open an email before the poll does (not unread any more), and inbound approval may release
+        one long after it was received.
+        """
+        list_inbound = partial(self._multimail.list_emails, mailbox_id, direction="inbound")
+        return list_inbound(date_after=recent), list_inbound(status="unread", date_after=oldest)
 
     def _add(self, mailbox_id: str, summary: EmailSummary, now: datetime) -> OpenWork | None:
         entry = LedgerEntry(
