@@ -130,18 +130,19 @@ def build_agent(
     health = ServiceHealth(clock)
     key_source = _build_key_source(settings, credential)
     multimail = MultiMailClient(settings.multimail_api_url, key_source, watch=health.watch)
+    profiles = _load_profiles(settings)
     adapters = Adapters(
         multimail=multimail,
         mailboxes=MailboxDirectory(multimail),
         complete=traced(lambda request: chat_model().complete(request), settings.token_prices, health.watch),
         converse=traced(lambda asked: chat_model().converse(asked), settings.token_prices, health.watch),
-        ledger=ledger or _build_ledger(settings, credential, clock),
         work_queue=work_queue or _build_work_queue(settings, credential),
         knowledge=_build_knowledge(settings, credential, health.watch),
         signing_secret=_find_signing_secret(settings, credential),
         health=health,
+        # Last: a ledger in a file is locked from here on, and no wrong setting may leave it so.
+        ledger=ledger or _build_ledger(settings, credential, clock),
     )
-    profiles = _load_profiles(settings)
     return assemble_agent(
         adapters, settings, profiles,
         clock=clock, random_share=random_share, new_id=new_id, executor=ThreadPoolExecutor(READERS),

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -665,6 +665,35 @@ def test_a_finished_row_can_be_set_back_to_work(ledger: Ledger) -> None:
     ledger.defer(replace(done, finished_at=None, outcome=None, attempts=0, due_at=LATER))
     assert due(ledger, LATER) == {done.work_item}
     assert claim(ledger, done, LATER).attempts == 1
+
+
+@pytest.mark.parametrize("back", ["redriven", "redrafted"])
+@pytest.mark.parametrize("write", ["save", "defer", "finish", "redraft", "mark", "drop"])
+def test_an_email_set_back_to_work_stays_open_whatever_an_earlier_worker_still_writes(
+    ledger: Ledger, back: str, write: str
+) -> None:
+    """A worker that slept through the end of its lease has the row, its open work and its reply of before."""
+    claimed = added_and_claimed(ledger, new_entry())
+    works = open_work(ledger, FAR)
+    done = ledger.finish(replied(claimed))
+    (reply,) = ledger.tracked_replies()
+    if back == "redriven":
+        ledger.defer(done.redriven(LATER))
+    else:
+        ledger.redraft(done.rejected(Rejection("em_9", "too long", "x", NOW, LATER), LATER), reply)
+    writes: Mapping[str, Callable[[], object]] = {
+        "save": lambda: ledger.save(replace(claimed, triage=TRIAGE)),
+        "defer": lambda: ledger.defer(claimed),
+        "finish": lambda: ledger.finish(finished(claimed)),
+        "redraft": lambda: ledger.redraft(claimed, reply),
+        "mark": lambda: ledger.mark_enqueued(moved(works, FAR)),
+        "drop": lambda: ledger.drop_reply(reply),
+    }
+    with suppress(LeaseLostError):
+        writes[write]()
+    assert due(ledger, LATER) == {claimed.work_item}
+    assert ledger.next_due_at() == LATER
+    assert claim(ledger, claimed, LATER).attempts == 1
 
 
 # Tracked replies
