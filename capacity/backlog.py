@@ -10,6 +10,15 @@ from shared.watching.sweep import Sweep
 LEASE = timedelta(minutes=10)  # LEASE_SECONDS
 POLL_EVERY = timedelta(minutes=1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
+# Emails that come at once, how many of them the workers do a minute, and for how many minutes they are down.
+BACKLOGS = (
+    (500, 20, 0),
+    (4_000, 20, 0),
+    (10_000, 60, 0),
+    (1_000, 2, 0),
+    (200, 20, 1_440),
+    (4_000, 200, 180),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +52,19 @@ def work_off(emails: int, a_minute: int, dead_minutes: int = 0) -> Backlog:
                 left -= 1
         minute, now = minute + 1, now + POLL_EVERY
     return Backlog(minute, sent, deepest)
+
+
+def build_backlogs() -> list[str]:
+    """The table of docs/scaling.md, in Markdown."""
+    worked = [(emails, rate, dead, work_off(emails, rate, dead)) for emails, rate, dead in BACKLOGS]
+    return [
+        "### A backlog, simulated with the agent's own sweep",
+        "",
+        "| emails at once | workers do, a minute | after | all done after | work items an email | longest queue |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {emails:,} | {rate:,} | {f'{dead // 60} h without workers' if dead else 'at once'} "
+            f"| {backlog.minutes:,} min | {backlog.sent / emails:.2f} | {backlog.deepest:,} |"
+            for emails, rate, dead, backlog in worked
+        ),
+    ]

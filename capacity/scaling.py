@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import ceil, log10
 
 from benchmarks.pictures import BLUE, GREY, Bar, draw_bars
-from capacity.backlog import work_off
+from capacity.backlog import build_backlogs
 from capacity.page import DOCS, Block
 from capacity.scaling_limits import (
     HOUR,
@@ -39,15 +39,6 @@ DECISION_HOURS = (1, 4, 8, 24)
 POLLED_MAILBOXES = (1, 50, 500, 10_000)
 LOAD = 0.9  # of what the default quotas let through, in the simulation
 WINDOWS = (60, 10, 1)  # seconds
-# Emails that come at once, how many of them the workers do a minute, and for how many minutes they are down.
-BACKLOGS = (
-    (500, 20, 0),
-    (4_000, 20, 0),
-    (10_000, 60, 0),
-    (1_000, 2, 0),
-    (200, 20, 1_440),
-    (4_000, 200, 180),
-)
 TRIED = ((2, 50), (10, 50), (40, 50), (40, 250))  # instances, and the capacity of both models
 
 
@@ -77,7 +68,7 @@ def build_tables(facts: Facts) -> str:
         _build_sizes(facts),
         _build_polls(facts),
         _build_trials(facts),
-        _build_backlogs(),
+        build_backlogs(),
     )
     return "\n\n".join("\n".join(lines) for lines in parts)
 
@@ -234,21 +225,6 @@ def _build_trials(facts: Facts) -> list[str]:
             + " | ".join(f"{_show(result.emails * HOUR)} | {result.attempts:.1f}" for result in results)
             + " |"
             for setup, results in list_trials(facts)
-        ),
-    ]
-
-
-def _build_backlogs() -> list[str]:
-    worked = [(emails, rate, dead, work_off(emails, rate, dead)) for emails, rate, dead in BACKLOGS]
-    return [
-        "### A backlog, simulated with the agent's own sweep",
-        "",
-        "| emails at once | workers do, a minute | after | all done after | work items an email | longest queue |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {emails:,} | {rate:,} | {f'{dead // 60} h without workers' if dead else 'at once'} "
-            f"| {backlog.minutes:,} min | {backlog.sent / emails:.2f} | {backlog.deepest:,} |"
-            for emails, rate, dead, backlog in worked
         ),
     ]
 

@@ -269,7 +269,7 @@ class Watermark:
     until: datetime
 
     def corrected(self, now: datetime, oldest: datetime) -> "Watermark | None":
-        """The watermark as far as the clock that it was taken from can have been right; else None.
+        """The watermark as far as the clock it is from can have been right; None if it was not at all.
 
         When that clock was ahead, everything from `oldest` on is to be listed again.
         """

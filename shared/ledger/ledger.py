@@ -129,7 +129,8 @@ class Ledger:
 
     def open_work(self) -> Iterator[OpenWork]:
         """All open work, in no promised order, and perhaps some that was finished just now."""
-        return map(_to_work, self._store.scan(SHARDS, OPEN, OPEN + AFTER))
+        for row in self._store.scan(SHARDS, OPEN, OPEN + AFTER):
+            yield replace(from_row(OpenWork, row.fields), version=row.etag)
 
     def mark_enqueued(self, works: Sequence[OpenWork]) -> Sequence[OpenWork]:
         """Store these notes as they are given and return them, in their order, with their new version.
@@ -303,10 +304,6 @@ def _note(entry: LedgerEntry) -> Change:
 
 def _to_entry(row: Row) -> LedgerEntry:
     return replace(from_row(LedgerEntry, row.fields), version=row.etag)
-
-
-def _to_work(row: Row) -> OpenWork:
-    return replace(from_row(OpenWork, row.fields), version=row.etag)
 
 
 def _to_reply(row: Row) -> TrackedReply:

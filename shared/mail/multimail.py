@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -100,20 +102,9 @@ class MultiMailClient:
         seen: set[str] = set()
         unreadable: dict[str, None] = {}
 
-        def fetch(params: Mapping[str, str]) -> Page:
-            sized = {**params, "limit": str(PAGE_SIZE)}
-            answer = self._connection.send(Call(call.method, call.template, call.ids, params=sized))
-            raws, cursor = answer.read(parse_page)
-            emails: list[EmailSummary] = []
-            for raw in raws:
-                try:
-                    emails.append(parse_summary(raw, direction=direction or ""))
-                except UnreadableError as error:
-                    unreadable[str(error)] = None
-            return Page(emails, cursor or None)
-
         crowded: CrowdedSecondError | None = None
         try:
+            fetch = partial(self._fetch_page, call, unreadable)
             for page in list_pages(fetch, params, str(call)):
                 fresh = {summary.id: summary for summary in page.emails if summary.id not in seen}
                 seen |= fresh.keys()
@@ -124,6 +115,18 @@ class MultiMailClient:
             raise TransientError(f"{call} listed emails that cannot be read: {'; '.join(unreadable)}")
         if crowded is not None:
             raise crowded
+
+    def _fetch_page(self, call: Call, unreadable: dict[str, None], params: Mapping[str, str]) -> Page:
+        """One page of a listing; what cannot be read of it is noted in `unreadable`."""
+        sized = {**params, "limit": str(PAGE_SIZE)}
+        raws, cursor = self._connection.send(replace(call, params=sized)).read(parse_page)
+        emails: list[EmailSummary] = []
+        for raw in raws:
+            try:
+                emails.append(parse_summary(raw, direction=params.get("direction", "")))
+            except UnreadableError as error:
+                unreadable[str(error)] = None
+        return Page(emails, cursor or None)
 
     def get_email(self, mailbox_id: str, email_id: str) -> Email:
         """Get one email with its body. The service marks an unread email as read by this."""

@@ -232,7 +232,8 @@ def _clean(value: str) -> str:
 
 def _time(raw: dict[str, Any], name: str) -> datetime:
     try:
-        return _as_utc(datetime.fromisoformat(parse_text(raw, name).upper()))
+        moment = datetime.fromisoformat(parse_text(raw, name).upper())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise UnreadableError(f"{name} is not a time") from None
 
@@ -247,7 +248,3 @@ def _find_readable_time(raw: dict[str, Any], name: str) -> datetime | None:
         return _find_time(raw, name)
     except UnreadableError:
         return None
-
-
-def _as_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -183,6 +183,12 @@ def _checked_length(text: str, limit: int, node: yaml.Node) -> str:
     return text
 
 
+def _checked_choice(text: str, choices: Sequence[str], node: yaml.Node) -> str:
+    if text not in choices:
+        raise _WrongValue(f"must be one of {', '.join(choices)}", node)
+    return text
+
+
 def _read_texts(node: yaml.Node) -> tuple[str, ...]:
     if not isinstance(node, yaml.SequenceNode):
         raise _WrongValue("must be a list: one text a line, each after a dash", node)
@@ -209,13 +215,6 @@ def _read_address(node: yaml.Node) -> str:
     if not address:
         raise _WrongValue("has a text that is not one email address: write it as name@host", node)
     return address
-
-
-def _read_not_addressed(node: yaml.Node) -> str:
-    text = _read_text(node)
-    if text not in NOT_ADDRESSED:
-        raise _WrongValue(f"must be one of {', '.join(NOT_ADDRESSED)}", node)
-    return text
 
 
 def _read_forms(node: yaml.Node) -> tuple[ContactForm, ...]:
@@ -279,7 +278,7 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "categories": _read_categories,
     "knowledge": _read_names(_FOLDER_NAME),
     "addresses": lambda node: tuple(map(_read_address, node.value)) if _read_texts(node) else (),
-    "not_addressed": _read_not_addressed,
+    "not_addressed": lambda node: _checked_choice(_read_text(node), NOT_ADDRESSED, node),
     "reply_all": lambda node: tuple(name.lower() for name in _read_names(_DOMAIN_NAME)(node)),
     "contact_forms": _read_forms,
     "max_replies_per_thread": _read_limit("max_replies_per_thread", int),

@@ -207,7 +207,8 @@ class _EmailRun:
             self._limits.find_flood()
             or self._triage(email)
             or self._limits.find_refusal(thread)  # only now: a person is told what it is about
-            or self._gate_mode()
+            # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
+            or find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
             or self._draft(email, envelope, thread)
             or self._submission.submit(thread, self._limits.name_sender_scope(thread))
         )
@@ -247,10 +248,6 @@ class _EmailRun:
             self.claim.save(triage=triage)
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)
         return None if outcome is None else Decision(outcome, triage.cause, triage.detail)
-
-    def _gate_mode(self) -> Decision | None:
-        """Refuse early, before a draft is paid for; the submission asks again with a fresh reading."""
-        return find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
 
     def _draft(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision | None:
         """Write, check and store a draft; only one that passed the checks is ever stored."""

@@ -4,8 +4,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import groupby, islice
 
 from shared.domain import Cause, EmailSummary, Mailbox, WorkItem, parse_address
@@ -13,16 +14,15 @@ from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry, OpenWork, Watermark
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
-from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
+from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import CrowdedSecondError
 from shared.profiles.profiles import Profiles
 from shared.queueing.work_queue import WorkQueue
 from shared.settings import Settings
 from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context, record, span
+from shared.watching.reading import OVERLAP, Reading
 from shared.watching.sweep import Sweep
 
-OVERLAP = timedelta(minutes=10)  # how late an email may show up in the service's listing
-SHOWN_AFTER = OVERLAP + CLOCK_MARGIN  # by our clock, an email that was received so long ago shows by now
 MAILBOXES_AT_ONCE = 8
 ENQUEUED_AT_ONCE = 500
 
@@ -150,17 +150,13 @@ class Poller:
         oldest = now - timedelta(hours=self._settings.max_email_age_hours)
         watermark = stored.corrected(now, oldest) if stored else None
         watermark = watermark or Watermark(since=first, until=first)
-        # Two listings, because each alone loses mail: a human may open an email before the poll does
-        # (not unread any more), and inbound approval may release one long after it was received.
         recent = max(watermark.since, watermark.until - OVERLAP)
-        listings = (
-            self._multimail.list_emails(mailbox.id, direction="inbound", date_after=recent),
-            self._multimail.list_emails(
-                mailbox.id, direction="inbound", status="unread", date_after=max(watermark.since, oldest)
-            ),
-        )
-        known, reading = self._remembered.get(mailbox.id, set()), _Reading(newest=watermark.until)
-        for listing in listings:
+        known, reading = self._remembered.get(mailbox.id, set()), Reading(newest=watermark.until)
+        # Two, because each alone loses mail: a human may open an email before the poll does (not unread any
+        # more), and inbound approval may release one long after it was received.
+        list_inbound = partial(self._multimail.list_emails, mailbox.id, direction="inbound")
+        unread = list_inbound(status="unread", date_after=max(watermark.since, oldest))
+        for listing in (list_inbound(date_after=recent), unread):
             try:
                 for summary in listing:
                     # An unread email that has no open row has not been read: if its row is closed, why?
@@ -178,10 +174,8 @@ class Poller:
         end, failure = reading.conclude(now)
         # What is no longer listed need not be remembered.
         self._remembered[mailbox.id] = reading.ids if failure is None else reading.ids | known
-        if failure is not None and not isinstance(failure, CrowdedSecondError):
-            raise failure
         moved = Watermark(watermark.since, max(watermark.until, end))
-        if moved != stored:
+        if moved != stored and (failure is None or isinstance(failure, CrowdedSecondError)):
             self._ledger.set_watermark(mailbox.id, moved)
         if failure is not None:
             raise failure
@@ -247,42 +241,6 @@ class Poller:
                         [replace(work, enqueue_at=now, sends=before[work.work_item].sends) for work in marked]
                     )
                     raise
-
-
-@dataclass(slots=True)
-class _Reading:
-    """What the listings of one mailbox have shown in one poll."""
-
-    newest: datetime
-    ids: set[str] = field(default_factory=set)
-    new: list[OpenWork] = field(default_factory=list)
-    crowded: list[CrowdedSecondError] = field(default_factory=list)
-    failure: AgentError | None = None
-    lists_old: bool = False
-
-    def note(self, summary: EmailSummary, work: OpenWork | None, now: datetime, *, is_recent: bool) -> None:
-        self.ids.add(summary.id)
-        if work is not None:
-            self.new.append(work)
-        self.newest = max(self.newest, min(summary.received_at, now))
-        self.lists_old |= is_recent and summary.received_at < now - SHOWN_AFTER
-
-    def conclude(self, now: datetime) -> tuple[datetime, AgentError | None]:
-        """Up to where everything is in the ledger, and what the poll has to say to its caller.
-
-        That is up to the newest email, by the service's clock. Ours counts only where that spares the next
-        poll emails that no later one can stand between, because all that was received then shows by now.
-        Emails of a second too full to be listed are asked for while they may still appear. Then the watermark
-        passes them: no poll after that would list more.
-        """
-        end = max(self.newest, now - CLOCK_MARGIN) if self.lists_old else self.newest
-        failure = self.failure
-        for error in self.crowded:
-            if self.new or max(error.seconds) > now - SHOWN_AFTER:
-                failure, end = failure or error, min(end, *error.seconds)
-            else:
-                log.error("no longer asked for: %s", error)
-        return end, failure
 
 
 def _count_sends(work: OpenWork) -> int:
