@@ -246,7 +246,7 @@ class Stage:
                 self.clock.now += duration
                 if self.ledger.tracked_replies() or self.simulator.fault is not no_fault:
                     self.track()
-                    self._work(None)
+                self._work(None)
 
     def _work(self, until: datetime | None) -> None:
         """Play rounds until then, or until nothing is left to do."""
