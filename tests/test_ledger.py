@@ -978,9 +978,32 @@ def test_a_full_disk_is_a_passing_trouble(sqlite_ledger: Ledger) -> None:
     sqlite_ledger.add(new_entry("first"))
     sqlite_connection(sqlite_ledger).execute("PRAGMA max_page_count = 1")
     long = replace(new_entry("long"), sender="x" * 10_000)
-    with pytest.raises(TransientError, match="full"):
+    with pytest.raises(TransientError, match=r"full\): free space on its disk"):
         sqlite_ledger.add(long)
     assert sqlite_ledger.get(new_entry("first").work_item) is not None
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_full_disk_at_the_start_is_named_with_its_remedy(sqlite_path: Path, is_new: bool) -> None:
+    """Seen by a process that may not write to files."""
+    if not is_new:
+        with closing(open_sqlite_ledger(sqlite_path)) as ledger:
+            added_and_claimed(ledger, new_entry())
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    with other_process(sqlite_path, before=limit) as process:
+        _, told = process.communicate()
+    assert process.returncode == 1
+    assert told.startswith(f"LEDGER_PATH: the ledger {sqlite_path} cannot be used now (")
+    assert "): free space on its disk, or check it, or choose another path." in told
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_folder_is_named_as_one_and_left_alone(tmp_path: Path, read_only: bool) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with pytest.raises(ConfigurationError, match=r"LEDGER_PATH: .*data is a folder: .*data/ledger\.sqlite"):
+        open_sqlite_ledger(folder, read_only=read_only)
+    assert [*tmp_path.iterdir()] == [folder]
 
 
 PROGRAM = """
@@ -1014,8 +1037,8 @@ for number in range(10**6):
 
 
 @contextmanager
-def other_process(path: Path, program: str = "") -> Iterator["subprocess.Popen[str]"]:
-    command = [sys.executable, "-c", PROGRAM + program, str(path), NOW.isoformat()]
+def other_process(path: Path, program: str = "", before: str = "") -> Iterator["subprocess.Popen[str]"]:
+    command = [sys.executable, "-c", before + PROGRAM + program, str(path), NOW.isoformat()]
     root = Path(__file__).parent.parent
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:

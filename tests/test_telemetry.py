@@ -240,6 +240,18 @@ def decisions(events: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     ]
 
 
+def test_a_decision_that_the_disk_has_no_space_for_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / FILE_NAME).symlink_to("/dev/full")
+    with AuditFile(tmp_path / "ledger.sqlite") as file:
+        record(EMAIL_DECIDED, {"mailbox_id": "mb_1", "email_id": "em_1", "actor": "agent"})
+        assert capsys.readouterr().err == (
+            f"LEDGER_PATH: a decision em_1 is missing from {file.baseFilename} "
+            "([Errno 28] No space left on device): free space on its disk.\n"
+        )
+
+
 def test_a_decision_says_who_what_why_with_which_model_prompts_tokens_and_key(
     world: World, events: pytest.LogCaptureFixture
 ) -> None:

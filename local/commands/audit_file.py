@@ -2,7 +2,9 @@
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -40,7 +42,16 @@ class AuditFile(RotatingFileHandler):
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger(EVENT_LOGGER).removeHandler(self)
-        self.close()
+        with suppress(OSError):  # of a full disk, which `handleError` has named
+            self.close()
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say which decision is missing from the file; the work goes on, and the ledger has its outcome."""
+        email_id = record.__dict__.get("agent.email_id", "")
+        sys.stderr.write(
+            f"LEDGER_PATH: a decision {email_id} is missing from {self.baseFilename} "
+            f"({sys.exc_info()[1]}): free space on its disk.\n"
+        )
 
     def format(self, record: logging.LogRecord) -> str:
         """One event as one line: its attributes without their prefix, and when it was."""

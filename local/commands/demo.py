@@ -86,11 +86,11 @@ def demo(console: Console, *, until_idle: bool, show_all: bool) -> int:
         )  # fmt: skip
         try:
             point_settings_at(simulators, os.environ)
+            with stopped_by_signals() as stop:
+                shown = Demo(console, simulators, stop, show_all=show_all)
+                return shown.answer_mail() if until_idle else shown.answer_mail_and_serve()
         except ConfigurationError as error:
             return report_misconfigured(console, error)
-        with stopped_by_signals() as stop:
-            shown = Demo(console, simulators, stop, show_all=show_all)
-            return shown.answer_mail() if until_idle else shown.answer_mail_and_serve()
 
 
 def point_settings_at(simulators: Simulators, environment: MutableMapping[str, str]) -> None:

@@ -55,12 +55,14 @@ _WRONG_FILE = {
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_AUTH,
 }
+_FREE_SPACE = "free space on its disk, or check it"
+_CLOSE = "close other programs that use the file"
 _PASSING = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
-    sqlite3.SQLITE_PROTOCOL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_BUSY: _CLOSE,
+    sqlite3.SQLITE_LOCKED: _CLOSE,
+    sqlite3.SQLITE_PROTOCOL: _CLOSE,
+    sqlite3.SQLITE_IOERR: _FREE_SPACE,
+    sqlite3.SQLITE_FULL: _FREE_SPACE,
 }
 
 
@@ -72,12 +74,15 @@ def open_sqlite_ledger(
     With `read_only` it is only looked at, also while another process works with it.
     Raises what `SqliteStore` raises.
     """
-    ledger = Ledger(SqliteStore(path, read_only=read_only))
-    with ExitStack() as unless_opened:
-        unless_opened.callback(ledger.close)
-        if not read_only:  # the kernel drops a dead process' lock: every earlier worker is dead
-            ledger.take_over(clock())
-        unless_opened.pop_all()
+    try:
+        ledger = Ledger(SqliteStore(path, read_only=read_only))
+        with ExitStack() as unless_opened:
+            unless_opened.callback(ledger.close)
+            if not read_only:  # the kernel drops a dead process' lock: every earlier worker is dead
+                ledger.take_over(clock())
+            unless_opened.pop_all()
+    except TransientError as error:  # nothing runs yet that could try again
+        raise ConfigurationError(f"LEDGER_PATH: {error}, or choose another path.") from error
     return ledger
 
 
@@ -93,6 +98,10 @@ class SqliteStore:
             raise ConfigurationError(
                 f"This Python's SQLite is {sqlite3.sqlite_version}; the ledger in a file needs 3.24 or "
                 "newer: use another build of Python, or a Table endpoint (LEDGER_TABLE_ENDPOINT)."
+            )
+        if path.is_dir():
+            raise ConfigurationError(
+                f"LEDGER_PATH: {path} is a folder: choose another path, such as {path / 'ledger.sqlite'}."
             )
         self._path = path
         self._turn = threading.Lock()
@@ -212,5 +221,6 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
                 f"LEDGER_PATH: {path} cannot be used as a ledger ({error}): choose another path."
             ) from error
         if code in _PASSING:
-            raise TransientError(f"the ledger {path} did not answer ({error})") from error
+            remedy = _PASSING[code]
+            raise TransientError(f"the ledger {path} cannot be used now ({error}): {remedy}") from error
         raise
