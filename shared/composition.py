@@ -19,7 +19,6 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import SecretSource, StaticSecret
 from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.model.chat_telemetry import traced
 from shared.operator.asking import Answer, Asking, Question
@@ -28,6 +27,8 @@ from shared.profiles.profiles import Profiles
 from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
+from shared.services.health import ServiceHealth, Watch
+from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Settings
 from shared.telemetry import span
 from shared.watching.polling import Poller
@@ -105,6 +106,7 @@ class Adapters:
     work_queue: WorkQueue
     knowledge: KnowledgeSource
     signing_secret: SecretSource | None
+    health: ServiceHealth
 
 
 def build_agent(
@@ -125,16 +127,19 @@ def build_agent(
         logging.getLogger(name).setLevel(logging.WARNING)
     credential = _once(lambda: _build_credential(settings))
     chat_model = _once(lambda: _build_chat_model(settings, credential))
-    multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
+    health = ServiceHealth(clock)
+    key_source = _build_key_source(settings, credential)
+    multimail = MultiMailClient(settings.multimail_api_url, key_source, watch=health.watch)
     adapters = Adapters(
         multimail=multimail,
         mailboxes=MailboxDirectory(multimail),
-        complete=traced(lambda request: chat_model().complete(request), settings.token_prices),
-        converse=traced(lambda conversation: chat_model().converse(conversation), settings.token_prices),
+        complete=traced(lambda request: chat_model().complete(request), settings.token_prices, health.watch),
+        converse=traced(lambda asked: chat_model().converse(asked), settings.token_prices, health.watch),
         ledger=ledger or _build_ledger(settings, credential, clock),
         work_queue=work_queue or _build_work_queue(settings, credential),
-        knowledge=_build_knowledge(settings, credential),
+        knowledge=_build_knowledge(settings, credential, health.watch),
         signing_secret=_find_signing_secret(settings, credential),
+        health=health,
     )
     profiles = _load_profiles(settings)
     return assemble_agent(
@@ -164,8 +169,9 @@ def assemble_agent(
         multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
         settings=settings, clock=clock, random=random_share,
         profiles=profiles, knowledge=adapters.knowledge, submitter=submitter,
+        health=adapters.health,
     )  # fmt: skip
-    tracker = ReplyTracker(multimail=multimail, ledger=ledger, clock=clock)
+    tracker = ReplyTracker(multimail=multimail, mailboxes=mailboxes, ledger=ledger, clock=clock)
     webhooks = WebhookReceiver(
         signatures=SignatureCheck(adapters.signing_secret), mailboxes=mailboxes, poller=poller,
         tracker=tracker, settings=settings, clock=clock,
@@ -188,7 +194,7 @@ def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMa
 
 
 def _build_credential(settings: Settings) -> "TokenCredential":
-    from shared.credentials import build_credential  # noqa: PLC0415 - its SDK, of no use with keys alone
+    from shared.services.credentials import build_credential  # noqa: PLC0415 - its SDK, of no use with keys alone
 
     return build_credential(settings)
 
@@ -196,7 +202,7 @@ def _build_credential(settings: Settings) -> "TokenCredential":
 def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredential]") -> SecretSource:
     if settings.multimail_api_key is not None:
         return StaticSecret(settings.multimail_api_key)
-    from shared.mail.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where the key is in a vault
+    from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where the key is in a vault
 
     return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret_name, credential())
 
@@ -212,7 +218,7 @@ def _find_signing_secret(
         return None
     name = settings.multimail_webhook_secret_name
     log.info("webhooks are received once the vault has the secret %s (MULTIMAIL_WEBHOOK_SECRET_NAME)", name)
-    from shared.mail.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
+    from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
 
     return KeyVaultSecret(
         settings.key_vault_url,
@@ -261,12 +267,14 @@ def _load_profiles(settings: Settings) -> Profiles:
     return load_profiles(settings.config_path, folders)
 
 
-def _build_knowledge(settings: Settings, credential: "Callable[[], TokenCredential]") -> KnowledgeSource:
+def _build_knowledge(
+    settings: Settings, credential: "Callable[[], TokenCredential]", watch: Watch
+) -> KnowledgeSource:
     if settings.search_endpoint is None:
         return KnowledgeFiles(settings.config_path / KNOWLEDGE_FOLDER)
     from shared.knowledge.azure_search import AzureSearchKnowledge  # noqa: PLC0415 - only where there is an index
 
-    return AzureSearchKnowledge(settings.search_endpoint, settings.search_index, credential())
+    return AzureSearchKnowledge(settings.search_endpoint, settings.search_index, credential(), watch)
 
 
 def _build_chat_model(settings: Settings, credential: "Callable[[], TokenCredential]") -> ChatModel:

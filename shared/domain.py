@@ -4,18 +4,25 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
+
+import idna
 
 from shared.errors import PermanentError
 
 MAX_HEADER_CHARACTERS = 998  # RFC 5322, 2.1.1
-_BARE_ADDRESS = r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+"
-_ADDRESS = re.compile(
-    rf'(?:"[^"]*"|[^<>"@]|@(?![^<]*\.))*<\s*({_BARE_ADDRESS})\s*>|({_BARE_ADDRESS})(?:\s*<\s*\2\s*>)?',
-    re.IGNORECASE,
-)
+_ADDRESS = re.compile(r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+")
+# A quoted name may hold anything. With a backslash readers differ about its end, so then no address.
+_QUOTED = re.compile(r'"(?:[^"\\]*|(?:[^"\\@<>]|\\[^@<>])*)"')
+_ANGLED = re.compile(r"<\s*([^<>\s]*)\s*>")
+_COMMENT = re.compile(r"\([^()]*\)")
+_GROUP = re.compile(r"[^:;@]*:([^:;]*);")
+_DELIMITER = re.compile(r"[<>\s,;:\"()\\]")
+_DOTTED = re.compile(r"\.\w")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -70,19 +77,28 @@ class Cause(StrEnum):
     MACHINE_SUBJECT = "machine_subject"
     MACHINE_HEADERS = "machine_headers"
     SPAM = "spam"
-    TOO_OLD = "too_old"
-    NOT_RELEASED = "not_released"
     HANDLED_BY_PERSON = "handled_by_person"
     DELETED = "deleted"
     ANSWERED = "answered"
     COVERED = "covered"
-    LATE_REPLY_WITHDRAWN = "late_reply_withdrawn"
+    SAME_EMAIL = "same_email"
 
-    # skipped or escalated
-    THREAD_LIMIT = "thread_limit"
-    SENDER_LIMIT = "sender_limit"
+    # ignored or escalated
+    NOT_ADDRESSED = "not_addressed"
 
     # escalated
+    THREAD_LIMIT = "thread_limit"
+    SENDER_LIMIT = "sender_limit"
+    SENDER_FLOOD = "sender_flood"
+    TOO_OLD = "too_old"
+    WAITED_TOO_LONG = "waited_too_long"
+    THREAD_MISSING = "thread_missing"
+    REPLY_REJECTED = "reply_rejected"
+    REPLY_CANCELLED = "reply_cancelled"
+    REPLY_UNDELIVERED = "reply_undelivered"
+    REPLY_GONE = "reply_gone"
+    RECIPIENTS_DIFFER = "recipients_differ"
+    CONTACT_FORM = "contact_form"
     UNREADABLE_SENDER = "unreadable_sender"
     TRIAGE_UNREADABLE = "triage_unreadable"
     TRIAGE_UNSURE = "triage_unsure"
@@ -108,7 +124,6 @@ class Cause(StrEnum):
     ATTEMPTS_USED_UP = "attempts_used_up"
     REFUSED = "refused"
     CRASHED = "crashed"
-    WAITED_TOO_LONG = "waited_too_long"
 
     # waiting
     INBOUND_APPROVAL = "inbound_approval"
@@ -143,23 +158,32 @@ NO_MODEL_TEXT = ModelText("")
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where an email ends, and why. `detail` is written by code; `reply_id` names the accepted reply."""
+    """Where an email ends, and why. `detail` is written by code; `reply_id` names the accepted reply.
+
+    `depends_on` names the reply, of another email or of a person, that answers this one too: as long as it is
+    not delivered, the decision may have to be taken back.
+    """
 
     outcome: Outcome
     cause: Cause
     detail: str = ""
     reply_id: str | None = None
+    depends_on: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A MultiMail mailbox. `oversight_mode` is the service's word, unknown ones included."""
+    """A MultiMail mailbox. `oversight_mode` is the service's word, unknown ones included.
+
+    `copies`: the addresses that the service puts in copy of whatever leaves, openly or not.
+    """
 
     id: str
     address: str
     oversight_mode: str
     is_active: bool = True
     display_name: str = ""
+    copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +230,8 @@ class Email:
     status: str
     received_at: datetime
     markdown: str
+    cc: tuple[str, ...] = ()
+    bcc: tuple[str, ...] = ()
     thread_id: str | None = None
     spam_verdict: str | None = None
     attachments: tuple[Attachment, ...] = ()
@@ -296,7 +322,8 @@ class Draft:
     """An unsent reply, submitted byte for byte under its `idempotency_key`.
 
     `unanswered` lists what a human must still supply. `covers` has the ids of the sender's emails
-    in the thread that the draft was written from, the answered one included.
+    in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
+    `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know.
     """
 
     reply_markdown: str = field(repr=False)
@@ -306,6 +333,9 @@ class Draft:
     idempotency_key: str
     model: str = ""
     prompt_version: str = ""
+    cc: tuple[str, ...] = ()
+    subject: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,12 +378,52 @@ def parse_work_item(body: bytes) -> WorkItem:
 def parse_address(header: str) -> str:
     """The one bare, lower-case address in a From value, or "" when there is none or more than one.
 
-    Before `<name@host>` at the end any name may stand: decoded display names lose their quotes, so
-    "Doe, Jane <jane@host>" is common. Another address may not: the service could reply to that one,
-    while the gate looks at this one.
+    It stands in `<>`, or alone with a comment or in a group of one. Any name may stand around it: decoded
+    display names lose their quotes, so "Doe, Jane <jane@host>" is common. Another address may not, unless it
+    is quoted: the service could reply to that one, while the gate looks at this one. The parsers of the
+    standard library do not serve: they take "Doe, Jane" for two mailboxes and fail on nested comments.
     """
-    match = _ADDRESS.fullmatch(header.strip()) if len(header) <= MAX_HEADER_CHARACTERS else None
-    return (match[1] or match[2]).lower() if match else ""
+    if len(header) > MAX_HEADER_CHARACTERS:
+        return ""
+    unquoted = _QUOTED.sub(" ", header)
+    around = _ANGLED.sub(" ", unquoted)
+    found = {address.lower() for address in _ANGLED.findall(unquoted)}
+    if not found:
+        alone = _COMMENT.sub(" ", around).strip(", \t\r\n")
+        group = _GROUP.fullmatch(alone)
+        found = {(group[1] if group else alone).strip().lower()}
+    address = found.pop()
+    if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
+        return ""
+    return address if _find_addresses(around) <= {address} else ""
+
+
+def _find_addresses(text: str) -> set[str]:
+    """Everything that a reader could take for an address; an "@" before a word without a dot is a name's."""
+    pairs = [
+        (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
+        for left, right in pairwise(text.split("@"))
+    ]
+    return {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+
+
+def to_ascii_host(address: str) -> str:
+    """An address or host in lower case, its host as DNS has it (RFC 5891): both spellings become equal."""
+    local, at, host = address.lower().rpartition("@")
+    if not host.isascii():
+        with suppress(idna.IDNAError):  # no name that DNS could have: it is compared as it is
+            host = idna.encode(host, uts46=True).decode()
+    return f"{local}{at}{host}"
+
+
+def base_address(address: str) -> str:
+    """The address without its subaddress: `ann@host` for `ann+orders@host`.
+
+    Mail to any subaddress reaches whoever has the base address (RFC 5233, "detail" after a `+`). Nothing else
+    is taken off: in `reply-4711@host` no rule says where a name ends and a ticket's number begins.
+    """
+    local_part, at, host = address.rpartition("@")
+    return (local_part.partition("+")[0] or local_part) + at + host
 
 
 def build_idempotency_key(mailbox_id: str, email_id: str, revision: int) -> str:

@@ -3,6 +3,7 @@
 AgentError
 ├── ConfigurationError   stop: a setting, a key or a permission is wrong; the message names the remedy
 ├── TransientError       try the same thing again later
+│   ├── UnavailableError   the service is not there: while it is down, this burns no attempt
 │   └── DeferredError    nothing failed, the work has to wait: this burns no attempt
 │       └── ThrottledError   the service asked to be left alone
 ├── PermanentError       trying again cannot help: record it on the email for a human
@@ -35,6 +36,15 @@ class TransientError(AgentError):
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
+
+
+class UnavailableError(TransientError):
+    """The service cannot be reached, or says that it fails: no fault of what it was asked.
+
+    `operation` names the call, once `ServiceHealth.watch` has seen the error.
+    """
+
+    operation = ""
 
 
 class DeferredError(TransientError):

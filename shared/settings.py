@@ -215,7 +215,7 @@ class Settings:
     model_endpoint: str = _setting(
         MODEL,
         _url,
-        "Root of the Azure OpenAI resource that has the deployments.",
+        "Root, or v1 address, of the Azure OpenAI resource that has the deployments.",
         remedy="set it to https://RESOURCE.openai.azure.com",
     )
     model_api_key: Secret | None = _setting(
@@ -224,7 +224,7 @@ class Settings:
     triage_deployment: str = _setting(
         MODEL,
         _text,
-        "Name of the deployment for triage.",
+        "Name of the deployment for triage, of a chat model with structured outputs.",
         remedy="set it to the name of a chat deployment at MODEL_ENDPOINT",
     )
     draft_deployment: str = _setting(
@@ -294,7 +294,11 @@ class Settings:
         LIMITS, _number, "Maximum age of an email that is still answered.", "72", bounds=(1, 8760)
     )
     max_attempts: int = _setting(
-        LIMITS, _whole, "Attempts at one email before its outcome is failed.", "8", bounds=(1, 100)
+        LIMITS,
+        _whole,
+        "Attempts at one email before its outcome is failed; an outage of a service counts none.",
+        "8",
+        bounds=(1, 100),
     )
     lease_seconds: float = _setting(
         LIMITS,

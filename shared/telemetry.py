@@ -30,6 +30,8 @@ TOOL_CALLED = "tool.called"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
 WEBHOOK_RECEIVED = "webhook.received"
 WEBHOOKS_REFUSED = "webhooks.refused"
+SERVICE_UNAVAILABLE = "service.unavailable"
+SERVICE_AVAILABLE = "service.available"
 
 EVENT_LOGGER = "agent.events"
 SCOPE = "multimail-agent"
@@ -67,6 +69,7 @@ _METRICS: Mapping[str, tuple[_Metric, ...]] = {
         _Metric("gauge", "agent.replies.pending", value="count"),
         _Metric("gauge", "agent.replies.pending.oldest", "s", "oldest_seconds"),
     ),
+    SERVICE_UNAVAILABLE: (_Metric("counter", "agent.service.outages", dimensions=("operation",)),),
     BACKLOG_MEASURED: (
         _Metric("gauge", "agent.backlog", value="count"),
         _Metric("gauge", "agent.backlog.oldest", "s", "oldest_seconds"),

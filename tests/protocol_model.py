@@ -4,6 +4,10 @@ Time is coarse. A lease lasts one tick, the service knows an idempotency key for
 repeats a submission under its key for two: the tick between them is the hour of margin, longer than
 any run may last. Whatever a worker does outside may fail before, or succeed without an answer, or be
 its last act; the queue loses, doubles and delays; a worker may stand still while its lease runs out.
+
+Between any two steps a person may answer the email, open the mailbox so that its mail leaves without approval,
+approve the pending reply or reject it. What nobody can prevent is left out of the promises: a person who acts after the
+last reading that precedes a submission, and before that arrives.
 """
 
 import sys
@@ -15,6 +19,8 @@ from typing import NamedTuple
 KEY_LIFE, SAME_KEY_FOR = 3, 2
 NEVER = -1
 IDLE = "idle"
+ALL_ACTS = 3  # the email is answered, the mailbox opened, the reply decided about
+PENDING, SENT, UNSENT = "pending", "sent", "unsent"
 
 GUARDS: Mapping[str, str] = {
     "conditional claim": "a claim is written only if the row is as it was read",
@@ -24,8 +30,12 @@ GUARDS: Mapping[str, str] = {
     "intent stored": "the intent to submit is in the row before the submission",
     "same key": "a submission is repeated under the same key",
     "24 h rule": "an old submission is looked for, not repeated",
-    "thread read": "the thread is read before a first submission",
-    "withdrawal": "a repeated reply is taken back where somebody answered meanwhile",
+    "late look": "the thread is read again after the intent is stored, directly before the gate",
+    "look at a repeat": "a submission whose answer was lost is taken back, not repeated, where a person answered",
+    "gate": "the mode is read after everything else that comes before a first submission",
+    "gate at a repeat": "the mode is read before a repeated submission too",
+    "tracking": "a reply is followed, and its row opened again when it reached nobody",
+    "withdrawal": "a pending reply is taken back when a person answers",
     "bounded run": "no run outlives its lease by more than the margin",
     "one transaction": "an email's row and its open work change together",
     "watermark last": "the watermark passes an email when its row is stored",
@@ -34,32 +44,42 @@ GUARDS: Mapping[str, str] = {
 
 
 class Row(NamedTuple):
-    """What the ledger stores. `draft` numbers the text, `intent` is the age of the intent to submit."""
+    """What the ledger stores. `draft` numbers the text, `intent` is the age of the intent to submit.
+
+    `unsent`: it was opened again because its reply reached nobody.
+    """
 
     leased: bool = False
     draft: int = 0
     intent: int = NEVER
     outcome: str = ""
     finished: bool = False
+    unsent: bool = False
 
 
 class Worker(NamedTuple):
     """One worker: its next step, the row as it knows it, and what it cannot know.
 
-    `owns`: nobody wrote the row after it. `overdue`: its lease ran out. `late`: a human had
-    answered when its run began. `first`: it submits for the first time.
+    `owns`: nobody wrote the row after it. `overdue`: its lease ran out. `first`: it submits for the first time.
+    `may_open`, `may_answer`: the mailbox was opened, or the email answered, after it had read the mode, or the
+    thread, for the last time before it submits.
     """
 
     step: str = IDLE
     row: Row = Row()
     owns: bool = False
     overdue: bool = False
-    late: bool = False
     first: bool = False
+    may_open: bool = False
+    may_answer: bool = False
 
 
 class State(NamedTuple):
-    """Everything. Ages count ticks up to KEY_LIFE and stop there."""
+    """Everything. Ages count ticks up to KEY_LIFE and stop there.
+
+    `reply` is what the service says of ours: "pending", "sent" or "unsent" (rejected or withdrawn).
+    `is_stray`: it was submitted by a run that had outlived its lease, after another had taken over.
+    """
 
     row: Row | None = None
     is_open: bool = False
@@ -72,7 +92,10 @@ class State(NamedTuple):
     tried_age: int = NEVER
     tried_text: int = 0
     accepted: int = 0
+    reply: str = ""
     human: bool = False
+    is_ungated: bool = False
+    is_stray: bool = False
     tagged: bool = False
     broken: str = ""
 
@@ -95,9 +118,13 @@ class Result:
 
 
 class Protocol:
-    """The moves of the protocol with all guards but those that are `without`."""
+    """The moves of the protocol with all guards but those that are `without`, and at most so many `acts` of people.
 
-    def __init__(self, without: Sequence[str] = ()) -> None:
+    Of the `workers`, one or two, the first alone can work, or both.
+    """
+
+    def __init__(self, without: Sequence[str] = (), acts: int = ALL_ACTS, workers: int = 2) -> None:
+        self._acts, self._workers = acts, workers
         unknown = set(without) - set(GUARDS)
         if unknown:
             raise ValueError(f"no such guard: {', '.join(sorted(unknown))}")
@@ -110,10 +137,10 @@ class Protocol:
             yield Move("the sweep enqueues the open work", state._replace(is_enqueued=True))
         if state.is_enqueued:
             yield Move("the queue loses the work item", state._replace(is_enqueued=False), fair=False)
-        if not state.human and state.row is not None:
-            yield Move("a human answers the email", state._replace(human=True), fair=False)
+        yield from self._act(state)
+        yield from self._track(state)
         yield from self._tick(state)
-        for number, worker in enumerate(state.workers):
+        for number, worker in enumerate(state.workers[: self._workers]):
             name = "AB"[number]
             for text, after, fair in self._work(state, number, worker):
                 yield Move(f"{name} {text}", after, fair)
@@ -124,6 +151,39 @@ class Protocol:
 
     def _has(self, guard: str) -> bool:
         return guard in self._guards
+
+    # People, and who follows what they decide
+
+    def _act(self, state: State) -> Iterator[Move]:
+        acts = state.human + state.is_ungated + (state.reply in (SENT, UNSENT))
+        if state.row is None or acts >= self._acts:
+            return
+        if not state.human:
+            after = _map_workers(
+                state._replace(human=True),
+                lambda worker: worker._replace(may_answer=worker.step in ("read the gate", "submit")),
+            )
+            yield Move("a person answers the email", after, fair=False)
+        if not state.is_ungated:
+            after = _map_workers(
+                state._replace(is_ungated=True),
+                lambda worker: worker._replace(may_open=worker.step == "submit"),
+            )
+            yield Move("a person opens the mailbox", after, fair=False)
+        if state.reply == PENDING:
+            yield Move("a person rejects the reply", state._replace(reply=UNSENT), fair=False)
+            yield Move("a person approves the reply", state._replace(reply=SENT), fair=False)
+
+    def _track(self, state: State) -> Iterator[Move]:
+        row = state.row
+        if row is None or not row.finished or row.outcome != "submitted" or not self._has("tracking"):
+            return
+        if state.reply == PENDING and state.human and self._has("withdrawal"):
+            yield Move("the tracker takes the pending reply back", state._replace(reply=UNSENT))
+        if state.reply == UNSENT:
+            again = _map_workers(state, lambda worker: worker._replace(owns=False))
+            again = again._replace(row=Row(draft=row.draft, unsent=True))
+            yield Move("the tracker opens the row again", again._replace(is_open=True, tagged=False))
 
     # The poller, in the order of its writes
 
@@ -188,7 +248,7 @@ class Protocol:
         if row is None or row.finished or (row.leased and self._has("lease")):
             yield Move("finds no work", quiet)
             return
-        worker = Worker("take the lease", row, late=state.human)
+        worker = Worker("take the lease", row)
         if self._has("conditional claim"):
             yield from self._take_the_lease(quiet, number, worker)
         else:
@@ -204,30 +264,75 @@ class Protocol:
         yield Move("claims the row", after)
 
     def _read_the_thread(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
-        if self._has("thread read") and (state.human or state.accepted):
-            yield self._save("finds the thread answered", state, number, worker, "tag", outcome="skipped")
+        if state.human:
+            yield self._save("finds the email answered", state, number, worker, "tag", outcome="skipped")
+        elif worker.row.unsent:
+            yield self._save("leaves it to a person", state, number, worker, "tag", outcome="escalated")
         elif worker.row.draft:
-            yield Move("finds nothing that answers it", _with(state, number, worker._replace(step="intend")))
+            yield Move("finds nothing that answers it", _with(state, number, self._go_on(worker)))
         else:
             text = min(state.texts + 1, 2)
             drafted = state._replace(texts=text)
             if self._has("draft stored"):
-                yield self._save("stores a draft", drafted, number, worker, "intend", draft=text)
+                written = worker._replace(row=worker.row._replace(draft=text))
+                step = self._go_on(written).step
+                yield self._save("stores a draft", drafted, number, worker, step, draft=text)
             else:
                 row = worker.row._replace(draft=text)
-                yield Move("drafts", _with(drafted, number, worker._replace(step="intend", row=row)))
+                yield Move("drafts", _with(drafted, number, self._go_on(worker._replace(row=row))))
+
+    def _go_on(self, worker: Worker) -> Worker:
+        return worker._replace(step="intend" if self._has("gate") else "read the early gate")
+
+    def _read_the_early_gate(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
+        if state.is_ungated:
+            yield self._save("finds the mailbox open", state, number, worker, "tag", outcome="blocked")
+        else:
+            yield Move("finds the mailbox gated", _with(state, number, worker._replace(step="intend")))
 
     def _intend(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
         worker = worker._replace(first=True)
+        step = "look again" if self._has("late look") else self._gate_step("gate")
         if self._has("intent stored"):
             kept = {} if self._has("draft stored") else {"draft": worker.row.draft}
-            yield self._save("stores its intent", state, number, worker, "submit", intent=0, **kept)
+            yield self._save("stores its intent", state, number, worker, step, intent=0, **kept)
         else:
-            yield Move("goes on to submit", _with(state, number, worker._replace(step="submit")))
+            yield Move("goes on to submit", _with(state, number, worker._replace(step=step)))
+
+    def _gate_step(self, guard: str) -> str:
+        return "read the gate" if self._has(guard) else "submit"
+
+    def _look_again(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
+        if state.human:
+            yield self._save(
+                "finds the email answered", state, number, worker, "tag", intent=NEVER, outcome="skipped"
+            )
+        else:
+            step = self._gate_step("gate")
+            yield Move("finds nothing that answers it", _with(state, number, worker._replace(step=step)))
+
+    def _read_the_gate(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
+        if not state.is_ungated:
+            yield Move("finds the mailbox gated", _with(state, number, worker._replace(step="submit")))
+        elif worker.first:
+            yield self._save(
+                "finds the mailbox open", state, number, worker, "tag", intent=NEVER, outcome="blocked"
+            )
+        else:
+            outcome = "submitted" if state.accepted else "blocked"
+            yield self._save("finds the mailbox open", state, number, worker, "tag", outcome=outcome)
 
     def _settle(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
-        if not self._has("24 h rule") or worker.row.intent < SAME_KEY_FOR:
-            yield Move("decides to submit again", _with(state, number, worker._replace(step="submit")))
+        if state.human and self._has("look at a repeat"):
+            if state.reply == PENDING:
+                taken_back = _with(state._replace(reply=UNSENT), number, worker)
+                yield Move("finds the email answered, and takes its reply back", taken_back)
+                return
+            outcome = "submitted" if state.reply == SENT else "skipped"
+            yield self._save("finds the email answered", state, number, worker, "tag", outcome=outcome)
+        elif not self._has("24 h rule") or worker.row.intent < SAME_KEY_FOR:
+            step = self._gate_step("gate at a repeat")
+            yield Move("decides to submit again", _with(state, number, worker._replace(step=step)))
         elif state.accepted:
             yield self._save("finds its old reply", state, number, worker, "tag", outcome="submitted")
         else:
@@ -243,8 +348,7 @@ class Protocol:
         yield Move("submits, and it never arrives", _with(tried, number, deferring), fair=False)
         arrived = self._arrive(tried, worker)
         yield Move("submits, and the answer is lost", _with(arrived, number, deferring), fair=False)
-        decided = worker._replace(step="conclude" if worker.first else "look round")
-        yield Move("submits", _with(arrived, number, decided))
+        yield Move("submits", _with(arrived, number, worker._replace(step="read back")))
 
     def _try(self, state: State, worker: Worker) -> State:
         """Note a submission whose fate its sender cannot be sure of; say when it is a blind one."""
@@ -262,26 +366,23 @@ class Protocol:
     def _arrive(self, state: State, worker: Worker) -> State:
         if self._has("same key") and 0 <= state.key_age < KEY_LIFE:
             return state
-        taken = state._replace(key_age=0, accepted=min(state.accepted + 1, 2))
+        reply = SENT if state.is_ungated else PENDING
+        taken = state._replace(key_age=0, accepted=min(state.accepted + 1, 2), reply=reply)
+        if taken.broken:
+            return taken
         if taken.accepted > 1:
             return taken._replace(broken="two accepted replies")
-        if worker.late and worker.first and not taken.broken:
-            return taken._replace(broken="a reply although a human had answered before the run began")
-        return taken
+        if state.is_ungated and not worker.may_open:
+            return taken._replace(broken="a reply without approval although the mode was to be read")
+        if state.human and not worker.may_answer:
+            return taken._replace(broken="a reply although a person had answered")
+        return taken._replace(is_stray=worker.overdue and not worker.owns)
+
+    def _read_back(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
+        yield self._save("reads its reply back", state, number, worker, "tag", outcome="submitted")
 
     def _clear_the_intent(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
         yield self._save("clears its intent", state, number, worker, "defer", intent=NEVER)
-
-    def _look_round(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
-        if state.human and self._has("withdrawal"):
-            yield self._save("takes its reply back", state, number, worker, "tag", outcome="skipped")
-        elif worker.late:
-            yield Move("leaves its reply", state._replace(broken="a late reply beside a human's answer"))
-        else:
-            yield from self._conclude(state, number, worker)
-
-    def _conclude(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
-        yield self._save("stores the reply", state, number, worker, "tag", outcome="submitted")
 
     def _tag(self, state: State, number: int, worker: Worker) -> Iterator[Move]:
         step = "finish" if self._has("one transaction") else "close"
@@ -324,6 +425,11 @@ def _with(state: State, number: int, worker: Worker) -> State:
     return state._replace(workers=(worker, second) if number == 0 else (first, worker))
 
 
+def _map_workers(state: State, change: Callable[[Worker], Worker]) -> State:
+    first, second = state.workers
+    return state._replace(workers=(change(first), change(second)))
+
+
 def _write(state: State, number: int, worker: Worker) -> State:
     """Store a worker's row: from now on the other one does not own it any more."""
     other = state.workers[1 - number]._replace(owns=False)
@@ -332,16 +438,23 @@ def _write(state: State, number: int, worker: Worker) -> State:
 
 
 def is_done(state: State) -> bool:
-    """Whether the email has ended visibly."""
-    return state.row is not None and state.row.finished and state.tagged
+    """Whether the email has ended so that its sender is answered, or a person is told that nobody did."""
+    row = state.row
+    if row is None or not row.finished or not state.tagged:
+        return False
+    if state.reply == PENDING and state.human and not state.is_stray:
+        return False  # a person may still approve a second answer
+    if row.outcome == "submitted":
+        return state.reply in (PENDING, SENT)
+    return state.human if row.outcome == "skipped" else True
 
 
-def explore(without: Sequence[str] = ()) -> Result:
+def explore(without: Sequence[str] = (), acts: int = ALL_ACTS, workers: int = 2) -> Result:
     """Visit every state; stop at the first broken promise, otherwise see that each can still end visibly.
 
     Two states that differ only in which worker is which count as one.
     """
-    protocol, start = Protocol(without), State()
+    protocol, start = Protocol(without, acts, workers), State()
     came_from: dict[State, tuple[State, str] | None] = {start: None}
     before: dict[State, list[State]] = {}
     waiting = deque([start])
@@ -350,7 +463,7 @@ def explore(without: Sequence[str] = ()) -> Result:
         if state.broken:
             return Result(len(came_from), state.broken, _trace(came_from, state))
         for text, after, fair in protocol.moves(state):
-            known = after if after in came_from else _swapped(after)
+            known = after if workers == 1 or after in came_from else _swapped(after)
             if known not in came_from:
                 known = after
                 came_from[after] = (state, text)

@@ -30,9 +30,9 @@ from local.testing.world import Clock
 from shared.composition import build_agent
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, TransientError
-from shared.mail.secrets import StaticSecret
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 from shared.watching.tracking import MAX_REASON_CHARACTERS
 

@@ -19,8 +19,8 @@ MAX_TOP_LEVEL, MAX_MODULES = 18, 12
 # The adapters: no other module touches requests, an SDK or SQLite.
 ADAPTERS = frozenset(
     {
-        "http_session",
-        "credentials",
+        "services.http_session",
+        "services.credentials",
         "mail.connection",
         "mail.key_vault",
         "model.openai_sdk",

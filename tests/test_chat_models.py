@@ -4,6 +4,7 @@ import datetime as dt
 import gc
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 import time
@@ -32,6 +33,7 @@ from shared.errors import (
     PermanentError,
     ThrottledError,
     TransientError,
+    UnavailableError,
 )
 from shared.model.azure_inference_sdk import build_azure_inference_model
 from shared.model.chat import ChatModel, ChatRequest, Conversation, Message, Tool, ToolCall
@@ -60,11 +62,20 @@ REQUEST = ChatRequest(
 FILTERED = b'{"error": {"code": "content_filter"}}'
 REFUSALS: list[tuple[str, Fault, type[AgentError]]] = [
     ("429", sim.throttled(retry_after="1"), ThrottledError),
-    ("408", sim.refused(408), TransientError),
-    ("500", sim.refused(500, "InternalServerError"), TransientError),
-    ("503", sim.refused(503, headers={"Retry-After": "1"}), TransientError),
-    ("cut before the answer", sim.cut_before_answer, TransientError),
-    ("cut within the answer", sim.cut_mid_body, TransientError),
+    ("408", sim.refused(408), UnavailableError),
+    ("500", sim.refused(500, "InternalServerError"), UnavailableError),
+    ("503", sim.refused(503, headers={"Retry-After": "1"}), UnavailableError),
+    ("cut before the answer", sim.cut_before_answer, UnavailableError),
+    ("cut within the answer", sim.cut_mid_body, UnavailableError),
+    ("409", sim.refused(409, "Conflict"), UnavailableError),
+    ("424", sim.refused(424, "FailedDependency"), UnavailableError),
+    ("425", sim.refused(425), UnavailableError),
+    ("499", sim.refused(499), UnavailableError),
+    (
+        "a gateway's page",
+        sim.answering("<html>down</html>", content_type="text/html", status=503),
+        UnavailableError,
+    ),
     ("html", sim.answering(f"<html>{CANARY}</html>", content_type="text/html"), TransientError),
     ("html announced as json", sim.answering(f"<html>{CANARY}</html>"), TransientError),
     ("broken json", sim.answering(f'{{"choices": ["{CANARY}"'), TransientError),
@@ -79,8 +90,7 @@ REFUSALS: list[tuple[str, Fault, type[AgentError]]] = [
         sim.answering(b"\xef\xbb\xbf" + FILTERED, status=400),
         ContentFilteredError,
     ),
-    ("a 500 that is no text", sim.answering(b"\xff\xfe{", status=500), TransientError),
-    ("an unreadable 502", sim.answering(b"\x00", content_type="image/png", status=502), TransientError),
+    ("a 500 that is no text", sim.answering(b"\xff\xfe{", status=500), UnavailableError),
     ("400", sim.refused(400, "invalid_value", f"what about {CANARY}?", "messages"), PermanentError),
     ("400 with a sentence for a code", sim.refused(400, f"no {CANARY}", "?", f"no {CANARY}"), PermanentError),
     ("413", sim.refused(413, "too_large"), PermanentError),
@@ -272,6 +282,8 @@ def test_refusal_by_the_model_itself_counts_as_filtered(model: ChatModel, simula
         (sim.throttled(retry_after_ms="1500"), 1.5),
         (sim.throttled(retry_after="7", retry_after_ms="6500"), 6.5),
         (sim.throttled(retry_after="86400"), 86400.0),
+        (sim.throttled(retry_after="0"), 1.0),
+        (sim.throttled(retry_after_ms="0"), 1.0),
         (sim.throttled(retry_after="soon"), None),
         (sim.throttled(retry_after="nan"), None),
         (sim.throttled(retry_after="Wed, 01 Jan 2020 00:00:00 GMT"), 1.0),
@@ -325,7 +337,12 @@ def test_json_too_deep_to_read_is_an_unreadable_answer(
 ) -> None:
     simulator.script(sim.answering("[" * 100_000, status=status))
     gc.collect()  # otherwise what earlier tests left may be finalized at the limit of recursion
-    assert type(raised_by(model)) is TransientError
+    assert isinstance(raised_by(model), TransientError)
+
+
+def test_server_error_of_an_unknown_type_is_tried_again(model: ChatModel, simulator: ChatSimulator) -> None:
+    simulator.script(sim.answering(b"\x00", content_type="image/png", status=502))
+    assert isinstance(raised_by(model), TransientError)
 
 
 def test_next_request_after_a_failure_succeeds(model: ChatModel, simulator: ChatSimulator) -> None:
@@ -344,7 +361,7 @@ def test_silence_ends_at_the_time_out_with_one_request(
         error = raised_by(build(server.url, Secret(KEY), timeout_seconds=0.3))
     finally:
         released.set()
-    assert type(error) is TransientError
+    assert type(error) is UnavailableError
     assert "Timeout" in str(error)
     assert len(simulator.calls) == 1
 
@@ -354,17 +371,16 @@ def test_refused_connection_is_transient_and_names_the_host(build: Build) -> Non
     server.start()
     server.stop()
     error = raised_by(build(server.url, Secret(KEY)))
-    assert type(error) is TransientError
+    assert type(error) is UnavailableError
     assert f"MODEL_ENDPOINT's host {server.url.removeprefix('http://')}" in str(error)
 
 
 def test_permanent_error_names_status_code_and_parameter_without_the_services_text(
     model: ChatModel, simulator: ChatSimulator
 ) -> None:
-    simulator.script(sim.refused(400, "invalid_value", f"bad {CANARY}", "response_format"))
+    simulator.script(sim.refused(400, "invalid_value", f"bad {CANARY}", "messages"))
     message = str(raised_by(model))
-    assert "HTTP 400, invalid_value" in message
-    assert "response_format" in message
+    assert "HTTP 400, invalid_value about messages" in message
     assert CANARY not in message
 
 
@@ -376,10 +392,92 @@ def test_unknown_deployment_names_the_settings_and_the_deployment(build: Build) 
         assert part in str(error)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "message", "param"),
+    [
+        (400, "OperationNotSupported", "The chatCompletion operation does not work with the model.", None),
+        (400, "DeploymentNotFound", "The API deployment for this resource does not exist.", None),
+        (400, "model_not_supported", "Unsupported.", None),
+        (400, None, "The model `gpt-35-turbo` has been deprecated.", None),
+        (400, "invalid_value", "No.", "model"),
+        (410, None, "Gone.", None),
+        (410, "ModelDeprecated", "This model is retired.", None),
+        (401, "unauthorized", "No access to the model.", "model"),
+        (403, "model_not_found", "Project has no access to model.", None),
+        (400, "invalid_value", "json_schema is not supported with this model.", "response_format"),
+        (400, None, "Invalid parameter: 'response_format' of type 'json_schema' is not supported.", None),
+        (422, "extra_forbidden", "No.", "response_format.json_schema"),
+        (
+            400,
+            "BadRequest",
+            "response_format value as json_schema is enabled only for api versions 2024-08-01-preview and later",
+            None,
+        ),
+        (400, "BadRequest", "This API version is not enabled.", None),
+    ],
+)
+def test_unsuitable_model_is_a_wrong_setting(
+    model: ChatModel, simulator: ChatSimulator, status: int, code: str | None, message: str, param: str | None
+) -> None:
+    simulator.script(sim.refused(status, code, message, param))
+    error = raised_by(model)
+    assert isinstance(error, ConfigurationError)
+    assert "set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT" in str(error)
+    assert "structured outputs" in str(error)
+    assert len(simulator.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "param"),
+    [
+        ("context_length_exceeded", "This model's maximum context length is 8192 tokens.", "messages"),
+        ("context_length_exceeded", "This model's maximum context length is 8192 tokens.", None),
+        ("invalid_value", "The model does not exist, says the email; json_schema, api version.", "messages"),
+        ("string_above_max_length", "Too long.", "messages[1].content"),
+    ],
+)
+def test_refusal_of_what_one_email_says_stays_its_own(
+    model: ChatModel, simulator: ChatSimulator, code: str, message: str, param: str | None
+) -> None:
+    simulator.script(sim.refused(400, code, message, param))
+    assert type(raised_by(model)) is PermanentError
+
+
+@pytest.mark.parametrize("path", ["", "/", "/openai/v1", "/openai/v1/", "/openai/", "/v1/"])
+def test_endpoint_may_have_the_path_that_azure_shows(
+    build: Build, server: LoopbackServer, simulator: ChatSimulator, path: str
+) -> None:
+    build(server.url + path, Secret(KEY)).complete(REQUEST)
+    assert len(simulator.calls) == 1
+
+
 def test_wrong_key_names_its_setting(build: Build, server: LoopbackServer) -> None:
     error = raised_by(build(server.url, Secret("wrong")))
     assert isinstance(error, ConfigurationError)
     assert "MODEL_API_KEY" in str(error)
+
+
+def test_code_that_only_repeats_the_status_is_left_out(model: ChatModel, simulator: ChatSimulator) -> None:
+    simulator.script(sim.refused(401, "401"))
+    assert "(HTTP 401)" in str(raised_by(model))
+
+
+@pytest.mark.parametrize("status", [b"200 OK", b"500 Oops"])
+def test_length_that_is_no_number_is_tried_again(build: Build, status: bytes) -> None:
+    head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: many\r\n\r\n{}" % status
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65_536)
+            connection.sendall(head)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert isinstance(raised_by(build(url, Secret(KEY))), TransientError)
+        thread.join()
 
 
 def test_redirect_is_not_followed_so_the_key_stays_at_home(
@@ -548,7 +646,9 @@ def test_deployment_that_refuses_everything_is_asked_three_times_at_most(
 ) -> None:
     names = ("temperature", "max_completion_tokens", "max_tokens", "max_completion_tokens")
     simulator.script(*(sim.refused(400, "unsupported_parameter", "No.", name) for name in names))
-    assert type(raised_by(model)) is PermanentError
+    error = raised_by(model)
+    assert type(error) is ConfigurationError
+    assert "DRAFT_DEPLOYMENT" in str(error)
     assert len(simulator.calls) == 3
 
 
@@ -633,9 +733,23 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     build: Build, https_server: LoopbackServer, simulator: ChatSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the other SDK is told to trust counts for nothing, nor does what the system trusts."""
-    monkeypatch.delenv("REQUESTS_CA_BUNDLE" if build is build_azure_inference_model else "SSL_CERT_FILE")
-    assert isinstance(raised_by(build(https_server.url, Secret(KEY))), TransientError)
+    variable = "REQUESTS_CA_BUNDLE" if build is build_azure_inference_model else "SSL_CERT_FILE"
+    monkeypatch.delenv(variable)
+    error = raised_by(build(https_server.url, Secret(KEY)))
+    assert type(error) is UnavailableError
+    assert f"set {variable} to a file" in str(error)
+    assert "HTTPS_PROXY" in str(error)
     assert not simulator.calls
+
+
+@pytest.mark.parametrize("refusal", ["no proxy there", "proxy refuses"])
+def test_a_proxy_that_lets_nothing_through_is_named(
+    build: Build, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", server.url if refusal == "proxy refuses" else "http://127.0.0.1:1")
+    error = raised_by(build("https://resource.invalid", Secret(KEY)))
+    assert type(error) is UnavailableError
+    assert "Correct HTTPS_PROXY, or name the host in NO_PROXY" in str(error)
 
 
 def test_refused_token_names_the_role_and_stays_unseen(build: Build, https_server: LoopbackServer) -> None:
@@ -650,7 +764,7 @@ def test_refused_token_names_the_role_and_stays_unseen(build: Build, https_serve
     [
         (CredentialUnavailableError("no identity here"), ConfigurationError),
         (ClientAuthenticationError("refused"), ConfigurationError),
-        (ServiceRequestError("identity endpoint unreachable"), TransientError),
+        (ServiceRequestError("identity endpoint unreachable"), UnavailableError),
     ],
 )
 def test_identity_without_a_token_fails_by_what_an_operator_has_to_do(

@@ -98,7 +98,7 @@ def find_skip_of(email: DemoEmail) -> Decision | None:
         id="em", sender=email.sender, to=tuple(own), subject=email.subject, status="unread",
         received_at=received_at, markdown=email.markdown, spam_verdict=email.spam_verdict,
     )  # fmt: skip
-    return find_skip(as_read, own_addresses=own, is_too_old=False)
+    return find_skip(as_read, own_addresses=own)
 
 
 def test_exactly_the_mail_from_machines_and_the_spam_is_skipped_by_the_guard() -> None:

@@ -23,8 +23,9 @@ from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 MANY = settings(derandomize=True, max_examples=400, deadline=None, database=None)
@@ -337,6 +338,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
     adapters = Adapters(
         multimail=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
         work_queue=queue, knowledge=KnowledgeFiles(folder / "no knowledge"), signing_secret=None,
+        health=ServiceHealth(clock),
     )  # fmt: skip
     return assemble(adapters, chosen, clock), queue, clock
 

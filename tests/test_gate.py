@@ -50,11 +50,22 @@ def test_a_read_only_mailbox_is_triaged_for_a_human() -> None:
     ],
 )
 def test_a_recipient_on_the_allowlist_is_refused(pattern: str) -> None:
-    found = find_recipient_refusal("ann@customer.example", ["x@y.example", pattern], allow_ungated=False)
+    found = find_recipient_refusal(["ann@customer.example"], ["x@y.example", pattern], allow_ungated=False)
     assert found is not None
     assert found.outcome is Outcome.BLOCKED_UNGATED
 
 
 @pytest.mark.parametrize("pattern", ["*@other.example", "anna@customer.example", "*@sub.customer.example"])
 def test_other_allowlist_patterns_do_not_matter(pattern: str) -> None:
-    assert find_recipient_refusal("ann@customer.example", [pattern], allow_ungated=False) is None
+    assert find_recipient_refusal(["ann@customer.example"], [pattern], allow_ungated=False) is None
+
+
+@pytest.mark.parametrize("pattern", ["*@münchen.example", "*@xn--mnchen-3ya.example", "Ann@MÜNCHEN.example"])
+@pytest.mark.parametrize("host", ["münchen.example", "xn--mnchen-3ya.example"])
+def test_both_spellings_of_an_international_address_are_one(host: str, pattern: str) -> None:
+    assert find_recipient_refusal([f"ann@{host}"], [pattern], allow_ungated=False) is not None
+
+
+def test_everybody_who_would_get_the_reply_is_looked_for() -> None:
+    recipients = ["ann@customer.example", "bob@customer.example"]
+    assert find_recipient_refusal(recipients, ["bob@customer.example"], allow_ungated=False) is not None

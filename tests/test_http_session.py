@@ -12,7 +12,7 @@ from requests.structures import CaseInsensitiveDict
 
 from local.host.http_server import LoopbackServer
 from shared.errors import ConfigurationError
-from shared.http_session import build_session, find_retry_after
+from shared.services.http_session import build_session, find_retry_after
 
 THREADS = 128
 

@@ -454,7 +454,7 @@ def test_the_events_are_read_from_the_code() -> None:
     assert set(EVENTS) == {
         "poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached",
         "reply.settled", "replies.pending", "backlog.measured", "email.redriven", "webhook.received",
-        "webhooks.refused", "tool.called", "reply.withdrawn",
+        "webhooks.refused", "tool.called", "reply.withdrawn", "service.unavailable", "service.available",
     }  # fmt: skip
     assert {"agent.mailbox_id", "agent.outcome", "agent.calls"} <= EVENTS["email.decided"]
 

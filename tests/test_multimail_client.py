@@ -40,7 +40,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 
 KEY = "mm_test_0123456789"
@@ -365,6 +365,47 @@ def test_email_is_read_with_attachments_tags_and_lower_case_headers(
         tags={"agent.outcome": "ignored"},
         headers={"auto-submitted": "auto-replied", "x-loop": "a, b"},
     )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Auto-Submitted": "auto-replied", "X-Loop": ["a", "b"], "X-Odd": {"a": "b"}, "X-None": None},
+        [
+            ["Auto-Submitted", "auto-replied"],
+            ["X-Loop", "a"],
+            ["x-loop", "b"],
+            ["X-Odd", 7],
+            ["alone"],
+            [],
+            7,
+        ],
+        [
+            {"name": "Auto-Submitted", "value": "auto-replied"},
+            {"name": "X-Loop", "value": "a"},
+            {"name": "X-Loop", "value": "b"},
+        ],
+        [{"Auto-Submitted": "auto-replied"}, {"X-Loop": "a"}, {"X-Loop": "b"}],
+        ["Auto-Submitted: auto-replied", "X-Loop: a", "X-Loop: b", "no header"],
+        "Auto-Submitted:\r\n auto-replied\r\nX-Loop: a\r\nX-Loop: b\r\n",
+        "\nAuto-Submitted: auto-replied\nX-Loop: a\nX-Loop: b\n\nSubject: of the body",
+    ],
+    ids=["object", "pairs", "names and values", "objects", "lines", "text", "text with a body"],
+)
+def test_headers_are_read_in_whichever_shape_they_come(
+    server: ScriptedServer, client: MultiMailClient, headers: object
+) -> None:
+    server.script = [Answer(email_json(headers=headers))]
+    read = client.get_email("mb_1", "em_1").headers
+    assert read == {"auto-submitted": "auto-replied", "x-loop": "a, b"}
+
+
+@pytest.mark.parametrize("headers", [None, [], {}, "", "no header", 7, True, [[[["a"]]]]])
+def test_headers_that_are_none_are_left_out(
+    server: ScriptedServer, client: MultiMailClient, headers: object
+) -> None:
+    server.script = [Answer(email_json(headers=headers))]
+    assert client.get_email("mb_1", "em_1").headers == {}
 
 
 def test_attachment_of_an_odd_type_or_size_does_not_hide_the_email(

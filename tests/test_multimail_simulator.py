@@ -19,15 +19,23 @@ from jsonschema import Draft202012Validator, FormatChecker
 from local.host.http_server import LoopbackServer
 from local.multimail.emails import Attachment
 from local.multimail.faults import (
+    FOREIGN,
     Fault,
+    always,
+    another_account,
     answer_with,
     cut,
     cut_mid_body,
     hang,
     in_order,
+    is_about_a_thread,
+    is_about_an_email,
+    is_about_tags,
     malformed_json,
+    not_found,
     quota_exhausted,
     rate_limited,
+    until,
     warming_up,
 )
 from local.multimail.simulator import MultiMailSimulator
@@ -1052,3 +1060,75 @@ def test_a_faulty_call_does_not_disturb_the_next_one_on_its_connection(service: 
     service.simulator.fault = in_order(answer_with(500))
     assert service.raw("POST", "/v1/mailboxes/box/send", _new_email()).status_code == 500
     assert service.raw("POST", "/v1/mailboxes/box/send", _new_email()).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("matching", "missing"), [(is_about_an_email, ""), (is_about_a_thread, "thread"), (is_about_tags, "tags")]
+)
+def test_what_is_missing_for_a_while_is_there_again(
+    service: Service, matching: Callable[[str, str], bool], missing: str
+) -> None:
+    email_id = service.deliver(thread_id="th_one")
+    box = "/v1/mailboxes/box"
+    paths = {
+        "": f"{box}/emails/{email_id}", "tags": f"{box}/emails/{email_id}/tags", "thread": f"{box}/threads/th_one",
+    }  # fmt: skip
+    end = service.clock.now + timedelta(minutes=2)
+    service.simulator.fault = until(end, service.clock, always(not_found(), matching=matching))
+
+    statuses = {name: service.raw("GET", path).status_code for name, path in paths.items()}
+    assert statuses == {name: 404 if name == missing else 200 for name in paths}
+    assert email_id in service.ids()
+    service.clock.advance(minutes=2)
+    assert {service.raw("GET", path).status_code for path in paths.values()} == {200}
+
+
+def test_the_key_of_another_account_shows_nothing_of_ours(service: Service) -> None:
+    email_id = service.deliver()
+    service.simulator.fault = another_account
+
+    assert [box["id"] for box in service.call("GET", "/v1/mailboxes")["mailboxes"]] == [FOREIGN.id]
+    assert service.page(FOREIGN.id)["emails"] == []
+    for path in ("emails", f"emails/{email_id}", f"emails/{email_id}/tags", "allowlist"):
+        service.call("GET", f"/v1/mailboxes/box/{path}", expect=404)
+    service.reply(email_id, expect=404)
+    assert service.simulator.accepted == []
+
+
+def test_a_mailbox_that_was_removed_is_as_it_was_when_it_is_put_back(service: Service) -> None:
+    email_id = service.deliver()
+    service.simulator.allow("box", "*@partner.example")
+    mailbox = service.simulator.remove_mailbox("box")
+
+    assert service.call("GET", "/v1/mailboxes")["mailboxes"] == []
+    service.call("GET", f"/v1/mailboxes/box/emails/{email_id}", expect=404)
+    service.call("GET", "/v1/mailboxes/box/emails", expect=404)
+    service.simulator.put_back(mailbox)
+    assert service.ids() == [email_id]
+    assert service.call("GET", "/v1/mailboxes/box/allowlist")["count"] == 1
+
+
+def test_an_email_that_a_person_erased_is_nowhere(service: Service) -> None:
+    first, second = service.deliver(thread_id="th_one"), service.deliver(thread_id="th_one")
+    reply = service.reply(first)["id"]
+    service.simulator.erase(first)
+    service.simulator.erase(reply)
+    service.clock.advance(seconds=5)  # the scan of the reply would be over
+
+    assert service.ids() == [second]
+    assert service.ids(status="unread") == [second]
+    service.call("GET", f"/v1/mailboxes/box/emails/{first}", expect=404)
+    thread = service.call("GET", "/v1/mailboxes/box/threads/th_one")
+    assert [email["id"] for email in thread["emails"]] == [second]
+    assert service.simulator.find_email(first) is None
+    assert service.simulator.list_awaiting_decision() == []
+
+
+def test_an_email_that_a_person_put_away_waits_for_nothing_and_can_be_read(service: Service) -> None:
+    archived, deleted = service.deliver(), service.deliver(status="pending_inbound_approval")
+    service.simulator.archive(archived)
+    service.simulator.delete(deleted)
+
+    assert service.simulator.list_awaiting_decision() == []
+    assert service.ids(status="unread") == []
+    assert [service.read(email_id)["status"] for email_id in (archived, deleted)] == ["archived", "deleted"]

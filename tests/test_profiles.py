@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import DEMO_EMAILS
-from local.testing.world import World, build_settings
+from local.testing.world import ScriptedModel, World, build_settings
 from shared.composition import build_agent
-from shared.domain import Cause, Mailbox
+from shared.domain import Action, Cause, Mailbox, Triage
 from shared.errors import ConfigurationError
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.model.prompting import load_prompt
@@ -26,7 +26,7 @@ from shared.profiles.profile_file import (
 )
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
 from shared.replying.drafting import build_draft_instructions, build_draft_request, sign_reply
-from shared.replying.triage import build_triage_request
+from shared.replying.triage import build_triage_request, triage_email
 from shared.settings import DEFAULT_CONFIG_PATH
 from tests.test_prompts import email, text
 
@@ -275,6 +275,57 @@ def test_what_the_profile_escalates_is_escalated_whatever_the_model_says(
         assert world.posts() == []
 
 
+def triage_with_words(markdown: str, *words: str) -> Triage:
+    return triage_email(
+        email(markdown=markdown), ScriptedModel().complete,
+        deployment="small", min_confidence=0.6, profile=MailboxProfile(escalate_words=words),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("word", "written"),
+    [
+        ("Kündigung", "meine Ku\u0308ndigung"),
+        ("Ku\u0308ndigung", "meine KÜNDIGUNG"),
+        ("refund", "a ｒｅｆｕｎｄ please"),
+        ("refund", "a re\u00adfund please"),
+        ("refund", "a re&shy;fund please"),
+        ("refund", "a r\u200ce\u2060f\ufe0fu\u034fnd please"),
+        ("refund", "a **re**fund please"),
+        ("refund", "a re\x08fund please"),
+        ("İptal", "aboneliği iptal edin"),
+        ("iptal", "ABONELİĞİ İPTAL EDİN"),
+        ("şikayetim var", "ŞİKAYETIM VAR"),
+        ("şikâyetımız", "ŞİKÂYETIMIZ"),
+        ("ακύρωση", "ΘΕΛΩ ΑΚΥΡΩΣΗ"),
+        ("δικηγόρος", "Ο ΔΙΚΗΓΟΡΟΣ ΜΟΥ"),
+        ("Schließung", "DIE SCHLIESSUNG"),
+        ("弁護士", "弁護\n士から連絡"),
+        ("lawyer's letter", "a lawyer’s letter"),
+        ("charge-back", "a charge‑back"),
+        ("legal action", "We take **legal** action."),
+        ("legal action", "We take *legal* ~~very~~ _action_. Legal\u00a0*action*!"),
+        ("legal action", "We take `legal` <b>action</b>."),
+        ("legal action", "We take [legal](https://x.example/a) action."),
+        ("legal action", "We take legal<br>action."),
+        ("legal action", "We take legal\\\naction."),
+        ("legal action", "> we will take legal\n> action"),
+        ("legal action", "> > we will take legal\r\n> >\taction"),
+        ("x.example/legal", "See [this](https://x.example/legal)."),
+        ("snake_case*", "the word snake_case* itself"),
+    ],
+)
+def test_a_word_is_found_however_it_is_written(word: str, written: str) -> None:
+    told = triage_with_words(f"Good day,\n\n{written}\n\nAnn", word)
+    assert (told.action, told.cause) == (Action.ESCALATE, Cause.WORD_RULE)
+
+
+@pytest.mark.parametrize("word", ["legal action", "\u200b", "ation legal"])
+def test_a_word_that_is_not_in_an_email_does_not_escalate_it(word: str) -> None:
+    told = triage_with_words("A legal question:\n\n> is this an action\n\nlegal? **Legally**, action.", word)
+    assert told.cause is Cause.TRIAGED
+
+
 def test_only_what_is_escalated_names_whom_it_matters_to(tmp_path: Path) -> None:
     with World(tmp_path, profiles=profiles(escalate_to="Ines")) as world:
         email_id = world.deliver()
@@ -313,7 +364,7 @@ def test_a_mailbox_s_limits_count_instead_of_the_settings(tmp_path: Path) -> Non
         world.model.triage["confidence"] = world.model.draft["confidence"] = 1.0
         first, second = world.deliver(subject="One"), world.deliver(subject="Two")
         world.run_until_idle()
-        assert sorted([world.outcome(first), world.outcome(second)]) == ["reply_submitted", "skipped"]
+        assert sorted([world.outcome(first), world.outcome(second)]) == ["escalated", "reply_submitted"]
 
 
 def test_a_mailbox_s_token_budget_and_thread_limit_count(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def test_the_product_has_one_name_and_one_version() -> None:
     azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
     assert {name, azure["name"], SCOPE} == {"multimail-agent"}
     # tests/test_multimail_client.py sees it on the wire.
-    assert f'"{name}/{version}"' in (ROOT / "shared" / "http_session.py").read_text(encoding="utf-8")
+    assert f'"{name}/{version}"' in (ROOT / "shared" / "services" / "http_session.py").read_text(
+        encoding="utf-8"
+    )
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## \[([\d.]+|Unreleased)\]", changelog, re.MULTILINE)
     assert versions[:2] == ["Unreleased", version]

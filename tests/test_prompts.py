@@ -155,6 +155,32 @@ def test_what_decides_nothing_need_not_be_perfect(changes: dict[str, object]) ->
     assert parse_draft('{"reply_markdown": "x", "confidence": 1}').unanswered == ()
 
 
+ANSWER = json.dumps({"reply_markdown": "A } and a { and </think>", "confidence": 1, "unanswered": []})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ANSWER,
+        f"```json\n{ANSWER}\n```",
+        f'<think>\nThe email says {{"confidence": 0}}.\n</think>\n{ANSWER.replace("</think>", "")}',
+        f"Here is the reply {{as asked}}:\n\n{ANSWER.replace('</think>', '')}\n\nThank you!",
+    ],
+)
+def test_an_answer_is_read_from_what_a_model_writes_around_it(answer: str) -> None:
+    assert parse_draft(answer).reply_markdown.startswith("A } and a {")
+    sorted_out = json.dumps(TRIAGE)
+    assert parse_triage(f"<think>Hm.</think>```\n{sorted_out}\n```").action is Action.REPLY
+
+
+@pytest.mark.parametrize(
+    "answer", ["", "no object", "{", f"{ANSWER} or {ANSWER}", f'{{"quoted": 1}} {ANSWER}']
+)
+def test_an_answer_with_no_object_or_several_is_unreadable(answer: str) -> None:
+    with pytest.raises(ValueError, match="JSON objects"):
+        parse_draft(answer)
+
+
 def test_a_second_readable_triage_counts() -> None:
     answers = Answers("nonsense", json.dumps(TRIAGE))
     assert triage_email(email("Hi"), answers, deployment="small", min_confidence=0.6).action is Action.REPLY

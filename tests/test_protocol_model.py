@@ -10,6 +10,8 @@ NEVER_ENDS = "the email never ends visibly"
 BLIND = "a blind resend: an earlier try may have arrived, its key says nothing"
 OTHER_BYTES = "other bytes under a used key"
 TWICE = "two live workers pay for the same email"
+BESIDE = "a reply although a person had answered"
+UNGATED = "a reply without approval although the mode was to be read"
 BREAKS = {
     "conditional claim": TWICE,
     "lease": TWICE,
@@ -18,8 +20,12 @@ BREAKS = {
     "intent stored": BLIND,
     "same key": BLIND,
     "24 h rule": BLIND,
-    "thread read": "a reply although a human had answered before the run began",
-    "withdrawal": "a late reply beside a human's answer",
+    "late look": BESIDE,
+    "look at a repeat": BESIDE,
+    "gate": UNGATED,
+    "gate at a repeat": UNGATED,
+    "tracking": NEVER_ENDS,
+    "withdrawal": NEVER_ENDS,
     "bounded run": BLIND,
     "one transaction": NEVER_ENDS,
     "watermark last": NEVER_ENDS,

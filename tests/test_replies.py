@@ -13,7 +13,7 @@ from azure.data.tables import TableServiceClient
 from local.multimail.faults import FaultSource, answer_with, cut, in_order, rate_limited
 from local.testing.azurite import Azurite
 from local.testing.world import START, World
-from shared.domain import Email, WorkItem
+from shared.domain import Cause, Email, WorkItem
 from shared.errors import ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry, TrackedReply
 from shared.ledger.ledger import Ledger
@@ -148,9 +148,13 @@ def test_a_reply_that_a_human_cancels_is_seen(world: World) -> None:
 def test_a_reply_that_no_longer_exists_is_gone(world: World, events: Events) -> None:
     email_id, reply_id = replied(world)
     world.simulator.decide(reply_id, "approve")
-    world.simulator.fault = in_order(answer_with(404), matching=reads(reply_id))
+    world.simulator.fault = in_order(*[answer_with(404)] * 100, matching=reads(reply_id))
     world.tracker.track()
+    assert status_of(world, email_id) is None
+    track_after(world, hours=4)
+    world.run_until_idle()
     assert status_of(world, email_id) == "gone"
+    assert (world.outcome(email_id), world.entry(email_id).cause) == ("escalated", Cause.REPLY_GONE)
     (event,) = events(REPLY_SETTLED)
     assert "agent.seconds_to_decision" not in event
 
@@ -449,7 +453,7 @@ def fault_at(number: int) -> FaultSource:
     return in_order(*[None] * number, *[cut(after_effect=True)] * 4)
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(7))
 def test_an_answer_lost_anywhere_is_made_good_by_the_next_run(
     world: World, events: Events, number: int
 ) -> None:
@@ -459,7 +463,7 @@ def test_an_answer_lost_anywhere_is_made_good_by_the_next_run(
     try:
         world.tracker.track()
     except TransientError:
-        assert number < 4
+        assert number < 6
     world.simulator.fault = in_order()
     track_after(world, minutes=5)
     assert status_of(world, email_id) == "delivered"
@@ -478,22 +482,22 @@ def test_a_fresh_reply_is_not_looked_at_and_work_until_idle_does_not_wait_for_it
     assert requests_of(world, world.tracker.track) == []
 
 
-def test_any_number_of_waiting_replies_costs_one_listing(world: World) -> None:
+def test_any_number_of_waiting_replies_costs_two_listings(world: World) -> None:
     for number in range(30):
         world.deliver(sender=f"ann{number}@customer.example")
     world.run_until_idle()
     track_after(world, minutes=5)
     versions = {entry.version for entry in world.ledger.entries(world.box)}
     world.clock.advance(minutes=30)
-    assert requests_of(world, world.tracker.track) == ["GET emails"]
+    assert requests_of(world, world.tracker.track) == ["GET mailboxes", "GET emails", "GET emails"]
     assert {entry.version for entry in world.ledger.entries(world.box)} == versions
 
 
-def test_a_decided_reply_costs_four_requests(world: World) -> None:
+def test_a_decided_reply_costs_three_requests_more(world: World) -> None:
     email_id, reply_id = replied(world)
     world.simulator.decide(reply_id, "approve")
     calls = requests_of(world, world.tracker.track)
-    assert calls == ["GET emails", f"GET {reply_id}", "GET tags", "PUT tags"]
+    assert calls == ["GET mailboxes", *["GET emails"] * 2, f"GET {reply_id}", "GET tags", "PUT tags"]
     assert status_of(world, email_id) == "delivered"
 
 
@@ -516,9 +520,8 @@ def test_a_run_reads_no_more_than_it_can_and_begins_with_the_longest_due(world: 
     ]
     world.ledger.track_replies(known)
     track_after(world, minutes=5)
-    assert {reply.reply_id for reply in world.ledger.tracked_replies()} == {
-        f"re_{CHECKS_AT_ONCE + n}" for n in range(5)
-    }
+    later = {reply.reply_id for reply in world.ledger.tracked_replies() if reply.missing_since is None}
+    assert later == {f"re_{CHECKS_AT_ONCE + n}" for n in range(5)}
 
 
 # What waits
@@ -627,6 +630,7 @@ def test_a_reply_rejected_without_a_reason_is_left_to_the_reviewer(world: World,
     email_id, first = replied(world)
     assert redrafted(world, email_id, reason) == first
     assert status_of(world, email_id) == "rejected"
+    assert (world.outcome(email_id), world.entry(email_id).cause) == ("escalated", Cause.REPLY_REJECTED)
 
 
 def test_a_reason_is_bounded_and_one_line(world: World) -> None:

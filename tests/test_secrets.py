@@ -26,11 +26,11 @@ from local.testing.loopback_cloud import (
     run_loopback_cloud,
 )
 from shared.composition import build_agent
-from shared.credentials import build_credential
-from shared.errors import AgentError, ConfigurationError, TransientError
-from shared.mail.key_vault import KeyVaultSecret
+from shared.errors import AgentError, ConfigurationError, TransientError, UnavailableError
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
+from shared.services.credentials import build_credential
+from shared.services.key_vault import KeyVaultSecret
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 NAME = "multimail-api-key"
@@ -255,7 +255,7 @@ def test_threads_that_wait_for_a_failing_vault_share_one_failure(
     # Each thread looks once before it waits, and the one that asks the vault once more.
     cloud.before_secret = lambda: clock.wait_for_looks(1 + 32 + 1)
     failures = in_threads(secret.get)
-    assert {type(failure) for failure in failures} == {TransientError}
+    assert {type(failure) for failure in failures} == {UnavailableError}
     assert len({id(failure) for failure in failures}) == 32, "each thread raises its own instance"
     assert len(cloud.secret_reads) == 2
 
@@ -285,7 +285,7 @@ def test_cached_secret_is_used_on_with_a_warning_while_nothing_answers(
     fault(cloud)
     clock.now += 900
     assert in_threads(secret.get) == [first] * 32
-    warnings = [record for record in caplog.records if record.name == "shared.mail.key_vault"]
+    warnings = [record for record in caplog.records if record.name == "shared.services.key_vault"]
     assert len(warnings) == 1, "nobody asks again at once"
     assert "The cached value is used on" in warnings[0].getMessage()
     with pytest.raises(TransientError):

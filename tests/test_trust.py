@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
+from fractions import Fraction
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,8 @@ from shared.operator.trust import (
     MailboxReport,
     build_report,
     build_track_record,
+    compute_chance,
+    compute_lower_bound,
     format_share,
     read_drafts,
 )
@@ -290,42 +294,79 @@ def test_inactive_mailboxes_are_left_out_and_history_is_streamed() -> None:
     [
         (0, 0, 0.0),
         (0, 10, 0.0),
-        # n / (n + z²) without a refusal: 10 / 12.706025, 132 / 134.706025, 133 / 135.706025
-        (10, 0, 0.78703),
-        (132, 0, 0.97991),
-        (133, 0, 0.98006),
-        # p + z²/2n = 0.9867651, z√(p(1-p)/n + z²/4n²) = 1.645 * 0.0107197 = 0.0176340, 1 + z²/n = 1.0135301
-        (196, 4, 0.95619),
+        # without a rejection the n-th root of 0.05
+        (1, 0, 0.05),
+        (10, 0, 0.05 ** (1 / 10)),
+        (148, 0, 0.05 ** (1 / 148)),
+        (149, 0, 0.05 ** (1 / 149)),
+        # with one, the root of p^n + n (1 - p) p^(n - 1) = 0.05
+        (1, 1, 1 - 0.95**0.5),
+        (234, 1, 0.979973),
+        (235, 1, 0.980058),
+        # found with exact fractions, as the two above
+        (18, 2, 0.717381),
+        (10, 10, 0.301954),
+        (
+            5_000,
+            5_000,
+            0.491727,
+        ),  # the normal approximation: 0.5 - 1.645 * 0.5 / 100 = 0.491775, less 0.5 / 10,000
     ],
 )
-def test_the_lower_bound_is_wilson_s(good: int, bad: int, bound: float) -> None:
+def test_the_lower_bound_is_the_exact_one(good: int, bad: int, bound: float) -> None:
     draft = JudgedDraft("em", None, Fate.APPROVED, NOW)
     drafts = [draft] * good + [replace(draft, fate=Fate.REJECTED)] * bad
-    assert build_track_record(drafts).lower_bound == pytest.approx(bound, abs=0.00001)
+    assert build_track_record(drafts).lower_bound == pytest.approx(bound, abs=0.000001)
+
+
+def test_a_mailbox_just_under_the_target_passes_a_single_look_with_a_probability_of_at_most_5_percent() -> (
+    None
+):
+    """Summed with exact fractions: the rejections that a look lets pass, and how probable so few are."""
+    rejection = Fraction(2, 100)  # the target's own share
+    for decided in range(100, 500, 7):
+        passes, total = 0, Fraction(0)
+        while compute_lower_bound(decided - passes, decided) >= 0.98:
+            total += comb(decided, passes) * rejection**passes * (1 - rejection) ** (decided - passes)
+            passes += 1
+        assert total <= Fraction(5, 100)
+
+
+def test_looking_after_each_decision_raises_the_probability_to_what_the_document_says() -> None:
+    passed, by_rejections = 0.0, {0: 1.0}
+    for decided in range(1, 1001):
+        drawn: dict[int, float] = {}
+        for rejected, chance in by_rejections.items():
+            drawn[rejected] = drawn.get(rejected, 0) + chance * 0.98
+            drawn[rejected + 1] = drawn.get(rejected + 1, 0) + chance * 0.02
+        asked = {n for n in drawn if n < 20 and compute_chance(decided - n, decided, 0.98) <= 0.05}
+        passed += sum(drawn.pop(n) for n in asked)
+        by_rejections = drawn
+    assert f"of {passed:.0%} at some time".replace("%", " %") in (ROOT / "docs/trust.md").read_text("utf-8")
 
 
 def test_the_smallest_sample_without_a_refusal_is_enough_and_one_fewer_is_not() -> None:
-    assert LEAST_DECIDED == 133
-    assert judge(*approved(133)).recommendation == ASK
-    short = judge(*approved(132))
+    assert LEAST_DECIDED == 149
+    assert judge(*approved(149)).recommendation == ASK
+    short = judge(*approved(148))
     assert short.recommendation == STAY
     (finding,) = [check.finding for check in short.checks if not check.is_met]
-    assert "132 of 132 decided drafts were approved, 100.00 %" in finding
-    assert "(1.0103 - 0.0103) / 1.0205 = 97.99 %" in finding
-    assert "133 decided drafts are needed" in finding
+    assert "148 of 148 decided drafts were approved, 100.00 %; lower bound 97.99 %." in finding
+    assert "so many approvals would have a probability of 5.03 %; it may be at most 5.00 %." in finding
+    assert "149 decided drafts are needed" in finding
 
 
 def test_an_empty_mailbox_stays() -> None:
     judged = judge()
     assert judged.recommendation == STAY
     assert [check.finding for check in judged.checks if not check.is_met] == [
-        "No drafts have been decided yet; at least 133 decided drafts are needed."
+        "No drafts have been decided yet; at least 149 decided drafts are needed."
     ]
 
 
 def test_pending_superseded_and_unknown_drafts_make_no_sample() -> None:
     pending = [row(f"em_p{n}") for n in range(500)]
-    assert judge(*approved(132), *pending).recommendation == STAY
+    assert judge(*approved(148), *pending).recommendation == STAY
 
 
 @pytest.mark.parametrize("status", ["rejected", "cancelled", "gone"])
@@ -446,7 +487,7 @@ def test_the_report_is_json_unless_a_browser_asks(agent: Agent, monkeypatch: pyt
     total = mailbox["total"]
     assert (total["submitted"], total["approved"], total["decided"]) == (2, 1, 2)
     assert total["median_seconds_to_decision"] == 60
-    assert total["lower_bound"] == pytest.approx(0.12085, abs=0.00001)
+    assert total["lower_bound"] == pytest.approx(1 - 0.95**0.5)
     browser = "text/html,application/xhtml+xml,*/*;q=0.8"
     assert get(agent, monkeypatch, browser).mimetype == "text/html"
     assert get(agent, monkeypatch, browser, format="json").mimetype == "application/json"
@@ -547,7 +588,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     # Held open, as by an agent at work: the report only reads next to it.
     with closing(open_sqlite_ledger(path)) as ledger, LoopbackServer(simulator.app) as server:
         at = datetime.now(UTC) - timedelta(days=1)
-        for n in range(140):
+        for n in range(150):
             ledger.add(replace(decided("delivered", email_id=f"em_{n}", at=at), mailbox_id=box))
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT),
@@ -562,7 +603,7 @@ def test_the_command_shows_figures_arithmetic_and_advice_beside_a_running_agent(
     status, output = operator.call("--days", "7")
     assert status == 0
     assert "last 7 days" in output
-    assert "140 of 140 decided drafts were approved, 100.00 %" in output
+    assert "150 of 150 decided drafts were approved, 100.00 %" in output
     assert "Recommendation: ask for monitored" in output
     assert operator.asked() == []
 

@@ -30,9 +30,9 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.profiles.profiles import NO_PROFILES
 from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER
 from shared.watching.polling import Poller
@@ -131,7 +131,7 @@ def build_closed_receiver(tmp_path: Path, signatures: SignatureCheck, clock: Clo
     )  # fmt: skip
     return WebhookReceiver(
         signatures=signatures, mailboxes=mailboxes, poller=poller, settings=chosen, clock=clock,
-        tracker=ReplyTracker(multimail=nobody, ledger=nobody, clock=clock),
+        tracker=ReplyTracker(multimail=nobody, mailboxes=mailboxes, ledger=nobody, clock=clock),
     )  # fmt: skip
 
 
@@ -531,10 +531,10 @@ class BrokenLedger(Ledger):
             raise TransientError("the ledger is down")
         return super().add(entry)
 
-    def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> Any:
+    def find_tracked_replies(self, mailbox_id: str, reply_id: str) -> Any:
         if self.is_down:
             raise TransientError("the ledger is down")
-        return super().find_tracked_reply(mailbox_id, reply_id)
+        return super().find_tracked_replies(mailbox_id, reply_id)
 
 
 def test_with_the_ledger_down_the_event_is_asked_for_again_and_polling_finds_the_email(

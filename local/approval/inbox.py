@@ -12,7 +12,8 @@ from shared.domain import Email, EmailSummary, Mailbox, Outcome
 from shared.errors import NotFoundError, PermanentError
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
-from shared.watching.tracking import PENDING_APPROVAL, REASON_TAG, STATUS_TAG
+from shared.replying.reporting import STATUS_TAG
+from shared.watching.tracking import PENDING_APPROVAL, REASON_TAG
 
 # Tag reads of one refresh: about half a second on one machine. Ten thousand emails take fifty refreshes.
 READS_PER_REFRESH = 200

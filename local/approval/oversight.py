@@ -7,7 +7,7 @@ from shared.domain import Email
 from shared.mail.call import Call
 from shared.mail.connection import Connection
 from shared.mail.parsing import parse_email, parse_object, parse_objects, parse_text
-from shared.mail.secrets import SecretSource
+from shared.services.secrets import SecretSource
 
 
 @dataclass(frozen=True, slots=True)

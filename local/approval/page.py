@@ -27,10 +27,10 @@ from shared.errors import (
     ThrottledError,
 )
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.prompting import clean_line
 from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.watching.tracking import MAX_REASON_CHARACTERS as MAX_REJECT_CHARACTERS
 from shared.watching.tracking import PENDING_APPROVAL

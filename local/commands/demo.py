@@ -31,10 +31,10 @@ from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.operator.asking import Question
 from shared.operator.trust import DEFAULT_DAYS
 from shared.replying.reporting import render_reason
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 FOLDER = Path(".data/demo")

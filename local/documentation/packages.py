@@ -8,8 +8,8 @@ ROOT = Path(__file__).parent.parent.parent
 LAYERS = (
     ("errors",),
     ("domain",),
-    ("settings", "telemetry", "http_session"),
-    ("credentials",),
+    ("settings", "telemetry"),
+    ("services",),
     ("mail", "model", "ledger", "knowledge", "queueing"),
     ("profiles",),
     ("replying",),

@@ -24,6 +24,7 @@ from local.commands.console import EventWatch, print_outcomes
 from local.host.host import Host, SteadyClock
 from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server
+from local.host.settings_file import read_values
 from local.host.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
 from shared.domain import Cause, Outcome
@@ -75,14 +76,8 @@ def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCA
     Raises ConfigurationError when the file cannot be read.
     """
     if path.exists():
-        try:
-            values = dict(json.loads(path.read_text(encoding="utf-8"))["Values"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(
-                f'{path} is not JSON of the form {{"Values": {{...}}}}: correct or remove it.'
-            ) from error
-        for name, value in values.items():
-            environment.setdefault(name, str(value))
+        for name, value in read_values(path).items():
+            environment.setdefault(name, value)
     for name in [name for name in environment if name.partition("__")[0] == "ServiceBusConnection"]:
         del environment[name]
 

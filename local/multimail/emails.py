@@ -13,13 +13,14 @@ MONITORED, AUTONOMOUS = "monitored", "autonomous"
 MODES = (READ_ONLY, GATED_ALL, GATED_SEND, MONITORED, AUTONOMOUS)  # from most to least restrictive
 
 UNREAD, READ, REJECTED, CANCELLED = "unread", "read", "rejected", "cancelled"
+ARCHIVED, DELETED = "archived", "deleted"
 PENDING_SCAN, SCHEDULED, SEND_FAILED = "pending_scan", "scheduled", "send_failed"
 PENDING_SEND, PENDING_INBOUND = "pending_send_approval", "pending_inbound_approval"
 # The contract's vocabulary has no "sent". A sent email is shown as read, which is true of our own
 # words; delivered_at or bounced_at say that it left, and a client should look at those.
 SENT = READ
 STATUSES = (
-    *(UNREAD, READ, "archived", "deleted", PENDING_SEND, PENDING_INBOUND, REJECTED, CANCELLED),
+    *(UNREAD, READ, ARCHIVED, DELETED, PENDING_SEND, PENDING_INBOUND, REJECTED, CANCELLED),
     *(SEND_FAILED, SCHEDULED, "spam_flagged", "spam_quarantined"),
 )
 
@@ -207,7 +208,10 @@ class StoredEmail:
 
 @dataclass(slots=True)
 class StoredMailbox:
-    """One mailbox with its allowlist and what it remembers about recent sends."""
+    """One mailbox with its allowlist and what it remembers about recent sends.
+
+    `diverted_to`: who gets its replies besides the sender, as a Reply-To could have it.
+    """
 
     id: str
     address: str
@@ -215,6 +219,9 @@ class StoredMailbox:
     created_at: datetime
     display_name: str | None = None
     signature_block: str | None = None
+    auto_cc: str | None = None
+    auto_bcc: str | None = None
+    diverted_to: tuple[str, ...] = ()
     is_active: bool = True
     allowlist: list[AllowlistEntry] = field(default_factory=list)
     idempotency: dict[str, tuple[str, datetime]] = field(default_factory=dict)
@@ -272,6 +279,14 @@ class Emails:
         for direction in (None, email.direction):
             for status in (None, email.status):
                 insort(self._positions[email.mailbox_id, direction, status], email.position)
+
+    def remove(self, email: StoredEmail) -> None:
+        """Forget an email. Its sequence number stays taken."""
+        del self._by_id[email.id]
+        self._by_thread[email.mailbox_id, email.thread_id].remove(email)
+        for direction in (None, email.direction):
+            for status in (None, email.status):
+                self._positions[email.mailbox_id, direction, status].remove(email.position)
 
     def find(self, email_id: str) -> StoredEmail | None:
         """Return an email, or None."""

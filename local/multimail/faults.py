@@ -1,19 +1,25 @@
 """Scripted faults for the simulated MultiMail: what breaks, at which call, before or after its effect."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from threading import Event
 
 from flask import Response
 
 from local.host.http_server import cut_connection
 from local.multimail.emails import (
+    EPOCH,
+    GATED_SEND,
     Refusal,
+    StoredMailbox,
     build_quota_refusal,
     build_rate_limit_refusal,
     build_warmup_refusal,
 )
+from local.multimail.wire import render_mailbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +41,42 @@ FaultSource = Callable[[str, str, int], Fault | None]
 """Decides about a call by its method, path and number (1 is the simulator's first request)."""
 
 
+Matching = Callable[[str, str], bool]
+"""Picks calls by their method and path."""
+
+FOREIGN = StoredMailbox("mb_of_another_account", "info@another.example", GATED_SEND, EPOCH)
+
+_BOX = "/v1/mailboxes/[^/]+"
+_EMAIL, _THREAD = re.compile(f"{_BOX}/emails/[^/]+"), re.compile(f"{_BOX}/threads/[^/]+")
+_TAGS = re.compile(f"{_BOX}/emails/[^/]+/tags(/.*)?")
+
+
+def is_about_an_email(_method: str, path: str) -> bool:
+    """Match reading one email, whichever."""
+    return _EMAIL.fullmatch(path) is not None
+
+
+def is_about_a_thread(_method: str, path: str) -> bool:
+    """Match reading one thread, whichever."""
+    return _THREAD.fullmatch(path) is not None
+
+
+def is_about_tags(_method: str, path: str) -> bool:
+    """Match reading and writing tags."""
+    return _TAGS.fullmatch(path) is not None
+
+
+def is_about_anything(_method: str, _path: str) -> bool:
+    """Match every call."""
+    return True
+
+
 def no_fault(_method: str, _path: str, _number: int) -> Fault | None:
     """Let every call go well."""
     return None
 
 
-def in_order(
-    *faults: Fault | None, matching: Callable[[str, str], bool] = lambda _method, _path: True
-) -> FaultSource:
+def in_order(*faults: Fault | None, matching: Matching = is_about_anything) -> FaultSource:
     """Let the n-th matching call meet the n-th fault; None, and every call after the last, goes well."""
     remaining = iter(faults)
 
@@ -50,6 +84,30 @@ def in_order(
         return next(remaining, None) if matching(method, path) else None
 
     return source
+
+
+def always(fault: Fault, *, matching: Matching = is_about_anything) -> FaultSource:
+    """Let every matching call meet the fault."""
+    return lambda method, path, _number: fault if matching(method, path) else None
+
+
+def until(end: datetime, clock: Callable[[], datetime], source: FaultSource) -> FaultSource:
+    """Let a source decide until the clock has reached `end`; every later call goes well."""
+    return lambda method, path, number: source(method, path, number) if clock() < end else None
+
+
+def another_account(method: str, path: str, _number: int) -> Fault:
+    """Answer as if the key belonged to another account, which has one empty mailbox and nothing of ours."""
+    if (method, path) == ("GET", "/v1/mailboxes"):
+        return answer_with(200, {"mailboxes": [render_mailbox(FOREIGN, "operator@another.example")]})
+    if (method, path) == ("GET", f"/v1/mailboxes/{FOREIGN.id}/emails"):
+        return answer_with(200, {"emails": [], "cursor": None})
+    return not_found()
+
+
+def not_found() -> Fault:
+    """Answer 404, as the service does for what the account does not have."""
+    return answer_with(404, {"error": "Not found"})
 
 
 def answer_with(

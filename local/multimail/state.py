@@ -13,7 +13,9 @@ from http import HTTPStatus
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 from local.multimail.emails import (
+    ARCHIVED,
     CANCELLED,
+    DELETED,
     EPOCH,
     GATED_ALL,
     GATED_SEND,
@@ -203,6 +205,8 @@ class MultiMailAccount:
         received_at: datetime | None = None,
         thread_id: str | None = None,
         in_reply_to: str | None = None,
+        to: Sequence[str] = (),
+        cc: Sequence[str] = (),
         attachments: Sequence[Attachment] = (),
         spam_verdict: str | None = None,
         status: str | None = None,
@@ -210,8 +214,9 @@ class MultiMailAccount:
     ) -> str:
         """Let an inbound email arrive and return its id.
 
-        It joins `thread_id`, or the thread of the email `in_reply_to`, or starts one. Without a
-        `status` it is what the spam verdict and the mailbox's mode make it.
+        It is addressed to the mailbox unless `to` says otherwise. It joins `thread_id`, or the thread of the
+        email `in_reply_to`, or starts one. Without a `status` it is what the spam verdict and the mailbox's
+        mode make it.
         """
         mailbox = self.get_mailbox(mailbox_id)
         if in_reply_to is not None:
@@ -221,7 +226,13 @@ class MultiMailAccount:
             mailbox,
             "inbound",
             from_,
-            Outgoing(markdown, (mailbox.address,), subject=subject, attachments=tuple(attachments)),
+            Outgoing(
+                markdown,
+                tuple(to) or (mailbox.address,),
+                tuple(cc),
+                subject=subject,
+                attachments=tuple(attachments),
+            ),
             status=status or SPAM_STATUSES.get(spam_verdict or "", arrives_as),
             thread_id=thread_id,
             received_at=received_at,
@@ -273,6 +284,35 @@ class MultiMailAccount:
             self._emails.move(email, READ)
 
     @_atomic
+    def archive(self, email_id: str) -> None:
+        """Let a human archive an email: it can still be read, and no longer waits for anything."""
+        self._move(self._email(email_id), ARCHIVED)
+
+    @_atomic
+    def delete(self, email_id: str) -> None:
+        """Let a human move an email to the bin, where it can still be read."""
+        self._move(self._email(email_id), DELETED)
+
+    @_atomic
+    def erase(self, email_id: str) -> None:
+        """Let a human delete an email for good: from now on there is no such email."""
+        email = self._email(email_id)
+        self._emails.remove(email)
+        self._awaiting_decision.pop(email_id, None)
+        self._timers = [timer for timer in self._timers if timer[2] is not email]
+        heapq.heapify(self._timers)
+
+    @_atomic
+    def remove_mailbox(self, mailbox_id: str) -> StoredMailbox:
+        """Let a human remove a mailbox. What it holds is kept for `put_back`."""
+        return self.mailboxes.pop(mailbox_id)
+
+    @_atomic
+    def put_back(self, mailbox: StoredMailbox) -> None:
+        """Have a mailbox again that was removed, with all that it held."""
+        self.mailboxes[mailbox.id] = mailbox
+
+    @_atomic
     def release_inbound(self, email_id: str) -> None:
         """Let a human approve an inbound email that was held back."""
         self.decide(email_id, "approve", OPERATOR)
@@ -282,6 +322,11 @@ class MultiMailAccount:
         """Return a copy of an email as it is now, without marking it as read."""
         email = self._emails.find(email_id)
         return replace(email, tags=dict(email.tags)) if email else None
+
+    @_atomic
+    def find_thread(self, mailbox_id: str, thread_id: str) -> list[StoredEmail]:
+        """Return copies of a thread's emails, oldest first, also while its mailbox is removed."""
+        return [replace(email) for email in self._emails.thread(mailbox_id, thread_id)]
 
     # What the API does.
 
@@ -364,7 +409,9 @@ class MultiMailAccount:
         if outgoing.idempotency_key is None and last and self.now() - last < SAME_CONTENT_WINDOW:
             raise Refusal(HTTPStatus.CONFLICT, "The same reply was submitted less than 60 seconds ago")
         addressed = replace(
-            outgoing, to=_reply_recipients(original), subject=_reply_subject(original.subject)
+            outgoing,
+            to=(*_reply_recipients(original), *mailbox.diverted_to),
+            subject=_reply_subject(original.subject),
         )
         email = self._accept(mailbox, addressed, original, actor)
         mailbox.recent_replies[content] = self.now()
@@ -617,7 +664,13 @@ def _reply_recipients(original: StoredEmail) -> tuple[str, ...]:
 
 
 def _as_mailed(mailbox: StoredMailbox, outgoing: Outgoing) -> Outgoing:
-    """Add what the service adds: the signature and, in monitored mode, the operator's copy."""
-    copies = (OPERATOR_ADDRESS,) if mailbox.mode == MONITORED else ()
+    """Add what the service adds: the signature, automatic copies and, in monitored mode, the operator's."""
+    open_copy = OPERATOR_ADDRESS if mailbox.mode == MONITORED else mailbox.auto_cc
+    copies, hidden = (tuple(filter(None, [copy])) for copy in (open_copy, mailbox.auto_bcc))
     signature = f"\n\n{mailbox.signature_block}" if mailbox.signature_block else ""
-    return replace(outgoing, cc=(*outgoing.cc, *copies), markdown=outgoing.markdown + signature)
+    return replace(
+        outgoing,
+        cc=(*outgoing.cc, *copies),
+        bcc=(*outgoing.bcc, *hidden),
+        markdown=outgoing.markdown + signature,
+    )

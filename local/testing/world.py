@@ -19,10 +19,11 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 WEBHOOK_SECRET = "whsec_of_the_world"
@@ -135,18 +136,20 @@ class World:
         self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
         self.key = self.simulator.add_key()
         self.model = ScriptedModel()
+        self.health = ServiceHealth(self.clock)
         self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path, clock=self.clock)
         self.queue = InProcessWorkQueue()
         self._server = LoopbackServer(self.simulator.app)
 
     def __enter__(self) -> Self:
         client = MultiMailClient(
-            self._server.start(), StaticSecret(Secret(self.key)), timeout=(5, 5), clock=self.clock
-        )
+            self._server.start(), StaticSecret(Secret(self.key)),
+            timeout=(5, 5), clock=self.clock, watch=self.health.watch,
+        )  # fmt: skip
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
         adapters = Adapters(
-            multimail=client, mailboxes=mailboxes, complete=self.model.complete, converse=self.model.converse,
-            ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
+            multimail=client, mailboxes=mailboxes, complete=self._complete,
+            converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
             signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)),
         )  # fmt: skip
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)
@@ -156,6 +159,10 @@ class World:
 
     def __exit__(self, *_: object) -> None:
         self._server.stop()
+
+    def _complete(self, request: ChatRequest) -> ChatCompletion:
+        with self.health.watch(f"model {request.deployment}"):
+            return self.model.complete(request)
 
     def deliver(self, markdown: str = "How long does delivery take?", **fields: Any) -> str:
         sender = fields.pop("sender", "Ann Lee <ann@customer.example>")

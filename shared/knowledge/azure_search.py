@@ -1,6 +1,7 @@
 """Knowledge in an Azure AI Search index, over its REST API."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -8,10 +9,12 @@ from urllib.parse import quote
 import requests
 from azure.core.credentials import TokenCredential
 
-from shared.credentials import TokenSource
-from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError
-from shared.http_session import build_session, find_retry_after
-from shared.knowledge.passages import SHARED_FOLDER, Passage, find_words
+from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
+from shared.knowledge.passages import SHARED_FOLDER, Passage
+from shared.knowledge.words import find_words
+from shared.services.credentials import TokenSource
+from shared.services.health import Watch
+from shared.services.http_session import build_session, describe_failure, find_retry_after
 from shared.telemetry import span
 
 # https://learn.microsoft.com/rest/api/searchservice/documents/search-post, generally available
@@ -27,11 +30,15 @@ class AzureSearchKnowledge:
     """An index whose documents have the texts `title`, `content` (searchable) and `folder` (filterable).
 
     `endpoint` is the search service's root. Keyless: the identity needs the role Search Index Data Reader.
+    `watch` sees whether each search works.
     """
 
-    def __init__(self, endpoint: str, index: str, credential: TokenCredential) -> None:
+    def __init__(
+        self, endpoint: str, index: str, credential: TokenCredential, watch: Watch = nullcontext
+    ) -> None:
         self._url = f"{endpoint.rstrip('/')}/indexes('{quote(index, safe='')}')/docs/search.post.search"
         self._index = index
+        self._watch = watch
         self._tokens = TokenSource(credential, TOKEN_SCOPE, "SEARCH_ENDPOINT")
         self._session = build_session(endpoint, ("POST",))  # a search changes nothing
 
@@ -50,7 +57,9 @@ class AzureSearchKnowledge:
             "select": "title,content",
             "top": limit,
         }
-        return self._read(self._post(body))
+        with self._watch("the knowledge search"):
+            answer = self._post(body)
+        return self._read(answer)
 
     def _post(self, body: Mapping[str, Any]) -> requests.Response:
         headers = {"Authorization": f"Bearer {self._tokens.get_bearer()}"}
@@ -65,7 +74,7 @@ class AzureSearchKnowledge:
                     allow_redirects=False,
                 )
         except requests.RequestException as error:
-            raise TransientError(f"{self} cannot be searched: {type(error).__name__}.") from error
+            raise UnavailableError(f"{self} cannot be searched: {describe_failure(error)}.") from error
         if answer.status_code != HTTPStatus.OK:
             raise self._build_error(answer)
         return answer
@@ -87,7 +96,8 @@ class AzureSearchKnowledge:
         delay = find_retry_after(answer.headers)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return ThrottledError(refused, retry_after_seconds=delay)
-        return TransientError(refused, retry_after_seconds=delay)
+        kind = UnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else TransientError
+        return kind(refused, retry_after_seconds=delay)
 
     def __str__(self) -> str:
         return f"The index {self._index} (SEARCH_INDEX) at SEARCH_ENDPOINT"

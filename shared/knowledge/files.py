@@ -5,12 +5,12 @@ import json
 import re
 import sqlite3
 import threading
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.errors import ConfigurationError
-from shared.knowledge.passages import MAX_QUERY_CHARACTERS, SHARED_FOLDER, UNSPACED, Passage, find_words
+from shared.knowledge.passages import SHARED_FOLDER, Passage
+from shared.knowledge.words import MAX_QUERY_CHARACTERS, UNSPACED, find_words, fold
 
 MAX_PASSAGE_CHARACTERS = 850  # with its title it fits into what a draft is shown of a passage
 MAX_TITLE_CHARACTERS = 120
@@ -18,7 +18,6 @@ MAX_TERMS = 200
 
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
-_ACCENT = re.compile("[\u0300-\u036f]")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _CREATE = (
     "CREATE VIRTUAL TABLE passages USING fts5(title, text, folder UNINDEXED, tokenize = 'porter unicode61')"
@@ -46,7 +45,7 @@ class KnowledgeFiles:
         # An FTS5 expression for any of the words: each quoted, so that none of it is syntax.
         # A word of an unspaced script becomes the pairs of its letters, as phrases.
         terms: list[str] = []
-        for word in find_words(_fold(query[:MAX_QUERY_CHARACTERS])):
+        for word in find_words(fold(query[:MAX_QUERY_CHARACTERS])):
             is_unspaced = _UNSPACED.match(word) and len(word) > 1
             terms.extend(map(" ".join, itertools.pairwise(word)) if is_unspaced else [word])
         match = " OR ".join(f'"{term}"' for term in dict.fromkeys(terms[:MAX_TERMS]))
@@ -127,11 +126,6 @@ def _split_sections(markdown: str, name: str) -> Iterator[tuple[str, str]]:
     yield " › ".join(trail.values()) or name, "\n".join(lines)
 
 
-def _fold(text: str) -> str:
-    """The text without accents, which mail often lacks; SQLite itself takes them off Latin letters only."""
-    return unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFKD", text)))
-
-
 def _spaced(text: str) -> str:
     """The text to search in, with each letter of an unspaced script as a word by itself."""
-    return _UNSPACED.sub(r" \g<0> ", _fold(text))
+    return _UNSPACED.sub(r" \g<0> ", fold(text))

@@ -7,6 +7,8 @@ from shared.domain import NO_USAGE, Cause, Draft, Outcome, Rejection, Triage, Us
 
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
 LONGEST_MARK = timedelta(hours=1)  # or a lease, if that is longer
+# What became of a reply that reached nobody.
+UNSENT_STATUSES = ("rejected", "cancelled", "send_failed", "bounced", "gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +19,18 @@ class LedgerEntry:
     first submission, then `reply_id`, then `outcome` (decided, still to be tagged), then
     `finished_at`. A worker that finds a field filled does not do that step again. What became of the
     reply comes later: `reply_status` is the word last seen for it, `reply_decided_at` when a human
-    decided, and from `reply_settled_at` on it is not checked any more. `redriven_at`: when it was
-    last set back to open. `rejections`: its earlier replies that were rejected with a reason.
+    decided, and from `reply_settled_at` on it is not checked any more; set on an open row, it says that the
+    reply ended without reaching anybody. `depends_on`: the reply of another email or a person's that answers
+    this one too. `redriven_at`: when it was last set back to open. `rejections`: its earlier replies that
+    a reviewer turned down and that were, or are to be, drafted anew.
 
-    `due_at`: not to be worked on before. `lease_until`: a worker is at it until then.
-    `attempts`: claims that count towards MAX_ATTEMPTS, the running one included.
-    `waiting_for` and `waiting_detail`: why the row was deferred last. `cause` and `detail`: why it ended with
-    its outcome. `version`: the store's ETag; every write needs the newest.
+    `released_at`: when it was seen to be released from inbound approval. `missing_since`: since when every
+    look at something that the email needs was answered with 404.
+
+    `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
+    that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
+    was deferred last. `cause` and `detail`: why it ended with its outcome. `version`: the store's ETag; every
+    write needs the newest.
     """
 
     mailbox_id: str
@@ -41,6 +48,7 @@ class LedgerEntry:
     draft: Draft | None = None
     submit_intent_at: datetime | None = None
     reply_id: str | None = None
+    depends_on: str | None = None
     outcome: Outcome | None = None
     cause: Cause | None = None
     detail: str = ""
@@ -49,6 +57,8 @@ class LedgerEntry:
     reply_decided_at: datetime | None = None
     reply_settled_at: datetime | None = None
     redriven_at: datetime | None = None
+    released_at: datetime | None = None
+    missing_since: datetime | None = None
     rejections: tuple[Rejection, ...] = ()
     version: str = ""
 
@@ -59,8 +69,19 @@ class LedgerEntry:
 
     @property
     def open_since(self) -> datetime:
-        """When it arrived or, if that is later, was last set back to open."""
-        return max(self.received_at, self.redriven_at or self.received_at)
+        """Since when it could be worked on: it arrived, was released, or was set back to open, the latest."""
+        moments = (self.received_at, self.released_at, self.redriven_at)
+        return max(moment for moment in moments if moment is not None)
+
+    @property
+    def intent_in_doubt(self) -> datetime | None:
+        """When a reply was, or may have been, submitted of which no end is known; None without one."""
+        return self.submit_intent_at if self.reply_settled_at is None else None
+
+    @property
+    def has_unsent_reply(self) -> bool:
+        """Whether its reply ended without reaching anybody."""
+        return self.reply_settled_at is not None and self.reply_status in UNSENT_STATUSES
 
     @property
     def open_work(self) -> "OpenWork":
@@ -83,28 +104,52 @@ class LedgerEntry:
 
     @property
     def tracked_reply(self) -> "TrackedReply | None":
-        """The reply to be tracked from now on that the row is finished; None when it has none."""
-        if self.outcome is not Outcome.REPLY_SUBMITTED or self.reply_id is None or self.finished_at is None:
+        """The reply to be tracked from now on that the row is finished: its own, or the one it depends on."""
+        is_own = self.outcome is Outcome.REPLY_SUBMITTED
+        reply_id = self.reply_id if is_own else self.depends_on
+        if reply_id is None or self.finished_at is None:
             return None
         return TrackedReply(
             mailbox_id=self.mailbox_id,
             email_id=self.email_id,
-            reply_id=self.reply_id,
-            submitted_at=self.submit_intent_at or self.finished_at,
+            reply_id=reply_id,
+            submitted_at=(self.submit_intent_at if is_own else None) or self.finished_at,
             check_at=self.finished_at + FIRST_CHECK_AFTER,
+            thread_id=self.thread_id,
         )
 
     def redriven(self, now: datetime) -> "LedgerEntry":
         """The finished row set back to open, to be stored with `defer`.
 
         With a reply on its way the draft and its key stay, so that it is looked for or repeated, never
-        written a second time; without one, the email is triaged and drafted again.
+        written a second time; without one, the email is triaged and drafted again, under a key of its own.
         """
+        if self.has_unsent_reply and self.draft is not None and self.reply_id is not None:
+            ended = Rejection(
+                reply_id=self.reply_id,
+                reason="",
+                reply_markdown=self.draft.reply_markdown,
+                submitted_at=self.submit_intent_at or now,
+                decided_at=self.reply_decided_at or now,
+            )
+            return replace(self.rejected(ended, now), triage=None)
         in_doubt = self.submit_intent_at is not None
         return replace(
             self._reopened(now),
             triage=self.triage if in_doubt else None,
             draft=self.draft if in_doubt else None,
+        )
+
+    def judged_again(self, now: datetime) -> "LedgerEntry":
+        """The finished row set back to open because the reply that closed it ended without reaching anybody.
+
+        To be stored with `redraft`. What is known of a reply of its own stays.
+        """
+        return replace(
+            self._reopened(now),
+            reply_status=self.reply_status,
+            reply_decided_at=self.reply_decided_at,
+            reply_settled_at=self.reply_settled_at,
         )
 
     def rejected(self, rejection: Rejection, now: datetime) -> "LedgerEntry":
@@ -124,7 +169,9 @@ class LedgerEntry:
             outcome=None,
             cause=None,
             detail="",
+            depends_on=None,
             finished_at=None,
+            missing_since=None,
             reply_status=None,
             reply_decided_at=None,
             reply_settled_at=None,
@@ -195,7 +242,8 @@ class TrackedReply:
     """A submitted reply whose end is not known yet. Every time is an aware UTC datetime.
 
     `status`: the word last seen for it, None before the first look. `check_at`: the next look is not
-    before. It is a note about the row that `work_item` names; where they differ, the row is right.
+    before. `missing_since`: since when it is answered with 404. It is a note about the row that `work_item`
+    names; where they differ, the row is right.
     """
 
     mailbox_id: str
@@ -204,10 +252,12 @@ class TrackedReply:
     submitted_at: datetime
     check_at: datetime
     status: str | None = None
+    thread_id: str | None = None
+    missing_since: datetime | None = None
 
     @property
     def work_item(self) -> WorkItem:
-        """The row of the email that it answers."""
+        """The row of the email that it closed."""
         return WorkItem(self.mailbox_id, self.email_id)
 
 
@@ -219,7 +269,7 @@ class Watermark:
     until: datetime
 
     def corrected(self, now: datetime, oldest: datetime) -> "Watermark | None":
-        """The watermark as far as the clock it is from can have been right; None if it was not at all.
+        """The watermark as far as the clock that it was taken from can have been right; else None.
 
         When that clock was ahead, everything from `oldest` on is to be listed again.
         """

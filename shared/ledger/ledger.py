@@ -20,7 +20,7 @@ from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb
 # second. A mailbox is always in the same one: its history is one range of keys, and a reply is found by its
 # id. It takes tens of emails a second in one mailbox to fill it (docs/scaling.md).
 SHARDS = tuple(f"{number:02}" for number in range(16))
-EMAIL, OPEN, REPLY = "email|", "open|", "reply|"  # how the keys of the three kinds begin
+EMAIL, OPEN, REPLY, SLOT = "email|", "open|", "reply|", "slots|"  # how the keys of the kinds begin
 AFTER = "~"  # comes after every character that the rest of a key has
 
 # Each token counter is spread over rows that are written in turn, so that concurrent writers seldom meet.
@@ -100,7 +100,7 @@ class Ledger:
         return self._keep(released, _note(released), Change(Verb.DELETE, _reply_row(reply)))
 
     def finish(self, entry: LedgerEntry) -> LedgerEntry:
-        """Store the finished row, give the lease back, drop its open work and track its reply if it has one.
+        """Store the finished row, give the lease back, drop its open work and track the reply that closed it.
 
         Raises LeaseLostError, and ValueError when `finished_at` is missing: the row would be lost.
         """
@@ -129,7 +129,8 @@ class Ledger:
 
     def open_work(self) -> Iterator[OpenWork]:
         """All open work, in no promised order, and perhaps some that was finished just now."""
-        return map(_to_work, self._store.scan(SHARDS, OPEN, OPEN + AFTER))
+        for row in self._store.scan(SHARDS, OPEN, OPEN + AFTER):
+            yield replace(from_row(OpenWork, row.fields), version=row.etag)
 
     def mark_enqueued(self, works: Sequence[OpenWork]) -> Sequence[OpenWork]:
         """Store these notes as they are given and return them, in their order, with their new version.
@@ -191,10 +192,10 @@ class Ledger:
         """Every tracked reply, in no promised order, and perhaps some that were dropped just now."""
         return [_to_reply(row) for row in self._store.scan(SHARDS, REPLY, REPLY + AFTER)]
 
-    def find_tracked_reply(self, mailbox_id: str, reply_id: str) -> TrackedReply | None:
-        """The mailbox's tracked reply of that id, if it is one."""
-        found = self._store.get(name_shard(mailbox_id), _reply_key(mailbox_id, reply_id))
-        return _to_reply(found) if found else None
+    def find_tracked_replies(self, mailbox_id: str, reply_id: str) -> Sequence[TrackedReply]:
+        """The notes about the mailbox's reply of that id, one for each email that it closed."""
+        first = f"{REPLY}{_key(mailbox_id)}|{_key(reply_id)}|"
+        return [_to_reply(row) for row in self._store.scan([name_shard(mailbox_id)], first, first + AFTER)]
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:
         """Keep these tracked as they are given, each in place of what was noted about it before."""
@@ -220,20 +221,22 @@ class Ledger:
         self._store.write([Change(Verb.UPSERT, row)])
 
     def slots(self, scope: str) -> tuple[str, ...]:
-        """The email ids that hold a reply slot in `scope` (a thread, or a sender's day)."""
-        return _read_slots(self._store.get(_slots_partition(scope), "slots"))
+        """The email ids that hold a reply slot in `scope` (a thread, or a sender's day), in that order."""
+        rows = self._store.scan([_slots_partition(scope)], SLOT, SLOT + AFTER)
+        return tuple(str(row.fields["email_id"]) for row in rows)
 
     def take_slot(self, scope: str, email_id: str, seen: Sequence[str]) -> bool:
         """Add `email_id` to the slots of `scope` if they are still `seen` or hold it already.
 
-        False when another email took a slot meanwhile: read again and decide again.
+        False when another email took a slot meanwhile: read again and decide again. Each slot is a row, named
+        by its number, which only one can insert: no limit and no id is too much for a row.
         """
-        found = self._store.get(_slots_partition(scope), "slots")
-        held = _read_slots(found)
+        held = self.slots(scope)
         if email_id in held or set(held) != set(seen):
             return email_id in held
-        fields: dict[str, str | int] = {"scope": scope, "email_ids": json.dumps([*held, email_id])}
-        return self._put(Row(_slots_partition(scope), "slots", fields), found)
+        key = f"{SLOT}{len(held):06}"
+        row = Row(_slots_partition(scope), key, {"scope": scope, "email_id": email_id})
+        return self._store.write([Change(Verb.INSERT, row)]) is not None
 
     def add_tokens(self, mailbox_id: str, day: str, tokens: int) -> None:
         """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""
@@ -242,7 +245,9 @@ class Ledger:
             key = f"tokens|{_key(day)}|{number}"
             found = self._store.get(partition, key)
             used = tokens + (int(found.fields["used"]) if found else 0)
-            if self._put(Row(partition, key, {"used": str(used)}), found):
+            row = Row(partition, key, {"used": str(used)}, found.etag if found else "")
+            # None when another writer was first
+            if self._store.write([Change(Verb.REPLACE if found else Verb.INSERT, row)]) is not None:
                 return
         raise TransientError(f"the token counter of mailbox {mailbox_id} is written by too many at once")
 
@@ -251,11 +256,6 @@ class Ledger:
         first = f"tokens|{_key(day)}|"
         rows = self._store.scan([_mailbox_partition(mailbox_id)], first, first + AFTER)
         return sum(int(row.fields["used"]) for row in rows)
-
-    def _put(self, row: Row, found: Row | None) -> bool:
-        """Insert the row, or replace the one that was found; False when another writer was first."""
-        verb, etag = (Verb.REPLACE, found.etag) if found else (Verb.INSERT, "")
-        return self._store.write([Change(verb, replace(row, etag=etag))]) is not None
 
 
 def name_shard(mailbox_id: str) -> str:
@@ -272,11 +272,6 @@ def _key(value: str) -> str:
 
 def _email_key(item: WorkItem) -> str:
     return f"{EMAIL}{_key(item.mailbox_id)}|{_key(item.email_id)}"
-
-
-def _reply_key(mailbox_id: str, reply_id: str) -> str:
-    """By the reply, not by the email: dropping an earlier reply leaves a later one alone."""
-    return f"{REPLY}{_key(mailbox_id)}|{_key(reply_id)}"
 
 
 def _mailbox_partition(mailbox_id: str) -> str:
@@ -298,7 +293,8 @@ def _open_row(work: OpenWork) -> Row:
 
 
 def _reply_row(reply: TrackedReply) -> Row:
-    key = _reply_key(reply.mailbox_id, reply.reply_id)
+    # By the reply, then the email: a reply may answer several, and dropping it leaves a later one alone.
+    key = f"{REPLY}{_key(reply.mailbox_id)}|{_key(reply.reply_id)}|{_key(reply.email_id)}"
     return Row(name_shard(reply.mailbox_id), key, to_row(reply))
 
 
@@ -310,16 +306,8 @@ def _to_entry(row: Row) -> LedgerEntry:
     return replace(from_row(LedgerEntry, row.fields), version=row.etag)
 
 
-def _to_work(row: Row) -> OpenWork:
-    return replace(from_row(OpenWork, row.fields), version=row.etag)
-
-
 def _to_reply(row: Row) -> TrackedReply:
     return from_row(TrackedReply, row.fields)
-
-
-def _read_slots(found: Row | None) -> tuple[str, ...]:
-    return tuple(json.loads(str(found.fields["email_ids"]))) if found else ()
 
 
 def _get_shard(work: OpenWork) -> str:

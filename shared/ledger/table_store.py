@@ -28,9 +28,9 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
-from shared.http_session import build_session, find_retry_after
 from shared.ledger.ledger import Ledger
 from shared.ledger.store import Change, Row, Verb
+from shared.services.http_session import build_session, find_retry_after
 from shared.telemetry import span
 
 _Operation = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # as the SDK takes it: verb, entity, options

@@ -1,1 +1,1 @@
-"""MultiMail: its REST API, the account's mailboxes, and the secrets that open them."""
+"""Mail: MultiMail's REST API, and what code reads from an email or a draft by itself."""

@@ -1,6 +1,7 @@
 """A MultiMail account over HTTP: one key, one session, and an error for every answer but a success."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -8,12 +9,13 @@ from typing import Any, TypeVar
 
 import requests
 
-from shared.errors import TransientError
-from shared.http_session import build_session
+from shared.errors import TransientError, UnavailableError
 from shared.mail.call import Call
 from shared.mail.parsing import UnreadableError, parse_json
 from shared.mail.refusals import explain_refusal
-from shared.mail.secrets import SecretSource
+from shared.services.health import Watch
+from shared.services.http_session import build_session, describe_failure
+from shared.services.secrets import SecretSource
 from shared.settings import Secret
 from shared.telemetry import span
 
@@ -41,8 +43,8 @@ class Answer:
 class Connection:
     """The calls of one key to one account, safe to share between threads.
 
-    `api_url` is the service root without `/v1`; `timeout` is (connect, read) in seconds. Only GET and PUT are
-    sent again after what may have been sent once.
+    `api_url` is the service root without `/v1`; `timeout` is (connect, read) in seconds. `watch` sees whether
+    each call works. Only GET and PUT are sent again after what may have been sent once.
     """
 
     def __init__(
@@ -52,20 +54,26 @@ class Connection:
         *,
         timeout: tuple[float, float] = (5.0, 30.0),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        watch: Watch = nullcontext,
     ) -> None:
         self._api_url = api_url.rstrip("/")
         self._key = key
         self._timeout = timeout
         self._clock = clock
+        self._watch = watch
         self.session = build_session(api_url, ("GET", "PUT"))
 
     def send(self, call: Call) -> Answer:
         """Send one call; once more with a newer key where the known one is refused and there is a newer one.
 
         Raises ConfigurationError (refused key, missing scope), NotFoundError, ConflictError, PermanentError
-        with its `status_code` (any other refusal), ThrottledError (429) and TransientError (no connection,
-        time-out, 5xx, redirect).
+        with its `status_code` (any other refusal), ThrottledError (429), UnavailableError (no connection,
+        time-out, 5xx) and TransientError (redirect).
         """
+        with self._watch(f"MultiMail {call.method} {call.template}"):
+            return self._send(call)
+
+    def _send(self, call: Call) -> Answer:
         attributes = {"http.request.method": call.method, "url.template": call.template}
         ids = {f"agent.{name}": value for name, value in call.ids.items()}
         with span(f"{call.method} {call.template}", attributes | ids, is_client=True) as current:
@@ -93,4 +101,4 @@ class Connection:
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            raise TransientError(f"{call} got no whole answer: {type(error).__name__}") from error
+            raise UnavailableError(f"{call} got no whole answer: {describe_failure(error)}") from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.domain import Mailbox, parse_address
-from shared.errors import PermanentError
+from shared.errors import ConfigurationError
 from shared.mail.multimail import MultiMailClient
 
 MAX_AGE_SECONDS = 60.0
@@ -35,10 +35,14 @@ class MailboxDirectory:
         return reading.mailboxes
 
     def get(self, mailbox_id: str, max_age_seconds: float = MAX_AGE_SECONDS) -> Mailbox:
-        """One mailbox. Raises PermanentError when the account does not have it (any more)."""
-        mailbox = self.read(max_age_seconds).get(mailbox_id)
+        """One mailbox. Raises ConfigurationError when the account does not have it."""
+        mailbox = self.read(max_age_seconds).get(mailbox_id) or self.read(0).get(mailbox_id)
         if mailbox is None:
-            raise PermanentError(f"the account has no mailbox {mailbox_id} (any more)")
+            raise ConfigurationError(
+                f"The account of the MultiMail key has no mailbox {mailbox_id!r}, so nothing of it is "
+                "touched: set MULTIMAIL_API_KEY (or the secret in the vault) to a key of its account. If the "
+                "mailbox was deleted, take it out of MULTIMAIL_MAILBOX_IDS."
+            )
         return mailbox
 
 

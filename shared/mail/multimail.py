@@ -1,6 +1,7 @@
 """The MultiMail REST API as the agent uses it: domain values in and out, failures split by what to do."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,7 +26,8 @@ from shared.mail.parsing import (
     parse_tags,
     parse_thread,
 )
-from shared.mail.secrets import SecretSource
+from shared.services.health import Watch
+from shared.services.secrets import SecretSource
 
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
 
@@ -36,11 +38,13 @@ _EMAIL = _MAILBOX + "/emails/{email_id}"
 class MultiMailClient:
     """A MultiMail account, safe to share between threads.
 
-    `api_url` is the service root without `/v1`; `timeout` is (connect, read) in seconds.
+    `api_url` is the service root without `/v1`; `timeout` is (connect, read) in seconds; `watch` sees whether
+    each call works.
 
     Every method raises ConfigurationError (refused key, missing read scope), NotFoundError,
-    ConflictError, PermanentError with its `status_code` (any other refusal), ThrottledError (429)
-    and TransientError (no connection, time-out, 5xx, redirect, an answer that breaks the contract).
+    ConflictError, PermanentError with its `status_code` (any other refusal), ThrottledError (429),
+    UnavailableError (no connection, time-out, 5xx) and TransientError (redirect, an answer that breaks the
+    contract).
     """
 
     def __init__(
@@ -50,9 +54,10 @@ class MultiMailClient:
         *,
         timeout: tuple[float, float] = (5.0, 30.0),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        watch: Watch = nullcontext,
     ) -> None:
         self._key = key
-        self._connection = Connection(api_url, key, timeout=timeout, clock=clock)
+        self._connection = Connection(api_url, key, timeout=timeout, clock=clock, watch=watch)
 
     def find_key_id(self) -> str | None:
         """The fingerprint of the key in use, for the audit trail; None while no key can be had."""
@@ -96,7 +101,6 @@ class MultiMailClient:
         call = Call("GET", _MAILBOX + "/emails", {"mailbox_id": mailbox_id}, params=params)
         seen: set[str] = set()
         unreadable: dict[str, None] = {}
-
         crowded: CrowdedSecondError | None = None
         try:
             fetch = partial(self._fetch_page, call, unreadable)
@@ -139,15 +143,17 @@ class MultiMailClient:
         return answer.read(parse_allowlist)
 
     def submit_reply(
-        self, mailbox_id: str, email_id: str, markdown: str, idempotency_key: str
+        self, mailbox_id: str, email_id: str, markdown: str, idempotency_key: str, cc: Sequence[str] = ()
     ) -> SubmittedReply:
-        """Reply in the email's thread, to its sender alone: no other recipient can be named.
+        """Reply in the email's thread, to its sender and to those in `cc`.
 
         Never repeated here once it may have been sent: on TransientError the reply may exist, and
         the same key and bytes must be submitted again. ConflictError: the same content was
         submitted within 60 s.
         """
-        body = {"markdown": markdown, "idempotency_key": idempotency_key}
+        body: dict[str, Any] = {"markdown": markdown, "idempotency_key": idempotency_key}
+        if cc:
+            body["cc"] = list(cc)
         return self._submit(_email_call("POST", _MAILBOX + "/reply/{email_id}", mailbox_id, email_id, body))
 
     def send_email(

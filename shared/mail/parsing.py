@@ -2,7 +2,9 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from email.parser import HeaderParser
 from typing import Any
 
 from shared.domain import Attachment, Contact, Email, EmailSummary, Mailbox, SubmittedReply
@@ -34,6 +36,7 @@ def parse_mailboxes(body: dict[str, Any]) -> tuple[Mailbox, ...]:
             oversight_mode=parse_text(raw, "oversight_mode"),
             is_active=bool(raw.get("is_active", True)),
             display_name=_find_text(raw, "display_name") or "",
+            copies=tuple(copy for name in ("auto_cc", "auto_bcc") for copy in _find_texts(raw, name)),
         )
         for raw in parse_objects(body, "mailboxes")
     )
@@ -92,11 +95,13 @@ def parse_email(raw: dict[str, Any]) -> Email:
     status = parse_text(raw, "status")
     unreleased = status == "pending_inbound_approval"  # has no body until a human lets it in
     attachments = parse_objects(raw, "attachments") if raw.get("attachments") else []
-    tags, headers = (parse_object(raw.get(name) or {}) for name in ("tags", "headers"))
+    tags = parse_object(raw.get("tags") or {})
     return Email(
         id=_id(raw),
         sender=parse_text(raw, "from", default=""),
         to=_find_texts(raw, "to"),
+        cc=_find_texts(raw, "cc"),
+        bcc=_find_texts(raw, "bcc"),
         subject=parse_text(raw, "subject", default=""),
         status=status,
         received_at=_time(raw, "received_at"),
@@ -105,11 +110,37 @@ def parse_email(raw: dict[str, Any]) -> Email:
         spam_verdict=_find_text(raw, "spam_verdict"),
         attachments=tuple(_parse_attachment(item) for item in attachments),
         tags={name: parse_text(tags, name) for name in tags},
-        headers={name.lower(): ", ".join(_find_texts(headers, name)) for name in headers},
+        headers=_parse_headers(raw.get("headers")),
         approved_at=_find_time(raw, "approved_at"),
         delivered_at=_find_time(raw, "delivered_at"),
         bounced_at=_find_time(raw, "bounced_at"),
     )
+
+
+def _parse_headers(value: object) -> dict[str, str]:
+    """Read headers in whichever usual shape they are; what is none of them is left out.
+
+    The contract promises no headers, so none of them may cost an email its reply.
+    """
+    headers: dict[str, list[str]] = {}
+    for name, content in _list_headers(value):
+        texts = content if isinstance(content, list) else [content]
+        headers.setdefault(_clean(name).strip().lower(), []).extend(
+            " ".join(_clean(text).split()) for text in texts if isinstance(text, str)
+        )
+    return {name: ", ".join(texts) for name, texts in headers.items() if texts}
+
+
+def _list_headers(value: object) -> Iterator[tuple[str, object]]:
+    """The names and contents in an object, in the text of a header, or in a list of pairs or of these two."""
+    for item in value if isinstance(value, list) else [value]:
+        match item:
+            case str():
+                yield from HeaderParser().parsestr(_clean(item).lstrip()).items()
+            case [str(name), content] | {"name": str(name), "value": content}:
+                yield name, content
+            case dict():
+                yield from item.items()
 
 
 def _parse_attachment(raw: dict[str, Any]) -> Attachment:
@@ -201,7 +232,8 @@ def _clean(value: str) -> str:
 
 def _time(raw: dict[str, Any], name: str) -> datetime:
     try:
-        return _as_utc(datetime.fromisoformat(parse_text(raw, name).upper()))
+        moment = datetime.fromisoformat(parse_text(raw, name).upper())
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise UnreadableError(f"{name} is not a time") from None
 
@@ -216,7 +248,3 @@ def _find_readable_time(raw: dict[str, Any], name: str) -> datetime | None:
         return _find_time(raw, name)
     except UnreadableError:
         return None
-
-
-def _as_utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -12,10 +12,11 @@ from shared.errors import (
     PermanentError,
     ThrottledError,
     TransientError,
+    UnavailableError,
 )
-from shared.http_session import find_retry_after
 from shared.mail.call import Call
 from shared.mail.parsing import UnreadableError, parse_json
+from shared.services.http_session import find_retry_after
 
 LONGEST_QUOTA_WAIT_SECONDS = 6 * 3600.0  # so that an upgraded plan is noticed within hours
 LONGEST_WARM_UP_WAIT_SECONDS = 3600.0
@@ -38,7 +39,7 @@ def explain_refusal(
     if status < HTTPStatus.BAD_REQUEST:
         return TransientError(f"{answered}: redirects are not followed. Check MULTIMAIL_API_URL.")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
-        return TransientError(answered, retry_after_seconds=find_retry_after(headers))
+        return UnavailableError(answered, retry_after_seconds=find_retry_after(headers))
     kinds: dict[int, type[PermanentError]] = {404: NotFoundError, 409: ConflictError}
     return kinds.get(status, PermanentError)(answered, status_code=status)
 

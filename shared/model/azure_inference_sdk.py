@@ -7,21 +7,23 @@ from typing import Any
 from azure.ai.inference import ChatCompletionsClient
 from azure.ai.inference.models import ChatCompletionsToolDefinition, JsonSchemaFormat
 from azure.core.credentials import AzureKeyCredential, TokenCredential
-from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.exceptions import AzureError, HttpResponseError, IncompleteReadError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpResponse
 
-from shared.credentials import TokenSource
 from shared.errors import ConfigurationError
-from shared.http_session import build_session
 from shared.model.chat import ChatModel
 from shared.model.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
     TOKEN_SCOPE,
     ChatRefusal,
+    NoAnswer,
     NoCompletion,
     WireChatModel,
+    build_base_url,
 )
+from shared.services.credentials import TokenSource
+from shared.services.http_session import build_session, describe_failure
 from shared.settings import Secret
 
 # The v1 API takes it as optional, with this value alone; the SDK's default is a preview of another service.
@@ -33,7 +35,7 @@ SDK_PARAMETERS = frozenset({"temperature", "max_tokens"})
 def build_azure_inference_model(
     endpoint: str, sign_in: Secret | TokenCredential, timeout_seconds: float = 60.0
 ) -> ChatModel:
-    """Connect to the Azure OpenAI resource at `endpoint` (its root), with a key or an identity.
+    """Connect to the Azure OpenAI resource at `endpoint` (its root or its v1 API), with a key or an identity.
 
     `timeout_seconds` bounds the wait for each piece of the answer. Raises ConfigurationError for plain http
     without a key: a token goes over https only.
@@ -51,7 +53,7 @@ def build_azure_inference_model(
     )
     session = build_session(endpoint)
     client = ChatCompletionsClient(
-        f"{endpoint.rstrip('/')}/openai/v1",
+        build_base_url(endpoint),
         credential,
         credential_scopes=[TOKEN_SCOPE],
         api_version=API_VERSION,
@@ -85,6 +87,8 @@ def _complete(
             model_extras={name: value for name, value in parameters.items() if name not in SDK_PARAMETERS},
             **{name: value for name, value in parameters.items() if name in SDK_PARAMETERS},
         )
+    except IncompleteReadError as error:
+        raise NoAnswer(describe_failure(error)) from error
     except HttpResponseError as error:
         response = error.response
         if not isinstance(response, HttpResponse) or response.status_code == HTTPStatus.OK:
@@ -92,7 +96,7 @@ def _complete(
             raise NoCompletion(type(error).__name__) from None
         body = response.content.decode(errors="replace")
         raise ChatRefusal(response.status_code, response.headers, body) from error
-    except AzureError as error:  # time-outs and bodies that break off included
-        raise NoCompletion(type(error).__name__) from error
+    except AzureError as error:  # time-outs included
+        raise NoAnswer(describe_failure(error)) from error
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
-        raise NoCompletion("a 200 answer that is not JSON") from None
+        raise NoCompletion("an answer that is not JSON, or says no readable length of itself") from None

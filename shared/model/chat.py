@@ -85,8 +85,9 @@ class ChatModel(Protocol):
         """Ask for one completion that keeps a schema.
 
         Raises ContentFilteredError (refused prompt or completion), ThrottledError (429),
-        TransientError (time-out, 5xx, no connection, unreadable answer), ConfigurationError
-        (wrong endpoint, key or deployment) and PermanentError (any other refusal).
+        UnavailableError (time-out, 5xx, no connection), TransientError (unreadable answer),
+        ConfigurationError (wrong endpoint, key or deployment, unsuitable model)
+        and PermanentError (any other refusal).
         """
         ...
 

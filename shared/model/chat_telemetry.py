@@ -1,10 +1,12 @@
 """Chat telemetry: a span and the token counts of every chat completion, never its text."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import TypeVar
 
 from shared.domain import TokenPrice, Usage
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
+from shared.services.health import Watch
 from shared.telemetry import Value, measure, span
 
 PROVIDER = "azure.ai.openai"
@@ -13,12 +15,15 @@ Asked = TypeVar("Asked", ChatRequest, Conversation)
 
 
 def traced(
-    complete: Callable[[Asked], ChatCompletion], prices: Mapping[str, TokenPrice]
+    complete: Callable[[Asked], ChatCompletion],
+    prices: Mapping[str, TokenPrice],
+    watch: Watch = nullcontext,
 ) -> Callable[[Asked], ChatCompletion]:
     """The same completion with a span around it, and its tokens and estimated cost counted.
 
-    Names: OpenTelemetry's semantic conventions for generative AI. Azure Monitor's exporter knows a
-    model call by `gen_ai.system`, which the conventions have replaced by `gen_ai.provider.name`.
+    `watch` sees whether each call works. Names: OpenTelemetry's semantic conventions for generative AI.
+    Azure Monitor's exporter knows a model call by `gen_ai.system`, which the conventions have replaced by
+    `gen_ai.provider.name`.
     """
 
     def complete_traced(asked: Asked) -> ChatCompletion:
@@ -30,7 +35,10 @@ def traced(
             "gen_ai.request.max_tokens": asked.max_output_tokens,
             "agent.step": asked.schema_name if isinstance(asked, ChatRequest) else "ask",
         }
-        with span(f"chat {asked.deployment}", attributes, is_client=True) as current:
+        with (
+            watch(f"model {asked.deployment}"),
+            span(f"chat {asked.deployment}", attributes, is_client=True) as current,
+        ):
             completion = complete(asked)
             usage = completion.usage
             current.set_attributes(

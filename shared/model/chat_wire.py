@@ -16,9 +16,10 @@ from shared.errors import (
     PermanentError,
     ThrottledError,
     TransientError,
+    UnavailableError,
 )
-from shared.http_session import find_retry_after
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation, Message, ToolCall
+from shared.services.http_session import find_retry_after
 
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105  # the name of a scope
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -26,6 +27,27 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 # A reasoning deployment thinks on the answer's token limit. The room is a ceiling, not a price, but Azure
 # counts it against the deployment's tokens per minute, so it is less than the 25,000 OpenAI's guide reserves.
 REASONING_HEADROOM_TOKENS = 8_192
+
+_NEEDED = "set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT to chat models that have structured outputs"
+
+# Refusals that have passed a moment later; every status from 500 on is one too.
+_PASSING = {
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.FAILED_DEPENDENCY,
+    HTTPStatus.TOO_EARLY,
+    499,  # a gateway's word for a connection that was closed
+}
+_ABOUT_THE_MODEL = re.compile(
+    r"OperationNotSupported|operation does not work with"
+    r"|(?:model|deployment)_?not_?(?:found|supported|available)"
+    r"|(?:unsupported|unknown|invalid|deprecated)_?(?:model|deployment)"
+    r"|\b(?:model|deployment)\b.{0,80}\b(?:retired|deprecated|does not exist|not available)"
+    r"|\b(?:access to|allowed to use) (?:the |this )?(?:model|deployment)\b",
+    re.IGNORECASE,
+)
+_ABOUT_THE_FORMAT = re.compile(r"response_format|json_schema|structured.outputs?", re.IGNORECASE)
+_ABOUT_THE_VERSION = re.compile(r"api[ _-]?versions?\b", re.IGNORECASE)
 
 MAX_TRIES = 3  # one for each parameter that a deployment may refuse, and the one that fits
 
@@ -54,10 +76,14 @@ class ChatRefusal(Exception):
             return None
         if self.param in sent:
             return self.param
-        text = f"{self.code} {self.error.get('message')}"
-        if not re.search("unsupported|unrecognized|not supported", text, re.IGNORECASE):
+        if not re.search("unsupported|unrecognized|not supported", self.text, re.IGNORECASE):
             return None
-        return next((name for name in sent if re.search(rf"\b{name}\b", text)), None)
+        return next((name for name in sent if re.search(rf"\b{name}\b", self.text)), None)
+
+    @property
+    def text(self) -> str:
+        """What the service says; it may repeat the prompt."""
+        return f"{self.code} {self.error.get('message')}"
 
     def find_filters(self) -> tuple[str, ...] | None:
         """The content filters that fired, or None when the refusal is about something else."""
@@ -67,8 +93,17 @@ class ChatRefusal(Exception):
         return None
 
 
+def build_base_url(endpoint: str) -> str:
+    """The v1 API's address on the resource; the endpoint may have the path already, as Azure shows it."""
+    return f"{endpoint.rstrip('/').removesuffix('/v1').removesuffix('/openai')}/openai/v1"
+
+
 class NoCompletion(Exception):
-    """There was no answer, or a 200 without a completion. The text says what came instead."""
+    """A 200 without a completion. The text says what came instead."""
+
+
+class NoAnswer(NoCompletion):
+    """No whole answer came. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +132,8 @@ class WireChatModel:
 
     `call` takes the deployment, what is asked (messages, response_format or tools, as the API writes them)
     and the parameters, and returns the 200 answer as the SDK has decoded it. It raises ChatRefusal for any
-    other answer, NoCompletion when there is none or it cannot be decoded, and lets AgentErrors through.
+    other answer, NoAnswer when none comes, NoCompletion when it cannot be decoded, and lets AgentErrors
+    through.
     """
 
     def __init__(
@@ -129,7 +165,8 @@ class WireChatModel:
             try:
                 return self._read(_mapping(self._call(deployment, asked, parameters)), deployment)
             except NoCompletion as error:
-                raise TransientError(
+                kind = UnavailableError if isinstance(error, NoAnswer) else TransientError
+                raise kind(
                     f"MODEL_ENDPOINT's host {self._host} gave no completion for deployment "
                     f"{deployment!r}: {error}."
                 ) from error
@@ -139,9 +176,9 @@ class WireChatModel:
                     # From None: the SDK's exception behind the refusal prints the service's text.
                     raise self._build_error(refusal, deployment) from None
             supported = self._supported[deployment] = supported.without(rejected)
-        raise PermanentError(
+        raise ConfigurationError(
             f"MODEL_ENDPOINT's host {self._host} refused every set of parameters for deployment "
-            f"{deployment!r}; the same request would be refused again."
+            f"{deployment!r}: {_NEEDED}."
         )
 
     def _read(self, payload: Mapping[str, Any], deployment: str) -> ChatCompletion:
@@ -174,20 +211,26 @@ class WireChatModel:
         filters = refusal.find_filters()
         if filters is not None:
             return self._build_filtered(deployment, filters)
-        answer = f"HTTP {refusal.status}" + (f", {refusal.code}" if refusal.code else "")
-        remedy = self._find_remedy(refusal.status, deployment)
+        answer = f"HTTP {refusal.status}" + (
+            f", {refusal.code}" if refusal.code not in ("", str(refusal.status)) else ""
+        )
+        remedy = self._find_remedy(refusal, deployment)
         if remedy is not None:
             return ConfigurationError(f"MODEL_ENDPOINT's host {self._host} refused ({answer}): {remedy}")
         asked = f"MODEL_ENDPOINT's host {self._host}, asked for deployment {deployment!r}, answered {answer}"
         if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
             return ThrottledError(f"{asked}.", retry_after_seconds=find_retry_after(refusal.headers))
-        if refusal.status == HTTPStatus.REQUEST_TIMEOUT or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return TransientError(f"{asked}.", retry_after_seconds=find_retry_after(refusal.headers))
+        if refusal.status in _PASSING or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return UnavailableError(f"{asked}.", retry_after_seconds=find_retry_after(refusal.headers))
         parameter = f" about {refusal.param}" if refusal.param else ""
         return PermanentError(f"{asked}{parameter}; the same request would be refused again.")
 
-    def _find_remedy(self, status: int, deployment: str) -> str | None:
-        """What an operator has to set when the status says that the request reached the wrong place."""
+    def _find_remedy(self, refusal: ChatRefusal, deployment: str) -> str | None:
+        """What an operator has to set when the request reached the wrong place, or an unsuitable model."""
+        unsuitable = _explain_unsuitable(refusal, deployment)
+        if unsuitable is not None:
+            return unsuitable
+        status = refusal.status
         is_auth = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
         if is_auth and self._has_key:
             return "set MODEL_API_KEY to a key of this resource, or remove it to sign in with the identity."
@@ -198,8 +241,8 @@ class WireChatModel:
             )
         if status == HTTPStatus.NOT_FOUND:
             return (
-                f"the deployment {deployment!r} does not exist: set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT "
-                "to deployments of this resource, and MODEL_ENDPOINT to its root."
+                f"the deployment {deployment!r} does not exist: {_NEEDED}, deployed on this resource, and "
+                "MODEL_ENDPOINT to its root."
             )
         if (
             HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
@@ -213,6 +256,24 @@ class WireChatModel:
             f"The content filter of deployment {deployment!r} refused (filters: {fired}).",
             categories=categories,
         )
+
+
+def _explain_unsuitable(refusal: ChatRefusal, deployment: str) -> str | None:
+    """What to set when the deployment's model is gone, forbidden, or cannot do what is asked."""
+    is_bad_request = refusal.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+    is_refused = is_bad_request or refusal.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    param, text = refusal.param, "" if refusal.param else refusal.text
+    about_model = is_refused and (param == "model" or _ABOUT_THE_MODEL.search(text))
+    if refusal.status == HTTPStatus.GONE or about_model:
+        return f"deployment {deployment!r} is of a retired, forbidden or unsuitable model: {_NEEDED}."
+    if is_bad_request and (param.startswith("response_format") or _ABOUT_THE_FORMAT.search(text)):
+        return f"deployment {deployment!r} takes no response_format of type json_schema: {_NEEDED}."
+    if is_bad_request and _ABOUT_THE_VERSION.search(text):
+        return (
+            "it does not serve this version of the API: set MODEL_ENDPOINT to the root of a resource that "
+            f"has the v1 API, and {_NEEDED}."
+        )
+    return None
 
 
 def _build_question(request: ChatRequest) -> Mapping[str, Any]:

@@ -4,26 +4,29 @@ from collections.abc import Mapping
 from typing import Any
 
 import httpx2
+import requests
 from azure.core.credentials import TokenCredential
 from openai import APIConnectionError, APIStatusError, BaseModel, DefaultHttpxClient, OpenAI
 
-from shared.credentials import TokenSource
-from shared.http_session import POOL_SIZE
 from shared.model.chat import ChatModel
 from shared.model.chat_wire import (
     CONNECT_TIMEOUT_SECONDS,
     TOKEN_SCOPE,
     ChatRefusal,
+    NoAnswer,
     NoCompletion,
     WireChatModel,
+    build_base_url,
 )
+from shared.services.credentials import TokenSource
+from shared.services.http_session import POOL_SIZE, describe_failure
 from shared.settings import Secret
 
 
 def build_openai_model(
     endpoint: str, sign_in: Secret | TokenCredential, timeout_seconds: float = 60.0
 ) -> ChatModel:
-    """Connect to the Azure OpenAI resource at `endpoint` (its root), with a key or an identity.
+    """Connect to the Azure OpenAI resource at `endpoint` (its root or its v1 API), with a key or an identity.
 
     `timeout_seconds` bounds the wait for each piece of the answer.
     """
@@ -34,7 +37,7 @@ def build_openai_model(
         else TokenSource(sign_in, TOKEN_SCOPE, "MODEL_ENDPOINT").get_bearer
     )
     client = OpenAI(
-        base_url=f"{endpoint.rstrip('/')}/openai/v1/",
+        base_url=build_base_url(endpoint),
         api_key=key,
         # Azure's own header for keys, next to the SDK's Bearer: gateways in between may know only this one.
         default_headers={"api-key": key} if isinstance(key, str) else None,
@@ -46,20 +49,22 @@ def build_openai_model(
         ),
     )
 
+    is_proxied = bool(requests.utils.get_environ_proxies(endpoint))
+
     def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
-        return _complete(client, deployment, {**asked, **parameters})
+        return _complete(client, deployment, {**asked, **parameters}, is_proxied=is_proxied)
 
     return WireChatModel(call, endpoint, has_key=has_key)
 
 
-def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any]) -> Any:
+def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any], *, is_proxied: bool) -> Any:
     try:
         completion = client.chat.completions.create(model=deployment, **body)
     except APIStatusError as error:
         raise ChatRefusal(error.status_code, error.response.headers, error.response.text) from error
     except APIConnectionError as error:  # time-outs included
-        raise NoCompletion(type(error).__name__) from error
+        raise NoAnswer(describe_failure(error, "SSL_CERT_FILE", is_proxied=is_proxied)) from error
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
-        raise NoCompletion("a 200 answer that is not JSON") from None
+        raise NoCompletion("an answer that is not JSON, or says no readable length of itself") from None
     # The SDK makes a completion of any JSON object, and hands out everything else as it came.
     return completion.to_dict(warnings=False) if isinstance(completion, BaseModel) else completion

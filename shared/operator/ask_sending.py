@@ -109,6 +109,18 @@ class Outbox:
         key = self._build_key(mailbox_id, f"reply {email.id}")
         return self._submit(Outgoing(mailbox_id, recipient, markdown, key, email.id), known_texts)
 
+    def _read_back(self, outgoing: Outgoing, reply: SubmittedReply) -> SendResult:
+        """What was accepted, unless it turns out to go to others: that is withdrawn."""
+        try:
+            wrong = self.submitter.find_wrong_recipients(outgoing, reply)
+        except AgentError as error:
+            log.warning("a submission could not be read back: %s", error)
+            return SendResult("in_doubt", IN_DOUBT, reply.id, recipient=outgoing.recipient)
+        if wrong is not None:
+            reason = render_cause(wrong.cause, wrong.detail)
+            return SendResult("refused", reason, reply.id, recipient=outgoing.recipient)
+        return SendResult("submitted", "", reply.id, reply.status, outgoing.recipient)
+
     def _build_key(self, mailbox_id: str, target: str) -> str:
         """One email for each target: a question asked again has the same key, however the model words it."""
         return hashlib.sha256(json.dumps([*self.key_seed, mailbox_id, target]).encode()).hexdigest()
@@ -152,7 +164,7 @@ class Outbox:
             if not isinstance(result, SubmittedReply):
                 return in_doubt
         if isinstance(result, SubmittedReply):
-            return SendResult("submitted", "", result.id, result.status, outgoing.recipient)
+            return self._read_back(outgoing, result)
         if result.cause is Cause.REPLY_UNCONFIRMED:
             return SendResult("in_doubt", IN_DOUBT, recipient=outgoing.recipient)
         return SendResult("refused", render_cause(result.cause, result.detail), recipient=outgoing.recipient)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from shared.domain import Action, Cause, Mailbox, Outcome
 from shared.ledger.entries import LedgerEntry
@@ -13,8 +14,9 @@ from shared.watching.tracking import UNDECIDED
 
 DEFAULT_DAYS = 30
 TARGET_SHARE = 0.98  # of the drafts approved unchanged
-Z = 1.645  # the normal quantile of a one-sided confidence of 95 %
-LEAST_DECIDED = math.ceil(TARGET_SHARE * Z**2 / (1 - TARGET_SHARE))  # fewer cannot reach the target
+DOUBT = 0.05  # a confidence of 95 %
+LEAST_DECIDED = math.ceil(math.log(DOUBT) / math.log(TARGET_SHARE))  # fewer cannot reach the target
+HALVINGS = 50  # of the interval in which the lower bound is: what is left is 1e-15
 RECENT = 50  # decided drafts, the newest of which none may be refused
 LONGEST_PENDING = timedelta(days=7)
 
@@ -99,7 +101,7 @@ class TrackRecord:
     @property
     def lower_bound(self) -> float:
         """The share of approvals that can be relied on, 0 to 1."""
-        return Wilson.of(self.approved, self.decided).lower_bound
+        return compute_lower_bound(self.approved, self.decided)
 
     @property
     def reaches_target(self) -> bool:
@@ -107,30 +109,34 @@ class TrackRecord:
         return self.lower_bound >= TARGET_SHARE
 
 
-@dataclass(frozen=True, slots=True)
-class Wilson:
-    """The lower end of Wilson's score interval, in its parts: (centre - margin) / scale.
+def compute_lower_bound(approved: int, decided: int) -> float:
+    """The share of approvals that is exceeded with a confidence of 95 %, 0 to 1; 0 without any decision.
 
-    E. B. Wilson, 1927: https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval
+    It is the lower end of the one-sided Clopper-Pearson interval: the share that would make at least so many
+    approvals come about with a probability of DOUBT. Unlike approximations it never promises too much, also
+    where the share is near 1. C. J. Clopper and E. S. Pearson, 1934:
+    https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval
     """
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        if compute_chance(approved, decided, middle) <= DOUBT:
+            low = middle
+        else:
+            high = middle
+    return low
 
-    centre: float
-    margin: float
-    scale: float
 
-    @classmethod
-    def of(cls, approved: int, decided: int) -> "Wilson":
-        """The parts for `approved` of `decided` drafts; without any, nothing can be relied on."""
-        if decided == 0:
-            return cls(0.0, 0.0, 1.0)
-        share, spread = approved / decided, Z**2 / decided
-        margin = math.sqrt(share * (1 - share) * spread + spread**2 / 4)
-        return cls(share + spread / 2, margin, 1 + spread)
-
-    @property
-    def lower_bound(self) -> float:
-        """The share that is exceeded with a confidence of 95 %, 0 to 1."""
-        return (self.centre - self.margin) / self.scale
+@lru_cache(maxsize=4096)
+def compute_chance(approved: int, decided: int, share: float) -> float:
+    """The probability of at least so many approvals if `share` (over 0, under 1) of all drafts were good."""
+    return math.fsum(
+        math.exp(
+            math.lgamma(decided + 1) - math.lgamma(count + 1) - math.lgamma(decided - count + 1)
+            + count * math.log(share) + (decided - count) * math.log1p(-share)
+        )
+        for count in range(approved, decided + 1)
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +286,11 @@ def format_share(share: float) -> str:
     return f"{math.floor(round(share * 10_000, 6)) / 100:.2f} %"
 
 
+def format_chance(chance: float) -> str:
+    """A probability in per cent, rounded up: one above the limit never looks as if it kept it."""
+    return f"{math.ceil(round(chance * 10_000, 6)) / 100:.2f} %"
+
+
 def _find_fate(entry: LedgerEntry) -> Fate:
     if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because another person had answered
         return Fate.SUPERSEDED
@@ -295,11 +306,12 @@ def describe_bound(record: TrackRecord) -> str:
     """The arithmetic of the lower bound in one sentence or two."""
     if record.decided == 0:
         return f"No drafts have been decided yet; at least {LEAST_DECIDED} decided drafts are needed."
-    parts = Wilson.of(record.approved, record.decided)
+    chance = compute_chance(record.approved, record.decided, TARGET_SHARE)
     text = (
         f"{record.approved} of {record.decided} decided drafts were approved, "
-        f"{format_share(record.approved / record.decided)}; lower bound (z = {Z}): "
-        f"({parts.centre:.4f} - {parts.margin:.4f}) / {parts.scale:.4f} = {format_share(record.lower_bound)}."
+        f"{format_share(record.approved / record.decided)}; lower bound {format_share(record.lower_bound)}. "
+        f"If {format_share(TARGET_SHARE)} of all drafts were good, so many approvals would have a "
+        f"probability of {format_chance(chance)}; it may be at most {format_chance(DOUBT)}."
     )
     if record.decided < LEAST_DECIDED:
         text += f" At least {LEAST_DECIDED} decided drafts are needed, even with no rejections."

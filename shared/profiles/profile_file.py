@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from shared.domain import parse_address
 from shared.errors import ConfigurationError
+from shared.mail.contact_forms import ContactForm
 from shared.mail.draft_checks import SENTENCES, find_failed_checks
 from shared.profiles.profiles import NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
 from shared.settings import declared_settings
@@ -23,8 +25,10 @@ MAX_OWN_CATEGORIES = 15
 
 PROFILE_FILE = "mailboxes.yaml"
 DEFAULT = "default"
+NOT_ADDRESSED = ("escalate", "ignore")
 
 _CATEGORY_NAME = re.compile(r"[a-z][a-z0-9_-]{0,29}")
+_DOMAIN_NAME = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,63}")
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
@@ -179,6 +183,12 @@ def _checked_length(text: str, limit: int, node: yaml.Node) -> str:
     return text
 
 
+def _checked_choice(text: str, choices: Sequence[str], node: yaml.Node) -> str:
+    if text not in choices:
+        raise _WrongValue(f"must be one of {', '.join(choices)}", node)
+    return text
+
+
 def _read_texts(node: yaml.Node) -> tuple[str, ...]:
     if not isinstance(node, yaml.SequenceNode):
         raise _WrongValue("must be a list: one text a line, each after a dash", node)
@@ -198,6 +208,28 @@ def _read_names(pattern: re.Pattern[str]) -> Callable[[yaml.Node], tuple[str, ..
         return tuple(dict.fromkeys(names))
 
     return read
+
+
+def _read_address(node: yaml.Node) -> str:
+    address = parse_address(_read_sentence(node))
+    if not address:
+        raise _WrongValue("has a text that is not one email address: write it as name@host", node)
+    return address
+
+
+def _read_forms(node: yaml.Node) -> tuple[ContactForm, ...]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise _WrongValue("must be a list: each form after a dash, with sender and label", node)
+    forms = []
+    for item in node.value:
+        values = {key.value: value for key, value in item.value} if isinstance(item, yaml.MappingNode) else {}
+        if set(values) != {"sender", "label"}:
+            raise _WrongValue("has a form without exactly sender and label: write both", item)
+        label = _read_line(values["label"]).removesuffix(":")
+        if not label:
+            raise _WrongValue("has a form with an empty label: write how its address line begins", item)
+        forms.append(ContactForm(_read_address(values["sender"]), label))
+    return tuple(forms)
 
 
 def _read_categories(node: yaml.Node) -> Mapping[str, str]:
@@ -245,6 +277,10 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "ignore_categories": _read_names(_CATEGORY_NAME),
     "categories": _read_categories,
     "knowledge": _read_names(_FOLDER_NAME),
+    "addresses": lambda node: tuple(map(_read_address, node.value)) if _read_texts(node) else (),
+    "not_addressed": lambda node: _checked_choice(_read_text(node), NOT_ADDRESSED, node),
+    "reply_all": lambda node: tuple(name.lower() for name in _read_names(_DOMAIN_NAME)(node)),
+    "contact_forms": _read_forms,
     "max_replies_per_thread": _read_limit("max_replies_per_thread", int),
     "max_replies_per_sender_per_day": _read_limit("max_replies_per_sender_per_day", int),
     "daily_token_budget": _read_limit("daily_token_budget", int),

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.domain import Mailbox
+from shared.mail.contact_forms import ContactForm
 from shared.settings import Settings
 
 CATEGORIES = (
@@ -20,7 +21,9 @@ class MailboxProfile:
     """What is to be known about one mailbox; absent fields mean: as the settings and prompts have it.
 
     All of it is the operator's text and trusted. `categories` maps own categories to their descriptions;
-    `knowledge` names folders of passages. The limits override the settings of the same name.
+    `knowledge` names folders of passages. `addresses`: under which the mailbox gets mail too, bare and in
+    lower case. `not_addressed`: what to do with mail to others, "escalate" or "ignore". `reply_all`: the
+    domains whose people stay in copy. The limits override the settings of the same name.
     """
 
     purpose: str = ""
@@ -36,6 +39,10 @@ class MailboxProfile:
     ignore_categories: tuple[str, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
     knowledge: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    not_addressed: str = "escalate"
+    reply_all: tuple[str, ...] = ()
+    contact_forms: tuple[ContactForm, ...] = ()
     max_replies_per_thread: int | None = None
     max_replies_per_sender_per_day: int | None = None
     daily_token_budget: int | None = None

@@ -1,7 +1,7 @@
 """One worker's claim on a ledger row, and the error that says why the row has to wait."""
 
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from shared.domain import Cause, Decision
@@ -9,6 +9,10 @@ from shared.errors import DeferredError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.telemetry import Value
+
+# A 404 is one reading: what is looked for this long, at growing intervals, and never found is gone.
+MISSING_FOR = timedelta(hours=1)
+NOT_SHOWN_YET_SECONDS = 30.0
 
 
 class Waiting(DeferredError):
@@ -28,6 +32,11 @@ class Claim:
 
     ledger: Ledger
     entry: LedgerEntry
+    _missing_since: datetime | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._missing_since = self.entry.missing_since
+        self.note(missing_since=None)  # unless this run, too, finds nothing
 
     @property
     def ids(self) -> dict[str, Value]:
@@ -48,8 +57,17 @@ class Claim:
             outcome=decision.outcome,
             cause=decision.cause,
             detail=decision.detail,
-            reply_id=decision.reply_id,
+            reply_id=decision.reply_id or self.entry.reply_id,  # of a reply that ended, the trace stays
+            depends_on=decision.depends_on,
         )
+
+    def confirm_missing(self, now: datetime) -> None:
+        """Return when something was missing at every look for MISSING_FOR; raise Waiting until then."""
+        since = self._missing_since or now
+        self.note(missing_since=since)
+        if now - since < MISSING_FOR:
+            seconds = max(NOT_SHOWN_YET_SECONDS, (now - since).total_seconds())  # twice as long each time
+            raise Waiting(Cause.NOT_SHOWN_YET, seconds=seconds)
 
     def defer(self, due_at: datetime, cause: Cause, detail: str) -> None:
         """Give the row back until `due_at`."""

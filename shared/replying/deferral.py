@@ -13,12 +13,14 @@ from shared.errors import (
     PermanentError,
     ThrottledError,
     TransientError,
+    UnavailableError,
 )
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.replying.claim import Claim, Waiting
 from shared.replying.reporting import MAX_REASON_CHARACTERS, WAITING_TAG, render_waiting
 from shared.replying.submission import ReplySubmission
+from shared.services.health import ServiceHealth
 from shared.settings import Settings
 from shared.telemetry import EMAIL_DEFERRED, record
 
@@ -38,6 +40,7 @@ class Deferral:
     submission: ReplySubmission
     multimail: MultiMailClient
     settings: Settings
+    health: ServiceHealth
     clock: Callable[[], datetime]
     random: Callable[[], float]
 
@@ -49,13 +52,7 @@ class Deferral:
         if isinstance(error, ConfigurationError):
             self._wait_for_others(error, self.settings.retry_base_seconds)
             return False
-        if isinstance(error, DeferredError):
-            fallback = min(THROTTLED_SECONDS, self.settings.retry_max_seconds)
-            asked = error.retry_after_seconds
-            self._wait_for_others(error, fallback if asked is None else asked)
-            return False
-        if isinstance(error, TransientError) and self.claim.entry.attempts < self.settings.max_attempts:
-            self._retry(error)
+        if isinstance(error, TransientError) and self._waits(error):
             return False
         # Given up visibly. A decision that was already made stands; only its tags may be missing.
         entry = self.claim.entry
@@ -65,17 +62,36 @@ class Deferral:
         try:
             tag()
         except (ConfigurationError, PermanentError, TransientError) as tag_error:
-            if isinstance(tag_error, TransientError) and entry.attempts < self.settings.max_attempts:
-                self._retry(tag_error)
+            if isinstance(tag_error, TransientError) and self._waits(tag_error):
                 return False
             log.error("email %r could not be tagged: %s", entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
         return True
 
-    def _retry(self, error: TransientError) -> None:
-        """Exponential back-off with full jitter, unless the service asked for a delay."""
-        doubled = self.settings.retry_base_seconds * 2 ** (self.claim.entry.attempts - 1)
-        ceiling = min(self.settings.retry_max_seconds, doubled)
-        self._defer(error, error.retry_after_seconds or self.random() * ceiling)
+    def _waits(self, error: TransientError) -> bool:
+        """Defer the row, unless this was the last attempt at what fails for this email."""
+        settings, asked = self.settings, error.retry_after_seconds
+        age = self.clock() - self.claim.entry.open_since
+        if isinstance(error, DeferredError):
+            fallback = min(THROTTLED_SECONDS, settings.retry_max_seconds)
+            self._wait_for_others(error, fallback if asked is None else asked)
+            return True
+        outage = None
+        if isinstance(error, UnavailableError):
+            outage = self.health.note_failure(error, self.claim.entry.email_id)
+        # An outage is not the email's fault, until it is too old: even what can never be done has an end.
+        if outage is not None and age <= timedelta(hours=settings.max_email_age_hours):
+            # With full jitter: on average a quarter of the time that the outage already lasts.
+            ceiling = max(settings.retry_base_seconds, outage.total_seconds() / 2)
+            wait = self.random() * min(settings.retry_max_seconds, ceiling)
+            self._wait_for_others(error, max(wait, asked or 0.0))
+            return True
+        attempts = self.claim.entry.attempts
+        if attempts >= settings.max_attempts:
+            return False
+        # Exponential back-off with full jitter, unless the service asked for a delay.
+        ceiling = min(settings.retry_max_seconds, settings.retry_base_seconds * 2 ** (attempts - 1))
+        self._defer(error, asked or self.random() * ceiling)
+        return True
 
     def _wait_for_others(self, error: AgentError, seconds: float) -> None:
         """Wait without counting an attempt: nothing was wrong with this email."""
@@ -112,7 +128,7 @@ class Deferral:
 
     def _conclude(self, error: AgentError) -> Decision:
         """What can be said of an email that is given up: with a reply on its way it did not simply fail."""
-        intent_at = self.claim.entry.submit_intent_at
+        intent_at = self.claim.entry.intent_in_doubt
         if intent_at is None:
             cause = Cause.ATTEMPTS_USED_UP if isinstance(error, TransientError) else Cause.REFUSED
             return Decision(Outcome.FAILED, cause, str(error))

@@ -1,13 +1,13 @@
 """Drafting: the second chat completion, which writes the reply that a human will be asked to approve."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.domain import ModelText, Rejection
+from shared.domain import Email, ModelText, Rejection
 from shared.knowledge.passages import Passage
+from shared.model.answers import parse_answer
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import (
     build_documents,
@@ -18,6 +18,7 @@ from shared.model.prompting import (
     unescape_untrusted,
 )
 from shared.profiles.profiles import NO_PROFILE, MailboxProfile
+from shared.replying.threads import ThreadView, select_context
 
 # Characters of escaped text in the prompt, so that a call stays bounded whatever arrives.
 MAX_EMAIL_CHARACTERS = 6_000
@@ -63,6 +64,20 @@ class DraftText:
     confidence: float
     unanswered: tuple[ModelText, ...]
     model: str = ""
+
+
+def read_texts(
+    email: Email, sender: str, thread: ThreadView, get_email: Callable[[str], Email]
+) -> list[ThreadText]:
+    """The email and what was exchanged with its sender in the thread, with their bodies.
+
+    Raises what `get_email` raises.
+    """
+    texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
+    for other in select_context(email.id, sender, thread.emails, MAX_CONTEXT_EMAILS):
+        body, is_ours = get_email(other.id).markdown, other.direction == "outbound"
+        texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
+    return texts
 
 
 def draft_reply(
@@ -158,7 +173,7 @@ def _visible_lines(text: str) -> list[str]:
 
 def parse_draft(text: str) -> DraftText:
     """Read the model's answer. Raises ValueError when it does not keep the schema."""
-    value = json.loads(text)
+    value = parse_answer(text)
     if not isinstance(value, dict):
         raise ValueError("the draft is not an object")  # noqa: TRY004 - one error for any bad answer
     reply, confidence = value.get("reply_markdown"), value.get("confidence")

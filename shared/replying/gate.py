@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Sequence
 
-from shared.domain import Cause, Decision, Mailbox, Outcome, parse_address
+from shared.domain import Cause, Decision, Mailbox, Outcome, parse_address, to_ascii_host
 
 GATED_MODES = frozenset({"gated_send", "gated_all"})
 UNGATED_MODES = frozenset({"monitored", "autonomous"})
@@ -22,19 +22,19 @@ def find_mode_refusal(mailbox: Mailbox, *, allow_ungated: bool) -> Decision | No
 
 
 def find_recipient_refusal(
-    recipient: str, allowlist: Sequence[str], *, allow_ungated: bool
+    recipients: Sequence[str], allowlist: Sequence[str], *, allow_ungated: bool
 ) -> Decision | None:
-    """Say whether the sending allowlist would let a reply to `recipient`, a bare address, bypass approval.
+    """Say whether the sending allowlist would let a reply to one of these bare addresses bypass approval.
 
     A pattern is `name@host` or `*@host`, letter case aside. Other forms that a service might honour
     (`Name <name@host>`, `@host`, `host`) count as well: a refusal too many is safe, one too few is not.
     """
     if allow_ungated:
         return None
-    address = recipient.lower()
-    domain = address.rpartition("@")[2]
-    for pattern in allowlist:
-        wanted = parse_address(pattern) or pattern.strip().lower()
-        if fnmatch.fnmatchcase(address, wanted) or domain == wanted.removeprefix("*").removeprefix("@"):
-            return Decision(Outcome.BLOCKED_UNGATED, Cause.ALLOWLISTED)
+    patterns = [to_ascii_host(parse_address(pattern) or pattern.strip().lower()) for pattern in allowlist]
+    for address in map(to_ascii_host, recipients):
+        domain = address.rpartition("@")[2]
+        for wanted in patterns:
+            if fnmatch.fnmatchcase(address, wanted) or domain == wanted.removeprefix("*").removeprefix("@"):
+                return Decision(Outcome.BLOCKED_UNGATED, Cause.ALLOWLISTED)
     return None

@@ -12,6 +12,7 @@ from shared.domain import (
     Decision,
     Draft,
     Email,
+    Mailbox,
     Outcome,
     WorkItem,
     build_idempotency_key,
@@ -36,31 +37,34 @@ from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
 from shared.replying.drafting import (
-    MAX_CONTEXT_EMAILS,
     MAX_PASSAGES,
-    ThreadText,
     build_draft_instructions,
     build_shown_texts,
     draft_reply,
+    read_texts,
     sign_reply,
 )
+from shared.replying.envelope import Envelope
 from shared.replying.gate import find_mode_refusal
-from shared.replying.guardrails import find_skip
-from shared.replying.reporting import describe_decision, render_waiting, write_tags
-from shared.replying.submission import ReplySubmission, Submitter, is_full
-from shared.replying.threads import ThreadView, find_answer, read_thread, select_context
+from shared.replying.limits import Limits
+from shared.replying.reporting import record_decision, render_cause, write_tags
+from shared.replying.submission import ReplySubmission, Submitter
+from shared.replying.threads import (
+    UNSENT_CAUSES,
+    ThreadView,
+    find_closing_answer,
+    find_unsent_cover,
+    read_thread,
+)
 from shared.replying.triage import triage_email
+from shared.services.health import ServiceHealth
 from shared.settings import Settings
-from shared.telemetry import EMAIL_DECIDED, TOKEN_BUDGET_REACHED, Value, email_traceparent, record, span
-
-SHOWS_WITHIN = timedelta(minutes=10)  # a webhook may be faster than what the API reads from
+from shared.telemetry import Value, email_traceparent, span
 
 # How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
-TOKEN_BUDGET_SECONDS = 3600.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
-NOT_SHOWN_YET_SECONDS = 30.0
 MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
 
 log = logging.getLogger(__name__)
@@ -80,6 +84,7 @@ class Pipeline:
     profiles: Profiles
     knowledge: KnowledgeSource
     submitter: Submitter
+    health: ServiceHealth
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it is.
@@ -108,15 +113,13 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
+        self._submission = ReplySubmission(pipeline.submitter, claim)
 
     def run(self) -> None:
         try:
             if self.claim.entry.outcome is None:
-                # Nothing leaves a mailbox that its operator took out since the email was enqueued.
                 wanted = self.pipeline.settings.multimail_mailbox_ids
-                if self.claim.entry.mailbox_id not in select_mailboxes(
-                    self.pipeline.mailboxes.read(), wanted
-                ):
+                if not select_mailboxes({self._mailbox.id: self._mailbox}, wanted):
                     raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
                 self.claim.decide(self._reach_decision())
             self._tag()
@@ -126,6 +129,7 @@ class _EmailRun:
                 self._submission,
                 self.multimail,
                 self.pipeline.settings,
+                self.pipeline.health,
                 self.clock,
                 self.pipeline.random,
             )
@@ -135,45 +139,53 @@ class _EmailRun:
             if not is_over:
                 return
         self.claim.finish(self.clock())
-        seconds = (self.clock() - self.claim.entry.open_since).total_seconds()
-        record(
-            EMAIL_DECIDED,
-            self.claim.ids
-            | describe_decision(self.claim.entry)
-            | {
-                "seconds_since_received": round(seconds, 1),
-                "key_id": self.multimail.find_key_id(),
-                "actor": "agent",
-            },
-        )
+        record_decision(self.claim.entry, self.clock(), self.multimail.find_key_id())
 
     def _reach_decision(self) -> Decision:
         entry, settings = self.claim.entry, self.pipeline.settings
+        email: Email | None = None
         if entry.attempts > settings.max_attempts:
             crashes = entry.attempts - 1
-            if entry.submit_intent_at is not None:
+            if entry.intent_in_doubt is not None:
                 raise PermanentError(f"processing crashed {crashes} times")
             return Decision(Outcome.FAILED, Cause.CRASHED, str(crashes))
-        if entry.submit_intent_at is not None:
-            return self._submission.settle(entry.submit_intent_at)
         try:
+            if entry.intent_in_doubt is not None:
+                return self._submission.settle(entry.intent_in_doubt)
             email = self.multimail.get_email(entry.mailbox_id, entry.email_id)
-        except NotFoundError:
-            if self.clock() - entry.received_at < SHOWS_WITHIN:
-                raise Waiting(Cause.NOT_SHOWN_YET, seconds=NOT_SHOWN_YET_SECONDS) from None
-            return Decision(Outcome.SKIPPED, Cause.DELETED)
-        return self._walk(email)
+            return self._walk(email)
+        except NotFoundError as error:
+            self._confirm_missing()
+            if self.claim.entry.intent_in_doubt is not None:
+                raise
+            if email is None:
+                return Decision(Outcome.SKIPPED, Cause.DELETED)
+            return Decision(Outcome.ESCALATED, Cause.THREAD_MISSING, str(error))
+        except TransientError as error:
+            waits_for_service = not isinstance(error, Waiting) or error.cause is Cause.TOKEN_BUDGET
+            is_in_doubt = self.claim.entry.intent_in_doubt is not None
+            if is_in_doubt or not (waits_for_service and self._limits.is_too_old):
+                raise
+            waited_for = render_cause(error.cause) if isinstance(error, Waiting) else str(error)
+            return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, waited_for)
+
+    def _confirm_missing(self) -> None:
+        """As the claim does; ConfigurationError when it is the mailbox that the account does not have."""
+        self.pipeline.mailboxes.get(self.claim.entry.mailbox_id, max_age_seconds=0)
+        self.claim.confirm_missing(self.clock())
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
-        sender = parse_address(email.sender)
+        if email.status == "pending_inbound_approval":
+            raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
+        if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
+            self.claim.note(released_at=self.clock())
+        own_addresses = {parse_address(own.address) for own in self.pipeline.mailboxes.read().values()}
+        envelope = Envelope.read(email, self._mailbox, own_addresses, self._profile, self.pipeline.ledger)
         thread_id = email.thread_id or self.claim.entry.thread_id
-        self.claim.note(sender=sender, thread_id=thread_id, received_at=email.received_at)
-        decision = self._guard(email)
-        if decision is not None:
-            return decision
-        if not sender:
-            return Decision(Outcome.ESCALATED, Cause.UNREADABLE_SENDER)
+        self.claim.note(sender=envelope.sender, thread_id=thread_id, received_at=email.received_at)
+        if envelope.decision is not None:
+            return envelope.decision
         thread = read_thread(self.claim.entry, self.multimail, self.pipeline.ledger)
         if thread.busy_until is not None:
             waited_before = self.claim.entry.waiting_for is Cause.THREAD_BUSY
@@ -183,60 +195,47 @@ class _EmailRun:
         try:
             return (
                 self._guard_thread(thread)
-                or self._guard_limits(thread)
-                or self._triage(email)
-                or self._gate_mode()
-                or self._draft(email, thread)
-                or self._submission.submit(thread)
+                or self._limits.find_flood()
+                or self._answer(email, envelope, thread)
             )
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
+    def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
+        return (
+            self._limits.find_flood()
+            or self._triage(email)
+            or self._limits.find_refusal(thread)  # only now: a person is told what it is about
+            # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
+            or find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
+            or self._draft(email, envelope, thread)
+            or self._submission.submit(thread, self._limits.name_sender_scope(thread))
+        )
+
     # Guard
 
-    def _guard(self, email: Email) -> Decision | None:
-        entry = self.claim.entry
-        max_age = timedelta(hours=self.pipeline.settings.max_email_age_hours)
-        too_old = self.clock() - entry.open_since > max_age
-        if email.status == "pending_inbound_approval":
-            if too_old:
-                return Decision(Outcome.SKIPPED, Cause.NOT_RELEASED)
-            raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
-        if too_old and entry.waiting_for is not None:
-            return Decision(Outcome.FAILED, Cause.WAITED_TOO_LONG, render_waiting(entry))
-        mailboxes = self.pipeline.mailboxes.read().values()
-        own_addresses = {parse_address(mailbox.address) for mailbox in mailboxes}
-        return find_skip(email, own_addresses=own_addresses, is_too_old=too_old)
-
     def _guard_thread(self, thread: ThreadView) -> Decision | None:
+        """What was answered is closed; what a reply answered that reached nobody is left to a person."""
         entry = self.claim.entry
-        answer = find_answer(
-            entry.email_id, entry.received_at, entry.sender, thread.emails, thread.own_replies
-        )
-        if answer is None:
+        answered = find_closing_answer(entry, thread)
+        if answered is not None:
+            return answered
+        unsent = find_unsent_cover(entry.email_id, thread) or entry
+        if unsent is entry and not entry.has_unsent_reply:
             return None
-        return Decision(Outcome.SKIPPED, Cause.COVERED if answer.id in thread.own_replies else Cause.ANSWERED)
+        if unsent.reply_settled_at is None:  # it may still be drafted anew
+            raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
+        return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
 
-    def _guard_limits(self, thread: ThreadView) -> Decision | None:
-        entry, ledger, settings = self.claim.entry, self.pipeline.ledger, self._settings
-        if is_full(thread.slots, settings.max_replies_per_thread, entry.email_id):
-            # Strangers who forge references use up the slots: the person whose thread it is must not suffer.
-            was_answered = any(row.sender == entry.sender for row in thread.own_replies.values())
-            outcome = Outcome.SKIPPED if was_answered else Outcome.ESCALATED
-            return Decision(outcome, Cause.THREAD_LIMIT, str(settings.max_replies_per_thread))
-        limit = settings.max_replies_per_sender_per_day
-        if is_full(ledger.slots(self._submission.sender_scope), limit, entry.email_id):
-            return Decision(Outcome.SKIPPED, Cause.SENDER_LIMIT, str(limit))
-        used = ledger.tokens_used(entry.mailbox_id, self._day) if entry.draft is None else 0
-        if used >= settings.daily_token_budget:
-            record(TOKEN_BUDGET_REACHED, self.claim.ids | {"tokens": used})
-            raise Waiting(Cause.TOKEN_BUDGET, seconds=TOKEN_BUDGET_SECONDS)
-        return None
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.claim.entry, self.pipeline.ledger, self._settings, self.clock())
 
     # Triage and draft
 
     def _triage(self, email: Email) -> Decision | None:
+        self._limits.check_budget()
         triage = self.claim.entry.triage
         if triage is None:
             triage = triage_email(
@@ -250,18 +249,16 @@ class _EmailRun:
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)
         return None if outcome is None else Decision(outcome, triage.cause, triage.detail)
 
-    def _gate_mode(self) -> Decision | None:
-        """Refuse early, before a draft is paid for; the submission asks again with a fresh reading."""
-        mailbox = self.pipeline.mailboxes.get(self.claim.entry.mailbox_id)
-        return find_mode_refusal(mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
-
-    def _draft(self, email: Email, thread: ThreadView) -> Decision | None:
+    def _draft(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision | None:
         """Write, check and store a draft; only one that passed the checks is ever stored."""
         entry, profile = self.claim.entry, self._profile
+        proposed = Decision(Outcome.ESCALATED, Cause.CONTACT_FORM) if envelope.is_proposal else None
         if entry.draft is not None:
-            return None
-        address = self.pipeline.mailboxes.get(entry.mailbox_id).address
-        texts = self._read_texts(email, thread)
+            return proposed
+        address = self._mailbox.address
+        texts = read_texts(
+            email, entry.sender, thread, lambda id_: self.multimail.get_email(entry.mailbox_id, id_)
+        )
         query = f"{email.subject}\n{email.markdown}"
         passages = self.pipeline.knowledge.search(query, profile.knowledge, MAX_PASSAGES)
         written = draft_reply(
@@ -295,48 +292,40 @@ class _EmailRun:
             idempotency_key=build_idempotency_key(entry.mailbox_id, email.id, entry.revision),
             model=written.model,
             prompt_version=text_version(instructions),
+            cc=envelope.cc,
+            subject=f"Your message to {address}" if envelope.is_form else "",
+            notes=envelope.notes,
         )
         self.claim.save(draft=draft)
-        return None
-
-    def _read_texts(self, email: Email, thread: ThreadView) -> list[ThreadText]:
-        """The email and what was exchanged with its sender in the thread, with their bodies."""
-        texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
-        for other in select_context(email.id, self.claim.entry.sender, thread.emails, MAX_CONTEXT_EMAILS):
-            try:
-                body = self.multimail.get_email(self.claim.entry.mailbox_id, other.id).markdown
-            except NotFoundError:
-                continue
-            is_ours = other.direction == "outbound"
-            texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
-        return texts
+        return proposed
 
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""
         completion = self.pipeline.complete(request)
         self.claim.note(usage=self.claim.entry.usage + completion.usage)
-        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, self._day, completion.usage.tokens)
+        day = f"{self.clock():%Y-%m-%d}"
+        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, day, completion.usage.tokens)
         return completion
 
     # Submission and the end
 
-    @cached_property
-    def _submission(self) -> ReplySubmission:
-        return ReplySubmission(
-            self.pipeline.submitter, self.claim, lambda: self._settings.max_replies_per_sender_per_day
-        )
-
     def _tag(self) -> None:
-        is_escalated = self.claim.entry.outcome is Outcome.ESCALATED
-        write_tags(self.multimail, self.claim.entry, self._profile.escalate_to if is_escalated else "")
+        entry = self.claim.entry
+        is_escalated = entry.outcome is Outcome.ESCALATED
+        try:
+            write_tags(self.multimail, entry, self._profile.escalate_to if is_escalated else "")
+        except NotFoundError:
+            if entry.cause is not Cause.DELETED:
+                self._confirm_missing()
+            log.info("email %r of mailbox %r is gone: it has no tags", entry.email_id, entry.mailbox_id)
 
     @property
-    def _day(self) -> str:
-        return f"{self.clock():%Y-%m-%d}"
+    def _mailbox(self) -> Mailbox:
+        return self.pipeline.mailboxes.get(self.claim.entry.mailbox_id)
 
     @cached_property
     def _profile(self) -> MailboxProfile:
-        return self.pipeline.profiles.get(self.pipeline.mailboxes.get(self.claim.entry.mailbox_id))
+        return self.pipeline.profiles.get(self._mailbox)
 
     @cached_property
     def _settings(self) -> Settings:

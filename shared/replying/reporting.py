@@ -1,6 +1,7 @@
 """What people see of an email: the sentence for its cause, its tags, and its entry in the audit trail."""
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from shared.domain import Cause
 from shared.ledger.entries import LedgerEntry
@@ -8,9 +9,12 @@ from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.mail.draft_checks import DraftCheck
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
-from shared.telemetry import Value
+from shared.telemetry import EMAIL_DECIDED, Value, record
 
 MAX_REASON_CHARACTERS = 200
+STATUS_TAG = "agent.reply_status"
+PROPOSAL_TAG = "agent.proposed_reply"
+MAX_PROPOSAL_CHARACTERS = 2_000
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 # `{detail}` is what code noted with the cause.
@@ -22,15 +26,23 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.MACHINE_SUBJECT: "the subject is that of an automatic reply or a bounce",
     Cause.MACHINE_HEADERS: "the headers say that a machine or a mailing list sent it",
     Cause.SPAM: "MultiMail flagged it as spam",
-    Cause.TOO_OLD: "it is too old",
-    Cause.NOT_RELEASED: "it was not released from inbound approval in time",
+    Cause.TOO_OLD: "it is too old for an automatic reply",
     Cause.HANDLED_BY_PERSON: "a person handled it at MultiMail first: it was {detail}",
     Cause.DELETED: "it no longer exists",
     Cause.ANSWERED: "its thread was answered after it",
     Cause.COVERED: "a reply to another email of its thread covers it",
-    Cause.LATE_REPLY_WITHDRAWN: "its thread was answered after it; our late reply was withdrawn",
+    Cause.SAME_EMAIL: "the same email is worked on as {detail}",
+    Cause.NOT_ADDRESSED: "it is addressed to others, not to this mailbox",
     Cause.THREAD_LIMIT: "its thread already has {detail} replies",
     Cause.SENDER_LIMIT: "its sender already got {detail} replies today",
+    Cause.SENDER_FLOOD: "its sender wrote more than {detail} emails today",
+    Cause.THREAD_MISSING: "MultiMail does not find a part of its thread: {detail}",
+    Cause.REPLY_REJECTED: "the reply to it was rejected",
+    Cause.REPLY_CANCELLED: "the reply to it was cancelled",
+    Cause.REPLY_UNDELIVERED: "the reply to it could not be delivered",
+    Cause.REPLY_GONE: "the reply to it no longer exists",
+    Cause.RECIPIENTS_DIFFER: "MultiMail addressed the reply to others than the sender: {detail}",
+    Cause.CONTACT_FORM: "a contact form sent it: a human has to answer",
     Cause.UNREADABLE_SENDER: "its sender is not one readable address",
     Cause.TRIAGE_UNREADABLE: "the model's triage could not be read",
     Cause.TRIAGE_UNSURE: "{detail}",
@@ -93,6 +105,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
     `escalate_to`: whom the mailbox's profile names for what it escalates.
     """
     triage = entry.triage
+    proposed = entry.draft if entry.cause is Cause.CONTACT_FORM else None
     values = {
         "agent.outcome": entry.outcome,
         "agent.cause": entry.cause,
@@ -101,8 +114,10 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.urgency": triage and triage.urgency,
         "agent.sentiment": triage and triage.sentiment,
         "agent.reply_id": entry.reply_id,
+        STATUS_TAG: entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
+        PROPOSAL_TAG: proposed and proposed.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
     }
     return {key: str(value) for key, value in values.items() if value}
 
@@ -116,15 +131,17 @@ def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str)
         multimail.set_tags(entry.mailbox_id, entry.email_id, wanted)
 
 
-def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
-    """What the audit trail has about a decided row.
+def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> None:
+    """Write a decided row into the audit trail. `key_id`: the fingerprint of MultiMail's key.
 
     The model's words may quote the email: they stay in the ledger and the tags. So does the sentence for the
     cause; the trail has the cause and what code noted with it.
     """
     triage, draft, usage = entry.triage, entry.draft, entry.usage
     facts: dict[str, Value] = {
-        key.removeprefix("agent."): value for key, value in build_tags(entry).items() if key != "agent.reason"
+        key.removeprefix("agent."): value
+        for key, value in build_tags(entry).items()
+        if key not in ("agent.reason", STATUS_TAG, PROPOSAL_TAG)
     }
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_REASON_CHARACTERS)}
@@ -133,10 +150,16 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         facts |= {"triage_prompt": triage.prompt_version}
     if draft is not None:
         facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
-    return facts | {
+    facts |= {
+        "mailbox_id": entry.mailbox_id,
+        "email_id": entry.email_id,
         "revision": entry.revision,
         "attempts": entry.attempts,
         "calls": usage.calls,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
+        "seconds_since_received": round((now - entry.open_since).total_seconds(), 1),
+        "key_id": key_id,
+        "actor": "agent",
     }
+    record(EMAIL_DECIDED, facts)

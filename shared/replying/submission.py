@@ -4,16 +4,19 @@ A draft has its idempotency key from the start. MultiMail remembers a key for 24
 
 | what is stored                 | what may have happened      | what is done                          |
 | ------------------------------ | --------------------------- | ------------------------------------- |
-| a draft, no intent             | nothing was sent            | slots, intent, gate, POST             |
+| a draft, no intent             | nothing was sent            | slots, intent, thread, gate, POST     |
+| ... and somebody answered      | nothing was sent            | the intent is taken back; skipped     |
 | ... and the gate refuses       | nothing was sent            | the intent is taken back; refused     |
-| ... and 429, or a refused key  | nothing was sent            | the intent is taken back; tried later |
+| ... and 404, 429 or a bad key  | nothing was sent            | the intent is taken back; tried later |
 | ... and the POST is refused    | MultiMail may have it (409) | look for it; not found: a human       |
-| an intent under 23 hours       | the POST may have arrived   | gate, then the same bytes and key     |
+| an intent under 23 hours       | the POST may have arrived   | thread, gate, the same bytes and key  |
+| ... and somebody answered      | the POST may have arrived   | look for it and withdraw it; skipped  |
 | ... and the gate refuses now   | the POST may have arrived   | look for it; not found: refused       |
 | an intent of 23 hours and over | the key is forgotten        | look for it; not found: a human       |
-| a reply id                     | it was accepted             | nothing                               |
+| a reply id                     | it was accepted             | read back who gets it; tags           |
 
-Between the gate (mode and allowlist, read for this POST) and the POST lies nothing.
+Between the gate (mode and allowlist, read for this POST) and the POST lies nothing. The reply is read back
+because the contract does not say to whom the service sends a reply: one with other recipients is withdrawn.
 An operator's question submits through the same `Submitter`, with its intent in memory: it asks once more at
 once, and reports what stays unclear.
 """
@@ -21,7 +24,7 @@ once, and reports what stays unclear.
 import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.domain import Cause, Decision, Draft, Outcome, SubmittedReply, parse_address
@@ -37,11 +40,18 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.replying.claim import Claim, Waiting
 from shared.replying.gate import find_mode_refusal, find_recipient_refusal
-from shared.replying.threads import ThreadView, find_answer, find_stale_replies, read_thread, thread_scope
+from shared.replying.threads import (
+    ThreadView,
+    find_closing_answer,
+    find_stale_replies,
+    read_thread,
+    thread_scope,
+)
 from shared.telemetry import REPLY_WITHDRAWN, in_this_context, record
 
 SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
 SLOT_TAKEN_SECONDS = 2.0
+NOTE_TAG = "agent.note"  # on the pending reply, for its approver
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +73,7 @@ class Outgoing:
     idempotency_key: str
     answered_id: str | None
     subject: str = ""
+    cc: tuple[str, ...] = ()
     thread_id: str | None = None
     thread_emails: Collection[str] = ()
     other_replies: Collection[str] = ()
@@ -78,14 +89,20 @@ class Submitter:
     clock: Callable[[], datetime]
     allow_ungated: bool
 
-    def submit(self, outgoing: Outgoing, store_intent: StoreIntent) -> SubmittedReply | Decision:
+    def submit(
+        self,
+        outgoing: Outgoing,
+        store_intent: StoreIntent,
+        find_answered: Callable[[], Decision | None] = lambda: None,
+    ) -> SubmittedReply | Decision:
         """Submit for the first time. `store_intent` keeps the moment, or takes it back with None.
 
-        Raises what MultiMail's client raises; the intent is kept when the POST may have arrived.
+        `find_answered` says whether somebody answered while the text was written. Raises what MultiMail's
+        client raises; the intent is kept when the POST may have arrived.
         """
         store_intent(self.clock())
         try:
-            refusal = self.find_refusal(outgoing)
+            refusal = find_answered() or self.find_refusal(outgoing)
         except AgentError:
             store_intent(None)
             raise
@@ -94,7 +111,7 @@ class Submitter:
             return refusal
         try:
             return self._post(outgoing)
-        except (ConfigurationError, ThrottledError):  # no key, or not now: MultiMail took nothing
+        except (ConfigurationError, NotFoundError, ThrottledError):  # not now: MultiMail took nothing
             store_intent(None)
             raise
         except PermanentError as error:
@@ -115,6 +132,8 @@ class Submitter:
             return self.find(outgoing, intent_at) or refusal
         try:
             return self._post(outgoing)
+        except NotFoundError:
+            raise  # a reading like any other: looked at again before a person is asked
         except PermanentError as error:
             unconfirmed = Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, str(error))
             return self.find(outgoing, intent_at) or unconfirmed
@@ -145,70 +164,77 @@ class Submitter:
         allowlist = self.executor.submit(read_allowlist, outgoing.mailbox_id)
         mailbox = self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0)
         return find_mode_refusal(mailbox, allow_ungated=self.allow_ungated) or find_recipient_refusal(
-            outgoing.recipient, allowlist.result(), allow_ungated=self.allow_ungated
+            (outgoing.recipient, *outgoing.cc), allowlist.result(), allow_ungated=self.allow_ungated
         )
+
+    def find_wrong_recipients(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
+        """Read the accepted reply back; one that goes to others than it should is withdrawn.
+
+        The mailbox's own automatic copies may be there. Raises what MultiMail's client raises.
+        """
+        sent = self.multimail.get_email(outgoing.mailbox_id, reply.id)
+        copies = {parse_address(copy) for copy in self.mailboxes.get(outgoing.mailbox_id).copies}
+        main = [parse_address(to) for to in sent.to]
+        others = {parse_address(copy) for copy in (*sent.cc, *sent.bcc)}
+        if main == [outgoing.recipient] and others <= copies.union(outgoing.cc):
+            return None
+        is_withdrawn = withdraw_reply(self.multimail, outgoing.mailbox_id, reply.id)
+        detail = "it was withdrawn" if is_withdrawn else "it could not be withdrawn any more"
+        return Decision(Outcome.ESCALATED, Cause.RECIPIENTS_DIFFER, detail, reply_id=reply.id)
 
     def _post(self, outgoing: Outgoing) -> SubmittedReply:
         mailbox_id, markdown, key = outgoing.mailbox_id, outgoing.markdown, outgoing.idempotency_key
         if outgoing.answered_id is not None:
-            return self.multimail.submit_reply(mailbox_id, outgoing.answered_id, markdown, key)
+            return self.multimail.submit_reply(mailbox_id, outgoing.answered_id, markdown, key, outgoing.cc)
         return self.multimail.send_email(mailbox_id, outgoing.recipient, outgoing.subject, markdown, key)
 
 
 @dataclass(frozen=True, slots=True)
 class ReplySubmission:
-    """The submission of one row's draft. `get_sender_limit`: replies to one sender in a day."""
+    """The submission of one row's draft."""
 
     submitter: Submitter
     claim: Claim
-    get_sender_limit: Callable[[], int]
 
-    def submit(self, thread: ThreadView) -> Decision:
-        """Submit the draft for the first time, in a slot under both limits, which is taken once and for all.
+    def submit(self, thread: ThreadView, sender_scope: str) -> Decision:
+        """Submit the draft for the first time, in a slot of its thread and one of its sender's day.
 
         The thread's slot can be taken only if nobody took one since the thread was read: of two emails in one
         thread the second reads again, and finds what the first one's reply covers. Raises Waiting then.
         """
         entry, ledger = self.claim.entry, self.claim.ledger
-        day_slots = ledger.slots(self.sender_scope)
-        limit = self.get_sender_limit()
-        if is_full(day_slots, limit, entry.email_id):
-            return Decision(Outcome.SKIPPED, Cause.SENDER_LIMIT, str(limit))
-        scopes = [(thread_scope(entry), thread.slots), (self.sender_scope, day_slots)]
+        scopes = [(thread_scope(entry), thread.slots), (sender_scope, ledger.slots(sender_scope))]
         if not all(ledger.take_slot(scope, entry.email_id, seen) for scope, seen in scopes if scope):
             raise Waiting(Cause.SLOT_TAKEN, seconds=SLOT_TAKEN_SECONDS)
         outgoing = self._build_outgoing(thread)
-        result = self.submitter.submit(outgoing, lambda moment: self.claim.save(submit_intent_at=moment))
-        if isinstance(result, SubmittedReply):
-            self._withdraw_stale(thread)
-        return self._decide(result)
+        result = self.submitter.submit(
+            outgoing,
+            lambda moment: self.claim.save(submit_intent_at=moment),
+            lambda: find_closing_answer(self.claim.entry, self._read_thread()),
+        )
+        return self._end(outgoing, result, thread)
 
     def settle(self, intent_at: datetime) -> Decision:
-        """End a submission whose answer never arrived.
-
-        A late reply is withdrawn if another person answered meanwhile; otherwise what it replaces is.
-        """
+        """End a submission whose answer never arrived. It is not repeated if somebody answered meanwhile."""
         thread = self._read_thread()
-        result = self.submitter.resume(self._build_outgoing(thread), intent_at)
-        if not isinstance(result, SubmittedReply):
-            return result
-        entry, thread = self.claim.entry, self._read_thread()
-        others = [email for email in thread.emails if email.id != result.id]
-        answer = find_answer(entry.email_id, entry.received_at, entry.sender, others, thread.own_replies)
-        if answer is not None and self._withdraw(result.id):
-            return Decision(Outcome.SKIPPED, Cause.LATE_REPLY_WITHDRAWN, reply_id=result.id)
-        self._withdraw_stale(thread)
-        return self._decide(result)
+        outgoing = self._build_outgoing(thread)
+        if find_closing_answer(self.claim.entry, thread) is None:
+            return self._end(outgoing, self.submitter.resume(outgoing, intent_at), thread)
+        found = self.submitter.find(outgoing, intent_at)  # the answer in the thread may be our own
+        others = [email for email in thread.emails if found is None or email.id != found.id]
+        answered = find_closing_answer(self.claim.entry, replace(thread, emails=others))
+        if found is not None and (
+            answered is None or not withdraw_reply(self.submitter.multimail, self._mailbox_id, found.id)
+        ):
+            return self._end(outgoing, found, thread)
+        return answered or Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, "its thread changed")
 
     def find(self, intent_at: datetime) -> Decision | None:
         """The decision for a reply that MultiMail has after all; None when it cannot be found."""
-        found = self.submitter.find(self._build_outgoing(self._read_thread()), intent_at)
-        return None if found is None else self._decide(found)
-
-    @property
-    def sender_scope(self) -> str:
-        """Where the sender's slots of today are counted."""
-        return f"sender/{self.claim.entry.sender}/{self.submitter.clock():%Y-%m-%d}"
+        thread = self._read_thread()
+        outgoing = self._build_outgoing(thread)
+        found = self.submitter.find(outgoing, intent_at)
+        return None if found is None else self._end(outgoing, found, thread)
 
     def _build_outgoing(self, thread: ThreadView) -> Outgoing:
         entry = self.claim.entry
@@ -217,8 +243,10 @@ class ReplySubmission:
             recipient=entry.sender,
             markdown=self._draft.reply_markdown,
             idempotency_key=self._draft.idempotency_key,
-            answered_id=entry.email_id,
-            thread_id=entry.thread_id,
+            answered_id=None if self._draft.subject else entry.email_id,
+            subject=self._draft.subject,
+            cc=self._draft.cc,
+            thread_id=None if self._draft.subject else entry.thread_id,
             thread_emails={email.id for email in thread.emails},
             # The replies of other rows, and all that were rejected, even if they say the same.
             other_replies={
@@ -234,32 +262,38 @@ class ReplySubmission:
             raise PermanentError("its row has an intent to submit but no draft")
         return self.claim.entry.draft
 
-    def _decide(self, result: SubmittedReply | Decision) -> Decision:
-        if isinstance(result, Decision):
-            return result
-        cause = Cause.OPEN_POINTS if self._draft.unanswered else Cause.TRIAGED
-        return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
+    @property
+    def _mailbox_id(self) -> str:
+        return self.claim.entry.mailbox_id
 
     def _read_thread(self) -> ThreadView:
         return read_thread(self.claim.entry, self.submitter.multimail, self.claim.ledger)
 
-    def _withdraw_stale(self, thread: ThreadView) -> None:
-        """Withdraw what the accepted reply answers too; before it is accepted, it might never be."""
-        sender, covers = self.claim.entry.sender, self._draft.covers
-        for reply_id in find_stale_replies(sender, thread.emails, thread.own_replies, covers):
-            self._withdraw(reply_id)
+    def _end(self, outgoing: Outgoing, result: SubmittedReply | Decision, thread: ThreadView) -> Decision:
+        """Read an accepted reply back; then withdraw the pending ones whose emails it answers too."""
+        if isinstance(result, Decision):
+            return result
+        wrong = self.submitter.find_wrong_recipients(outgoing, result)
+        if wrong is not None:
+            return wrong
+        if self._draft.notes:
+            tags = self.submitter.multimail.get_tags(self._mailbox_id, result.id)
+            tags[NOTE_TAG] = "; ".join(self._draft.notes)
+            self.submitter.multimail.set_tags(self._mailbox_id, result.id, tags)
+        for reply_id in find_stale_replies(
+            self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
+        ):
+            withdraw_reply(self.submitter.multimail, self._mailbox_id, reply_id)
+        cause = Cause.OPEN_POINTS if self._draft.unanswered else Cause.TRIAGED
+        return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
 
-    def _withdraw(self, reply_id: str) -> bool:
-        mailbox_id = self.claim.entry.mailbox_id
-        try:
-            self.submitter.multimail.cancel_email(mailbox_id, reply_id)
-        except (ConflictError, NotFoundError):
-            log.info("reply %r of mailbox %r was no longer pending", reply_id, mailbox_id)
-            return False
-        record(REPLY_WITHDRAWN, self.claim.ids | {"reply_id": reply_id, "actor": "agent"})
-        return True
 
-
-def is_full(slots: Collection[str], limit: int, email_id: str) -> bool:
-    """Say whether the email can have no slot under the limit; one that it holds already counts."""
-    return len(slots) >= limit and email_id not in slots
+def withdraw_reply(multimail: MultiMailClient, mailbox_id: str, reply_id: str) -> bool:
+    """Cancel a pending reply; say whether it was still pending. Raises what MultiMail's client raises."""
+    try:
+        multimail.cancel_email(mailbox_id, reply_id)
+    except (ConflictError, NotFoundError):
+        log.info("reply %r of mailbox %r was no longer pending", reply_id, mailbox_id)
+        return False
+    record(REPLY_WITHDRAWN, {"mailbox_id": mailbox_id, "reply_id": reply_id, "actor": "agent"})
+    return True

@@ -1,33 +1,63 @@
 """Threads: what they hold, and what that says about one email: answered, context, stale replies."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from shared.domain import EmailSummary, WorkItem, parse_address
+from shared.domain import Cause, Decision, EmailSummary, Outcome, WorkItem, parse_address
 from shared.errors import NotFoundError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailClient
 
 PENDING_STATUSES = frozenset({"pending_scan", "pending_send_approval", "scheduled"})
-_NEVER_SENT_STATUSES = frozenset({"rejected", "cancelled", "send_failed"})
+NEVER_SENT_STATUSES = frozenset({"rejected", "cancelled", "send_failed"})
+# By the status of a reply that reached nobody: why the emails that it answered are left to a person.
+UNSENT_CAUSES: Mapping[str | None, Cause] = {
+    "rejected": Cause.REPLY_REJECTED,
+    "cancelled": Cause.REPLY_CANCELLED,
+    "bounced": Cause.REPLY_UNDELIVERED,
+    "send_failed": Cause.REPLY_UNDELIVERED,
+    "gone": Cause.REPLY_GONE,
+}
+# Sooner, a person can hardly have read the email: what they wrote then answers an earlier one.
+WRITTEN_WITHIN = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadView:
-    """A thread as the service shows it, with the replies in it that are ours, by id.
+    """A thread as the service shows it, with the rows of its other emails that took a slot for a reply.
 
-    `slots`: the emails of the thread that took a slot for a reply, in that order. `busy_until`:
-    when to look again while it is not known yet what is ours. `rejected_replies`: the ids of replies of the
-    thread's other emails that were rejected and redrafted.
+    `slots`: the emails that took one, in that order. `busy_until`: when to look again while it is not known
+    yet what is ours.
     """
 
-    emails: Sequence[EmailSummary]
-    slots: tuple[str, ...]
-    own_replies: Mapping[str, LedgerEntry]
-    busy_until: datetime | None
-    rejected_replies: frozenset[str]
+    emails: Sequence[EmailSummary] = ()
+    slots: tuple[str, ...] = ()
+    rows: Sequence[LedgerEntry] = ()
+    busy_until: datetime | None = None
+
+    @property
+    def own_replies(self) -> Mapping[str, LedgerEntry]:
+        """The rows by the ids of their replies."""
+        return {row.reply_id: row for row in self.rows if row.reply_id is not None}
+
+    @property
+    def rejected_replies(self) -> frozenset[str]:
+        """The ids of replies that reviewers turned down and that were drafted anew."""
+        return frozenset(said.reply_id for row in self.rows for said in row.rejections)
+
+    @property
+    def unsent_replies(self) -> frozenset[str]:
+        """The ids of outbound emails that never reached anybody."""
+        return frozenset(email.id for email in self.emails if is_unsent(email))
+
+    def was_answered(self, address: str) -> bool:
+        """Whether an email of ours to that address left in this thread."""
+        return any(
+            email.status not in PENDING_STATUSES and not is_unsent(email)
+            for email in _outbound_to(address, self.emails)
+        )
 
 
 def thread_scope(entry: LedgerEntry) -> str | None:
@@ -36,42 +66,40 @@ def thread_scope(entry: LedgerEntry) -> str | None:
 
 
 def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) -> ThreadView:
-    """Read the thread of an email. Raises what client and ledger raise, but for a thread that is gone."""
+    """Read the thread of an email. Raises what client and ledger raise.
+
+    NotFoundError also comes from a thread that has emails: it is no empty thread.
+    """
     scope = thread_scope(entry)
     if scope is None or entry.thread_id is None:
-        return ThreadView((), (), {}, None, frozenset())
+        return ThreadView()
     # The slots first: an email that takes one after this reading makes our own attempt to take one fail.
     slots = ledger.slots(scope)
-    rows = [ledger.get(WorkItem(entry.mailbox_id, id_)) for id_ in slots if id_ != entry.email_id]
-    others = [row for row in rows if row is not None]
-    own_replies = {row.reply_id: row for row in others if row.reply_id is not None}
-    try:
-        emails = multimail.get_thread(entry.mailbox_id, entry.thread_id)
-    except NotFoundError:
-        emails = ()
-    unlisted = own_replies.keys() - {email.id for email in emails}
-    replies = [_find_reply(multimail, entry, reply_id) for reply_id in sorted(unlisted)]
+    found = [ledger.get(WorkItem(entry.mailbox_id, id_)) for id_ in slots if id_ != entry.email_id]
+    rows = [row for row in found if row is not None]
+    emails = multimail.get_thread(entry.mailbox_id, entry.thread_id)
+    listed = {email.id for email in emails}
+    replies = [_find_reply(multimail, row) for row in rows if row.reply_id and row.reply_id not in listed]
     # A slot goes with a reply to come: emails that took one before us go first, so none wait in a circle.
     before_us = slots[: slots.index(entry.email_id)] if entry.email_id in slots else slots
     busy = [
         row.due_at
-        for row in others
-        if row.outcome is None and (row.submit_intent_at is not None or row.email_id in before_us)
+        for row in rows
+        if row.outcome is None and (row.intent_in_doubt is not None or row.email_id in before_us)
     ]
-    return ThreadView(
-        emails=(*emails, *filter(None, replies)),
-        slots=slots,
-        own_replies=own_replies,
-        busy_until=max(busy, default=None),
-        rejected_replies=frozenset(said.reply_id for row in others for said in row.rejections),
-    )
+    return ThreadView((*emails, *filter(None, replies)), slots, rows, max(busy, default=None))
 
 
-def _find_reply(multimail: MultiMailClient, entry: LedgerEntry, reply_id: str) -> EmailSummary | None:
-    """A reply of ours that the thread does not show: nothing says that it must show pending ones."""
+def _find_reply(multimail: MultiMailClient, row: LedgerEntry) -> EmailSummary | None:
+    """A row's reply that the thread does not show: nothing says that it must show pending ones.
+
+    Raises NotFoundError while it is not settled: its tracking finds out whether it is gone.
+    """
     try:
-        reply = multimail.get_email(entry.mailbox_id, reply_id)
+        reply = multimail.get_email(row.mailbox_id, row.reply_id or "")
     except NotFoundError:
+        if row.reply_settled_at is None:
+            raise
         return None
     return EmailSummary(
         id=reply.id,
@@ -81,28 +109,57 @@ def _find_reply(multimail: MultiMailClient, entry: LedgerEntry, reply_id: str) -
         direction="outbound",
         status=reply.status,
         received_at=reply.received_at,
-        thread_id=entry.thread_id,
+        thread_id=row.thread_id,
+        delivered_at=reply.delivered_at,
+        bounced_at=reply.bounced_at,
     )
 
 
-def find_answer(
-    email_id: str,
-    received_at: datetime,
-    sender: str,
-    thread: Iterable[EmailSummary],
-    own_replies: Mapping[str, LedgerEntry],
-) -> EmailSummary | None:
-    """Find what already answers an email: a newer outbound email to its sender.
+def is_unsent(outbound: EmailSummary) -> bool:
+    """Say whether an outbound email ended without reaching anybody."""
+    return outbound.status in NEVER_SENT_STATUSES or outbound.bounced_at is not None
 
-    `own_replies` maps the ids of our replies in the thread to their rows. One of those answers only
-    the emails that its draft was written from; what anybody else wrote answers everything before it.
+
+def may_reply(row: LedgerEntry, unsent_replies: Collection[str]) -> bool:
+    """Say whether a row that took a slot has a reply that was sent or is pending, or may still get one."""
+    if row.outcome is None:
+        return not row.has_unsent_reply
+    if row.reply_id is None:
+        return row.outcome is Outcome.NEEDS_HUMAN
+    return row.reply_id not in unsent_replies and not row.has_unsent_reply
+
+
+def find_closing_answer(entry: LedgerEntry, thread: ThreadView) -> Decision | None:
+    """The decision for an email that its thread answers: by a newer outbound email, sent or pending.
+
+    One of our replies answers only the emails that its draft was written from; what anybody else wrote
+    answers everything that they can have read. The decision holds for as long as the answer is not lost.
     """
-    for outbound in _outbound_to(sender, thread):
-        own = own_replies.get(outbound.id)
-        covers = own is None or (own.draft is not None and email_id in own.draft.covers)
-        if covers and outbound.received_at > received_at and outbound.status not in _NEVER_SENT_STATUSES:
-            return outbound
+    for answer in _outbound_to(entry.sender, thread.emails):
+        row = thread.own_replies.get(answer.id)
+        covers = row is not None and row.draft is not None and entry.email_id in row.draft.covers
+        is_own = covers and answer.received_at > entry.received_at
+        is_others = row is None and answer.received_at >= entry.received_at + WRITTEN_WITHIN
+        if (is_own or is_others) and not is_unsent(answer):
+            depends_on = answer.id if answer.delivered_at is None else None
+            return Decision(
+                Outcome.SKIPPED, Cause.COVERED if is_own else Cause.ANSWERED, depends_on=depends_on
+            )
     return None
+
+
+def find_unsent_cover(email_id: str, thread: ThreadView) -> LedgerEntry | None:
+    """Find the row whose reply covered this email too and ended without reaching anybody."""
+    return next(
+        (
+            row
+            for row in thread.rows
+            if row.reply_id in thread.unsent_replies
+            and row.draft is not None
+            and email_id in row.draft.covers
+        ),
+        None,
+    )
 
 
 def find_stale_replies(
@@ -129,10 +186,16 @@ def select_context(
     received = [
         other
         for other in thread
-        if other.direction == "inbound" and other.id != email_id and parse_address(other.sender) == sender
+        if other.direction == "inbound"
+        and other.id != email_id
+        and other.status != "deleted"
+        and parse_address(other.sender) == sender
     ]
-    unsent = PENDING_STATUSES | _NEVER_SENT_STATUSES
-    sent = [other for other in _outbound_to(sender, thread) if other.status not in unsent]
+    sent = [
+        other
+        for other in _outbound_to(sender, thread)
+        if other.status not in PENDING_STATUSES and other.status not in NEVER_SENT_STATUSES
+    ]
     return sorted(received + sent, key=lambda other: other.received_at)[-limit:]
 
 

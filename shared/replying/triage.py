@@ -1,11 +1,13 @@
 """Triage: the first chat completion, which says what to do with an inbound email."""
 
-import json
+import html
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from shared.domain import NO_MODEL_TEXT, Action, Cause, Email, ModelText, Sentiment, Triage, Urgency
+from shared.knowledge.words import fold
+from shared.model.answers import parse_answer
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import (
     build_documents,
@@ -41,6 +43,15 @@ _SPEAKS_TO_TRIAGE = re.compile(
     r"|\b(?:als|auf)\W{1,3}ignore|stillschweigend|(?:keinem|niemandem)\b.{0,40}\b(?:zeigen|melden|weiterleiten)"
     r"|無視(?:して|する|に分類)|人間に(?:は)?(?:見せ|知らせ)",
     re.IGNORECASE,
+)
+
+# What Markdown writes between the words of a phrase, or inside them, without a reader seeing it.
+_BREAK_TAG = re.compile(r"<br\s*/?>|</(?:p|div|li|t[dh])>", re.IGNORECASE)
+_MARKS = re.compile(
+    r"^[ \t]*(?:(?:>|#{1,6}|[-+*])[ \t]*)+"  # at the beginning of a line
+    r"|\]\([^()\s]*\)|[][*_~`\\]"  # a link's target; emphasis, code, escapes
+    r"|</?[a-z][a-z0-9]*(?:\s[^<>]*)?/?>",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -79,6 +90,8 @@ def build_triage_request(email: Email, deployment: str, profile: MailboxProfile 
     attachments = ", ".join(file.name for file in email.attachments) or "none"
     text = (
         f"From: {clean_line(email.sender, MAX_HEADER_CHARACTERS)}\n"
+        f"To: {clean_line(', '.join(email.to), MAX_HEADER_CHARACTERS)}\n"
+        f"Cc: {clean_line(', '.join(email.cc), MAX_HEADER_CHARACTERS) or 'nobody'}\n"
         f"Subject: {clean_line(email.subject, MAX_HEADER_CHARACTERS)}\n"
         f"Attachments: {clean_line(attachments, MAX_HEADER_CHARACTERS)}\n"
         f"Body:\n{email.markdown.strip()}"
@@ -112,7 +125,7 @@ def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
 
     Only these two decide anything; whatever else is missing or unknown gets the plain value.
     """
-    value = json.loads(text)
+    value = parse_answer(text)
     if not isinstance(value, dict):
         raise ValueError("the triage is not an object")  # noqa: TRY004 - one error for any bad answer
     confidence = value.get("confidence")
@@ -148,8 +161,7 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
     escalated = replace(triage, action=Action.ESCALATE)
     if triage.category in profile.escalate_categories:
         return replace(escalated, cause=Cause.CATEGORY_RULE, detail=triage.category)
-    text = " ".join(clean_text(f"{email.subject} {email.markdown}").casefold().split())
-    if any(word.casefold() in text for word in profile.escalate_words):
+    if _has_any(profile.escalate_words, f"{email.subject}\n{email.markdown}"):
         return replace(escalated, cause=Cause.WORD_RULE)
     if triage.confidence < min_confidence:
         doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
@@ -159,3 +171,14 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
         if _SPEAKS_TO_TRIAGE.search(text):
             return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
     return triage
+
+
+def _has_any(words: Sequence[str], markdown: str) -> bool:
+    """Whether one of the words is in the text as it was written, or as a reader sees it."""
+    folded = [*filter(None, map(fold, words))]  # what cannot be seen would be in every text
+    if not folded:
+        return False
+    written = html.unescape(markdown)
+    shown = _MARKS.sub("", _BREAK_TAG.sub(" ", written))
+    texts = (fold(written), fold(shown))
+    return any(word in text for word in folded for text in texts)

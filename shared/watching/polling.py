@@ -1,6 +1,7 @@
 """Polling: every inbound email gets its ledger row, and every row that is due gets its work item."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -65,7 +66,7 @@ class Poller:
         problems = self._select_mailboxes()
         selected = list(self.selected.values())
         open_ids: set[WorkItem] = set()
-        sweep = _try(lambda: self._enqueue_due(open_ids))
+        sweep = _try(lambda: self._enqueue_due(open_ids, problems))
         added: list[OpenWork] = []
         with ThreadPoolExecutor(max_workers=MAILBOXES_AT_ONCE) as pool:
             try_mailbox = in_this_context(self._try_mailbox)
@@ -108,13 +109,25 @@ class Poller:
             )
         return problems
 
-    def _enqueue_due(self, open_ids: set[WorkItem]) -> None:
+    def _enqueue_due(self, open_ids: set[WorkItem], problems: list[str]) -> None:
         """Enqueue what is due of the selected mailboxes' open work, and add what is open to `open_ids`.
 
-        The work of other mailboxes waits until they are named again.
+        The work of other mailboxes waits until they are named again. That of one that the account does not
+        have adds to the problems: somebody waits there.
         """
         lease = timedelta(seconds=self._settings.lease_seconds)
-        works = [work for work in self._ledger.open_work() if work.mailbox_id in self.selected]
+        works, known = [], self._mailboxes.read()
+        left = Counter[str]()
+        for work in self._ledger.open_work():
+            if work.mailbox_id in self.selected:
+                works.append(work)
+            elif work.mailbox_id not in known:
+                left[work.mailbox_id] += 1
+        problems += [
+            f"{count} emails of mailbox {mailbox_id!r} are unfinished, and the account of the MultiMail key "
+            "does not have it: set MULTIMAIL_API_KEY to a key of its account, or answer them by hand."
+            for mailbox_id, count in left.items()
+        ]
         open_ids.update(work.work_item for work in works)
         self._enqueue(self._sweep.choose(works, self._clock(), lease))
 

@@ -28,7 +28,7 @@ class Reading:
     lists_old: bool = False
 
     def note(self, summary: EmailSummary, work: OpenWork | None, now: datetime, *, is_recent: bool) -> None:
-        """Take down an email, with its open work if it is new; `is_recent`: it is not only listed as unread."""
+        """Take down an email, with its open work if it is new."""
         self.ids.add(summary.id)
         if work is not None:
             self.new.append(work)

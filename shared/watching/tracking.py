@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from shared.domain import Email, Rejection
+from shared.domain import Cause, Email, Rejection
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -17,10 +17,14 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import LedgerEntry, TrackedReply
+from shared.ledger.entries import UNSENT_STATUSES, LedgerEntry, TrackedReply
 from shared.ledger.ledger import Ledger
+from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.model.prompting import clean_line
+from shared.replying.reporting import STATUS_TAG
+from shared.replying.submission import withdraw_reply
+from shared.replying.threads import PENDING_STATUSES, find_closing_answer, read_thread
 from shared.telemetry import (
     BACKLOG_MEASURED,
     REPLIES_PENDING,
@@ -36,9 +40,8 @@ PENDING_APPROVAL = "pending_send_approval"
 UNDECIDED = ("pending_scan", PENDING_APPROVAL)
 CANCELLED = "cancelled"
 REFUSED = ("rejected", CANCELLED)
-SETTLED = (*REFUSED, "send_failed", "bounced", "delivered", "gone")
+SETTLED = (*UNSENT_STATUSES, "delivered")
 UNSETTLED = (*UNDECIDED, "scheduled", "approved", "unknown")
-STATUS_TAG = "agent.reply_status"
 
 # A reviewer writes this tag on the pending reply before rejecting it: the contract's decision has no reason.
 REASON_TAG = "agent.reject_reason"
@@ -49,6 +52,8 @@ MAX_REDRAFTS = 2  # of one email's reply
 FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
 CHECK_AFTER = timedelta(minutes=30)
 TRACK_FOR = timedelta(days=30)
+# A 404 is one reading: a reply counts as gone when it is not there at a second look, this long after.
+GONE_AFTER = timedelta(hours=3)
 
 MAILBOXES_AT_ONCE = 8
 CHECKS_AT_ONCE = 200  # of one mailbox in one run, so that a run after a long standstill ends in time
@@ -59,8 +64,16 @@ log = logging.getLogger(__name__)
 class ReplyTracker:
     """Follows every submitted reply until its end is known."""
 
-    def __init__(self, *, multimail: MultiMailClient, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        *,
+        multimail: MultiMailClient,
+        mailboxes: MailboxDirectory,
+        ledger: Ledger,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._multimail = multimail
+        self._mailboxes = mailboxes
         self._ledger = ledger
         self._clock = clock
 
@@ -81,11 +94,10 @@ class ReplyTracker:
             failures = [error for error in polled if error is not None]
         tracked = self._ledger.tracked_replies() if due else tracked
         now = self._clock()
-        waiting = [
-            (now - reply.submitted_at).total_seconds()
-            for reply in tracked
-            if reply.status is None or reply.status in UNDECIDED
-        ]
+        undecided = [reply for reply in tracked if reply.status is None or reply.status in UNDECIDED]
+        # One reply may have closed several emails.
+        since = {reply.reply_id: reply.submitted_at for reply in undecided}
+        waiting = [(now - submitted_at).total_seconds() for submitted_at in since.values()]
         # Recorded also when nothing waits for a human: an alert has to see that it is over.
         record(REPLIES_PENDING, {"count": len(waiting), "oldest_seconds": round(max(waiting, default=0))})
         ages = [(now - received_at).total_seconds() for received_at in self._ledger.open_since()]
@@ -99,37 +111,36 @@ class ReplyTracker:
             )
 
     def track_one(self, mailbox_id: str, reply_id: str) -> bool:
-        """Look at one reply now, due or not; say whether it is tracked at all.
+        """Look at one reply now, due or not, for each email that it closed; say whether it is tracked at all.
 
         Raises what MultiMail and the ledger raise, but for a refusal, after which it stays tracked.
         """
-        reply = self._ledger.find_tracked_reply(mailbox_id, reply_id)
-        if reply is None:
-            return False
-        checked = self._try_reply(reply, frozenset())
-        if checked is not None:
-            self._ledger.track_replies([self._later(checked)])
-        return True
+        replies = self._ledger.find_tracked_replies(mailbox_id, reply_id)
+        checked = [self._try_reply(reply, _Listing()) for reply in replies]
+        self._ledger.track_replies([self._later(reply) for reply in checked if reply is not None])
+        return bool(replies)
 
     def _try_mailbox(self, replies: Sequence[TrackedReply]) -> AgentError | None:
         """Look at one mailbox's replies. What an error leaves undone is due at the next run."""
         try:
-            pending = self._list_pending(replies)
+            self._mailboxes.get(replies[0].mailbox_id)  # else every 404 would be that of another account
+            listing = self._list_outbound(replies)
             later, others = {}, []
             for reply in replies:
-                if reply.status == PENDING_APPROVAL and reply.reply_id in pending and not self._is_old(reply):
-                    later[reply.reply_id] = self._later(reply)
+                is_same = reply.status == PENDING_APPROVAL and reply.reply_id in listing.pending
+                if is_same and reply.thread_id not in listing.answered_threads and not self._is_old(reply):
+                    later[reply.reply_id, reply.email_id] = self._later(reply)
                 else:
                     others.append(reply)
             try:
                 for reply in others[:CHECKS_AT_ONCE]:
                     # Noted before it is tried: one that always fails must not hold up those behind it.
-                    later[reply.reply_id] = self._later(reply)
-                    checked = self._try_reply(reply, pending)
+                    later[reply.reply_id, reply.email_id] = self._later(reply)
+                    checked = self._try_reply(reply, listing)
                     if checked is None:
-                        del later[reply.reply_id]
+                        del later[reply.reply_id, reply.email_id]
                     else:
-                        later[reply.reply_id] = self._later(checked)
+                        later[reply.reply_id, reply.email_id] = self._later(checked)
             finally:
                 self._ledger.track_replies(list(later.values()))
         except DeferredError as error:
@@ -139,76 +150,109 @@ class ReplyTracker:
             return error
         return None
 
-    def _list_pending(self, replies: Sequence[TrackedReply]) -> frozenset[str]:
-        """The ids of outbound emails that wait for approval: one listing for what would be many reads.
+    def _list_outbound(self, replies: Sequence[TrackedReply]) -> "_Listing":
+        """What waits for approval, and the threads in which somebody else wrote since the last look.
 
-        What it does not show is read one by one, so half a listing will do.
+        Two listings for what would be many reads. What they do not show is read one by one, so half a
+        listing will do.
         """
-        mailbox_id, since = replies[0].mailbox_id, min(reply.submitted_at for reply in replies)
+        mailbox_id, oldest = replies[0].mailbox_id, min(reply.submitted_at for reply in replies)
+        looked_at = max(oldest, min(reply.check_at for reply in replies) - CHECK_AFTER)
         pending: set[str] = set()
+        answered: set[str | None] = set()
+        own = {reply.reply_id for reply in replies}
         try:
             for summary in self._multimail.list_emails(
-                mailbox_id, direction="outbound", status=PENDING_APPROVAL, date_after=since - CLOCK_MARGIN
+                mailbox_id, direction="outbound", status=PENDING_APPROVAL, date_after=oldest - CLOCK_MARGIN
             ):
                 pending.add(summary.id)
+            for summary in self._multimail.list_emails(
+                mailbox_id, direction="outbound", date_after=looked_at - CLOCK_MARGIN
+            ):
+                if summary.id not in own and summary.status not in PENDING_STATUSES:
+                    answered.add(summary.thread_id)
         except DeferredError:
             raise
         except (PermanentError, TransientError) as error:
-            log.warning("pending replies of mailbox %s could not be listed: %s", mailbox_id, error)
-        return frozenset(pending)
+            log.warning("replies of mailbox %s could not be listed: %s", mailbox_id, error)
+        return _Listing(frozenset(pending), frozenset(answered - {None}))
 
-    def _try_reply(self, reply: TrackedReply, pending: frozenset[str]) -> TrackedReply | None:
+    def _try_reply(self, reply: TrackedReply, listing: "_Listing") -> TrackedReply | None:
         try:
-            return self._check(reply, pending)
+            return self._check(reply, listing)
+        except NotFoundError as error:  # an email, a thread or tags: one reading is not a fact
+            log.warning("reply %s of mailbox %s: %s", reply.reply_id, reply.mailbox_id, error)
+            self._mailboxes.get(reply.mailbox_id, max_age_seconds=0)
+            return replace(reply, missing_since=reply.missing_since or self._clock())
         except (LeaseLostError, PermanentError) as error:
             log.warning("reply %s of mailbox %s: %s", reply.reply_id, reply.mailbox_id, error)
             return reply
 
-    def _check(self, reply: TrackedReply, pending: frozenset[str]) -> TrackedReply | None:
+    def _check(self, reply: TrackedReply, listing: "_Listing") -> TrackedReply | None:
         """Look at one reply; give it back as it is to be tracked further, None when that is over."""
-        fate = self._find_fate(reply, pending)
+        fate = self._find_fate(reply, listing)
+        reply = replace(reply, missing_since=None)
         settled = fate.status in SETTLED or self._is_old(reply)
         if fate.status == reply.status and not settled:
             return reply
         entry = self._ledger.get(reply.work_item)
-        if entry is None or entry.reply_id != reply.reply_id:  # its email was set back to work since
+        # Its email was set back to work since, or ended otherwise.
+        if entry is None or reply.reply_id not in (entry.reply_id, entry.depends_on):
             self._ledger.drop_reply(reply)
             return None
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
-        rejection = None
-        # A rejection with a reason asks for a new draft, while there were not too many.
-        may_redraft = entry.reply_settled_at is None and len(entry.rejections) < MAX_REDRAFTS
-        if fate.reason and entry.draft is not None and may_redraft:
-            rejection = Rejection(
-                reply_id=reply.reply_id,
-                reason=fate.reason,
-                reply_markdown=entry.draft.reply_markdown,
-                submitted_at=reply.submitted_at,
-                decided_at=fate.decided_at or self._clock(),
-            )
         with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
-            if rejection is None:
-                self._store(entry, reply, fate, settled=settled)
-                self._tag(reply, fate.status)
-            else:  # tagged while the row is still finished: the worker with the new draft writes its own tags
-                self._tag(reply, fate.status)
-                self._ledger.redraft(entry.rejected(rejection, self._clock()), reply)
-                self._record_settled(entry, reply, fate, is_redrafted=True)
-                return None
+            if entry.reply_id == reply.reply_id:
+                is_open = self._settle_own(entry, reply, fate)
+            elif is_open := fate.status in UNSENT_STATUSES:  # another's reply was to answer its email
+                self._ledger.redraft(entry.judged_again(self._clock()), reply)
+        if is_open:
+            return None
         if settled:
             self._ledger.drop_reply(reply)
             return None
         return replace(reply, status=fate.status)
 
-    def _find_fate(self, reply: TrackedReply, pending: frozenset[str]) -> "_Fate":
+    def _settle_own(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
+        """Keep what became of a row's reply; say whether the row was set back to open.
+
+        A rejection with a reason asks for a new draft, while there were not too many. Of any other end
+        without effect the row is judged again: who wrote the email is still without an answer.
+        """
+        now = self._clock()
+        if fate.reason and entry.draft is not None and len(entry.rejections) < MAX_REDRAFTS:
+            rejection = Rejection(
+                reply_id=reply.reply_id,
+                reason=fate.reason,
+                reply_markdown=entry.draft.reply_markdown,
+                submitted_at=reply.submitted_at,
+                decided_at=fate.decided_at or now,
+            )
+            # Tagged while the row is finished: the worker with the new draft writes its own tags.
+            self._tag(reply, fate.status)
+            self._ledger.redraft(entry.rejected(rejection, now), reply)
+            self._record_settled(entry, reply, fate, is_redrafted=True)
+            return True
+        kept = self._store(entry, reply, fate)
+        self._tag(reply, fate.status)
+        if fate.status in UNSENT_STATUSES:
+            self._ledger.redraft(kept.judged_again(now), reply)
+            return True
+        return False
+
+    def _find_fate(self, reply: TrackedReply, listing: "_Listing") -> "_Fate":
         if self._is_old(reply):
             return _Fate(reply.status or "unknown")
-        if reply.reply_id in pending:
-            return _Fate(PENDING_APPROVAL)
+        if reply.reply_id in listing.pending:
+            is_withdrawn = reply.thread_id in listing.answered_threads and self._withdraw_answered(reply)
+            return _Fate(CANCELLED if is_withdrawn else PENDING_APPROVAL)
         try:
             email = self._multimail.get_email(reply.mailbox_id, reply.reply_id)
         except NotFoundError:
+            if reply.missing_since is None or self._clock() - reply.missing_since < GONE_AFTER:
+                raise
+            self._mailboxes.get(reply.mailbox_id, max_age_seconds=0)
             return _Fate("gone")
         status = derive_status(email)
         return _Fate(
@@ -217,12 +261,25 @@ class ReplyTracker:
             clean_line(email.tags.get(REASON_TAG, ""), MAX_REASON_CHARACTERS) if status == "rejected" else "",
         )
 
-    def _store(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, settled: bool) -> None:
+    def _withdraw_answered(self, reply: TrackedReply) -> bool:
+        """Withdraw our pending reply if somebody else has answered its email; say whether that was done."""
+        entry = self._ledger.get(reply.work_item)
+        if entry is None or entry.reply_id != reply.reply_id:
+            return False
+        thread = read_thread(entry, self._multimail, self._ledger)
+        others = replace(thread, emails=[email for email in thread.emails if email.id != reply.reply_id])
+        answered = find_closing_answer(entry, others)
+        if answered is None or answered.cause is not Cause.ANSWERED:
+            return False
+        return withdraw_reply(self._multimail, reply.mailbox_id, reply.reply_id)
+
+    def _store(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> LedgerEntry:
         """Keep what was seen before anything else is done about it, and count an end once."""
+        settled = fate.status in SETTLED or self._is_old(reply)
         unchanged = fate.status == entry.reply_status and not settled
         if unchanged or entry.reply_settled_at is not None:
-            return
-        self._ledger.save(
+            return entry
+        kept = self._ledger.save(
             replace(
                 entry,
                 reply_status=fate.status,
@@ -232,6 +289,7 @@ class ReplyTracker:
         )
         if settled:
             self._record_settled(entry, reply, fate, is_redrafted=False)
+        return kept
 
     def _record_settled(
         self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, is_redrafted: bool
@@ -274,6 +332,14 @@ class ReplyTracker:
         now = self._clock()
         is_fresh = now - reply.submitted_at < FRESH_FOR
         return replace(reply, check_at=now + (CHECK_FRESH_AFTER if is_fresh else CHECK_AFTER))
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """A mailbox's outbound emails that wait for approval, and the threads that somebody else wrote in."""
+
+    pending: frozenset[str] = frozenset()
+    answered_threads: frozenset[str | None] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

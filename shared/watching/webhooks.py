@@ -17,7 +17,7 @@ from typing import Any
 from shared.domain import EmailSummary, Mailbox, parse_address
 from shared.errors import AgentError, PermanentError
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
-from shared.mail.secrets import SecretSource
+from shared.services.secrets import SecretSource
 from shared.settings import Secret, Settings
 from shared.telemetry import WEBHOOK_RECEIVED, WEBHOOKS_REFUSED, record
 from shared.watching.polling import Poller

@@ -29,9 +29,10 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.profiles.profiles import NO_PROFILES
+from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 from shared.telemetry import EVENT_LOGGER
 from tests.chaos.faults import (
@@ -45,6 +46,7 @@ from tests.chaos.faults import (
     Seams,
     find_faults,
 )
+from tests.chaos.marks import mark_draft
 
 WORKERS = 4  # as host.json has it
 FAULTY_SHARE, FAULTY_STORE_SHARE = 0.2, 0.02
@@ -116,7 +118,7 @@ class AgentProcess:
         adapters = Adapters(
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
-            knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"),
+            knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"), health=ServiceHealth(self._clock),
         )  # fmt: skip
         self._agent = assemble_agent(
             adapters, settings, NO_PROFILES,
@@ -186,7 +188,8 @@ def answer_by_text(request: ChatRequest) -> ChatCompletion:
     """Judge the same email always the same: reply to six of ten, escalate two, ignore two."""
     action = ACTIONS[zlib.crc32(request.user.encode()) % len(ACTIONS)]
     answer = TRIAGE | {"action": action} if request.schema_name == "triage" else DRAFT
-    return ChatCompletion(json.dumps(answer), "stop", Usage(1, 100, 20), "by text")
+    completion = ChatCompletion(json.dumps(answer), "stop", Usage(1, 100, 20), "by text")
+    return completion if request.schema_name == "triage" else mark_draft(request, completion)
 
 
 def main() -> None:

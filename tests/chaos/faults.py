@@ -17,11 +17,14 @@ from shared.errors import ConfigurationError, ThrottledError, TransientError
 from shared.ledger.store import Change, Row, Store, Verb
 from shared.model.chat import ChatCompletion
 from shared.queueing.work_queue import InProcessWorkQueue
+from shared.settings import Secret
+from tests.chaos.watch import SubmissionWatch, is_submission
 
 Effect = Callable[[], Any]
 T = TypeVar("T")
 
-MULTIMAIL, MODEL, LEDGER, QUEUE = "multimail", "model", "ledger", "queue"
+MULTIMAIL, MODEL, LEDGER, QUEUE, VAULT = "multimail", "model", "ledger", "queue", "vault"
+END = "end"  # no call: what happens after all of a story's
 
 
 class Killed(BaseException):
@@ -49,6 +52,8 @@ class Call:
     def has_effect(self) -> bool:
         """Whether the call changes anything outside this process. Reading an email marks it as read."""
         return {
+            VAULT: False,
+            END: False,
             MULTIMAIL: not self.name.startswith("GET") or self.name.endswith("emails/*"),
             LEDGER: not self.name.startswith(("get", "scan")),
         }.get(self.seam, True)
@@ -87,9 +92,23 @@ class Seams:
         self._numbers: Counter[str] = Counter()
         self.calls: list[Call] = []
         self.injected: list[tuple[Call, Fault]] = []
+        self.watch = SubmissionWatch()
 
     def meet(self, seam: str, lane: str, name: str, effect: Callable[[], T]) -> T:
         """Make one call, or what its fault makes of it."""
+        if self._forgets:  # many workers at once, so that nobody can tell what directly precedes what
+            return self._strike(seam, lane, name, effect)
+        went_well = False
+        if is_submission(name):
+            self.watch.submit(name, lane)
+        try:
+            answer = self._strike(seam, lane, name, effect)
+            went_well = not isinstance(answer, requests.Response) or answer.ok
+        finally:
+            self.watch.note(name, lane, went_well=went_well)
+        return answer
+
+    def _strike(self, seam: str, lane: str, name: str, effect: Callable[[], T]) -> T:
         if self._is_resting:
             return effect()
         with self._turn:
@@ -169,7 +188,8 @@ def _find_lane_and_kind(partition: str, key: str) -> tuple[str, str]:
     """The mailbox that a row belongs to, or "" for those of several or none, and what kind of row it is."""
     place, _, name = partition.partition("|")
     kind, _, rest = key.partition("|")
-    return (name if place == "mailbox" else rest.partition("|")[0]), kind
+    lanes = {"mailbox": name, "slots": ""}
+    return lanes.get(place, rest.partition("|")[0]), kind
 
 
 class SeamedQueue(InProcessWorkQueue):
@@ -182,6 +202,24 @@ class SeamedQueue(InProcessWorkQueue):
     def send(self, items: Sequence[WorkItem], lives: timedelta) -> None:
         """Put every item into the queue."""
         self._seams.meet(QUEUE, "", "send", lambda: super(SeamedQueue, self).send(items, lives))
+
+
+class SeamedVault:
+    """A key that the vault holds a newer one of, once it has been rotated; asking the vault is an outside call."""
+
+    def __init__(self, seams: Seams, read: Callable[[], str]) -> None:
+        self._seams, self._read = seams, read
+        self._known = read()
+
+    def get(self) -> Secret:
+        """The key as known now."""
+        return Secret(self._known)
+
+    def refresh(self, stale: Secret) -> Secret:
+        """The newest key, unless it is known already."""
+        if stale.value == self._known:
+            self._known = self._seams.meet(VAULT, "", "get secret", self._read)
+        return Secret(self._known)
 
 
 def _fail_before(error: Callable[[], BaseException]) -> Callable[[Effect], Any]:
@@ -260,6 +298,7 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
         Fault("429 with a delay", _refuse(429, "Rate limit exceeded", {"Retry-After": "40"})),
         Fault("429 without a delay", _refuse(429, "Rate limit exceeded")),
         Fault("429 quota", _refuse(429, "Monthly email quota exceeded")),
+        Fault("404", _refuse(404, "Not found")),
         Fault("500 before", _refuse(500, "Internal error")),
         Fault("500 after", _refuse(500, "Internal error", after_effect=True)),
         Fault("malformed body", _halve),
@@ -291,10 +330,16 @@ FAULTS: Mapping[str, tuple[Fault, ...]] = {
         Fault("doubled", _double),
         *KILLS,
     ),
+    END: (),
+    VAULT: (
+        Fault("fails before", _fail_before(_transient)),
+        Fault("refused", _fail_before(lambda: ConfigurationError("simulated"))),
+        *KILLS,
+    ),
 }  # fmt: skip
 
-_READ = ("fails before", "429 without a delay", "malformed body")
-_WRITE = (*_READ[:2], "fails after", SECOND.name, "killed after", "killed after, lease kept")
+_READ = ("fails before", "429 without a delay", "404", "malformed body")
+_WRITE = (*_READ[:3], "fails after", SECOND.name, "killed after", "killed after, lease kept")
 _TOLD_APART = {
     MODEL: (
         "fails before",
@@ -303,6 +348,7 @@ _TOLD_APART = {
         "killed after",
         "killed after, lease kept",
     ),
+    VAULT: ("fails before", "killed before"),
     QUEUE: ("fails before", "lost", "doubled", "killed after", "killed after, lease kept"),
 }
 
@@ -319,5 +365,5 @@ def find_distinct_faults(call: Call) -> tuple[Fault, ...]:
     a lost answer, whether cut, late, unreadable or a 500; and being killed before a call is being
     killed after the last one that had an effect, since a dead process leaves nothing else behind.
     """
-    names = _TOLD_APART.get(call.seam) or (_WRITE if call.has_effect else _READ[:2])
+    names = _TOLD_APART.get(call.seam) or (_WRITE if call.has_effect else _READ[:3])
     return tuple(fault for fault in find_faults(call) if fault.name in names)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,27 +11,46 @@ from local.multimail.simulator import MultiMailSimulator
 from shared.domain import build_idempotency_key, parse_address
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
+from shared.replying.gate import GATED_MODES
+from shared.replying.reporting import STATUS_TAG
 from shared.settings import Settings
-from shared.watching.tracking import MAX_REDRAFTS, STATUS_TAG
+from shared.watching.tracking import MAX_REDRAFTS
 from tests.chaos.faults import MODEL
+from tests.chaos.marks import find_answered
 from tests.chaos.scenarios import Scenario
-from tests.chaos.stage import Stage
+from tests.chaos.stage import Act, Stage
 
-LOST, DOUBLED, UNGATED, ASTRAY, OVER_LIMIT, WRONG_END, ENDLESS, BUG = KINDS = (
-    "lost", "doubled", "ungated", "astray", "over a limit", "wrong end", "endless", "bug",
+LOST, UNSEEN, DOUBLED, UNGATED, LATE, ASTRAY, OVER_LIMIT, WRONG_END, ENDLESS, BUG = KINDS = (
+    "lost", "unseen", "doubled", "ungated", "late", "astray", "over a limit", "wrong end", "endless", "bug",
 )  # fmt: skip
 NOT_ALIVE = frozenset({"cancelled", "rejected"})
+NEVER_SENT = NOT_ALIVE | {"send_failed"}
 HIGHEST_REVISION = 1 + MAX_REDRAFTS  # of a draft: one more for every rejection with a reason
 VISIBLE_TROUBLE = frozenset({"needs_human", "failed"})
+# What a person is told of: somebody has to answer.
+VISIBLE = VISIBLE_TROUBLE | {"escalated", "blocked_ungated", "blocked_content_safety"}
+PUT_AWAY = frozenset({"archived", "deleted", "rejected", "cancelled"})  # an inbound email, by a person
+PENDING = frozenset({"pending_scan", "pending_send_approval"})
 
 
 class Evidence(Protocol):
-    """What a run leaves behind to be judged. `inbound` has the id of every email that was delivered."""
+    """What a run leaves behind to be judged.
+
+    `inbound` has the id of every email that was delivered, `nothing_asked` those that need no answer, `acts` what
+    people did that a submission must take note of.
+    """
 
     simulator: MultiMailSimulator
     settings: Settings
     inbound: dict[str, str]
     bugs: list[str]
+    acts: list[Act]
+    has_lost_mailbox: bool
+
+    @property
+    def nothing_asked(self) -> Collection[str]:
+        """The ids of the emails that need no answer."""
+        ...
 
     @property
     def ledger(self) -> Ledger:
@@ -63,7 +82,7 @@ def find_violations(stage: Evidence) -> Iterator[Violation]:
     """Everything that breaks a promise, whatever the story was."""
     for bug in stage.bugs:
         yield Violation(BUG, f"{bug} went through the trigger")
-    if stage.ledger.next_due_at() is not None:
+    if stage.ledger.next_due_at() is not None and not stage.has_lost_mailbox:
         yield Violation(LOST, "the work ended with open rows")
     replies: dict[str | None, list[AcceptedEmail]] = defaultdict(list)
     for accepted in stage.simulator.accepted:
@@ -72,9 +91,89 @@ def find_violations(stage: Evidence) -> Iterator[Violation]:
         yield from _check_email(stage, email_id, replies.pop(email_id, []))
     for target in replies:
         yield Violation(ASTRAY, f"something was sent that answers no inbound email ({target})")
+    yield from _find_unseen(stage)
+    yield from _find_doubled_answers(stage)
     yield from check_tracking(stage)
     yield from _check_limits(stage)
     yield from check_requests(stage, {})
+
+
+def find_broken_orders(stage: Stage) -> Iterator[Violation]:
+    """Every submission that did not directly follow the gate, or a look at the thread directly before that."""
+    for submission in stage.seams.watch.ungated:
+        yield Violation(UNGATED, submission)
+    for submission in stage.seams.watch.late:
+        yield Violation(LATE, submission)
+
+
+def _find_unseen(stage: Evidence) -> Iterator[Violation]:
+    """No email that a person wrote ends without an answer unless a person is told, or has seen to it."""
+    answered: set[str] = set()
+    for accepted in stage.simulator.accepted:
+        reply = stage.simulator.find_email(accepted.email_id)
+        if reply is not None and reply.status not in NEVER_SENT and reply.bounced_at is None:
+            answered |= {stage.inbound[label] for label in find_answered(reply.markdown)}
+    for label, email_id in stage.inbound.items():
+        email, entry = stage.simulator.find_email(email_id), stage.entry(email_id)
+        if (
+            email is None
+            or email.status in PUT_AWAY
+            or email_id in answered
+            or email_id in stage.nothing_asked
+        ):
+            continue
+        outcome = str(entry.outcome) if entry else "no row"
+        if outcome in VISIBLE or _is_answered_by_a_person(stage, email):
+            continue
+        if stage.has_lost_mailbox and (entry is None or entry.waiting_for is not None):
+            continue  # nobody could list it, or it waits until somebody repairs that while the triggers fail
+        because = f" ({entry.cause})" if entry and entry.cause else ""
+        yield Violation(UNSEEN, f"{label} ended as {outcome}{because}, unanswered, and nobody is told")
+
+
+def _is_answered_by_a_person(stage: Evidence, email: StoredEmail) -> bool:
+    ours = {accepted.email_id for accepted in stage.simulator.accepted}
+    return any(
+        other.direction == "outbound"
+        and other.id not in ours
+        and parse_address(email.sender) in other.to
+        and other.position > email.position
+        for other in stage.simulator.find_thread(email.mailbox_id, email.thread_id)
+    )
+
+
+def _find_doubled_answers(stage: Evidence) -> Iterator[Violation]:
+    """Nobody gets an answer of ours beside a person's, unless a person approved it or it could not be known.
+
+    It cannot be known when the person answered after the last look at the thread before the submission.
+    """
+    for accepted in stage.simulator.accepted:
+        reply = stage.simulator.find_email(accepted.email_id)
+        if reply is None or reply.status in NEVER_SENT or reply.approved_at is not None:
+            continue
+        found = (stage.simulator.find_email(stage.inbound[label]) for label in find_answered(reply.markdown))
+        emails = [email for email in found if email is not None]
+        if not emails or not all(_is_answered_by_a_person(stage, email) for email in emails):
+            continue
+        if reply.status in PENDING:
+            yield Violation(DOUBLED, f"{reply.id} still waits for approval, though a person answered")
+        elif _could_know(
+            stage, accepted, "answered", accepted.in_reply_to or "", f"/threads/{reply.thread_id}"
+        ):
+            yield Violation(DOUBLED, f"{reply.id} was sent, though a person had answered")
+
+
+def _could_know(stage: Evidence, accepted: AcceptedEmail, what: str, subject: str, path: str) -> bool:
+    """Whether a person did this before what was read at `path` directly before a submission."""
+    acts = [act.requests for act in stage.acts if act.what == what and act.subject == subject]
+    if not acts:
+        return False
+    requests = stage.simulator.requests
+    submitted = next(r.number for r in requests if r.effect.startswith(f"accepted {accepted.email_id} "))
+    read = [
+        r.number for r in requests if r.number < submitted and r.method == "GET" and r.path.endswith(path)
+    ]
+    return min(acts) < max(read, default=submitted)
 
 
 def find_wrong_ends(stage: Stage, scenario: Scenario) -> Iterator[Violation]:
@@ -111,7 +210,9 @@ def _check_end(stage: Stage, email_id: str, status: str) -> Iterator[Violation]:
 
 def _check_email(stage: Evidence, email_id: str, replies: list[AcceptedEmail]) -> Iterator[Violation]:
     email, entry = stage.simulator.find_email(email_id), stage.entry(email_id)
-    if email is None or entry is None or entry.finished_at is None or entry.outcome is None:
+    if email is None or email.mailbox_id not in stage.simulator.mailboxes:
+        return  # a person erased the one, or removed the other
+    if entry is None or entry.finished_at is None or entry.outcome is None:
         yield Violation(LOST, f"{email_id} has no finished row with an outcome")
         return
     gave_up_tagging = entry.attempts >= stage.settings.max_attempts
@@ -119,7 +220,7 @@ def _check_email(stage: Evidence, email_id: str, replies: list[AcceptedEmail]) -
         yield Violation(LOST, f"{email_id} ended as {entry.outcome} but is tagged {email.tags}")
     yield from _check_replies(stage, email, replies)
     for reply in replies:
-        yield from _check_reply(email, entry, reply)
+        yield from _check_reply(stage, email, entry, reply)
     if entry.reply_id is not None and entry.reply_id not in {reply.email_id for reply in replies}:
         yield Violation(ASTRAY, f"the row of {email_id} names {entry.reply_id}, which is no reply to it")
 
@@ -139,40 +240,58 @@ def _check_replies(stage: Evidence, email: StoredEmail, replies: list[AcceptedEm
 
 def check_tracking(stage: Evidence) -> Iterator[Violation]:
     """No reply is forgotten before it is settled, and no end is counted twice."""
-    tracked = {reply.reply_id for reply in stage.ledger.tracked_replies()}
+    tracked = {(reply.email_id, reply.reply_id) for reply in stage.ledger.tracked_replies()}
     for email_id in stage.inbound.values():
         entry = stage.entry(email_id)
-        if entry is None or entry.tracked_reply is None:
+        if entry is None or entry.tracked_reply is None or entry.reply_settled_at is not None:
             continue
-        if entry.reply_settled_at is None and entry.reply_id not in tracked:
-            yield Violation(LOST, f"nobody looks at {entry.reply_id} any more, and it is not settled")
+        reply_id = entry.tracked_reply.reply_id
+        reply = stage.simulator.find_email(reply_id)
+        # A row that depends on another's reply has no word for the end of it.
+        is_over = reply_id != entry.reply_id and (reply is None or reply.status not in PENDING)
+        if not is_over and (email_id, reply_id) not in tracked:
+            yield Violation(LOST, f"nobody looks at {reply_id} any more, and it is not settled")
     for reply_id, times in stage.settled_counts.items():
         if times > 1:
             yield Violation(DOUBLED, f"the end of {reply_id} was counted {times} times")
 
 
-def _check_reply(email: StoredEmail, entry: LedgerEntry, reply: AcceptedEmail) -> Iterator[Violation]:
-    if reply.mode not in ("gated_send", "gated_all") or reply.approval_bypassed:
-        yield Violation(UNGATED, f"{reply.email_id} left {reply.mode} without approval")
+def _check_gate(stage: Evidence, reply: AcceptedEmail) -> Iterator[Violation]:
+    """No reply leaves without approval, unless that is allowed, or a person allowed it after the gate was read."""
+    if stage.settings.allow_ungated_replies:
+        return
+    acts = {"opened": reply.mode not in GATED_MODES, "allowed": reply.approval_bypassed}
+    paths = {"opened": "/v1/mailboxes", "allowed": f"/{reply.mailbox_id}/allowlist"}
+    for what, happened in acts.items():
+        was_told = any(act.what == what and act.subject == reply.mailbox_id for act in stage.acts)
+        if happened and (not was_told or _could_know(stage, reply, what, reply.mailbox_id, paths[what])):
+            yield Violation(UNGATED, f"{reply.email_id} left {reply.mode} without approval")
+
+
+def _check_reply(
+    stage: Evidence, email: StoredEmail, entry: LedgerEntry, reply: AcceptedEmail
+) -> Iterator[Violation]:
+    yield from _check_gate(stage, reply)
     if reply.recipients != (parse_address(email.sender),):
         yield Violation(ASTRAY, f"{reply.email_id} went to others than the sender of {email.id}")
     if reply.mailbox_id != email.mailbox_id:
         yield Violation(ASTRAY, f"{reply.email_id} left another mailbox than {email.id} came to")
     in_row = {entry.reply_id, *(rejection.reply_id for rejection in entry.rejections)}
-    if reply.email_id not in in_row and str(entry.outcome) not in VISIBLE_TROUBLE:
+    if reply.email_id not in in_row and _is_alive(stage, reply) and str(entry.outcome) not in VISIBLE_TROUBLE:
         yield Violation(ASTRAY, f"{reply.email_id} stands in no row: {email.id} ended as {entry.outcome}")
 
 
 def _check_limits(stage: Evidence) -> Iterator[Violation]:
-    """The limits are about emails that are answered: a reply that is drafted anew counts once."""
+    """The limits are about answers that people get: a reply that reached nobody does not count."""
     per_thread: dict[str, set[str | None]] = defaultdict(set)
     per_sender: dict[tuple[str, str], set[str | None]] = defaultdict(set)
     keys: Counter[str | None] = Counter()
     for reply in stage.simulator.accepted:
-        sent = stage.simulator.find_email(reply.email_id)
-        per_thread[sent.thread_id if sent else ""].add(reply.in_reply_to)
-        per_sender[" ".join(reply.recipients), f"{reply.at:%Y-%m-%d}"].add(reply.in_reply_to)
         keys[reply.idempotency_key] += 1
+        sent = stage.simulator.find_email(reply.email_id)
+        if sent is not None and sent.status not in NEVER_SENT and sent.bounced_at is None:
+            per_thread[sent.thread_id].add(reply.in_reply_to)
+            per_sender[" ".join(reply.recipients), f"{reply.at:%Y-%m-%d}"].add(reply.in_reply_to)
     for thread_id, answered in per_thread.items():
         if len(answered) > stage.settings.max_replies_per_thread:
             yield Violation(OVER_LIMIT, f"thread {thread_id} got {len(answered)} replies")

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -26,7 +26,7 @@ from local.host.http_server import LoopbackServer
 from local.multimail.emails import StoredEmail
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import START, Clock, build_settings
-from shared.domain import WorkItem
+from shared.domain import Cause, Outcome, WorkItem
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -40,7 +40,8 @@ from tests.chaos.invariants import (
     check_requests,
     find_violations,
 )
-from tests.chaos.stage import POLL_EVERY
+from tests.chaos.marks import mark_email
+from tests.chaos.stage import POLL_EVERY, Act
 from tests.test_corpus import read_corpus
 
 if TYPE_CHECKING:
@@ -55,6 +56,13 @@ FOLLOW_UP_SHARE, PARTNER_SHARE, HUMAN_SHARE = 0.15, 0.05, 0.3
 MAX_ROUNDS_AN_EMAIL = 2
 TRACK_EVERY = timedelta(minutes=5)
 REPORT_EVERY_ROUNDS = 20
+MACHINE_MAIL = (
+    Cause.OWN_ADDRESS,
+    Cause.MACHINE_SENDER,
+    Cause.MACHINE_SUBJECT,
+    Cause.MACHINE_HEADERS,
+    Cause.SPAM,
+)
 MAX_GROWTH = 1.05  # of the memory, from the second to the last quarter of the long life
 
 
@@ -95,6 +103,8 @@ class Account:
         self.settings = build_settings(directory)
         self.simulator = MultiMailSimulator(self.clock)
         self.inbound: dict[str, str] = {}
+        self.acts: list[Act] = []
+        self.has_lost_mailbox = False
         self.bugs: list[str] = []
         self.settled_counts: Counter[str] = Counter()
         self.key = self.simulator.add_key()
@@ -107,6 +117,17 @@ class Account:
         if self._ledger is None:
             self._ledger = open_sqlite_ledger(self.settings.ledger_path, read_only=True)
         return self._ledger
+
+    @property
+    def nothing_asked(self) -> Collection[str]:
+        """What the model took for mail without a question, and the guard for mail of machines.
+
+        Both judge texts of the demo, or of real people, that nobody else has judged.
+        """
+        rows = ((email_id, self.entry(email_id)) for email_id in self.inbound.values())
+        return {
+            id_ for id_, row in rows if row and (row.outcome == Outcome.IGNORED or row.cause in MACHINE_MAIL)
+        }
 
     def entry(self, email_id: str) -> LedgerEntry | None:
         """The row of an email."""
@@ -249,7 +270,7 @@ class Flood:
             fields = {"box": self._chance.choice(self._boxes), "sender": sender}
         box, sender = fields.pop("box"), fields.pop("sender")
         self._account.inbound[label] = self._account.simulator.deliver(
-            box, sender, subject, f"{text}\n\nReference {label}", **fields
+            box, sender, subject, mark_email(text, label), **fields
         )
         self._labels.append(label)
 

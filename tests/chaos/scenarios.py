@@ -9,7 +9,7 @@ from shared.errors import ContentFilteredError, PermanentError
 from shared.watching.tracking import REASON_TAG
 from tests.chaos.stage import Stage, Story
 
-REPLIED, SKIPPED = "reply_submitted", "skipped"
+REPLIED, SKIPPED, ESCALATED = "reply_submitted", "skipped", "escalated"
 SOON = timedelta(seconds=1)  # long enough for one round
 
 
@@ -38,7 +38,7 @@ def question(stage: Stage) -> Story:
 
 
 def machine_mail(stage: Stage) -> Story:
-    stage.deliver("bounce", sender="mailer-daemon@northwind.example")
+    stage.deliver("bounce", sender="mailer-daemon@northwind.example", asks=False)
     yield None
 
 
@@ -61,7 +61,7 @@ def ungated_mailbox(stage: Stage) -> Story:
 
 
 def mailbox_opened_while_drafting(stage: Stage) -> Story:
-    stage.at_first_draft(lambda: stage.simulator.set_mode(stage.box, "monitored"))
+    stage.at_first_draft(lambda: stage.open_mailbox(stage.box))
     stage.deliver("question")
     yield None
 
@@ -140,12 +140,12 @@ def inbound_approval_released_late(stage: Stage) -> Story:
 def human_answers_after_the_first_round(stage: Stage) -> Story:
     stage.deliver("question")
     yield SOON
-    stage.simulator.human_reply(stage.inbound["question"], "Two weeks.")
+    stage.answer(stage.inbound["question"])
     yield None
 
 
 def human_answers_while_the_draft_is_written(stage: Stage) -> Story:
-    stage.at_first_draft(lambda: stage.simulator.human_reply(stage.inbound["question"], "Two weeks."))
+    stage.at_first_draft(lambda: stage.answer(stage.inbound["question"]))
     stage.deliver("question", received_at=stage.clock() - timedelta(minutes=5))
     yield None
 
@@ -154,6 +154,38 @@ def human_decides_after_the_first_round(stage: Stage) -> Story:
     stage.deliver("question")
     yield SOON
     decide(stage, "approve")
+    yield None
+
+
+def inbound_approval_released_after_days(stage: Stage) -> Story:
+    stage.simulator.set_mode(stage.box, "gated_all")
+    stage.deliver("question")
+    yield SOON
+    stage.clock.advance(hours=88)
+    stage.simulator.release_inbound(stage.inbound["question"])
+    yield None
+
+
+def agent_stands_still_for_days(stage: Stage) -> Story:
+    with stage.seams.resting():
+        yield None
+    stage.deliver("question")
+    stage.clock.advance(hours=100)
+    yield None
+
+
+def ungated_replies_are_allowed(stage: Stage) -> Story:
+    stage.simulator.set_mode(stage.box, "autonomous")
+    stage.deliver("question")
+    yield None
+
+
+def human_answers_while_the_reply_waits(stage: Stage) -> Story:
+    with stage.seams.resting():
+        stage.deliver("question")
+        yield None
+    stage.answer(stage.inbound["question"])
+    yield "replies settled"
     yield None
 
 
@@ -195,6 +227,34 @@ def reply_waits_and_is_rejected(stage: Stage) -> Story:
     stage.track()
     decide(stage, "reject")
     yield "replies settled"
+    yield None
+
+
+def reply_to_two_emails_is_rejected(stage: Stage) -> Story:
+    with stage.seams.resting():
+        yield from two_emails_waiting_together(stage)
+    decide(stage, "reject")
+    yield "replies settled"
+    yield None
+
+
+def email_after_a_rejected_reply(stage: Stage) -> Story:
+    with stage.seams.resting():
+        stage.deliver("first")
+        yield None
+        decide(stage, "reject")
+        yield "replies settled"
+        yield None
+    stage.deliver("second", "And to France?", answers="first")
+    yield None
+
+
+def follow_ups_before_anybody_decides(stage: Stage) -> Story:
+    with stage.seams.resting():
+        yield from follow_up_while_the_reply_is_pending(stage)
+    stage.clock.advance(minutes=5)
+    stage.deliver("third", "And to France?", answers="second")
+    yield None
 
 
 def reply_bounces(stage: Stage) -> Story:
@@ -204,6 +264,7 @@ def reply_bounces(stage: Stage) -> Story:
         yield None
     decide(stage, "approve")
     yield "replies settled"
+    yield None
 
 
 def reply_is_cancelled_for_a_newer_one(stage: Stage) -> Story:
@@ -237,7 +298,7 @@ SCENARIOS = (
     Scenario(question, {"question": (REPLIED,)}, (1,)),
     Scenario(machine_mail, {"bounce": (SKIPPED,)}),
     Scenario(ignored_mail, {"offer": ("ignored",)}),
-    Scenario(escalated_mail, {"threat": ("escalated",)}),
+    Scenario(escalated_mail, {"threat": (ESCALATED,)}),
     Scenario(ungated_mailbox, {"question": ("blocked_ungated",)}),
     Scenario(mailbox_opened_while_drafting, {"question": ("blocked_ungated",)}),
     Scenario(allowlisted_recipient, {"question": ("blocked_ungated",)}),
@@ -246,23 +307,27 @@ SCENARIOS = (
         two_emails_waiting_together, {"first": (REPLIED, SKIPPED), "second": (REPLIED, SKIPPED)}, (1,)
     ),
     Scenario(
-        follow_up_while_the_reply_is_pending, {"first": (REPLIED,), "second": (REPLIED,)}, (1,)
+        follow_up_while_the_reply_is_pending, {"first": (SKIPPED,), "second": (REPLIED,)}, (1,)
     ),
     Scenario(
         follow_up_while_the_draft_is_written, {"first": (REPLIED, SKIPPED), "second": (REPLIED, SKIPPED)}, (1,)
     ),
     Scenario(refused_prompt, {"attack": ("blocked_content_safety",)}),
     Scenario(model_that_cannot, {"question": ("failed",)}),
-    Scenario(draft_that_fails_a_check, {"question": ("escalated",)}),
+    Scenario(draft_that_fails_a_check, {"question": (ESCALATED,)}),
     Scenario(inbound_approval_released_late, {"question": (REPLIED,)}, (1,)),
     Scenario(human_answers_after_the_first_round, {"question": (REPLIED, SKIPPED)}, (0, 1)),
     Scenario(human_answers_while_the_draft_is_written, {"question": (REPLIED, SKIPPED)}, (0, 1)),
     Scenario(human_decides_after_the_first_round, {"question": (REPLIED,)}, (1,)),
+    Scenario(inbound_approval_released_after_days, {"question": (REPLIED,)}, (1,)),
+    Scenario(agent_stands_still_for_days, {"question": (ESCALATED,)}),
+    Scenario(ungated_replies_are_allowed, {"question": (REPLIED,)}, (1,), settings={"allow_ungated_replies": True}),
+    Scenario(human_answers_while_the_reply_waits, {"question": (SKIPPED,)}),
     Scenario(
-        thread_at_its_limit, {"first": (REPLIED,), "second": (SKIPPED,)}, (1,), settings={"max_replies_per_thread": 1},
+        thread_at_its_limit, {"first": (REPLIED,), "second": (ESCALATED,)}, (1,), settings={"max_replies_per_thread": 1},
     ),
     Scenario(
-        sender_at_the_limit, {"first": (REPLIED, SKIPPED), "second": (REPLIED, SKIPPED)}, (1,),
+        sender_at_the_limit, {"first": (REPLIED, ESCALATED), "second": (REPLIED, ESCALATED)}, (1,),
         settings={"max_replies_per_sender_per_day": 1},
     ),
     Scenario(
@@ -271,11 +336,19 @@ SCENARIOS = (
         (2,),
     ),
     Scenario(reply_is_approved, {"question": (REPLIED,)}, (1,), {"question": "delivered"}),
-    Scenario(reply_waits_and_is_rejected, {"question": (REPLIED,)}, (0,), {"question": "rejected"}),
-    Scenario(reply_bounces, {"question": (REPLIED,)}, (1,), {"question": "bounced"}),
+    Scenario(reply_waits_and_is_rejected, {"question": (ESCALATED,)}, (0,), {"question": "rejected"}),
+    Scenario(reply_bounces, {"question": (ESCALATED,)}, (1,), {"question": "bounced"}),
     Scenario(reply_is_drafted_anew, {"question": (REPLIED,)}, (1,), {"question": "delivered"}),
+    Scenario(reply_to_two_emails_is_rejected, {"first": (ESCALATED,), "second": (ESCALATED,)}),
     Scenario(
-        reply_is_cancelled_for_a_newer_one, {"first": (REPLIED,), "second": (REPLIED,)}, (1,),
+        email_after_a_rejected_reply, {"first": (ESCALATED,), "second": (REPLIED,)}, (1,), settings={"max_replies_per_thread": 1},
+    ),
+    Scenario(
+        follow_ups_before_anybody_decides, {"first": (SKIPPED,), "second": (SKIPPED,), "third": (REPLIED,)}, (1,),
+        settings={"max_replies_per_thread": 2},
+    ),
+    Scenario(
+        reply_is_cancelled_for_a_newer_one, {"first": (SKIPPED,), "second": (REPLIED,)}, (1,),
         {"first": "cancelled", "second": "delivered"},
     ),
 )  # fmt: skip

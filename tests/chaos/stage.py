@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +12,14 @@ from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 from werkzeug.test import Client
 
+from local.multimail.emails import StoredEmail
 from local.multimail.faults import no_fault
 from local.multimail.simulator import MultiMailSimulator
 from local.multimail.state import MultiMailAccount
 from local.testing.azurite import Azurite
 from local.testing.world import Clock, ScriptedModel, assemble, build_settings
 from shared.composition import Adapters
-from shared.domain import WorkItem
+from shared.domain import WorkItem, parse_address
 from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.entries import LedgerEntry
@@ -27,20 +29,47 @@ from shared.ledger.store import Store
 from shared.ledger.table_store import build_table_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.settings import Secret
+from shared.services.health import ServiceHealth
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
-from tests.chaos.faults import MODEL, MULTIMAIL, Killed, Plan, SeamedQueue, SeamedStore, Seams, build_answer
+from tests.chaos.faults import (
+    END,
+    MODEL,
+    MULTIMAIL,
+    Killed,
+    Plan,
+    SeamedQueue,
+    SeamedStore,
+    SeamedVault,
+    Seams,
+    build_answer,
+)
+from tests.chaos.marks import find_marks, mark_draft, mark_email
 
 POLL_EVERY = timedelta(minutes=1)
 MAX_ROUNDS = 300
+ROUNDS_WITHOUT_HOPE = 20
+READ_AND_ANSWERED_IN = timedelta(minutes=3)
+# How long after its end a story is looked at again, step by step: what people decided is noticed meanwhile.
+AFTERMATH = (timedelta(minutes=6), timedelta(hours=2))
 
 Wait = timedelta | Literal["replies settled"] | None
 Story = Generator[Wait, None, None]
 """What people do. `yield` waits until nothing is left to do, `yield timedelta` until that has passed,
 `yield "replies settled"` until the end of every reply is known.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What a person did that a submission must take note of, and after how many requests to the account.
+
+    `what` is "opened" or "allowed" (then `subject` is the mailbox) or "answered" (the email).
+    """
+
+    what: Literal["opened", "allowed", "answered"]
+    subject: str
+    requests: int
 
 
 class SettledEvents(logging.Handler):
@@ -116,6 +145,11 @@ class Stage:
         self.box = self.simulator.add_mailbox("support@northwind.example", "gated_send")
         self.model = ScriptedModel()
         self.inbound: dict[str, str] = {}
+        self._threads: dict[str, str] = {}
+        self.nothing_asked: set[str] = set()
+        self.acts: list[Act] = []
+        self.has_lost_mailbox = False
+        self._skew = timedelta(0)
         self.bugs: list[str] = []
         self.deaths = 0
         self.settled_counts: Counter[str] = Counter()
@@ -141,10 +175,54 @@ class Stage:
         sender = fields.pop("sender", "Ann Lee <ann@customer.example>")
         subject = fields.pop("subject", "Delivery time")
         if "answers" in fields:
-            fields["in_reply_to"] = self.inbound[fields.pop("answers")]
+            fields["thread_id"] = self._threads[fields.pop("answers")]
         box = fields.pop("box", self.box)
-        self.inbound[label] = self.simulator.deliver(box, sender, subject, markdown, **fields)
+        asks = fields.pop("asks", True)
+        body = mark_email(markdown, label)
+        self.inbound[label] = self.simulator.deliver(box, sender, subject, body, **fields)
+        arrived = self.simulator.find_email(self.inbound[label])
+        assert arrived is not None
+        self._threads[label] = arrived.thread_id
+        if not asks:
+            self.nothing_asked.add(self.inbound[label])
         return self.inbound[label]
+
+    def open_mailbox(self, mailbox_id: str) -> None:
+        """Let a person have a mailbox's mail sent without approval."""
+        self._note("opened", mailbox_id)
+        self.simulator.set_mode(mailbox_id, "autonomous")
+
+    def allow(self, email: StoredEmail) -> None:
+        """Let a person put an email's sender on the allowlist."""
+        self._note("allowed", email.mailbox_id)
+        self.simulator.allow(email.mailbox_id, parse_address(email.sender))
+
+    def answer(self, email_id: str) -> None:
+        """Let a person answer an email, which they have to read first."""
+        self.clock.now += READ_AND_ANSWERED_IN
+        self._note("answered", email_id)
+        self.simulator.human_reply(email_id, "Two weeks.")
+
+    def is_answered(self, email_id: str) -> bool:
+        """Whether a person answered the email, by `answer`."""
+        return any(act.what == "answered" and act.subject == email_id for act in self.acts)
+
+    def remove_mailbox(self) -> None:
+        """Let a person remove the mailbox for good."""
+        self.simulator.remove_mailbox(self.box)
+        self.has_lost_mailbox = True
+
+    def rotate_key(self) -> None:
+        """Replace the key; the agent's copy of it is refused from now on."""
+        self._key = self.simulator.rotate_key(self._key)
+
+    def skew_clock(self, by: timedelta) -> None:
+        """Let the agent's clock be wrong until its run is over."""
+        self._skew = by
+
+    def agent_clock(self) -> datetime:
+        """The time as the agent sees it."""
+        return self.clock() + self._skew
 
     def at_first_draft(self, act: Callable[[], object]) -> None:
         """Have something happen while the model writes its first draft."""
@@ -160,14 +238,26 @@ class Stage:
         for wait in story:
             if wait == "replies settled":
                 self._track_until_settled()
-                continue
-            until = self.clock() + wait if wait is not None else None
-            for _ in range(MAX_ROUNDS):
-                is_idle = self.play_round()
-                if self._is_over(until, is_idle):
-                    break
             else:
-                raise AssertionError(f"the work did not end in {MAX_ROUNDS} rounds")
+                self._work(self.clock() + wait if wait is not None else None)
+        self.seams.meet(END, "", "the story's end", lambda: None)
+        with self.seams.resting():
+            for duration in AFTERMATH:
+                self.clock.now += duration
+                if self.ledger.tracked_replies() or self.simulator.fault is not no_fault:
+                    self.track()
+                    self._work(None)
+
+    def _work(self, until: datetime | None) -> None:
+        """Play rounds until then, or until nothing is left to do."""
+        for _ in range(ROUNDS_WITHOUT_HOPE if self.has_lost_mailbox else MAX_ROUNDS):
+            is_idle = self.play_round()
+            if self._is_over(until, is_idle):
+                return
+            if any(reply.check_at <= self.clock() for reply in self.ledger.tracked_replies()):
+                self.track()
+        if not self.has_lost_mailbox:
+            raise AssertionError(f"the work did not end in {MAX_ROUNDS} rounds")
 
     def play_round(self) -> bool:
         """Poll and work once; say whether nothing went wrong and nothing is left to do."""
@@ -207,8 +297,9 @@ class Stage:
     def _is_over(self, until: datetime | None, is_idle: bool) -> bool:
         if is_idle and until is None:
             return True
-        due_at = self.ledger.next_due_at() or self.clock() + POLL_EVERY
-        now = max(self.clock() + timedelta(seconds=1), due_at)
+        now, due_at = self.clock() + POLL_EVERY, self.ledger.next_due_at()
+        if due_at is not None and due_at > self.clock():
+            now = due_at
         if until is None:
             self.clock.now = now
             return False
@@ -224,7 +315,12 @@ class Stage:
         except Exception as bug:  # noqa: BLE001 - whatever it is, it is what we are looking for
             self.bugs.append(f"{type(bug).__name__}: {bug}")
             return False
+        finally:
+            self._skew = timedelta(0)
         return True
+
+    def _note(self, what: Literal["opened", "allowed", "answered"], subject: str) -> None:
+        self.acts.append(Act(what, subject, len(self.simulator.requests)))
 
     def _start_again(self, *, keeps_leases: bool) -> None:
         """Start a new process.
@@ -267,13 +363,13 @@ class Stage:
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
             knowledge=KnowledgeFiles(self.settings.ledger_path.parent / "no knowledge"),
+            health=ServiceHealth(self.agent_clock),
         )  # fmt: skip
-        self._agent = assemble(adapters, self.settings, self.clock)
+        self._agent = assemble(adapters, self.settings, self.agent_clock)
 
     def _connect(self) -> MultiMailClient:
-        client = MultiMailClient(
-            "http://multimail.invalid", StaticSecret(Secret(self._key)), clock=self.clock
-        )
+        vault = SeamedVault(self.seams, lambda: self._key)
+        client = MultiMailClient("http://multimail.invalid", vault, clock=self.agent_clock)
         # The client has no seam for its transport, and needs none in production.
         client._connection.session.mount("http://", InProcessTransport(self.simulator, self.seams))
         return client
@@ -284,7 +380,13 @@ class Stage:
     def _answer(self, request: ChatRequest) -> ChatCompletion:
         while request.schema_name == "draft" and self._at_draft:
             self._at_draft.pop()()
-        return self.model.complete(request)
+        self.clock.advance(seconds=1)
+        completion = self.model.complete(request)
+        if request.schema_name == "draft":
+            return mark_draft(request, completion)
+        if self.model.triage["action"] == "ignore":  # which is right: nobody else knows what the email says
+            self.nothing_asked |= {self.inbound[label] for label in find_marks(request)}
+        return completion
 
 
 def _make_new(simulator: MultiMailSimulator, clock: Clock) -> None:

@@ -17,7 +17,7 @@ from local.multimail.faults import (
     rate_limited,
 )
 from shared.mail.multimail import MultiMailClient
-from shared.mail.secrets import StaticSecret
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from tests.chaos.run import Figures, play_to_the_end
 from tests.chaos.scenarios import Scenario

@@ -12,8 +12,8 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.keyvault.secrets import SecretClient
 
-from shared.errors import AgentError, ConfigurationError, TransientError
-from shared.http_session import build_session
+from shared.errors import AgentError, ConfigurationError, TransientError, UnavailableError
+from shared.services.http_session import build_session, describe_failure
 from shared.settings import Secret
 from shared.telemetry import span
 
@@ -156,7 +156,7 @@ class KeyVaultSecret:
         status: int | None = getattr(error, "status_code", None)
         if isinstance(error, ClientAuthenticationError) and status is None:
             if was_readable:
-                return TransientError(
+                return UnavailableError(
                     f"{self} cannot be read: the identity that could read it is unavailable."
                 )
             return ConfigurationError(
@@ -164,11 +164,11 @@ class KeyVaultSecret:
                 "MANAGED_IDENTITY_CLIENT_ID to the client id of an identity assigned to the app; "
                 "on your own machine, run az login."
             )
-        answered = f"{self} cannot be read: {f'HTTP {status}' if status else type(error).__name__}."
+        answered = f"{self} cannot be read: {f'HTTP {status}' if status else describe_failure(error)}."
         if status in _REMEDIES:
             remedy = _REMEDIES[status].format(setting=self._setting, content=self._content)
             return ConfigurationError(f"{answered} {remedy}")
-        return TransientError(answered)
+        return UnavailableError(answered)
 
     def __str__(self) -> str:
         return f"The secret {self._name} ({self._setting}) in {self._vault_url} (KEY_VAULT_URL)"

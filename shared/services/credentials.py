@@ -12,7 +12,7 @@ from azure.identity import (
     get_bearer_token_provider,
 )
 
-from shared.errors import ConfigurationError, TransientError
+from shared.errors import ConfigurationError, UnavailableError
 from shared.settings import Settings
 
 
@@ -32,7 +32,7 @@ class TokenSource:
     """The tokens of one service, each kept until it is to be renewed: not every credential keeps its own.
 
     It is a TokenCredential itself, for SDKs that want one. `setting` names the service in messages.
-    Every method raises ConfigurationError when the identity is not usable, and TransientError.
+    Every method raises ConfigurationError when the identity is not usable, and UnavailableError.
     """
 
     def __init__(self, credential: TokenCredential, scope: str, setting: str) -> None:
@@ -55,4 +55,4 @@ class TokenSource:
                 "MANAGED_IDENTITY_CLIENT_ID; on one machine, run az login."
             ) from error
         except AzureError as error:
-            raise TransientError(f"{failed} ({type(error).__name__}).") from error
+            raise UnavailableError(f"{failed} ({type(error).__name__}).") from error

@@ -1,13 +1,17 @@
 """HTTP sessions for the adapters, and how long an answer asks its caller to wait."""
 
 import math
-from collections.abc import Collection, Mapping
+import ssl
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import ProtocolError
 from urllib3.util import Retry
 
 from shared.errors import ConfigurationError
@@ -39,12 +43,38 @@ def build_session(url: str, repeatable_methods: Collection[str] | None = None) -
             f"There are no certificates at {session.verify}: correct or remove REQUESTS_CA_BUNDLE or "
             "CURL_CA_BUNDLE, whichever names it."
         )
-    adapter = HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=_build_retry(repeatable_methods))
+    adapter = _Adapter(repeatable_methods)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.headers["User-Agent"] = USER_AGENT
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     return session
+
+
+class _Adapter(HTTPAdapter):
+    """Keeps connections for the next request, unless one broke under a request that may be sent only once.
+
+    From then on, each such request has a connection of its own: where a gateway resets whatever is used
+    again, it would never get through.
+    """
+
+    def __init__(self, repeatable_methods: Collection[str] | None) -> None:
+        super().__init__(pool_maxsize=POOL_SIZE, max_retries=_build_retry(repeatable_methods))
+        self._repeatable = repeatable_methods or ()
+        self._has_broken = False
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        """Send one request. See HTTPAdapter."""
+        if request.method in self._repeatable:
+            return super().send(request, *args, **options)
+        if self._has_broken:
+            with closing(HTTPAdapter(max_retries=self.max_retries)) as unused:
+                return unused.send(request, *args, **options)
+        try:
+            return super().send(request, *args, **options)
+        except requests.ConnectionError as error:
+            self._has_broken = isinstance(error.args[0], ProtocolError)
+            raise
 
 
 def _build_retry(repeatable_methods: Collection[str] | None) -> Retry:
@@ -63,6 +93,34 @@ def _build_retry(repeatable_methods: Collection[str] | None) -> Retry:
         raise_on_status=False,
         respect_retry_after_header=False,
     )
+
+
+def describe_failure(
+    error: BaseException, certificates: str = "REQUESTS_CA_BUNDLE", *, is_proxied: bool = False
+) -> str:
+    """Say why no answer came, and what to set where TLS or a proxy is in the way.
+
+    `certificates` is the variable from which the client takes its certificate authorities. `is_proxied`: a
+    connection that was never made may have been one to the proxy, for a client that does not tell which.
+    """
+    reasons = list(_list_reasons(error))
+    names = {type(reason).__name__ for reason in reasons}
+    name = type(error).__name__
+    if any(isinstance(reason, ssl.SSLError | requests.exceptions.SSLError) for reason in reasons):
+        return (
+            f"{name}: TLS failed. Where a proxy inspects TLS, set {certificates} to a file with its "
+            "certificate authority; otherwise correct HTTPS_PROXY"
+        )
+    if "ProxyError" in names or (is_proxied and "ConnectError" in names):
+        return f"{name}: the proxy lets nothing through. Correct HTTPS_PROXY, or name the host in NO_PROXY"
+    return name
+
+
+def _list_reasons(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and all that is behind it; azure-core names what it wraps in an attribute of its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or getattr(error, "inner_exception", None) or error.__context__
 
 
 def find_retry_after(headers: Mapping[str, str]) -> float | None:

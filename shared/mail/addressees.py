@@ -1,0 +1,51 @@
+"""Whom an email is addressed to, and who else was in the conversation, as its sender says."""
+
+from collections.abc import Collection
+
+from shared.domain import Email, Mailbox, parse_address
+
+MAX_SHOWN = 10  # addresses in a note for the approver
+MAX_LONG = 254  # RFC 5321, 4.5.3.1.3, without its brackets
+
+
+def find_others(email: Email, ours: Collection[str]) -> tuple[str, ...]:
+    """The bare addresses in To and Cc that are neither ours nor the sender's, each once."""
+    named = dict.fromkeys(filter(None, map(parse_address, (*email.to, *email.cc))))
+    return tuple(
+        address for address in named if address not in ours and address != parse_address(email.sender)
+    )
+
+
+def is_for_others(email: Email, ours: Collection[str]) -> bool:
+    """Say whether To and Cc name people, and none of our addresses."""
+    named = set(filter(None, map(parse_address, (*email.to, *email.cc))))
+    return bool(named) and named.isdisjoint(ours)
+
+
+def choose_copies(others: Collection[str], domains: Collection[str]) -> tuple[str, ...]:
+    """Those of the others whom a profile's `reply_all` keeps in copy: the people of its domains."""
+    return tuple(address for address in others if address.rpartition("@")[2] in domains)
+
+
+def build_notes(email: Email, mailbox: Mailbox, others: Collection[str]) -> tuple[str, ...]:
+    """What the approver of a reply has to know of who wrote, who read and who gets copies, in sentences."""
+    reply_to = parse_address(email.headers.get("reply-to", ""))
+    lists: dict[str, Collection[str]] = {
+        "The email was also addressed to": others,
+        "MultiMail sends copies to": mailbox.copies,
+        "The email asks for replies to another address": [reply_to] if reply_to else [],
+    }
+    sender = parse_address(email.sender)
+    return tuple(
+        f"{text}: {_show(shown)}"
+        for text, addresses in lists.items()
+        if (shown := [address for address in addresses if address != sender])
+    )
+
+
+def _show(addresses: list[str]) -> str:
+    shown = [
+        address for address in addresses[:MAX_SHOWN] if address.isprintable() and len(address) <= MAX_LONG
+    ]
+    left_out = len(addresses) - len(shown)
+    return ", ".join(shown) + (f" and {left_out} more" if left_out else "")

@@ -1,0 +1,82 @@
+"""Limits: how many replies a thread and a sender may get. They bound replies, not attention."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.domain import Cause, Decision, Outcome, WorkItem, base_address
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.replying.claim import Waiting
+from shared.replying.threads import ThreadView, may_reply
+from shared.settings import Settings
+from shared.telemetry import TOKEN_BUDGET_REACHED, record
+
+# Emails of one sender to one mailbox in a day that the models are asked about; a person writes fewer.
+TRIAGED_PER_SENDER_PER_DAY = 50
+COUNTED_AGAIN_SECONDS = 2.0
+TOKEN_BUDGET_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits for one email at one moment. `settings` are its mailbox's."""
+
+    entry: LedgerEntry
+    ledger: Ledger
+    settings: Settings
+    now: datetime
+
+    def find_flood(self) -> Decision | None:
+        """Count the email among those of its sender today; the models are not asked about endless ones."""
+        if self.entry.triage is not None:
+            return None
+        sender = base_address(self.entry.sender)
+        scope = f"received/{self.entry.mailbox_id}/{sender}/{self.now:%Y-%m-%d}"
+        seen = self.ledger.slots(scope)
+        if self.entry.email_id in seen:
+            return None
+        if len(seen) >= TRIAGED_PER_SENDER_PER_DAY:
+            return Decision(Outcome.ESCALATED, Cause.SENDER_FLOOD, str(TRIAGED_PER_SENDER_PER_DAY))
+        if not self.ledger.take_slot(scope, self.entry.email_id, seen):
+            raise Waiting(Cause.SLOT_TAKEN, seconds=COUNTED_AGAIN_SECONDS)
+        return None
+
+    def check_budget(self) -> None:
+        """Raise Waiting when the mailbox's tokens for today are used up and the email would need more."""
+        if self.entry.draft is not None:
+            return
+        used = self.ledger.tokens_used(self.entry.mailbox_id, f"{self.now:%Y-%m-%d}")
+        if used >= self.settings.daily_token_budget:
+            ids = {"mailbox_id": self.entry.mailbox_id, "email_id": self.entry.email_id}
+            record(TOKEN_BUDGET_REACHED, ids | {"tokens": used})
+            raise Waiting(Cause.TOKEN_BUDGET, seconds=TOKEN_BUDGET_SECONDS)
+
+    def find_refusal(self, thread: ThreadView) -> Decision | None:
+        """Say which limit forbids a reply. Only replies that were sent, are pending or may come count."""
+        if self.is_too_old:
+            return Decision(Outcome.ESCALATED, Cause.TOO_OLD)
+        live = [row for row in thread.rows if may_reply(row, thread.unsent_replies)]
+        if len(live) >= self.settings.max_replies_per_thread:
+            return Decision(Outcome.ESCALATED, Cause.THREAD_LIMIT, str(self.settings.max_replies_per_thread))
+        slots = self.ledger.slots(self.name_sender_scope(thread))
+        others = [WorkItem(self.entry.mailbox_id, id_) for id_ in slots if id_ != self.entry.email_id]
+        rows = [row for item in others if (row := self.ledger.get(item)) is not None]
+        limit = self.settings.max_replies_per_sender_per_day
+        if sum(may_reply(row, thread.unsent_replies) for row in rows) >= limit:
+            return Decision(Outcome.ESCALATED, Cause.SENDER_LIMIT, str(limit))
+        return None
+
+    def name_sender_scope(self, thread: ThreadView) -> str:
+        """Where the replies to this sender are counted today.
+
+        Apart for threads in which we have answered that address: what somebody else sends in its name starts
+        new threads, and must not use up the slots of the person.
+        """
+        kind = "answered" if thread.was_answered(self.entry.sender) else "new"
+        sender = base_address(self.entry.sender)  # of a help desk that writes from a new subaddress each time
+        return f"sender/{self.entry.mailbox_id}/{sender}/{self.now:%Y-%m-%d}/{kind}"
+
+    @property
+    def is_too_old(self) -> bool:
+        """Whether it is too late for a reply, counted from when the email could be worked on."""
+        return self.now - self.entry.open_since > timedelta(hours=self.settings.max_email_age_hours)

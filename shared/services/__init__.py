@@ -1,0 +1,1 @@
+"""What every call to a service needs: connection, identity, secrets, and whether it works."""

@@ -1,0 +1,263 @@
+"""Nobody is left waiting unseen: a reading is confirmed, and what closed an email can be taken back."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.multimail.faults import Fault, answer_with
+from local.testing.world import World
+from shared.domain import Cause
+from shared.errors import ConfigurationError, TransientError
+from shared.mail.mailboxes import MAX_AGE_SECONDS
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
+
+
+def missing(matching: Callable[[str, str], bool]) -> Callable[[str, str, int], Fault | None]:
+    """Answer 404 to every matching request."""
+    return lambda method, path, _number: answer_with(404) if matching(method, path) else None
+
+
+def finished(world: World, email_id: str) -> tuple[str | None, Cause | None]:
+    return world.outcome(email_id), world.entry(email_id).cause
+
+
+# A 404 is a reading
+
+
+@pytest.mark.parametrize("part", ["/emails/", "/threads/", "/tags", "/reply/", "/allowlist", "/emails"])
+def test_a_spell_of_404_costs_nothing(world: World, part: str) -> None:
+    emails = [world.deliver(sender=f"ann{n}@customer.example") for n in range(5)]
+    world.poller.poll()
+    world.simulator.fault = missing(lambda _method, path: part in path)
+    for _ in range(10):
+        with contextlib.suppress(TransientError):  # a poll that cannot list
+            world.poll_and_work()
+        world.work()
+        world.clock.advance(minutes=2)
+    world.simulator.fault = lambda *_: None
+    world.run_until_idle()
+    assert {finished(world, email_id) for email_id in emails} == {("reply_submitted", Cause.TRIAGED)}
+
+
+def test_a_thread_that_is_not_found_for_long_is_left_to_a_person(world: World) -> None:
+    email_id = world.deliver()
+    world.simulator.fault = missing(lambda _method, path: "/threads/" in path)
+    world.run_until_idle()
+    assert finished(world, email_id) == ("escalated", Cause.THREAD_MISSING)
+    assert world.model.requests == []
+
+
+def test_the_key_of_another_account_touches_nothing(world: World) -> None:
+    emails = [world.deliver(sender=f"ann{n}@customer.example") for n in range(3)]
+    world.run_until_idle()
+    late = world.deliver(sender="bob@customer.example")
+    world.poller.poll()
+    mailbox = world.simulator.mailboxes.pop(world.box)
+    world.clock.advance(seconds=MAX_AGE_SECONDS)
+    with pytest.raises(ConfigurationError, match="MULTIMAIL_API_KEY"):
+        world.work()
+    world.clock.advance(hours=5)
+    with pytest.raises(ConfigurationError, match="MULTIMAIL_API_KEY"):
+        world.tracker.track()
+    world.simulator.mailboxes[world.box] = mailbox
+    world.run_until_idle()
+    world.tracker.track()
+    assert {finished(world, id_)[0] for id_ in [*emails, late]} == {"reply_submitted"}
+    statuses = {reply.email_id: reply.status for reply in world.ledger.tracked_replies()}
+    assert {statuses[email_id] for email_id in emails} == {"pending_send_approval"}
+
+
+# What closed an email may end
+
+
+def follow_up(world: World) -> tuple[str, str, str]:
+    """Two emails of a thread that one pending reply answers: the ids of both and of the reply."""
+    first = world.deliver("Where is my order?")
+    world.clock.advance(seconds=1)
+    second = world.deliver("It is order 7.", in_reply_to=first)
+    world.clock.advance(seconds=1)
+    world.run_until_idle()
+    rows = [world.entry(first), world.entry(second)]
+    (reply_id,) = {row.reply_id for row in rows if row.reply_id}
+    world.clock.advance(minutes=6)
+    return first, second, reply_id
+
+
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [
+        ("reject", Cause.REPLY_REJECTED),
+        ("cancel", Cause.REPLY_CANCELLED),
+        ("bounce", Cause.REPLY_UNDELIVERED),
+    ],
+)
+def test_everything_that_an_unsent_reply_was_to_answer_is_escalated(
+    world: World, end: str, cause: Cause
+) -> None:
+    first, second, reply_id = follow_up(world)
+    if end == "bounce":
+        world.simulator.refuse_delivery("ann@customer.example")
+        world.simulator.decide(reply_id, "approve")
+    elif end == "reject":
+        world.simulator.decide(reply_id, "reject")
+    else:
+        world.simulator.cancel(world.box, reply_id, "operator")
+    world.tracker.track()
+    world.run_until_idle()
+    assert [finished(world, id_) for id_ in (first, second)] == [("escalated", cause)] * 2
+    assert len(world.simulator.accepted) == 1
+
+
+def test_a_reply_that_is_delivered_leaves_everything_closed(world: World) -> None:
+    first, second, reply_id = follow_up(world)
+    world.simulator.decide(reply_id, "approve")
+    world.tracker.track()
+    world.run_until_idle()
+    assert sorted(str(world.outcome(id_)) for id_ in (first, second)) == ["reply_submitted", "skipped"]
+    assert world.ledger.tracked_replies() == []
+
+
+def test_an_email_whose_reply_was_replaced_is_covered_by_the_newer_one(world: World) -> None:
+    first = world.deliver("Where is my order?")
+    world.run_until_idle()
+    world.clock.advance(minutes=6)
+    second = world.deliver("It is order 7.", in_reply_to=first)
+    world.run_until_idle()
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+    world.run_until_idle()
+    assert finished(world, first) == ("skipped", Cause.COVERED)
+    world.simulator.decide(str(world.entry(second).reply_id), "reject")
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+    world.run_until_idle()
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+    world.run_until_idle()
+    assert {finished(world, id_) for id_ in (first, second)} == {("escalated", Cause.REPLY_REJECTED)}
+
+
+def test_a_pending_reply_of_others_closes_an_email_only_until_it_is_rejected(world: World) -> None:
+    email_id = world.deliver()
+    world.clock.advance(minutes=3)
+    other = world.agent.pipeline.multimail.submit_reply(
+        world.box, email_id, "We will look.", "key of a question"
+    )
+    world.run_until_idle()
+    assert finished(world, email_id) == ("skipped", Cause.ANSWERED)
+    world.simulator.decide(other.id, "reject")
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+    world.run_until_idle()
+    assert world.outcome(email_id) == "reply_submitted"
+
+
+def test_a_person_cannot_have_answered_what_arrived_a_moment_before(world: World) -> None:
+    first = world.deliver("When do you open?")
+    second = world.deliver("Please cancel my order.", in_reply_to=first)
+    world.clock.advance(seconds=15)
+    world.simulator.human_reply(first, "At nine.")
+    world.run_until_idle()
+    assert "reply_submitted" in {world.outcome(first), world.outcome(second)}
+
+
+def test_nothing_is_submitted_when_a_person_answers_while_the_draft_is_written(world: World) -> None:
+    email_id = world.deliver()
+    world.clock.advance(minutes=5)
+
+    def answer() -> None:
+        world.simulator.human_reply(email_id, "Two weeks.")
+
+    world.model.steps = [lambda: None, answer]
+    world.run_until_idle()
+    assert finished(world, email_id) == ("skipped", Cause.ANSWERED)
+    assert world.posts() == []
+
+
+def test_a_pending_reply_is_withdrawn_when_somebody_else_answers(world: World) -> None:
+    email_id = world.deliver()
+    world.run_until_idle()
+    reply_id = str(world.entry(email_id).reply_id)
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+    world.clock.advance(minutes=6)
+    world.simulator.human_reply(email_id, "Two weeks.")
+    world.tracker.track()
+    world.run_until_idle()
+    assert world.simulator.get_email(world.box, reply_id).status == "cancelled"
+    assert finished(world, email_id) == ("skipped", Cause.ANSWERED)
+
+
+# Limits bound replies, not attention
+
+
+def test_rejected_drafts_use_up_no_limit(tmp_path: Path) -> None:
+    with World(tmp_path, max_replies_per_sender_per_day=2, max_replies_per_thread=2) as world:
+        email_id = world.deliver("One?")
+        for _ in range(3):
+            world.run_until_idle()
+            world.simulator.decide(str(world.entry(email_id).reply_id), "reject")
+            world.clock.advance(minutes=6)
+            world.tracker.track()
+            world.run_until_idle()
+            email_id = world.deliver("And again?", in_reply_to=email_id)
+        world.run_until_idle()
+        assert world.outcome(email_id) == "reply_submitted"
+
+
+def test_a_forger_does_not_use_up_the_slots_of_the_person(tmp_path: Path) -> None:
+    with World(tmp_path, max_replies_per_sender_per_day=2) as world:
+        email_id = world.deliver("One?")
+        world.run_until_idle()
+        world.simulator.decide(str(world.entry(email_id).reply_id), "approve")
+        for number in range(4):
+            world.deliver(f"Forged {number}")
+            world.run_until_idle()
+        world.clock.advance(minutes=6)
+        answer = world.deliver("Thank you. And when?", in_reply_to=email_id)
+        world.run_until_idle()
+        assert world.outcome(answer) == "reply_submitted"
+
+
+def test_a_flood_is_escalated_without_asking_a_model(world: World) -> None:
+    emails = [world.deliver(f"Hello {number}") for number in range(53)]
+    world.run_until_idle()
+    causes = [world.entry(email_id).cause for email_id in emails]
+    assert causes.count(Cause.SENDER_FLOOD) == 3
+    assert {world.tags(e)["agent.outcome"] for e in emails} == {"reply_submitted", "escalated"}
+    assert sum(request.schema_name == "triage" for request in world.model.requests) == 50
+
+
+def test_a_help_desk_with_a_new_subaddress_each_time_is_one_sender(tmp_path: Path) -> None:
+    with World(tmp_path, max_replies_per_sender_per_day=2) as world:
+        emails = [world.deliver(f"Ticket {n}", sender=f"desk+{n}@shop.example") for n in range(4)]
+        world.run_until_idle()
+        assert [world.outcome(email_id) for email_id in emails].count("reply_submitted") == 2
+
+
+# Recipients
+
+
+def test_a_reply_that_would_go_to_others_is_withdrawn(world: World) -> None:
+    email_id = world.deliver()
+    world.simulator.mailboxes[world.box].diverted_to = ("eve@elsewhere.example",)
+    world.run_until_idle()
+    assert finished(world, email_id) == ("escalated", Cause.RECIPIENTS_DIFFER)
+    reply = world.simulator.find_email(str(world.entry(email_id).reply_id))
+    assert reply is not None
+    assert reply.status == "cancelled"
+
+
+def test_a_reply_may_have_the_automatic_copies_of_its_mailbox(world: World) -> None:
+    mailbox = world.simulator.mailboxes[world.box]
+    mailbox.auto_cc, mailbox.auto_bcc = "archive@northwind.example", "audit@northwind.example"
+    email_id = world.deliver()
+    world.run_until_idle()
+    assert finished(world, email_id) == ("reply_submitted", Cause.TRIAGED)
