@@ -26,7 +26,8 @@ DAY, HOUR, MINUTE = 86_400, 3_600, 60
 EMAIL_ROWS = 14  # of one with a reply: its row and its open work from the poll to the end, its reply tracked
 REPLY_ROWS = 5  # its row read and written as it is seen pending and as it is settled, then dropped
 TAKE_IN_TRANSACTIONS = 4  # looked for, added, marked as enqueued, watermark: the poll's
-SETTLE_CALLS, SETTLE_TRANSACTIONS = 5, 5  # tagged as pending, then read once it is decided, and tagged again
+# Two runs: tagged as pending, then read once it is decided, and tagged again. Each asks for the mailboxes.
+SETTLE_CALLS, SETTLE_TRANSACTIONS = 7, 5
 OTHER_GROUPS = (
     3  # each timer and the HTTP functions run on instances of their own, if the most counts for all together
 )

@@ -419,7 +419,7 @@ def to_ascii_host(address: str) -> str:
 def base_address(address: str) -> str:
     """The address without its subaddress: `ann@host` for `ann+orders@host`.
 
-    Mail to any subaddress reaches whoever has the base address (RFC 5233, "detail" after a `+`). Nothing else
+    Mail to a subaddress arrives at the base address (RFC 5233, "detail" after a `+`). Nothing else
     is taken off: in `reply-4711@host` no rule says where a name ends and a ticket's number begins.
     """
     local_part, at, host = address.rpartition("@")

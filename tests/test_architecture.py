@@ -22,7 +22,7 @@ ADAPTERS = frozenset(
         "services.http_session",
         "services.credentials",
         "mail.connection",
-        "mail.key_vault",
+        "services.key_vault",
         "model.openai_sdk",
         "model.azure_inference_sdk",
         "ledger.sqlite_store",

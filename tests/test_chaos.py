@@ -2,22 +2,23 @@
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from local.testing.azurite import Azurite
 from shared.telemetry import EVENT_LOGGER
-from tests.chaos.faults import LEDGER, find_distinct_faults, find_faults
+from tests.chaos.faults import LEDGER, find_distinct_faults
+from tests.chaos.happenings import CLOCKS, DEEDS, SPELLS, Happening
 from tests.chaos.load import run_load
-from tests.chaos.run import FaultsOf, Figures, Strike, Theatre, find_strikes, play, play_singles
+from tests.chaos.run import Figures, Strike, Theatre, find_moments, find_strikes, play, play_happenings
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.stage import quiet_logs
 from tests.chaos.wire import WIRE_FAULTS, play_wire_faults
 
-PAIRS = 60
-TABLE_SINGLES, TABLE_PAIRS = 25, 8
+SINGLES_OF_A_STORY, PAIRS = 5, 30
+TABLE_SINGLES, TABLE_PAIRS = 8, 3
 WIRED = ("cut after", "cut mid-body")
 
 
@@ -69,21 +70,38 @@ def test_every_story_ends_as_it_should_without_a_fault(scenario: Scenario, theat
     assert figures.failures == []
 
 
+def test_no_single_fault_breaks_a_promise(theatre: Theatre) -> None:
+    chance, figures = random.Random(3), Figures()
+    for scenario in SCENARIOS:
+        strikes = list(find_strikes(play(scenario, (), theatre, Figures())))
+        for strike in chance.sample(strikes, min(SINGLES_OF_A_STORY, len(strikes))):
+            play(scenario, (strike,), theatre, figures)
+    assert figures.injected.total() > len(SCENARIOS)
+    assert [str(failure) for failure in figures.failures] == []
+
+
 @pytest.mark.parametrize(
-    ("name", "faults"),
-    [
-        ("question", find_distinct_faults),
-        ("two emails waiting together", find_faults),
-        ("follow up while the reply is pending", find_distinct_faults),
-        ("model that cannot", find_distinct_faults),
-        ("human answers after the first round", find_distinct_faults),
-        ("reply waits and is rejected", find_faults),
-        ("reply is cancelled for a newer one", find_distinct_faults),
-    ],
+    ("happenings", "count"), [(SPELLS, 1), (CLOCKS, 1), (DEEDS, 3)], ids=["vanish", "clocks", "people"]
 )
-def test_no_single_fault_breaks_a_promise(name: str, faults: FaultsOf, theatre: Theatre) -> None:
-    figures = play_singles(find(name), theatre, faults)
-    assert figures.runs > 50
+def test_nothing_that_happens_between_two_calls_breaks_a_promise(
+    happenings: Sequence[Happening], count: int, theatre: Theatre
+) -> None:
+    chance, figures = random.Random(5), Figures()
+    for scenario in SCENARIOS:
+        moments = find_moments(scenario, (), theatre, happenings)
+        for strike in chance.sample(moments, min(count, len(moments))):
+            play(scenario, (strike,), theatre, figures)
+    assert figures.injected.total() > len(SCENARIOS) / 2
+    assert [str(failure) for failure in figures.failures] == []
+
+
+@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.name)
+def test_a_person_may_act_before_any_call_of_a_story(deed: Happening, theatre: Theatre) -> None:
+    scenario = find(
+        "inbound approval released late" if "released" in deed.name or "kept" in deed.name else "question"
+    )
+    figures = play_happenings(scenario, theatre, [deed])
+    assert figures.injected.total() == figures.runs > 0
     assert [str(failure) for failure in figures.failures] == []
 
 

@@ -117,7 +117,7 @@ def test_what_a_service_never_does_has_an_end_once_the_email_is_too_old(tmp_path
         email_id = world.deliver()
         world.model = FaultyModel(lambda: UnavailableError("HTTP 503"))
         run(world, START + 4 * HOUR)
-        assert world.outcome(email_id) == "failed"
+        assert world.outcome(email_id) == "escalated"
         assert world.entry(email_id).cause is Cause.WAITED_TOO_LONG
 
 

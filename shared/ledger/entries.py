@@ -22,7 +22,7 @@ class LedgerEntry:
     decided, and from `reply_settled_at` on it is not checked any more; set on an open row, it says that the
     reply ended without reaching anybody. `depends_on`: the reply of another email or a person's that answers
     this one too. `redriven_at`: when it was last set back to open. `rejections`: its earlier replies that
-    a reviewer turned down and that were, or are to be, drafted anew.
+    a reviewer turned down, each of which gets a new draft.
 
     `released_at`: when it was seen to be released from inbound approval. `missing_since`: since when every
     look at something that the email needs was answered with 404.

@@ -264,8 +264,11 @@ def name_shard(mailbox_id: str) -> str:
 
 
 def _key(value: str) -> str:
-    """A part of a key: a value that cannot be one becomes a hash, and its row has it in full."""
-    if re.fullmatch(r"[A-Za-z0-9._@:-]{1,200}", value):
+    """A part of a key: a value that cannot be one becomes a hash, and its row has it in full.
+
+    A key has up to three parts and at most 512 characters (Azure Tables: 1 KiB of UTF-16).
+    """
+    if re.fullmatch(r"[A-Za-z0-9._@:-]{1,160}", value):
         return value
     return "!" + sha256(json.dumps(value).encode()).hexdigest()
 

@@ -47,8 +47,10 @@ class Limits:
             return
         used = self.ledger.tokens_used(self.entry.mailbox_id, f"{self.now:%Y-%m-%d}")
         if used >= self.settings.daily_token_budget:
-            ids = {"mailbox_id": self.entry.mailbox_id, "email_id": self.entry.email_id}
-            record(TOKEN_BUDGET_REACHED, ids | {"tokens": used})
+            record(
+                TOKEN_BUDGET_REACHED,
+                {"mailbox_id": self.entry.mailbox_id, "email_id": self.entry.email_id, "tokens": used},
+            )
             raise Waiting(Cause.TOKEN_BUDGET, seconds=TOKEN_BUDGET_SECONDS)
 
     def find_refusal(self, thread: ThreadView) -> Decision | None:

@@ -14,7 +14,6 @@ from shared.telemetry import EMAIL_DECIDED, Value, record
 MAX_REASON_CHARACTERS = 200  # of a tag
 MAX_WHOLE_REASON_CHARACTERS = 1_000  # where the remedy at its end must be read too
 STATUS_TAG = "agent.reply_status"
-PROPOSAL_TAG = "agent.proposed_reply"
 MAX_PROPOSAL_CHARACTERS = 2_000
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
@@ -115,10 +114,10 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.urgency": triage and triage.urgency,
         "agent.sentiment": triage and triage.sentiment,
         "agent.reply_id": entry.reply_id,
-        STATUS_TAG: entry.reply_status,
+        "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
-        PROPOSAL_TAG: proposed and proposed.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
+        "agent.proposed_reply": proposed and proposed.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
     }
     return {key: str(value) for key, value in values.items() if value}
 
@@ -133,7 +132,22 @@ def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str)
 
 
 def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> None:
-    """Write a decided row into the audit trail. `key_id`: the fingerprint of MultiMail's key.
+    """Write a decided row into the audit trail. `key_id`: the fingerprint of MultiMail's key."""
+    record(
+        EMAIL_DECIDED,
+        describe_decision(entry)
+        | {
+            "mailbox_id": entry.mailbox_id,
+            "email_id": entry.email_id,
+            "seconds_since_received": round((now - entry.open_since).total_seconds(), 1),
+            "key_id": key_id,
+            "actor": "agent",
+        },
+    )
+
+
+def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
+    """What the audit trail has about a decided row.
 
     The model's words may quote the email: they stay in the ledger and the tags. So does the sentence for the
     cause; the trail has the cause and what code noted with it.
@@ -142,7 +156,7 @@ def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> No
     facts: dict[str, Value] = {
         key.removeprefix("agent."): value
         for key, value in build_tags(entry).items()
-        if key not in ("agent.reason", STATUS_TAG, PROPOSAL_TAG)
+        if key not in ("agent.reason", "agent.reply_status", "agent.proposed_reply")
     }
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_WHOLE_REASON_CHARACTERS)}
@@ -151,16 +165,10 @@ def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> No
         facts |= {"triage_prompt": triage.prompt_version}
     if draft is not None:
         facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
-    facts |= {
-        "mailbox_id": entry.mailbox_id,
-        "email_id": entry.email_id,
+    return facts | {
         "revision": entry.revision,
         "attempts": entry.attempts,
         "calls": usage.calls,
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,
-        "seconds_since_received": round((now - entry.open_since).total_seconds(), 1),
-        "key_id": key_id,
-        "actor": "agent",
     }
-    record(EMAIL_DECIDED, facts)

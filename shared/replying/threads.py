@@ -44,7 +44,7 @@ class ThreadView:
 
     @property
     def rejected_replies(self) -> frozenset[str]:
-        """The ids of replies that reviewers turned down and that were drafted anew."""
+        """The ids of replies that reviewers turned down and that got a new draft."""
         return frozenset(said.reply_id for row in self.rows for said in row.rejections)
 
     @property

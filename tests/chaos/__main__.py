@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from local.testing.azurite import find_azurite
-from tests.chaos.invariants import DOUBLED, KINDS, LOST, UNGATED
+from tests.chaos.invariants import DOUBLED, KINDS, LOST, UNGATED, UNSEEN
 from tests.chaos.load import print_load, run_load
-from tests.chaos.parallel import enumerate_faults
+from tests.chaos.parallel import COVERED, PAIRS, enumerate_faults
 from tests.chaos.run import Figures
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.stage import quiet_logs
@@ -76,6 +76,9 @@ def print_figures(parts: dict[str, Figures]) -> None:
         _print_row(name, figures)
     _print_row("together", total)
     print()
+    for name, covered in COVERED.items():
+        print(f"{name:16}{covered}")
+    print()
     for name, count in sorted(total.injected.items()):
         print(f"  {name:36}{count:9}")
     for failure in sorted(total.failures, key=lambda failure: len(failure.strikes))[:SHOWN]:
@@ -89,14 +92,15 @@ def print_summary(scenarios: int, parts: dict[str, Figures], directory: Path) ->
     model, attacks = explore(), run_attacks(directory)
     failures = [failure for figures in parts.values() for failure in figures.failures]
     broken = Counter(failure.violation.kind for failure in failures)
-    others = ", ".join(f"{kind} {broken[kind]}" for kind in KINDS if kind not in (LOST, DOUBLED, UNGATED))
-    singles, wire, pairs = (parts[name].runs for name in ("single faults", "wire faults", "pairs"))
+    first = (LOST, UNSEEN, DOUBLED, UNGATED)
+    others = ", ".join(f"{kind} {broken[kind]}" for kind in KINDS if kind not in first)
+    singles = sum(figures.runs for name, figures in parts.items() if name != PAIRS)
     print(
-        f"\n{scenarios} scenarios, {singles + wire} runs with one fault or none, {pairs} pairs of faults\n"
+        f"\n{scenarios} scenarios, {singles} runs in which one thing happened or none, {parts[PAIRS].runs} pairs\n"
         f"{model.states} states of the protocol explored: {model.broken or 'every promise holds'}\n"
         f"{len(attacks.results)} attacks tried: {len(attacks.violations)} unwanted effects\n"
         f"{others}\n"
-        f"lost {broken[LOST]}, doubled {broken[DOUBLED]}, ungated {broken[UNGATED]}"
+        f"{', '.join(f'{kind} {broken[kind]}' for kind in first)}"
     )
     return 1 if failures or model.broken or attacks.violations else 0
 

@@ -98,7 +98,7 @@ def play_to_the_end(stage: Stage, scenario: Scenario, *, ends_as_told: bool = Tr
         stage.close()
 
 
-def find_strikes(calls: Sequence[Call], faults: FaultsOf = find_faults) -> Iterator[Strike]:
+def find_strikes(calls: Sequence[Call], faults: FaultsOf = find_faults) -> Iterator[tuple[Call, Fault]]:
     """Every fault at every one of the calls."""
     for call in calls:
         for fault in faults(call):

@@ -132,8 +132,9 @@ def inbound_approval_released_late(stage: Stage) -> Story:
     stage.simulator.set_mode(stage.box, "gated_all")
     stage.deliver("question")
     yield timedelta(minutes=40)
-    stage.simulator.release_inbound(stage.inbound["question"])
-    stage.simulator.mark_read(stage.inbound["question"])
+    decide(stage, "approve")
+    if stage.simulator.find_email(stage.inbound["question"]) is not None:
+        stage.simulator.mark_read(stage.inbound["question"])
     yield None
 
 
@@ -158,11 +159,13 @@ def human_decides_after_the_first_round(stage: Stage) -> Story:
 
 
 def inbound_approval_released_after_days(stage: Stage) -> Story:
+    with stage.seams.resting():
+        yield None
     stage.simulator.set_mode(stage.box, "gated_all")
     stage.deliver("question")
     yield SOON
     stage.clock.advance(hours=88)
-    stage.simulator.release_inbound(stage.inbound["question"])
+    decide(stage, "approve")
     yield None
 
 
@@ -319,7 +322,8 @@ SCENARIOS = (
     Scenario(human_answers_after_the_first_round, {"question": (REPLIED, SKIPPED)}, (0, 1)),
     Scenario(human_answers_while_the_draft_is_written, {"question": (REPLIED, SKIPPED)}, (0, 1)),
     Scenario(human_decides_after_the_first_round, {"question": (REPLIED,)}, (1,)),
-    Scenario(inbound_approval_released_after_days, {"question": (REPLIED,)}, (1,)),
+    # Who had not seen it wait for its release counts its age from its arrival.
+    Scenario(inbound_approval_released_after_days, {"question": (REPLIED, ESCALATED)}, (0, 1)),
     Scenario(agent_stands_still_for_days, {"question": (ESCALATED,)}),
     Scenario(ungated_replies_are_allowed, {"question": (REPLIED,)}, (1,), settings={"allow_ungated_replies": True}),
     Scenario(human_answers_while_the_reply_waits, {"question": (SKIPPED,)}),

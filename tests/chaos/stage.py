@@ -190,7 +190,8 @@ class Stage:
     def open_mailbox(self, mailbox_id: str) -> None:
         """Let a person have a mailbox's mail sent without approval."""
         self._note("opened", mailbox_id)
-        self.simulator.set_mode(mailbox_id, "autonomous")
+        if mailbox_id in self.simulator.mailboxes:
+            self.simulator.set_mode(mailbox_id, "autonomous")
 
     def allow(self, email: StoredEmail) -> None:
         """Let a person put an email's sender on the allowlist."""
@@ -201,7 +202,8 @@ class Stage:
         """Let a person answer an email, which they have to read first."""
         self.clock.now += READ_AND_ANSWERED_IN
         self._note("answered", email_id)
-        self.simulator.human_reply(email_id, "Two weeks.")
+        if self.simulator.find_email(email_id) is not None:
+            self.simulator.human_reply(email_id, "Two weeks.")
 
     def is_answered(self, email_id: str) -> bool:
         """Whether a person answered the email, by `answer`."""
@@ -246,7 +248,7 @@ class Stage:
                 self.clock.now += duration
                 if self.ledger.tracked_replies() or self.simulator.fault is not no_fault:
                     self.track()
-                    self._work(None)
+                self._work(None)
 
     def _work(self, until: datetime | None) -> None:
         """Play rounds until then, or until nothing is left to do."""
@@ -283,7 +285,8 @@ class Stage:
             tracked = self.ledger.tracked_replies()
             if not tracked:
                 return
-            self.clock.now = max(self.clock() + timedelta(seconds=1), min(r.check_at for r in tracked))
+            check_at = min(reply.check_at for reply in tracked)
+            self.clock.now = check_at if check_at > self.clock() else self.clock() + POLL_EVERY
             self.track()
         raise AssertionError(f"the end of a reply was not known after {MAX_ROUNDS} looks")
 
