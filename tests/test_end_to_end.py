@@ -338,6 +338,18 @@ def test_a_question_while_an_agent_runs_is_sent_to_that_agent(services: Services
     assert "Ask that run: it printed its address and its key" in output
 
 
+@pytest.mark.parametrize("command", ["run", "demo"])
+def test_a_full_disk_at_the_start_is_named(services: Services, command: str) -> None:
+    """Seen by a process that may not write to files."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 0 && exec "$@"', "sh", sys.executable, "-m", "local", command, "--until-idle"],
+        cwd=services.folder, env=services.environment(), capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert "free space on its disk" in " ".join(done.stdout.split())
+    assert "Traceback" not in done.stderr
+
+
 def test_two_runs_on_one_ledger_are_refused(services: Services) -> None:
     services.multimail.add_mailbox("support@northwind.example")
     ledger = open_sqlite_ledger(services.ledger_path)
