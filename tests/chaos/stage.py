@@ -310,7 +310,7 @@ class Stage:
         if until is None:
             self.clock.now = now
             return False
-        self.clock.now = min(now, until)
+        self.clock.now = max(self.clock(), min(now, until))
         return self.clock.now >= until
 
     def _try(self, run: Callable[[], None]) -> bool:
