@@ -17,13 +17,11 @@ from shared.composition import Agent
 from shared.domain import WorkItem, build_idempotency_key, parse_address, parse_work_item
 from shared.errors import ThrottledError
 from shared.ledger.entries import LedgerEntry
-from shared.mail.multimail import MultiMailClient
-from shared.settings import Secret
 from shared.watching.tracking import REASON_TAG
 from tests.chaos.__main__ import find_fast_directory
 from tests.chaos.faults import MODEL, Call, Effect, Fault, find_faults
 from tests.chaos.invariants import NOT_ALIVE, check_requests, check_tracking, find_violations
-from tests.chaos.stage import InProcessTransport, Stage, Story
+from tests.chaos.stage import READ_AND_ANSWERED_IN, Stage, Story
 
 SENDERS = (
     *("Ann Lee <ann@customer.example>",) * 4, *("bob@customer.example",) * 2, "mailer-daemon@shop.example",
@@ -45,21 +43,6 @@ LIMITS = {"max_replies_per_thread": 2, "max_replies_per_sender_per_day": 4}
 LEASE_SECONDS = 600
 WAITS = (30, LEASE_SECONDS + 1, 3600, 22 * 3600, 25 * 3600)
 PENDING = frozenset({"pending_scan", "pending_send_approval"})
-
-
-class Vault:
-    """A key that the vault holds a newer one of, once it has been rotated."""
-
-    def __init__(self, read: Callable[[], str]) -> None:
-        self._read = read
-        self._known = read()
-
-    def get(self) -> Secret:
-        return Secret(self._known)
-
-    def refresh(self, stale: Secret) -> Secret:
-        self._known = self._read()
-        return Secret(self._known)
 
 
 class Scene(Stage):
@@ -87,10 +70,6 @@ class Scene(Stage):
     def stop_striking(self) -> None:
         """Let every call go well again."""
         self._choose = None
-
-    def rotate_key(self) -> None:
-        """Replace the key; the agent's copy of it is refused from now on."""
-        self._key = self.simulator.rotate_key(self._key)
 
     def poll(self) -> None:
         """Poll without working."""
@@ -154,11 +133,6 @@ class Scene(Stage):
         super()._start()
         self._other = self._agent
         super()._start()
-
-    def _connect(self) -> MultiMailClient:
-        client = MultiMailClient("http://multimail.invalid", Vault(lambda: self._key), clock=self.clock)
-        client._connection.session.mount("http://", InProcessTransport(self.simulator, self.seams))
-        return client
 
 
 @cache
@@ -371,7 +345,8 @@ class Histories(RuleBasedStateMachine):
 
     def _deliver(self, sender: str, **fields: Any) -> None:
         self._tick()
-        self.scene.deliver(f"email {len(self.scene.inbound) + 1}", sender=sender, **fields)
+        asks = "mailer-daemon" not in sender
+        self.scene.deliver(f"email {len(self.scene.inbound) + 1}", sender=sender, asks=asks, **fields)
 
     def _pick(self, which: int) -> StoredEmail:
         if not self.scene.inbound:
@@ -385,6 +360,7 @@ class Histories(RuleBasedStateMachine):
         return email
 
     def _answer(self, answered: StoredEmail) -> None:
+        self.scene.clock.now += READ_AND_ANSWERED_IN
         self.simulator.human_reply(answered.id, "A human's words.")
         for other_id in self.scene.inbound.values():
             other = self._find(other_id)

@@ -9,10 +9,12 @@ from datetime import timedelta
 from typing import Any
 
 from local.multimail.emails import PENDING_INBOUND, READ, UNREAD, StoredEmail, StoredMailbox
+from local.multimail.faults import Fault as FaultFromService
 from local.multimail.faults import (
     FaultSource,
     always,
     another_account,
+    answer_with,
     is_about_a_thread,
     is_about_an_email,
     is_about_anything,
@@ -20,7 +22,8 @@ from local.multimail.faults import (
     not_found,
     until,
 )
-from local.multimail.state import OPERATOR
+from local.multimail.state import OPERATOR, OPERATOR_ADDRESS
+from local.multimail.wire import render_mailbox
 from shared.domain import parse_address
 from shared.replying.gate import GATED_MODES
 from shared.watching.tracking import REASON_TAG
@@ -86,14 +89,14 @@ def _list_spells() -> Iterator[Happening]:
             yield _spell(name, lasts, source)
 
 
-def _remove_mailbox_for_a_while(stage: Stage) -> None:
-    mailbox, back_at = stage.simulator.remove_mailbox(stage.box), stage.clock() + timedelta(minutes=10)
+def _hide_mailbox_for_a_while(stage: Stage) -> None:
+    def hide(method: str, path: str, _number: int) -> FaultFromService | None:
+        if (method, path) == ("GET", "/v1/mailboxes"):
+            others = [box for box in stage.simulator.mailboxes.values() if box.id != stage.box]
+            return answer_with(200, {"mailboxes": [render_mailbox(box, OPERATOR_ADDRESS) for box in others]})
+        return not_found() if path.startswith(f"/v1/mailboxes/{stage.box}/") else None
 
-    def put_back_in_time(_method: str, _path: str, _number: int) -> None:
-        if stage.clock() >= back_at:
-            stage.simulator.put_back(mailbox)
-
-    stage.simulator.fault = put_back_in_time
+    stage.simulator.fault = until(stage.clock() + timedelta(minutes=10), stage.clock, hide)
 
 
 def _has_mailbox(stage: Stage, call: Call) -> bool:
@@ -102,7 +105,7 @@ def _has_mailbox(stage: Stage, call: Call) -> bool:
 
 SPELLS = (
     *_list_spells(),
-    Happening("the mailbox is gone for 10 min", _has_mailbox, _remove_mailbox_for_a_while, is_passing=True),
+    Happening("the mailbox is gone for 10 min", _has_mailbox, _hide_mailbox_for_a_while, is_passing=True),
     Happening(
         "the mailbox is gone for good", _has_mailbox, lambda stage: stage.remove_mailbox(), is_passing=False
     ),
