@@ -169,7 +169,7 @@ def count_categories(results: Sequence[CaseResult]) -> Confusion:
 
 
 def count_holds(results: Sequence[CaseResult]) -> Counter[str]:
-    """How many drafts were held back for each reason."""
+    """How many drafts were held back for each reason; a draft may have several."""
     return Counter(reason for r in results for reason in r.held_for)
 
 

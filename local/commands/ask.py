@@ -19,11 +19,16 @@ from local.host.run import (
 )
 from shared.composition import get_agent
 from shared.errors import ConfigurationError, PermanentError, TransientError
+from shared.ledger.sqlite_store import LedgerInUseError
 from shared.operator.ask_requests import BadQuestionError, check_question
 from shared.operator.asking import Answer, Question
 from shared.settings import Settings
 from shared.telemetry import EVENT_LOGGER, TOOL_CALLED
 
+IN_USE = (
+    "Another run works with this ledger. Ask that run: it printed its address and its key, and docs/ask.md "
+    "has the request. Or stop it and ask again."
+)
 STYLES = {"ok": "green", "submitted": "green", "in_doubt": "bold red"}
 
 
@@ -39,6 +44,9 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
     except BadQuestionError as error:
         console.print(Text(str(error), "red"))
         return MISCONFIGURED
+    except LedgerInUseError:
+        console.print(IN_USE, style="red")
+        return UNFINISHED
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:

@@ -52,6 +52,7 @@ class EventWatch(logging.Handler):
         self.polled = threading.Event()
         self.ever_polled = False
         self.added = 0
+        self.errors: set[str] = set()  # printed since the last poll that went well
         self._console = console
         self._bar = Progress(
             TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(),
@@ -78,13 +79,20 @@ class EventWatch(logging.Handler):
             self.ever_polled = True
             self.added = facts["agent.added"]
             self.polled.set()
+            self.errors.clear()
         elif event == EMAIL_DECIDED:
             self.outcomes[facts["agent.outcome"]] += 1
             self._bar.advance(self._task)
             if self._bar.disable:
                 self._console.print(_describe_decision(facts))
         elif event == EMAIL_DEFERRED:
-            self._console.print(_describe_wait(facts))
+            cause = Cause(facts["agent.waiting_for"])
+            reason = render_cause(cause, facts.get("agent.detail", ""))
+            if cause is Cause.CONFIGURATION:  # its invocation fails too, and that is printed
+                reason = "its configuration is wrong"
+            line = Text(f"{facts['agent.mailbox_id']}/{facts['agent.email_id']}  ")
+            line.append(f"waits {facts['agent.seconds']:.0f} s", "yellow")
+            self._console.print(line.append(f"  {reason}", "bright_black"))
 
     @property
     def finished(self) -> int:
@@ -97,14 +105,10 @@ def _describe_decision(facts: dict[str, object]) -> Text:
     tokens = int(str(facts["agent.input_tokens"])) + int(str(facts["agent.output_tokens"]))
     line = Text(f"{facts['agent.mailbox_id']}/{facts['agent.email_id']}  ")
     line.append(outcome, STYLES[Outcome(outcome)])
+    reason = render_cause(Cause(str(facts["agent.cause"])), str(facts.get("agent.detail", "")))
+    if reason:
+        line.append(f"  {reason}")
     return line.append(f"  {facts['agent.calls']} model calls, {tokens} tokens", "bright_black")
-
-
-def _describe_wait(facts: dict[str, object]) -> Text:
-    line = Text(f"{facts['agent.mailbox_id']}/{facts['agent.email_id']}  ")
-    line.append(f"waits {float(str(facts['agent.seconds'])):.0f} s", "yellow")
-    reason = render_cause(Cause(str(facts["agent.waiting_for"])), str(facts.get("agent.detail", "")))
-    return line.append(f"  {reason}", "bright_black")
 
 
 def print_outcomes(console: Console, outcomes: Counter[str]) -> None:

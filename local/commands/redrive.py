@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from local.commands.audit_file import AuditFile
@@ -16,7 +16,7 @@ from shared.domain import Outcome
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
-from shared.replying.reporting import render_reason
+from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, render_reason
 from shared.settings import Settings
 from shared.telemetry import EMAIL_REDRIVEN, record
 
@@ -47,7 +47,9 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
         return UNFINISHED
     if not email_ids and not all_failed:
         listed = [entry for entry in finished if entry.outcome in LISTED]
-        console.print(_build_list(listed) if listed else "Nothing failed or was blocked.")
+        if not listed:
+            console.print("Nothing failed or was blocked.")
+        _print_list(console, listed)
         return OK
     chosen = [e for e in finished if e.email_id in email_ids or (all_failed and e.outcome is Outcome.FAILED)]
     unknown = set(email_ids) - {entry.email_id for entry in chosen}
@@ -86,16 +88,12 @@ def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:
     return True
 
 
-def _build_list(entries: Iterable[LedgerEntry]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("finished (UTC)", "mailbox", "email", "outcome", "why"):
-        table.add_column(name, overflow="fold")
+def _print_list(console: Console, entries: Iterable[LedgerEntry]) -> None:
+    """Print two lines or more for each: an id stays whole in any width, and a reason has its remedy."""
     for entry in sorted(entries, key=lambda entry: entry.finished_at or entry.received_at):
-        table.add_row(
-            f"{entry.finished_at:%Y-%m-%d %H:%M}",
-            Text(entry.mailbox_id),
-            Text(entry.email_id),
-            Text(str(entry.outcome), STYLES[entry.outcome] if entry.outcome else ""),
-            Text(render_reason(entry)),
-        )
-    return table
+        outcome = str(entry.outcome)
+        style = STYLES[entry.outcome] if entry.outcome else ""
+        when = f"  {entry.finished_at:%Y-%m-%d %H:%M} UTC, mailbox {entry.mailbox_id}"
+        console.print(Text.assemble((entry.email_id, "bold"), "  ", (outcome, style), when))
+        why = render_reason(entry, MAX_WHOLE_REASON_CHARACTERS)
+        console.print(Padding(Text(why), (0, 0, 0, 4)))

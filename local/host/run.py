@@ -46,6 +46,9 @@ POLL_AGAIN_SECONDS = 2.0
 KNOCK_SECONDS = 10.0
 SHOWN_WAITING = 10
 
+# What stays undone until an operator looks; a run that ends with one has not done its work.
+NEEDS_OPERATOR = (Outcome.FAILED, Outcome.NEEDS_HUMAN)
+
 OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
 
 
@@ -151,7 +154,7 @@ class LocalRun:
         self._console = console
         self._watch = watch
         self._stop = stop
-        self._misconfigured: ConfigurationError | None = None
+        self._problems: dict[str, None] = {}  # of a wrong configuration that ends the run, each once
         self._until_idle = False
         self._host = Host(
             function_app.app,
@@ -176,8 +179,8 @@ class LocalRun:
             finally:
                 if self._stop.is_set():  # what the operator stopped did not crash
                     self._agent.ledger.release()
-        if self._misconfigured is not None:
-            raise self._misconfigured
+        if self._problems:
+            raise ConfigurationError([*self._problems])
         return self._report(is_idle=is_idle)
 
     def _work(self) -> bool:
@@ -204,12 +207,14 @@ class LocalRun:
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:
         """A wrong configuration ends a run that is to end by itself, and one that never polled well."""
-        self._console.print(Text(f"{function_name}: {type(error).__name__}: {error}", "red"))
         if function_name == "poll_inboxes":
             self._watch.polled.clear()
         if isinstance(error, ConfigurationError) and (self._until_idle or not self._watch.ever_polled):
-            self._misconfigured = error
+            self._problems |= dict.fromkeys(error.problems)  # printed at the end
             self._stop.set()
+        elif str(error) not in self._watch.errors:  # many emails may meet the same
+            self._watch.errors.add(str(error))
+            self._console.print(Text(f"{function_name}: {type(error).__name__}: {error}", "red"))
 
     def _on_drain(self, running: Sequence[str]) -> None:
         """Say what a stopped run still waits for."""
@@ -244,13 +249,14 @@ class LocalRun:
             self._console.print(f"The next run continues with these{more}.")
         if not self._watch.polled.is_set():
             self._console.print("Polling failed: see the error above.", style="red")
-        if outcomes[Outcome.FAILED]:
+        needs_operator = any(outcomes[outcome] for outcome in NEEDS_OPERATOR)
+        if needs_operator:
             self._console.print(
-                "Some emails failed. The tag agent.reason on each says why; `redrive` lists them.",
+                "Some emails need you: the tag agent.reason on each says why, and `redrive` lists them.",
                 style="red",
             )
         for_humans = waiting and all(entry.waiting_for is Cause.INBOUND_APPROVAL for entry in waiting)
-        return OK if (is_idle or for_humans) and not outcomes[Outcome.FAILED] else UNFINISHED
+        return OK if (is_idle or for_humans) and not needs_operator else UNFINISHED
 
     def _list_waiting(self) -> list[LedgerEntry]:
         ledger = self._agent.ledger

@@ -66,6 +66,10 @@ _PASSING = {
 }
 
 
+class LedgerInUseError(ConfigurationError):
+    """Another process has the ledger's file."""
+
+
 def open_sqlite_ledger(
     path: Path, *, read_only: bool = False, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Ledger:
@@ -202,7 +206,7 @@ def _lock_process(path: Path) -> IO[bytes]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise ConfigurationError(
+        raise LedgerInUseError(
             f"LEDGER_PATH: {path} is in use by another run ({error.strerror}): "
             "stop that run, or choose another path for this one."
         ) from error

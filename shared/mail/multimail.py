@@ -101,7 +101,6 @@ class MultiMailClient:
         call = Call("GET", _MAILBOX + "/emails", {"mailbox_id": mailbox_id}, params=params)
         seen: set[str] = set()
         unreadable: dict[str, None] = {}
-
         crowded: CrowdedSecondError | None = None
         try:
             fetch = partial(self._fetch_page, call, unreadable)

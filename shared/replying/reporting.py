@@ -11,7 +11,8 @@ from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.telemetry import EMAIL_DECIDED, Value, record
 
-MAX_REASON_CHARACTERS = 200
+MAX_REASON_CHARACTERS = 200  # of a tag
+MAX_WHOLE_REASON_CHARACTERS = 1_000  # where the remedy at its end must be read too
 STATUS_TAG = "agent.reply_status"
 MAX_PROPOSAL_CHARACTERS = 2_000
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
@@ -86,7 +87,7 @@ def render_waiting(entry: LedgerEntry) -> str:
     return render_cause(entry.waiting_for, entry.waiting_detail) if entry.waiting_for else ""
 
 
-def render_reason(entry: LedgerEntry) -> str:
+def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str:
     """Why a decided row ended with its outcome. It may quote the model: for people, never for a log."""
     if entry.cause is None:
         return ""
@@ -95,7 +96,7 @@ def render_reason(entry: LedgerEntry) -> str:
         parts += ["; ".join(point.text for point in entry.draft.unanswered)]
     elif entry.triage is not None and entry.triage.cause is entry.cause:
         parts += [entry.triage.reason.text]
-    return clean_line(": ".join(filter(None, parts)), MAX_REASON_CHARACTERS)
+    return clean_line(": ".join(filter(None, parts)), limit)
 
 
 def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
@@ -158,7 +159,7 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         if key not in ("agent.reason", "agent.reply_status", "agent.proposed_reply")
     }
     if entry.detail:
-        facts |= {"detail": clean_line(entry.detail, MAX_REASON_CHARACTERS)}
+        facts |= {"detail": clean_line(entry.detail, MAX_WHOLE_REASON_CHARACTERS)}
     if triage is not None:
         facts |= {"confidence": triage.confidence, "triage_model": triage.model}
         facts |= {"triage_prompt": triage.prompt_version}
