@@ -17,8 +17,8 @@ from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.chaos.stage import quiet_logs
 from tests.chaos.wire import WIRE_FAULTS, play_wire_faults
 
-SINGLES_OF_A_STORY, PAIRS = 5, 30
-TABLE_SINGLES, TABLE_PAIRS = 8, 3
+SINGLES_OF_A_STORY, PAIRS = 3, 15
+TABLE_SINGLES, TABLE_PAIRS = 6, 2
 WIRED = ("cut after", "cut mid-body")
 
 
@@ -81,7 +81,7 @@ def test_no_single_fault_breaks_a_promise(theatre: Theatre) -> None:
 
 
 @pytest.mark.parametrize(
-    ("happenings", "count"), [(SPELLS, 1), (CLOCKS, 1), (DEEDS, 3)], ids=["vanish", "clocks", "people"]
+    ("happenings", "count"), [(SPELLS, 1), (CLOCKS, 1), (DEEDS, 2)], ids=["vanish", "clocks", "people"]
 )
 def test_nothing_that_happens_between_two_calls_breaks_a_promise(
     happenings: Sequence[Happening], count: int, theatre: Theatre
@@ -95,13 +95,10 @@ def test_nothing_that_happens_between_two_calls_breaks_a_promise(
     assert [str(failure) for failure in figures.failures] == []
 
 
-@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.name)
-def test_a_person_may_act_before_any_call_of_a_story(deed: Happening, theatre: Theatre) -> None:
-    scenario = find(
-        "inbound approval released late" if "released" in deed.name or "kept" in deed.name else "question"
-    )
-    figures = play_happenings(scenario, theatre, [deed])
-    assert figures.injected.total() == figures.runs > 0
+def test_a_person_may_open_the_mailbox_or_answer_before_any_call(theatre: Theatre) -> None:
+    deeds = [deed for deed in DEEDS if deed.name in ("the mailbox is opened", "a person answers")]
+    figures = play_happenings(find("question"), theatre, deeds)
+    assert figures.injected.total() == figures.runs > 60
     assert [str(failure) for failure in figures.failures] == []
 
 
@@ -140,11 +137,11 @@ def test_no_fault_of_a_real_connection_breaks_a_promise(tmp_path: Path) -> None:
 
 
 def test_a_flood_under_faults_and_real_deaths_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    figures = run_load(tmp_path, 200)
-    assert figures.deaths > 5
+    figures = run_load(tmp_path, 90)
+    assert figures.deaths > 2
     assert figures.faults > 500
-    assert figures.outcomes.total() == 200
-    assert figures.accepted > 20  # or else it shows nothing
-    assert figures.settled > 10
+    assert figures.outcomes.total() == 90
+    assert figures.accepted > 10  # or else it shows nothing
+    assert figures.settled > 5
     assert figures.megabytes
     assert [str(violation) for violation in figures.violations] == []

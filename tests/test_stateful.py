@@ -439,8 +439,8 @@ class Histories(RuleBasedStateMachine):
             tagged = self._find(email_id).tags.get("agent.outcome")
             entry = self.scene.entry(email_id)
             assert tagged is None or entry is not None
-            is_drafted_anew = entry is not None and entry.rejections and entry.outcome is None
-            assert tagged is None or is_drafted_anew or (entry is not None and str(entry.outcome) == tagged)
+            is_judged_again = entry is not None and entry.redriven_at is not None and entry.outcome is None
+            assert tagged is None or is_judged_again or (entry is not None and str(entry.outcome) == tagged)
 
     def teardown(self) -> None:
         try:

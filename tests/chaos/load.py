@@ -36,6 +36,7 @@ from tests.chaos.invariants import (
     ENDLESS,
     LOST,
     UNGATED,
+    UNSEEN,
     Violation,
     check_requests,
     find_violations,
@@ -55,6 +56,7 @@ KILLED_AFTER_SECONDS = 0.05  # at most: somewhere in what the agent makes of an 
 FOLLOW_UP_SHARE, PARTNER_SHARE, HUMAN_SHARE = 0.15, 0.05, 0.3
 MAX_ROUNDS_AN_EMAIL = 2
 TRACK_EVERY = timedelta(minutes=5)
+LAST_LOOKS, LOOKED_AGAIN_AFTER = 3, timedelta(hours=1)  # what people decided last is noticed by then
 REPORT_EVERY_ROUNDS = 20
 MACHINE_MAIL = (
     Cause.OWN_ADDRESS,
@@ -317,10 +319,12 @@ class LoadRun:
         return figures
 
     def _work_off(self, agent: AgentUnderFire) -> None:
-        """Go on until nothing is open; then the faults stop, and a last look must find nothing left."""
-        to_come, is_fine, said, report_at = self.figures.emails // 2, False, None, 0
+        """Go on until nothing is open; then faults and people stop, and the last looks must leave nothing open."""
+        to_come, is_fine, said, report_at, looks = self.figures.emails // 2, False, None, 0, 0
         for number in range(1000 + MAX_ROUNDS_AN_EMAIL * self.figures.emails):
-            if said is not None or not self._flood.arrived:  # with a dead agent the clock stands still
+            if not looks and (
+                said is not None or not self._flood.arrived
+            ):  # with a dead agent the clock stands still
                 self._flood.flow(to_come)
             is_arriving = self._flood.arrived < to_come
             tracks = self._account.clock() >= self._track_at
@@ -337,8 +341,11 @@ class LoadRun:
             if is_over and to_come < self.figures.emails:
                 to_come, is_over, self._killer.is_resting = self.figures.emails, False, True
             if is_over and is_fine and said["went_well"]:
+                looks += 1
+                self._account.clock.now += LOOKED_AGAIN_AFTER
+            if looks > LAST_LOOKS:
                 return
-            is_fine = is_over
+            is_fine = is_over or looks > 0
             self._account.clock.now = self._find_next_round(due_at, is_arriving=is_arriving)
         self.figures.violations.append(Violation(ENDLESS, "the work did not end"))
 
@@ -406,7 +413,8 @@ def print_load(figures: LoadFigures) -> int:
         f"replies accepted: {figures.accepted}, of which {figures.settled} are settled\n"
         f"memory of the process that lived through the second half, by quarters: {quarters} MB; "
         f"last by second {figures.growth:.3f} (at most {MAX_GROWTH})\n"
-        f"lost {broken[LOST]}, doubled {broken[DOUBLED]}, ungated {broken[UNGATED]}, violations {len(figures.violations)}\n"
+        f"lost {broken[LOST]}, unseen {broken[UNSEEN]}, doubled {broken[DOUBLED]}, ungated {broken[UNGATED]}, "
+        f"violations {len(figures.violations)}\n"
         f"{figures.seconds:.0f} s, {1000 * figures.seconds / figures.emails:.1f} ms per email"
     )
     for violation in figures.violations[:20]:
