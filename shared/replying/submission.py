@@ -139,7 +139,11 @@ class Submitter:
             return self.find(outgoing, intent_at) or unconfirmed
 
     def find(self, outgoing: Outgoing, since: datetime) -> SubmittedReply | None:
-        """Look among the outbound emails since then for the one with our text, whatever the service added."""
+        """Look among the outbound emails since then for the one with our text, whatever the service added.
+
+        Raises what MultiMail's client raises; NotFoundError for a listed email that
+        cannot be read: it may be ours.
+        """
         text = " ".join(outgoing.markdown.split())
         for summary in self.multimail.list_emails(
             outgoing.mailbox_id, direction="outbound", date_after=since - CLOCK_MARGIN
@@ -150,10 +154,7 @@ class Submitter:
             to_recipient = outgoing.recipient in {parse_address(to) for to in summary.to}
             if not (in_thread and to_recipient) or summary.id in outgoing.other_replies:
                 continue
-            try:
-                sent = self.multimail.get_email(outgoing.mailbox_id, summary.id)
-            except NotFoundError:
-                continue
+            sent = self.multimail.get_email(outgoing.mailbox_id, summary.id)
             if text in " ".join(sent.markdown.split()):
                 return SubmittedReply(sent.id, sent.status, already_sent=True)
         return None
@@ -292,7 +293,7 @@ def withdraw_reply(multimail: MultiMailClient, mailbox_id: str, reply_id: str) -
     """Cancel a pending reply; say whether it was still pending. Raises what MultiMail's client raises."""
     try:
         multimail.cancel_email(mailbox_id, reply_id)
-    except (ConflictError, NotFoundError):
+    except ConflictError:
         log.info("reply %r of mailbox %r was no longer pending", reply_id, mailbox_id)
         return False
     record(REPLY_WITHDRAWN, {"mailbox_id": mailbox_id, "reply_id": reply_id, "actor": "agent"})
