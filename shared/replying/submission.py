@@ -160,7 +160,16 @@ class Submitter:
         return None
 
     def find_refusal(self, outgoing: Outgoing) -> Decision | None:
-        """The gate: mode and allowlist as they are now, for a person may have changed either a second ago."""
+        """The gate: mode and allowlist as they are now, for a person may have changed either a second ago.
+
+        Read again if the key was renewed meanwhile: that takes so long that the first reading may be old.
+        """
+        key_id = self.multimail.find_key_id()
+        refusal = self._read_gate(outgoing)
+        is_old = refusal is None and self.multimail.find_key_id() != key_id
+        return self._read_gate(outgoing) if is_old else refusal
+
+    def _read_gate(self, outgoing: Outgoing) -> Decision | None:
         read_allowlist = in_this_context(self.multimail.get_allowlist)
         allowlist = self.executor.submit(read_allowlist, outgoing.mailbox_id)
         mailbox = self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0)
