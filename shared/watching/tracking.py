@@ -191,10 +191,9 @@ class ReplyTracker:
     def _check(self, reply: TrackedReply, listing: "_Listing") -> TrackedReply | None:
         """Look at one reply; give it back as it is to be tracked further, None when that is over."""
         fate = self._find_fate(reply, listing)
-        reply = replace(reply, missing_since=None)
         settled = fate.status in SETTLED or self._is_old(reply)
         if fate.status == reply.status and not settled:
-            return reply
+            return replace(reply, missing_since=None)
         entry = self._ledger.get(reply.work_item)
         # Its email was set back to work since, or ended otherwise.
         if entry is None or reply.reply_id not in (entry.reply_id, entry.depends_on):
@@ -212,7 +211,7 @@ class ReplyTracker:
         if settled:
             self._ledger.drop_reply(reply)
             return None
-        return replace(reply, status=fate.status)
+        return replace(reply, status=fate.status, missing_since=None)
 
     def _settle_own(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
         """Keep what became of a row's reply; say whether the row was set back to open.
@@ -250,7 +249,7 @@ class ReplyTracker:
         try:
             email = self._multimail.get_email(reply.mailbox_id, reply.reply_id)
         except NotFoundError:
-            if reply.missing_since is None or self._clock() - reply.missing_since < GONE_AFTER:
+            if not self._is_missing_long(reply):
                 raise
             self._mailboxes.get(reply.mailbox_id, max_age_seconds=0)
             return _Fate("gone")
@@ -323,7 +322,13 @@ class ReplyTracker:
             if wanted != existing:
                 self._multimail.set_tags(reply.mailbox_id, reply.email_id, wanted)
         except PermanentError as error:
+            if isinstance(error, NotFoundError) and not self._is_missing_long(reply):
+                raise
             log.warning("email %s could not be tagged: %s", reply.email_id, error)
+
+    def _is_missing_long(self, reply: TrackedReply) -> bool:
+        since = reply.missing_since
+        return since is not None and self._clock() - since >= GONE_AFTER
 
     def _is_old(self, reply: TrackedReply) -> bool:
         return self._clock() - reply.submitted_at >= TRACK_FOR
