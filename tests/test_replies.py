@@ -245,9 +245,11 @@ def test_a_status_that_cannot_be_tagged_is_kept_and_tagged_later(world: World, e
 def test_a_status_that_may_never_be_tagged_is_kept_in_the_ledger(world: World) -> None:
     email_id, reply_id = replied(world)
     world.simulator.decide(reply_id, "reject")
-    world.simulator.fault = in_order(*[answer_with(404)] * 9, matching=lambda _, p: p.endswith("/tags"))
+    world.simulator.fault = in_order(*[answer_with(404)] * 99, matching=lambda _, p: p.endswith("/tags"))
     world.tracker.track()
     assert world.entry(email_id).reply_status == "rejected"
+    assert len(world.ledger.tracked_replies()) == 1  # one reading is no fact
+    track_after(world, hours=4)
     assert world.ledger.tracked_replies() == []
 
 
