@@ -35,7 +35,10 @@ def test_gathered_subjects_of_machines_are_recognised_in_many_languages() -> Non
     assert len(languages) >= MIN_LANGUAGES
 
 
-@pytest.mark.parametrize("subject", [*load("people.toml")["written"], *load("people.toml")["gathered"]])
+@pytest.mark.parametrize(
+    "subject",
+    [*load("people.toml")["written"], *load("people.toml")["gathered"], *load("people.toml")["independent"]],
+)
 def test_subjects_that_people_write_about_automatic_mail_pass(subject: str) -> None:
     assert not is_machine_subject(subject, SENDER)
 

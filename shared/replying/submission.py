@@ -154,7 +154,7 @@ class Submitter:
             to_recipient = outgoing.recipient in {parse_address(to) for to in summary.to}
             if not (in_thread and to_recipient) or summary.id in outgoing.other_replies:
                 continue
-            sent = self.multimail.get_email(outgoing.mailbox_id, summary.id)
+            sent = self.multimail.get_email(outgoing.mailbox_id, summary.id)  # listed: a 404 is no answer
             if text in " ".join(sent.markdown.split()):
                 return SubmittedReply(sent.id, sent.status, already_sent=True)
         return None

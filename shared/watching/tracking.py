@@ -252,7 +252,7 @@ class ReplyTracker:
         try:
             email = self._multimail.get_email(reply.mailbox_id, reply.reply_id)
         except NotFoundError:
-            if not self._is_gone(reply):
+            if not self._is_missing_long(reply):
                 raise
             self._mailboxes.get(reply.mailbox_id, max_age_seconds=0)
             return _Fate("gone")
@@ -328,13 +328,13 @@ class ReplyTracker:
             if wanted != existing:
                 self._multimail.set_tags(reply.mailbox_id, reply.email_id, wanted)
         except PermanentError as error:
-            if isinstance(error, NotFoundError) and not self._is_gone(reply):
+            if isinstance(error, NotFoundError) and not self._is_missing_long(reply):
                 raise
             log.warning("email %s could not be tagged: %s", reply.email_id, error)
 
-    def _is_gone(self, reply: TrackedReply) -> bool:
-        """Whether what the reply needs has been answered with 404 for so long that this is a fact."""
-        return reply.missing_since is not None and self._clock() - reply.missing_since >= GONE_AFTER
+    def _is_missing_long(self, reply: TrackedReply) -> bool:
+        since = reply.missing_since
+        return since is not None and self._clock() - since >= GONE_AFTER
 
     def _is_old(self, reply: TrackedReply) -> bool:
         return self._clock() - reply.submitted_at >= TRACK_FOR
