@@ -50,7 +50,7 @@ infra: $(VENV)/.test ## Check what would be deployed; needs the Bicep compiler (
 	$(BIN)/python -m pytest tests/test_infra.py tests/test_deploy_scripts.py
 
 # The tests run a short form of all three.
-chaos: $(VENV)/.test ## Try all faults and attacks: hours; 12 minutes with ARGS="--pairs 3"; ARGS=load floods it
+chaos: $(VENV)/.test ## Try all faults and attacks: hours; 35 minutes with ARGS="--pairs 1"; ARGS=load floods it
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 eval: $(VENV)/.demo ## Measure the answers to labelled emails; the model is MODEL_ENDPOINT or simulated (seconds)

@@ -553,14 +553,24 @@ def test_an_id_that_would_name_another_resource_is_never_sent(
 def test_refused_key_is_read_again_and_the_request_repeated_once(
     server: ScriptedServer, client: MultiMailClient, key: RotatingKey
 ) -> None:
-    server.script = [Answer(status=401), Answer({"id": "em_2", "status": "pending_scan"}, status=202)]
-    assert client.submit_reply("mb_1", "em_1", "Hello", "key-1").id == "em_2"
+    server.script = [Answer(status=401), Answer({"mailboxes": []})]
+    assert client.list_mailboxes() == ()
     assert [request.headers["authorization"] for request in server.requests] == [
         f"Bearer {KEY}",
         f"Bearer {NEWER_KEY}",
     ]
-    assert server.requests[0].body == server.requests[1].body
     assert key.refreshes == 1
+
+
+def test_a_submission_is_not_repeated_by_itself_but_the_newer_key_is_known(
+    server: ScriptedServer, client: MultiMailClient, key: RotatingKey
+) -> None:
+    server.script = [Answer(status=401), Answer({"id": "em_2", "status": "pending_scan"}, status=202)]
+    with pytest.raises(TransientError, match="newer one"):
+        client.submit_reply("mb_1", "em_1", "Hello", "key-1")
+    assert len(server.requests) == 1
+    assert client.submit_reply("mb_1", "em_1", "Hello", "key-1").id == "em_2"
+    assert server.requests[1].headers["authorization"] == f"Bearer {NEWER_KEY}"
 
 
 def test_newer_key_that_is_refused_too_stops_with_the_remedy(

@@ -10,7 +10,16 @@ from typing import Any, Literal
 import pytest
 from azure.data.tables import TableServiceClient
 
-from local.multimail.faults import FaultSource, answer_with, cut, in_order, rate_limited
+from local.multimail.faults import (
+    FaultSource,
+    always,
+    answer_with,
+    cut,
+    in_order,
+    is_about_tags,
+    not_found,
+    rate_limited,
+)
 from local.testing.azurite import Azurite
 from local.testing.world import START, World
 from shared.domain import Cause, Email, WorkItem
@@ -245,11 +254,21 @@ def test_a_status_that_cannot_be_tagged_is_kept_and_tagged_later(world: World, e
 def test_a_status_that_may_never_be_tagged_is_kept_in_the_ledger(world: World) -> None:
     email_id, reply_id = replied(world)
     world.simulator.decide(reply_id, "reject")
-    world.simulator.fault = in_order(*[answer_with(404)] * 99, matching=lambda _, p: p.endswith("/tags"))
+    world.simulator.fault = always(not_found(), matching=is_about_tags)
     world.tracker.track()
     assert world.entry(email_id).reply_status == "rejected"
-    assert len(world.ledger.tracked_replies()) == 1  # one reading is no fact
     track_after(world, hours=4)
+    assert world.ledger.tracked_replies() == []
+
+
+def test_tags_that_are_missing_for_a_while_get_the_status_later(world: World) -> None:
+    email_id, reply_id = replied(world)
+    world.simulator.decide(reply_id, "approve")
+    world.simulator.fault = in_order(not_found(), matching=is_about_tags)
+    world.tracker.track()
+    assert "agent.reply_status" not in world.tags(email_id)
+    track_after(world, minutes=30)
+    assert status_of(world, email_id) == "delivered"
     assert world.ledger.tracked_replies() == []
 
 

@@ -66,9 +66,10 @@ class Connection:
     def send(self, call: Call) -> Answer:
         """Send one call; once more with a newer key where the known one is refused and there is a newer one.
 
+        A POST is not sent again here: what had to be read directly before it has to be read again.
         Raises ConfigurationError (refused key, missing scope), NotFoundError, ConflictError, PermanentError
         with its `status_code` (any other refusal), ThrottledError (429), UnavailableError (no connection,
-        time-out, 5xx) and TransientError (redirect).
+        time-out, 5xx) and TransientError (redirect, a POST with an old key).
         """
         with self._watch(f"MultiMail {call.method} {call.template}"):
             return self._send(call)
@@ -81,6 +82,10 @@ class Connection:
             response = self._send_once(call, key)
             if response.status_code == HTTPStatus.UNAUTHORIZED:
                 newer = self._key.refresh(key)
+                if newer != key and call.method == "POST":
+                    raise TransientError(
+                        f"{call} was refused for its key, and there is a newer one: try again"
+                    )
                 if newer != key:  # the same key would only be refused again
                     response = self._send_once(call, newer)
             current.set_attribute("http.response.status_code", response.status_code)

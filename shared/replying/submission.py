@@ -139,7 +139,11 @@ class Submitter:
             return self.find(outgoing, intent_at) or unconfirmed
 
     def find(self, outgoing: Outgoing, since: datetime) -> SubmittedReply | None:
-        """Look among the outbound emails since then for the one with our text, whatever the service added."""
+        """Look among the outbound emails since then for the one with our text, whatever the service added.
+
+        Raises what MultiMail's client raises; NotFoundError for a listed email that
+        cannot be read: it may be ours.
+        """
         text = " ".join(outgoing.markdown.split())
         for summary in self.multimail.list_emails(
             outgoing.mailbox_id, direction="outbound", date_after=since - CLOCK_MARGIN
@@ -156,7 +160,16 @@ class Submitter:
         return None
 
     def find_refusal(self, outgoing: Outgoing) -> Decision | None:
-        """The gate: mode and allowlist as they are now, for a person may have changed either a second ago."""
+        """The gate: mode and allowlist as they are now, for a person may have changed either a second ago.
+
+        Read again if the key was renewed meanwhile: that takes so long that the first reading may be old.
+        """
+        key_id = self.multimail.find_key_id()
+        refusal = self._read_gate(outgoing)
+        is_old = refusal is None and self.multimail.find_key_id() != key_id
+        return self._read_gate(outgoing) if is_old else refusal
+
+    def _read_gate(self, outgoing: Outgoing) -> Decision | None:
         read_allowlist = in_this_context(self.multimail.get_allowlist)
         allowlist = self.executor.submit(read_allowlist, outgoing.mailbox_id)
         mailbox = self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0)
@@ -289,7 +302,7 @@ def withdraw_reply(multimail: MultiMailClient, mailbox_id: str, reply_id: str) -
     """Cancel a pending reply; say whether it was still pending. Raises what MultiMail's client raises."""
     try:
         multimail.cancel_email(mailbox_id, reply_id)
-    except (ConflictError, NotFoundError):
+    except ConflictError:
         log.info("reply %r of mailbox %r was no longer pending", reply_id, mailbox_id)
         return False
     record(REPLY_WITHDRAWN, {"mailbox_id": mailbox_id, "reply_id": reply_id, "actor": "agent"})

@@ -157,7 +157,10 @@ class ReplyTracker:
         listing will do.
         """
         mailbox_id, oldest = replies[0].mailbox_id, min(reply.submitted_at for reply in replies)
-        looked_at = max(oldest, min(reply.check_at for reply in replies) - CHECK_AFTER)
+        looked_at = max(
+            oldest,
+            min(r.check_at - CHECK_AFTER if r.status is not None else r.submitted_at for r in replies),
+        )
         pending: set[str] = set()
         answered: set[str | None] = set()
         own = {reply.reply_id for reply in replies}
@@ -254,6 +257,9 @@ class ReplyTracker:
             self._mailboxes.get(reply.mailbox_id, max_age_seconds=0)
             return _Fate("gone")
         status = derive_status(email)
+        # The listing missed it, as after a submission by a wrong clock: it missed answers as well.
+        if status == PENDING_APPROVAL and self._withdraw_answered(reply):
+            status = CANCELLED
         return _Fate(
             status,
             self._clock() if status in REFUSED else email.approved_at,

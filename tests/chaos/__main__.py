@@ -1,5 +1,5 @@
-"""The command: `python -m tests.chaos` tries every fault, every pair, every state of the protocol and every attack;
-`load` works off a flood of mail.
+"""The command: `python -m tests.chaos` tries every fault, whatever can happen between two calls, pairs of them, every state
+of the protocol and every attack; `load` works off a flood of mail.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tests.protocol_model import explore
 
 SHOWN = 20
 # Minutes on two cores; a part of the scenarios takes its part of them.
-SINGLES_MINUTES, MINUTES_A_PERCENT_OF_THE_PAIRS, MINUTES_AN_EMAIL = 5, 2.4, 0.0016
+SINGLES_MINUTES, MINUTES_A_PERCENT_OF_THE_PAIRS, MINUTES_AN_EMAIL = 25, 9, 0.0016
 
 
 def main(arguments: Sequence[str]) -> int:

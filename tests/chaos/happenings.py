@@ -20,7 +20,6 @@ from local.multimail.faults import (
     is_about_anything,
     is_about_tags,
     not_found,
-    until,
 )
 from local.multimail.state import OPERATOR, OPERATOR_ADDRESS
 from local.multimail.wire import render_mailbox
@@ -71,7 +70,7 @@ def _always(_stage: Stage, _call: Call) -> bool:
 
 def _spell(name: str, lasts: timedelta, source: FaultSource) -> Happening:
     def begin(stage: Stage) -> None:
-        stage.simulator.fault = until(stage.clock() + lasts, stage.clock, source)
+        stage.begin_spell(source, lasts)
 
     return Happening(f"{name} for {lasts.total_seconds():.0f} s", _is_at_multimail, begin, is_passing=True)
 
@@ -96,7 +95,7 @@ def _hide_mailbox_for_a_while(stage: Stage) -> None:
             return answer_with(200, {"mailboxes": [render_mailbox(box, OPERATOR_ADDRESS) for box in others]})
         return not_found() if path.startswith(f"/v1/mailboxes/{stage.box}/") else None
 
-    stage.simulator.fault = until(stage.clock() + timedelta(minutes=10), stage.clock, hide)
+    stage.begin_spell(hide, timedelta(minutes=10))
 
 
 def _has_mailbox(stage: Stage, call: Call) -> bool:

@@ -125,8 +125,8 @@ def _find_unseen(stage: Evidence) -> Iterator[Violation]:
         outcome = str(entry.outcome) if entry else "no row"
         if outcome in VISIBLE or _is_answered_by_a_person(stage, email):
             continue
-        if stage.has_lost_mailbox and (entry is None or entry.waiting_for is not None):
-            continue  # nobody could list it, or it waits until somebody repairs that while the triggers fail
+        if email.mailbox_id not in stage.simulator.mailboxes:
+            continue  # nobody can read it there; what is open waits, and the triggers fail until that is repaired
         because = f" ({entry.cause})" if entry and entry.cause else ""
         yield Violation(UNSEEN, f"{label} ended as {outcome}{because}, unanswered, and nobody is told")
 
@@ -150,6 +150,8 @@ def _find_doubled_answers(stage: Evidence) -> Iterator[Violation]:
     for accepted in stage.simulator.accepted:
         reply = stage.simulator.find_email(accepted.email_id)
         if reply is None or reply.status in NEVER_SENT or reply.approved_at is not None:
+            continue
+        if reply.mailbox_id not in stage.simulator.mailboxes:  # nobody can withdraw it there
             continue
         found = (stage.simulator.find_email(stage.inbound[label]) for label in find_answered(reply.markdown))
         emails = [email for email in found if email is not None]
