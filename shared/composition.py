@@ -25,6 +25,7 @@ from shared.operator.asking import Answer, Asking, Question
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.profiles import Profiles
 from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
+from shared.replying.envelope import Addressing
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
@@ -169,7 +170,7 @@ def assemble_agent(
     pipeline = Pipeline(
         multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
         settings=settings, clock=clock, random=random_share,
-        profiles=profiles, knowledge=adapters.knowledge, submitter=submitter,
+        profiles=profiles, knowledge=adapters.knowledge, submitter=submitter, addressing=Addressing(ledger),
         health=adapters.health,
     )  # fmt: skip
     tracker = ReplyTracker(multimail=multimail, mailboxes=mailboxes, ledger=ledger, clock=clock)

@@ -130,6 +130,7 @@ class Cause(StrEnum):
     NOT_SHOWN_YET = "not_shown_yet"
     THREAD_BUSY = "thread_busy"
     SLOT_TAKEN = "slot_taken"
+    NAMED_COPY = "named_copy"
     MAILBOX_LEFT_OUT = "mailbox_left_out"
     TOKEN_BUDGET = "token_budget"  # noqa: S105  # not a password
     THROTTLED = "throttled"
@@ -376,7 +377,9 @@ def parse_work_item(body: bytes) -> WorkItem:
 
 
 def parse_address(header: str) -> str:
-    """The one bare, lower-case address in a From value, or "" when there is none or more than one.
+    """The one bare address in a From value, or "" when there is none or more than one.
+
+    It is in lower case, its host as DNS has it, so that both spellings of an international one are equal.
 
     It stands in `<>`, or alone with a comment or in a group of one. Any name may stand around it: decoded
     display names lose their quotes, so "Doe, Jane <jane@host>" is common. Another address may not, unless it
@@ -395,7 +398,7 @@ def parse_address(header: str) -> str:
     address = found.pop()
     if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
         return ""
-    return address if _find_addresses(around) <= {address} else ""
+    return to_ascii_host(address) if _find_addresses(around) <= {address} else ""
 
 
 def _find_addresses(text: str) -> set[str]:

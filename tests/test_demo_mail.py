@@ -24,7 +24,7 @@ from shared.mail.draft_checks import find_failed_checks
 from shared.profiles.profiles import CATEGORIES
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.drafting import MAX_PASSAGES, build_draft_instructions
-from shared.replying.guardrails import find_skip
+from shared.replying.envelope import find_skip
 from shared.settings import Settings
 from shared.watching.tracking import MAX_REASON_CHARACTERS, REASON_TAG
 

@@ -6,7 +6,7 @@ import pytest
 
 from shared.domain import Cause, Email, base_address, parse_address
 from shared.mail.machine_mail import is_machine_mail
-from shared.replying.guardrails import find_skip
+from shared.replying.envelope import find_skip
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -261,3 +262,51 @@ def test_a_reply_may_have_the_automatic_copies_of_its_mailbox(world: World) -> N
     email_id = world.deliver()
     world.run_until_idle()
     assert finished(world, email_id) == ("reply_submitted", Cause.TRIAGED)
+
+
+# The same email twice
+
+TWICE = {"subject": "Order 7", "markdown": "Where is my order?"}
+
+
+def test_an_email_to_two_mailboxes_is_answered_once_from_the_one_that_to_names(world: World) -> None:
+    sales = world.simulator.add_mailbox("sales@northwind.example")
+    both: dict[str, Any] = {"to": ["support@northwind.example"], "cc": ["sales@northwind.example"]}
+    aside = world.deliver(box=sales, **TWICE, **both)
+    named = world.deliver(**TWICE | {"markdown": "where  is my\norder?"}, **both)
+    world.run_until_idle()
+    assert finished(world, named) == ("reply_submitted", Cause.TRIAGED)
+    assert finished(world, aside) == ("skipped", Cause.SAME_EMAIL)
+    assert named in world.tags(aside)["agent.reason"]
+
+
+def test_a_copy_is_worked_on_when_the_other_ends_unanswered(world: World) -> None:
+    sales = world.simulator.add_mailbox("sales@northwind.example")
+    both: dict[str, Any] = {"to": ["support@northwind.example"], "cc": ["sales@northwind.example"]}
+    named, aside = world.deliver(**TWICE, **both), world.deliver(box=sales, **TWICE, **both)
+    world.model.steps = [TransientError("unreadable")] * 6
+    for _ in range(3):  # the copy is closed while the other is tried again and again
+        world.poll_and_work()
+        world.clock.advance(minutes=2)
+    assert world.entry(aside).cause is Cause.SAME_EMAIL
+    world.simulator.fault = missing(lambda _method, path: f"/emails/{named}" in path)
+    world.clock.advance(hours=2)
+    world.run_until_idle()
+    assert world.entry(named).cause is Cause.DELETED
+    assert finished(world, aside) == ("reply_submitted", Cause.TRIAGED)
+
+
+def test_a_copy_that_arrives_again_is_answered_once_unless_the_answer_had_left(world: World) -> None:
+    first = world.deliver(**TWICE)
+    world.clock.advance(minutes=1)
+    again = world.deliver(**TWICE)
+    world.run_until_idle()
+    assert sorted(world.outcome(id_) for id_ in (first, again)) == ["reply_submitted", "skipped"]
+    (reply,) = world.simulator.accepted
+    world.simulator.decide(reply.email_id, "approve")
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+    world.clock.advance(minutes=6)
+    later = world.deliver(**TWICE)
+    world.run_until_idle()
+    assert world.outcome(later) == "reply_submitted"

@@ -21,7 +21,8 @@ class LedgerEntry:
     reply comes later: `reply_status` is the word last seen for it, `reply_decided_at` when a human
     decided, and from `reply_settled_at` on it is not checked any more; set on an open row, it says that the
     reply ended without reaching anybody. `depends_on`: the reply of another email or a person's that answers
-    this one too. `redriven_at`: when it was last set back to open. `rejections`: its earlier replies that
+    this one too. `fingerprint`: the same for copies of the
+    email. `redriven_at`: when it was last set back to open. `rejections`: its earlier replies that
     a reviewer turned down, each of which gets a new draft.
 
     `released_at`: when it was seen to be released from inbound approval. `missing_since`: since when every
@@ -49,6 +50,7 @@ class LedgerEntry:
     submit_intent_at: datetime | None = None
     reply_id: str | None = None
     depends_on: str | None = None
+    fingerprint: str = ""
     outcome: Outcome | None = None
     cause: Cause | None = None
     detail: str = ""

@@ -2,7 +2,8 @@
 
 from collections.abc import Collection
 
-from shared.domain import Email, Mailbox, parse_address
+from shared.domain import Email, Mailbox, base_address, parse_address
+from shared.mail.machine_mail import is_machine_sender
 
 MAX_SHOWN = 10  # addresses in a note for the approver
 MAX_LONG = 254  # RFC 5321, 4.5.3.1.3, without its brackets
@@ -10,21 +11,25 @@ MAX_LONG = 254  # RFC 5321, 4.5.3.1.3, without its brackets
 
 def find_others(email: Email, ours: Collection[str]) -> tuple[str, ...]:
     """The bare addresses in To and Cc that are neither ours nor the sender's, each once."""
-    named = dict.fromkeys(filter(None, map(parse_address, (*email.to, *email.cc))))
-    return tuple(
-        address for address in named if address not in ours and address != parse_address(email.sender)
-    )
+    sender = parse_address(email.sender)
+    return tuple(name for name in _list_named(email) if base_address(name) not in ours and name != sender)
 
 
 def is_for_others(email: Email, ours: Collection[str]) -> bool:
     """Say whether To and Cc name people, and none of our addresses."""
-    named = set(filter(None, map(parse_address, (*email.to, *email.cc))))
-    return bool(named) and named.isdisjoint(ours)
+    named = _list_named(email)
+    return bool(named) and not any(base_address(name) in ours for name in named)
+
+
+def _list_named(email: Email) -> list[str]:
+    return list(dict.fromkeys(filter(None, map(parse_address, (*email.to, *email.cc)))))
 
 
 def choose_copies(others: Collection[str], domains: Collection[str]) -> tuple[str, ...]:
     """Those of the others whom a profile's `reply_all` keeps in copy: the people of its domains."""
-    return tuple(address for address in others if address.rpartition("@")[2] in domains)
+    return tuple(
+        name for name in others if name.rpartition("@")[2] in domains and not is_machine_sender(name)
+    )
 
 
 def build_notes(email: Email, mailbox: Mailbox, others: Collection[str]) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from shared.domain import parse_address
+from shared.domain import base_address, parse_address
 from shared.mail.draft_checks import find_addresses
+from shared.mail.machine_mail import is_machine_sender
 
 _MARKS = re.compile(r"[*_`|>#\s]+")  # Markdown's, around a label or an address
 _EMPHASIS = re.compile(r"[*_`#]")
@@ -38,7 +39,8 @@ def find_respondent(form: ContactForm, markdown: str, ours: Collection[str]) -> 
             found.append(value)
     addresses = find_addresses(found[0]) if len(found) == 1 else ()
     address = parse_address(next(iter(addresses))) if len(addresses) == 1 else ""
-    return address if address and address not in ours and address != form.sender else None
+    is_own = base_address(address) in ours or address == form.sender
+    return address if address and not is_own and not is_machine_sender(address) else None
 
 
 def looks_like_form(markdown: str, known: Collection[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from shared.domain import parse_address
+from shared.domain import parse_address, to_ascii_host
 from shared.errors import ConfigurationError
 from shared.mail.contact_forms import ContactForm
 from shared.mail.draft_checks import SENTENCES, find_failed_checks
@@ -279,7 +279,7 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "knowledge": _read_names(_FOLDER_NAME),
     "addresses": lambda node: tuple(map(_read_address, node.value)) if _read_texts(node) else (),
     "not_addressed": lambda node: _checked_choice(_read_text(node), NOT_ADDRESSED, node),
-    "reply_all": lambda node: tuple(name.lower() for name in _read_names(_DOMAIN_NAME)(node)),
+    "reply_all": lambda node: tuple(map(to_ascii_host, _read_names(_DOMAIN_NAME)(node))),
     "contact_forms": _read_forms,
     "max_replies_per_thread": _read_limit("max_replies_per_thread", int),
     "max_replies_per_sender_per_day": _read_limit("max_replies_per_sender_per_day", int),

@@ -2,14 +2,20 @@
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from shared.domain import Cause, Decision, Email, Mailbox, Outcome, parse_address
+from shared.domain import Cause, Decision, Email, Mailbox, Outcome, base_address, parse_address
 from shared.ledger.ledger import Ledger
 from shared.mail.addressees import build_notes, choose_copies, find_others, is_for_others
 from shared.mail.contact_forms import find_form, find_respondent, looks_like_form
+from shared.mail.machine_mail import is_machine_mail, is_machine_sender, is_machine_subject
 from shared.profiles.profiles import MailboxProfile
-from shared.replying.guardrails import find_skip
+
+_SPAM_VERDICTS = frozenset({"flagged", "quarantined"})
+# What a person did with it at MultiMail before it was worked on or released.
+_HANDLED_STATUSES = frozenset({"archived", "deleted", "rejected", "cancelled"})
+# What a contact form's email is skipped for if nothing says that it is one.
+_FORM_CAUSES = (Cause.OWN_ADDRESS, Cause.MACHINE_SENDER)
 
 FIRST_EMAILS = 20  # of a mailbox: whether To and Cc name it says whether all its mail is forwarded
 FORWARDED = (
@@ -42,53 +48,70 @@ class Envelope:
         mailbox: Mailbox,
         own_addresses: Collection[str],
         profile: MailboxProfile,
-        ledger: Ledger,
+        addressing: "Addressing",
     ) -> "Envelope":
-        """Read the envelope of an email that the mailbox received."""
+        """Read the envelope of an email that the mailbox received. Raises what the ledger raises."""
         ours, sender = {*own_addresses, *profile.addresses}, parse_address(email.sender)
         decision = find_skip(email, own_addresses=ours)
-        form = find_form(profile.contact_forms, sender)
-        respondent = find_respondent(form, email.markdown, ours) if form else None
-        may_be_form = decision is None or decision.cause in (Cause.OWN_ADDRESS, Cause.MACHINE_SENDER)
-        if respondent is not None and may_be_form:
-            return cls(
-                respondent,
-                notes=(f"A contact form gave the address that this goes to: {respondent}",),
-                is_form=True,
-            )
-        if (
-            decision is not None
-            and may_be_form
-            and (form or looks_like_form(email.markdown, {*ours, sender}))
-        ):
-            return cls(sender, is_proposal=True)
+        if decision is None or decision.cause in _FORM_CAUSES:
+            form = find_form(profile.contact_forms, sender)
+            respondent = find_respondent(form, email.markdown, ours) if form else None
+            if respondent is not None:
+                note = f"A contact form gave the address that this goes to: {respondent}"
+                return cls(respondent, notes=(note,), is_form=True)
+            if form or (decision and looks_like_form(email.markdown, {*ours, sender})):
+                return cls(sender, is_proposal=True)
         if decision is not None:
             return cls(sender, decision=decision)
         if not sender:
             return cls(sender, decision=Decision(Outcome.ESCALATED, Cause.UNREADABLE_SENDER))
-        if _is_not_addressed(email, mailbox, ours, profile, ledger):
+        is_others = is_for_others(email, ours)
+        is_forwarded = not profile.addresses and addressing.count(mailbox.id, email.id, is_others=is_others)
+        if is_others and not is_forwarded:
             outcome = Outcome.IGNORED if profile.not_addressed == "ignore" else Outcome.ESCALATED
             return cls(sender, decision=Decision(outcome, Cause.NOT_ADDRESSED))
         others = find_others(email, ours)
         return cls(sender, choose_copies(others, profile.reply_all), build_notes(email, mailbox, others))
 
 
-def _is_not_addressed(
-    email: Email, mailbox: Mailbox, ours: Collection[str], profile: MailboxProfile, ledger: Ledger
-) -> bool:
-    """Say whether others are addressed and not we. Where most mail is, it is forwarded, and meant for us."""
-    is_others = is_for_others(email, ours)
-    if profile.addresses:
-        return is_others
-    scopes = [f"addressed/{mailbox.id}", f"forwarded/{mailbox.id}"]
-    counted = [ledger.slots(scope) for scope in scopes]
-    total = sum(map(len, counted))
-    if total >= FIRST_EMAILS:
-        return is_others and len(counted[1]) * 2 <= FIRST_EMAILS
-    if email.id not in (*counted[0], *counted[1]) and ledger.take_slot(
-        scopes[is_others], email.id, counted[is_others]
-    ):
-        forwarded = len(counted[1]) + is_others
-        if total + 1 == FIRST_EMAILS and forwarded * 2 > FIRST_EMAILS:
-            log.warning(FORWARDED, mailbox.id, FIRST_EMAILS)
-    return is_others
+@dataclass(frozen=True, slots=True)
+class Addressing:
+    """Which mailboxes mail is forwarded to: To and Cc of most of their first emails name none of ours."""
+
+    ledger: Ledger
+    _forwarded: dict[str, bool] = field(default_factory=dict)  # of the mailboxes that had their first emails
+
+    def count(self, mailbox_id: str, email_id: str, *, is_others: bool) -> bool:
+        """Count one of the first emails, once; say whether the mailbox's mail is forwarded to it."""
+        if mailbox_id in self._forwarded:
+            return self._forwarded[mailbox_id]
+        scopes = [f"addressed/{mailbox_id}", f"forwarded/{mailbox_id}"]
+        counted = [self.ledger.slots(scope) for scope in scopes]
+        total = sum(map(len, counted))
+        if total >= FIRST_EMAILS:
+            self._forwarded[mailbox_id] = len(counted[1]) * 2 > FIRST_EMAILS
+            return self._forwarded[mailbox_id]
+        is_new = email_id not in (*counted[0], *counted[1])
+        if is_new and self.ledger.take_slot(scopes[is_others], email_id, counted[is_others]):
+            forwarded = len(counted[1]) + is_others
+            if total + 1 == FIRST_EMAILS and forwarded * 2 > FIRST_EMAILS:
+                log.warning(FORWARDED, mailbox_id, FIRST_EMAILS)
+        return False
+
+
+def find_skip(email: Email, *, own_addresses: Collection[str]) -> Decision | None:
+    """Say why an email must not be answered, judged by itself alone; None when it may be."""
+    sender = parse_address(email.sender)
+    # Whose it is comes last: a contact form sends from such addresses.
+    causes = {
+        Cause.HANDLED_BY_PERSON: email.status in _HANDLED_STATUSES,
+        Cause.SPAM: email.spam_verdict in _SPAM_VERDICTS or email.status.startswith("spam_"),
+        Cause.MACHINE_SUBJECT: is_machine_subject(email.subject, email.sender),
+        Cause.MACHINE_HEADERS: is_machine_mail(email.headers),
+        Cause.OWN_ADDRESS: sender in own_addresses or base_address(sender) in own_addresses,
+        Cause.MACHINE_SENDER: is_machine_sender(sender),
+    }
+    cause = next((cause for cause, applies in causes.items() if applies), None)
+    if cause is None:
+        return None
+    return Decision(Outcome.SKIPPED, cause, email.status if cause is Cause.HANDLED_BY_PERSON else "")

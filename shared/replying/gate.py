@@ -31,7 +31,7 @@ def find_recipient_refusal(
     """
     if allow_ungated:
         return None
-    patterns = [to_ascii_host(parse_address(pattern) or pattern.strip().lower()) for pattern in allowlist]
+    patterns = [parse_address(pattern) or to_ascii_host(pattern.strip()) for pattern in allowlist]
     for address in map(to_ascii_host, recipients):
         domain = address.rpartition("@")[2]
         for wanted in patterns:

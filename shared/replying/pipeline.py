@@ -15,6 +15,7 @@ from shared.domain import (
     Mailbox,
     Outcome,
     WorkItem,
+    base_address,
     build_idempotency_key,
     parse_address,
 )
@@ -44,10 +45,11 @@ from shared.replying.drafting import (
     read_texts,
     sign_reply,
 )
-from shared.replying.envelope import Envelope
+from shared.replying.envelope import Addressing, Envelope
 from shared.replying.gate import find_mode_refusal
 from shared.replying.limits import Limits
 from shared.replying.reporting import record_decision, render_cause, write_tags
+from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
     UNSENT_CAUSES,
@@ -84,6 +86,7 @@ class Pipeline:
     profiles: Profiles
     knowledge: KnowledgeSource
     submitter: Submitter
+    addressing: Addressing
     health: ServiceHealth
 
     def process(self, item: WorkItem) -> None:
@@ -138,6 +141,7 @@ class _EmailRun:
                 raise
             if not is_over:
                 return
+        reopen_copies(self.claim.entry, self.pipeline.ledger, self.clock())
         self.claim.finish(self.clock())
         record_decision(self.claim.entry, self.clock(), self.multimail.find_key_id())
 
@@ -181,7 +185,7 @@ class _EmailRun:
         if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
             self.claim.note(released_at=self.clock())
         own_addresses = {parse_address(own.address) for own in self.pipeline.mailboxes.read().values()}
-        envelope = Envelope.read(email, self._mailbox, own_addresses, self._profile, self.pipeline.ledger)
+        envelope = Envelope.read(email, self._mailbox, own_addresses, self._profile, self.pipeline.addressing)
         thread_id = email.thread_id or self.claim.entry.thread_id
         self.claim.note(sender=envelope.sender, thread_id=thread_id, received_at=email.received_at)
         if envelope.decision is not None:
@@ -205,6 +209,7 @@ class _EmailRun:
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
         return (
             self._limits.find_flood()
+            or self._find_copy(email)
             or self._triage(email)
             or self._limits.find_refusal(thread)  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
@@ -224,13 +229,22 @@ class _EmailRun:
         unsent = find_unsent_cover(entry.email_id, thread) or entry
         if unsent is entry and not entry.has_unsent_reply:
             return None
-        if unsent.reply_settled_at is None:  # it may still be drafted anew
+        if unsent.reply_settled_at is None:  # it may still get a new draft
             raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
         return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
 
     @property
     def _limits(self) -> Limits:
         return Limits(self.claim.entry, self.pipeline.ledger, self._settings, self.clock())
+
+    def _find_copy(self, email: Email) -> Decision | None:
+        if not self.claim.entry.fingerprint:  # stored before any copy can come to name this row
+            self.claim.save(fingerprint=compute_fingerprint(self.claim.entry.sender, email))
+        wanted = self.pipeline.settings.multimail_mailbox_ids
+        watched = select_mailboxes(self.pipeline.mailboxes.read(), wanted).values()
+        to = {base_address(parse_address(address)) for address in email.to}
+        named = {mailbox.id for mailbox in watched if parse_address(mailbox.address) in to}
+        return find_copy(self.claim.entry, named, self.pipeline.ledger)
 
     # Triage and draft
 

@@ -68,6 +68,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.THREAD_BUSY: "waiting for another reply in the same thread",
     Cause.SLOT_TAKEN: "waiting: another email of its thread or sender is being answered",
     Cause.MAILBOX_LEFT_OUT: "waiting: its mailbox is inactive, or not named in MULTIMAIL_MAILBOX_IDS",
+    Cause.NAMED_COPY: "waiting for the copy in the mailbox that the email names",
     Cause.TOKEN_BUDGET: "waiting: the mailbox's token budget for today is used up",
     Cause.THROTTLED: "{detail}",
     Cause.UNAVAILABLE: "{detail}",

@@ -1,0 +1,73 @@
+"""The same email in two of our mailboxes, or delivered twice: one copy is worked on, the others name it."""
+
+import json
+from collections.abc import Collection
+from contextlib import suppress
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from shared.domain import Cause, Decision, Email, Outcome, parse_work_item
+from shared.errors import LeaseLostError
+from shared.knowledge.words import fold
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.replying.claim import Waiting
+
+SAME_WITHIN = timedelta(hours=24)
+NAMED_COPY_SECONDS = 60.0  # in which the polls find the copies in all mailboxes
+COUNTED_AGAIN_SECONDS = 2.0
+
+
+def compute_fingerprint(sender: str, email: Email) -> str:
+    """The same for emails of one sender with the same subject and text, whatever their case and spaces."""
+    return sha256(json.dumps([sender, fold(email.subject), fold(email.markdown)]).encode()).hexdigest()
+
+
+def find_copy(entry: LedgerEntry, named: Collection[str], ledger: Ledger) -> Decision | None:
+    """Say which other copy of the row's email is worked on. `named`: our mailboxes that To names.
+
+    The first copy that is noted is worked on; one in a mailbox that To does not name waits a little first.
+    """
+    scope, own = _name_scope(entry), entry.work_item.to_json()
+    noted = ledger.slots(scope)
+    if own not in noted:
+        is_aside = bool(named) and entry.mailbox_id not in named
+        if is_aside and entry.waiting_for is not Cause.NAMED_COPY:
+            raise Waiting(Cause.NAMED_COPY, seconds=NAMED_COPY_SECONDS)
+        if not ledger.take_slot(scope, own, noted):
+            raise Waiting(Cause.SLOT_TAKEN, seconds=COUNTED_AGAIN_SECONDS)
+        noted = (*noted, own)
+    for item in noted[: noted.index(own)]:
+        row = ledger.get(parse_work_item(item.encode()))
+        if row is not None and _answers_too(row, entry):
+            return Decision(Outcome.SKIPPED, Cause.SAME_EMAIL, f"{row.email_id} of mailbox {row.mailbox_id}")
+    return None
+
+
+def reopen_copies(entry: LedgerEntry, ledger: Ledger, now: datetime) -> None:
+    """Set the copies that name this row back to open, if it ends where neither sender nor person sees it."""
+    if not entry.fingerprint or _is_seen(entry):
+        return
+    for item in ledger.slots(_name_scope(entry)):
+        row = ledger.get(parse_work_item(item.encode()))
+        if row is not None and row.cause is Cause.SAME_EMAIL and row.finished_at is not None:
+            with suppress(LeaseLostError):  # another copy has done it
+                ledger.defer(row.judged_again(now))
+
+
+def _name_scope(entry: LedgerEntry) -> str:
+    return f"same/{entry.fingerprint}"
+
+
+def _answers_too(row: LedgerEntry, entry: LedgerEntry) -> bool:
+    """Whether what becomes of `row` answers `entry`: not if that was written after the answer had left."""
+    was_answered = row.reply_decided_at is not None and row.reply_decided_at <= entry.received_at
+    is_near = abs(row.received_at - entry.received_at) <= SAME_WITHIN
+    return is_near and not was_answered and (row.outcome is None or _is_seen(row))
+
+
+def _is_seen(row: LedgerEntry) -> bool:
+    """Whether a decided row ended with an answer, before a person, or as mail that needs none."""
+    if row.outcome is Outcome.SKIPPED:
+        return row.cause in (Cause.ANSWERED, Cause.COVERED)
+    return row.outcome is not Outcome.FAILED
