@@ -56,7 +56,7 @@ param existingModelAccountName string = ''
 @description('Resource group of the existing account.')
 param existingModelResourceGroup string = ''
 
-@description('Name of the deployment for triage.')
+@description('Name of the deployment for triage, of a chat model with structured outputs.')
 param triageDeployment string = 'triage'
 
 @description('Model for triage: small and fast will do.')
@@ -84,7 +84,7 @@ param multimailApiKeySecretName string = 'multimail-api-key'
 @description('Name of the vault\'s secret that signs MultiMail\'s webhooks. Without such a secret webhooks are refused.')
 param multimailWebhookSecretName string = 'multimail-webhook-secret'
 
-@description('Ids of the mailboxes to answer; empty for every active one of the account.')
+@description('Ids or addresses of the mailboxes to answer; empty for every active one of the account.')
 param multimailMailboxIds string[] = []
 
 // Knowledge

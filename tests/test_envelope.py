@@ -159,4 +159,4 @@ def test_only_one_address_on_the_one_labelled_line_is_taken(text: str) -> None:
     ],
 )
 def test_a_form_is_told_by_a_labelled_address(text: str, is_form: bool) -> None:
-    assert looks_like_form(text, set()) is is_form
+    assert looks_like_form(text, "no-reply@forms.example", set()) is is_form

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 from local.approval.oversight import Oversight, PendingEmail
-from shared.domain import Email, EmailSummary, Mailbox, Outcome
+from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome
 from shared.errors import NotFoundError, PermanentError
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
@@ -17,6 +17,9 @@ from shared.watching.tracking import PENDING_APPROVAL, REASON_TAG
 
 # Tag reads of one refresh: about half a second on one machine. Ten thousand emails take fifty refreshes.
 READS_PER_REFRESH = 200
+
+# What closes an email only as long as something else stands: the agent may judge it again.
+TAKEN_BACK = (Cause.ANSWERED, Cause.COVERED, Cause.SAME_EMAIL, Cause.DELETED)
 
 T = TypeVar("T")
 
@@ -99,7 +102,7 @@ class Row:
         """Whether nothing is expected to change any more, so that it needs no reading again."""
         if self.outcome == Outcome.REPLY_SUBMITTED:
             return self.state is State.ANSWERED
-        return self.state is not State.OPEN
+        return self.state is not State.OPEN and self.tags.get("agent.cause") not in TAKEN_BACK
 
 
 class Inbox:

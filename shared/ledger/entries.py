@@ -25,8 +25,8 @@ class LedgerEntry:
     email. `redriven_at`: when it was last set back to open. `rejections`: its earlier replies that
     a reviewer turned down, each of which gets a new draft.
 
-    `released_at`: when it was seen to be released from inbound approval. `missing_since`: since when every
-    look at something that the email needs was answered with 404.
+    `released_at`: when it was seen to be released from inbound approval. `missing`: what the email
+    needs and was answered with 404, at every look since `missing_since`.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
     that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
@@ -60,6 +60,7 @@ class LedgerEntry:
     reply_settled_at: datetime | None = None
     redriven_at: datetime | None = None
     released_at: datetime | None = None
+    missing: str = ""
     missing_since: datetime | None = None
     rejections: tuple[Rejection, ...] = ()
     version: str = ""
@@ -173,6 +174,7 @@ class LedgerEntry:
             detail="",
             depends_on=None,
             finished_at=None,
+            missing="",
             missing_since=None,
             reply_status=None,
             reply_decided_at=None,

@@ -5,31 +5,31 @@ from collections.abc import Collection
 from shared.domain import Email, Mailbox, base_address, parse_address
 from shared.mail.machine_mail import is_machine_sender
 
+MAX_COPIES = 10
 MAX_SHOWN = 10  # addresses in a note for the approver
 MAX_LONG = 254  # RFC 5321, 4.5.3.1.3, without its brackets
 
 
 def find_others(email: Email, ours: Collection[str]) -> tuple[str, ...]:
     """The bare addresses in To and Cc that are neither ours nor the sender's, each once."""
-    sender = parse_address(email.sender)
-    return tuple(name for name in _list_named(email) if base_address(name) not in ours and name != sender)
+    known = {*ours, base_address(parse_address(email.sender))}
+    named = dict.fromkeys(filter(None, map(parse_address, (*email.to, *email.cc))))
+    return tuple(name for name in named if base_address(name) not in known)
 
 
 def is_for_others(email: Email, ours: Collection[str]) -> bool:
-    """Say whether To and Cc name people, and none of our addresses."""
-    named = _list_named(email)
-    return bool(named) and not any(base_address(name) in ours for name in named)
-
-
-def _list_named(email: Email) -> list[str]:
-    return list(dict.fromkeys(filter(None, map(parse_address, (*email.to, *email.cc)))))
+    """Say whether To and Cc name people, and none of our addresses; not of what cannot be read."""
+    values = [parse_address(value) for value in (*email.to, *email.cc)]
+    return all(values) and bool(values) and not any(base_address(name) in ours for name in values)
 
 
 def choose_copies(others: Collection[str], domains: Collection[str]) -> tuple[str, ...]:
-    """Those of the others whom a profile's `reply_all` keeps in copy: the people of its domains."""
-    return tuple(
-        name for name in others if name.rpartition("@")[2] in domains and not is_machine_sender(name)
-    )
+    """Those of the others whom a profile's `reply_all` keeps in copy: the people of its domains.
+
+    Nobody, when they are too many to be a conversation.
+    """
+    people = [name for name in others if name.rpartition("@")[2] in domains and not is_machine_sender(name)]
+    return tuple(people) if len(people) <= MAX_COPIES else ()
 
 
 def build_notes(email: Email, mailbox: Mailbox, others: Collection[str]) -> tuple[str, ...]:

@@ -4,17 +4,19 @@ Only a form that a profile names, by its exact sender and the exact label of the
 the recipient of a reply from the text of an email.
 """
 
+import html
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.domain import base_address, parse_address
+from shared.domain import base_address, parse_address, to_ascii_host
 from shared.mail.draft_checks import find_addresses
 from shared.mail.machine_mail import is_machine_sender
 
-_MARKS = re.compile(r"[*_`|>#\s]+")  # Markdown's, around a label or an address
-_EMPHASIS = re.compile(r"[*_`#]")
-_LABELLED = re.compile(r"\s*[^\s:][^:\n]{0,40}[:|]\s*(?P<value>\S.*)")
+_LINE_END = re.compile(r"\n|\||<br\s*/?>", re.IGNORECASE)  # also between the cells of a table
+_ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!-])")
+_LINK = re.compile(r"\[([^\]\n]*)\]\((?:mailto:)?([^)\s]*)\)")
+_MARKS = " \t*`>#"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +33,50 @@ def find_form(forms: Sequence[ContactForm], sender: str) -> ContactForm | None:
 
 
 def find_respondent(form: ContactForm, markdown: str, ours: Collection[str]) -> str | None:
-    """The one address on the one line with the form's label; None unless there is exactly one of both."""
-    found = []
-    for line in markdown.splitlines():
-        label, colon, value = line.partition(":")
-        if colon and _plain(label) == _plain(form.label):
-            found.append(value)
-    addresses = find_addresses(found[0]) if len(found) == 1 else ()
-    address = parse_address(next(iter(addresses))) if len(addresses) == 1 else ""
+    """The one address that is all of the value on the one line with the form's label; None otherwise."""
+    wanted = form.label.strip(_MARKS).casefold()
+    values = [
+        value
+        for line in markdown.splitlines()
+        for label, colon, value in [line.partition(":")]
+        if colon and label.strip(_MARKS).casefold() == wanted
+    ]
+    address = _read_address(values[0]) if len(values) == 1 else ""
     is_own = base_address(address) in ours or address == form.sender
     return address if address and not is_own and not is_machine_sender(address) else None
 
 
-def looks_like_form(markdown: str, known: Collection[str]) -> bool:
-    """Say whether a line of the text is a label with an address of somebody else, as in forms."""
-    for line in markdown.splitlines():
-        match = _LABELLED.match(_EMPHASIS.sub("", line).lstrip("|> ").rstrip("| "))
-        value = match["value"].strip() if match else ""
-        # The address is all that follows the label: a sentence with an address in it is no form.
-        address = parse_address(value.removeprefix("[").partition("]")[0])
-        if address and address not in known:
-            return True
-    return False
+def looks_like_form(markdown: str, sender: str, ours: Collection[str]) -> bool:
+    """Say whether the text has a stranger's address where forms have it.
+
+    From one of our own addresses, any will do. Other machines' mail is full of addresses: there it must be all
+    of a line or of a label's value, and of another domain than the sender's.
+    """
+    known = {*ours, sender}
+    if sender in ours:
+        return any(base_address(to_ascii_host(found)) not in known for found in find_addresses(markdown))
+    domain = sender.rpartition("@")[2]
+    return any(
+        base_address(address) not in known and address.rpartition("@")[2] != domain
+        for address in _list_values(markdown)
+    )
 
 
-def _plain(label: str) -> str:
-    return _MARKS.sub(" ", label).strip().casefold()
+def _list_values(markdown: str) -> Iterator[str]:
+    """The addresses that are all of a line, or of what follows its label."""
+    for line in _LINE_END.split(html.unescape(markdown)):
+        for value in (line, re.split("[:：=]", line, maxsplit=1)[-1]):
+            address = _read_address(value)
+            if address:
+                yield address
+
+
+def _read_address(value: str) -> str:
+    """The address that is all that a reader sees in a value, or "": a part of one could be a stranger's."""
+    text = html.unescape(value)
+    text = _LINK.sub(lambda link: link[1] if link[1] == link[2] else "", text)
+    text = _ESCAPED.sub(r"\1", text).strip(_MARKS)
+    if text.startswith("_") and text.endswith("_"):
+        text = text.strip("_")
+    address = parse_address(text)
+    return address if {to_ascii_host(found) for found in find_addresses(text)} == {address} else ""

@@ -13,6 +13,7 @@ from shared.telemetry import Value
 # A 404 is one reading: what is looked for this long, at growing intervals, and never found is gone.
 MISSING_FOR = timedelta(hours=1)
 NOT_SHOWN_YET_SECONDS = 30.0
+SLOT_TAKEN_SECONDS = 2.0
 
 
 class Waiting(DeferredError):
@@ -32,11 +33,11 @@ class Claim:
 
     ledger: Ledger
     entry: LedgerEntry
-    _missing_since: datetime | None = field(init=False)
+    _missing: tuple[str, datetime | None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._missing_since = self.entry.missing_since
-        self.note(missing_since=None)  # unless this run, too, finds nothing
+        self._missing = self.entry.missing, self.entry.missing_since
+        self.note(missing="", missing_since=None)  # unless this run, too, does not find it
 
     @property
     def ids(self) -> dict[str, Value]:
@@ -61,10 +62,11 @@ class Claim:
             depends_on=decision.depends_on,
         )
 
-    def confirm_missing(self, now: datetime) -> None:
-        """Return when something was missing at every look for MISSING_FOR; raise Waiting until then."""
-        since = self._missing_since or now
-        self.note(missing_since=since)
+    def confirm_missing(self, what: str, now: datetime) -> None:
+        """Return when it was missing at every look for MISSING_FOR; raise Waiting until then."""
+        before, before_since = self._missing
+        since = before_since if before == what and before_since is not None else now
+        self.note(missing=what, missing_since=since)
         if now - since < MISSING_FOR:
             seconds = max(NOT_SHOWN_YET_SECONDS, (now - since).total_seconds())  # twice as long each time
             raise Waiting(Cause.NOT_SHOWN_YET, seconds=seconds)

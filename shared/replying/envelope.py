@@ -16,6 +16,7 @@ _SPAM_VERDICTS = frozenset({"flagged", "quarantined"})
 _HANDLED_STATUSES = frozenset({"archived", "deleted", "rejected", "cancelled"})
 # What a contact form's email is skipped for if nothing says that it is one.
 _FORM_CAUSES = (Cause.OWN_ADDRESS, Cause.MACHINE_SENDER)
+_NAMED_FORM_CAUSES = (*_FORM_CAUSES, Cause.MACHINE_SUBJECT, Cause.MACHINE_HEADERS)
 
 FIRST_EMAILS = 20  # of a mailbox: whether To and Cc name it says whether all its mail is forwarded
 FORWARDED = (
@@ -53,22 +54,28 @@ class Envelope:
         """Read the envelope of an email that the mailbox received. Raises what the ledger raises."""
         ours, sender = {*own_addresses, *profile.addresses}, parse_address(email.sender)
         decision = find_skip(email, own_addresses=ours)
-        if decision is None or decision.cause in _FORM_CAUSES:
-            form = find_form(profile.contact_forms, sender)
+        form = find_form(profile.contact_forms, sender)
+        if decision is None or decision.cause in (_NAMED_FORM_CAUSES if form else _FORM_CAUSES):
             respondent = find_respondent(form, email.markdown, ours) if form else None
             if respondent is not None:
                 note = f"A contact form gave the address that this goes to: {respondent}"
                 return cls(respondent, notes=(note,), is_form=True)
-            if form or (decision and looks_like_form(email.markdown, {*ours, sender})):
+            is_to_others = bool(find_others(email, ours))
+            if form or (decision and not is_to_others and looks_like_form(email.markdown, sender, ours)):
                 return cls(sender, is_proposal=True)
         if decision is not None:
             return cls(sender, decision=decision)
         if not sender:
             return cls(sender, decision=Decision(Outcome.ESCALATED, Cause.UNREADABLE_SENDER))
         is_others = is_for_others(email, ours)
-        is_forwarded = not profile.addresses and addressing.count(mailbox.id, email.id, is_others=is_others)
+        is_forwarded = None
+        if not profile.addresses:
+            is_forwarded = addressing.count(mailbox.id, email.id, is_others=is_others)
         if is_others and not is_forwarded:
-            outcome = Outcome.IGNORED if profile.not_addressed == "ignore" else Outcome.ESCALATED
+            # While the first emails are counted, nobody knows yet: a person sees them.
+            is_known = bool(profile.addresses) or is_forwarded is not None
+            may_ignore = is_known and profile.not_addressed == "ignore"
+            outcome = Outcome.IGNORED if may_ignore else Outcome.ESCALATED
             return cls(sender, decision=Decision(outcome, Cause.NOT_ADDRESSED))
         others = find_others(email, ours)
         return cls(sender, choose_copies(others, profile.reply_all), build_notes(email, mailbox, others))
@@ -81,8 +88,8 @@ class Addressing:
     ledger: Ledger
     _forwarded: dict[str, bool] = field(default_factory=dict)  # of the mailboxes that had their first emails
 
-    def count(self, mailbox_id: str, email_id: str, *, is_others: bool) -> bool:
-        """Count one of the first emails, once; say whether the mailbox's mail is forwarded to it."""
+    def count(self, mailbox_id: str, email_id: str, *, is_others: bool) -> bool | None:
+        """Count one of the first emails, once; say whether mail is forwarded, None until it is known."""
         if mailbox_id in self._forwarded:
             return self._forwarded[mailbox_id]
         scopes = [f"addressed/{mailbox_id}", f"forwarded/{mailbox_id}"]
@@ -96,7 +103,7 @@ class Addressing:
             forwarded = len(counted[1]) + is_others
             if total + 1 == FIRST_EMAILS and forwarded * 2 > FIRST_EMAILS:
                 log.warning(FORWARDED, mailbox_id, FIRST_EMAILS)
-        return False
+        return None
 
 
 def find_skip(email: Email, *, own_addresses: Collection[str]) -> Decision | None:

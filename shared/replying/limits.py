@@ -1,19 +1,19 @@
 """Limits: how many replies a thread and a sender may get. They bound replies, not attention."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain import Cause, Decision, Outcome, WorkItem, base_address
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
-from shared.replying.claim import Waiting
+from shared.replying.claim import SLOT_TAKEN_SECONDS, Waiting
 from shared.replying.threads import ThreadView, may_reply
 from shared.settings import Settings
 from shared.telemetry import TOKEN_BUDGET_REACHED, record
 
 # Emails of one sender to one mailbox in a day that the models are asked about; a person writes fewer.
 TRIAGED_PER_SENDER_PER_DAY = 50
-COUNTED_AGAIN_SECONDS = 2.0
 TOKEN_BUDGET_SECONDS = 3600.0
 
 
@@ -31,14 +31,14 @@ class Limits:
         if self.entry.triage is not None:
             return None
         sender = base_address(self.entry.sender)
-        scope = f"received/{self.entry.mailbox_id}/{sender}/{self.now:%Y-%m-%d}"
+        scope = f"received/{self.entry.mailbox_id}/{sender}/{self.entry.received_at:%Y-%m-%d}"
         seen = self.ledger.slots(scope)
         if self.entry.email_id in seen:
             return None
         if len(seen) >= TRIAGED_PER_SENDER_PER_DAY:
             return Decision(Outcome.ESCALATED, Cause.SENDER_FLOOD, str(TRIAGED_PER_SENDER_PER_DAY))
         if not self.ledger.take_slot(scope, self.entry.email_id, seen):
-            raise Waiting(Cause.SLOT_TAKEN, seconds=COUNTED_AGAIN_SECONDS)
+            raise Waiting(Cause.SLOT_TAKEN, seconds=SLOT_TAKEN_SECONDS)
         return None
 
     def check_budget(self) -> None:
@@ -53,18 +53,21 @@ class Limits:
             )
             raise Waiting(Cause.TOKEN_BUDGET, seconds=TOKEN_BUDGET_SECONDS)
 
-    def find_refusal(self, thread: ThreadView) -> Decision | None:
-        """Say which limit forbids a reply. Only replies that were sent, are pending or may come count."""
+    def find_refusal(self, thread: ThreadView, day_slots: Sequence[str]) -> Decision | None:
+        """Say which limit forbids a reply. Only replies that were sent, are pending or may come count.
+
+        `day_slots`: the slots of the sender's scope.
+        """
         if self.is_too_old:
             return Decision(Outcome.ESCALATED, Cause.TOO_OLD)
         live = [row for row in thread.rows if may_reply(row, thread.unsent_replies)]
         if len(live) >= self.settings.max_replies_per_thread:
             return Decision(Outcome.ESCALATED, Cause.THREAD_LIMIT, str(self.settings.max_replies_per_thread))
-        slots = self.ledger.slots(self.name_sender_scope(thread))
-        others = [WorkItem(self.entry.mailbox_id, id_) for id_ in slots if id_ != self.entry.email_id]
-        rows = [row for item in others if (row := self.ledger.get(item)) is not None]
+        known = {row.email_id: row for row in thread.rows}
+        others = [id_ for id_ in day_slots if id_ != self.entry.email_id]
+        rows = [known.get(id_) or self.ledger.get(WorkItem(self.entry.mailbox_id, id_)) for id_ in others]
         limit = self.settings.max_replies_per_sender_per_day
-        if sum(may_reply(row, thread.unsent_replies) for row in rows) >= limit:
+        if sum(row is not None and may_reply(row, thread.unsent_replies) for row in rows) >= limit:
             return Decision(Outcome.ESCALATED, Cause.SENDER_LIMIT, str(limit))
         return None
 

@@ -159,7 +159,7 @@ class _EmailRun:
             email = self.multimail.get_email(entry.mailbox_id, entry.email_id)
             return self._walk(email)
         except NotFoundError as error:
-            self._confirm_missing()
+            self._confirm_missing(str(error))
             if self.claim.entry.intent_in_doubt is not None:
                 raise
             if email is None:
@@ -173,10 +173,10 @@ class _EmailRun:
             waited_for = render_cause(error.cause) if isinstance(error, Waiting) else str(error)
             return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, waited_for)
 
-    def _confirm_missing(self) -> None:
+    def _confirm_missing(self, what: str) -> None:
         """As the claim does; ConfigurationError when it is the mailbox that the account does not have."""
         self.pipeline.mailboxes.get(self.claim.entry.mailbox_id, max_age_seconds=0)
-        self.claim.confirm_missing(self.clock())
+        self.claim.confirm_missing(what, self.clock())
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
@@ -186,7 +186,8 @@ class _EmailRun:
             self.claim.note(released_at=self.clock())
         own_addresses = {parse_address(own.address) for own in self.pipeline.mailboxes.read().values()}
         envelope = Envelope.read(email, self._mailbox, own_addresses, self._profile, self.pipeline.addressing)
-        thread_id = email.thread_id or self.claim.entry.thread_id
+        # A form's emails may be one thread: those are not one conversation.
+        thread_id = None if envelope.is_form else email.thread_id or self.claim.entry.thread_id
         self.claim.note(sender=envelope.sender, thread_id=thread_id, received_at=email.received_at)
         if envelope.decision is not None:
             return envelope.decision
@@ -197,11 +198,7 @@ class _EmailRun:
             patience = BUSY_AGAIN_SECONDS if waited_before else BUSY_THREAD_SECONDS
             raise Waiting(Cause.THREAD_BUSY, seconds=max(patience, seconds))
         try:
-            return (
-                self._guard_thread(thread)
-                or self._limits.find_flood()
-                or self._answer(email, envelope, thread)
-            )
+            return self._guard_thread(thread) or self._answer(email, envelope, thread)
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
@@ -211,11 +208,11 @@ class _EmailRun:
             self._limits.find_flood()
             or self._find_copy(email)
             or self._triage(email)
-            or self._limits.find_refusal(thread)  # only now: a person is told what it is about
+            or self._find_refusal(thread)  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
             or find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
             or self._draft(email, envelope, thread)
-            or self._submission.submit(thread, self._limits.name_sender_scope(thread))
+            or self._submission.submit(thread, self._limits)
         )
 
     # Guard
@@ -229,9 +226,14 @@ class _EmailRun:
         unsent = find_unsent_cover(entry.email_id, thread) or entry
         if unsent is entry and not entry.has_unsent_reply:
             return None
-        if unsent.reply_settled_at is None:  # it may still get a new draft
+        is_redrafted = any(row.outcome is None and row.rejections for row in thread.rows)
+        if is_redrafted or (unsent.reply_settled_at is None and unsent.outcome is Outcome.REPLY_SUBMITTED):
             raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
         return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
+
+    def _find_refusal(self, thread: ThreadView) -> Decision | None:
+        limits = self._limits
+        return limits.find_refusal(thread, self.pipeline.ledger.slots(limits.name_sender_scope(thread)))
 
     @property
     def _limits(self) -> Limits:
@@ -328,9 +330,9 @@ class _EmailRun:
         is_escalated = entry.outcome is Outcome.ESCALATED
         try:
             write_tags(self.multimail, entry, self._profile.escalate_to if is_escalated else "")
-        except NotFoundError:
+        except NotFoundError as error:
             if entry.cause is not Cause.DELETED:
-                self._confirm_missing()
+                self._confirm_missing(str(error))
             log.info("email %r of mailbox %r is gone: it has no tags", entry.email_id, entry.mailbox_id)
 
     @property

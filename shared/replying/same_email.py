@@ -11,11 +11,10 @@ from shared.errors import LeaseLostError
 from shared.knowledge.words import fold
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
-from shared.replying.claim import Waiting
+from shared.replying.claim import SLOT_TAKEN_SECONDS, Waiting
 
 SAME_WITHIN = timedelta(hours=24)
 NAMED_COPY_SECONDS = 60.0  # in which the polls find the copies in all mailboxes
-COUNTED_AGAIN_SECONDS = 2.0
 
 
 def compute_fingerprint(sender: str, email: Email) -> str:
@@ -35,7 +34,7 @@ def find_copy(entry: LedgerEntry, named: Collection[str], ledger: Ledger) -> Dec
         if is_aside and entry.waiting_for is not Cause.NAMED_COPY:
             raise Waiting(Cause.NAMED_COPY, seconds=NAMED_COPY_SECONDS)
         if not ledger.take_slot(scope, own, noted):
-            raise Waiting(Cause.SLOT_TAKEN, seconds=COUNTED_AGAIN_SECONDS)
+            raise Waiting(Cause.SLOT_TAKEN, seconds=SLOT_TAKEN_SECONDS)
         noted = (*noted, own)
     for item in noted[: noted.index(own)]:
         row = ledger.get(parse_work_item(item.encode()))

@@ -38,8 +38,9 @@ from shared.errors import (
 )
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
-from shared.replying.claim import Claim, Waiting
+from shared.replying.claim import SLOT_TAKEN_SECONDS, Claim, Waiting
 from shared.replying.gate import find_mode_refusal, find_recipient_refusal
+from shared.replying.limits import Limits
 from shared.replying.threads import (
     ThreadView,
     find_closing_answer,
@@ -50,7 +51,7 @@ from shared.replying.threads import (
 from shared.telemetry import REPLY_WITHDRAWN, in_this_context, record
 
 SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
-SLOT_TAKEN_SECONDS = 2.0
+WITHDRAWN = "it was withdrawn"
 NOTE_TAG = "agent.note"  # on the pending reply, for its approver
 
 log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ class Submitter:
         if main == [outgoing.recipient] and others <= copies.union(outgoing.cc):
             return None
         is_withdrawn = withdraw_reply(self.multimail, outgoing.mailbox_id, reply.id)
-        detail = "it was withdrawn" if is_withdrawn else "it could not be withdrawn any more"
+        detail = WITHDRAWN if is_withdrawn else "it could not be withdrawn any more"
         return Decision(Outcome.ESCALATED, Cause.RECIPIENTS_DIFFER, detail, reply_id=reply.id)
 
     def _post(self, outgoing: Outgoing) -> SubmittedReply:
@@ -206,14 +207,19 @@ class ReplySubmission:
     submitter: Submitter
     claim: Claim
 
-    def submit(self, thread: ThreadView, sender_scope: str) -> Decision:
+    def submit(self, thread: ThreadView, limits: Limits) -> Decision:
         """Submit the draft for the first time, in a slot of its thread and one of its sender's day.
 
-        The thread's slot can be taken only if nobody took one since the thread was read: of two emails in one
+        A slot can be taken only if nobody took one since it was read that there is room: of two emails in one
         thread the second reads again, and finds what the first one's reply covers. Raises Waiting then.
         """
         entry, ledger = self.claim.entry, self.claim.ledger
-        scopes = [(thread_scope(entry), thread.slots), (sender_scope, ledger.slots(sender_scope))]
+        sender_scope = limits.name_sender_scope(thread)
+        day_slots = ledger.slots(sender_scope)
+        refusal = limits.find_refusal(thread, day_slots)
+        if refusal is not None:
+            return refusal
+        scopes = [(thread_scope(entry), thread.slots), (sender_scope, day_slots)]
         if not all(ledger.take_slot(scope, entry.email_id, seen) for scope, seen in scopes if scope):
             raise Waiting(Cause.SLOT_TAKEN, seconds=SLOT_TAKEN_SECONDS)
         outgoing = self._build_outgoing(thread)
@@ -248,6 +254,8 @@ class ReplySubmission:
 
     def _build_outgoing(self, thread: ThreadView) -> Outgoing:
         entry = self.claim.entry
+        # A new email is in no thread that could tell whose it is.
+        tracked = self.claim.ledger.tracked_replies() if self._draft.subject else ()
         return Outgoing(
             mailbox_id=entry.mailbox_id,
             recipient=entry.sender,
@@ -263,6 +271,7 @@ class ReplySubmission:
                 *thread.own_replies,
                 *thread.rejected_replies,
                 *(rejection.reply_id for rejection in entry.rejections),
+                *(reply.reply_id for reply in tracked if reply.email_id != entry.email_id),
             },
         )
 
@@ -283,17 +292,25 @@ class ReplySubmission:
         """Read an accepted reply back; then withdraw the pending ones whose emails it answers too."""
         if isinstance(result, Decision):
             return result
+        self.claim.note(reply_id=result.id)  # whatever comes now, this reply is ours
         wrong = self.submitter.find_wrong_recipients(outgoing, result)
         if wrong is not None:
+            if wrong.detail == WITHDRAWN:
+                self.claim.note(reply_status="cancelled", reply_settled_at=self.submitter.clock())
             return wrong
-        if self._draft.notes:
-            tags = self.submitter.multimail.get_tags(self._mailbox_id, result.id)
-            tags[NOTE_TAG] = "; ".join(self._draft.notes)
-            self.submitter.multimail.set_tags(self._mailbox_id, result.id, tags)
-        for reply_id in find_stale_replies(
-            self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
-        ):
-            withdraw_reply(self.submitter.multimail, self._mailbox_id, reply_id)
+        try:
+            if self._draft.notes:
+                tags = self.submitter.multimail.get_tags(self._mailbox_id, result.id)
+                tags[NOTE_TAG] = "; ".join(self._draft.notes)
+                self.submitter.multimail.set_tags(self._mailbox_id, result.id, tags)
+            for reply_id in find_stale_replies(
+                self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
+            ):
+                withdraw_reply(self.submitter.multimail, self._mailbox_id, reply_id)
+        except PermanentError as error:
+            if isinstance(error, NotFoundError):  # one reading: looked at again
+                raise
+            log.warning("after reply %r of mailbox %r: %s", result.id, self._mailbox_id, error)
         cause = Cause.OPEN_POINTS if self._draft.unanswered else Cause.TRIAGED
         return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
 

@@ -85,7 +85,9 @@ def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) 
     busy = [
         row.due_at
         for row in rows
-        if row.outcome is None and (row.intent_in_doubt is not None or row.email_id in before_us)
+        if row.outcome is None
+        and not row.has_unsent_reply  # it waits for others itself
+        and (row.intent_in_doubt is not None or row.email_id in before_us)
     ]
     return ThreadView((*emails, *filter(None, replies)), slots, rows, max(busy, default=None))
 
