@@ -34,7 +34,7 @@ from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
-from shared.watching.tracking import MAX_REASON_CHARACTERS
+from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 CHROMIUM = shutil.which("chromium")
@@ -558,7 +558,7 @@ def test_a_reason_goes_only_to_a_draft_that_waits(office: Office) -> None:
     assert (
         requests.post(f"{office.url}/decide", data=long, timeout=10, allow_redirects=False).status_code == 303
     )
-    assert len(office.stored(reply).tags["agent.reject_reason"]) == MAX_REASON_CHARACTERS
+    assert len(office.stored(reply).tags["agent.reject_reason"]) == MAX_REJECT_REASON_CHARACTERS
 
 
 def test_the_report_names_what_is_wrong_and_keeps_the_page_s_headers(office: Office) -> None:

@@ -26,7 +26,7 @@ from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.drafting import MAX_PASSAGES, build_draft_instructions
 from shared.replying.envelope import find_skip
 from shared.settings import Settings
-from shared.watching.tracking import MAX_REASON_CHARACTERS, REASON_TAG
+from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, REJECT_REASON_TAG
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 LONGEST_AGE = timedelta(hours=20)
@@ -149,7 +149,7 @@ def test_each_draft_has_three_reasons_with_a_second_version_of_its_own() -> None
         assert len(answer.second) == 3, subject
         assert len({answer.draft, *answer.second.values()}) == 4, subject
         assert list_reasons(subject, answer.draft) == list(answer.second)
-        assert all(len(reason) <= MAX_REASON_CHARACTERS for reason in answer.second)
+        assert all(len(reason) <= MAX_REJECT_REASON_CHARACTERS for reason in answer.second)
         for reason, text in answer.second.items():
             assert list_reasons(subject, f"{text}\n\nSignature") == [r for r in answer.second if r != reason]
             if reason.startswith("Shorter"):
@@ -286,7 +286,7 @@ def test_a_rejected_draft_comes_back_as_the_reason_wants_or_says_that_the_model_
     subject = "Re: Recalibration of six Tarn P10"
     answer = DEMO_ANSWERS[subject]
     rejected = drafts_of(multimail)[subject]
-    multimail.set_tags("support", rejected.id, {REASON_TAG: reason}, "reviewer")
+    multimail.set_tags("support", rejected.id, {REJECT_REASON_TAG: reason}, "reviewer")
     multimail.decide(rejected.id, "reject")
     clock.now += timedelta(minutes=30)
     agent.track()

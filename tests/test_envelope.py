@@ -33,7 +33,7 @@ def ended(world: World, email_id: str) -> tuple[str, Cause | None]:
 
 @pytest.mark.parametrize(("choice", "outcome"), [("escalate", "escalated"), ("ignore", "ignored")])
 def test_mail_to_others_is_not_answered_in_our_name(open_world: Open, choice: str, outcome: str) -> None:
-    with open_world(not_addressed=choice) as world:
+    with open_world(not_addressed=choice, addresses=("help@northwind.example",)) as world:
         email_id = world.deliver("Hi Karl, the contract?", to=["Karl <karl@other.example>"])
         world.run_until_idle()
         assert ended(world, email_id) == (outcome, Cause.NOT_ADDRESSED)

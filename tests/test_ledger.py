@@ -98,6 +98,7 @@ FULL = replace(
     reply_status="bounced",
     reply_decided_at=NOW + timedelta(hours=1),
     reply_settled_at=LATER,
+    reopened_at=NOW + timedelta(minutes=2),
     redriven_at=NOW + timedelta(minutes=2),
     rejections=(Rejection("em_8", "too long, be brief", "Dear Zoë 😀\r\n" + "字" * 8000, NOW, LATER),) * 2,
 )
@@ -234,6 +235,7 @@ texts = st.text()
         reply_status=st.none() | texts,
         reply_decided_at=st.none() | moments,
         reply_settled_at=st.none() | moments,
+        reopened_at=st.none() | moments,
         redriven_at=st.none() | moments,
         rejections=st.lists(st.builds(Rejection, submitted_at=moments, decided_at=moments), max_size=3).map(
             tuple
@@ -351,9 +353,9 @@ def test_a_tracked_reply_is_found_by_its_id(ledger: Ledger) -> None:
 
 def test_a_row_from_before_a_field_can_be_read() -> None:
     row = to_row(FULL)
-    for name in ("reply_status", "redriven_at", "usage__calls", "rejections__1", "rejections__2"):
+    for name in ("reply_status", "reopened_at", "usage__calls", "rejections__1", "rejections__2"):
         del row[name]
-    before = replace(FULL, reply_status=None, redriven_at=None, usage=Usage(0, 3, 4), rejections=())
+    before = replace(FULL, reply_status=None, reopened_at=None, usage=Usage(0, 3, 4), rejections=())
     assert from_row(LedgerEntry, row) == before
 
 

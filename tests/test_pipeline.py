@@ -311,14 +311,14 @@ def test_a_thread_gets_no_more_replies_than_its_limit(tmp_path: Path) -> None:
     with World(tmp_path, max_replies_per_thread=2) as world:
         email_id = world.deliver()
         outcomes = []
-        for _ in range(4):
+        for number in range(4):
             world.run_until_idle()
             outcomes.append(world.outcome(email_id))
             reply_id = world.entry(email_id).reply_id
             if reply_id is not None:
                 world.simulator.decide(reply_id, "approve")
             world.clock.advance(minutes=5)
-            email_id = world.deliver("And again?", in_reply_to=email_id)
+            email_id = world.deliver(f"And again, {number}?", in_reply_to=email_id)
         assert outcomes == ["reply_submitted", "reply_submitted", "escalated", "escalated"]
 
 

@@ -30,8 +30,8 @@ from shared.ledger.table_store import TableStore
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, REPLIES_PENDING, REPLY_SETTLED, REPLY_WITHDRAWN
 from shared.watching.tracking import (
     CHECKS_AT_ONCE,
-    MAX_REASON_CHARACTERS,
-    REASON_TAG,
+    MAX_REJECT_REASON_CHARACTERS,
+    REJECT_REASON_TAG,
     SETTLED,
     UNSETTLED,
     derive_status,
@@ -213,16 +213,29 @@ def test_an_end_is_counted_once_and_never_looked_at_again(world: World, events: 
     assert requests_of(world, world.tracker.track) == []
 
 
-def test_a_reply_that_nobody_decides_is_given_up_after_a_month_with_its_last_word(
+def test_a_reply_that_nobody_decides_for_a_month_is_still_followed_once_a_day(world: World) -> None:
+    email_id, reply_id = replied(world)
+    world.tracker.track()
+    track_after(world, days=31)
+    (reply,) = world.ledger.tracked_replies()
+    assert reply.check_at - world.clock() == timedelta(days=1)
+    world.simulator.decide(reply_id, "reject")
+    track_after(world, days=1)
+    world.run_until_idle()
+    assert (world.outcome(email_id), world.entry(email_id).cause) == ("escalated", Cause.REPLY_REJECTED)
+
+
+def test_a_reply_of_unknown_fate_is_given_up_after_a_month_with_its_last_word(
     world: World, events: Events
 ) -> None:
-    email_id, _ = replied(world)
-    world.tracker.track()
-    track_after(world, days=29)
-    assert events(REPLY_SETTLED) == []
-    track_after(world, days=1)
-    assert [event["agent.reply_status"] for event in events(REPLY_SETTLED)] == ["pending_send_approval"]
-    assert status_of(world, email_id) == "pending_send_approval"
+    email_id, reply_id = replied(world)
+    world.simulator.decide(reply_id, "approve")
+    world.ledger.track_replies(
+        [replace(reply, status="approved") for reply in world.ledger.tracked_replies()]
+    )
+    track_after(world, days=30)
+    assert [event["agent.reply_status"] for event in events(REPLY_SETTLED)] == ["approved"]
+    assert status_of(world, email_id) == "approved"
     assert world.ledger.tracked_replies() == []
 
 
@@ -589,7 +602,7 @@ def test_no_word_of_the_email_reaches_the_log(world: World, caplog: pytest.LogCa
 
 def reject(world: World, reply_id: str, reason: str) -> None:
     """What a reviewer does: the reason as a tag on the pending reply, then the decision."""
-    world.simulator.set_tags(world.box, reply_id, {REASON_TAG: reason}, "reviewer")
+    world.simulator.set_tags(world.box, reply_id, {REJECT_REASON_TAG: reason}, "reviewer")
     world.simulator.decide(reply_id, "reject")
 
 
@@ -658,7 +671,7 @@ def test_a_reason_is_bounded_and_one_line(world: World) -> None:
     email_id, _ = replied(world)
     redrafted(world, email_id, "\u202eab\n" * 1000)
     [rejection] = world.entry(email_id).rejections
-    assert len(rejection.reason) == MAX_REASON_CHARACTERS
+    assert len(rejection.reason) == MAX_REJECT_REASON_CHARACTERS
     assert rejection.reason.startswith("ab ab")
 
 

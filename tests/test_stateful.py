@@ -17,7 +17,7 @@ from shared.composition import Agent
 from shared.domain import WorkItem, build_idempotency_key, parse_address, parse_work_item
 from shared.errors import ThrottledError
 from shared.ledger.entries import LedgerEntry
-from shared.watching.tracking import REASON_TAG
+from shared.watching.tracking import REJECT_REASON_TAG
 from tests.chaos.__main__ import find_fast_directory
 from tests.chaos.faults import MODEL, Call, Effect, Fault, find_faults
 from tests.chaos.invariants import NOT_ALIVE, check_requests, check_tracking, find_violations
@@ -374,7 +374,7 @@ class Histories(RuleBasedStateMachine):
         waiting = [e for e in self.simulator.list_awaiting_decision() if e.direction == direction]
         if waiting:
             if reason:
-                self.simulator.set_tags(self.box, waiting[0].id, {REASON_TAG: reason}, "reviewer")
+                self.simulator.set_tags(self.box, waiting[0].id, {REJECT_REASON_TAG: reason}, "reviewer")
             self.simulator.decide(waiting[0].id, decision)
 
     def _toggle_allowlist(self, pattern: str) -> None:
@@ -439,7 +439,7 @@ class Histories(RuleBasedStateMachine):
             tagged = self._find(email_id).tags.get("agent.outcome")
             entry = self.scene.entry(email_id)
             assert tagged is None or entry is not None
-            is_judged_again = entry is not None and entry.redriven_at is not None and entry.outcome is None
+            is_judged_again = entry is not None and entry.reopened_at is not None and entry.outcome is None
             assert tagged is None or is_judged_again or (entry is not None and str(entry.outcome) == tagged)
 
     def teardown(self) -> None:

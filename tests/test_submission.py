@@ -134,7 +134,7 @@ def test_a_reply_that_was_rejected_in_another_row_is_never_taken_for_ours(world:
     world.tracker.track()
     world.model.steps = [json.dumps(DRAFT | {"reply_markdown": "On Wednesday."})]
     world.run_until_idle()
-    second = world.deliver(in_reply_to=first)
+    second = world.deliver("And how much is it?", in_reply_to=first)
     world.simulator.fault = in_order(cut(after_effect=False), matching=posts_reply)
     world.poll_and_work()
     assert world.entry(second).submit_intent_at is not None

@@ -58,7 +58,7 @@ from shared.operator.trust import (
 )
 from shared.operator.trust_page import answer_report, format_duration
 from shared.settings import Secret
-from shared.watching.tracking import REASON_TAG
+from shared.watching.tracking import REJECT_REASON_TAG
 from tests.declared_functions import read_declared_functions
 
 ROOT = Path(__file__).parent.parent
@@ -208,7 +208,7 @@ def test_the_real_way_of_rejections_approvals_and_follow_ups_is_counted(tmp_path
         email_id = world.deliver()
         world.run_until_idle()
         first = world.entry(email_id).reply_id or ""
-        world.simulator.set_tags(world.box, first, {REASON_TAG: "Name the week."}, "reviewer")
+        world.simulator.set_tags(world.box, first, {REJECT_REASON_TAG: "Name the week."}, "reviewer")
         world.simulator.decide(first, "reject")
         world.clock.advance(minutes=6)
         world.tracker.track()

@@ -202,13 +202,13 @@ def test_a_pending_reply_is_withdrawn_when_somebody_else_answers(world: World) -
 def test_rejected_drafts_use_up_no_limit(tmp_path: Path) -> None:
     with World(tmp_path, max_replies_per_sender_per_day=2, max_replies_per_thread=2) as world:
         email_id = world.deliver("One?")
-        for _ in range(3):
+        for number in range(3):
             world.run_until_idle()
             world.simulator.decide(str(world.entry(email_id).reply_id), "reject")
             world.clock.advance(minutes=6)
             world.tracker.track()
             world.run_until_idle()
-            email_id = world.deliver("And again?", in_reply_to=email_id)
+            email_id = world.deliver(f"And again, {number}?", in_reply_to=email_id)
         world.run_until_idle()
         assert world.outcome(email_id) == "reply_submitted"
 

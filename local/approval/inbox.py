@@ -13,7 +13,7 @@ from shared.errors import NotFoundError, PermanentError
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
 from shared.replying.reporting import STATUS_TAG
-from shared.watching.tracking import PENDING_APPROVAL, REASON_TAG
+from shared.watching.tracking import PENDING_APPROVAL, REJECT_REASON_TAG
 
 # Tag reads of one refresh: about half a second on one machine. Ten thousand emails take fifty refreshes.
 READS_PER_REFRESH = 200
@@ -81,7 +81,7 @@ class Row:
     def reject_reason(self) -> str:
         """Why a person rejected the reply, or "" where it was not rejected, or no reason given."""
         is_rejected = self.reply is not None and self.reply.status == "rejected"
-        return self.reply.tags.get(REASON_TAG, "") if self.reply is not None and is_rejected else ""
+        return self.reply.tags.get(REJECT_REASON_TAG, "") if self.reply is not None and is_rejected else ""
 
     @property
     def state(self) -> State:
@@ -182,7 +182,7 @@ class Inbox:
                 raise NotFoundError(f"the email {email_id!r} is not pending")
             # The service replaces all tags: keep those that are there.
             tags = self._multimail.get_tags(pending.mailbox_id, email_id)
-            self._multimail.set_tags(pending.mailbox_id, email_id, {**tags, REASON_TAG: reason})
+            self._multimail.set_tags(pending.mailbox_id, email_id, {**tags, REJECT_REASON_TAG: reason})
         self._oversight.decide(email_id, "reject")
 
     @property

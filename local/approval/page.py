@@ -32,8 +32,7 @@ from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
-from shared.watching.tracking import MAX_REASON_CHARACTERS as MAX_REJECT_CHARACTERS
-from shared.watching.tracking import PENDING_APPROVAL
+from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, PENDING_APPROVAL
 
 TIMEOUT_SECONDS = (5.0, 10.0)  # connect, read
 ROWS_PER_PAGE = 50
@@ -179,8 +178,8 @@ class ApprovalPage:
         if action == "approve":
             self._inbox.approve(reply_id)
         else:
-            typed = clean_line(request.form.get("reason", ""), MAX_REJECT_CHARACTERS)
-            offered = clean_line(request.form.get("offered_reason", ""), MAX_REJECT_CHARACTERS)
+            typed = clean_line(request.form.get("reason", ""), MAX_REJECT_REASON_CHARACTERS)
+            offered = clean_line(request.form.get("offered_reason", ""), MAX_REJECT_REASON_CHARACTERS)
             self._inbox.reject(reply_id, typed or offered)
         return redirect(View.parse(request.form).url(), 303)
 
@@ -214,8 +213,8 @@ class ApprovalPage:
             "reason": row.tags.get("agent.reason", "")[:MAX_REASON_CHARACTERS],
             "reply": row.reply,
             "reply_label": _describe_reply(row.reply),
-            "reject_reason": row.reject_reason[:MAX_REJECT_CHARACTERS],
-            "max_reject_characters": MAX_REJECT_CHARACTERS,
+            "reject_reason": row.reject_reason[:MAX_REJECT_REASON_CHARACTERS],
+            "max_reject_characters": MAX_REJECT_REASON_CHARACTERS,
             "offered_reasons": self._list_reasons(row.email.subject, row.reply.markdown) if row.reply else (),
             "state": row.state,
             "verdict": VERDICTS.get(row.outcome),

@@ -8,7 +8,8 @@ from shared.domain import NO_USAGE, Cause, Draft, Outcome, Rejection, Triage, Us
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
 LONGEST_MARK = timedelta(hours=1)  # or a lease, if that is longer
 # What became of a reply that reached nobody.
-UNSENT_STATUSES = ("rejected", "cancelled", "send_failed", "bounced", "gone")
+NEVER_SENT_STATUSES = ("rejected", "cancelled", "send_failed")
+UNSENT_STATUSES = (*NEVER_SENT_STATUSES, "bounced", "gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,13 @@ class LedgerEntry:
     `finished_at`. A worker that finds a field filled does not do that step again. What became of the
     reply comes later: `reply_status` is the word last seen for it, `reply_decided_at` when a human
     decided, and from `reply_settled_at` on it is not checked any more; set on an open row, it says that the
-    reply ended without reaching anybody. `depends_on`: the reply of another email or a person's that answers
-    this one too. `fingerprint`: the same for copies of the
-    email. `redriven_at`: when it was last set back to open. `rejections`: its earlier replies that
-    a reviewer turned down, each of which gets a new draft.
+    reply ended without reaching anybody.
 
-    `released_at`: when it was seen to be released from inbound approval. `missing`: what the email
-    needs and was answered with 404, at every look since `missing_since`.
+    `depends_on`: the reply of another email or a person's that answers this one too. `fingerprint`: the same
+    for copies of the email. `reopened_at`: when it was last set back to open, `redriven_at` when by an
+    operator. `released_at`: when it was seen to be released from inbound approval. `missing`: what the email
+    needs and was answered with 404, at every look since `missing_since`. `rejections`: its earlier replies
+    that a reviewer turned down, each of which gets a new draft.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
     that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
@@ -58,6 +59,7 @@ class LedgerEntry:
     reply_status: str | None = None
     reply_decided_at: datetime | None = None
     reply_settled_at: datetime | None = None
+    reopened_at: datetime | None = None
     redriven_at: datetime | None = None
     released_at: datetime | None = None
     missing: str = ""
@@ -73,7 +75,7 @@ class LedgerEntry:
     @property
     def open_since(self) -> datetime:
         """Since when it could be worked on: it arrived, was released, or was set back to open, the latest."""
-        moments = (self.received_at, self.released_at, self.redriven_at)
+        moments = (self.received_at, self.released_at, self.reopened_at)
         return max(moment for moment in moments if moment is not None)
 
     @property
@@ -122,7 +124,7 @@ class LedgerEntry:
         )
 
     def redriven(self, now: datetime) -> "LedgerEntry":
-        """The finished row set back to open, to be stored with `defer`.
+        """The finished row set back to open by an operator.
 
         With a reply on its way the draft and its key stay, so that it is looked for or repeated, never
         written a second time; without one, the email is triaged and drafted again, under a key of its own.
@@ -135,18 +137,19 @@ class LedgerEntry:
                 submitted_at=self.submit_intent_at or now,
                 decided_at=self.reply_decided_at or now,
             )
-            return replace(self.rejected(ended, now), triage=None)
+            return replace(self.rejected(ended, now), triage=None, redriven_at=now)
         in_doubt = self.submit_intent_at is not None
         return replace(
             self._reopened(now),
             triage=self.triage if in_doubt else None,
             draft=self.draft if in_doubt else None,
+            redriven_at=now,
         )
 
     def judged_again(self, now: datetime) -> "LedgerEntry":
         """The finished row set back to open because the reply that closed it ended without reaching anybody.
 
-        To be stored with `redraft`. What is known of a reply of its own stays.
+        What is known of a reply of its own stays.
         """
         return replace(
             self._reopened(now),
@@ -156,7 +159,7 @@ class LedgerEntry:
         )
 
     def rejected(self, rejection: Rejection, now: datetime) -> "LedgerEntry":
-        """The finished row set back to open for a new draft, to be stored with `redraft`."""
+        """The finished row set back to open for a new draft."""
         return replace(
             self._reopened(now),
             draft=None,
@@ -183,7 +186,7 @@ class LedgerEntry:
             waiting_for=None,
             waiting_detail="",
             due_at=now,
-            redriven_at=now,
+            reopened_at=now,
         )
 
     def claimed(self, now: datetime, lease_until: datetime) -> "LedgerEntry | None":
@@ -246,7 +249,8 @@ class TrackedReply:
     """A submitted reply whose end is not known yet. Every time is an aware UTC datetime.
 
     `status`: the word last seen for it, None before the first look. `check_at`: the next look is not
-    before. `missing_since`: since when it is answered with 404. It is a note about the row that `work_item`
+    before. `missing`: what was answered with 404 at every look since `missing_since`.
+    It is a note about the row that `work_item`
     names; where they differ, the row is right.
     """
 
@@ -257,6 +261,7 @@ class TrackedReply:
     check_at: datetime
     status: str | None = None
     thread_id: str | None = None
+    missing: str = ""
     missing_since: datetime | None = None
 
     @property

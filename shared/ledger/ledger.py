@@ -31,7 +31,7 @@ SUSPECTS_APART = timedelta(seconds=10)  # longer than most emails take
 
 
 class Ledger:
-    """Emails' rows, open work and tracked replies; watermarks, reply slots and token counters.
+    """Emails' rows, open work and tracked replies; watermarks, slots and token counters.
 
     Every unfinished row has its open work and no finished row has any, so `open_work` never reads history.
     Tracked replies are a set of their own, because a reply that waits for a person is not work. Every method
@@ -221,22 +221,20 @@ class Ledger:
         self._store.write([Change(Verb.UPSERT, row)])
 
     def slots(self, scope: str) -> tuple[str, ...]:
-        """The email ids that hold a reply slot in `scope` (a thread, or a sender's day), in that order."""
+        """Who holds a slot in `scope`, in that order: replies of a thread, emails of a sender, copies."""
         rows = self._store.scan([_slots_partition(scope)], SLOT, SLOT + AFTER)
         return tuple(str(row.fields["email_id"]) for row in rows)
 
-    def take_slot(self, scope: str, email_id: str, seen: Sequence[str]) -> bool:
-        """Add `email_id` to the slots of `scope` if they are still `seen` or hold it already.
+    def take_slot(self, scope: str, holder: str, seen: Sequence[str]) -> bool:
+        """Add a holder to the slots of `scope`, which were `seen` a moment ago, unless it is there already.
 
-        False when another email took a slot meanwhile: read again and decide again. Each slot is a row, named
+        False when another one took a slot meanwhile: read again and decide again. Each slot is a row, named
         by its number, which only one can insert: no limit and no id is too much for a row.
         """
-        held = self.slots(scope)
-        if email_id in held or set(held) != set(seen):
-            return email_id in held
-        key = f"{SLOT}{len(held):06}"
-        row = Row(_slots_partition(scope), key, {"scope": scope, "email_id": email_id})
-        return self._store.write([Change(Verb.INSERT, row)]) is not None
+        if holder in seen:
+            return True
+        row = Row(_slots_partition(scope), f"{SLOT}{len(seen):06}", {"scope": scope, "email_id": holder})
+        return self._store.write([Change(Verb.INSERT, row)]) is not None or holder in self.slots(scope)
 
     def add_tokens(self, mailbox_id: str, day: str, tokens: int) -> None:
         """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""

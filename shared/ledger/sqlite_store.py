@@ -21,7 +21,7 @@ else:
     import fcntl
 
 OLDEST_SQLITE = (3, 24)  # has ON CONFLICT
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 SCHEMA = """
     CREATE TABLE rows (
         partition TEXT NOT NULL, key TEXT NOT NULL, etag TEXT NOT NULL, fields TEXT NOT NULL,

@@ -16,7 +16,7 @@ from shared.mail.machine_mail import is_machine_sender
 _LINE_END = re.compile(r"\n|\||<br\s*/?>", re.IGNORECASE)  # also between the cells of a table
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!-])")
 _LINK = re.compile(r"\[([^\]\n]*)\]\((?:mailto:)?([^)\s]*)\)")
-_MARKS = " \t*`>#"
+_MARKS = " \t*`#"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def find_respondent(form: ContactForm, markdown: str, ours: Collection[str]) -> 
         value
         for line in markdown.splitlines()
         for label, colon, value in [line.partition(":")]
-        if colon and label.strip(_MARKS).casefold() == wanted
+        if colon and label.lstrip("> ").strip(_MARKS).casefold() == wanted
     ]
     address = _read_address(values[0]) if len(values) == 1 else ""
     is_own = base_address(address) in ours or address == form.sender
@@ -49,8 +49,8 @@ def find_respondent(form: ContactForm, markdown: str, ours: Collection[str]) -> 
 def looks_like_form(markdown: str, sender: str, ours: Collection[str]) -> bool:
     """Say whether the text has a stranger's address where forms have it.
 
-    From one of our own addresses, any will do. Other machines' mail is full of addresses: there it must be all
-    of a line or of a label's value, and of another domain than the sender's.
+    From one of our own addresses, any will do. Other machines' mail is full of addresses: there it must be
+    all of a line or of a label's value, and of another domain than the sender's.
     """
     known = {*ours, sender}
     if sender in ours:
@@ -75,7 +75,7 @@ def _read_address(value: str) -> str:
     """The address that is all that a reader sees in a value, or "": a part of one could be a stranger's."""
     text = html.unescape(value)
     text = _LINK.sub(lambda link: link[1] if link[1] == link[2] else "", text)
-    text = _ESCAPED.sub(r"\1", text).strip(_MARKS)
+    text = _ESCAPED.sub(r"\1", text).lstrip("> ").strip(_MARKS)
     if text.startswith("_") and text.endswith("_"):
         text = text.strip("_")
     address = parse_address(text)

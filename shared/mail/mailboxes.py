@@ -36,7 +36,9 @@ class MailboxDirectory:
 
     def get(self, mailbox_id: str, max_age_seconds: float = MAX_AGE_SECONDS) -> Mailbox:
         """One mailbox. Raises ConfigurationError when the account does not have it."""
-        mailbox = self.read(max_age_seconds).get(mailbox_id) or self.read(0).get(mailbox_id)
+        mailbox = self.read(max_age_seconds).get(mailbox_id)
+        if mailbox is None and max_age_seconds > 0:  # it may be new
+            mailbox = self.read(0).get(mailbox_id)
         if mailbox is None:
             raise ConfigurationError(
                 f"The account of the MultiMail key has no mailbox {mailbox_id!r}, so nothing of it is "

@@ -223,7 +223,7 @@ class _EmailRun:
         answered = find_closing_answer(entry, thread)
         if answered is not None:
             return answered
-        unsent = find_unsent_cover(entry.email_id, thread) or entry
+        unsent = (None if entry.redriven_at else find_unsent_cover(entry.email_id, thread)) or entry
         if unsent is entry and not entry.has_unsent_reply:
             return None
         is_redrafted = any(row.outcome is None and row.rejections for row in thread.rows)
@@ -246,7 +246,7 @@ class _EmailRun:
         watched = select_mailboxes(self.pipeline.mailboxes.read(), wanted).values()
         to = {base_address(parse_address(address)) for address in email.to}
         named = {mailbox.id for mailbox in watched if parse_address(mailbox.address) in to}
-        return find_copy(self.claim.entry, named, self.pipeline.ledger)
+        return find_copy(self.claim.entry, named, self.pipeline.ledger, self.multimail.get_email)
 
     # Triage and draft
 

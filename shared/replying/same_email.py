@@ -1,7 +1,7 @@
 """The same email in two of our mailboxes, or delivered twice: one copy is worked on, the others name it."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -22,10 +22,14 @@ def compute_fingerprint(sender: str, email: Email) -> str:
     return sha256(json.dumps([sender, fold(email.subject), fold(email.markdown)]).encode()).hexdigest()
 
 
-def find_copy(entry: LedgerEntry, named: Collection[str], ledger: Ledger) -> Decision | None:
+def find_copy(
+    entry: LedgerEntry, named: Collection[str], ledger: Ledger, get_email: Callable[[str, str], Email]
+) -> Decision | None:
     """Say which other copy of the row's email is worked on. `named`: our mailboxes that To names.
 
     The first copy that is noted is worked on; one in a mailbox that To does not name waits a little first.
+    What was sent again after the answer to the first had left is no copy: the sender still waits.
+    `get_email` reads an email of a mailbox; what it raises is raised.
     """
     scope, own = _name_scope(entry), entry.work_item.to_json()
     noted = ledger.slots(scope)
@@ -38,7 +42,12 @@ def find_copy(entry: LedgerEntry, named: Collection[str], ledger: Ledger) -> Dec
         noted = (*noted, own)
     for item in noted[: noted.index(own)]:
         row = ledger.get(parse_work_item(item.encode()))
-        if row is not None and _answers_too(row, entry):
+        if row is None or abs(row.received_at - entry.received_at) > SAME_WITHIN:
+            continue
+        reply = get_email(row.mailbox_id, row.reply_id) if row.reply_id else None
+        left_at = (reply.approved_at or reply.delivered_at) if reply else None
+        is_late = left_at is not None and left_at <= entry.received_at
+        if not is_late and (row.outcome is None or _is_seen(row)):
             return Decision(Outcome.SKIPPED, Cause.SAME_EMAIL, f"{row.email_id} of mailbox {row.mailbox_id}")
     return None
 
@@ -56,13 +65,6 @@ def reopen_copies(entry: LedgerEntry, ledger: Ledger, now: datetime) -> None:
 
 def _name_scope(entry: LedgerEntry) -> str:
     return f"same/{entry.fingerprint}"
-
-
-def _answers_too(row: LedgerEntry, entry: LedgerEntry) -> bool:
-    """Whether what becomes of `row` answers `entry`: not if that was written after the answer had left."""
-    was_answered = row.reply_decided_at is not None and row.reply_decided_at <= entry.received_at
-    is_near = abs(row.received_at - entry.received_at) <= SAME_WITHIN
-    return is_near and not was_answered and (row.outcome is None or _is_seen(row))
 
 
 def _is_seen(row: LedgerEntry) -> bool:

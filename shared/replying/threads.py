@@ -6,18 +6,15 @@ from datetime import datetime, timedelta
 
 from shared.domain import Cause, Decision, EmailSummary, Outcome, WorkItem, parse_address
 from shared.errors import NotFoundError
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import NEVER_SENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailClient
 
 PENDING_STATUSES = frozenset({"pending_scan", "pending_send_approval", "scheduled"})
-NEVER_SENT_STATUSES = frozenset({"rejected", "cancelled", "send_failed"})
-# By the status of a reply that reached nobody: why the emails that it answered are left to a person.
+# By the status of a reply that reached nobody, where it tells more than that: why a person has to answer.
 UNSENT_CAUSES: Mapping[str | None, Cause] = {
     "rejected": Cause.REPLY_REJECTED,
     "cancelled": Cause.REPLY_CANCELLED,
-    "bounced": Cause.REPLY_UNDELIVERED,
-    "send_failed": Cause.REPLY_UNDELIVERED,
     "gone": Cause.REPLY_GONE,
 }
 # Sooner, a person can hardly have read the email: what they wrote then answers an earlier one.

@@ -39,19 +39,20 @@ from shared.telemetry import (
 PENDING_APPROVAL = "pending_send_approval"
 UNDECIDED = ("pending_scan", PENDING_APPROVAL)
 CANCELLED = "cancelled"
-REFUSED = ("rejected", CANCELLED)
+TURNED_DOWN = ("rejected", CANCELLED)
 SETTLED = (*UNSENT_STATUSES, "delivered")
-UNSETTLED = (*UNDECIDED, "scheduled", "approved", "unknown")
+UNSETTLED = (*PENDING_STATUSES, "approved", "unknown")
 
 # A reviewer writes this tag on the pending reply before rejecting it: the contract's decision has no reason.
-REASON_TAG = "agent.reject_reason"
-MAX_REASON_CHARACTERS = 500
+REJECT_REASON_TAG = "agent.reject_reason"
+MAX_REJECT_REASON_CHARACTERS = 500
 MAX_REDRAFTS = 2  # of one email's reply
 
 # How often to look, and for how long: most decisions fall within the hour, and almost none after a month.
 FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
 CHECK_AFTER = timedelta(minutes=30)
-TRACK_FOR = timedelta(days=30)
+TRACK_FOR = timedelta(days=30)  # but for those that nobody has decided: these are looked at once a day
+CHECK_OLD_AFTER = timedelta(days=1)
 # A 404 is one reading: a reply counts as gone when it is not there at a second look, this long after.
 GONE_AFTER = timedelta(hours=3)
 
@@ -128,7 +129,7 @@ class ReplyTracker:
             later, others = {}, []
             for reply in replies:
                 is_same = reply.status == PENDING_APPROVAL and reply.reply_id in listing.pending
-                if is_same and reply.thread_id not in listing.answered_threads and not self._is_old(reply):
+                if is_same and reply.thread_id not in listing.answered_threads:
                     later[reply.reply_id, reply.email_id] = self._later(reply)
                 else:
                     others.append(reply)
@@ -186,7 +187,8 @@ class ReplyTracker:
         except NotFoundError as error:  # an email, a thread or tags: one reading is not a fact
             log.warning("reply %s of mailbox %s: %s", reply.reply_id, reply.mailbox_id, error)
             self._mailboxes.get(reply.mailbox_id, max_age_seconds=0)
-            return replace(reply, missing_since=reply.missing_since or self._clock())
+            since = reply.missing_since if reply.missing == str(error) else None
+            return replace(reply, missing=str(error), missing_since=since or self._clock())
         except (LeaseLostError, PermanentError) as error:
             log.warning("reply %s of mailbox %s: %s", reply.reply_id, reply.mailbox_id, error)
             return reply
@@ -194,9 +196,8 @@ class ReplyTracker:
     def _check(self, reply: TrackedReply, listing: "_Listing") -> TrackedReply | None:
         """Look at one reply; give it back as it is to be tracked further, None when that is over."""
         fate = self._find_fate(reply, listing)
-        settled = fate.status in SETTLED or self._is_old(reply)
-        if fate.status == reply.status and not settled:
-            return replace(reply, missing_since=None)
+        if fate.status == reply.status and not fate.is_settled:
+            return replace(reply, missing="", missing_since=None)
         entry = self._ledger.get(reply.work_item)
         # Its email was set back to work since, or ended otherwise.
         if entry is None or reply.reply_id not in (entry.reply_id, entry.depends_on):
@@ -211,10 +212,10 @@ class ReplyTracker:
                 self._ledger.redraft(entry.judged_again(self._clock()), reply)
         if is_open:
             return None
-        if settled:
+        if fate.is_settled:
             self._ledger.drop_reply(reply)
             return None
-        return replace(reply, status=fate.status, missing_since=None)
+        return replace(reply, status=fate.status, missing="", missing_since=None)
 
     def _settle_own(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
         """Keep what became of a row's reply; say whether the row was set back to open.
@@ -244,26 +245,27 @@ class ReplyTracker:
         return False
 
     def _find_fate(self, reply: TrackedReply, listing: "_Listing") -> "_Fate":
-        if self._is_old(reply):
-            return _Fate(reply.status or "unknown")
+        if self._is_old(reply) and reply.status not in PENDING_STATUSES:
+            return _Fate(reply.status or "unknown", is_settled=True)
         if reply.reply_id in listing.pending:
             is_withdrawn = reply.thread_id in listing.answered_threads and self._withdraw_answered(reply)
-            return _Fate(CANCELLED if is_withdrawn else PENDING_APPROVAL)
+            return _Fate(CANCELLED if is_withdrawn else PENDING_APPROVAL, is_settled=is_withdrawn)
         try:
             email = self._multimail.get_email(reply.mailbox_id, reply.reply_id)
-        except NotFoundError:
-            if not self._is_missing_long(reply):
+        except NotFoundError as error:
+            if not self._is_missing_long(reply, error):
                 raise
             self._mailboxes.get(reply.mailbox_id, max_age_seconds=0)
-            return _Fate("gone")
+            return _Fate("gone", is_settled=True)
         status = derive_status(email)
         # The listing missed it, as after a submission by a wrong clock: it missed answers as well.
         if status == PENDING_APPROVAL and self._withdraw_answered(reply):
             status = CANCELLED
         return _Fate(
             status,
-            self._clock() if status in REFUSED else email.approved_at,
-            clean_line(email.tags.get(REASON_TAG, ""), MAX_REASON_CHARACTERS) if status == "rejected" else "",
+            status in SETTLED,
+            self._clock() if status in TURNED_DOWN else email.approved_at,
+            _read_reason(email) if status == "rejected" else "",
         )
 
     def _withdraw_answered(self, reply: TrackedReply) -> bool:
@@ -280,8 +282,7 @@ class ReplyTracker:
 
     def _store(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> LedgerEntry:
         """Keep what was seen before anything else is done about it, and count an end once."""
-        settled = fate.status in SETTLED or self._is_old(reply)
-        unchanged = fate.status == entry.reply_status and not settled
+        unchanged = fate.status == entry.reply_status and not fate.is_settled
         if unchanged or entry.reply_settled_at is not None:
             return entry
         kept = self._ledger.save(
@@ -289,10 +290,10 @@ class ReplyTracker:
                 entry,
                 reply_status=fate.status,
                 reply_decided_at=fate.decided_at,
-                reply_settled_at=self._clock() if settled else None,
+                reply_settled_at=self._clock() if fate.is_settled else None,
             )
         )
-        if settled:
+        if fate.is_settled:
             self._record_settled(entry, reply, fate, is_redrafted=False)
         return kept
 
@@ -328,12 +329,12 @@ class ReplyTracker:
             if wanted != existing:
                 self._multimail.set_tags(reply.mailbox_id, reply.email_id, wanted)
         except PermanentError as error:
-            if isinstance(error, NotFoundError) and not self._is_missing_long(reply):
+            if isinstance(error, NotFoundError) and not self._is_missing_long(reply, error):
                 raise
             log.warning("email %s could not be tagged: %s", reply.email_id, error)
 
-    def _is_missing_long(self, reply: TrackedReply) -> bool:
-        since = reply.missing_since
+    def _is_missing_long(self, reply: TrackedReply, error: NotFoundError) -> bool:
+        since = reply.missing_since if reply.missing == str(error) else None
         return since is not None and self._clock() - since >= GONE_AFTER
 
     def _is_old(self, reply: TrackedReply) -> bool:
@@ -342,7 +343,8 @@ class ReplyTracker:
     def _later(self, reply: TrackedReply) -> TrackedReply:
         now = self._clock()
         is_fresh = now - reply.submitted_at < FRESH_FOR
-        return replace(reply, check_at=now + (CHECK_FRESH_AFTER if is_fresh else CHECK_AFTER))
+        wait = CHECK_FRESH_AFTER if is_fresh else CHECK_OLD_AFTER if self._is_old(reply) else CHECK_AFTER
+        return replace(reply, check_at=now + wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,8 +360,13 @@ class _Fate:
     """What became of a reply so far; if a human decided, when, and the reason for a rejection, if any."""
 
     status: str
+    is_settled: bool
     decided_at: datetime | None = None
     reason: str = ""
+
+
+def _read_reason(email: Email) -> str:
+    return clean_line(email.tags.get(REJECT_REASON_TAG, ""), MAX_REJECT_REASON_CHARACTERS)
 
 
 def derive_status(email: Email) -> str:

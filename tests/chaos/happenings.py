@@ -25,7 +25,7 @@ from local.multimail.state import OPERATOR, OPERATOR_ADDRESS
 from local.multimail.wire import render_mailbox
 from shared.domain import parse_address
 from shared.replying.gate import GATED_MODES
-from shared.watching.tracking import REASON_TAG
+from shared.watching.tracking import REJECT_REASON_TAG
 from tests.chaos.faults import LEDGER, MULTIMAIL, Call, Effect, Fault
 from tests.chaos.stage import Stage
 
@@ -185,7 +185,9 @@ def _oldest_here(stage: Stage) -> StoredEmail | None:
 
 
 def _reject_with_a_reason(stage: Stage, email: StoredEmail) -> None:
-    stage.simulator.set_tags(email.mailbox_id, email.id, email.tags | {REASON_TAG: "Shorter."}, "reviewer")
+    stage.simulator.set_tags(
+        email.mailbox_id, email.id, email.tags | {REJECT_REASON_TAG: "Shorter."}, "reviewer"
+    )
     stage.simulator.decide(email.id, "reject")
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.errors import ContentFilteredError, PermanentError
-from shared.watching.tracking import REASON_TAG
+from shared.watching.tracking import REJECT_REASON_TAG
 from tests.chaos.stage import Stage, Story
 
 REPLIED, SKIPPED, ESCALATED = "reply_submitted", "skipped", "escalated"
@@ -282,7 +282,7 @@ def reply_is_drafted_anew(stage: Stage) -> Story:
         stage.deliver("question")
         yield None
     for email in stage.simulator.list_awaiting_decision():
-        stage.simulator.set_tags(email.mailbox_id, email.id, {REASON_TAG: "Shorter."}, "reviewer")
+        stage.simulator.set_tags(email.mailbox_id, email.id, {REJECT_REASON_TAG: "Shorter."}, "reviewer")
     decide(stage, "reject")
     yield "replies settled"
     yield None
