@@ -260,7 +260,7 @@ def get_peak(facts: Facts, setup: Setup) -> float:
 def fit_setup(facts: Facts, setup: Setup) -> Setup:
     """The fewest deployments, and their settings, that carry the busiest hour.
 
-    Quotas only grow. Places become as many as are used: more would only be refused by the model's quota.
+    Quotas only grow. Emails at once become as many as are used: more would only be refused by the model's quota.
     """
     spare = facts.assumption["spare"]
     while min(limit.rate for limit in list_limits(facts, setup) if not limit.is_setting) < spare * get_peak(

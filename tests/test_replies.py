@@ -618,7 +618,7 @@ def redrafted(world: World, email_id: str, reason: str) -> str:
     return after
 
 
-def test_a_reply_rejected_with_a_reason_is_drafted_anew_once_and_waits_for_approval_again(
+def test_a_reply_rejected_with_a_reason_gets_one_new_draft_and_waits_for_approval_again(
     world: World, events: Events
 ) -> None:
     email_id, first = replied(world)
@@ -647,7 +647,7 @@ def test_a_reply_rejected_with_a_reason_is_drafted_anew_once_and_waits_for_appro
     assert status_of(world, email_id) == "pending_send_approval"
 
 
-def test_a_reply_is_drafted_anew_at_most_twice(world: World) -> None:
+def test_a_reply_gets_a_new_draft_at_most_twice(world: World) -> None:
     email_id, first = replied(world)
     second = redrafted(world, email_id, "Shorter.")
     third = redrafted(world, email_id, "Still too long.")
