@@ -639,6 +639,24 @@ def test_tags_of_a_settled_email_are_read_once_and_of_an_open_one_again(office: 
     assert office.reads_of(open_email) == ["/tags"] * 3
 
 
+def test_an_email_that_the_agent_may_open_again_is_looked_at_again(office: Office) -> None:
+    email = office.receive("Covered")
+    office.tag(email, outcome="skipped", cause="covered")
+    assert "Skipped" in requests.get(office.url, timeout=10).text
+    office.tag(email, outcome="escalated", cause="reply_rejected")
+    assert "Escalated" in requests.get(f"{office.url}/?show=escalated", timeout=10).text
+    assert len(office.reads_of(email)) == 2
+
+
+def test_a_flood_is_one_entry_with_a_count(office: Office) -> None:
+    for number in range(7):
+        email = office.receive("Again", sender=f"eve+{number}@elsewhere.example")
+        office.tag(email, outcome="escalated", cause="sender_flood")
+    text = requests.get(office.url, timeout=10).text
+    assert text.count("eve+") == 1
+    assert "and 6 more of this sender" in text
+
+
 def test_a_long_inbox_is_paged_and_looked_at_bit_by_bit(office: Office) -> None:
     emails = [office.receive(f"Email {number}") for number in range(READS_PER_REFRESH + ROWS_PER_PAGE + 1)]
     office.draft(emails[0], "The oldest is looked at last, yet its draft is not listed twice.")

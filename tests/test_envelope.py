@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.testing.world import World
-from shared.domain import Cause
+from shared.domain import Cause, Email, Mailbox
+from shared.mail.addressees import build_notes
 from shared.mail.contact_forms import ContactForm, find_respondent, looks_like_form
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.envelope import FIRST_EMAILS
@@ -98,6 +101,15 @@ def test_nobody_is_in_copy_unless_the_profile_says_so(open_world: Open) -> None:
         world.deliver(cc=["bob@customer.example"])
         world.run_until_idle()
         assert "cc" not in world.posts()[0]
+
+
+def test_an_address_for_replies_that_differs_is_shown_to_the_approver() -> None:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    ours, ann = "support@northwind.example", "ann@customer.example"
+    email = Email("em", ann, (ours,), "x", "unread", now, "Hi", headers={"reply-to": "eve@elsewhere.example"})
+    (note,) = build_notes(email, Mailbox("mb", ours, "gated_send"), ())
+    assert "eve@elsewhere.example" in note
+    assert build_notes(replace(email, headers={"reply-to": ann}), Mailbox("mb", ours, "gated_send"), ()) == ()
 
 
 # Contact forms

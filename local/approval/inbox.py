@@ -2,13 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 from typing import TypeVar
 
 from local.approval.oversight import Oversight, PendingEmail
-from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome
+from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome, base_address, parse_address
 from shared.errors import NotFoundError, PermanentError
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
@@ -53,7 +53,8 @@ STATES: Mapping[str, State] = {
 class Row:
     """One line of the list: an email, the agent's tags on it, and the reply where there is one.
 
-    A pending email that answers none is its own reply. All text is hostile.
+    A pending email that answers none is its own reply. `more`: how many older emails of a flood it stands
+    for. All text is hostile.
     """
 
     mailbox_id: str
@@ -61,6 +62,7 @@ class Row:
     tags: Mapping[str, str]
     reply: Email | None
     is_outbound: bool = False
+    more: int = 0
 
     @property
     def key(self) -> Key:
@@ -103,6 +105,19 @@ class Row:
         if self.outcome == Outcome.REPLY_SUBMITTED:
             return self.state is State.ANSWERED
         return self.state is not State.OPEN and self.tags.get("agent.cause") not in TAKEN_BACK
+
+
+def _gather_floods(rows: Iterable[Row]) -> list[Row]:
+    """The rows, newest first, with one for all that a sender flooded a mailbox with on a day."""
+    gathered: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        key: tuple[str, ...] = row.key
+        if row.tags.get("agent.cause") == Cause.SENDER_FLOOD:
+            sender = base_address(parse_address(row.email.sender))
+            key = (row.mailbox_id, sender, f"{row.email.received_at:%Y-%m-%d}")
+        newest = gathered.get(key)
+        gathered[key] = replace(newest, more=newest.more + 1) if newest else row
+    return list(gathered.values())
 
 
 class Inbox:
@@ -152,7 +167,7 @@ class Inbox:
                     for pending in self._pending.values()
                     if pending.email.id not in answered
                 ]
-            return sorted(rows, key=lambda row: row.email.received_at, reverse=True)
+            return _gather_floods(sorted(rows, key=lambda row: row.email.received_at, reverse=True))
 
     def open(self, key: Key) -> tuple[Row, Sequence[EmailSummary]]:
         """An email in full and its thread, oldest first. An outbound email is its own reply."""

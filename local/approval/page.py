@@ -320,6 +320,8 @@ def _describe_row(row: Row, view: View) -> dict[str, Any]:
 def _chips(row: Row) -> list[dict[str, str]]:
     """The outcome in the state's colour, then the triage in quiet ones."""
     chips = [{"text": _describe_outcome(row), "kind": row.state.value}]
+    if row.more:
+        chips.append({"text": f"and {row.more:,} more of this sender", "kind": "loud"})
     for name in ("action", "category", "urgency", "sentiment"):
         text = row.tags.get(f"agent.{name}", "")
         if text:
