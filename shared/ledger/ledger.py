@@ -61,7 +61,7 @@ class Ledger:
 
     def hasten(self, entry: LedgerEntry, now: datetime) -> OpenWork | None:
         """Make a row that was deferred due at once; None when somebody wrote it meanwhile."""
-        return self._open(Verb.REPLACE, replace(entry, due_at=now, lease_until=None))
+        return self._open(Verb.REPLACE, replace(entry, due_at=now))
 
     def _open(self, verb: Verb, entry: LedgerEntry) -> OpenWork | None:
         """Write an open row with its open work, which is returned; None when it is not as it was read."""

@@ -60,7 +60,10 @@ class MultiMailClient:
         self._connection = Connection(api_url, key, timeout=timeout, clock=clock, watch=watch)
 
     def find_key_id(self) -> str | None:
-        """The fingerprint of the key in use, for the audit trail; None while no key can be had."""
+        """The fingerprint of the key in use; None while no key can be had.
+
+        For the audit trail, and for the gate, which has to be read again after the key was renewed.
+        """
         try:
             return self._key.get().fingerprint
         except AgentError:

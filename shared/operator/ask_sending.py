@@ -9,11 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from shared.domain import Cause, Email, SubmittedReply, parse_address
-from shared.errors import (
-    AgentError,
-    PermanentError,
-    ThrottledError,
-)
+from shared.errors import AgentError, PermanentError, ThrottledError
 from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.mail.draft_checks import find_addresses, find_failed_checks
 from shared.mail.mailboxes import MailboxDirectory

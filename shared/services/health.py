@@ -75,8 +75,8 @@ class ServiceHealth:
             was_down_since = known.down_since
             known.worked.append(now)
             known.judge(now)
-            is_back = was_down_since is not None and known.down_since is None
-        if was_down_since is not None and is_back:
+            is_down = known.down_since is not None
+        if was_down_since is not None and not is_down:
             seconds = round((now - was_down_since).total_seconds(), 1)
             log.warning("%s is available again after %s seconds", operation, seconds)
             record(SERVICE_AVAILABLE, {"operation": operation, "seconds": seconds})

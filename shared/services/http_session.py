@@ -1,4 +1,4 @@
-"""HTTP sessions for the adapters, and how long an answer asks its caller to wait."""
+"""HTTP sessions for the adapters: why no answer came, and how long an answer asks its caller to wait."""
 
 import math
 import ssl
