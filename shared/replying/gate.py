@@ -32,7 +32,7 @@ def find_recipient_refusal(
     if allow_ungated:
         return None
     patterns = [parse_address(pattern) or to_ascii_host(pattern.strip()) for pattern in allowlist]
-    for address in recipients:
+    for address in map(to_ascii_host, recipients):
         domain = address.rpartition("@")[2]
         for wanted in patterns:
             if fnmatch.fnmatchcase(address, wanted) or domain == wanted.removeprefix("*").removeprefix("@"):
