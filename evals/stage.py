@@ -16,11 +16,11 @@ from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Attachment
 from local.multimail.simulator import MultiMailSimulator
+from shared.checks.draft_checks import SENTENCES, DraftCheck
 from shared.composition import Agent, build_agent
 from shared.domain import Cause, Outcome, WorkItem, parse_address
 from shared.errors import ThrottledError
 from shared.ledger.entries import LedgerEntry
-from shared.mail.draft_checks import SENTENCES, DraftCheck
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_text
 from shared.replying.drafting import parse_draft

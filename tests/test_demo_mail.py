@@ -16,11 +16,11 @@ from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Listing, StoredEmail
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
+from shared.checks.draft_checks import find_failed_checks
 from shared.composition import Agent, build_agent
 from shared.domain import Decision, Email, parse_address
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import Passage
-from shared.mail.draft_checks import find_failed_checks
 from shared.profiles.profiles import CATEGORIES
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.drafting import MAX_PASSAGES, build_draft_instructions

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from shared.mail.draft_checks import SENTENCES, find_failed_checks
+from shared.checks.draft_checks import SENTENCES, find_failed_checks
 from shared.model.prompting import load_prompt
 
 THREAD = (

@@ -9,8 +9,8 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from shared.checks.draft_checks import find_addresses
 from shared.domain import base_address, parse_address, to_ascii_host
-from shared.mail.draft_checks import find_addresses
 from shared.mail.machine_mail import is_machine_sender
 
 _LINE_END = re.compile(r"\n|\||<br\s*/?>", re.IGNORECASE)  # also between the cells of a table

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
+from shared.checks.draft_checks import find_addresses, find_failed_checks
 from shared.domain import Cause, Email, SubmittedReply, parse_address
 from shared.errors import AgentError, PermanentError, ThrottledError
-from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
-from shared.mail.draft_checks import find_addresses, find_failed_checks
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line, load_prompt

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from shared.checks.draft_checks import drop_foreign_links
 from shared.domain import NO_USAGE, Usage
 from shared.errors import AgentError, DeferredError
 from shared.ledger.ledger import Ledger
-from shared.mail.draft_checks import drop_foreign_links
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, Conversation, Message, ToolCall

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from shared.checks.draft_checks import SENTENCES, find_failed_checks
 from shared.domain import parse_address, to_ascii_host
 from shared.errors import ConfigurationError
 from shared.mail.contact_forms import ContactForm
-from shared.mail.draft_checks import SENTENCES, find_failed_checks
 from shared.profiles.profiles import NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
 from shared.settings import declared_settings
 

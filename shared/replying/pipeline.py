@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
+from shared.checks.draft_checks import find_failed_checks
 from shared.domain import (
     Action,
     Cause,
@@ -29,7 +30,6 @@ from shared.errors import (
 )
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
-from shared.mail.draft_checks import find_failed_checks
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest

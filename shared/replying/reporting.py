@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
+from shared.checks.draft_checks import DraftCheck
 from shared.domain import Cause
 from shared.ledger.entries import LedgerEntry
-from shared.mail.draft_checks import SENTENCES as CHECK_SENTENCES
-from shared.mail.draft_checks import DraftCheck
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.telemetry import EMAIL_DECIDED, Value, record

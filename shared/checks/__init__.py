@@ -1,0 +1,1 @@
+"""Checks: what code says about a draft before a person sees it."""
