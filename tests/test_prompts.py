@@ -11,12 +11,12 @@ from shared.domain import Action, Attachment, Email, Usage
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_line, clean_text, escape_untrusted, fit_untrusted, unescape_untrusted
 from shared.replying.drafting import (
-    ThreadText,
     build_draft_request,
     build_shown_texts,
     draft_reply,
     parse_draft,
 )
+from shared.replying.threads import ThreadText
 from shared.replying.triage import MAX_EMAIL_CHARACTERS, build_triage_request, parse_triage, triage_email
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

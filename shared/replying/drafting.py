@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
-from shared.domain import Email, ModelText, Rejection
+from shared.domain import ModelText, Rejection
 from shared.knowledge.passages import Passage
 from shared.model.answers import parse_answer
 from shared.model.chat import ChatCompletion, ChatRequest
@@ -18,12 +18,11 @@ from shared.model.prompting import (
     unescape_untrusted,
 )
 from shared.profiles.profiles import NO_PROFILE, MailboxProfile
-from shared.replying.threads import ThreadView, select_context
+from shared.replying.threads import ThreadText
 
 # Characters of escaped text in the prompt, so that a call stays bounded whatever arrives.
 MAX_EMAIL_CHARACTERS = 6_000
 MAX_CONTEXT_EMAIL_CHARACTERS = 1_500
-MAX_CONTEXT_EMAILS = 4
 MAX_PASSAGE_CHARACTERS = 1_000
 MAX_KNOWLEDGE_CHARACTERS = 2_000
 MAX_PASSAGES = 3
@@ -45,18 +44,6 @@ SCHEMA: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadText:
-    """One email of the thread as the draft may see it. `is_ours` says that the mailbox wrote it."""
-
-    email_id: str
-    sender: str
-    subject: str
-    received_at: datetime
-    markdown: str
-    is_ours: bool
-
-
-@dataclass(frozen=True, slots=True)
 class DraftText:
     """What the model wrote; nothing of it has been checked."""
 
@@ -64,20 +51,6 @@ class DraftText:
     confidence: float
     unanswered: tuple[ModelText, ...]
     model: str = ""
-
-
-def read_texts(
-    email: Email, sender: str, thread: ThreadView, get_email: Callable[[str], Email]
-) -> list[ThreadText]:
-    """The email and what was exchanged with its sender in the thread, with their bodies.
-
-    Raises what `get_email` raises.
-    """
-    texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
-    for other in select_context(email.id, sender, thread.emails, MAX_CONTEXT_EMAILS):
-        body, is_ours = get_email(other.id).markdown, other.direction == "outbound"
-        texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
-    return texts
 
 
 def draft_reply(

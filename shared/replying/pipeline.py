@@ -42,7 +42,6 @@ from shared.replying.drafting import (
     build_draft_instructions,
     build_shown_texts,
     draft_reply,
-    read_texts,
     sign_reply,
 )
 from shared.replying.envelope import Addressing, Envelope
@@ -56,6 +55,7 @@ from shared.replying.threads import (
     ThreadView,
     find_closing_answer,
     find_unsent_cover,
+    read_texts,
     read_thread,
 )
 from shared.replying.triage import triage_email

@@ -1,10 +1,10 @@
 """Threads: what they hold, and what that says about one email: answered, context, stale replies."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.domain import Cause, Decision, EmailSummary, Outcome, WorkItem, parse_address
+from shared.domain import Cause, Decision, Email, EmailSummary, Outcome, WorkItem, parse_address
 from shared.errors import NotFoundError
 from shared.ledger.entries import NEVER_SENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
@@ -19,6 +19,19 @@ UNSENT_CAUSES: Mapping[str | None, Cause] = {
 }
 # Sooner, a person can hardly have read the email: what they wrote then answers an earlier one.
 WRITTEN_WITHIN = timedelta(minutes=2)
+MAX_CONTEXT_EMAILS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadText:
+    """One email of the thread as the draft may see it. `is_ours` says that the mailbox wrote it."""
+
+    email_id: str
+    sender: str
+    subject: str
+    received_at: datetime
+    markdown: str
+    is_ours: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,3 +217,17 @@ def _outbound_to(sender: str, thread: Iterable[EmailSummary]) -> list[EmailSumma
         for other in thread
         if other.direction == "outbound" and sender in {parse_address(to) for to in other.to}
     ]
+
+
+def read_texts(
+    email: Email, sender: str, thread: ThreadView, get_email: Callable[[str], Email]
+) -> list[ThreadText]:
+    """The email and what was exchanged with its sender in the thread, with their bodies.
+
+    Raises what `get_email` raises.
+    """
+    texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
+    for other in select_context(email.id, sender, thread.emails, MAX_CONTEXT_EMAILS):
+        body, is_ours = get_email(other.id).markdown, other.direction == "outbound"
+        texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
+    return texts
