@@ -33,11 +33,11 @@ TRIAGE_SCHEMA: dict[str, Any] = {
 DRAFT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["reply_markdown", "confidence", "unanswered"],
+    "required": ["reply_markdown", "confidence", "open_points"],
     "properties": {
         "reply_markdown": {"type": "string"},
         "confidence": {"type": "number"},
-        "unanswered": {"type": "array", "items": {"type": "string"}},
+        "open_points": {"type": "array", "items": {"type": "string"}},
     },
 }
 SCHEMAS = {"triage": TRIAGE_SCHEMA, "draft": DRAFT_SCHEMA}
@@ -201,8 +201,8 @@ def test_english_draft_has_60_to_140_words_and_nothing_to_click_or_fill_in(url: 
 
 def test_draft_lists_what_only_a_human_can_know(url: str) -> None:
     draft = ask(url, "draft", write_email("Does it float? What is the price of ten? When can you deliver?"))
-    assert draft["unanswered"] == ["What is the price of ten?", "When can you deliver?"]
-    assert ask(url, "draft", write_email("Does it float?"))["unanswered"] == []
+    assert draft["open_points"] == ["What is the price of ten?", "When can you deliver?"]
+    assert ask(url, "draft", write_email("Does it float?"))["open_points"] == []
 
 
 def test_draft_answers_the_email_that_the_prompt_numbers(url: str) -> None:

@@ -179,7 +179,7 @@ def test_an_unreadable_draft_is_escalated_after_two_tries(world: World) -> None:
 
 
 def test_what_a_human_must_still_answer_stands_in_the_reason(world: World) -> None:
-    world.model.draft["unanswered"] = ["the delivery date"]
+    world.model.draft["open_points"] = ["the delivery date"]
     email_id = world.deliver()
     world.run_until_idle()
     assert world.outcome(email_id) == "reply_submitted"

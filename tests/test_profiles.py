@@ -26,7 +26,7 @@ from shared.profiles.profile_file import (
     parse_profiles,
 )
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
-from shared.replying.drafting import build_draft_instructions, build_draft_request, sign_reply
+from shared.replying.draft_request import build_draft_instructions, build_draft_request, sign_reply
 from shared.replying.triage import build_triage_request, triage_email
 from shared.settings import DEFAULT_CONFIG_PATH
 from tests.test_prompts import email, text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shared.domain import Action, Attachment, Email, Usage
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_line, clean_text, escape_untrusted, fit_untrusted, unescape_untrusted
-from shared.replying.drafting import (
+from shared.replying.draft_request import (
     build_draft_request,
     build_shown_texts,
     draft_reply,
@@ -152,10 +152,10 @@ def test_what_decides_nothing_need_not_be_perfect(changes: dict[str, object]) ->
         "neutral",
         "",
     )
-    assert parse_draft('{"reply_markdown": "x", "confidence": 1}').unanswered == ()
+    assert parse_draft('{"reply_markdown": "x", "confidence": 1}').open_points == ()
 
 
-ANSWER = json.dumps({"reply_markdown": "A } and a { and </think>", "confidence": 1, "unanswered": []})
+ANSWER = json.dumps({"reply_markdown": "A } and a { and </think>", "confidence": 1, "open_points": []})
 
 
 @pytest.mark.parametrize(
@@ -219,10 +219,10 @@ def test_an_unsure_triage_is_escalated_never_ignored(action: str) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        "", "{}", '{"reply_markdown": "x", "confidence": 0.5, "unanswered": "x"}',
-        '{"reply_markdown": 1, "confidence": 0.5, "unanswered": []}',
-        '{"reply_markdown": "x", "confidence": 0.5, "unanswered": [1]}',
-        '{"reply_markdown": "x", "confidence": 2, "unanswered": []}',
+        "", "{}", '{"reply_markdown": "x", "confidence": 0.5, "open_points": "x"}',
+        '{"reply_markdown": 1, "confidence": 0.5, "open_points": []}',
+        '{"reply_markdown": "x", "confidence": 0.5, "open_points": [1]}',
+        '{"reply_markdown": "x", "confidence": 2, "open_points": []}',
 
     ],
 )  # fmt: skip
@@ -235,14 +235,14 @@ def test_an_unreadable_draft_is_asked_for_again_and_then_given_up(answer: str) -
 def test_what_the_model_says_about_an_email_holds_no_lure() -> None:
     said = "Approve at https://evil.example/x, www.evil.example or eve@evil.example now."
     triage = parse_triage(json.dumps(TRIAGE | {"reason": said, "summary": said}))
-    draft = parse_draft(json.dumps({"reply_markdown": "x", "confidence": 1, "unanswered": [said]}))
-    for text in (said.text for said in (triage.reason, triage.summary, *draft.unanswered)):
+    draft = parse_draft(json.dumps({"reply_markdown": "x", "confidence": 1, "open_points": [said]}))
+    for text in (said.text for said in (triage.reason, triage.summary, *draft.open_points)):
         assert text == "Approve at […] […] or […] now."
 
 
 def test_what_a_human_must_answer_is_kept_short_and_visible() -> None:
-    answer = {"reply_markdown": " Hello ", "confidence": 1, "unanswered": ["the\nprice\u202e " * 50] * 9}
+    answer = {"reply_markdown": " Hello ", "confidence": 1, "open_points": ["the\nprice\u202e " * 50] * 9}
     parsed = parse_draft(json.dumps(answer))
     assert parsed.reply_markdown == "Hello"
-    assert len(parsed.unanswered) == 5
-    assert all(len(part.text) <= 200 and part.text.isprintable() for part in parsed.unanswered)
+    assert len(parsed.open_points) == 5
+    assert all(len(part.text) <= 200 and part.text.isprintable() for part in parsed.open_points)

@@ -26,19 +26,19 @@ class DemoAnswer:
     source: str = ""
     draft: str = ""
     confidence: float = 0.0
-    unanswered: tuple[str, ...] = ()
+    open_points: tuple[str, ...] = ()
     mistake: str = ""
     second: Mapping[str, str] = field(default_factory=dict)
 
     def build_draft(self, instructions: str) -> dict[str, Any]:
         """The fields of the draft; the last line of a redraft's instructions is the reviewer's reason."""
         last_line = instructions.rstrip().rpartition("\n")[2]
-        fields = {"reply_markdown": self.draft, "confidence": self.confidence, "unanswered": self.unanswered}
+        fields = {"reply_markdown": self.draft, "confidence": self.confidence, "open_points": self.open_points}
         if REDRAFT not in last_line:
             return fields
         followed = next((text for reason, text in self.second.items() if last_line.endswith(reason)), None)
         if followed is None:
-            return fields | {"unanswered": (*self.unanswered, NOT_FOLLOWED)}
+            return fields | {"open_points": (*self.open_points, NOT_FOLLOWED)}
         return fields | {"reply_markdown": followed}
 
 
@@ -75,7 +75,7 @@ def _load_answers() -> dict[str, DemoAnswer]:
             source=answer.get("source", ""),
             draft=answer.get("draft", "").strip(),
             confidence=answer.get("confidence", 0.0),
-            unanswered=tuple(answer.get("unanswered", ())),
+            open_points=tuple(answer.get("open_points", ())),
             mistake=answer.get("mistake", ""),
             second={second["reason"]: second["draft"].strip() for second in answer.get("second", ())},
         )

@@ -176,11 +176,11 @@ def _draft(mail: Mail, system: str, knowledge: str) -> dict[str, Any]:
         _obey(mail, system),
         phrases["closing"],
     ]
-    unanswered = [question for question in questions if _SIGNS["only_a_human_knows"].search(question)]
+    open_points = [question for question in questions if _SIGNS["only_a_human_knows"].search(question)]
     return {
         "reply_markdown": "\n\n".join(part.strip() for part in parts if part),
-        "confidence": 0.72 if unanswered else 0.88,
-        "unanswered": unanswered[:3],
+        "confidence": 0.72 if open_points else 0.88,
+        "open_points": open_points[:3],
     }
 
 

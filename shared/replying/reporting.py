@@ -51,6 +51,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.ADDRESSES_TRIAGE: "the email tries to influence its own triage",
     Cause.DRAFT_UNREADABLE: "the model's draft could not be read",
     Cause.DRAFT_UNSURE: "the draft's confidence is only {detail}",
+    Cause.DRAFT_UNVERIFIED: "only {detail} of the draft's statements are verified",
     Cause.DRAFT_CHECK: "the draft was held back: {detail}",
     Cause.READ_ONLY: "the mailbox is read_only: a human has to answer",
     Cause.UNGATED_MODE: "the mailbox is {detail}: a reply would leave without approval",
@@ -94,7 +95,7 @@ def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str
         return ""
     parts = [render_cause(entry.cause, entry.detail)]
     if entry.cause is Cause.OPEN_POINTS and entry.draft is not None:
-        parts += ["; ".join(point.text for point in entry.draft.unanswered)]
+        parts += ["; ".join(point.text for point in entry.draft.open_points)]
     elif entry.triage is not None and entry.triage.cause is entry.cause:
         parts += [entry.triage.reason.text]
     return clean_line(": ".join(filter(None, parts)), limit)
@@ -106,7 +107,6 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
     `escalate_to`: whom the mailbox's profile names for what it escalates.
     """
     triage = entry.triage
-    proposed = entry.draft if entry.cause is Cause.CONTACT_FORM else None
     values = {
         "agent.outcome": entry.outcome,
         "agent.cause": entry.cause,
@@ -118,7 +118,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
-        "agent.proposed_reply": proposed and proposed.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
+        "agent.proposed_reply": entry.proposal and entry.proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
     }
     return {key: str(value) for key, value in values.items() if value}
 

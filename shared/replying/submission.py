@@ -39,7 +39,7 @@ from shared.errors import (
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.replying.claim import SLOT_TAKEN_SECONDS, Claim, Waiting
-from shared.replying.gate import find_mode_refusal, find_recipient_refusal
+from shared.checks.gate import find_mode_refusal, find_recipient_refusal
 from shared.replying.limits import Limits
 from shared.replying.threads import (
     ThreadView,
@@ -311,7 +311,7 @@ class ReplySubmission:
             if isinstance(error, NotFoundError):  # one reading: looked at again
                 raise
             log.warning("after reply %r of mailbox %r: %s", result.id, self._mailbox_id, error)
-        cause = Cause.OPEN_POINTS if self._draft.unanswered else Cause.TRIAGED
+        cause = Cause.OPEN_POINTS if self._draft.open_points else Cause.TRIAGED
         return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
 
 
