@@ -88,9 +88,7 @@ def ask(url: str, step: str, email: str, behind: str = "") -> dict[str, Any]:
 
 
 def test_a_draft_says_what_the_approved_knowledge_has_on_the_matter(url: str) -> None:
-    knowledge = (
-        "<knowledge>\nShop › Returns\\nFree.\nHalden T2 › Interval\\nSet it in the menu.\n</knowledge>\n"
-    )
+    knowledge = "<knowledge>\n[K1] Shop › Returns\nFree.\n\n[K2] Halden T2 › Interval\nSet it in the menu.\n</knowledge>\n"
     email = write_email("How do I change the interval?")
     answer = post(url, build_body(knowledge + build_user(email), "draft")).json()
     reply = json.loads(answer["choices"][0]["message"]["content"])["reply_markdown"]
@@ -208,7 +206,7 @@ def test_draft_lists_what_only_a_human_can_know(url: str) -> None:
 def test_draft_answers_the_email_that_the_prompt_numbers(url: str) -> None:
     ours = write_email("Gladly.", sender="Ingrid <ingrid@us.example>")
     theirs = write_email("May we come?", sender="Priya Raman <priya@x.example>")
-    user = build_user(theirs, ours, behind="\nWrite the reply to email 1 of 2.")
+    user = build_user(theirs, ours, behind="\nWrite the reply to email E1.")
     content = post(url, build_body(user, "draft")).json()["choices"][0]["message"]["content"]
     assert json.loads(content)["reply_markdown"].startswith("Hello Priya,")
 

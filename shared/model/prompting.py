@@ -64,6 +64,12 @@ def escape_untrusted(text: str) -> str:
     )
 
 
+def unescape_untrusted(line: str) -> str:
+    """The text that `escape_untrusted` or `fit_untrusted` made the line from, as far as it is in it."""
+    text: str = json.loads(f'"{line}"')
+    return text
+
+
 def cut_text(text: str, max_tokens: int) -> str:
     """The text as a reader sees it, bounded: of a longer one the beginning and the end."""
     text = clean_text(text)

@@ -1,13 +1,13 @@
 """The drafting call: what the second chat completion is shown, and how its answer is read.
 
-What stays the same for a mailbox comes first (instructions, profile, knowledge), so that the service caches it;
-then what changes (date, thread, rejected drafts).
+What stays the same for a mailbox comes first (instructions, profile, knowledge), so that the service caches
+it; then what changes (date, thread, rejected drafts).
 """
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields
+from datetime import UTC
 from typing import Any
 
 from shared.checks.evidence import Source, SourceKind
@@ -26,7 +26,7 @@ from shared.model.prompting import (
 from shared.profiles.profiles import MailboxProfile
 from shared.replying.threads import ThreadText
 
-MAX_REJECTED_DRAFT_TOKENS = 1_000
+MAX_ADDED_TOKENS = 1_000  # of a rejected draft, and of what nothing carries
 MAX_HEADER_CHARACTERS = 200
 MAX_OUTPUT_TOKENS = 3_000
 MAX_OPEN_POINTS = 5
@@ -106,11 +106,6 @@ class Material:
         return (*passages, *emails)
 
 
-def describe_date(now: datetime) -> str:
-    """The line that tells the date where a profile has no business hours."""
-    return f"Now it is {now.astimezone(UTC):%A, %-d %B %Y, %H:%M} UTC."
-
-
 def build_draft_request(material: Material, deployment: str) -> ChatRequest:
     """The drafting call for one email of a thread.
 
@@ -118,7 +113,7 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
     """
     numbers = {text.email_id: number for number, text in enumerate(material.thread, 1)}
     drafts = [
-        fit_untrusted(f"Draft {n}, rejected by a colleague\nBody:\n{said.reply_markdown}", MAX_REJECTED_DRAFT_TOKENS)
+        f"Draft {n}, rejected by a colleague\nBody:\n{said.reply_markdown}"
         for n, said in enumerate(material.rejections, 1)
     ]
     reasons = [
@@ -126,8 +121,7 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
         for n, said in enumerate(material.rejections, 1)
     ]
     if material.unsupported:
-        text = "\n".join(material.unsupported)
-        drafts.append(fit_untrusted(f"Statements that no source carries\n{text}", MAX_REJECTED_DRAFT_TOKENS))
+        drafts.append("\n".join(("Statements that no source carries", *material.unsupported)))
         reasons.append(
             "Your last draft was held back: no source carries the statements in the last document. "
             "Write the reply without them and make what they answered an open point."
@@ -135,7 +129,9 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
     parts = (
         _render_knowledge(material.knowledge),
         material.now,
-        build_documents([*_render_thread(material), *drafts]),
+        build_documents(
+            [*_render_thread(material), *(fit_untrusted(draft, MAX_ADDED_TOKENS) for draft in drafts)]
+        ),
         f"Write the reply to email E{numbers[material.answered_id]}.",
         *reasons,
     )
@@ -166,7 +162,9 @@ def parse_draft(text: str) -> DraftText:
     if not isinstance(reply, str):
         raise ValueError("the draft's text is not a text")  # noqa: TRY004 - one error for any bad draft
     open_points, follow_up = value.get("open_points", []), value.get("follow_up", "")
-    if not isinstance(open_points, list) or not all(isinstance(part, str) for part in (*open_points, follow_up)):
+    if not isinstance(open_points, list) or not all(
+        isinstance(part, str) for part in (*open_points, follow_up)
+    ):
         raise ValueError("the draft's open points are not a list of texts, or what it promises is not a text")
     return DraftText(
         reply_markdown=reply.strip(),
@@ -180,20 +178,15 @@ def parse_draft(text: str) -> DraftText:
 
 
 def _parse_claims(value: object) -> tuple[Claim, ...]:
-    claims = value if isinstance(value, list) else [None]
-    if not all(
-        isinstance(claim, dict) and all(isinstance(claim.get(name), str) for name in ("sentence", "source", "quote"))
-        for claim in claims
-    ):
-        raise ValueError("the draft's claims are not a list of texts with their sources")
-    return tuple(
-        Claim(
-            claim["sentence"][:MAX_CLAIM_CHARACTERS],
-            clean_line(claim["source"], MAX_HEADER_CHARACTERS).strip("[] "),
-            claim["quote"][:MAX_CLAIM_CHARACTERS],
-        )
-        for claim in claims[:MAX_CLAIMS]
-    )
+    claims = []
+    for raw in value if isinstance(value, list) else [value]:
+        parts = [raw.get(name) for name in ("sentence", "source", "quote")] if isinstance(raw, dict) else []
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) != len(fields(Claim)):
+            raise ValueError("the draft's claims are not a list of texts with their sources")
+        sentence, source, quote = (text[:MAX_CLAIM_CHARACTERS] for text in texts)
+        claims.append(Claim(sentence, source.strip("[] "), quote))
+    return tuple(claims[:MAX_CLAIMS])
 
 
 def _render_knowledge(knowledge: Knowledge) -> str:

@@ -1,12 +1,20 @@
-"""Drafting: from what the mailbox knows to a reply that code has judged: its claims, its links, its numbers."""
+"""Drafting: from what the mailbox knows to a reply whose claims, links and numbers code has judged."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from shared.checks.draft_checks import find_failed_checks
 from shared.checks.evidence import judge_claims
-from shared.domain import Cause, Decision, Draft, JudgedClaim, Outcome, Support, build_idempotency_key, parse_address
+from shared.domain import (
+    Cause,
+    Decision,
+    Draft,
+    JudgedClaim,
+    Outcome,
+    Support,
+    build_idempotency_key,
+    parse_address,
+)
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import cut_text, text_version

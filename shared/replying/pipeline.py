@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 
+from shared.checks.gate import find_mode_refusal
 from shared.domain import (
     Action,
     Cause,
@@ -36,7 +37,6 @@ from shared.replying.deferral import Deferral
 from shared.replying.draft_request import Material
 from shared.replying.drafting import JudgedDraft, bound_texts, write_draft
 from shared.replying.envelope import Addressing, Envelope
-from shared.checks.gate import find_mode_refusal
 from shared.replying.limits import Limits
 from shared.replying.reporting import record_decision, render_cause, write_tags
 from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
