@@ -1,6 +1,10 @@
 """Business hours: open or closed at any moment, through clock changes, nights, holidays and year ends."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +14,7 @@ from shared.errors import ConfigurationError
 from shared.profiles.business_hours import BusinessHours
 from shared.profiles.profile_file import parse_profiles
 
+ROOT = Path(__file__).parent.parent
 MANY = settings(derandomize=True, max_examples=100, deadline=None, database=None)
 OFFICE = "{time_zone: Europe/Berlin, days: {mon-thu: [08:00-12:30, 13:15-17:00], fri: 08:00-15:00}%s}"
 BERLIN = OFFICE % ", holidays: [2026-12-24 to 2027-01-01, 2026-05-25]"
@@ -85,6 +90,18 @@ def test_a_range_of_days_may_go_over_the_end_of_the_week() -> None:
 def test_a_mailbox_inherits_the_hours_of_the_default_whole() -> None:
     read_profiles = parse_profiles(f"default: {{business_hours: {BERLIN}}}\nmb_1: {{voice: x}}\n", "x")
     assert read_profiles.own["mb_1"].business_hours == read(BERLIN)
+
+
+def test_time_zones_are_known_where_the_system_has_none() -> None:
+    code = (
+        "from shared.profiles.profile_file import parse_profiles;"
+        f"print(parse_profiles('default: {{business_hours: {NIGHTS}}}', 'x').default.business_hours.time_zone)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONTZPATH": ""}, cwd=ROOT,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == "Europe/Berlin\n", done.stderr
 
 
 # Open or closed
