@@ -1,4 +1,4 @@
-"""The JSON Schema of the profile file, from the declarations of its fields: editors complete and check by it."""
+"""The JSON Schema of the profile file, from the declarations of its fields, for editors."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ def render_profile_schema() -> str:
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Mailbox profiles",
-        "description": "Written by `make docs` from shared/profiles/fields.py; docs/profiles.md explains each field.",
+        "description": "Written by `make docs` from shared/profiles/fields.py; see docs/profiles.md.",
         "type": ["object", "null"],
         "properties": {
             DEFAULT: _refer("The profile of every mailbox that has none, and what others inherit.")
