@@ -107,6 +107,7 @@ class Cause(StrEnum):
     ADDRESSES_TRIAGE = "addresses_triage"
     DRAFT_UNREADABLE = "draft_unreadable"
     DRAFT_UNSURE = "draft_unsure"
+    DRAFT_UNVERIFIED = "draft_unverified"
     DRAFT_CHECK = "draft_check"
     READ_ONLY = "read_only"
 
@@ -328,22 +329,57 @@ class Triage:
     detail: str = ""
     model: str = ""
     prompt_version: str = ""
+    query: ModelText = NO_MODEL_TEXT
+    language: str = ""
+    knowledge_answers: bool = False
+    needs_case_facts: bool = False
+
+
+class Support(StrEnum):
+    """What carries a sentence of a draft, as code has found it."""
+
+    VERIFIED = "verified"  # approved knowledge, or an email that we sent in this thread
+    FROM_SENDER = "from_sender"  # inbound mail alone
+    ASSERTED = "asserted"  # nothing
+    FREE = "free"  # it states no fact
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A sentence of a draft, the source that the model names for it, and the words there that carry it."""
+
+    sentence: str = field(repr=False)
+    source: str
+    quote: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedClaim:
+    """A sentence of a draft and what carries it. `source` is the title of the passage or email, or ""."""
+
+    sentence: str = field(repr=False)
+    support: Support
+    source: str = field(default="", repr=False)
+    quote: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
     """An unsent reply, submitted byte for byte under its `idempotency_key`.
 
-    `unanswered` lists what a human must still supply. `covers` has the ids of the sender's emails
+    `claims`: its sentences, each with what carries it. `open_points` lists what a human must still supply,
+    `follow_up` what it promises. `covers` has the ids of the sender's emails
     in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
     `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know.
     """
 
     reply_markdown: str = field(repr=False)
     confidence: float
-    unanswered: tuple[ModelText, ...]
+    open_points: tuple[ModelText, ...]
     covers: tuple[str, ...]
     idempotency_key: str
+    claims: tuple[JudgedClaim, ...] = ()
+    follow_up: ModelText = NO_MODEL_TEXT
     model: str = ""
     prompt_version: str = ""
     cc: tuple[str, ...] = ()

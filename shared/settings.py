@@ -332,8 +332,16 @@ class Settings:
         bounds=(1, 10**12),
     )
     min_confidence: float = _setting(
-        LIMITS, _number, "Triage and drafts with less confidence go to a person.", "0.6", bounds=(0, 1)
+        LIMITS, _number, "What triage is less sure of goes to a person.", "0.6", bounds=(0, 1)
     )
+    min_draft_confidence: float = _setting(
+        LIMITS,
+        _number,
+        "A draft that the model is less sure of is proposed to a person, not submitted.",
+        "0",
+        bounds=(0, 1),
+    )
+    knowledge_tokens: int = _setting(LIMITS, _whole, "Tokens.", "24000", bounds=(0, 400_000))
     allow_ungated_replies: bool = _setting(
         LIMITS,
         lambda setting, text: _text(setting, text.lower()) == "true",

@@ -33,11 +33,11 @@ TRIAGE_SCHEMA: dict[str, Any] = {
 DRAFT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["reply_markdown", "confidence", "unanswered"],
+    "required": ["reply_markdown", "confidence", "open_points"],
     "properties": {
         "reply_markdown": {"type": "string"},
         "confidence": {"type": "number"},
-        "unanswered": {"type": "array", "items": {"type": "string"}},
+        "open_points": {"type": "array", "items": {"type": "string"}},
     },
 }
 SCHEMAS = {"triage": TRIAGE_SCHEMA, "draft": DRAFT_SCHEMA}
@@ -88,9 +88,7 @@ def ask(url: str, step: str, email: str, behind: str = "") -> dict[str, Any]:
 
 
 def test_a_draft_says_what_the_approved_knowledge_has_on_the_matter(url: str) -> None:
-    knowledge = (
-        "<knowledge>\nShop › Returns\\nFree.\nHalden T2 › Interval\\nSet it in the menu.\n</knowledge>\n"
-    )
+    knowledge = "<knowledge>\n[K1] Shop › Returns\nFree.\n\n[K2] Halden T2 › Interval\nSet it in the menu.\n</knowledge>\n"
     email = write_email("How do I change the interval?")
     answer = post(url, build_body(knowledge + build_user(email), "draft")).json()
     reply = json.loads(answer["choices"][0]["message"]["content"])["reply_markdown"]
@@ -201,14 +199,14 @@ def test_english_draft_has_60_to_140_words_and_nothing_to_click_or_fill_in(url: 
 
 def test_draft_lists_what_only_a_human_can_know(url: str) -> None:
     draft = ask(url, "draft", write_email("Does it float? What is the price of ten? When can you deliver?"))
-    assert draft["unanswered"] == ["What is the price of ten?", "When can you deliver?"]
-    assert ask(url, "draft", write_email("Does it float?"))["unanswered"] == []
+    assert draft["open_points"] == ["What is the price of ten?", "When can you deliver?"]
+    assert ask(url, "draft", write_email("Does it float?"))["open_points"] == []
 
 
 def test_draft_answers_the_email_that_the_prompt_numbers(url: str) -> None:
     ours = write_email("Gladly.", sender="Ingrid <ingrid@us.example>")
     theirs = write_email("May we come?", sender="Priya Raman <priya@x.example>")
-    user = build_user(theirs, ours, behind="\nWrite the reply to email 1 of 2.")
+    user = build_user(theirs, ours, behind="\nWrite the reply to email E1.")
     content = post(url, build_body(user, "draft")).json()["choices"][0]["message"]["content"]
     assert json.loads(content)["reply_markdown"].startswith("Hello Priya,")
 

@@ -26,10 +26,11 @@ from shared.profiles.profile_file import (
     parse_profiles,
 )
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
-from shared.replying.drafting import build_draft_instructions, build_draft_request, sign_reply
+from shared.replying.draft_request import build_draft_instructions, build_draft_request
+from shared.replying.drafting import sign_reply
 from shared.replying.triage import build_triage_request, triage_email
 from shared.settings import DEFAULT_CONFIG_PATH
-from tests.test_prompts import email, text
+from tests.test_prompts import email, material, text
 
 MANY = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 BOX = Mailbox("mb_1", "Support@Northwind.example", "gated_send")
@@ -219,7 +220,7 @@ def test_without_a_profile_the_prompts_are_the_shared_ones_byte_for_byte() -> No
     triage = build_triage_request(email("Hi"), "small")
     assert triage.system == load_prompt("triage")
     assert triage.schema["properties"]["category"]["enum"] == list(CATEGORIES)
-    draft = build_draft_request([text(1)], "em_1", "us@ours.example", "large")
+    draft = build_draft_request(material(text(1)), "large")
     assert draft.system == f"{load_prompt('draft')}\n\nThe mailbox you write for: us@ours.example"
     assert draft.user.startswith('""" <documents>\nEmail 1, received')
 

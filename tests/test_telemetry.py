@@ -318,7 +318,7 @@ def test_the_reason_of_a_rule_is_recorded_and_the_models_words_are_not(
     world.deliver()
     work(world)
     world.model.triage["action"] = "reply"
-    world.model.draft["unanswered"] = [MARK]
+    world.model.draft["open_points"] = [MARK]
     world.deliver(sender="Bo <bo@customer.example>")
     work(world)
     world.model.draft["reply_markdown"] = "See https://evil.example"

@@ -285,6 +285,7 @@ _FIELDS: Mapping[str, Callable[[yaml.Node], Any]] = {
     "max_replies_per_sender_per_day": _read_limit("max_replies_per_sender_per_day", int),
     "daily_token_budget": _read_limit("daily_token_budget", int),
     "min_confidence": _read_limit("min_confidence", float),
+    "min_draft_confidence": _read_limit("min_draft_confidence", float),
 }
 # Fields that are judged together with others: a profile that has none of its own inherits the verdict.
 _IN_TRIAGE = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from shared.domain import Mailbox
 from shared.mail.contact_forms import ContactForm
@@ -13,7 +14,13 @@ CATEGORIES = (
 )  # fmt: skip
 OTHER_CATEGORY = "other"
 
-LIMITS = ("max_replies_per_thread", "max_replies_per_sender_per_day", "daily_token_budget", "min_confidence")
+LIMITS = (
+    "max_replies_per_thread",
+    "max_replies_per_sender_per_day",
+    "daily_token_budget",
+    "min_confidence",
+    "min_draft_confidence",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,8 @@ class MailboxProfile:
     max_replies_per_sender_per_day: int | None = None
     daily_token_budget: int | None = None
     min_confidence: float | None = None
+    min_draft_confidence: float | None = None
+    min_verified: float = 0.0
 
     @property
     def category_names(self) -> tuple[str, ...]:
@@ -86,6 +95,10 @@ class MailboxProfile:
                 "Signature": "a fixed one is put under your closing; write none" if self.signature else "",
             }
         )
+
+    def describe_now(self, now: datetime) -> str:
+        """The line that tells a draft what day and time it is."""
+        return f"Now it is {now.astimezone(UTC):%A, %Y-%m-%d, %H:%M} UTC."
 
 
 NO_PROFILE = MailboxProfile()
