@@ -137,7 +137,14 @@ class _Recorder:
             raise
         usage, seconds = completion.usage, time.perf_counter() - started
         self.calls.append(
-            ModelCall(request.schema_name, completion.model, usage.input_tokens, usage.output_tokens, seconds)
+            ModelCall(
+                request.schema_name,
+                completion.model,
+                usage.input_tokens,
+                usage.output_tokens,
+                seconds,
+                usage.cached_input_tokens,
+            )
         )
         if request.schema_name == "draft":
             self.draft = completion.text

@@ -151,7 +151,7 @@ param maxRepliesPerSenderPerDay int = 5
 @description('Maximum tokens for one mailbox in a day; further mail waits until tomorrow.')
 param dailyTokenBudget int = 2000000
 
-@description('US dollars per million input and output tokens of each deployment: small=0.40/1.60,large=2/8.')
+@description('US dollars per million input, output and cached input tokens of each deployment: small=0.40/1.60/0.04,large=2/8/0.2.')
 param tokenPrices string = ''
 
 @description('What triage is less sure of goes to a person. From 0 to 1, as text, because Bicep has no fractions.')

@@ -263,11 +263,15 @@ class SubmittedReply:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Chat-completion calls and tokens, as the model service counted them."""
+    """Chat-completion calls and tokens, as the model service counted them.
+
+    `cached_input_tokens` are part of the input tokens: the service had them in its prompt cache.
+    """
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_input_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -279,6 +283,7 @@ class Usage:
             self.calls + other.calls,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
         )
 
 
@@ -287,14 +292,21 @@ NO_USAGE = Usage()
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """US dollars per million tokens of a deployment."""
+    """US dollars per million tokens of a deployment; cached input without a price costs as much as other."""
 
     input: float
     output: float
+    cached: float | None = None
 
     def cost(self, usage: Usage) -> float:
         """US dollars for some usage."""
-        return (usage.input_tokens * self.input + usage.output_tokens * self.output) / 1e6
+        cached = self.input if self.cached is None else self.cached
+        new_input_tokens = usage.input_tokens - usage.cached_input_tokens
+        return (
+            new_input_tokens * self.input
+            + usage.cached_input_tokens * cached
+            + usage.output_tokens * self.output
+        ) / 1e6
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,13 +155,13 @@ def _directory(setting: Setting, text: str) -> Path:
 def _prices(setting: Setting, text: str) -> Mapping[str, TokenPrice]:
     prices = {}
     for part in _names(setting, text):
-        match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", part)
+        match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?(?:/\d+(?:\.\d+)?){1,2})", part)
         if match is None:
             raise setting.refuse(
-                "is not a list such as small=0.40/1.60,large=2/8: write for each deployment "
-                "the US dollars per million input and output tokens."
+                "is not a list such as small=0.40/1.60/0.04,large=2/8/0.2: write for each deployment "
+                "the US dollars per million input, output and cached input tokens."
             )
-        prices[match[1]] = TokenPrice(float(match[2]), float(match[3]))
+        prices[match[1]] = TokenPrice(*map(float, match[2].split("/")))
     return prices
 
 
@@ -233,7 +233,8 @@ class Settings:
     token_prices: Mapping[str, TokenPrice] = _setting(
         MODEL,
         _prices,
-        "US dollars per million input and output tokens of each deployment: small=0.40/1.60,large=2/8.",
+        "US dollars per million input, output and cached input tokens of each deployment: "
+        "small=0.40/1.60/0.04,large=2/8/0.2; without the third, cached input costs as much as other.",
     )
 
     ledger_path: Path = _setting(

@@ -272,6 +272,38 @@ def test_answer_says_that_it_is_simulated_and_counts_tokens(url: str, simulator:
     assert simulator.calls[0].body == body
 
 
+@pytest.mark.parametrize(
+    ("shared", "cached"),
+    [(4 * 1_023, 0), (4 * 1_024, 1_024), (4 * 1_151, 1_024), (4 * 1_152, 1_152), (4 * 2_000, 1_920)],
+)
+def test_the_beginning_that_an_earlier_prompt_had_is_cached_in_steps(
+    url: str, shared: int, cached: int
+) -> None:
+    """Prompts of 8,000 characters that are equal up to `shared`."""
+    counts = [ask_cached(url, "a" * shared + letter * (8_000 - shared)) for letter in "bc"]
+    assert counts == [0, cached]
+
+
+def test_the_cache_is_one_deployments_and_one_schemas(url: str) -> None:
+    text = "a" * 8_000
+    assert [ask_cached(url, text), ask_cached(url, text)] == [0, 1_920]
+    assert ask_cached(url, text, model="other") == 0
+    assert ask_cached(url, text, schema_name="another") == 0
+    assert ask_cached(url, "b" + text) == 0
+
+
+def ask_cached(url: str, text: str, *, model: str = "gpt", schema_name: str | None = None) -> int:
+    """The cached tokens of one completion without a system message."""
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
+    if schema_name:
+        schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+        json_schema = {"name": schema_name, "strict": True, "schema": schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+    usage = post(url, body).json()["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+
 def test_token_limit_cuts_the_answer(url: str) -> None:
     body = build_body(build_user(write_email("Can I reset it?"))) | {"max_completion_tokens": 10}
     payload = post(url, body).json()

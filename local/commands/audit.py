@@ -102,6 +102,7 @@ def _build_card(record: Record) -> Table:
 def _describe(record: Record) -> tuple[str, ...]:
     """One text for each of the headings."""
     tokens = record.get("input_tokens", 0) + record.get("output_tokens", 0)
+    cached = record.get("cached_input_tokens", 0)
     return (
         str(record["at"])[:19].replace("T", " "),
         str(record["actor"]),
@@ -109,7 +110,7 @@ def _describe(record: Record) -> tuple[str, ...]:
         _describe_what(record),
         _describe_why(record),
         _describe_models(record),
-        str(tokens or ""),
+        f"{tokens or ''}{f', {cached} cached' if cached else ''}",
         str(record.get("key_id", "")),
     )
 

@@ -197,5 +197,6 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         "attempts": entry.attempts,
         "calls": usage.calls,
         "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
     }
