@@ -281,7 +281,7 @@ def test_without_a_profile_the_prompts_are_the_shared_ones_byte_for_byte() -> No
     assert triage.schema["properties"]["category"]["enum"] == list(CATEGORIES)
     draft = build_draft_request(material(text(1)), "large")
     assert draft.system == f"{load_prompt('draft')}\n\nThe mailbox you write for: us@ours.example"
-    assert draft.user.startswith('""" <documents>\nEmail 1, received')
+    assert draft.user.startswith('Now it is Monday.\n\n""" <documents>\nEmail E1, received')
 
 
 def test_a_profile_stands_behind_the_shared_instructions_so_that_these_can_be_cached() -> None:
