@@ -1,4 +1,4 @@
-"""`python -m local voice`: how a mailbox's own sent emails are written, as a change of its profile's voice."""
+"""`python -m local voice`: how a mailbox's sent emails are written, as a change of its voice."""
 
 import os
 from collections.abc import Collection, Iterator

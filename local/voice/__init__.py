@@ -1,1 +1,1 @@
-"""A description of how a mailbox writes, from its own sent emails: measures and our own words, none of theirs."""
+"""How a mailbox writes, from its own sent emails: measures and words of our own, none of theirs."""

@@ -24,8 +24,8 @@ def replace_voice(text: str, path: str, mailbox: Mailbox, voice: str) -> str:
     section = _find_entry(root, mailbox.id) or _find_entry(root, mailbox.address)
     if any(getattr(node, "flow_style", None) for node in (root, section and section[1])):
         raise ConfigurationError(
-            f"{path}: the profile of {mailbox.address} is written in braces: write each field on a line of its "
-            "own and try again."
+            f"{path}: the profile of {mailbox.address} is written in braces: write each field on a line "
+            "of its own and try again."
         )
     heading = [] if section else [*([""] if lines else []), f"{mailbox.address}:"]
     first, last, indent = _find_place(section, lines)
@@ -33,8 +33,8 @@ def replace_voice(text: str, path: str, mailbox: Mailbox, voice: str) -> str:
     changed = "\n".join([*lines[:first], *heading, *block, *lines[last:]]) + "\n"
     if parse_profiles(changed, path).get(mailbox) != replace(before.get(mailbox), voice=voice):
         raise ConfigurationError(
-            f"{path}: the voice of {mailbox.address} cannot be replaced as it is written: write it as `voice: |` "
-            "with the text below it, and try again."
+            f"{path}: the voice of {mailbox.address} cannot be replaced as it is written: write it as "
+            "`voice: |` with the text below it, and try again."
         )
     return changed
 

@@ -1,4 +1,4 @@
-"""The style of a mailbox's sent emails, for each language: counted by plain code, described in our own words."""
+"""The style of a mailbox's sent emails, by language: counted by plain code, described in our own words."""
 
 import re
 import tomllib
