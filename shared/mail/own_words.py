@@ -1,9 +1,14 @@
-"""The sender's own new words, apart from the quotes, signature and disclaimers that came with them."""
+"""What the sender wrote: new words apart from quotes, signature and disclaimers; links without wrappers."""
 
+import html
+import json
 import re
-from collections.abc import Sequence
+import string
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from mailparser_reply.constants import MAIL_LANGUAGES
 from mailparser_reply.parser import EmailMessage, EmailReply
@@ -16,6 +21,7 @@ MAX_SIGNATURE_LINES = 15
 MAX_SIGNATURE_TRIES = 3  # a closing word may begin a sentence, too
 MIN_DISCLAIMER_CHARACTERS = 100
 MAX_LAST_PARAGRAPHS = 6
+MAX_WRAPPINGS = 3  # of one link
 
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")  # as Markdown writes what would be a mark
 _TIME_OR_ADDRESS = re.compile(r"\d[:.h]\d\d|@")
@@ -42,6 +48,10 @@ _ADDRESSEE = re.compile(
     re.IGNORECASE,
 )
 _OUTSIDE = re.compile(r"\b(?:external|outside|extern\w*|außerhalb|extérieur|esterno)\b", re.IGNORECASE)
+_LINK = re.compile(r"https?://[^\s<>()\[\]\"'`]{1,4000}", re.IGNORECASE)
+_PROOFPOINT_SIGNS = str.maketrans("-_", "%/")
+_PROOFPOINT_3 = re.compile(r"/v3/__(.+?)__;([\w-]*)!")
+_RUN_LENGTHS = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,3 +187,85 @@ def _read(lines: Sequence[str]) -> list[EmailReply]:
 
 def _list_lines(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def show_link_targets(text: str) -> str:
+    """The text with the target in place of each link that a mail filter or a mailing tool wrapped around it.
+
+    A link that does not hold its target stays as it is.
+    """
+    return _LINK.sub(lambda link: _find_target(link[0]), text)
+
+
+def _find_target(link: str) -> str:
+    for _ in range(MAX_WRAPPINGS):
+        try:
+            host = urlsplit(link).hostname or ""
+            wrapper = next(
+                (read for name, read in _WRAPPERS.items() if f".{host}".endswith(f".{name}")), lambda _: ""
+            )
+            target = wrapper(link)
+        except (ValueError, TypeError, KeyError, RecursionError):  # no link of this kind after all
+            break
+        if not _LINK.fullmatch(target):
+            break
+        link = target
+    return link
+
+
+def _read_parameter(*names: str) -> Callable[[str], str]:
+    """A reader of the first of these parameters that a link has."""
+
+    def read(link: str) -> str:
+        values = parse_qs(urlsplit(html.unescape(link)).query)
+        return next((values[name][0] for name in names if name in values), "")
+
+    return read
+
+
+def _read_path(link: str) -> str:
+    """The part of the path that is an escaped link."""
+    return next((unquote(part) for part in link.split("/")[3:] if part.startswith("http")), "")
+
+
+def _read_proofpoint(link: str) -> str:
+    """URL Defense, in its three versions: https://help.proofpoint.com, "URL Decoder API"."""
+    if "/v3/" not in link:
+        target = _read_parameter("u")(link)
+        return unquote(target.translate(_PROOFPOINT_SIGNS)) if "/v2/" in link else target
+    found = _PROOFPOINT_3.search(link)
+    if found is None:
+        return ""
+    left = urlsafe_b64decode(found[2] + "==").decode()
+
+    def fill(mark: re.Match[str]) -> str:
+        nonlocal left
+        length = _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1
+        filled, left = left[:length], left[length:]
+        return filled
+
+    return re.sub(r"\*(?:\*(.))?", fill, re.sub(r"^(https?:/)(?=[^/])", r"\1/", found[1]))
+
+
+def _read_mandrill(link: str) -> str:
+    inner = json.loads(urlsafe_b64decode(_read_parameter("p")(link) + "=="))["p"]
+    return str(json.loads(inner)["url"])
+
+
+# By host, subdomains included.
+_WRAPPERS: Mapping[str, Callable[[str], str]] = {
+    "safelinks.protection.outlook.com": _read_parameter("url"),
+    "safelinks.protection.office365.us": _read_parameter("url"),
+    "urldefense.proofpoint.com": _read_proofpoint,
+    "urldefense.com": _read_proofpoint,
+    "urldefense.us": _read_proofpoint,
+    # No more than the host is in the link.
+    "mimecast.com": lambda link: f"https://{_read_parameter('domain')(link)}",
+    "mimecastprotect.com": lambda link: f"https://{_read_parameter('domain')(link)}",
+    "linkprotect.cudasvc.com": _read_parameter("a"),
+    "protection.sophos.com": lambda link: urlsafe_b64decode(_read_parameter("u")(link) + "==").decode(),
+    "secure-web.cisco.com": _read_path,
+    "google.com": lambda link: _read_parameter("q", "url")(link) if "/url?" in link else "",
+    "awstrack.me": _read_path,
+    "mandrillapp.com": _read_mandrill,
+}
