@@ -87,8 +87,14 @@ def cut_text(text: str, max_tokens: int) -> str:
 
 
 def fit_untrusted(text: str, max_tokens: int) -> str:
-    """The text as `escape_untrusted` makes it, cut before it is escaped, so that no escape is cut."""
-    return escape_untrusted(cut_text(text, max_tokens))
+    """The text as `escape_untrusted` makes it, bounded with its escapes, none of which is cut."""
+    room = max_tokens
+    while True:
+        escaped = escape_untrusted(cut_text(text, room))
+        tokens = estimate_tokens(escaped)
+        if tokens <= max_tokens or room <= 0:
+            return escaped
+        room = min(room - 1, int(room * max_tokens / tokens))
 
 
 def build_documents(lines: Sequence[str]) -> str:
