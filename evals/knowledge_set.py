@@ -1,11 +1,12 @@
 """The knowledge set: an invented company's help pages, emails to it, and what a complete answer states.
 
-What the search finds, what triage decides and what carries the drafts' statements is scored by code. Whether a
-draft is a full and true answer was judged by somebody who saw the answer, the email and the pages alone.
+What the search finds, what triage decides and what carries the drafts' statements is scored by code. Whether
+a draft is a full and true answer was judged by somebody who saw the answer, the email and the pages alone.
 """
 
 import json
 import random
+import time
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -175,7 +176,8 @@ def run_set(
         mailboxes={MAILBOX_ID: address},
         changes=changes,
         recorded=recorded,
-        **({"clock": lambda: NOW, "sleep": _refuse_to_wait} if recorded is not None else {}),
+        clock=(lambda: datetime.now(UTC)) if recorded is None else (lambda: NOW),
+        sleep=time.sleep if recorded is None else _refuse_to_wait,
     ) as stage:
         found = {}
         for result in stage.run(tuple(case.case for case in cases), concurrency=concurrency, judge=None):
