@@ -1,4 +1,4 @@
-"""What an email costs: model calls and tokens (4 characters each), counted on the requests themselves."""
+"""What an email costs: model calls and tokens, estimated from the requests themselves."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import pytest
 from local.testing.world import World
 from shared.knowledge.passages import Passage
 from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.tokens import estimate_tokens
 from shared.profiles.fields import MAX_OWN_CATEGORIES, MAX_SIGNATURE_CHARACTERS
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS
 from shared.profiles.profiles import MailboxProfile, Profiles
@@ -37,11 +38,7 @@ REPLY = (
 @dataclass
 class Cost:
     calls: int = 0
-    characters: int = 0
-
-    @property
-    def tokens(self) -> int:
-        return -(-self.characters // 4)
+    tokens: int = 0
 
 
 def count(world: World) -> Cost:
@@ -52,7 +49,7 @@ def count(world: World) -> Cost:
         completion = complete(request)
         texts = (request.system, request.user, json.dumps(request.schema), completion.text)
         cost.calls += 1
-        cost.characters += sum(map(len, texts))
+        cost.tokens += sum(map(estimate_tokens, texts))
         return completion
 
     object.__setattr__(world.pipeline, "complete", counted)
