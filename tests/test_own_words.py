@@ -125,6 +125,17 @@ def test_where_nothing_seems_new_all_of_it_is(text: str) -> None:
     assert split_own_words(text).own == text.strip()
 
 
+def test_a_text_that_the_library_fails_on_is_parted_by_its_quote_marks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: EmailMessage) -> EmailMessage:
+        raise RecursionError
+
+    monkeypatch.setattr(EmailMessage, "read", fail)
+    words = split_own_words(f"{NEW}\n\nKind regards\n\n> old words")
+    assert words.own == f"{NEW}\n\nKind regards"
+
+
 @given(
     st.lists(
         st.sampled_from(["> a", "Hi", "", "From: a@b.example", "To: c", "--", "Thanks,", "On 10:00 wrote:"])
