@@ -256,8 +256,7 @@ class _EmailRun:
     def _read_texts(self, email: Email, thread: ThreadView) -> Sequence[ThreadText]:
         entry = self.claim.entry
         get = in_this_context(partial(self.multimail.get_email, entry.mailbox_id))
-        read_all = partial(self.pipeline.submitter.executor.map, get)
-        return read_texts(email, entry.sender, thread, read_all)
+        return read_texts(email, entry.sender, thread, partial(self.pipeline.submitter.executor.map, get))
 
     def _triage(self, email: Email, texts: ReadTexts) -> Decision | None:
         self._limits.check_budget()
