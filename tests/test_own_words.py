@@ -150,7 +150,7 @@ def test_no_line_is_lost(lines: list[str]) -> None:
 @pytest.mark.parametrize(
     "hostile",
     [
-        "On " * 90_000, "\n" * 260_000, "> " * 130_000, "From: x\n" * 32_000, "Disclaimer: mail " * 15_000,
+        "On " * 90_000, "On " * 3_900, "\n" * 260_000, "> " * 130_000, "From: x\n" * 32_000, "Disclaimer: mail " * 15_000,
         "Thanks,\n" * 32_000, "--\n" * 86_000, ("Am " + "schrieb " * 36 + "\n") * 900, "_" * 260_000,
         ("Den " + "skrev " * 48 + "\n") * 900, "https://urldefense.com" + "/v3/__" * 43_000, "\\" * 260_000,
         "https://urldefense.com/v3/__a__;" + "*" * 260_000,
