@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
 from local.voice.profile_change import replace_voice
 from local.voice.style import describe_style, load_languages
-from shared.domain import Mailbox, WorkItem
+from shared.domain import Mailbox
 from shared.errors import ConfigurationError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -257,10 +258,10 @@ def test_only_what_was_delivered_and_a_person_wrote_or_approved_counts(account: 
     account.service.refuse_delivery("gone@customer.example")
     for _ in range(3):
         account.send(ENGLISH)
-    with open_sqlite_ledger(account.folder / "ledger.sqlite") as ledger:
-        for number, reply_id in enumerate(own.values()):
-            item = WorkItem(account.box, f"em_{number}")
-            ledger.add(LedgerEntry(item.mailbox_id, item.email_id, account.clock(), reply_id=reply_id))
+    with closing(open_sqlite_ledger(account.folder / "ledger.sqlite")) as ledger:
+        for name, reply_id in own.items():
+            now = account.clock()
+            ledger.add(LedgerEntry(account.box, name, now, "ann@customer.example", None, now, reply_id=reply_id))
     _, output = account.run()
     assert output.startswith("Read 4 sent emails of support@northwind.example: English 3, German 1.")
 
