@@ -261,7 +261,9 @@ def test_only_what_was_delivered_and_a_person_wrote_or_approved_counts(account: 
     with closing(open_sqlite_ledger(account.folder / "ledger.sqlite")) as ledger:
         for name, reply_id in own.items():
             now = account.clock()
-            ledger.add(LedgerEntry(account.box, name, now, "ann@customer.example", None, now, reply_id=reply_id))
+            ledger.add(
+                LedgerEntry(account.box, name, now, "ann@customer.example", None, now, reply_id=reply_id)
+            )
     _, output = account.run()
     assert output.startswith("Read 4 sent emails of support@northwind.example: English 3, German 1.")
 
