@@ -23,10 +23,11 @@ from shared.model.prompting import load_prompt
 from shared.profiles.fields import FIELDS, MAX_HOLIDAYS, MAX_OWN_CATEGORIES, MAX_SIGNATURE_CHARACTERS
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS, load_profiles, parse_profiles
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
-from shared.replying.drafting import build_draft_instructions, build_draft_request, sign_reply
+from shared.replying.draft_request import build_draft_instructions, build_draft_request
+from shared.replying.drafting import sign_reply
 from shared.replying.triage import build_triage_request, triage_email
 from shared.settings import DEFAULT_CONFIG_PATH
-from tests.test_prompts import email, text
+from tests.test_prompts import email, material, text
 
 MANY = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 BOX = Mailbox("mb_1", "Support@Northwind.example", "gated_send")
@@ -278,9 +279,9 @@ def test_without_a_profile_the_prompts_are_the_shared_ones_byte_for_byte() -> No
     triage = build_triage_request(email("Hi"), "small")
     assert triage.system == load_prompt("triage")
     assert triage.schema["properties"]["category"]["enum"] == list(CATEGORIES)
-    draft = build_draft_request([text(1)], "em_1", "us@ours.example", "large")
+    draft = build_draft_request(material(text(1)), "large")
     assert draft.system == f"{load_prompt('draft')}\n\nThe mailbox you write for: us@ours.example"
-    assert draft.user.startswith('""" <documents>\nEmail 1, received')
+    assert draft.user.startswith('Now it is Monday.\n\n""" <documents>\nEmail E1, received')
 
 
 def test_a_profile_stands_behind_the_shared_instructions_so_that_these_can_be_cached() -> None:

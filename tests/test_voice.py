@@ -47,7 +47,7 @@ BY_LANGUAGE = {
                 'greet with "Buongiorno" without a name; address the reader as "Lei"; about 20 words; no exclamation marks; no lists; close with "Cordiali saluti"'),
     "Portuguese": ("Olá Rui,\n\no certificado do aparelho está com você em breve, e não é preciso fazer mais nada.\n\nAbraços\nNina",
                    'greet with "Olá" with the first name; address the reader as "você"; about 20 words; no exclamation marks; no lists; close with "Abraços"'),
-    "Polish": ("Szanowna Pani,\n\ncertyfikat dla urządzenia jest w portalu i nie musi Pani się o to martwić. Proszę o adres.\n\nZ poważaniem\nNina",
+    "Polish": ("Szanowna Pani,\n\ncertyfikat dla urządzenia jest w portalu i nie musi Pani się o to martwić. Proszę o hasło.\n\nZ poważaniem\nNina",
                'greet with "Szanowna" with title and surname; address the reader as "Pan / Pani"; about 20 words; no exclamation marks; no lists; close with "Z poważaniem"'),
 }  # fmt: skip
 

@@ -13,6 +13,15 @@ class Passage:
 
     title: str
     text: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """Passages for one draft."""
+
+    passages: tuple[Passage, ...]
+    is_whole: bool = False
 
 
 class KnowledgeSource(Protocol):
@@ -23,4 +32,8 @@ class KnowledgeSource(Protocol):
 
         The query is hostile text. Raises ConfigurationError, and TransientError for a store out of reach.
         """
+        ...
+
+    def read(self, folders: Sequence[str], query: str, max_tokens: int) -> Knowledge:
+        """Read."""
         ...

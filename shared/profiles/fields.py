@@ -169,6 +169,9 @@ FIELDS: Mapping[str, Field] = {
     ),
     "daily_token_budget": _limit("daily_token_budget", int, "Model tokens in a day"),
     "min_confidence": _limit("min_confidence", float, "Confidence under which an email is escalated"),
+    "min_draft_confidence": _limit(
+        "min_draft_confidence", float, "Confidence under which a draft is proposed to a person, not submitted"
+    ),
     "min_verified": Field(
         number(float, (0, 1)),
         "Share of a draft's factual sentences that must be verified, from 0 to 1; 0 by default.",

@@ -15,7 +15,13 @@ CATEGORIES = (
 )  # fmt: skip
 OTHER_CATEGORY = "other"
 
-LIMITS = ("max_replies_per_thread", "max_replies_per_sender_per_day", "daily_token_budget", "min_confidence")
+LIMITS = (
+    "max_replies_per_thread",
+    "max_replies_per_sender_per_day",
+    "daily_token_budget",
+    "min_confidence",
+    "min_draft_confidence",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class MailboxProfile:
     max_replies_per_sender_per_day: int | None = None
     daily_token_budget: int | None = None
     min_confidence: float | None = None
+    min_draft_confidence: float | None = None
     min_verified: float = 0.0
 
     @property
