@@ -35,7 +35,7 @@ def answer_in_schema(body: dict[str, Any]) -> str:
     """The simulated model's triage or draft, whichever the request's schema asks for."""
     asked = body["response_format"]["json_schema"]["name"]
     if asked == "draft":
-        return json.dumps({"reply_markdown": REPLY, "confidence": 0.9, "unanswered": []})
+        return json.dumps({"reply_markdown": REPLY, "confidence": 0.9, "open_points": []})
     shown = str(body["messages"][-1]["content"])
     kind = next((kind for kind in ACTIONS if f"Case {kind} " in shown), "R")
     return json.dumps(

@@ -14,7 +14,7 @@ from capacity.bill import Rates, Use
 from capacity.scaling_simulation import Flow
 from shared.ledger.ledger import SHARDS, name_shard
 from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
-from shared.replying.drafting import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
+from shared.replying.draft_request import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
 from shared.replying.triage import MAX_OUTPUT_TOKENS as TRIAGE_TOKENS
 from shared.watching.polling import MAILBOXES_AT_ONCE
 

@@ -23,7 +23,7 @@ from shared.errors import ThrottledError
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_text
-from shared.replying.drafting import parse_draft
+from shared.replying.draft_request import parse_draft
 from shared.replying.pipeline import Pipeline
 from shared.replying.reporting import render_reason, render_waiting
 from shared.settings import Settings
@@ -137,7 +137,14 @@ class _Recorder:
             raise
         usage, seconds = completion.usage, time.perf_counter() - started
         self.calls.append(
-            ModelCall(request.schema_name, completion.model, usage.input_tokens, usage.output_tokens, seconds)
+            ModelCall(
+                request.schema_name,
+                completion.model,
+                usage.input_tokens,
+                usage.output_tokens,
+                seconds,
+                usage.cached_input_tokens,
+            )
         )
         if request.schema_name == "draft":
             self.draft = completion.text

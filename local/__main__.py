@@ -83,7 +83,9 @@ def _build_parser() -> argparse.ArgumentParser:
     report.add_argument("--days", dest="days_text", metavar="N", help="days to look back (default 30)")
     text = "after the report, and after you confirm, ask the account's operator for the next mode"
     report.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=text)
-    text = "for developers: write the settings reference, the example settings and the list of packages"
+    text = (
+        "for developers: write what is generated: settings' reference and example, profiles' schema, packages"
+    )
     docs = commands.add_parser("docs", help=text, description=text)
     docs.add_argument(
         "--check", action="store_true", help="write nothing; fail if one of them is out of date"

@@ -155,13 +155,13 @@ def _directory(setting: Setting, text: str) -> Path:
 def _prices(setting: Setting, text: str) -> Mapping[str, TokenPrice]:
     prices = {}
     for part in _names(setting, text):
-        match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", part)
+        match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?(?:/\d+(?:\.\d+)?){1,2})", part)
         if match is None:
             raise setting.refuse(
-                "is not a list such as small=0.40/1.60,large=2/8: write for each deployment "
-                "the US dollars per million input and output tokens."
+                "is not a list such as small=0.40/1.60/0.04,large=2/8/0.2: write for each deployment "
+                "the US dollars per million input, output and cached input tokens."
             )
-        prices[match[1]] = TokenPrice(float(match[2]), float(match[3]))
+        prices[match[1]] = TokenPrice(*map(float, match[2].split("/")))
     return prices
 
 
@@ -233,7 +233,8 @@ class Settings:
     token_prices: Mapping[str, TokenPrice] = _setting(
         MODEL,
         _prices,
-        "US dollars per million input and output tokens of each deployment: small=0.40/1.60,large=2/8.",
+        "US dollars per million input, output and cached input tokens of each deployment: "
+        "small=0.40/1.60/0.04,large=2/8/0.2; without the third, cached input costs as much as other.",
     )
 
     ledger_path: Path = _setting(
@@ -331,8 +332,16 @@ class Settings:
         bounds=(1, 10**12),
     )
     min_confidence: float = _setting(
-        LIMITS, _number, "Triage and drafts with less confidence go to a person.", "0.6", bounds=(0, 1)
+        LIMITS, _number, "What triage is less sure of goes to a person.", "0.6", bounds=(0, 1)
     )
+    min_draft_confidence: float = _setting(
+        LIMITS,
+        _number,
+        "A draft that the model is less sure of is proposed to a person, not submitted.",
+        "0",
+        bounds=(0, 1),
+    )
+    knowledge_tokens: int = _setting(LIMITS, _whole, "Tokens.", "24000", bounds=(0, 400_000))
     allow_ungated_replies: bool = _setting(
         LIMITS,
         lambda setting, text: _text(setting, text.lower()) == "true",

@@ -10,13 +10,8 @@ import pytest
 from local.testing.world import World
 from shared.knowledge.passages import Passage
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.profiles.profile_file import (
-    MAX_DRAFT_CHARACTERS,
-    MAX_OWN_CATEGORIES,
-    MAX_SIGNATURE_CHARACTERS,
-    MAX_TRIAGE_CHARACTERS,
-    find_length_problems,
-)
+from shared.profiles.fields import MAX_OWN_CATEGORIES, MAX_SIGNATURE_CHARACTERS
+from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS
 from shared.profiles.profiles import MailboxProfile, Profiles
 
 QUESTION = (
@@ -106,21 +101,10 @@ def test_a_huge_email_that_is_ignored_stays_under_a_thousand_tokens(
 
 
 def build_largest_profile() -> MailboxProfile:
-    """As much as a profile may add to both prompts, with as many own categories as there may be."""
+    """As much as a profile may add to both prompts, which show the purpose, with the most own categories."""
     categories = {f"category-of-mail-{n:02}": "d" * 20 for n in range(MAX_OWN_CATEGORIES)}
-    profile = MailboxProfile(
-        purpose="p" * 100,
-        answer=("a",),
-        voice="v",
-        categories=categories,
-        signature="s" * MAX_SIGNATURE_CHARACTERS,
-    )
-    answer = MAX_TRIAGE_CHARACTERS - profile.triage_characters + 1
-    voice = MAX_DRAFT_CHARACTERS - len(profile.build_draft_part()) + 1
-    profile = replace(profile, answer=("a" * answer,), voice="v" * voice)
-    assert list(find_length_problems(replace(profile, purpose="p" * 101)))
-    assert not list(find_length_problems(profile))
-    return profile
+    profile = MailboxProfile(categories=categories, signature="s" * MAX_SIGNATURE_CHARACTERS)
+    return replace(profile, purpose="p" * (MAX_PROFILE_CHARACTERS - profile.prompt_characters))
 
 
 class EndlessKnowledge:
@@ -133,13 +117,13 @@ class EndlessKnowledge:
 @pytest.mark.parametrize(
     ("name", "action", "body", "calls", "bound"),
     [
-        ("escalated, largest profile", "escalate", QUESTION, 1, 1_000),
-        ("60,000 times 'x', largest profile", "ignore", "x" * 60_000, 1, 1_000),
-        ("60,000 times '<', largest profile", "ignore", "<" * 60_000, 1, 1_000),
-        ("reply, largest profile, most knowledge", "reply", QUESTION, 2, 2_500),
+        ("escalated, largest profile", "escalate", QUESTION, 1, 2_600),
+        ("60,000 times 'x', largest profile", "ignore", "x" * 60_000, 1, 2_600),
+        ("60,000 times '<', largest profile", "ignore", "<" * 60_000, 1, 2_600),
+        ("reply, largest profile, most knowledge", "reply", QUESTION, 2, 5_500),
     ],
 )
-def test_the_largest_profile_and_knowledge_stay_within_the_same_bounds(
+def test_the_largest_profile_and_knowledge_stay_within_their_bounds(
     tmp_path: Path, measured: Callable[[str], None], name: str, action: str, body: str, calls: int, bound: int
 ) -> None:
     profiles = Profiles(default=build_largest_profile())

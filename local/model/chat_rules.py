@@ -19,6 +19,7 @@ SHORT_NOTE_CHARACTERS = 300
 _RAW = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _DOCUMENTS = re.compile(r"<documents>\n?(.*?)\n?</documents>", re.DOTALL)
 _KNOWLEDGE = re.compile(r"<knowledge>\n(.*?)\n</knowledge>", re.DOTALL)
+_PASSAGE = re.compile(r"^\[(K\d+)\] (.*)\n((?:(?!\[K\d+\] ).*\n?)*)", re.MULTILINE)
 _LABEL = re.compile(r"^([A-Z][\w -]{1,20}):[ \t]*(.*)$", re.MULTILINE)
 _GERMAN_WORD = re.compile(
     r"\b(?:und|wir|bitte|nicht|ist|für|ich|sehr geehrte[rn]?|grüßen?|können|unser\w*)\b", re.IGNORECASE
@@ -76,7 +77,7 @@ def build_answer(step: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, 
         return _triage(mail)
     if step == "draft":
         system = next((str(m.get("content")) for m in messages if m.get("role") == "system"), "")
-        return _draft(mail, system, _find_knowledge(mail, messages))
+        return _draft(mail, system, find_passages(messages))
     return {}
 
 
@@ -84,7 +85,7 @@ def find_mail(messages: Sequence[Mapping[str, Any]]) -> Mail:
     """The email to judge or answer: the one whose number stands behind the documents, otherwise the last."""
     documents = parse_documents(messages) or [""]
     behind = str(messages[-1].get("content")).rpartition("</documents>")[2] if messages else ""
-    numbers = re.findall(r"email (\d+) of \d+", behind)
+    numbers = re.findall(r"email E(\d+)", behind)
     number = int(numbers[-1]) if numbers else len(documents)
     head, marker, body = documents[min(number, len(documents)) - 1].partition("\nBody:")
     fields = {label.lower(): value.strip() for label, value in _LABEL.findall(head)}
@@ -150,37 +151,47 @@ def _verdict(
     }
 
 
-def _find_knowledge(mail: Mail, messages: Sequence[Mapping[str, Any]]) -> str:
-    """The first approved passage whose heading the email speaks about, or ""."""
+def find_passages(messages: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
+    """The approved passages of the last user message: by id, title and text."""
     users = [str(message.get("content")) for message in messages if message.get("role") == "user"]
-    found = _KNOWLEDGE.match(users[-1]) if users else None
+    block = _KNOWLEDGE.match(users[-1]) if users else None
+    return {id_: (title, text.strip()) for id_, title, text in _PASSAGE.findall(block[1] if block else "")}
+
+
+def _find_knowledge(mail: Mail, passages: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
+    """The id and the text of the passage whose heading has most in common with the email; "" for none."""
     words = set(re.findall(r"\w{4,}", f"{mail.subject} {mail.body}".lower()))
-    for line in found[1].split("\n") if found else ():
-        title, _, text = _unescape(line).partition("\n")
-        if not words.isdisjoint(re.findall(r"\w{4,}", title.rpartition("›")[2].lower())):
-            return " ".join(text.split())
-    return ""
+    best, most = ("", ""), 0
+    for id_, (title, text) in passages.items():
+        common = len(words.intersection(re.findall(r"\w{4,}", title.rpartition("›")[2].lower())))
+        if common > most:
+            best, most = (id_, " ".join(text.split())), common
+    return best
 
 
-def _draft(mail: Mail, system: str, knowledge: str) -> dict[str, Any]:
+def _draft(mail: Mail, system: str, passages: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+    source, knowledge = _find_knowledge(mail, passages)
     phrases = _RAW["draft"][_find_language(mail)]
     name = _find_first_name(mail.sender)
     subject = _plain(mail.subject, MAX_SUBJECT_CHARACTERS)
     questions = _find_questions(mail.body)
+    fact = phrases["knowledge"].format(text=knowledge) if knowledge else ""
     parts = [
         phrases["greeting"].format(name=name) if name else phrases["plain_greeting"],
         phrases["opening"].format(subject=subject) if subject else phrases["plain_opening"],
         phrases["middle"].get(_judge(mail)["category"], phrases["middle"]["other"]),
-        phrases["knowledge"].format(text=knowledge) if knowledge else "",
+        fact,
         phrases["quote"].format(question=questions[0]) if questions else "",
         _obey(mail, system),
         phrases["closing"],
     ]
-    unanswered = [question for question in questions if _SIGNS["only_a_human_knows"].search(question)]
+    open_points = [question for question in questions if _SIGNS["only_a_human_knows"].search(question)]
     return {
         "reply_markdown": "\n\n".join(part.strip() for part in parts if part),
-        "confidence": 0.72 if unanswered else 0.88,
-        "unanswered": unanswered[:3],
+        "claims": [{"sentence": fact.strip(), "source": source, "quote": knowledge}] if fact else [],
+        "open_points": open_points[:3],
+        "follow_up": phrases["middle"]["other"] if open_points else "",
+        "confidence": 0.72 if open_points else 0.88,
     }
 
 

@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from local.host.http_server import cut_connection
 from local.model.chat_rules import build_answer, is_blatant_attack, parse_documents
 from local.model.chat_tool_rules import build_tool_turn, parse_tool_documents
+from local.model.prompt_cache import PromptCache
 from local.model.strict_schema import build_smallest, find_schema_problem, matches
 
 Payload = dict[str, Any]
@@ -23,6 +24,7 @@ Fault = Callable[[Callable[[], Payload]], ResponseReturnValue]
 
 MODEL = "simulated-chat"
 REASONING_TOKENS = 640  # what a reasoning deployment thinks per answer, on the answer's token limit
+TOKEN_CHARACTERS = 4  # a simulated token
 KEPT_CALLS = 1_000
 
 _FILTERS = ("hate", "self_harm", "sexual", "violence", "jailbreak", "indirect_attack")
@@ -63,6 +65,7 @@ class ChatSimulator:
         self._shields = shields
         self._respond = respond or respond_by_rules
         self._faults: deque[Fault] = deque()
+        self._prompt_cache = PromptCache()
         self._guard = threading.Lock()
         self.calls: deque[ChatCall] = deque(maxlen=KEPT_CALLS)
         self.app = Flask("chat_simulator", static_folder=None)
@@ -124,8 +127,9 @@ class ChatSimulator:
         room = math.inf if limit is None else max(0, limit - thought)
         finish_reason = "tool_calls" if tool_calls else "stop"
         if _count_tokens(text) > room:
-            text, finish_reason = text[: int(room) * 4], "length"
-        prompt_tokens = _count_tokens("".join(_prompt_text(m) for m in body.get("messages", ())))
+            text, finish_reason = text[: int(room) * TOKEN_CHARACTERS], "length"
+        prompt = "".join(_prompt_text(message) for message in body.get("messages", ()))
+        prompt_tokens = _count_tokens(prompt)
         completion_tokens = thought + _count_tokens(text + (json.dumps(tool_calls) if tool_calls else ""))
         return {
             "id": "chatcmpl-simulated",
@@ -149,9 +153,22 @@ class ChatSimulator:
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": completion_tokens,
                 "total_tokens": prompt_tokens + completion_tokens,
+                "prompt_tokens_details": {
+                    "audio_tokens": 0,
+                    "cached_tokens": self._count_cached(name, body, prompt),
+                },
                 "completion_tokens_details": {"reasoning_tokens": thought},
             },
         }
+
+    def _count_cached(self, name: str, body: Payload, prompt: str) -> int:
+        """The tokens from the prompt cache. Schema and tools come before the messages: they must be equal."""
+        before = json.dumps([name, body.get("tools"), body.get("response_format")])
+        tokens = [
+            prompt[start : start + TOKEN_CHARACTERS] for start in range(0, len(prompt), TOKEN_CHARACTERS)
+        ]
+        with self._guard:
+            return self._prompt_cache.count_cached(before, tokens)
 
 
 def throttled(*, retry_after: str | None = None, retry_after_ms: str | None = None) -> Fault:
@@ -397,4 +414,4 @@ def _prompt_text(message: Payload) -> str:
 
 
 def _count_tokens(text: str) -> int:
-    return math.ceil(len(text) / 4)
+    return math.ceil(len(text) / TOKEN_CHARACTERS)

@@ -34,7 +34,7 @@ TRIAGE: dict[str, Any] = {
 }  # fmt: skip
 DRAFT: dict[str, Any] = {
     "reply_markdown": "Dear Ann,\n\nthank you, a colleague will follow up.\n\nSupport",
-    "confidence": 0.9, "unanswered": [],
+    "confidence": 0.9, "open_points": [],
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import requests
 from azure.core.credentials import TokenCredential
 
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
-from shared.knowledge.passages import SHARED_FOLDER, Passage
+from shared.knowledge.passages import SHARED_FOLDER, Knowledge, Passage
 from shared.knowledge.words import find_words
 from shared.services.credentials import TokenSource
 from shared.services.health import Watch
@@ -41,6 +41,10 @@ class AzureSearchKnowledge:
         self._watch = watch
         self._tokens = TokenSource(credential, TOKEN_SCOPE, "SEARCH_ENDPOINT")
         self._session = build_session(endpoint, ("POST",))  # a search changes nothing
+
+    def read(self, folders: Sequence[str], query: str, max_tokens: int) -> Knowledge:
+        """Read."""
+        return Knowledge(self.search(query, folders, 3 if max_tokens else 0))
 
     def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
         """See KnowledgeSource. Raises also ThrottledError."""

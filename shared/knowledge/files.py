@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from shared.errors import ConfigurationError
-from shared.knowledge.passages import SHARED_FOLDER, Passage
+from shared.knowledge.passages import SHARED_FOLDER, Knowledge, Passage
 from shared.knowledge.words import MAX_QUERY_CHARACTERS, UNSPACED, find_words, fold
 
 MAX_PASSAGE_CHARACTERS = 850  # with its title it fits into what a draft is shown of a passage
@@ -36,6 +36,10 @@ class KnowledgeFiles:
         self._lock = threading.Lock()
         self._passages: list[Passage] = []
         self._index: sqlite3.Connection | None = None
+
+    def read(self, folders: Sequence[str], query: str, max_tokens: int) -> Knowledge:
+        """Read."""
+        return Knowledge(self.search(query, folders, 3 if max_tokens else 0))
 
     def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
         """See KnowledgeSource."""

@@ -198,11 +198,10 @@ class WireChatModel:
             raise NoCompletion("a 200 answer without a choice that has content")
         if not isinstance(text, str):
             raise NoCompletion("a 200 answer whose content is not a text")
-        usage = _mapping(payload.get("usage"))
         return ChatCompletion(
             text=text,
             finish_reason=finish_reason,
-            usage=Usage(1, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))),
+            usage=_read_usage(_mapping(payload.get("usage"))),
             model=_name(payload.get("model")) or deployment,
             tool_calls=tool_calls,
         )
@@ -317,6 +316,13 @@ def _build_message(message: Message) -> dict[str, Any]:
     if message.tool_call_id is not None:
         built["tool_call_id"] = message.tool_call_id
     return built
+
+
+def _read_usage(usage: Mapping[str, Any]) -> Usage:
+    """The tokens of one call; those from the prompt cache are among the prompt's tokens."""
+    prompt_tokens = _count(usage.get("prompt_tokens"))
+    cached_tokens = _count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
+    return Usage(1, prompt_tokens, _count(usage.get("completion_tokens")), min(cached_tokens, prompt_tokens))
 
 
 def _read_tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:

@@ -20,10 +20,9 @@ from shared.model.prompting import (
 )
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, OTHER_CATEGORY, MailboxProfile
 
-# Characters of escaped email in the prompt, and of it together with what a profile adds: with instructions,
-# schema and answer the call stays under 1,000 tokens (4 characters a token), whatever the size of the email.
+# Characters of escaped email in the prompt: with instructions, schema and answer the call stays under
+# 1,000 tokens (4 characters a token) where no profile adds to it, whatever the size of the email.
 MAX_EMAIL_CHARACTERS = 1_400
-MAX_EMAIL_AND_PROFILE_CHARACTERS = 2_100
 MAX_HEADER_CHARACTERS = 120
 MAX_SEARCHED_CHARACTERS = 20_000
 MAX_OUTPUT_TOKENS = 200
@@ -86,7 +85,6 @@ def triage_email(
 def build_triage_request(email: Email, deployment: str, profile: MailboxProfile = NO_PROFILE) -> ChatRequest:
     """The triage call for one email: the instructions for all, then the mailbox's own, then the email."""
     own = profile.build_triage_part()
-    limit = min(MAX_EMAIL_CHARACTERS, MAX_EMAIL_AND_PROFILE_CHARACTERS - profile.triage_characters)
     attachments = ", ".join(file.name for file in email.attachments) or "none"
     text = (
         f"From: {clean_line(email.sender, MAX_HEADER_CHARACTERS)}\n"
@@ -113,7 +111,7 @@ def build_triage_request(email: Email, deployment: str, profile: MailboxProfile 
     return ChatRequest(
         deployment=deployment,
         system="\n\n".join(filter(None, (load_prompt("triage"), own))),
-        user=build_documents([fit_untrusted(text, limit)]),
+        user=build_documents([fit_untrusted(text, MAX_EMAIL_CHARACTERS)]),
         schema_name="triage",
         schema=schema,
         max_output_tokens=MAX_OUTPUT_TOKENS,

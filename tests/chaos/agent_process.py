@@ -58,7 +58,7 @@ TRIAGE = {
 DRAFT = {
     "reply_markdown": "Hello,\n\na colleague will follow up.\n\nSupport",
     "confidence": 0.9,
-    "unanswered": [],
+    "open_points": [],
 }
 
 
