@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from shared.model.tokens import estimate_tokens
@@ -9,7 +10,7 @@ from shared.model.tokens import estimate_tokens
 SHARED_FOLDER = "shared"  # for every mailbox
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Passage:
     """A piece of approved text that makes sense by itself.
 
@@ -20,7 +21,7 @@ class Passage:
     title: str
     text: str
 
-    @property
+    @cached_property
     def tokens(self) -> int:
         """About how many tokens it takes in a prompt."""
         return estimate_tokens(f"{self.source}\n{self.title}\n{self.text}")
