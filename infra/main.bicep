@@ -64,14 +64,14 @@ param triageModel ModelChoice = {
   name: 'gpt-5.4-mini'
   version: '2026-03-17'
   sku: 'GlobalStandard'
-  capacity: 50
+  capacity: 100
 }
 
 @description('Name of the deployment for drafts.')
 param draftDeployment string = 'draft'
 
 @description('Model for drafts: the stronger one.')
-param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 50 }
+param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 200 }
 
 // MultiMail
 
@@ -149,9 +149,9 @@ param maxRepliesPerSenderPerDay int = 5
 @minValue(1)
 @maxValue(1000000000000)
 @description('Maximum tokens for one mailbox in a day; further mail waits until tomorrow.')
-param dailyTokenBudget int = 2000000
+param dailyTokenBudget int = 12000000
 
-@description('US dollars per million input, output and cached input tokens of each deployment: small=0.40/1.60/0.04,large=2/8/0.2.')
+@description('US dollars per million input, output and cached input tokens of each deployment: small=0.40/1.60/0.04,large=2/8/0.2; without the third, cached input costs as much as other.')
 param tokenPrices string = ''
 
 @description('What triage is less sure of goes to a person. From 0 to 1, as text, because Bicep has no fractions.')

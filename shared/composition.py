@@ -187,6 +187,12 @@ def assemble_agent(
     return Agent(poller, pipeline, tracker, webhooks, asking, ledger, adapters.work_queue)
 
 
+def open_multimail(settings: Settings) -> MultiMailClient:
+    """Build the client for an operator's command that needs no more than mail."""
+    credential = _once(lambda: _build_credential(settings))
+    return MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
+
+
 def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
     """Open the ledger for an operator's command, with the client that knows the mailboxes.
 

@@ -346,7 +346,7 @@ class Settings:
         LIMITS,
         _whole,
         "Maximum tokens for one mailbox in a day; further mail waits until tomorrow, UTC.",
-        "2000000",
+        "12000000",
         bounds=(1, 10**12),
     )
     min_confidence: float = _setting(

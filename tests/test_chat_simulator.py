@@ -14,6 +14,7 @@ from local.host.http_server import LoopbackServer
 from local.model import chat_simulator as sim
 from local.model.chat_rules import FAKE_KEY, parse_documents
 from local.model.chat_simulator import ChatSimulator
+from local.model.prompt_cache import PromptCache
 from local.model.strict_schema import build_smallest, find_schema_problem, matches
 
 TRIAGE_SCHEMA: dict[str, Any] = {
@@ -290,6 +291,15 @@ def test_the_cache_is_one_deployments_and_one_schemas(url: str) -> None:
     assert ask_cached(url, text, model="other") == 0
     assert ask_cached(url, text, schema_name="another") == 0
     assert ask_cached(url, "b" + text) == 0
+
+
+def test_the_prefix_that_was_used_longest_ago_is_forgotten() -> None:
+    cache = PromptCache(kept=2)
+    prompts = [[letter] * 1_024 for letter in "abc"]
+    assert [cache.count_cached("d", prompt) for prompt in prompts[:2]] == [0, 0]
+    assert cache.count_cached("d", prompts[0]) == 1_024
+    assert cache.count_cached("d", prompts[2]) == 0
+    assert [cache.count_cached("d", prompts[n]) for n in (0, 1)] == [1_024, 0]
 
 
 def ask_cached(url: str, text: str, *, model: str = "gpt", schema_name: str | None = None) -> int:

@@ -38,7 +38,7 @@ def test_four_settings_are_enough_and_the_rest_has_the_documented_defaults() -> 
     assert (settings.max_attempts, settings.lease_seconds) == (8, 600)
     assert (settings.retry_base_seconds, settings.retry_max_seconds) == (5, 900)
     assert (settings.max_replies_per_thread, settings.max_replies_per_sender_per_day) == (3, 5)
-    assert (settings.daily_token_budget, settings.min_confidence) == (2_000_000, 0.6)
+    assert (settings.daily_token_budget, settings.min_confidence) == (12_000_000, 0.6)
     assert settings.allow_ungated_replies is False
     assert (settings.poll_schedule, settings.track_schedule) == ("0 */1 * * * *", "30 */5 * * * *")
     assert settings.multimail_mailbox_ids == ()

@@ -7,12 +7,13 @@ KEPT_PREFIXES = 100_000
 
 
 class PromptCache:
-    """Remember the beginnings of prompts, without an end: one is only forgotten for KEPT_PREFIXES newer ones.
+    """Remember the beginnings of prompts, without an end: one is only forgotten for `kept` newer ones.
 
     https://learn.microsoft.com/azure/ai-foundry/openai/how-to/prompt-caching
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = KEPT_PREFIXES) -> None:
+        self._kept = kept
         self._prefixes: dict[int, None] = {}  # in the order of their last use
 
     def count_cached(self, deployment: str, tokens: Sequence[Hashable]) -> int:
@@ -28,6 +29,6 @@ class PromptCache:
                 del self._prefixes[prefix]
             self._prefixes[prefix] = None
             start = end
-        while len(self._prefixes) > KEPT_PREFIXES:
+        while len(self._prefixes) > self._kept:
             del self._prefixes[next(iter(self._prefixes))]
         return cached

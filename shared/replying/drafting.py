@@ -29,8 +29,8 @@ from shared.replying.envelope import Envelope
 from shared.replying.threads import ThreadText
 from shared.settings import Settings
 
-MAX_EMAIL_TOKENS = 6_000
-MAX_CONTEXT_EMAIL_TOKENS = 2_000
+MAX_EMAIL_TOKENS = 4_000
+MAX_CONTEXT_EMAIL_TOKENS = 1_000
 ATTEMPTS = 2
 
 
