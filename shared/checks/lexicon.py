@@ -62,10 +62,16 @@ def _read_kanji_number(match: re.Match[str]) -> str:
 
 
 @functools.cache
+def _load_tables() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("lexicon.toml").read_text(encoding="utf-8"))
+
+
+@functools.cache
 def load_table(name: str) -> dict[str, Any]:
-    """A table of lexicon.toml by its name, its words as they are written there."""
-    path = Path(__file__).with_name("lexicon.toml")
-    table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))[name]
+    """A table of lexicon.toml by its name ("opposites.order" for one of several), its words as they are written there."""
+    table: dict[str, Any] = _load_tables()
+    for part in name.split("."):
+        table = table[part]
     return table
 
 

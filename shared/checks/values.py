@@ -483,28 +483,28 @@ def mentions_unit(text: str, unit: Unit) -> bool:
     return any(pattern.search(lower(text)) for pattern, other in _units().each if other == unit)
 
 
-def find_carrier(value: Value, values: Iterable[Value], text: str) -> Value | None:
-    """The value among those of a text that says what this one says."""
+def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Value]:
+    """Those values of a text that say what this one says.
+
+    A number without a unit says it where the unit stands elsewhere in the text, and where it may be an hour.
+    """
     available = tuple(values)
-    for other in available:
-        if value.readings & (other.readings | other.also):
-            return other
-    bare = [other for other in available if NUMBER in other.kinds]
+    same = [other for other in available if value.readings & (other.readings | other.also)]
+    if same:
+        return same
     if value.kinds == {NUMBER}:
-        return next((other for other in available if value.numbers & other.numbers), None)
+        return [other for other in available if value.numbers & other.numbers]
+    dates = {reading for kind, reading in value.readings if kind == DATE and isinstance(reading, tuple)}
+    if dates:
+        said = {reading for other in available for reading in other.readings | other.also}
+        kept = {(DATE, (None, *rest)) for year, *rest in dates if (NUMBER, Fraction(year or 0)) in said}
+        return [other for other in available if kept & other.readings]
+    bare = [other for other in available if other.kinds == {NUMBER}]
     if CLOCK in value.kinds:
-        return next((o for o in bare if any((CLOCK, n * 60) in value.readings for n in o.numbers)), None)
+        return [other for other in bare if any((CLOCK, n * 60) in value.readings for n in other.numbers)]
     if value.unit is not None and mentions_unit(text, value.unit):
-        return next((other for other in bare if value.numbers & other.numbers), None)
-    for kind, amount in value.readings:
-        if kind == DATE and isinstance(amount, tuple):
-            year, month, day = amount
-            for other in available:
-                if (DATE, (None, month, day)) in other.readings and (NUMBER, Fraction(year or 0)) in {
-                    r for v in available for r in v.readings | v.also
-                }:
-                    return other
-    return None
+        return [other for other in bare if value.numbers & other.numbers]
+    return []
 
 
 _FINDERS: Sequence[Callable[[str, str], Iterator[Value]]] = (
