@@ -32,14 +32,16 @@ class Gap(StrEnum):
 class Evidence:
     """The words of a source: the quoted ones, the sentences or rows around them, and what these stand under.
 
-    `columns` has the cells of a quoted row, each with the header of its column; `elsewhere` is the rest of
-    the source. All of it is plain text.
+    `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
+    rest of the table; `elsewhere` is the rest of the source. All of it is plain text.
     """
 
+    language: str
     quote: str
     body: str
     context: str = ""
     columns: tuple[tuple[str, str], ...] = ()
+    other_rows: tuple[tuple[str, ...], ...] = ()
     elsewhere: str = ""
 
 
@@ -48,6 +50,7 @@ class _Text:
     """A text as it is compared."""
 
     text: str
+    known_language: str = ""
 
     @functools.cached_property
     def low(self) -> str:
@@ -59,7 +62,7 @@ class _Text:
 
     @functools.cached_property
     def language(self) -> str:
-        return find_language(self.text)
+        return self.known_language or find_language(self.text)
 
     @functools.cached_property
     def words(self) -> tuple[str, ...]:
@@ -69,18 +72,20 @@ class _Text:
 
 def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     """What of a sentence the evidence does not carry; None when all is in it."""
-    said, quote = _Text(sentence), _Text(evidence.quote)
-    body = _Text(evidence.body)
-    around = _Text(f"{evidence.body} ; {evidence.context}")
+    said, quote = _Text(sentence), _Text(evidence.quote, evidence.language)
+    body = _Text(evidence.body, evidence.language)
+    around = _Text(f"{evidence.body} ; {evidence.context}", evidence.language)
     if not _carries_values(said, quote, around, evidence):
         return Gap.VALUE
+    if _names_another_row(said, evidence):
+        return Gap.PASSAGE
     if not _agrees_in_direction(said, quote, around):
         return Gap.DIRECTION
-    if not _carries_names(said, around, evidence):
+    if not _carries_names(said, quote, around, evidence):
         return Gap.NAME
     if not _agrees_in_opposites(said, quote, around, evidence):
         return Gap.OPPOSITE
-    if _is_negative(said) != _is_negative(quote):
+    if not _agrees_in_negation(said, quote):
         return Gap.NEGATION
     if _drops_condition(said, quote, body):
         return Gap.CONDITION
@@ -106,7 +111,50 @@ def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence
         else:
             return False
     unused = [value for value in quote.values if value not in used and not value.is_soft]
-    return not any(value.kinds & other.kinds for value in outside for other in unused)
+    if any(value.kinds & other.kinds for value in outside for other in unused):
+        return False
+    return not _takes_from_another_clause(said, quote, evidence, used)
+
+
+def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence, used: Sequence[Value]) -> bool:
+    """Whether a value of the quote is said of what the quote says of another value of its kind."""
+    clauses = [_Text(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
+    if len(clauses) < 2:  # noqa: PLR2004
+        return False
+    readings = {reading for value in used for reading in value.readings}
+    for own in _cut_clauses(said):
+        for value in own.values:
+            theirs = [c for c in clauses if find_carriers(value, c.values, c.text)]
+            rivals = [
+                c
+                for c in clauses
+                if c not in theirs
+                and any(v.kinds & value.kinds and not v.readings & readings for v in c.values)
+            ]
+            for_them = max(
+                (_count_shared(own, clause, rival) for clause in theirs for rival in rivals), default=0
+            )
+            against = max(
+                (_count_shared(own, rival, clause) for clause in theirs for rival in rivals), default=0
+            )
+            if against > for_them:
+                return True
+    return False
+
+
+_CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|aber|mais|pero|ale) ")
+
+
+def _cut_clauses(text: _Text) -> list[_Text]:
+    return [_Text(piece, text.language) for piece in _CLAUSE_END.split(text.text) if piece.strip()]
+
+
+def _count_shared(said: _Text, clause: _Text, other: _Text) -> int:
+    """How many words and concepts a sentence shares with one clause and not with the other one."""
+    words = [w for w in clause.words if not any(_is_alike(w, o) for o in other.words)]
+    count = sum(any(_is_alike(word, own) for own in said.words) for word in words)
+    ours, theirs, others = _find_members(said), _find_members(clause), _find_members(other)
+    return count + sum(bool(ours.get(g, set()) & (m - others.get(g, set()))) for g, m in theirs.items())
 
 
 def _agrees_in_direction(said: _Text, quote: _Text, around: _Text) -> bool:
@@ -122,12 +170,18 @@ def _agrees_in_direction(said: _Text, quote: _Text, around: _Text) -> bool:
 
 @functools.cache
 def _limit_patterns(language: str) -> tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...]:
-    glue = r"(?:[^\w;.]{1,3}[^\W\d]{1,4}){0,2}[^\w;]{0,3}$"
+    glue = r"(?:[^\w;.]{1,3}[^\W\d]{1,5}){0,2}[^\w;]{0,3}$"
     found = []
     for limit in ("at_most", "at_least"):
         before = find_pattern(f"{limit}_before", language).pattern
         after = find_pattern(f"{limit}_after", language).pattern
-        found.append((limit, re.compile(f"(?P<word>{before}){glue}"), re.compile(rf"[^\w;.]{{0,3}}(?P<word>{after})")))
+        found.append(
+            (
+                limit,
+                re.compile(f"(?P<word>{before}){glue}"),
+                re.compile(rf"[^\w;.]{{0,3}}(?:(?!\d)\w{{1,20}} ){{0,2}}(?P<word>{after})"),
+            )
+        )
     return tuple(found)
 
 
@@ -147,41 +201,50 @@ def _find_limits(text: _Text, value: Value) -> set[str]:
 # ---- Names and opposites ----------------------------------------------------------------------------
 
 _NAME = re.compile(r"[^\W\d_][\w'&-]*")
-_TITLES = frozenset(
-    "mr mrs ms dr prof herr frau herrn mme m mlle monsieur madame sr sra senor senora pan pani pana panstwo panstwa "
-    "panu i sie ihr ihre ihnen ihrem ihren ihrer usted ustedes dear hello hi vous votre".split()
-)
 
 
-def _carries_names(said: _Text, around: _Text, evidence: Evidence) -> bool:
-    """Names are in the source words, as those of other scripts sound."""
-    near = find_words(around.low) + find_words(_romanise(around.text))
+def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Each name is in the quote; or around it, unless the quote has a name that the sentence does not use."""
+    here = _list_sounds(quote)
+    near = here + _list_sounds(around)
     far = set(find_words(lower(evidence.elsewhere)))
+    is_outside = False
     for name, is_certain in _find_names(said):
-        if any(_is_alike(name, word) for word in near) or name in around.low:
-            continue
-        if is_certain or name in far:
-            return False
-    return True
+        if not any(_is_alike(name, word) for word in near) and name not in around.low:
+            if is_certain or (name in far and said.language != quote.language):
+                return False
+        elif is_certain and name not in lower(evidence.context):
+            is_outside |= not any(_is_alike(name, word) for word in here)
+    ours = _list_sounds(said)
+    return not is_outside or all(
+        any(_is_alike(name, word) for word in ours) for name, is_certain in _find_names(quote) if is_certain
+    )
 
 
-def _find_names(said: _Text) -> Iterator[tuple[str, bool]]:
+def _list_sounds(text: _Text) -> list[str]:
+    """The words of a text, and those in kana as they sound in Latin letters."""
+    return find_words(text.low) + find_words(_romanise(text.text))
+
+
+def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
     """Words with a capital; certain ones are neither the first of a sentence nor any noun of German."""
-    taken = [(value.start, value.end) for value in said.values]
-    for match in _NAME.finditer(said.text):
-        word = match.group()
-        low = lower(word)
-        if not word[0].isupper() or low in _TITLES or len(word) < 2:  # noqa: PLR2004
+    taken = [(value.start, value.end) for value in text.values]
+    titles, none = find_pattern("names", "title"), find_pattern("names", "none")
+    for match in _NAME.finditer(text.text):
+        word, low = match.group(), lower(match.group())
+        if not word[0].isupper() or titles.fullmatch(low) or none.fullmatch(low):
             continue
-        if any(start <= match.start() < end for start, end in taken) or find_pattern("languages", "").fullmatch(low):
+        if any(start <= match.start() < end for start, end in taken) or find_pattern(
+            "languages", ""
+        ).fullmatch(low):
             continue
-        before = said.text[: match.start()].rstrip(" \"'(-")
+        before = text.text[: match.start()].rstrip(" (-")
         is_first = not before or before[-1] in ".:!?"
-        is_shaped = any(c.isupper() for c in word[1:]) and not word.isupper()
-        is_titled = lower(before.rpartition(" ")[2]).rstrip(".") in _TITLES
-        is_quoted = said.text[match.start() - 1 : match.start()] in ('"',)
-        is_certain = not is_first and (said.language != "de" or is_shaped or is_titled or is_quoted)
-        yield low.split("'")[-1], is_certain
+        is_marked = (
+            before[-1:] == '"' or titles.fullmatch(lower(before.rstrip(".").rpartition(" ")[2])) is not None
+        )
+        is_shaped = any(c.isupper() for c in word[1:])
+        yield low.split("'")[-1], is_marked or (not is_first and (text.language != "de" or is_shaped))
 
 
 @functools.cache
@@ -195,14 +258,19 @@ def _members() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
 
 def _find_members(text: _Text) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
+    low = find_pattern("no_opposite", "all").sub(" ", text.low)
     for group, member, pattern in _members():
-        if pattern.search(text.low):
+        if pattern.search(low):
             found.setdefault(group, set()).add(member)
     return found
 
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
-    theirs, near, far = _find_members(quote), _find_members(around), _find_members(_Text(evidence.elsewhere))
+    theirs, near, far = (
+        _find_members(quote),
+        _find_members(around),
+        _find_members(_Text(evidence.elsewhere, evidence.language)),
+    )
     headers = _find_used_headers(said, quote, evidence)
     heading = _find_members(_Text(headers))
     for group, members in _find_members(said).items():
@@ -219,9 +287,27 @@ def _find_used_headers(said: _Text, quote: _Text, evidence: Evidence) -> str:
     used = []
     for header, cell in evidence.columns:
         values = read_values(cell)
-        if any(find_carriers(value, values, f"{header} {cell}") for value in said.values if not value.is_soft):
+        if any(
+            find_carriers(value, values, f"{header} {cell}") for value in said.values if not value.is_soft
+        ):
             used.append(header)
     return " ; ".join(used)
+
+
+def _names_another_row(said: _Text, evidence: Evidence) -> bool:
+    """Whether a sentence has a cell of another row of the table, and not that of the quoted row in its column."""
+    own = [lower(cell) for _, cell in evidence.columns]
+    text = f" {_space_words(said.low)} "
+    for row in evidence.other_rows:
+        for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
+            if cell != ours and re.search(r"[^\W\d_]", cell) and f" {_space_words(cell)} " in text:
+                if f" {_space_words(ours)} " not in text:
+                    return True
+    return False
+
+
+def _space_words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text))
 
 
 # ---- Negation and conditions ------------------------------------------------------------------------
@@ -233,12 +319,39 @@ def _is_negative(text: _Text) -> bool:
     return find_pattern("negation", text.language).search(rest) is not None
 
 
+def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
+    """Whether both deny or neither does; "only if" is as good as "not unless"."""
+    ours, theirs = _split_condition(said), _split_condition(quote)
+    if all(_is_negative(our) == _is_negative(their) for our, their in zip(ours, theirs, strict=False)):
+        return True
+    denied, stated = (said, quote) if _is_negative(said) else (quote, said)
+    return bool(
+        find_pattern("unless", denied.language).search(denied.low)
+        and find_pattern("only", stated.language).search(stated.low)
+    )
+
+
+def _split_condition(text: _Text) -> list[_Text]:
+    """A text without its condition, and the condition if it begins with a word that means if."""
+    match = find_pattern("if", text.language).search(text.low) if text.language in load_table("if") else None
+    if match is None:
+        return [text]
+    end = re.compile("[,;:.]").search(text.text, match.end())
+    stop = end.start() if end is not None else len(text.text)
+    main = f"{text.text[: match.start()]} {text.text[stop:]}"
+    return [_Text(main, text.language), _Text(text.text[match.start() : stop], text.language)]
+
+
 def _drops_condition(said: _Text, quote: _Text, body: _Text) -> bool:
-    """Whether the source words have a condition of which the sentence knows nothing."""
+    """Whether the source words have a condition, or people whom they are about, of which the sentence knows nothing."""
+    for people in load_table("limited_to"):
+        pattern = find_pattern("limited_to", people)
+        if pattern.search(quote.low) and not pattern.search(said.low):
+            return True
     if find_pattern("condition", said.language).search(said.low):
         return False
     for match in find_pattern("condition", body.language).finditer(body.low):
-        clause = _Text(_cut_clause(body, match))
+        clause = _Text(_cut_clause(body, match), body.language)
         if not _is_kept(clause, said):
             return True
     return False
@@ -269,7 +382,7 @@ def _is_kept(clause: _Text, said: _Text) -> bool:
 
 def _find_gap_in_words(said: _Text, around: _Text, evidence: Evidence) -> Gap | None:
     """In one language enough words have to be shared, and few may be those of another passage alone."""
-    far = _Text(evidence.elsewhere)
+    far = _Text(evidence.elsewhere, evidence.language)
     if said.language != around.language or not said.words:
         return None
     near = [word for word in said.words if any(_is_alike(word, other) for other in around.words)]
@@ -277,12 +390,15 @@ def _find_gap_in_words(said: _Text, around: _Text, evidence: Evidence) -> Gap | 
     elsewhere = [word for word in strange if any(_is_alike(word, other) for other in far.words)]
     if len(elsewhere) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
         return Gap.PASSAGE
-    return Gap.WORDS if len(near) < MIN_SHARED_WORDS * len(said.words) else None
+    has_values = any(not value.is_soft for value in said.values)
+    return None if has_values or len(near) >= MIN_SHARED_WORDS * len(said.words) else Gap.WORDS
 
 
 def _content_words(low: str, language: str) -> Iterator[str]:
     if language == "ja":
-        yield from (match.group() for match in re.finditer("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}", low))
+        yield from (
+            match.group() for match in re.finditer("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}", low)
+        )
     function_words = find_pattern("languages", language)
     numbers = find_pattern("numbers", "")
     for word in find_words(low):

@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import accumulate
 
 from shared.checks.agreement import Evidence, find_gap
-from shared.checks.lexicon import CJK, find_pattern, lower, plain
+from shared.checks.lexicon import CJK, find_language, find_pattern, lower, plain
 from shared.checks.values import read_values
 from shared.domain import Claim, JudgedClaim, Support
 
@@ -82,11 +82,14 @@ def _judge(sentence: str, claims: Sequence[Claim], documents: dict[str, "_Docume
             return JudgedClaim(sentence, support, "; ".join(titles), " … ".join(c.quote for c, _, _ in some))
     first = next((claim for claim in claims), None)
     named = documents.get(first.source) if first else None
-    return JudgedClaim(sentence, Support.ASSERTED, named.source.title if named else "", first.quote if first else "")
+    return JudgedClaim(
+        sentence, Support.ASSERTED, named.source.title if named else "", first.quote if first else ""
+    )
 
 
 def _join(places: Sequence[Evidence]) -> Evidence:
     return Evidence(
+        language=places[0].language,
         quote=" ; ".join(place.quote for place in places),
         body=" ; ".join(place.body for place in places),
         context=" ; ".join(place.context for place in places),
@@ -96,15 +99,15 @@ def _join(places: Sequence[Evidence]) -> Evidence:
 
 # ---- Sentences --------------------------------------------------------------------------------------
 
-_END = re.compile(
-    rf"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*"
-)
+_END = re.compile(rf"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*")
 _NO_END = re.compile(
     r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np|ul|"
-    r"sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)|(?<!\w)\d{1,2})\.$",
+    r"sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)|\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|bis|ab|jede[rn]|le|el) \d{1,2})\.$",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|>)\s+|^\s{0,3}#{1,6}\s+|[*_`~]{1,3}(?=\S)|(?<=\S)[*_`~]{1,3}")
+_MARKS = re.compile(
+    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|>)\s+|^\s{0,3}#{1,6}\s+|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
+)
 _LINK = re.compile(r"!?\[([^\]\n]{0,300})\]\(\s*<?([^)\s>]{0,300})>?[^)\n]{0,100}\)")
 
 
@@ -127,7 +130,7 @@ def _split_line(line: str) -> list[str]:
         return [line]
     parts, last = [], 0
     for match in _END.finditer(line):
-        if not _NO_END.search(line[max(last, match.start() - 8) : match.start()]):
+        if not _NO_END.search(line[max(last, match.start() - 12) : match.start()]):
             parts.append(line[last : match.end()].strip())
             last = match.end()
     return [part for part in (*parts, line[last:].strip()) if part]
@@ -206,6 +209,7 @@ class _Document:
         self._parts = list(_read_parts(source.text[:MAX_SOURCE_CHARACTERS]))
         compact = [_DROPPED.sub("", lower(part.text)) for part in self._parts]
         self._text = "".join(compact)
+        self._language = find_language(plain(source.text[:MAX_PART_CHARACTERS]))
         self._starts = [0, *accumulate(map(len, compact))]
 
     def find(self, quote: str) -> Iterator[Evidence]:
@@ -227,15 +231,22 @@ class _Document:
     def _build_evidence(self, quote: str, first: int, last: int) -> Evidence:
         parts = self._parts[first : last + 1]
         others = [part.text for part in (*self._parts[:first], *self._parts[last + 1 :])]
+        headers = {part.header for part in parts if part.header}
         context = dict.fromkeys(
             text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
         )
         return Evidence(
+            language=self._language,
             quote=quote,
-            body=" ".join(dict.fromkeys([*(p.lead_in for p in parts if p.lead_in), *(p.text for p in parts)])),
+            body=" ".join(
+                dict.fromkeys([*(p.lead_in for p in parts if p.lead_in), *(p.text for p in parts)])
+            ),
             context=" ; ".join([*context, plain(self.source.title)]),
             columns=tuple(pair for part in parts for pair in zip(part.header, part.cells, strict=False)),
-            elsewhere=" ".join(others)[:MAX_PART_CHARACTERS * 10],
+            other_rows=tuple(
+                part.cells for part in self._parts if part.header in headers and part not in parts
+            ),
+            elsewhere=" ".join(others)[: MAX_PART_CHARACTERS * 10],
         )
 
 

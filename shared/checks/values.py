@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from shared.checks.lexicon import CJK, load_table, lower, plain, write_alternatives
+from shared.checks.lexicon import CJK, find_language, load_table, lower, plain, write_alternatives
 
 MAX_DIGITS = 30  # a longer run of digits is a code, whatever stands around it
 NUMBER, CLOCK, DATE, MONTH, WEEKDAY, CODE, LINK = "", "clock", "date", "month", "weekday", "code", "link"
@@ -153,9 +153,8 @@ def _find_dates(rest: str, text: str) -> Iterator[Value]:
             year = match["year"] if pattern is _SHORT_DATE else None
             year = f"20{year}" if year and len(year) == 2 else year  # noqa: PLR2004 - the two digits
             orders = [(year, match["b"], match["a"])]
-            orders += (
-                [(year, match["a"], match["b"])] if pattern is _SHORT_DATE and match["mark"] == "/" else []
-            )
+            if pattern is _SHORT_DATE and match["mark"] == "/" and find_language(text) in ("en", ""):
+                orders.append((year, match["a"], match["b"]))  # American
             found += _build_date(match, *orders)
     with_day, alone = _months()
     for match in with_day.finditer(rest):
@@ -204,7 +203,7 @@ _CLOCK = re.compile(
 )
 _WORD_CLOCK = re.compile(
     r"(?<!\w)las (?P<word>\w+)(?: de la (?P<part>tarde|noche|manana))?(?!\w)"
-    r"|(?<!\w)(?P<word2>\w+) (?:uhr|o'clock|heures du (?P<part2>soir))(?!\w)"
+    r"|(?<!\w)godzin\w{1,3} (?P<word3>\w+)|(?<!\w)(?P<word2>\w+) (?:uhr|o'clock|heures du (?P<part2>soir))(?!\w)"
 )
 _JAPANESE_CLOCK = re.compile(
     r"(?:(?P<half>午前|午後|夕方|夜) ?)?(?<!\d)(?P<hour>\d\d?) 時(?!間)(?: ?(?P<minute>\d\d?) 分|(?P<thirty>半))?"
@@ -230,7 +229,7 @@ def _find_times(rest: str, _: str) -> Iterator[Value]:
             match, int(match["hour"]), minute, is_late, match["half"] == "午前", is_duration=False
         )
     for match in _WORD_CLOCK.finditer(rest):
-        hour = _number_words().values.get(match["word"] or match["word2"])
+        hour = _number_words().values.get(match["word"] or match["word2"] or match["word3"])
         if hour is not None:
             is_late = match["part"] in ("tarde", "noche") or bool(match["part2"])
             found += _build_time(match, int(hour), 0, is_late, False, False)
@@ -263,7 +262,7 @@ def _weekdays() -> tuple[re.Pattern[str], re.Pattern[str]]:
     short = write_alternatives(" ".join(load_table("short_weekdays").values()))
     long = write_alternatives(" ".join(load_table("weekdays").values()))
     return re.compile(long), re.compile(
-        rf"(?P<first>{short})\.?(?P<and> ?(?:-|to|bis|a|au|do|und|and|et|y|i|/|、|から) ?)(?P<last>{short})|(?<!\w)(?P<alone>{short})(?:\.,|\. (?=\d)| ?\) ?)"
+        rf"(?P<first>{short})\.?(?P<and> ?(?:-|to|bis|a|au|do|und|and|et|y|i|/|、|から) ?)(?P<last>{short})|(?<!\w)(?P<alone>{short})(?:\.,?|,) ?(?=[\d\0])"
     )
 
 
