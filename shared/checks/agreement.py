@@ -57,6 +57,14 @@ class _Text:
         return lower(self.text)
 
     @functools.cached_property
+    def meaning(self) -> str:
+        """The text in small letters, denials that state something in the word for that."""
+        low = self.low
+        for word in load_table("rewrites"):
+            low = find_pattern("rewrites", word).sub(f" {word} ", low)
+        return low
+
+    @functools.cached_property
     def values(self) -> tuple[Value, ...]:
         return read_values(self.text)
 
@@ -205,6 +213,9 @@ _NAME = re.compile(r"[^\W\d_][\w'&-]*")
 
 def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
     """Each name is in the quote; or around it, unless the quote has a name that the sentence does not use."""
+    places = {place for word in find_words(said.low) if (place := _find_place(word)) is not None}
+    if not all(find_pattern("places", place).search(around.low) for place in places):
+        return False
     here = _list_sounds(quote)
     near = here + _list_sounds(around)
     far = set(find_words(lower(evidence.elsewhere)))
@@ -221,6 +232,13 @@ def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence)
     )
 
 
+def _find_place(word: str) -> str | None:
+    """The country that a word names."""
+    return next(
+        (place for place in load_table("places") if find_pattern("places", place).fullmatch(word)), None
+    )
+
+
 def _list_sounds(text: _Text) -> list[str]:
     """The words of a text, and those in kana as they sound in Latin letters."""
     return find_words(text.low) + find_words(_romanise(text.text))
@@ -233,6 +251,8 @@ def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
     for match in _NAME.finditer(text.text):
         word, low = match.group(), lower(match.group())
         if not word[0].isupper() or titles.fullmatch(low) or none.fullmatch(low):
+            continue
+        if _find_place(low) is not None:
             continue
         if any(start <= match.start() < end for start, end in taken) or find_pattern(
             "languages", ""
@@ -258,7 +278,7 @@ def _members() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
 
 def _find_members(text: _Text) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    low = find_pattern("no_opposite", "all").sub(" ", text.low)
+    low = find_pattern("no_opposite", "all").sub(" ", text.meaning)
     for group, member, pattern in _members():
         if pattern.search(low):
             found.setdefault(group, set()).add(member)
@@ -315,20 +335,31 @@ def _space_words(text: str) -> str:
 
 def _is_negative(text: _Text) -> bool:
     """Whether a text denies something."""
-    rest = find_pattern("no_negation", text.language).sub(" ", text.low)
+    rest = find_pattern("no_negation", text.language).sub(" ", text.meaning)
     return find_pattern("negation", text.language).search(rest) is not None
 
 
 def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
-    """Whether both deny or neither does; "only if" is as good as "not unless"."""
+    """Whether both deny or neither does; "only if" is as good as "not unless".
+
+    Two conditions are compared by themselves; where only one text has one, it may have been put in other words.
+    """
     ours, theirs = _split_condition(said), _split_condition(quote)
-    if all(_is_negative(our) == _is_negative(their) for our, their in zip(ours, theirs, strict=False)):
-        return True
+    if len(ours) == len(theirs):
+        agrees = all(map(_is_alike_in_negation, ours, theirs))
+    else:
+        agrees = _is_alike_in_negation(said, quote) or _is_alike_in_negation(ours[0], theirs[0])
     denied, stated = (said, quote) if _is_negative(said) else (quote, said)
-    return bool(
+    return agrees or bool(
         find_pattern("unless", denied.language).search(denied.low)
         and find_pattern("only", stated.language).search(stated.low)
     )
+
+
+def _is_alike_in_negation(said: _Text, quote: _Text) -> bool:
+    """Whether both deny or neither does; a denial in other words is as good as either."""
+    is_open = any(text.meaning != text.low and not _is_negative(text) for text in (said, quote))
+    return is_open or _is_negative(said) == _is_negative(quote)
 
 
 def _split_condition(text: _Text) -> list[_Text]:
@@ -348,11 +379,27 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text) -> bool:
         pattern = find_pattern("limited_to", people)
         if pattern.search(quote.low) and not pattern.search(said.low):
             return True
-    if find_pattern("condition", said.language).search(said.low):
+    if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
         return False
+    if _drops_limit(said, quote):
+        return True
     for match in find_pattern("condition", body.language).finditer(body.low):
         clause = _Text(_cut_clause(body, match), body.language)
         if not _is_kept(clause, said):
+            return True
+    return False
+
+
+def _drops_limit(said: _Text, quote: _Text) -> bool:
+    """Whether a limit ("before noon") is left out of what the quote says of the same."""
+    clauses = _cut_clauses(quote)
+    for clause in clauses:
+        limited = [value for value in clause.values if not value.is_soft and _find_limits(clause, value)]
+        if not limited or any(find_carriers(value, said.values, said.text) for value in clause.values):
+            continue
+        ours, theirs = _find_members(said), _find_members(clause)
+        is_same = any(ours.get(group, set()) & members for group, members in theirs.items())
+        if is_same or any(_is_alike(word, own) for word in clause.words for own in said.words):
             return True
     return False
 

@@ -51,40 +51,46 @@ def judge_claims(
     """
     documents = {source.id: _Document(source) for source in sources}
     known = [(_compact(plain(claim.sentence)), claim) for claim in claims[:MAX_CLAIMS]]
+    sentences = [
+        (sentence, _compact(plain(sentence)))
+        for sentence in split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS])
+    ]
     judged = []
-    for sentence in split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS]):
-        compact = _compact(plain(sentence))
-        own = [claim for text, claim in known if text and (text in compact or compact in text)]
-        if not own:
-            support = Support.FREE if is_courtesy(sentence) else Support.ASSERTED
-            judged.append(JudgedClaim(sentence, support))
+    for sentence, compact in sentences:
+        own = [(text, claim) for text, claim in known if text and (text in compact or compact in text)]
+        if own:
+            # A claim of several sentences is judged as a whole.
+            wholes = [
+                " ".join(s for s, c in sentences if c in text) if compact in text else sentence
+                for text, _ in own
+            ]
+            judged.append(_judge(sentence, wholes, [claim for _, claim in own], documents))
         else:
-            judged.append(_judge(sentence, own, documents))
+            judged.append(JudgedClaim(sentence, Support.FREE if is_courtesy(sentence) else Support.ASSERTED))
     return tuple(judged)
 
 
-def _judge(sentence: str, claims: Sequence[Claim], documents: dict[str, "_Document"]) -> JudgedClaim:
+def _judge(
+    sentence: str, wholes: Sequence[str], claims: Sequence[Claim], documents: dict[str, "_Document"]
+) -> JudgedClaim:
     """The best support that a sentence finds in the quotes of its claims, each by itself or all together."""
-    text = plain(sentence)
-    found: list[tuple[Claim, _Document, tuple[Evidence, ...]]] = []
-    for claim in claims:
+    found: list[tuple[str, Claim, Source, tuple[Evidence, ...]]] = []
+    for whole, claim in zip(wholes, claims, strict=True):
         document = documents.get(claim.source)
         if document is not None and (places := tuple(document.find(claim.quote))):
-            found.append((claim, document, places))
-    for wanted, support in ((False, Support.VERIFIED), (True, Support.FROM_SENDER)):
-        some = [entry for entry in found if wanted or entry[1].source.kind is not SourceKind.SENDER]
-        for claim, document, places in some:
-            is_sender = document.source.kind is SourceKind.SENDER
-            if is_sender == wanted and any(find_gap(text, place) is None for place in places):
-                return JudgedClaim(sentence, support, document.source.title, claim.quote)
-        if len(some) > 1 and find_gap(text, _join([places[0] for _, _, places in some])) is None:
-            titles = dict.fromkeys(document.source.title for _, document, _ in some)
-            return JudgedClaim(sentence, support, "; ".join(titles), " … ".join(c.quote for c, _, _ in some))
-    first = next((claim for claim in claims), None)
-    named = documents.get(first.source) if first else None
-    return JudgedClaim(
-        sentence, Support.ASSERTED, named.source.title if named else "", first.quote if first else ""
-    )
+            found.append((plain(whole), claim, document.source, places))
+    ours = [entry for entry in found if entry[2].kind is not SourceKind.SENDER]
+    for some, support in ((ours, Support.VERIFIED), (found, Support.FROM_SENDER)):
+        for text, claim, source, places in some:
+            if any(find_gap(text, place) is None for place in places):
+                return JudgedClaim(sentence, support, source.title, claim.quote)
+        if len(some) > 1 and find_gap(plain(sentence), _join([places[0] for *_, places in some])) is None:
+            titles = dict.fromkeys(source.title for _, _, source, _ in some)
+            return JudgedClaim(
+                sentence, support, "; ".join(titles), " … ".join(c.quote for _, c, _, _ in some)
+            )
+    named = documents.get(claims[0].source)
+    return JudgedClaim(sentence, Support.ASSERTED, named.source.title if named else "", claims[0].quote)
 
 
 def _join(places: Sequence[Evidence]) -> Evidence:
