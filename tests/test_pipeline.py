@@ -846,6 +846,23 @@ def test_a_redrive_after_a_day_reconciles_before_anything_is_sent(world: World, 
     assert len(world.posts()) == posts
 
 
+def test_triage_and_draft_see_the_thread_and_no_email_of_it_is_read_twice(world: World) -> None:
+    first = world.deliver("The freezer is off.")
+    world.simulator.mark_read(first)
+    ours = world.simulator.human_reply(first, "Please change the fuse.")
+    world.clock.advance(minutes=5)
+    email_id = world.deliver("It did not help.", in_reply_to=first)
+    world.run_until_idle()
+    triage, draft = world.model.requests
+    for request in (triage, draft):
+        assert all(text in request.user for text in ("freezer", "fuse", "did not help"))
+    assert triage.user.index("did not help") < triage.user.index("freezer") < triage.user.index("fuse")
+    reads = [
+        request.path.rpartition("/")[2] for request in world.simulator.requests if request.method == "GET"
+    ]
+    assert [reads.count(id_) for id_ in (ours, email_id)] == [1, 1]
+
+
 def test_words_of_the_model_do_not_show_themselves() -> None:
     said = ModelText("the customer's words")
     assert "customer" not in f"{said} {said!r} {[said]} {Decision(Outcome.ESCALATED, Cause.TRIAGED)!r}"

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 from shared.checks.gate import find_mode_refusal
 from shared.domain import (
@@ -53,7 +53,7 @@ from shared.replying.threads import (
 from shared.replying.triage import triage_email
 from shared.services.health import ServiceHealth
 from shared.settings import Settings
-from shared.telemetry import Value, email_traceparent, span
+from shared.telemetry import Value, email_traceparent, in_this_context, span
 
 # How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
@@ -255,9 +255,8 @@ class _EmailRun:
 
     def _read_texts(self, email: Email, thread: ThreadView) -> Sequence[ThreadText]:
         entry = self.claim.entry
-        return read_texts(
-            email, entry.sender, thread, lambda id_: self.multimail.get_email(entry.mailbox_id, id_)
-        )
+        get = in_this_context(partial(self.multimail.get_email, entry.mailbox_id))
+        return read_texts(email, entry.sender, thread, partial(self.pipeline.submitter.executor.map, get))
 
     def _triage(self, email: Email, texts: ReadTexts) -> Decision | None:
         self._limits.check_budget()
@@ -269,6 +268,7 @@ class _EmailRun:
                 deployment=self.pipeline.settings.triage_deployment,
                 min_confidence=self._settings.min_confidence,
                 profile=self._profile,
+                earlier=[text for text in texts() if text.email_id != email.id],
             )
             self.claim.save(triage=triage)
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)

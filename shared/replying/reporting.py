@@ -136,7 +136,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
 
 
 def build_reply_tags(draft: Draft) -> dict[str, str]:
-    """The tags that show on a pending reply what carries it, for whoever approves it at MultiMail."""
+    """The tags that show on a pending reply what carries it, for its approver at MultiMail."""
     counts = Counter[Support](claim.support for claim in draft.claims)
     claims = [f"{counts[kind]} {words}" for kind, words in SUPPORT_WORDS.items() if counts[kind]]
     sources = dict.fromkeys(claim.source for claim in draft.claims if claim.source)

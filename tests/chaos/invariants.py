@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.replying.gate import GATED_MODES
+from shared.checks.gate import GATED_MODES
 
 from local.multimail.emails import AcceptedEmail, StoredEmail
 from local.multimail.simulator import MultiMailSimulator
