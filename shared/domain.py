@@ -388,34 +388,6 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What a model says about a sentence of its reply: the source, and the words in it that carry the sentence."""
-
-    sentence: str = field(repr=False)
-    source: str
-    quote: str = field(repr=False)
-
-
-class Support(StrEnum):
-    """What carries a sentence of a reply, as code found it."""
-
-    VERIFIED = "verified"  # approved knowledge, or an email that we sent in the thread
-    FROM_SENDER = "from_sender"  # inbound mail alone: the sender's word
-    ASSERTED = "asserted"  # nothing that code could find
-    FREE = "free"  # courtesy: there is nothing to carry
-
-
-@dataclass(frozen=True, slots=True)
-class JudgedClaim:
-    """A sentence of a reply with its support; `source` is the title of what carries it, `quote` the words there."""
-
-    sentence: str = field(repr=False)
-    support: Support
-    source: str = ""
-    quote: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Rejection:
     """A reply that a reviewer rejected with a reason, and the rejected text. Times are aware, UTC."""
 

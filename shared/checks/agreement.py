@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower, plain
-from shared.checks.values import CODE, LINK, NUMBER, Value, find_carriers, read_values
+from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
+from shared.checks.values import NUMBER, Value, find_carriers, read_values
 
 MIN_STEM = 4  # letters in which two words are the same although their endings differ
 MAX_BOUND_WORDS = 34  # characters around a number in which the words of a limit are looked for
