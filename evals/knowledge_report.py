@@ -6,6 +6,7 @@ from evals.knowledge_set import (
     FOLDER,
     PAGES,
     SEARCH_TOKENS,
+    WHOLE_TOKENS,
     Judgement,
     KnowledgeCase,
     Share,
@@ -20,7 +21,6 @@ from evals.results import CaseResult
 from shared.domain import Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.entries import LedgerEntry
-from shared.model.tokens import estimate_tokens
 from shared.replying.reporting import SUPPORT_WORDS
 
 Found = Mapping[str, tuple[CaseResult, LedgerEntry]]
@@ -35,13 +35,13 @@ WRITTEN_BY = (
 def render_search(cases: Sequence[KnowledgeCase]) -> list[str]:
     """What the search finds, by kind of email and budget; it needs no model."""
     everything = KnowledgeFiles(FOLDER / "config" / "knowledge").read([PAGES], "", 10**9).passages
-    tokens = sum(estimate_tokens(f"{passage.title}\n{passage.text}") for passage in everything)
+    tokens = sum(passage.tokens for passage in everything)
     shares = measure_search(cases)
     lines = [
-        f"The pages have about {tokens:,} tokens in {len(everything)} sections: within the default of",
-        "`KNOWLEDGE_TOKENS` they go into each draft whole, and nothing has to be found. With a smaller budget",
-        "the search by words finds every quote that the answer needs for this share of the emails (the query",
-        "is the email's text, whatever its language):",
+        f"The pages have about {tokens:,} tokens in {len(everything)} sections. With `KNOWLEDGE_TOKENS` of",
+        f"{WHOLE_TOKENS:,}, as the answers below were written, all of them go into each draft and nothing has to be",
+        "found. With a smaller budget the search by words finds every quote that the answer needs for this share",
+        "of the emails (the query is the email's own text, whatever its language):",
         "",
         "| emails | " + " | ".join(f"{tokens:,} tokens" for tokens in SEARCH_TOKENS) + " |",
         "|---|" + "---|" * len(SEARCH_TOKENS),

@@ -27,7 +27,8 @@ from shared.ledger.entries import LedgerEntry
 FOLDER = Path(__file__).parent / "knowledge"
 MAILBOX_ID, PAGES = "help", "help"
 NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)  # the emails are written for this day
-SEARCH_TOKENS = (2_000, 4_000, 8_000)  # budgets in which the pages do not fit
+WHOLE_TOKENS = 48_000  # a budget in which the pages fit whole
+SEARCH_TOKENS = (4_000, 8_000, 24_000)  # budgets in which they do not; the last is the default
 CHOICE_SEED, RECORDED_CASES = 16, 66
 RESAMPLES = 2_000
 COVERED = 0.5  # the share of a gold quote's words that a verified claim must quote
@@ -168,7 +169,7 @@ def run_set(
 ) -> Mapping[str, tuple[CaseResult, LedgerEntry]]:
     """Take every email the whole way; with `recorded`, on a fixed clock and without a model."""
     address = read_address(folder)
-    changes = {"CONFIG_PATH": str(folder / "config"), "MAX_REPLIES_PER_SENDER_PER_DAY": "100"}
+    changes = {"CONFIG_PATH": str(folder / "config"), "KNOWLEDGE_TOKENS": str(WHOLE_TOKENS)}
     if recorded is not None:
         changes |= {"MODEL_ENDPOINT": "https://unused.invalid", "MODEL_API_KEY": "unused"}
         changes |= {"TRIAGE_DEPLOYMENT": "recorded", "DRAFT_DEPLOYMENT": "recorded"}

@@ -91,6 +91,12 @@ class LedgerEntry:
         return self.reply_settled_at is not None and self.reply_status in UNSENT_STATUSES
 
     @property
+    def was_judged_again(self) -> bool:
+        """Whether it was set back to open since its own reply ended without reaching anybody."""
+        ended, reopened = self.reply_settled_at, self.reopened_at
+        return ended is not None and reopened is not None and reopened >= ended
+
+    @property
     def open_work(self) -> "OpenWork":
         """The unfinished row's note among the open work.
 
