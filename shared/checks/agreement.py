@@ -269,10 +269,10 @@ def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
 
 @functools.cache
 def _members() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
+    groups = [(group, f"opposites.{group}", members) for group, members in load_table("opposites").items()]
+    groups += [(f"topic {topic}", "topics", [topic]) for topic in load_table("topics")]
     return tuple(
-        (group, member, find_pattern(f"opposites.{group}", member))
-        for group, members in load_table("opposites").items()
-        for member in members
+        (group, member, find_pattern(table, member)) for group, table, members in groups for member in members
     )
 
 

@@ -438,6 +438,8 @@ def _add_unit(rest: str, start: int, end: int, numbers: frozenset[Fraction], is_
     if unit is None:
         return Value(start, end, frozenset((NUMBER, n) for n in numbers), numbers=numbers, is_soft=is_soft)
     readings = frozenset((unit.kind, n * unit.factor) for n in numbers)
+    if after is None and before is not None:
+        start -= len(before.group())
     return Value(
         start, after.end() if after is not None else end, readings, frozenset(), numbers, unit, is_soft
     )
