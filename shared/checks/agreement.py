@@ -78,11 +78,15 @@ class _Text:
         return tuple(dict.fromkeys(_content_words(self.low, self.language)))
 
 
+# A source is compared with several sentences.
+_read = functools.lru_cache(maxsize=128)(_Text)
+
+
 def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     """What of a sentence the evidence does not carry; None when all is in it."""
-    said, quote = _Text(sentence), _Text(evidence.quote, evidence.language)
-    body = _Text(evidence.body, evidence.language)
-    around = _Text(f"{evidence.body} ; {evidence.context}", evidence.language)
+    said, quote = _read(sentence), _read(evidence.quote, evidence.language)
+    body = _read(evidence.body, evidence.language)
+    around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
     if not _carries_values(said, quote, around, evidence):
         return Gap.VALUE
     if _names_another_row(said, evidence):
@@ -98,6 +102,11 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     if _drops_condition(said, quote, body):
         return Gap.CONDITION
     return _find_gap_in_words(said, around, evidence)
+
+
+def denies(text: str, language: str) -> bool:
+    """Whether a plain text denies something; "" is a language that has to be found."""
+    return _is_negative(_read(text, language))
 
 
 # ---- Values -----------------------------------------------------------------------------------------
@@ -126,7 +135,7 @@ def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence
 
 def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence, used: Sequence[Value]) -> bool:
     """Whether a value of the quote is said of what the quote says of another value of its kind."""
-    clauses = [_Text(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
+    clauses = [_read(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
     if len(clauses) < 2:  # noqa: PLR2004
         return False
     readings = {reading for value in used for reading in value.readings}
@@ -154,7 +163,7 @@ _CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|a
 
 
 def _cut_clauses(text: _Text) -> list[_Text]:
-    return [_Text(piece, text.language) for piece in _CLAUSE_END.split(text.text) if piece.strip()]
+    return [_read(piece, text.language) for piece in _CLAUSE_END.split(text.text) if piece.strip()]
 
 
 def _count_shared(said: _Text, clause: _Text, other: _Text) -> int:
@@ -276,7 +285,9 @@ def _members() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
     )
 
 
+@functools.lru_cache(maxsize=256)
 def _find_members(text: _Text) -> dict[str, set[str]]:
+    """The opposites and topics that a text speaks of, by their groups."""
     found: dict[str, set[str]] = {}
     low = find_pattern("no_opposite", "all").sub(" ", text.meaning)
     for group, member, pattern in _members():
@@ -289,10 +300,10 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
     theirs, near, far = (
         _find_members(quote),
         _find_members(around),
-        _find_members(_Text(evidence.elsewhere, evidence.language)),
+        _find_members(_read(evidence.elsewhere, evidence.language)),
     )
     headers = _find_used_headers(said, quote, evidence)
-    heading = _find_members(_Text(headers))
+    heading = _find_members(_read(headers))
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
         if there and not members & there:
@@ -370,7 +381,7 @@ def _split_condition(text: _Text) -> list[_Text]:
     end = re.compile("[,;:.]").search(text.text, match.end())
     stop = end.start() if end is not None else len(text.text)
     main = f"{text.text[: match.start()]} {text.text[stop:]}"
-    return [_Text(main, text.language), _Text(text.text[match.start() : stop], text.language)]
+    return [_read(main, text.language), _read(text.text[match.start() : stop], text.language)]
 
 
 def _drops_condition(said: _Text, quote: _Text, body: _Text) -> bool:
@@ -384,7 +395,7 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text) -> bool:
     if _drops_limit(said, quote):
         return True
     for match in find_pattern("condition", body.language).finditer(body.low):
-        clause = _Text(_cut_clause(body, match), body.language)
+        clause = _read(_cut_clause(body, match), body.language)
         if not _is_kept(clause, said):
             return True
     return False
@@ -429,7 +440,7 @@ def _is_kept(clause: _Text, said: _Text) -> bool:
 
 def _find_gap_in_words(said: _Text, around: _Text, evidence: Evidence) -> Gap | None:
     """In one language enough words have to be shared, and few may be those of another passage alone."""
-    far = _Text(evidence.elsewhere, evidence.language)
+    far = _read(evidence.elsewhere, evidence.language)
     if said.language != around.language or not said.words:
         return None
     near = [word for word in said.words if any(_is_alike(word, other) for other in around.words)]
