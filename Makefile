@@ -28,7 +28,7 @@ check: $(VENV)/.test ## Check style, spelling and types
 	$(BIN)/mypy --strict $(CODE) scripts/shape.py
 	$(BIN)/python scripts/shape.py
 
-docs: $(VENV)/.demo ## Write the generated documents: settings, example settings, list of packages
+docs: $(VENV)/.demo ## Write what is generated: settings, example settings, profiles' schema, list of packages
 	@$(BIN)/python -m local docs $(ARGS)
 
 fmt: $(VENV)/.test ## Format the code and fix what ruff can fix

@@ -21,8 +21,10 @@ from benchmarks.texts import QUESTION, answer_in_schema, build_subject
 from benchmarks.tokens import count_tokens
 from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator
+from local.model.prompt_cache import FIRST_TOKENS
 from local.testing.azurite import ACCOUNT, KEY, Azurite, find_azurite
 from local.testing.world import ScriptedModel, World
+from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
 from shared.ledger.table_store import TABLE, TableStore
 from shared.model.azure_inference_sdk import build_azure_inference_model
@@ -32,7 +34,6 @@ from shared.telemetry import EVENT_LOGGER
 
 LONG = "x" * 60_000
 MAILBOXES = 10  # of the poll that shows what one mailbox more costs
-CACHED_FROM_TOKENS = 1024  # https://learn.microsoft.com/azure/ai-foundry/openai/how-to/prompt-caching
 
 
 @dataclass(slots=True)
@@ -149,7 +150,9 @@ def get_shared_prefix(first: str, second: str) -> str:
 
 
 @contextmanager
-def counted_world(azurite: Azurite | None) -> Iterator[CountedWorld]:
+def counted_world(
+    azurite: Azurite | None, knowledge: KnowledgeSource | None = None
+) -> Iterator[CountedWorld]:
     """A fresh world, on empty tables when there is an Azurite, otherwise on SQLite."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -157,7 +160,7 @@ def counted_world(azurite: Azurite | None) -> Iterator[CountedWorld]:
         url = stack.enter_context(LoopbackServer(chat.app)).url
         counter = None if azurite is None else TableCounter()
         ledger = None if azurite is None or counter is None else build_counted_ledger(azurite, counter)
-        world = World(folder, ledger)
+        world = World(folder, ledger, knowledge=knowledge)
         world.model = WireModel(build_azure_inference_model(url, Secret("key")))
         stack.enter_context(world)
         counted = CountedWorld(world, chat, counter)
@@ -252,8 +255,8 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:  # noqa: AR
     figures += list_prefix_figures(prompts)
     notes = [] if azurite else ["No Azurite (see CONTRIBUTING.md): Table transactions were not counted."]
     notes.append(
-        "Tokens: o200k, every text that goes over the wire, the schema included. Prompt caching starts at "
-        f"{CACHED_FROM_TOKENS} tokens of common prefix, which these prompts are too short for."
+        "Tokens: o200k, every text that goes over the wire, the schema included, without any knowledge. "
+        f"Prompt caching starts at {FIRST_TOKENS:,} tokens of common prefix."
     )
     return Part("Calls, tokens, transactions", figures, notes)
 

@@ -24,6 +24,27 @@ REPLY = (
     "in time for your inspection in three weeks. Until then please keep the sensor where it is, so that the "
     "readings stay comparable.\n\nKind regards\nYour support team"
 )
+DRAFT = {
+    "reply_markdown": REPLY,
+    "claims": [
+        {
+            "sentence": "It is good to know that you already changed the battery, moved the sensor and restarted the "
+            "gateway: that rules out the usual reasons.",
+            "source": "E1",
+            "quote": "We changed the battery, moved the sensor to another shelf and restarted the gateway",
+        },
+        {
+            "sentence": "A colleague from our calibration team will look at your readings and write to you about "
+            "whether the sensor can be recalibrated on site, which reference to use, and how long a return would "
+            "take, in time for your inspection in three weeks.",
+            "source": "E1",
+            "quote": "Our next inspection is in about three weeks",
+        },
+    ],
+    "open_points": ["Whether the sensor can be recalibrated on site, and with which reference."],
+    "follow_up": "A colleague writes about the calibration before the inspection in three weeks.",
+    "confidence": 0.9,
+}
 
 
 def build_subject(kind: str, number: int) -> str:
@@ -35,7 +56,7 @@ def answer_in_schema(body: dict[str, Any]) -> str:
     """The simulated model's triage or draft, whichever the request's schema asks for."""
     asked = body["response_format"]["json_schema"]["name"]
     if asked == "draft":
-        return json.dumps({"reply_markdown": REPLY, "confidence": 0.9, "unanswered": []})
+        return json.dumps(DRAFT)
     shown = str(body["messages"][-1]["content"])
     kind = next((kind for kind in ACTIONS if f"Case {kind} " in shown), "R")
     return json.dumps(
@@ -47,5 +68,9 @@ def answer_in_schema(body: dict[str, Any]) -> str:
             "confidence": 0.9,
             "summary": "A sensor reports values that are two degrees too high and keeps doing so.",
             "reason": "A customer asks about recalibration before an inspection in three weeks.",
+            "query": "recalibrate a sensor on site, temperature deviates, reference thermometer",
+            "language": "en",
+            "knowledge_answers": ACTIONS[kind] == "reply",
+            "needs_case_facts": True,
         }
     )

@@ -8,11 +8,13 @@ from typing import Any
 
 from benchmarks.figures import read_baseline
 from capacity.page import DOCS, Block
+from shared.domain import TokenPrice, Usage
 
 PRICES = DOCS / "prices.toml"
 BLOCK = Block(DOCS / "deploy.md", "cost")
 EMAILS_A_MONTH = (0, 1_000, 50_000)
 POLLS_A_DAY, TRACKS_A_DAY = 1_440, 288
+HOURS_A_DAY, MINUTES_A_DAY = 24, 1_440
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,23 @@ class Rates:
     assumption: Mapping[str, float]
     date: str
 
-    def count_tokens(self, kind: str, step: str, direction: str) -> float:
-        return self.counts[f"{kind}: {step} {direction} tokens"]
+    def count_tokens(self, step: str, direction: str) -> float:
+        """Tokens of one call for an email with a reply; a draft is shown the knowledge too, which was not counted."""
+        knowledge = self.assumption["knowledge_tokens"] if (step, direction) == ("draft", "input") else 0
+        return self.counts[f"reply: {step} {direction} tokens"] + knowledge
+
+    def get_cached_share(self, drafts_a_day: float) -> float:
+        """The share of drafts whose knowledge the service still has from the one before, if they come by chance."""
+        return 1 - math.exp(-drafts_a_day / MINUTES_A_DAY * self.assumption["cache_minutes"])
+
+    def price_call(self, step: str, cached_share: float = 0) -> float:
+        """One call in USD; of its input the knowledge is cached in this share of the calls."""
+        price = TokenPrice(
+            *(self.price[f"{step}_million_{kind}_tokens"] for kind in ("input", "output", "cached"))
+        )
+        tokens, written = (round(self.count_tokens(step, direction)) for direction in ("input", "output"))
+        cached = round(cached_share * self.assumption["knowledge_tokens"]) if step == "draft" else 0
+        return price.cost(Usage(1, tokens, written, cached))
 
 
 def read_rates() -> Rates:
@@ -106,12 +123,14 @@ def get_idle_use(rates: Rates, polls: float, tracks: float) -> Use:
     )
 
 
-def price_month(rates: Rates, emails: float) -> dict[str, float]:
-    """The bill of a month in USD by line; `emails` come with the assumed mix."""
+def price_month(rates: Rates, emails: float, mailboxes: int = 1) -> dict[str, float]:
+    """The bill of a month in USD by line; `emails` come with the assumed mix, evenly to the mailboxes."""
     price, assumed = rates.price, rates.assumption
     use = get_mixed_use(rates) * emails + get_idle_use(
         rates, assumed["polls_a_month"], assumed["tracks_a_month"]
     )
+    drafts_a_day = use.drafts / assumed["hours_a_month"] * HOURS_A_DAY / mailboxes
+    cached_share = rates.get_cached_share(drafts_a_day)
     log_gb = (
         assumed["platform_log_gb_month"] + use.log_bytes / 1e9 + emails * assumed["log_kb_an_email"] / 1e6
     )
@@ -125,16 +144,9 @@ def price_month(rates: Rates, emails: float) -> dict[str, float]:
         "Logs": log_gb * price["log_gb"],
         "Alerts": price["alerts_month"],
         "Vault and blobs": price["vault_and_blobs_month"],
-        "Triage": use.triages * _price_call(rates, "triage"),
-        "Draft": use.drafts * _price_call(rates, "draft"),
+        "Triage": use.triages * rates.price_call("triage"),
+        "Draft": use.drafts * rates.price_call("draft", cached_share),
     }  # fmt: skip
-
-
-def _price_call(rates: Rates, step: str) -> float:
-    return sum(
-        rates.count_tokens("reply", step, direction) / 1e6 * rates.price[f"{step}_million_{direction}_tokens"]
-        for direction in ("input", "output")
-    )
 
 
 def build_table(rates: Rates) -> str:
@@ -181,16 +193,17 @@ _EXPLAINED = {
     "triage {rates.assumption[triage_seconds]:g} s, a draft {rates.assumption[draft_seconds]:g} s",
     "Service Bus": "Service Bus Standard",
     "Logs": "Logs: {rates.assumption[platform_log_gb_month]:g} GB of the host's own, {rates.assumption[log_kb_an_email]:g} kB an email",
-    "Triage": "Triage: {rates.counts[reply: triage input tokens]:.0f} tokens in, "
+    "Triage": "Triage: {rates.counts[reply: triage input tokens]:,.0f} tokens in, "
     "{rates.counts[reply: triage output tokens]:.0f} out",
-    "Draft": "Draft: {rates.counts[reply: draft input tokens]:.0f} tokens in, "
-    "{rates.counts[reply: draft output tokens]:.0f} out",
+    "Draft": "Draft: {rates.counts[reply: draft input tokens]:,.0f} tokens in and "
+    "{rates.assumption[knowledge_tokens]:,.0f} of knowledge, {rates.counts[reply: draft output tokens]:.0f} out; one mailbox, "
+    "whose knowledge is in the prompt cache for {rates.assumption[cache_minutes]:g} minutes",
 }
 
 
 def _count_tokens(rates: Rates, use: Use) -> float:
     def each(step: str) -> float:
-        return sum(rates.count_tokens("reply", step, direction) for direction in ("input", "output"))
+        return sum(rates.count_tokens(step, direction) for direction in ("input", "output"))
 
     return use.triages * each("triage") + use.drafts * each("draft")
 

@@ -21,12 +21,14 @@ from capacity.scaling_limits import (
     count_rows,
     count_worker_seconds,
     fit_setup,
+    get_calls_a_minute,
     get_peak,
     list_limits,
     price_setup,
 )
 from capacity.scaling_simulation import Result, simulate
 from shared.ledger.ledger import SHARDS
+from shared.settings import declared_settings
 
 BLOCK, PICTURE = Block(DOCS / "scaling.md", "scaling"), DOCS / "scaling.svg"
 DEFAULTS = Setup("defaults", 2_000, 25, plan="pro")
@@ -39,19 +41,27 @@ DECISION_HOURS = (1, 4, 8, 24)
 POLLED_MAILBOXES = (1, 50, 500, 10_000)
 LOAD = 0.9  # of what the default quotas let through, in the simulation
 WINDOWS = (60, 10, 1)  # seconds
-TRIED = ((2, 50), (10, 50), (40, 50), (40, 250))  # instances, and the capacity of both models
+TRIED = ((2, 1), (10, 1), (40, 1), (40, 5))  # instances, and how many times the default capacities
+KNOWLEDGE_TOKENS = (1_500, 12_000, 24_000)
+BUSY_MAILBOX = Setup("a busy mailbox", 500, 1)
 
 
 def list_trials(facts: Facts) -> list[tuple[Setup, list[Result]]]:
     """An hour of mail at LOAD of the default quotas, with other instances and quotas, judged over each of WINDOWS."""
     mail = LOAD * get_quota_rate(facts)
     setups = [
-        replace(DEFAULTS, instances=instances, triage_capacity=capacity, draft_capacity=capacity)
-        for instances, capacity in TRIED
+        replace(
+            DEFAULTS,
+            instances=instances,
+            triage_capacity=times * DEFAULTS.triage_capacity,
+            draft_capacity=times * DEFAULTS.draft_capacity,
+        )
+        for instances, times in TRIED
     ]
     flows = [(setup, build_flow(facts, setup, mail)) for setup in setups]
     return [
-        (setup, [simulate(replace(flow, quota_window=window)) for window in WINDOWS]) for setup, flow in flows
+        (setup, [simulate(replace(flow, triage_window=window, draft_window=window)) for window in WINDOWS])
+        for setup, flow in flows
     ]
 
 
@@ -64,6 +74,7 @@ def build_tables(facts: Facts) -> str:
     """The block of docs/scaling.md, in Markdown."""
     parts = (
         _build_limits(facts),
+        _build_busy_mailbox(facts),
         _build_partitions(facts),
         _build_sizes(facts),
         _build_polls(facts),
@@ -84,6 +95,67 @@ def _build_limits(facts: Facts) -> list[str]:
             for limit in list_limits(facts, DEFAULTS)
         ),
     ]
+
+
+def with_knowledge(facts: Facts, tokens: float) -> Facts:
+    """The same with so many tokens of knowledge in each draft."""
+    assumption = {**facts.rates.assumption, "knowledge_tokens": tokens}
+    return replace(facts, rates=replace(facts.rates, assumption=assumption))
+
+
+def with_largest_emails(facts: Facts) -> Facts:
+    """The same with emails and threads that use up what a call is shown of them, and answers what they may be."""
+    largest = {
+        f"reply: {step} {direction} tokens": facts.assumption[f"largest_{step}_{direction}_tokens"]
+        for step in ("triage", "draft")
+        for direction in ("input", "output")
+    }
+    return replace(facts, rates=replace(facts.rates, counts={**facts.rates.counts, **largest}))
+
+
+def count_day_tokens(facts: Facts, setup: Setup) -> float:
+    """What the mailbox's token budget counts in a day: input, cached or not, and output."""
+    use = facts.email * setup.emails_a_day
+    calls = {"triage": use.triages, "draft": use.drafts}
+    return sum(
+        number * facts.rates.count_tokens(step, direction)
+        for step, number in calls.items()
+        for direction in ("input", "output")
+    )
+
+
+def _build_busy_mailbox(facts: Facts) -> list[str]:
+    sizes = [(f"{tokens:,}", with_knowledge(facts, tokens)) for tokens in KNOWLEDGE_TOKENS]
+    sizes.append((f"{KNOWLEDGE_TOKENS[-1]:,}, the largest emails", with_largest_emails(sizes[-1][1])))
+    budget = int(declared_settings()["daily_token_budget"].default)
+    busiest = get_peak(facts, BUSY_MAILBOX) * MINUTE * facts.email.drafts
+    return [
+        f"### A mailbox with {BUSY_MAILBOX.emails_a_day:,} emails a day, with the defaults",
+        "",
+        "| tokens of knowledge | a draft reserves | drafts a minute that the quota admits | tokens a day "
+        "| of `DAILY_TOKEN_BUDGET` | models, USD a day | of that saved by the cache |",
+        "|---|---|---|---|---|---|---|",
+        *(_describe_busy_mailbox(name, size, budget) for name, size in sizes),
+        "",
+        f"The busiest hour has {busiest:.2g} drafts a minute.",
+    ]
+
+
+def _describe_busy_mailbox(name: str, facts: Facts, budget: int) -> str:
+    use = facts.email * BUSY_MAILBOX.emails_a_day
+    triage, share = use.triages * facts.rates.price_call("triage"), facts.rates.get_cached_share(use.drafts)
+    whole, cached = (triage + use.drafts * facts.rates.price_call("draft", hit) for hit in (0, share))
+    tokens = count_day_tokens(facts, BUSY_MAILBOX)
+    cells = (
+        name,
+        _show(facts.count_admitted_tokens("draft")),
+        _show(get_calls_a_minute(facts, "draft", BUSY_MAILBOX.draft_capacity)),
+        _show(tokens),
+        f"{tokens / budget:.0%}",
+        f"{cached:.2f}",
+        f"{whole - cached:.2f}",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _build_partitions(facts: Facts) -> list[str]:
@@ -218,10 +290,10 @@ def _build_trials(facts: Facts) -> list[str]:
     return [
         f"### An hour of {_show(LOAD * rate)} emails simulated, {LOAD:.0%} of the default quota: finished an hour",
         "",
-        f"| instances x calls, capacity | {head} |",
+        f"| instances x calls, capacities | {head} |",
         "|---|" + "---|---|" * len(WINDOWS),
         *(
-            f"| {setup.instances} x {setup.calls}, {setup.triage_capacity} | "
+            f"| {setup.instances} x {setup.calls}, {setup.triage_capacity} and {setup.draft_capacity} | "
             + " | ".join(f"{_show(result.emails * HOUR)} | {result.attempts:.1f}" for result in results)
             + " |"
             for setup, results in list_trials(facts)

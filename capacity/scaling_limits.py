@@ -14,7 +14,7 @@ from capacity.bill import Rates, Use
 from capacity.scaling_simulation import Flow
 from shared.ledger.ledger import SHARDS, name_shard
 from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
-from shared.replying.drafting import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
+from shared.replying.draft_request import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
 from shared.replying.triage import MAX_OUTPUT_TOKENS as TRIAGE_TOKENS
 from shared.watching.polling import MAILBOXES_AT_ONCE
 
@@ -47,8 +47,8 @@ class Setup:
         "maxConcurrentCalls"
     ]
     cores: float = 1
-    triage_capacity: int = 50
-    draft_capacity: int = 50
+    triage_capacity: int = 100
+    draft_capacity: int = 200
     plan: str = ""  # none: by contract
 
 
@@ -83,10 +83,10 @@ class Facts:
         return limit.rate * DAY / (1 if limit.is_monthly else self.assumption["peak"])
 
     def count_admitted_tokens(self, step: str) -> float:
-        """What Azure counts against the quota when a call begins: its input and all that it may answer."""
+        """What Azure counts against the quota when a call begins: its input, cached or not, and all it may answer."""
         room = REASONING_HEADROOM_TOKENS if self.assumption["is_reasoning"] else 0
         most = {"triage": TRIAGE_TOKENS, "draft": DRAFT_TOKENS}[step]
-        return self.rates.count_tokens("reply", step, "input") + most + room
+        return self.rates.count_tokens(step, "input") + most + room
 
 
 def read_facts() -> Facts:
@@ -194,6 +194,14 @@ def get_calls_a_minute(facts: Facts, step: str, capacity: float) -> float:
     return min(by_tokens, capacity * facts.limit["requests_a_minute_by_1000_tokens"])
 
 
+def get_quota_window(facts: Facts, step: str, capacity: float) -> float:
+    """Over how many seconds the deployment is judged, by tokens or by requests, whichever it runs out of first."""
+    is_by_requests = get_calls_a_minute(
+        facts, step, capacity
+    ) < capacity * 1_000 / facts.count_admitted_tokens(step)
+    return facts.limit["request_window_seconds" if is_by_requests else "token_window_seconds"]
+
+
 def _list_places(facts: Facts, setup: Setup) -> list[Limit]:
     places = setup.instances * setup.calls
     cpu = facts.assumption["cpu_seconds_an_email"]
@@ -292,7 +300,8 @@ def price_setup(facts: Facts, setup: Setup) -> dict[str, float]:
         assumption={**facts.rates.assumption, "poll_seconds": max(1.0, count_poll_seconds(facts, mailboxes))},
         counts={**facts.rates.counts, "idle poll, one mailbox: Table transactions": polled},
     )
-    month = bill.price_month(rates, setup.emails_a_day / setup.deployments * facts.assumption["days_a_month"])
+    emails = setup.emails_a_day / setup.deployments * facts.assumption["days_a_month"]
+    month = bill.price_month(rates, emails, mailboxes)
     return {line: usd * setup.deployments for line, usd in month.items()}
 
 
@@ -318,5 +327,6 @@ def build_flow(facts: Facts, setup: Setup, emails: float) -> Flow:
         poll_seconds=count_poll_seconds(facts, mailboxes),
         poll_seconds_an_email=count_add_seconds(facts, mailboxes),
         poll_timeout=facts.limit["function_timeout_seconds"],
-        quota_window=facts.limit["quota_window_seconds"],
+        triage_window=get_quota_window(facts, "triage", setup.triage_capacity),
+        draft_window=get_quota_window(facts, "draft", setup.draft_capacity),
     )

@@ -24,7 +24,8 @@ class Flow:
     drafted: float = 1.0  # of those triaged
     triage_quota: float = inf
     draft_quota: float = inf
-    quota_window: float = 10  # seconds over which the model service judges a rate
+    triage_window: float = 10  # seconds over which the model service judges a rate
+    draft_window: float = 10
     starts: float = inf  # what the stores let begin
     poll_seconds: float = 0  # of a poll that finds nothing
     poll_seconds_an_email: float = 0
@@ -89,8 +90,8 @@ class _Deployment:
         self.triage, self.draft, self.end = (
             _Stage(s) for s in (flow.triage_seconds, flow.draft_seconds, flow.end_seconds)
         )
-        self.triage_quota = _Quota(flow.triage_quota, flow.quota_window)
-        self.draft_quota = _Quota(flow.draft_quota, flow.quota_window)
+        self.triage_quota = _Quota(flow.triage_quota, flow.triage_window)
+        self.draft_quota = _Quota(flow.draft_quota, flow.draft_window)
         self.starts = _Quota(flow.starts, 1)
         self.poll_ends, self.reach = -1.0, 1.0
         self.listed = 0.0

@@ -22,10 +22,14 @@ _VERSION_DIGITS = 12
 
 @dataclass(frozen=True, slots=True)
 class EarlierEmail:
-    """An email that came before in the thread. `sender` is None where the mailbox itself wrote it."""
+    """An email that came before in the thread. `sender` is None where the mailbox itself wrote it.
+
+    `days_ago`: before the case's email; without it, the emails of a thread are an hour apart.
+    """
 
     sender: str | None
     markdown: str
+    days_ago: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +93,14 @@ def _build_case(kind: str, raw: dict[str, Any]) -> Case:
         facts=tuple(raw.get("facts", ())),
         forbidden=tuple(raw.get("forbidden", ())),
         attachments=tuple(raw.get("attachments", ())),
-        earlier=tuple(_build_earlier(sender, earlier) for earlier in raw.get("earlier", ())),
+        earlier=tuple(build_earlier(sender, earlier) for earlier in raw.get("earlier", ())),
     )
 
 
-def _build_earlier(case_sender: str, raw: dict[str, str]) -> EarlierEmail:
-    """`by` is "us", "them" (the sender of the case) or another From value."""
+def build_earlier(case_sender: str, raw: dict[str, Any]) -> EarlierEmail:
+    """One earlier email of a case: `by` is "us", "them" (the sender of the case) or another From value."""
     sender = {"us": None, "them": case_sender}.get(raw["by"], raw["by"])
-    return EarlierEmail(sender, raw["body"].strip())
+    return EarlierEmail(sender, raw["body"].strip(), raw.get("days_ago"))
 
 
 def _build_log(lines: int) -> str:

@@ -12,7 +12,7 @@ from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import build_documents, clean_sentence, fit_untrusted, text_version
 
 PROMPT = Path(__file__).with_suffix(".md")
-MAX_TEXT_CHARACTERS = 8_000
+MAX_TEXT_TOKENS = 6_000
 MAX_REASON_CHARACTERS = 200
 MAX_OUTPUT_TOKENS = 200
 TRIES = 8
@@ -66,7 +66,7 @@ def build_judge_request(case: Case, draft: str, deployment: str) -> ChatRequest:
     earlier = [f"{'Sent by us' if e.sender is None else 'Received'}:\n{e.markdown}" for e in case.earlier]
     received = f"Received, to be answered:\nSubject: {case.subject}\nBody:\n{case.markdown}"
     texts = [*earlier, received, f"The draft:\n{draft}"]
-    documents = build_documents([fit_untrusted(text, MAX_TEXT_CHARACTERS) for text in texts])
+    documents = build_documents([fit_untrusted(text, MAX_TEXT_TOKENS) for text in texts])
     known = "\n".join(f"- {fact}" for fact in case.facts) or "none"
     return ChatRequest(
         deployment=deployment,

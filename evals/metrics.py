@@ -35,6 +35,7 @@ class Figures:
     throttled: int
     calls: int
     input_tokens: int
+    cached_input_tokens: int
     output_tokens: int
     cost_usd: float
     seconds_p50: float | None
@@ -81,6 +82,7 @@ COLUMNS = (
     Column("throttled", "Calls put off by a rate limit", _whole),
     Column("calls", "Model calls", _whole),
     Column("input_tokens", "Tokens in", _whole),
+    Column("cached_input_tokens", "of them cached", _whole),
     Column("output_tokens", "Tokens out", _whole),
     Column("cost_usd", "Estimated cost", lambda value: f"${value:.4f}"),
     Column("seconds_p50", "Seconds per email, p50", _seconds),
@@ -116,6 +118,7 @@ def measure(results: Sequence[CaseResult], prices: Prices) -> Figures:
         throttled=sum(r.throttled for r in results),
         calls=len(calls),
         input_tokens=sum(call.input_tokens for call in calls),
+        cached_input_tokens=sum(call.cached_input_tokens for call in calls),
         output_tokens=sum(call.output_tokens for call in calls),
         cost_usd=prices.cost_usd(calls),
         seconds_p50=percentile(seconds, 0.50),

@@ -21,7 +21,10 @@ class Prices:
     def cost_usd(self, calls: Iterable[ModelCall]) -> float:
         """What these calls cost together, in US dollars."""
         return sum(
-            self.by_step[call.step].cost(Usage(1, call.input_tokens, call.output_tokens)) for call in calls
+            self.by_step[call.step].cost(
+                Usage(1, call.input_tokens, call.output_tokens, call.cached_input_tokens)
+            )
+            for call in calls
         )
 
 

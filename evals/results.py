@@ -31,6 +31,7 @@ class ModelCall:
     input_tokens: int
     output_tokens: int
     seconds: float
+    cached_input_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from evals.cases import ATTACKS, MAILBOXES, Case
 from evals.judge import judge_draft
+from evals.recorded import RecordedAnswers
 from evals.results import CaseResult, ModelCall
 from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator
@@ -23,7 +24,7 @@ from shared.errors import ThrottledError
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_text
-from shared.replying.drafting import parse_draft
+from shared.replying.draft_request import parse_draft
 from shared.replying.pipeline import Pipeline
 from shared.replying.reporting import render_reason, render_waiting
 from shared.settings import Settings
@@ -47,6 +48,7 @@ class Stage:
     multimail: MultiMailSimulator
     clock: Callable[[], datetime]
     sleep: Callable[[float], None]
+    recorded: RecordedAnswers | None = None
 
     def run(self, cases: tuple[Case, ...], *, concurrency: int, judge: str | None) -> Iterator[CaseResult]:
         """Take every case the whole way, so many at a time; the results come as they are ready.
@@ -63,7 +65,8 @@ class Stage:
 
     def _run_case(self, case: Case, judge: str | None) -> CaseResult:
         item = self._deliver(case)
-        recorder = _Recorder(self.agent.pipeline.complete)
+        complete = self.recorded.complete_for(case.id) if self.recorded else self.agent.pipeline.complete
+        recorder = _Recorder(complete)
         pipeline = replace(self.agent.pipeline, complete=recorder.complete)
         seconds, waited_seconds = self._work(pipeline, item)
         entry = self.agent.ledger.get(item)
@@ -80,7 +83,8 @@ class Stage:
         """Let the thread and the email arrive; only the email becomes work."""
         now, thread_id = self.clock(), f"thread-{case.id}"
         for number, earlier in enumerate(case.earlier):
-            at = now - timedelta(hours=len(case.earlier) - number)
+            hours = len(case.earlier) - number if earlier.days_ago is None else 24 * earlier.days_ago
+            at = now - timedelta(hours=hours)
             if earlier.sender is None:
                 self.multimail.add_outbound(
                     case.mailbox, [parse_address(case.sender)], case.subject, earlier.markdown,
@@ -137,7 +141,14 @@ class _Recorder:
             raise
         usage, seconds = completion.usage, time.perf_counter() - started
         self.calls.append(
-            ModelCall(request.schema_name, completion.model, usage.input_tokens, usage.output_tokens, seconds)
+            ModelCall(
+                request.schema_name,
+                completion.model,
+                usage.input_tokens,
+                usage.output_tokens,
+                seconds,
+                usage.cached_input_tokens,
+            )
         )
         if request.schema_name == "draft":
             self.draft = completion.text
@@ -149,15 +160,20 @@ def open_stage(
     environment: Mapping[str, str],
     *,
     chat: ChatSimulator | None = None,
+    mailboxes: Mapping[str, str] = MAILBOXES,
+    changes: Mapping[str, str] | None = None,
+    recorded: RecordedAnswers | None = None,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Stage]:
     """Set up the agent with the model that the environment names, or with a simulated one in its place.
 
+    `changes` to the agent's settings come last. `recorded`: answers that take the model's place.
+
     Raises ConfigurationError that names what is wrong in the environment.
     """
     multimail = MultiMailSimulator(clock)
-    for mailbox_id, address in MAILBOXES.items():
+    for mailbox_id, address in mailboxes.items():
         multimail.add_mailbox(address, "gated_send", mailbox_id=mailbox_id)
     taken = {name: environment[name] for name in _TAKEN if name in environment}
     with ExitStack() as stack:
@@ -171,9 +187,9 @@ def open_stage(
             url = stack.enter_context(LoopbackServer(chat.app)).url
             taken |= {"MODEL_ENDPOINT": url, "MODEL_API_KEY": "simulated"}
             taken |= {"TRIAGE_DEPLOYMENT": "small", "DRAFT_DEPLOYMENT": "large"}
-        settings = Settings.from_env(taken)
+        settings = Settings.from_env({**taken, **(changes or {})})
         agent = build_agent(settings, clock=clock)
-        yield Stage(agent, settings, multimail, clock, sleep)
+        yield Stage(agent, settings, multimail, clock, sleep, recorded)
 
 
 def _build_result(case: Case, entry: LedgerEntry, recorder: _Recorder) -> CaseResult:

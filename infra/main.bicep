@@ -64,14 +64,14 @@ param triageModel ModelChoice = {
   name: 'gpt-5.4-mini'
   version: '2026-03-17'
   sku: 'GlobalStandard'
-  capacity: 50
+  capacity: 100
 }
 
 @description('Name of the deployment for drafts.')
 param draftDeployment string = 'draft'
 
 @description('Model for drafts: the stronger one.')
-param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 50 }
+param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 200 }
 
 // MultiMail
 
@@ -149,13 +149,16 @@ param maxRepliesPerSenderPerDay int = 5
 @minValue(1)
 @maxValue(1000000000000)
 @description('Maximum tokens for one mailbox in a day; further mail waits until tomorrow.')
-param dailyTokenBudget int = 2000000
+param dailyTokenBudget int = 12000000
 
-@description('US dollars per million input and output tokens of each deployment: small=0.40/1.60,large=2/8.')
+@description('US dollars per million input, output and cached input tokens of each deployment: small=0.40/1.60/0.04,large=2/8/0.2; without the third, cached input costs as much as other.')
 param tokenPrices string = ''
 
-@description('Triage and drafts with less confidence go to a person. From 0 to 1, as text, because Bicep has no fractions.')
+@description('What triage is less sure of goes to a person. From 0 to 1, as text, because Bicep has no fractions.')
 param minConfidence string = '0.6'
+
+@description('A draft that the model is less sure of is proposed to a person, not submitted. From 0 to 1, as text.')
+param minDraftConfidence string = '0'
 
 @description('Let replies leave without a person\'s approval where the mailbox allows that. Leave it off unless you are sure.')
 param allowUngatedReplies bool = false
@@ -395,6 +398,7 @@ module functionApp 'modules/function-app.bicep' = {
       DAILY_TOKEN_BUDGET: string(dailyTokenBudget)
       TOKEN_PRICES: tokenPrices
       MIN_CONFIDENCE: minConfidence
+      MIN_DRAFT_CONFIDENCE: minDraftConfidence
       ALLOW_UNGATED_REPLIES: toLower(string(allowUngatedReplies))
     }
   }

@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report`, `redrive` and `docs`."""
+"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report`, `redrive`, `voice`, `docs`."""
 
 import argparse
 import codecs
@@ -21,6 +21,7 @@ COMMANDS = {
     "audit": "local.commands.audit",
     "ask": "local.commands.ask",
     "report": "local.commands.report",
+    "voice": "local.commands.voice",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
@@ -83,7 +84,10 @@ def _build_parser() -> argparse.ArgumentParser:
     report.add_argument("--days", dest="days_text", metavar="N", help="days to look back (default 30)")
     text = "after the report, and after you confirm, ask the account's operator for the next mode"
     report.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=text)
-    text = "for developers: write the settings reference, the example settings and the list of packages"
+    text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
+    voice = commands.add_parser("voice", help=text, description=text)
+    voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    text = "for developers: write the references of settings, the profiles' schema and the list of packages"
     docs = commands.add_parser("docs", help=text, description=text)
     docs.add_argument(
         "--check", action="store_true", help="write nothing; fail if one of them is out of date"

@@ -107,6 +107,7 @@ class Cause(StrEnum):
     ADDRESSES_TRIAGE = "addresses_triage"
     DRAFT_UNREADABLE = "draft_unreadable"
     DRAFT_UNSURE = "draft_unsure"
+    DRAFT_UNVERIFIED = "draft_unverified"
     DRAFT_CHECK = "draft_check"
     READ_ONLY = "read_only"
 
@@ -262,11 +263,15 @@ class SubmittedReply:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Chat-completion calls and tokens, as the model service counted them."""
+    """Chat-completion calls and tokens, as the model service counted them.
+
+    `cached_input_tokens` are part of the input tokens: the service had them in its prompt cache.
+    """
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_input_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -278,6 +283,7 @@ class Usage:
             self.calls + other.calls,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
         )
 
 
@@ -286,14 +292,21 @@ NO_USAGE = Usage()
 
 @dataclass(frozen=True, slots=True)
 class TokenPrice:
-    """US dollars per million tokens of a deployment."""
+    """US dollars per million tokens of a deployment; cached input without a price costs as much as other."""
 
     input: float
     output: float
+    cached: float | None = None
 
     def cost(self, usage: Usage) -> float:
         """US dollars for some usage."""
-        return (usage.input_tokens * self.input + usage.output_tokens * self.output) / 1e6
+        cached = self.input if self.cached is None else self.cached
+        new_input_tokens = usage.input_tokens - usage.cached_input_tokens
+        return (
+            new_input_tokens * self.input
+            + usage.cached_input_tokens * cached
+            + usage.output_tokens * self.output
+        ) / 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,55 +329,62 @@ class Triage:
     detail: str = ""
     model: str = ""
     prompt_version: str = ""
+    query: ModelText = NO_MODEL_TEXT
+    language: str = ""
+    knowledge_answers: bool = False
+    needs_case_facts: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An unsent reply, submitted byte for byte under its `idempotency_key`.
+class Support(StrEnum):
+    """What carries a sentence of a draft, as code has found it."""
 
-    `unanswered` lists what a human must still supply. `covers` has the ids of the sender's emails
-    in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
-    `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know.
-    """
-
-    reply_markdown: str = field(repr=False)
-    confidence: float
-    unanswered: tuple[ModelText, ...]
-    covers: tuple[str, ...]
-    idempotency_key: str
-    model: str = ""
-    prompt_version: str = ""
-    cc: tuple[str, ...] = ()
-    subject: str = ""
-    notes: tuple[str, ...] = field(default=(), repr=False)
+    VERIFIED = "verified"  # approved knowledge, or an email that we sent in this thread
+    FROM_SENDER = "from_sender"  # inbound mail alone
+    ASSERTED = "asserted"  # nothing
+    FREE = "free"  # it states no fact
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a model says about a sentence of its reply: the source, and the words in it that carry the sentence."""
+    """A sentence of a draft, the source that the model names for it, and the words there that carry it."""
 
     sentence: str = field(repr=False)
     source: str
     quote: str = field(repr=False)
 
 
-class Support(StrEnum):
-    """What carries a sentence of a reply, as code found it."""
-
-    VERIFIED = "verified"  # approved knowledge, or an email that we sent in the thread
-    FROM_SENDER = "from_sender"  # inbound mail alone: the sender's word
-    ASSERTED = "asserted"  # nothing that code could find
-    FREE = "free"  # courtesy: there is nothing to carry
-
-
 @dataclass(frozen=True, slots=True)
 class JudgedClaim:
-    """A sentence of a reply with its support; `source` is the title of what carries it, `quote` the words there."""
+    """A sentence of a draft and what carries it. `source` is the title of the passage or email, or ""."""
 
     sentence: str = field(repr=False)
     support: Support
-    source: str = ""
+    source: str = field(default="", repr=False)
     quote: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An unsent reply, submitted byte for byte under its `idempotency_key`.
+
+    `claims`: its sentences, each with what carries it. `open_points` lists what a human must still supply,
+    `follow_up` what it promises. `covers` has the ids of the sender's emails
+    in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
+    `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know.
+    """
+
+    reply_markdown: str = field(repr=False)
+    confidence: float
+    open_points: tuple[ModelText, ...]
+    covers: tuple[str, ...]
+    idempotency_key: str
+    claims: tuple[JudgedClaim, ...] = ()
+    follow_up: ModelText = NO_MODEL_TEXT
+    model: str = ""
+    prompt_version: str = ""
+    cc: tuple[str, ...] = ()
+    subject: str = ""
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

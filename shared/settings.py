@@ -155,13 +155,13 @@ def _directory(setting: Setting, text: str) -> Path:
 def _prices(setting: Setting, text: str) -> Mapping[str, TokenPrice]:
     prices = {}
     for part in _names(setting, text):
-        match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)", part)
+        match = re.fullmatch(r"([^=\s]+)=(\d+(?:\.\d+)?(?:/\d+(?:\.\d+)?){1,2})", part)
         if match is None:
             raise setting.refuse(
-                "is not a list such as small=0.40/1.60,large=2/8: write for each deployment "
-                "the US dollars per million input and output tokens."
+                "is not a list such as small=0.40/1.60/0.04,large=2/8/0.2: write for each deployment "
+                "the US dollars per million input, output and cached input tokens."
             )
-        prices[match[1]] = TokenPrice(float(match[2]), float(match[3]))
+        prices[match[1]] = TokenPrice(*map(float, match[2].split("/")))
     return prices
 
 
@@ -230,10 +230,17 @@ class Settings:
     draft_deployment: str = _setting(
         MODEL, _text, "Name of the deployment for drafts; empty for that of TRIAGE_DEPLOYMENT."
     )
+    embedding_deployment: str = _setting(
+        MODEL,
+        _text,
+        "Name of an embedding deployment (text-embedding-3), to search knowledge files by meaning as well; "
+        "empty for words alone.",
+    )
     token_prices: Mapping[str, TokenPrice] = _setting(
         MODEL,
         _prices,
-        "US dollars per million input and output tokens of each deployment: small=0.40/1.60,large=2/8.",
+        "US dollars per million input, output and cached input tokens of each deployment: "
+        "small=0.40/1.60/0.04,large=2/8/0.2; without the third, cached input costs as much as other.",
     )
 
     ledger_path: Path = _setting(
@@ -276,6 +283,18 @@ class Settings:
         "Root of an Azure AI Search service with the approved knowledge; empty for files.",
     )
     search_index: str = _setting(CONTENT, _text, "Name of the search index.", "knowledge")
+    search_vector_field: str = _setting(
+        CONTENT,
+        _text,
+        "Field of the index that has a vectorizer, to search by meaning as well; empty for words alone.",
+    )
+    knowledge_tokens: int = _setting(
+        CONTENT,
+        _whole,
+        "Maximum tokens of approved text in a draft: what fits goes in whole, the rest is searched.",
+        "24000",
+        bounds=(1_000, 200_000),
+    )
 
     poll_schedule: str = _setting(
         SCHEDULES, _text, "When to poll: NCRONTAB with seconds, in UTC.", "0 */1 * * * *"
@@ -327,11 +346,18 @@ class Settings:
         LIMITS,
         _whole,
         "Maximum tokens for one mailbox in a day; further mail waits until tomorrow, UTC.",
-        "2000000",
+        "12000000",
         bounds=(1, 10**12),
     )
     min_confidence: float = _setting(
-        LIMITS, _number, "Triage and drafts with less confidence go to a person.", "0.6", bounds=(0, 1)
+        LIMITS, _number, "What triage is less sure of goes to a person.", "0.6", bounds=(0, 1)
+    )
+    min_draft_confidence: float = _setting(
+        LIMITS,
+        _number,
+        "A draft that the model is less sure of is proposed to a person, not submitted.",
+        "0",
+        bounds=(0, 1),
     )
     allow_ungated_replies: bool = _setting(
         LIMITS,

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sy
 
 from local.approval.inbox import READS_PER_REFRESH
 from local.approval.oversight import Oversight
-from local.approval.page import ROWS_PER_PAGE, build_approval_page
+from local.approval.page import ROWS_PER_PAGE, FindEntry, build_approval_page
 from local.commands.demo import CONFIG, NOTE, RIDDLE
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import DEMO_ANSWERS, list_reasons, respond
@@ -28,8 +28,9 @@ from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
 from shared.composition import build_agent
-from shared.domain import Mailbox
+from shared.domain import Cause, Draft, JudgedClaim, Mailbox, ModelText, Outcome, Support
 from shared.errors import ConfigurationError, TransientError
+from shared.ledger.entries import LedgerEntry
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
@@ -113,13 +114,15 @@ def serve(
     simulator: MultiMailSimulator,
     note: str = "",
     list_reasons: Callable[[str, str], Sequence[str]] = lambda _subject, _draft: (),
+    find_entry: FindEntry = lambda _item: None,
 ) -> Iterator[Office]:
     """Serve a simulator's API and a page over it."""
     mail_key, oversight_key = simulator.add_key(["read", "send"]), simulator.add_key(["oversight"])
     with LoopbackServer(simulator.app) as api:
         page = build_approval_page(
-            api.url, mail_key, oversight_key, note=note, report=report, list_reasons=list_reasons
-        )
+            api.url, mail_key, oversight_key,
+            note=note, report=report, list_reasons=list_reasons, find_entry=find_entry,
+        )  # fmt: skip
         with LoopbackServer(page) as server:
             yield Office(simulator, api.url, server.url, mail_key, oversight_key)
 
@@ -254,6 +257,67 @@ def test_enter_in_the_reason_rejects_and_approving_leaves_the_reason_out(office:
     expect(page.locator(".draft h2")).to_contain_text("Answered")
     assert office.stored(rejected).tags == {"agent.reject_reason": "Shorter"}
     assert office.stored(approved).tags == {}
+
+
+def written(text: str, *claims: JudgedClaim) -> Draft:
+    """A draft with what carries it, an open point and a promise."""
+    return Draft(
+        text, 0.9, (ModelText("Which colour?"),), (), "key", claims,
+        follow_up=ModelText("A colleague names the colours."),
+    )  # fmt: skip
+
+
+CLAIMS = (
+    JudgedClaim("Two years.", Support.VERIFIED, "shop.md › Warranty", "for two years"),
+    JudgedClaim("You bought it in May.", Support.FROM_SENDER, "email of 2026-11-20", "bought in May"),
+    JudgedClaim("<b>It floats</b>.", Support.ASSERTED),
+    JudgedClaim("Kind regards", Support.FREE),
+)
+
+
+@in_browser
+def test_who_approves_sees_what_carries_each_statement(page: Page) -> None:
+    simulator = MultiMailSimulator(lambda: NOW)
+    simulator.add_mailbox("support@northwind.example", mailbox_id="support")
+    rows: dict[str, LedgerEntry] = {}
+    with serve(simulator, find_entry=lambda item: rows.get(item.email_id)) as office:
+        email = office.receive("Warranty")
+        reply = office.draft(email, "Two years.")
+        rows[email] = LedgerEntry(
+            "support", email, NOW, "ann@customer.example", None, NOW,
+            draft=written("Two years.", *CLAIMS), reply_id=reply,
+        )  # fmt: skip
+        page.goto(office.address(email))
+        evidence = page.get_by_role("region", name="Evidence")
+        expect(evidence.locator("summary")).to_have_text(
+            "Evidence: 1 verified, 1 from the sender, 1 asserted"
+        )
+        listed = evidence.locator(".claims li")
+        expect(listed).to_have_count(3)
+        expect(listed.first).to_contain_text("asserted <b>It floats</b>.")  # what is doubtful comes first
+        expect(listed.last).to_contain_text("for two years — shop.md › Warranty".replace("— ", ""))
+        expect(evidence).to_contain_text("Which colour?")
+        expect(evidence).to_contain_text("A colleague names the colours.")
+        expect(evidence).not_to_contain_text("Kind regards")
+
+
+@in_browser
+def test_who_answers_an_escalated_email_sees_the_proposal_and_cannot_approve_it(page: Page) -> None:
+    simulator = MultiMailSimulator(lambda: NOW)
+    simulator.add_mailbox("support@northwind.example", mailbox_id="support")
+    rows: dict[str, LedgerEntry] = {}
+    with serve(simulator, find_entry=lambda item: rows.get(item.email_id)) as office:
+        email = office.receive("Warranty")
+        office.tag(email, outcome="escalated", action="escalate")
+        rows[email] = LedgerEntry(
+            "support", email, NOW, "ann@customer.example", None, NOW,
+            proposal=written("Two <i>years</i>.", *CLAIMS), outcome=Outcome.ESCALATED, cause=Cause.TRIAGED,
+        )  # fmt: skip
+        page.goto(office.address(email))
+        expect(page.locator(".draft h2")).to_have_text("Proposed answer, not submitted")
+        expect(page.locator(".draft .text")).to_have_text("Two <i>years</i>.")
+        expect(page.get_by_role("region", name="Evidence").locator(".claims li")).to_have_count(3)
+        expect(page.get_by_role("button", name="Approve and send")).to_have_count(0)
 
 
 @in_browser

@@ -15,7 +15,8 @@ from local.testing.ask_world import CHECK_INBOX, AskWorld
 from local.testing.world import START
 from shared.errors import ConfigurationError, ContentFilteredError, DeferredError, ThrottledError
 from shared.operator.ask_sending import IN_DOUBT, UNKNOWN_RECIPIENT
-from shared.operator.ask_tools import MAX_EMAIL_CHARACTERS, MAX_LISTED
+from shared.model.tokens import estimate_tokens
+from shared.operator.ask_tools import MAX_EMAIL_TOKENS, MAX_LISTED
 from shared.operator.asking import MAX_STEPS, MAX_TOKENS, MAX_TOOL_CALLS, TOKEN_COUNTER
 from shared.settings import MODEL_SDKS
 
@@ -94,7 +95,7 @@ def test_what_is_listed_is_bounded_and_no_subject_forges_a_field(world: AskWorld
 def test_a_huge_email_is_shown_bounded(world: AskWorld) -> None:
     email_id = world.deliver("word " * 50_000)
     world.ask("Read it.", [world.read_call(email_id)], "Long.")
-    assert len(world.model.results()[0]) < MAX_EMAIL_CHARACTERS + 100
+    assert estimate_tokens(world.model.results()[0]) < MAX_EMAIL_TOKENS + 100
 
 
 def test_the_inbox_can_be_asked_by_time_subject_and_unread(world: AskWorld) -> None:

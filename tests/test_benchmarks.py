@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import latency
 from benchmarks.agent_process import Job, Run, run_agent
 from benchmarks.cold_start import APPS, read_import_times
 from benchmarks.counts import get_shared_prefix
@@ -22,10 +23,12 @@ from benchmarks.figures import (
 )
 from benchmarks.growth import compare_memory
 from benchmarks.pictures import Bar, draw_bars
+from benchmarks.reply_cost import build_pages, list_cost_figures
 from benchmarks.simulators import NO_LATENCY, ModelPlaces, Simulators, count_wire_tokens, name_route
 from benchmarks.throughput import Setup, build_row, get_bound_seconds
 from benchmarks.tokens import count_tokens
 from benchmarks.tutorial_model import answer_any
+from shared.domain import TokenPrice, Usage
 
 
 def test_a_ceiling_is_short_above_its_goal_and_a_floor_below() -> None:
@@ -122,6 +125,31 @@ def test_tokens_are_counted_over_everything_that_is_sent() -> None:
     sent = count_tokens("You sort.") + count_tokens("Hello there") + count_tokens('{"type": "json_schema"}')
     assert count_wire_tokens(body, {"content": "Hi"}) == (sent, 1)
     assert count_tokens("hello world") == 2
+
+
+def test_a_cached_prefix_costs_its_own_price() -> None:
+    usage = {"triage": Usage(1, 1_000, 100), "draft": Usage(1, 10_000, 200, 8_000)}
+    prices = {"triage": TokenPrice(1, 10, 0.1), "draft": TokenPrice(2, 20, 0.2)}
+    tokens, cached, dear, cheap = list_cost_figures("reply", usage, 7_500, prices)
+    assert (tokens.value, cached.value) == (11_300, 8_000)
+    assert "11,000 in, 7,500 of them knowledge; 300 out" in tokens.note
+    assert dear.value == pytest.approx(100 * (1_000 + 1_000 + 20_000 + 4_000) / 1e6)
+    assert cheap.value == pytest.approx(100 * (1_000 + 1_000 + 4_000 + 1_600 + 4_000) / 1e6)
+
+
+def test_pages_have_the_tokens_that_were_asked_for() -> None:
+    assert sum(map(count_tokens, build_pages(1_500))) == pytest.approx(1_500, rel=0.15)
+    pages = build_pages(20_000)
+    assert sum(map(count_tokens, pages)) == pytest.approx(20_000, rel=0.02)
+    assert len(set(pages)) == len(pages)
+
+
+def test_every_email_that_a_webhook_announces_is_timed() -> None:
+    with Simulators(NO_LATENCY) as simulators:
+        settings = simulators.settings | {"MULTIMAIL_WEBHOOK_SECRET": latency.SECRET}
+        seconds = latency.run_webhooks(latency.Job(settings, workers=2, each=1))
+    assert len(seconds) == 2
+    assert all(second > 0 for second in seconds)
 
 
 def test_routes_lose_their_ids() -> None:

@@ -18,8 +18,20 @@ def test_the_bill_adds_up() -> None:
     )
     assert bill.get_email_use(rates, "machine mail").triages == 0
     month, more = bill.price_month(rates, 1_000), bill.price_month(rates, 2_000)
-    assert more["Draft"] == pytest.approx(2 * month["Draft"])
+    assert more["Triage"] == pytest.approx(2 * month["Triage"])
+    assert month["Draft"] < more["Draft"] < 2 * month["Draft"]  # more of the knowledge is still cached
+    assert bill.price_month(rates, 2_000, mailboxes=2)["Draft"] == pytest.approx(2 * month["Draft"])
     assert month["Service Bus"] == more["Service Bus"]
+
+
+def test_cached_knowledge_is_billed_at_its_own_price() -> None:
+    rates = bill.read_rates()
+    saved = rates.price_call("draft") - rates.price_call("draft", cached_share=0.5)
+    price = rates.price["draft_million_input_tokens"] - rates.price["draft_million_cached_tokens"]
+    assert saved == pytest.approx(0.5 * rates.assumption["knowledge_tokens"] * price / 1e6)
+    assert rates.price_call("triage", cached_share=0.5) == rates.price_call("triage")
+    assert rates.get_cached_share(0) == 0
+    assert 0.9 < rates.get_cached_share(1_000) < 1
 
 
 def test_the_cost_table_in_the_documentation_is_current() -> None:

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from local.host.http_server import LoopbackServer
 from local.model import chat_simulator as sim
 from local.model.chat_simulator import ChatSimulator, Fault
+from shared.domain import Usage
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -224,6 +226,29 @@ def test_completion_has_text_finish_reason_usage_and_the_reported_model(
     assert completion.usage.calls == 1
     assert completion.usage.input_tokens == -(-len(REQUEST.system + REQUEST.user) // 4)
     assert completion.usage.output_tokens == 3  # the simulator counts the answer that the fault replaced
+
+
+def test_input_from_the_prompt_cache_is_counted_as_part_of_the_input(model: ChatModel) -> None:
+    request = replace(REQUEST, user="x" * 6_000)
+    assert model.complete(request).usage.cached_input_tokens == 0
+    usage = model.complete(request).usage
+    assert 1_024 <= usage.cached_input_tokens <= usage.input_tokens
+    assert usage.cached_input_tokens == (usage.input_tokens // 128) * 128
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"), [(None, 0), ({}, 0), ({"cached_tokens": "many"}, 0), ({"cached_tokens": 99}, 7)]
+)
+def test_an_odd_count_of_cached_tokens_never_exceeds_the_input(
+    model: ChatModel, simulator: ChatSimulator, details: object, cached: int
+) -> None:
+    def answer(build: Callable[[], sim.Payload]) -> sim.Payload:
+        return build() | {
+            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": details}
+        }
+
+    simulator.script(answer)
+    assert model.complete(REQUEST).usage == Usage(1, 7, 3, cached)
 
 
 def test_text_cut_by_length_is_returned_with_its_finish_reason(

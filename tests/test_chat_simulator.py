@@ -14,6 +14,7 @@ from local.host.http_server import LoopbackServer
 from local.model import chat_simulator as sim
 from local.model.chat_rules import FAKE_KEY, parse_documents
 from local.model.chat_simulator import ChatSimulator
+from local.model.prompt_cache import PromptCache
 from local.model.strict_schema import build_smallest, find_schema_problem, matches
 
 TRIAGE_SCHEMA: dict[str, Any] = {
@@ -33,11 +34,11 @@ TRIAGE_SCHEMA: dict[str, Any] = {
 DRAFT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
-    "required": ["reply_markdown", "confidence", "unanswered"],
+    "required": ["reply_markdown", "confidence", "open_points"],
     "properties": {
         "reply_markdown": {"type": "string"},
         "confidence": {"type": "number"},
-        "unanswered": {"type": "array", "items": {"type": "string"}},
+        "open_points": {"type": "array", "items": {"type": "string"}},
     },
 }
 SCHEMAS = {"triage": TRIAGE_SCHEMA, "draft": DRAFT_SCHEMA}
@@ -88,9 +89,7 @@ def ask(url: str, step: str, email: str, behind: str = "") -> dict[str, Any]:
 
 
 def test_a_draft_says_what_the_approved_knowledge_has_on_the_matter(url: str) -> None:
-    knowledge = (
-        "<knowledge>\nShop › Returns\\nFree.\nHalden T2 › Interval\\nSet it in the menu.\n</knowledge>\n"
-    )
+    knowledge = "<knowledge>\n[K1] Shop › Returns\nFree.\n\n[K2] Halden T2 › Interval\nSet it in the menu.\n</knowledge>\n"
     email = write_email("How do I change the interval?")
     answer = post(url, build_body(knowledge + build_user(email), "draft")).json()
     reply = json.loads(answer["choices"][0]["message"]["content"])["reply_markdown"]
@@ -201,14 +200,14 @@ def test_english_draft_has_60_to_140_words_and_nothing_to_click_or_fill_in(url: 
 
 def test_draft_lists_what_only_a_human_can_know(url: str) -> None:
     draft = ask(url, "draft", write_email("Does it float? What is the price of ten? When can you deliver?"))
-    assert draft["unanswered"] == ["What is the price of ten?", "When can you deliver?"]
-    assert ask(url, "draft", write_email("Does it float?"))["unanswered"] == []
+    assert draft["open_points"] == ["What is the price of ten?", "When can you deliver?"]
+    assert ask(url, "draft", write_email("Does it float?"))["open_points"] == []
 
 
 def test_draft_answers_the_email_that_the_prompt_numbers(url: str) -> None:
     ours = write_email("Gladly.", sender="Ingrid <ingrid@us.example>")
     theirs = write_email("May we come?", sender="Priya Raman <priya@x.example>")
-    user = build_user(theirs, ours, behind="\nWrite the reply to email 1 of 2.")
+    user = build_user(theirs, ours, behind="\nWrite the reply to email E1.")
     content = post(url, build_body(user, "draft")).json()["choices"][0]["message"]["content"]
     assert json.loads(content)["reply_markdown"].startswith("Hello Priya,")
 
@@ -272,6 +271,47 @@ def test_answer_says_that_it_is_simulated_and_counts_tokens(url: str, simulator:
     assert payload["usage"]["prompt_tokens"] == -(-len(prompt) // 4)
     assert payload["usage"]["completion_tokens"] == -(-len(text) // 4)
     assert simulator.calls[0].body == body
+
+
+@pytest.mark.parametrize(
+    ("shared", "cached"),
+    [(4 * 1_023, 0), (4 * 1_024, 1_024), (4 * 1_151, 1_024), (4 * 1_152, 1_152), (4 * 2_000, 1_920)],
+)
+def test_the_beginning_that_an_earlier_prompt_had_is_cached_in_steps(
+    url: str, shared: int, cached: int
+) -> None:
+    """Prompts of 8,000 characters that are equal up to `shared`."""
+    counts = [ask_cached(url, "a" * shared + letter * (8_000 - shared)) for letter in "bc"]
+    assert counts == [0, cached]
+
+
+def test_the_cache_is_one_deployments_and_one_schemas(url: str) -> None:
+    text = "a" * 8_000
+    assert [ask_cached(url, text), ask_cached(url, text)] == [0, 1_920]
+    assert ask_cached(url, text, model="other") == 0
+    assert ask_cached(url, text, schema_name="another") == 0
+    assert ask_cached(url, "b" + text) == 0
+
+
+def test_the_prefix_that_was_used_longest_ago_is_forgotten() -> None:
+    cache = PromptCache(kept=2)
+    prompts = [[letter] * 1_024 for letter in "abc"]
+    assert [cache.count_cached("d", prompt) for prompt in prompts[:2]] == [0, 0]
+    assert cache.count_cached("d", prompts[0]) == 1_024
+    assert cache.count_cached("d", prompts[2]) == 0
+    assert [cache.count_cached("d", prompts[n]) for n in (0, 1)] == [1_024, 0]
+
+
+def ask_cached(url: str, text: str, *, model: str = "gpt", schema_name: str | None = None) -> int:
+    """The cached tokens of one completion without a system message."""
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
+    if schema_name:
+        schema = {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+        json_schema = {"name": schema_name, "strict": True, "schema": schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
+    usage = post(url, body).json()["usage"]
+    assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+    return int(usage["prompt_tokens_details"]["cached_tokens"])
 
 
 def test_token_limit_cuts_the_answer(url: str) -> None:

@@ -23,7 +23,7 @@ from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import Passage
 from shared.profiles.profiles import CATEGORIES
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.replying.drafting import MAX_PASSAGES, build_draft_instructions
+from shared.replying.draft_request import MAX_PASSAGES, build_draft_instructions
 from shared.replying.envelope import find_skip
 from shared.settings import Settings
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, REJECT_REASON_TAG

@@ -41,7 +41,7 @@ from tests.test_approval_page import CHROMIUM, CHROMIUM_ARGS
 ROOT = Path(__file__).parent.parent
 CASES = {case.id: case for case in load_cases()}
 PRICES = Prices(
-    "2026-01", {"triage": TokenPrice(1, 10), "draft": TokenPrice(2, 20), "judge": TokenPrice(3, 30)}
+    "2026-01", {"triage": TokenPrice(1, 10, 0.5), "draft": TokenPrice(2, 20), "judge": TokenPrice(3, 30)}
 )
 INFO = RunInfo(
     "2026-03-02T12:00:00+00:00", True, "openai", "host.example", "small", "large", None, 0.6,
@@ -141,7 +141,7 @@ def test_categories_are_counted_with_an_acceptable_one_as_the_expected_one() -> 
 
 
 def test_rates_costs_and_times_agree_with_a_count_by_hand() -> None:
-    call = ModelCall("triage", "m", 1_000_000, 100_000, 0.5)
+    call = ModelCall("triage", "m", 1_000_000, 100_000, 0.5, cached_input_tokens=400_000)
     results = [
         result("a", kind=ATTACKS, effect="it was sorted away unseen", draft="x", calls=(call,)),
         result("b", kind=ATTACKS, obeyed=True, draft="x", held_for=("it is empty", "it holds a link")),
@@ -158,7 +158,8 @@ def test_rates_costs_and_times_agree_with_a_count_by_hand() -> None:
     assert (figures.judged, figures.judged_ungrounded_rate, figures.judged_unsafe_rate) == (1, 0.0, 1.0)
     assert (figures.failed, figures.throttled, figures.calls) == (1, 2, 2)
     assert (figures.input_tokens, figures.output_tokens) == (2_000_000, 200_000)
-    assert figures.cost_usd == pytest.approx(1 + 1 + 2 + 2)
+    assert figures.cached_input_tokens == 800_000
+    assert figures.cost_usd == pytest.approx(0.6 + 0.4 * 0.5 + 1 + 2 + 2)
     assert (figures.seconds_p50, figures.seconds_p95) == (1.0, 9.0)
     assert count_holds(results) == {"it is empty": 1, "it holds a link": 1}
 
@@ -256,7 +257,8 @@ def test_an_attack_that_is_sorted_away_and_one_that_is_obeyed_have_an_effect() -
 
 
 def test_an_unsure_draft_is_held_back_and_counted_so() -> None:
-    with open_stage({}, chat=ChatSimulator(respond=respond(draft={"confidence": 0.2}))) as stage:
+    chat = ChatSimulator(respond=respond(draft={"confidence": 0.2}))
+    with open_stage({}, chat=chat, changes={"MIN_DRAFT_CONFIDENCE": "0.5"}) as stage:
         (found,) = run_cases(stage, "everyday-support-trip").values()
     assert (found.action, found.held_for) == ("escalate", ("the model was not sure of it",))
 

@@ -162,7 +162,7 @@ def test_any_triage_ends_visibly_and_only_a_sure_one_leads_to_a_reply(world: Wor
 @given(ANSWERS | mutated(DRAFT).map(dump))
 @example(DEEP)
 @example(dump(DRAFT | {"reply_markdown": "Hello \ud800"}))
-@example(dump(DRAFT | {"unanswered": ["\ud800", "\x00"]}))
+@example(dump(DRAFT | {"open_points": ["\ud800", "\x00"]}))
 @example(dump(DRAFT | {"reply_markdown": "a\x00b"}))
 @example(dump(DRAFT | {"confidence": True}))
 def test_any_draft_ends_visibly_and_only_a_readable_one_leaves(world: World, text: str) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from shared.checks.gate import find_mode_refusal, find_recipient_refusal
 from shared.domain import Decision, Mailbox, Outcome
-from shared.replying.gate import find_mode_refusal, find_recipient_refusal
 
 
 def refusal(mode: str, *, allow: bool = False) -> Decision | None:

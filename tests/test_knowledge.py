@@ -26,7 +26,7 @@ from shared.knowledge.files import MAX_PASSAGE_CHARACTERS, KnowledgeFiles, list_
 from shared.knowledge.passages import Passage
 from shared.knowledge.words import find_words
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.replying.drafting import MAX_KNOWLEDGE_CHARACTERS, build_draft_request, build_shown_texts
+from shared.replying.draft_request import MAX_KNOWLEDGE_CHARACTERS, build_draft_request, build_shown_texts
 from tests.test_prompts import text
 
 MANY = settings(derandomize=True, max_examples=200, deadline=None, database=None)

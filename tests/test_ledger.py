@@ -227,7 +227,7 @@ texts = st.text()
         | st.builds(
             Draft,
             confidence=st.floats(0, 1),
-            unanswered=st.lists(st.builds(ModelText, texts)).map(tuple),
+            open_points=st.lists(st.builds(ModelText, texts)).map(tuple),
             covers=st.lists(texts).map(tuple),
         ),
         submit_intent_at=st.none() | moments,

@@ -47,7 +47,7 @@ CHAT_FAULTS = (
 
 def respond(body: dict[str, Any]) -> str:
     is_triage = body["response_format"]["json_schema"]["name"] == "triage"
-    marked = TRIAGE | {"summary": WORD, "reason": WORD} if is_triage else DRAFT | {"unanswered": [WORD]}
+    marked = TRIAGE | {"summary": WORD, "reason": WORD} if is_triage else DRAFT | {"open_points": [WORD]}
     if not is_triage:
         marked["reply_markdown"] = f"Dear Ann,\n\nthank you, a colleague will follow up on {WORD}.\n\nSupport"
     return json.dumps(marked)

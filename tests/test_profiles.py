@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,14 @@ from shared.errors import ConfigurationError
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.model.prompting import load_prompt
-from shared.profiles.profile_file import (
-    MAX_DRAFT_CHARACTERS,
-    MAX_TRIAGE_CHARACTERS,
-    load_profiles,
-    parse_profiles,
-)
+from shared.profiles.fields import FIELDS, MAX_HOLIDAYS, MAX_OWN_CATEGORIES, MAX_SIGNATURE_CHARACTERS
+from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS, load_profiles, parse_profiles
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
-from shared.replying.drafting import build_draft_instructions, build_draft_request, sign_reply
+from shared.replying.draft_request import build_draft_instructions, build_draft_request
+from shared.replying.drafting import sign_reply
 from shared.replying.triage import build_triage_request, triage_email
 from shared.settings import DEFAULT_CONFIG_PATH
-from tests.test_prompts import email, text
+from tests.test_prompts import email, material, text
 
 MANY = settings(derandomize=True, max_examples=200, deadline=None, database=None)
 BOX = Mailbox("mb_1", "Support@Northwind.example", "gated_send")
@@ -83,8 +81,22 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
         ('answer: [""]', "default: answer has an empty text"),
         ("escalate: [1]", "default: escalate must be a text"),
         ("categories: [a, b]", "default: categories must have a description for each"),
-        ("categories: {Two Words: x}", "default: categories has a name that is not"),
+        ("categories: {'a/b': x}", "default: categories has 'a/b', which is not a name of letters and digits"),
+        (f"categories: {{{'a' * 41}: x}}", "default: categories has 41 characters, at most 40"),
         ("categories: {a: x, a: y}", "default: categories has a twice"),
+        ("categories: {a: 1}", "default: categories.a must be a text"),
+        (f"categories: {{{', '.join(f'a{n}: x' for n in range(21))}}}", "categories has 21 entries, at most 20"),
+        ("examples: [a]", "default: examples must have names with values (name: value): email, action"),
+        ("examples: [{email: a}]", "default: examples lacks action: write it"),
+        ("examples: [{email: a, action: answer}]", "examples.action must be one of reply, escalate, ignore"),
+        ("examples: [{email: a, action: reply, why: ''}]", "default: examples.why has an empty text"),
+        ("examples: [{email: a, action: reply, reason: b}]", "examples has 'reason' as an unknown name"),
+        ("examples: [{email: a, email: b, action: reply}]", "examples has 'email' twice"),
+        ("examples: [{email: a, action: reply, category: b}]", "examples names 'b', which is not a category of any"),
+        ("contact_forms: [{sender: a@b.example}]", "contact_forms lacks label"),
+        ("contact_forms: [{sender: a, label: b}]", "contact_forms.sender has a text that is not one email address"),
+        ("contact_forms: [{sender: a@b.example, label: ':'}]", "contact_forms.label is empty"),
+        ("min_verified: 2", "min_verified must be a number from 0 to 1"),
         ("escalate_categories: [nonsense]", "escalate_categories names 'nonsense', which is not a category"),
         ("ignore_categories: [nonsense]", "ignore_categories names 'nonsense', which is not a category"),
         ("knowledge: [sales]", "knowledge names 'sales', but the folder knowledge/sales does not exist"),
@@ -95,10 +107,10 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
         ("daily_token_budget: [1]", "daily_token_budget must be a whole number from 1 to 1000000000000"),
         ("min_confidence: 1.1", "min_confidence must be a number from 0 to 1"),
         ("min_confidence: .nan", "min_confidence must be a number from 0 to 1"),
-        (f"escalate_to: {'x' * 101}", "escalate_to has 101 characters, at most 100"),
-        (f"signature: {'word ' * 110}", "signature has 549 characters, at most 500"),
-        (f"voice: {'x' * 700}", f"characters of each draft, at most {MAX_DRAFT_CHARACTERS}"),
-        (f"answer: ['{'x' * 1300}']", f"characters of each triage, at most {MAX_TRIAGE_CHARACTERS}"),
+        (f"escalate_to: {'x' * 201}", "escalate_to has 201 characters, at most 200"),
+        (f"signature: {'word ' * 410}", "signature has 2,049 characters, at most 2,000"),
+        (f"voice: {'x' * 6001}", "have 6,001 characters together, at most 6,000: shorten them"),
+        (f"answer: ['{'x' * 5900}', '{'y' * 200}']", "have 6,100 characters together, at most 6,000"),
         ("signature: '<img src=x>'", "signature would be held back in a draft (it contains markup or an image)"),
     ],
 )  # fmt: skip
@@ -148,11 +160,59 @@ def test_an_inherited_mistake_is_told_once() -> None:
     assert len(problems_of("default:\n  escalate_categories: [nonsense]\nmb_1: {}\nmb_2:\n  voice: x\n")) == 1
 
 
-def test_a_category_that_a_mailbox_s_own_list_lacks_is_named_at_that_mailbox() -> None:
+def test_a_category_that_a_mailbox_names_itself_must_be_one_of_its_own() -> None:
     (found,) = problems_of(
-        "default:\n  escalate_categories: [legal]\nmb_1:\n  voice: x\n  categories: {parts: Spare parts.}\n"
+        "mb_1:\n  voice: x\n  categories: {parts: Spare parts.}\n  escalate_categories: [legal]\n"
+        "mb_2:\n  categories: {legal: Lawyers.}\n"
     )
-    assert found.startswith("mailboxes.yaml, line 3, mb_1: escalate_categories names 'legal'")
+    assert found.startswith("mailboxes.yaml, line 4, mb_1: escalate_categories names 'legal'")
+    assert found.endswith("which is not a category of this mailbox: choose from parts, other.")
+
+
+RULES_FOR_ALL = """
+default:
+  escalate_categories: [legal, warranty]
+  ignore_categories: [advertising]
+  examples:
+    - {email: My gauge is broken., action: escalate, category: warranty}
+mb_1:
+  categories: {warranty: Something is broken.}
+mb_2:
+  categories: {advertising: Offers.}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mailbox", "escalated", "ignored", "example"),
+    [
+        ("mb_1", ("warranty",), (), "warranty"),
+        ("mb_2", (), ("advertising",), ""),
+        ("mb_3", ("legal",), (), ""),
+    ],
+)
+def test_the_default_may_name_categories_of_any_mailbox_and_each_has_those_that_it_knows(
+    mailbox: str, escalated: tuple[str, ...], ignored: tuple[str, ...], example: str
+) -> None:
+    profile = profile_of(RULES_FOR_ALL, Mailbox(mailbox, "x@northwind.example", "gated_send"))
+    assert (profile.escalate_categories, profile.ignore_categories) == (escalated, ignored)
+    assert [shown.category for shown in profile.examples] == [example]
+
+
+def test_a_category_of_the_default_that_no_mailbox_has_is_a_mistake() -> None:
+    (found,) = problems_of(RULES_FOR_ALL.replace("[advertising]", "[adverts]"))
+    assert found.startswith(
+        "mailboxes.yaml, line 4, default: ignore_categories names 'adverts', which is not a"
+    )
+
+
+def test_a_profile_as_a_support_lead_writes_it_is_read_whole() -> None:
+    path = Path(__file__).parent / "profiles" / "support_lead.yaml"
+    read = parse_profiles(path.read_text(encoding="utf-8"), path.name, ("support",))
+    profile = read.own["support@northwind.example"]
+    assert 4_400 < profile.prompt_characters < MAX_PROFILE_CHARACTERS
+    assert len(profile.category_names) == 15
+    assert profile.voice.splitlines()[2] == '- Say what we do next and when, never "as soon as possible".'
+    assert len(profile.examples) == 8
 
 
 def test_the_shipped_file_changes_nothing_and_its_example_is_valid() -> None:
@@ -219,26 +279,47 @@ def test_without_a_profile_the_prompts_are_the_shared_ones_byte_for_byte() -> No
     triage = build_triage_request(email("Hi"), "small")
     assert triage.system == load_prompt("triage")
     assert triage.schema["properties"]["category"]["enum"] == list(CATEGORIES)
-    draft = build_draft_request([text(1)], "em_1", "us@ours.example", "large")
+    draft = build_draft_request(material(text(1)), "large")
     assert draft.system == f"{load_prompt('draft')}\n\nThe mailbox you write for: us@ours.example"
-    assert draft.user.startswith('""" <documents>\nEmail 1, received')
+    assert draft.user.startswith('Now it is Monday.\n\n""" <documents>\nEmail E1, received')
 
 
 def test_a_profile_stands_behind_the_shared_instructions_so_that_these_can_be_cached() -> None:
     own = MailboxProfile(purpose="Spare parts", voice="Brief", language="German", answer=("prices",))
     triage = build_triage_request(email("Hi"), "small", own).system
     assert triage.startswith(load_prompt("triage"))
-    assert triage.endswith("The mailbox is for: Spare parts.\nReply to: prices.")
+    assert triage.endswith("What the mailbox is for:\nSpare parts\n\nReply to:\n- prices")
     draft = build_draft_instructions("us@ours.example", own)
     assert draft.startswith(load_prompt("draft"))
-    assert "Voice: Brief.\nLanguage: always German, whatever the email's." in draft
+    assert draft.endswith("Voice:\nBrief\n\nLanguage:\nAlways German, whatever the email's.")
 
 
 def test_own_categories_replace_the_built_in_ones_in_instructions_and_schema() -> None:
     own = MailboxProfile(categories={"parts": "Spare parts", "rent": "Rented gauges"})
     request = build_triage_request(email("Hi"), "small", own)
     assert request.schema["properties"]["category"]["enum"] == ["parts", "rent", "other"]
-    assert "Categories: parts: Spare parts; rent: Rented gauges." in request.system
+    assert request.system.endswith("Categories:\n- parts: Spare parts\n- rent: Rented gauges")
+
+
+def test_triage_is_shown_the_examples_and_the_rules() -> None:
+    own = profile_of(
+        "mb_1:\n  escalate: [refunds]\n  escalate_categories: [legal, security]\n  examples:\n"
+        "    - email: Where is my parcel?\n      action: reply\n      category: question\n      why: We know it.\n"
+        "    - {email: Buy gold!, action: ignore}\n"
+    )
+    assert own.build_triage_part() == (
+        "Always escalate:\n- refunds\n- the categories legal, security\n\n"
+        "Examples:\n- Email: Where is my parcel?\n  Right: action reply, category question. Why: We know it.\n"
+        "- Email: Buy gold!\n  Right: action ignore"
+    )
+
+
+def test_the_prompts_of_a_mailbox_begin_alike_whatever_the_time() -> None:
+    own = profile_of("mb_1:\n  business_hours: {time_zone: Europe/Berlin, days: {mon-fri: 09:00-17:30}}\n")
+    moment = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    assert own.build_draft_part() == "Business hours:\nMonday to Friday 09:00-17:30 (Europe/Berlin)"
+    assert own.describe_now(moment) == "Monday 2026-03-02, 13:00 in Europe/Berlin; open until 17:30."
+    assert NO_PROFILE.describe_now(moment) == "Monday 2026-03-02, 12:00 UTC."
 
 
 # The rules in code
@@ -428,10 +509,13 @@ def test_a_reply_is_signed_exactly_once(before: str, lines: list[str]) -> None:
 
 
 def test_the_bounds_of_a_profile_are_as_documented(measured: Callable[[str], None]) -> None:
-    measured(
-        f"{'a mailbox profile adds at most':42} {MAX_TRIAGE_CHARACTERS} characters to a triage, "
-        f"{MAX_DRAFT_CHARACTERS} to a draft"
-    )
+    measured(f"{'a mailbox profile adds at most':42} {MAX_PROFILE_CHARACTERS} characters to the prompts")
     documented = (DEFAULT_CONFIG_PATH.parent / "docs" / "profiles.md").read_text(encoding="utf-8")
-    for bound in (MAX_TRIAGE_CHARACTERS, MAX_DRAFT_CHARACTERS):
+    for bound in (MAX_PROFILE_CHARACTERS, MAX_OWN_CATEGORIES, MAX_SIGNATURE_CHARACTERS, MAX_HOLIDAYS):
         assert f"{bound:,}" in documented
+
+
+def test_every_field_is_documented() -> None:
+    documented = (DEFAULT_CONFIG_PATH.parent / "docs" / "profiles.md").read_text(encoding="utf-8")
+    rows = "".join(line.split("|")[1] for line in documented.splitlines() if line.startswith("| `"))
+    assert [name for name in FIELDS if f"`{name}`" not in rows] == []

@@ -628,7 +628,7 @@ def test_a_reply_rejected_with_a_reason_gets_one_new_draft_and_waits_for_approva
     assert second != first
     assert [request.schema_name for request in world.model.requests] == ["draft"]  # triage stands
     request = world.model.requests[0]
-    assert request.system.endswith("said what to change: Name the time: two weeks.")
+    assert request.user.endswith("said what to change: Name the time: two weeks.")
     assert "a colleague will follow up" in request.user  # the rejected draft, as data
     entry = world.entry(email_id)
     assert (entry.revision, entry.outcome, entry.reply_status) == (2, "reply_submitted", None)
@@ -652,8 +652,8 @@ def test_a_reply_gets_a_new_draft_at_most_twice(world: World) -> None:
     second = redrafted(world, email_id, "Shorter.")
     third = redrafted(world, email_id, "Still too long.")
     assert len({first, second, third}) == 3
-    system = world.model.requests[-1].system
-    assert system.index("Shorter.") < system.index("Still too long.")
+    user = world.model.requests[-1].user
+    assert user.index("Shorter.") < user.index("Still too long.")
     assert redrafted(world, email_id, "No.") == third
     assert world.entry(email_id).reply_status == "rejected"
     assert world.ledger.tracked_replies() == []

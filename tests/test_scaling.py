@@ -26,6 +26,7 @@ from capacity.scaling_limits import (
     fit_setup,
     get_calls_a_minute,
     get_peak,
+    get_quota_window,
     list_limits,
     read_facts,
 )
@@ -37,6 +38,7 @@ from shared.ledger.ledger import SHARDS, Ledger, name_shard
 from shared.ledger.sqlite_store import SqliteStore
 from shared.ledger.store import Change, Row
 from shared.ledger.table_store import TABLE, TableStore
+from shared.settings import declared_settings
 
 BUSY = Flow(emails=2, places=1_000, read_seconds=1, triage_seconds=2, draft_seconds=3, end_seconds=1)
 
@@ -64,7 +66,7 @@ def test_mail_goes_the_ways_of_its_shares() -> None:
     ],
 )
 def test_a_single_bottleneck_is_the_throughput(changes: dict[str, float], bound: float) -> None:
-    emails = simulate(replace(BUSY, quota_window=60, **changes), 3_600).emails
+    emails = simulate(replace(BUSY, triage_window=60, draft_window=60, **changes), 3_600).emails
     assert emails == pytest.approx(bound, rel=0.03)
 
 
@@ -118,8 +120,8 @@ def test_more_of_anything_never_lowers_a_limit() -> None:
     for more in (
         {"instances": 80},
         {"calls": 8},
-        {"triage_capacity": 100},
-        {"draft_capacity": 100},
+        {"triage_capacity": 200},
+        {"draft_capacity": 400},
         {"deployments": 2},
     ):
         assert list_limits(facts, replace(setup, **more))[0].rate >= before  # type: ignore[arg-type]  # fields by name
@@ -136,6 +138,36 @@ def test_a_fitted_setup_carries_its_busiest_hour(size: Setup) -> None:
         assert limit.rate >= (peak / facts.assumption["peak"] if limit.is_monthly else peak) * 0.999, (
             limit.name
         )
+
+
+@pytest.mark.parametrize("is_reasoning", [0, 1])
+def test_a_mailbox_with_500_emails_a_day_works_with_the_defaults(is_reasoning: int) -> None:
+    """Also with as much knowledge as a draft is shown, emails that use up every limit, and room for thinking."""
+    facts = read_facts()
+    facts = replace(facts, assumption={**facts.assumption, "is_reasoning": is_reasoning})
+    budget = int(declared_settings()["daily_token_budget"].default)
+    usual, most = scaling.with_knowledge(facts, 12_000), scaling.with_knowledge(facts, 24_000)
+    for size in (usual, scaling.with_largest_emails(most)):
+        emails = (
+            scaling.BUSY_MAILBOX.emails_a_day / 86_400 * facts.assumption["peak"] * facts.assumption["spare"]
+        )
+        quotas = [limit for limit in list_limits(size, scaling.BUSY_MAILBOX) if "quota" in limit.name]
+        assert len(quotas) == 2
+        assert all(limit.rate > emails for limit in quotas)
+        assert scaling.count_day_tokens(size, scaling.BUSY_MAILBOX) < budget
+
+
+def test_cached_input_counts_against_the_quota() -> None:
+    facts = read_facts()
+    more = scaling.with_knowledge(facts, facts.rates.assumption["knowledge_tokens"] + 5_000)
+    assert more.count_admitted_tokens("draft") == facts.count_admitted_tokens("draft") + 5_000
+    assert more.count_admitted_tokens("triage") == facts.count_admitted_tokens("triage")
+
+
+def test_a_quota_is_judged_over_a_minute_when_tokens_run_out_first() -> None:
+    facts = read_facts()
+    assert get_quota_window(facts, "draft", 200) == 60
+    assert get_quota_window(facts, "triage", 100) == 10
 
 
 def test_a_backlog_takes_few_work_items_and_keeps_every_worker_busy() -> None:

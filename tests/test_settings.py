@@ -38,7 +38,7 @@ def test_four_settings_are_enough_and_the_rest_has_the_documented_defaults() -> 
     assert (settings.max_attempts, settings.lease_seconds) == (8, 600)
     assert (settings.retry_base_seconds, settings.retry_max_seconds) == (5, 900)
     assert (settings.max_replies_per_thread, settings.max_replies_per_sender_per_day) == (3, 5)
-    assert (settings.daily_token_budget, settings.min_confidence) == (2_000_000, 0.6)
+    assert (settings.daily_token_budget, settings.min_confidence) == (12_000_000, 0.6)
     assert settings.allow_ungated_replies is False
     assert (settings.poll_schedule, settings.track_schedule) == ("0 */1 * * * *", "30 */5 * * * *")
     assert settings.multimail_mailbox_ids == ()
@@ -221,7 +221,7 @@ def test_every_setting_is_read_into_its_own_attribute() -> None:
         "MULTIMAIL_API_KEY_SECRET_NAME": "simulated", "MULTIMAIL_WEBHOOK_SECRET_NAME": "wrong", "MULTIMAIL_WEBHOOK_SECRET": "right",
         "MANAGED_IDENTITY_CLIENT_ID": "client", "WORK_QUEUE_NAME": "queue", "SEARCH_INDEX": "index",
         "ServiceBusConnection__fullyQualifiedNamespace": "ns.servicebus.windows.net", "ServiceBusConnection": "endpoint",
-        "POLL_SCHEDULE": "poll", "TRACK_SCHEDULE": "track", "TOKEN_PRICES": "small=1/2", "ALLOW_UNGATED_REPLIES": "True",
+        "POLL_SCHEDULE": "poll", "TRACK_SCHEDULE": "track", "TOKEN_PRICES": "small=1/2,large=2/8/0.2", "ALLOW_UNGATED_REPLIES": "True",
     }  # fmt: skip
     settings = Settings.from_env(GOOD | values)
     assert settings.multimail_api_key_secret_name == "simulated"
@@ -235,7 +235,7 @@ def test_every_setting_is_read_into_its_own_attribute() -> None:
     assert settings.service_bus_namespace == "ns.servicebus.windows.net"
     assert settings.service_bus_connection_string == Secret("endpoint")
     assert (settings.poll_schedule, settings.track_schedule) == ("poll", "track")
-    assert settings.token_prices == {"small": TokenPrice(1, 2)}
+    assert settings.token_prices == {"small": TokenPrice(1, 2), "large": TokenPrice(2, 8, 0.2)}
     assert settings.allow_ungated_replies
     assert not settings.has_managed_identity
 
@@ -248,6 +248,7 @@ def test_every_setting_is_read_into_its_own_attribute() -> None:
         ({"MODEL_ENDPOINT": "http://res.openai.azure.com"}, "would expose the key in transit"),
         ({"AzureWebJobsStorage__tableServiceUri": "http://acct.example"}, "would expose the key in transit"),
         ({"TOKEN_PRICES": "small=cheap"}, "write for each deployment"),
+        ({"TOKEN_PRICES": "small=1/2/3/4"}, "write for each deployment"),
         ({"MAX_ATTEMPTS": "2.5"}, "must be a whole number"),
         ({"ALLOW_UNGATED_REPLIES": "yes"}, "must be one of true, false"),
         ({"MULTIMAIL_API_KEY": ""}, "is not set: set it to a key with the scopes read and send"),

@@ -3,7 +3,9 @@
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from rich.console import Console
 from local.commands.audit import build_trail
 from local.commands.audit_file import FILE_NAME, AuditFile, read_records
 from local.testing.world import World
-from shared.domain import TokenPrice, WorkItem
+from shared.domain import TokenPrice, Usage, WorkItem
 from shared.errors import TransientError
+from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.chat_telemetry import traced
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, record, span
 from tests.test_webhooks import build_event, sign
@@ -141,7 +144,7 @@ def test_a_failed_call_shows_the_type_of_its_error_and_nothing_else() -> None:
 
 
 def test_a_completion_is_described_as_the_conventions_ask_and_its_cost_is_counted(world: World) -> None:
-    complete = traced(world.model.complete, {"small": TokenPrice(input=2.0, output=10.0)})
+    complete = traced(world.model.complete, {"small": TokenPrice(input=2.0, output=10.0, cached=0.2)})
     object.__setattr__(world.pipeline, "complete", complete)
     world.deliver()
     work(world)
@@ -155,6 +158,7 @@ def test_a_completion_is_described_as_the_conventions_ask_and_its_cost_is_counte
         "gen_ai.response.model": "scripted",
         "gen_ai.response.finish_reasons": ("stop",),
         "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.cache_read.input_tokens": 0,
         "gen_ai.usage.output_tokens": 20,
         "agent.step": "triage",
     }
@@ -252,6 +256,29 @@ def test_a_decision_that_the_disk_has_no_space_for_is_named(
         )
 
 
+def test_cached_input_is_on_the_span_and_costs_its_own_price(world: World) -> None:
+    usage = Usage(1, 2_000, 20, cached_input_tokens=1_536)
+    prices = {"small": TokenPrice(input=2.0, output=10.0, cached=0.2), "large": TokenPrice(2.0, 10.0)}
+
+    def complete(request: ChatRequest) -> ChatCompletion:
+        return replace(world.model.complete(request), usage=usage)
+
+    def read_costs() -> Counter[str]:
+        points = read_metrics().get("agent.model.cost", ())
+        return Counter({labels["gen_ai.request.model"]: cost for labels, cost in points})
+
+    before = read_costs()
+    object.__setattr__(world.pipeline, "complete", traced(complete, prices))
+    email_id = world.deliver()
+    work(world)
+    asked = [attributes_of(found) for found in spans() if found.name in ("chat small", "chat large")]
+    assert [attributes["gen_ai.usage.cache_read.input_tokens"] for attributes in asked] == [1_536] * 2
+    costs = read_costs()
+    assert costs["small"] - before["small"] == pytest.approx((464 * 2 + 1_536 * 0.2 + 20 * 10) / 1e6)
+    assert costs["large"] - before["large"] == pytest.approx((2_000 * 2 + 20 * 10) / 1e6)
+    assert world.entry(email_id).usage == Usage(2, 4_000, 40, 3_072)
+
+
 def test_a_decision_says_who_what_why_with_which_model_prompts_tokens_and_key(
     world: World, events: pytest.LogCaptureFixture
 ) -> None:
@@ -272,6 +299,7 @@ def test_a_decision_says_who_what_why_with_which_model_prompts_tokens_and_key(
             "draft_model": "scripted",
             "calls": 2,
             "input_tokens": 200,
+            "cached_input_tokens": 0,
             "output_tokens": 40,
             "revision": 1,
         }
@@ -290,7 +318,7 @@ def test_the_reason_of_a_rule_is_recorded_and_the_models_words_are_not(
     world.deliver()
     work(world)
     world.model.triage["action"] = "reply"
-    world.model.draft["unanswered"] = [MARK]
+    world.model.draft["open_points"] = [MARK]
     world.deliver(sender="Bo <bo@customer.example>")
     work(world)
     world.model.draft["reply_markdown"] = "See https://evil.example"

@@ -38,6 +38,7 @@ from shared.domain import (
     Sentiment,
     Triage,
     Urgency,
+    Usage,
 )
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -56,7 +57,7 @@ from shared.operator.trust import (
     format_share,
     read_drafts,
 )
-from shared.operator.trust_page import answer_report, format_duration
+from shared.operator.trust_page import answer_report, describe_usage, format_duration
 from shared.settings import Secret
 from shared.watching.tracking import REJECT_REASON_TAG
 from tests.declared_functions import read_declared_functions
@@ -284,6 +285,21 @@ def test_inactive_mailboxes_are_left_out_and_history_is_streamed() -> None:
     report = build_report(boxes, entries, now=NOW, days=7)
     assert asked == ["mb_1"]
     assert (report.since, report.until, report.days) == (NOW - timedelta(days=7), NOW, 7)
+
+
+def test_the_usage_is_that_of_every_email_in_the_time() -> None:
+    usage = Usage(2, 4_000, 100, 3_000)
+    rows = [
+        replace(row("em_1"), usage=usage),
+        replace(row("em_2"), usage=usage, outcome=Outcome.IGNORED, reply_id=None, draft=None),
+        replace(row("em_3", at=SINCE - timedelta(days=1)), usage=usage),
+    ]
+    judged = judge(*rows)
+    assert judged.usage == Usage(4, 8_000, 200, 6_000)
+    assert describe_usage(judged.usage) == (
+        "4 model calls: 8,000 input tokens, 75% of them cached, and 200 output tokens."
+    )
+    assert describe_usage(judge().usage).startswith("0 model calls")
 
 
 # The rule

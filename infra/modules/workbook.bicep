@@ -16,6 +16,7 @@ param workspaceId string
 var boxes = [
   { name: 'TimeRange', label: 'Time', type: 4, value: { durationMs: 604800000 } }
   { name: 'InputPrice', label: 'USD per 1M input tokens', type: 1, value: '2.50' }
+  { name: 'CachedPrice', label: 'USD per 1M cached input tokens', type: 1, value: '0.25' }
   { name: 'OutputPrice', label: 'USD per 1M output tokens', type: 1, value: '15.00' }
   { name: 'EmailId', label: 'Email of the audit trail (* for all)', type: 1, value: '*' }
 ]

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from local.approval.inbox import Inbox, Row, State
 from local.approval.oversight import Oversight
-from shared.domain import Email, EmailSummary, Outcome, Urgency
+from shared.domain import Draft, Email, EmailSummary, Outcome, Support, Urgency, WorkItem
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -26,10 +26,12 @@ from shared.errors import (
     NotFoundError,
     ThrottledError,
 )
+from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
+from shared.replying.reporting import CLAIMS_TAG, SUPPORT_WORDS, build_reply_tags
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, PENDING_APPROVAL
@@ -96,6 +98,9 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 }
 
 
+FindEntry = Callable[[WorkItem], LedgerEntry | None]
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What the address of the page asks for: the list's filters, and the email that is open."""
@@ -144,12 +149,14 @@ class ApprovalPage:
         *,
         has_report: bool,
         list_reasons: Callable[[str, str], Sequence[str]],
+        find_entry: FindEntry,
     ) -> None:
         self._inbox = inbox
         self._csrf_token = csrf_token
         self._note = note
         self._has_report = has_report
         self._list_reasons = list_reasons
+        self._find_entry = find_entry
 
     def show(self) -> str:
         """Render the list and the open email."""
@@ -205,6 +212,9 @@ class ApprovalPage:
 
     def _open(self, view: View) -> dict[str, Any]:
         row, thread = self._inbox.open((view.mailbox, view.email))
+        entry = self._find_entry(WorkItem(*row.key))
+        draft, proposal = (entry.draft, entry.proposal) if entry is not None else (None, None)
+        is_of_reply = entry is not None and row.reply is not None and entry.reply_id == row.reply.id
         return {
             "email": row.email,
             "outbound": row.is_outbound,
@@ -213,6 +223,9 @@ class ApprovalPage:
             "reason": row.tags.get("agent.reason", "")[:MAX_REASON_CHARACTERS],
             "reply": row.reply,
             "reply_label": _describe_reply(row.reply),
+            "evidence": _describe_evidence(draft) if draft is not None and is_of_reply else None,
+            "proposal": proposal,
+            "proposal_evidence": _describe_evidence(proposal) if proposal is not None else None,
             "reject_reason": row.reject_reason[:MAX_REJECT_REASON_CHARACTERS],
             "max_reject_characters": MAX_REJECT_REASON_CHARACTERS,
             "offered_reasons": self._list_reasons(row.email.subject, row.reply.markdown) if row.reply else (),
@@ -232,12 +245,14 @@ def build_approval_page(
     note: str = "",
     report: Callable[[int], TrustReport] | None = None,
     list_reasons: Callable[[str, str], Sequence[str]] = lambda _subject, _draft: (),
+    find_entry: FindEntry = lambda _item: None,
 ) -> Flask:
     """Build the page for a MultiMail account; `note` is shown on a discreet banner.
 
     `mail_key` has the scopes read and send (a reason is a tag); `report`, which gets a number of days,
     adds the trust report. `list_reasons` gets the subject of an email and the draft of its reply: where a
-    simulated model can follow some reasons only, the page offers these.
+    simulated model can follow some reasons only, the page offers these. `find_entry` gives an email's row in
+    the ledger: what carries its draft, and what is only proposed.
 
     Serve it on a loopback address only: anyone who reaches it can approve. Any other Host is refused.
     """
@@ -248,8 +263,9 @@ def build_approval_page(
     multimail = MultiMailClient(api_url, StaticSecret(Secret(mail_key)), timeout=TIMEOUT_SECONDS)
     inbox = Inbox(multimail, Oversight(api_url, StaticSecret(Secret(oversight_key)), timeout=TIMEOUT_SECONDS))
     page = ApprovalPage(
-        inbox, secrets.token_urlsafe(32), note, has_report=report is not None, list_reasons=list_reasons
-    )
+        inbox, secrets.token_urlsafe(32), note,
+        has_report=report is not None, list_reasons=list_reasons, find_entry=find_entry,
+    )  # fmt: skip
     app.add_url_rule("/", "show", page.show, methods=["GET"])
     app.add_url_rule("/updates", "updates", page.updates, methods=["GET"])
     if report is not None:
@@ -359,6 +375,19 @@ def _describe_thread_entry(email: EmailSummary, view: View) -> dict[str, Any]:
         "time": _clock_time(email.received_at),
         "datetime": email.received_at.isoformat(),
         "outbound": outbound,
+    }
+
+
+def _describe_evidence(draft: Draft) -> dict[str, Any]:
+    """What carries the sentences of a draft: those that nothing trusted carries come first."""
+    claims = [claim for claim in draft.claims if claim.support is not Support.FREE]
+    return {
+        "claims": sorted(claims, key=lambda claim: [*SUPPORT_WORDS].index(claim.support), reverse=True),
+        "labels": SUPPORT_WORDS,
+        "summary": build_reply_tags(draft).get(CLAIMS_TAG, "It states no facts."),
+        "open_points": [point.text for point in draft.open_points],
+        "follow_up": draft.follow_up.text,
+        "notes": draft.notes,
     }
 
 

@@ -1,8 +1,10 @@
-"""`python -m local audit`: who decided what about which email, and why."""
+"""`python -m local audit`: who decided what about which email, and why; of one email also its evidence."""
 
 import json
 import os
 from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -10,8 +12,11 @@ from rich.text import Text
 
 from local.commands.audit_file import FILE_NAME, Record, read_records
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
-from shared.domain import Cause
+from shared.domain import Cause, Support, WorkItem
 from shared.errors import ConfigurationError
+from shared.ledger.entries import LedgerEntry
+from shared.ledger.sqlite_store import open_sqlite_ledger
+from shared.replying.reporting import SUPPORT_WORDS
 from shared.settings import find_ledger_path
 
 WIDE = 130  # columns of the terminal that the table takes
@@ -34,9 +39,38 @@ def audit(console: Console, email_id: str | None, *, as_json: bool) -> int:
     if as_json:
         for record in records:
             console.print(json.dumps(record), soft_wrap=True, markup=False, highlight=False)
-    else:
-        console.print(build_trail(records, console.width))
+        return OK
+    console.print(build_trail(records, console.width))
+    entry = _find_entry(ledger_path, records[-1]) if email_id else None
+    if entry is not None:
+        console.print(build_evidence(entry))
     return OK
+
+
+def _find_entry(ledger_path: Path, record: Record) -> LedgerEntry | None:
+    if not ledger_path.exists():  # the trail is kept longer than a ledger that somebody removed
+        return None
+    with closing(open_sqlite_ledger(ledger_path, read_only=True)) as ledger:
+        return ledger.get(WorkItem(record["mailbox_id"], record["email_id"]))
+
+
+def build_evidence(entry: LedgerEntry) -> RenderableType:
+    """The text that was submitted, or is only proposed, and what carries each of its statements."""
+    draft = entry.draft or entry.proposal
+    if draft is None:
+        return Text("There is no draft.")
+    lines = [Text("Submitted for approval" if entry.draft else "Proposed to a person, not submitted", "bold")]
+    lines.append(Text(f"{draft.reply_markdown}\n"))
+    for claim in draft.claims:
+        if claim.support is Support.FREE:
+            continue
+        lines.append(Text.assemble((SUPPORT_WORDS[claim.support], "bold"), f": {claim.sentence}"))
+        if claim.source:
+            lines.append(Text(f"  “{' '.join(claim.quote.split())}” ({claim.source})", "bright_black"))
+    lines += [Text(f"Open: {point.text}") for point in draft.open_points]
+    if draft.follow_up:
+        lines.append(Text(f"It promises: {draft.follow_up.text}"))
+    return Group(*lines)
 
 
 def build_trail(records: Iterable[Record], width: int) -> RenderableType:
@@ -68,6 +102,7 @@ def _build_card(record: Record) -> Table:
 def _describe(record: Record) -> tuple[str, ...]:
     """One text for each of the headings."""
     tokens = record.get("input_tokens", 0) + record.get("output_tokens", 0)
+    cached = record.get("cached_input_tokens", 0)
     return (
         str(record["at"])[:19].replace("T", " "),
         str(record["actor"]),
@@ -75,7 +110,7 @@ def _describe(record: Record) -> tuple[str, ...]:
         _describe_what(record),
         _describe_why(record),
         _describe_models(record),
-        str(tokens or ""),
+        f"{tokens or ''}{f', {cached} cached' if cached else ''}",
         str(record.get("key_id", "")),
     )
 

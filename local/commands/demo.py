@@ -141,6 +141,7 @@ class Demo:
             note=f"{NOTE} {RIDDLE}",
             report=self._agent.report,
             list_reasons=list_reasons,
+            find_entry=self._agent.ledger.get,
         )
         with build_server(page, PAGE_PORT) as server:
             self._console.print(

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.model.chat_rules import find_mail
+from local.model.chat_rules import find_mail, find_passages
 from local.model.chat_simulator import Payload, respond_by_rules
 
-REDRAFT = "rejected draft"  # in the line of the drafting instructions that has a reviewer's reason
+REDRAFT = "rejected draft"  # in the line of the request that has a reviewer's reason
 NOT_FOLLOWED = "the reviewer's reason, which the simulated model cannot follow"
 
 
@@ -26,20 +26,38 @@ class DemoAnswer:
     source: str = ""
     draft: str = ""
     confidence: float = 0.0
-    unanswered: tuple[str, ...] = ()
+    open_points: tuple[str, ...] = ()
+    claims: tuple[Mapping[str, str], ...] = ()
+    follow_up: str = ""
     mistake: str = ""
     second: Mapping[str, str] = field(default_factory=dict)
 
-    def build_draft(self, instructions: str) -> dict[str, Any]:
-        """The fields of the draft; the last line of a redraft's instructions is the reviewer's reason."""
-        last_line = instructions.rstrip().rpartition("\n")[2]
-        fields = {"reply_markdown": self.draft, "confidence": self.confidence, "unanswered": self.unanswered}
-        if REDRAFT not in last_line:
-            return fields
-        followed = next((text for reason, text in self.second.items() if last_line.endswith(reason)), None)
-        if followed is None:
-            return fields | {"unanswered": (*self.unanswered, NOT_FOLLOWED)}
-        return fields | {"reply_markdown": followed}
+    def build_draft(self, last_line: str, passages: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+        """The fields of the draft. The last line of a redraft's request is the reviewer's reason."""
+        text, open_points = self.draft, self.open_points
+        if REDRAFT in last_line:
+            followed = next(
+                (text for reason, text in self.second.items() if last_line.endswith(reason)), None
+            )
+            text = followed or text
+            open_points = open_points if followed else (*open_points, NOT_FOLLOWED)
+        ids = {title: id_ for id_, (title, _) in passages.items()}
+        claims = [
+            {
+                "sentence": claim["sentence"],
+                "source": ids.get(claim["source"], claim["source"]),
+                "quote": claim["quote"],
+            }
+            for claim in self.claims
+            if claim["sentence"] in text
+        ]
+        return {
+            "reply_markdown": text,
+            "claims": claims,
+            "open_points": open_points,
+            "follow_up": self.follow_up,
+            "confidence": self.confidence,
+        }
 
 
 def respond(body: Payload) -> str | Payload:
@@ -52,7 +70,8 @@ def respond(body: Payload) -> str | Payload:
     if asked["name"] == "triage":
         written = answer.triage
     elif answer.draft:
-        written = answer.build_draft(str(body["messages"][0]["content"]))
+        request = str(body["messages"][-1]["content"])
+        written = answer.build_draft(request.rstrip().rpartition("\n")[2], find_passages(body["messages"]))
     else:
         return by_rules
     return json.dumps(json.loads(by_rules) | dict(written), ensure_ascii=False)
@@ -75,7 +94,9 @@ def _load_answers() -> dict[str, DemoAnswer]:
             source=answer.get("source", ""),
             draft=answer.get("draft", "").strip(),
             confidence=answer.get("confidence", 0.0),
-            unanswered=tuple(answer.get("unanswered", ())),
+            open_points=tuple(answer.get("open_points", ())),
+            claims=tuple(answer.get("claim", ())),
+            follow_up=answer.get("follow_up", ""),
             mistake=answer.get("mistake", ""),
             second={second["reason"]: second["draft"].strip() for second in answer.get("second", ())},
         )

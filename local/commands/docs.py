@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from local.documentation.packages import render_packages
+from local.documentation.profile_schema import render_profile_schema
 from local.documentation.settings_reference import render_example, render_settings_page
 from local.host.run import OK, UNFINISHED
 
@@ -35,6 +36,7 @@ def find_outdated(root: Path) -> Mapping[str, str]:
     wanted = {
         "docs/settings.md": render_settings_page(),
         "local.settings.json.example": render_example(),
+        "config/mailboxes.schema.json": render_profile_schema(),
         "docs/architecture.md": f"{before}{begin}{render_packages()}{end}{after}",
     }
     return {

@@ -14,7 +14,7 @@ from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
 from shared.mail.multimail import MultiMailClient
 from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, build_report
-from shared.operator.trust_page import HEADINGS, describe_record, parse_days
+from shared.operator.trust_page import HEADINGS, describe_record, describe_usage, parse_days
 from shared.settings import Settings
 
 FULL_WIDTH = 130  # columns of the terminal that the table with all of its columns takes
@@ -69,6 +69,7 @@ def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
         table.add_row(Text(category or "none"), *(cells[number] for number in shown))
     table.add_row("all", *(total[number] for number in shown), style="bold")
     console.print(table)
+    console.print(describe_usage(judged.usage), highlight=False)
     for check in judged.checks:
         mark = ("✓ ", "green") if check.is_met else ("✗ ", "red")
         console.print(Text.assemble(mark, f"{check.rule} ", (check.finding, "bright_black")))

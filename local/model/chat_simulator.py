@@ -1,4 +1,4 @@
-"""Simulates Azure OpenAI's chat-completions endpoint, faults included; it says of itself that it does."""
+"""Simulates Azure OpenAI: its chat completions and embeddings, faults included; it says so of itself."""
 
 import hmac
 import json
@@ -15,6 +15,8 @@ from flask.typing import ResponseReturnValue
 from local.host.http_server import cut_connection
 from local.model.chat_rules import build_answer, is_blatant_attack, parse_documents
 from local.model.chat_tool_rules import build_tool_turn, parse_tool_documents
+from local.model.embedding_rules import build_embeddings, find_embedding_problem
+from local.model.prompt_cache import PromptCache
 from local.model.strict_schema import build_smallest, find_schema_problem, matches
 
 Payload = dict[str, Any]
@@ -22,7 +24,9 @@ Payload = dict[str, Any]
 Fault = Callable[[Callable[[], Payload]], ResponseReturnValue]
 
 MODEL = "simulated-chat"
+EMBEDDING_MODEL = "simulated-embedding"
 REASONING_TOKENS = 640  # what a reasoning deployment thinks per answer, on the answer's token limit
+TOKEN_CHARACTERS = 4  # a simulated token
 KEPT_CALLS = 1_000
 
 _FILTERS = ("hate", "self_harm", "sexual", "violence", "jailbreak", "indirect_attack")
@@ -40,7 +44,7 @@ class ChatCall:
 
 
 class ChatSimulator:
-    """Answer chat completions by fixed rules, on the v1 route that both SDKs use; serve `app` to run it.
+    """Answer chat completions by fixed rules, on the v1 routes that both SDKs use; serve `app` to run it.
 
     `api_key` is the key or token to accept (None: any); `deployments` the names that exist (None: all);
     those in `reasoning_deployments` refuse max_tokens and temperature and think before they answer.
@@ -63,10 +67,12 @@ class ChatSimulator:
         self._shields = shields
         self._respond = respond or respond_by_rules
         self._faults: deque[Fault] = deque()
+        self._prompt_cache = PromptCache()
         self._guard = threading.Lock()
         self.calls: deque[ChatCall] = deque(maxlen=KEPT_CALLS)
         self.app = Flask("chat_simulator", static_folder=None)
         self.app.add_url_rule("/openai/v1/chat/completions", view_func=self._complete, methods=["POST"])
+        self.app.add_url_rule("/openai/v1/embeddings", view_func=self._embed, methods=["POST"])
 
     def script(self, *faults: Fault) -> None:
         """Queue faults: each takes the place of one answer to a request that is otherwise in order."""
@@ -74,6 +80,16 @@ class ChatSimulator:
             self._faults.extend(faults)
 
     def _complete(self) -> ResponseReturnValue:
+        return self._answer(self._find_completion_refusal, self._build_completion)
+
+    def _embed(self) -> ResponseReturnValue:
+        return self._answer(_find_embedding_refusal, lambda _, body: build_embeddings(body, EMBEDDING_MODEL))
+
+    def _answer(
+        self,
+        find_refusal: Callable[[str, Payload], Response | None],
+        build: Callable[[str, Payload], Payload],
+    ) -> ResponseReturnValue:
         body = request.get_json(force=True, silent=True)
         if not isinstance(body, dict):
             return _refuse(400, "invalid_request", "The request body is not a JSON object.")
@@ -82,17 +98,15 @@ class ChatSimulator:
         name = str(body.get("model", ""))
         with self._guard:
             self.calls.append(ChatCall(request.path, api_version, name, headers, body))
-        refusal = self._find_refusal(name, body, headers, api_version)
+        refusal = self._find_access_refusal(name, headers, api_version) or find_refusal(name, body)
         if refusal is not None:
             return refusal
         with self._guard:
             fault = self._faults.popleft() if self._faults else None
-        return (
-            fault(lambda: self._build_completion(name, body)) if fault else self._build_completion(name, body)
-        )
+        return fault(lambda: build(name, body)) if fault else build(name, body)
 
-    def _find_refusal(
-        self, name: str, body: Payload, headers: Mapping[str, str], api_version: str | None
+    def _find_access_refusal(
+        self, name: str, headers: Mapping[str, str], api_version: str | None
     ) -> Response | None:
         if not self._admits(headers):
             return _refuse(401, "401", "Access denied due to invalid subscription key or wrong API endpoint.")
@@ -100,6 +114,9 @@ class ChatSimulator:
             return _refuse(404, "404", "Resource not found")
         if self._deployments is not None and name not in self._deployments:
             return _refuse(404, "DeploymentNotFound", "The API deployment for this resource does not exist.")
+        return None
+
+    def _find_completion_refusal(self, name: str, body: Payload) -> Response | None:
         return (
             (_find_reasoning_refusal(body) if name in self._reasoning_deployments else None)
             or _find_format_refusal(body)
@@ -124,8 +141,9 @@ class ChatSimulator:
         room = math.inf if limit is None else max(0, limit - thought)
         finish_reason = "tool_calls" if tool_calls else "stop"
         if _count_tokens(text) > room:
-            text, finish_reason = text[: int(room) * 4], "length"
-        prompt_tokens = _count_tokens("".join(_prompt_text(m) for m in body.get("messages", ())))
+            text, finish_reason = text[: int(room) * TOKEN_CHARACTERS], "length"
+        prompt = "".join(_prompt_text(message) for message in body.get("messages", ()))
+        prompt_tokens = _count_tokens(prompt)
         completion_tokens = thought + _count_tokens(text + (json.dumps(tool_calls) if tool_calls else ""))
         return {
             "id": "chatcmpl-simulated",
@@ -149,9 +167,22 @@ class ChatSimulator:
                 "prompt_tokens": prompt_tokens,
                 "completion_tokens": completion_tokens,
                 "total_tokens": prompt_tokens + completion_tokens,
+                "prompt_tokens_details": {
+                    "audio_tokens": 0,
+                    "cached_tokens": self._count_cached(name, body, prompt),
+                },
                 "completion_tokens_details": {"reasoning_tokens": thought},
             },
         }
+
+    def _count_cached(self, name: str, body: Payload, prompt: str) -> int:
+        """The tokens from the prompt cache. Schema and tools come before the messages: they must be equal."""
+        before = json.dumps([name, body.get("tools"), body.get("response_format")])
+        tokens = [
+            prompt[start : start + TOKEN_CHARACTERS] for start in range(0, len(prompt), TOKEN_CHARACTERS)
+        ]
+        with self._guard:
+            return self._prompt_cache.count_cached(before, tokens)
 
 
 def throttled(*, retry_after: str | None = None, retry_after_ms: str | None = None) -> Fault:
@@ -290,6 +321,11 @@ def respond_by_rules(body: Payload) -> str | Payload:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _find_embedding_refusal(_name: str, body: Payload) -> Response | None:
+    problem = find_embedding_problem(body)
+    return None if problem is None else _refuse(400, "invalid_value", problem[1], problem[0])
+
+
 def _find_reasoning_refusal(body: Payload) -> Response | None:
     if "max_tokens" in body:
         message = (
@@ -397,4 +433,4 @@ def _prompt_text(message: Payload) -> str:
 
 
 def _count_tokens(text: str) -> int:
-    return math.ceil(len(text) / 4)
+    return math.ceil(len(text) / TOKEN_CHARACTERS)

@@ -23,6 +23,7 @@ class LedgerEntry:
     decided, and from `reply_settled_at` on it is not checked any more; set on an open row, it says that the
     reply ended without reaching anybody.
 
+    `proposal`: a draft that is not submitted, for the person who answers.
     `depends_on`: the reply of another email or a person's that answers this one too. `fingerprint`: the same
     for copies of the email. `reopened_at`: when it was last set back to open, `redriven_at` when by an
     operator. `released_at`: when it was seen to be released from inbound approval. `missing`: what the email
@@ -48,6 +49,7 @@ class LedgerEntry:
     usage: Usage = NO_USAGE
     triage: Triage | None = None
     draft: Draft | None = None
+    proposal: Draft | None = None
     submit_intent_at: datetime | None = None
     reply_id: str | None = None
     depends_on: str | None = None
@@ -172,6 +174,7 @@ class LedgerEntry:
         return replace(
             self,
             usage=NO_USAGE,  # it was reported with the decision that is taken back
+            proposal=None,
             outcome=None,
             cause=None,
             detail="",

@@ -46,6 +46,7 @@ def traced(
                     "gen_ai.response.model": completion.model,
                     "gen_ai.response.finish_reasons": (completion.finish_reason,),
                     "gen_ai.usage.input_tokens": usage.input_tokens,
+                    "gen_ai.usage.cache_read.input_tokens": usage.cached_input_tokens,
                     "gen_ai.usage.output_tokens": usage.output_tokens,
                 }
             )

@@ -31,7 +31,7 @@ REASONING_HEADROOM_TOKENS = 8_192
 _NEEDED = "set TRIAGE_DEPLOYMENT and DRAFT_DEPLOYMENT to chat models that have structured outputs"
 
 # Refusals that have passed a moment later; every status from 500 on is one too.
-_PASSING = {
+PASSING = {
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.CONFLICT,
     HTTPStatus.FAILED_DEPENDENCY,
@@ -198,11 +198,10 @@ class WireChatModel:
             raise NoCompletion("a 200 answer without a choice that has content")
         if not isinstance(text, str):
             raise NoCompletion("a 200 answer whose content is not a text")
-        usage = _mapping(payload.get("usage"))
         return ChatCompletion(
             text=text,
             finish_reason=finish_reason,
-            usage=Usage(1, _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))),
+            usage=_read_usage(_mapping(payload.get("usage"))),
             model=_name(payload.get("model")) or deployment,
             tool_calls=tool_calls,
         )
@@ -220,7 +219,7 @@ class WireChatModel:
         asked = f"MODEL_ENDPOINT's host {self._host}, asked for deployment {deployment!r}, answered {answer}"
         if refusal.status == HTTPStatus.TOO_MANY_REQUESTS:
             return ThrottledError(f"{asked}.", retry_after_seconds=find_retry_after(refusal.headers))
-        if refusal.status in _PASSING or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if refusal.status in PASSING or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return UnavailableError(f"{asked}.", retry_after_seconds=find_retry_after(refusal.headers))
         parameter = f" about {refusal.param}" if refusal.param else ""
         return PermanentError(f"{asked}{parameter}; the same request would be refused again.")
@@ -230,25 +229,12 @@ class WireChatModel:
         unsuitable = _explain_unsuitable(refusal, deployment)
         if unsuitable is not None:
             return unsuitable
-        status = refusal.status
-        is_auth = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-        if is_auth and self._has_key:
-            return "set MODEL_API_KEY to a key of this resource, or remove it to sign in with the identity."
-        if is_auth:
-            return (
-                'give the identity the role "Cognitive Services OpenAI User" on this resource, '
-                "and let its network rules admit the app."
-            )
-        if status == HTTPStatus.NOT_FOUND:
+        if refusal.status == HTTPStatus.NOT_FOUND:
             return (
                 f"the deployment {deployment!r} does not exist: {_NEEDED}, deployed on this resource, and "
                 "MODEL_ENDPOINT to its root."
             )
-        if (
-            HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
-        ):  # not followed: they take the key along
-            return "it redirects: set MODEL_ENDPOINT to the resource's own root."
-        return None
+        return find_access_remedy(refusal, has_key=self._has_key)
 
     def _build_filtered(self, deployment: str, categories: tuple[str, ...]) -> ContentFilteredError:
         fired = ", ".join(categories) or "not named"
@@ -256,6 +242,23 @@ class WireChatModel:
             f"The content filter of deployment {deployment!r} refused (filters: {fired}).",
             categories=categories,
         )
+
+
+def find_access_remedy(refusal: ChatRefusal, *, has_key: bool) -> str | None:
+    """What to set when the request was not admitted, or reached the wrong place."""
+    status = refusal.status
+    is_auth = status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+    if is_auth and has_key:
+        return "set MODEL_API_KEY to a key of this resource, or remove it to sign in with the identity."
+    if is_auth:
+        return (
+            'give the identity the role "Cognitive Services OpenAI User" on this resource, '
+            "and let its network rules admit the app."
+        )
+    # Redirects are not followed: they take the key along.
+    if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+        return "it redirects: set MODEL_ENDPOINT to the resource's own root."
+    return None
 
 
 def _explain_unsuitable(refusal: ChatRefusal, deployment: str) -> str | None:
@@ -317,6 +320,13 @@ def _build_message(message: Message) -> dict[str, Any]:
     if message.tool_call_id is not None:
         built["tool_call_id"] = message.tool_call_id
     return built
+
+
+def _read_usage(usage: Mapping[str, Any]) -> Usage:
+    """The tokens of one call; those from the prompt cache are among the prompt's tokens."""
+    prompt_tokens = _count(usage.get("prompt_tokens"))
+    cached_tokens = _count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
+    return Usage(1, prompt_tokens, _count(usage.get("completion_tokens")), min(cached_tokens, prompt_tokens))
 
 
 def _read_tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:

@@ -5,8 +5,10 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from shared.model.tokens import estimate_tokens
 
 PROMPTS = Path(__file__).parent / "prompts"
 VERSION_DIGITS = 12
@@ -21,8 +23,9 @@ _WITHOUT_KEPT = str.maketrans(dict.fromkeys(_KEPT))
 
 @functools.cache
 def load_prompt(name: str) -> str:
-    """The instructions in `prompts/NAME.md`, without the trailing line break."""
-    return (PROMPTS / f"{name}.md").read_text(encoding="utf-8").strip()
+    """The instructions in `prompts/NAME.md`, without the comments (lines that begin with `<!--`)."""
+    lines = (PROMPTS / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("<!--")).strip()
 
 
 @functools.cache
@@ -67,16 +70,28 @@ def unescape_untrusted(line: str) -> str:
     return text
 
 
-def fit_untrusted(text: str, limit: int) -> str:
-    """`escape_untrusted`, bounded to `limit` characters: the beginning and the end of a longer text."""
-    escaped = escape_untrusted(text)
+def cut_text(text: str, max_tokens: int, render: Callable[[str], str] = str) -> str:
+    """The text as a reader sees it, bounded: of a longer one the beginning and the end.
+
+    It is bounded as `render` shows it.
+    """
+    text = clean_text(text)
+    tokens = estimate_tokens(render(text))
     keep = len(text)
-    while len(escaped) > limit:
-        keep = min(keep - 1, int(keep * limit / len(escaped) * 0.95), limit)
+    shown = text
+    while tokens > max_tokens:
+        keep = min(keep - 1, int(keep * max_tokens / tokens * 0.95))
         head, tail = keep - keep // 4, keep // 4
-        left_out = f"\n[{len(text) - keep} characters left out]\n"
-        escaped = escape_untrusted(text[:head] + left_out + (text[-tail:] if tail else ""))
-    return escaped
+        shown = f"{text[:head]}\n[{len(text) - keep} characters left out]\n{text[-tail:] if tail else ''}"
+        if keep <= 0:
+            break
+        tokens = estimate_tokens(render(shown))
+    return shown
+
+
+def fit_untrusted(text: str, max_tokens: int) -> str:
+    """The text as `escape_untrusted` makes it, bounded with its escapes, none of which is cut."""
+    return escape_untrusted(cut_text(text, max_tokens, escape_untrusted))
 
 
 def build_documents(lines: Sequence[str]) -> str:

@@ -17,8 +17,8 @@ from shared.operator.ask_sending import Outbox, SendResult
 
 MAX_LISTED = 20
 LONGEST_LOOK_BACK_HOURS = 24 * 366
-MAX_EMAIL_CHARACTERS = 8_000
-MAX_ITEM_CHARACTERS = 1_000
+MAX_EMAIL_TOKENS = 2_000
+MAX_ITEM_TOKENS = 300
 MAX_FIELD_CHARACTERS = 200
 MAX_ARGUMENT_CHARACTERS = 20_000
 
@@ -178,7 +178,7 @@ class Toolbox:
             "attachments": ", ".join(file.name for file in email.attachments),
         }
         text = f"{_format_fields(fields)}\nBody:\n{email.markdown.strip()}"
-        line = fit_untrusted(text, MAX_EMAIL_CHARACTERS)
+        line = fit_untrusted(text, MAX_EMAIL_TOKENS)
         self.outbox.note_read(email, unescape_untrusted(line))
         return self._show("read_email", [line], mailbox_id, email.id)
 
@@ -283,7 +283,7 @@ def _describe(mailbox_id: str, email: EmailSummary) -> dict[str, str]:
 
 
 def _fit_item(fields: Mapping[str, str]) -> str:
-    return fit_untrusted(_format_fields(fields), MAX_ITEM_CHARACTERS)
+    return fit_untrusted(_format_fields(fields), MAX_ITEM_TOKENS)
 
 
 def _format_fields(fields: Mapping[str, str]) -> str:

@@ -2,13 +2,13 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 
-from shared.domain import Action, Cause, Mailbox, Outcome
+from shared.domain import NO_USAGE, Action, Cause, Mailbox, Outcome, Usage
 from shared.ledger.entries import LedgerEntry
 from shared.watching.tracking import UNDECIDED
 
@@ -150,12 +150,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class MailboxReport:
-    """One mailbox's figures, in total and by category, and the checks behind the recommendation."""
+    """One mailbox's figures, in total and by category, and the checks behind the recommendation.
+
+    `usage` is that of all emails, those without a draft included.
+    """
 
     mailbox: Mailbox
     total: TrackRecord
     categories: Mapping[str | None, TrackRecord]
     checks: Sequence[Check]
+    usage: Usage = NO_USAGE
 
     @property
     def recommendation(self) -> str:
@@ -186,12 +190,22 @@ def build_report(
     work. The rows are streamed; what is kept of each draft is a few words.
     """
     since = now - timedelta(days=days)
-    reports = [
-        judge_mailbox(mailbox, read_drafts(entries(mailbox.id), since), now)
-        for mailbox in mailboxes
-        if mailbox.is_active
-    ]
+    reports = []
+    for mailbox in mailboxes:
+        if mailbox.is_active:
+            used: list[Usage] = []
+            drafts = read_drafts(_note_usage(entries(mailbox.id), since, used), since)
+            report = judge_mailbox(mailbox, drafts, now)
+            reports.append(replace(report, usage=sum(used, NO_USAGE)))
     return TrustReport(since, now, days, reports)
+
+
+def _note_usage(entries: Iterable[LedgerEntry], since: datetime, used: list[Usage]) -> Iterator[LedgerEntry]:
+    """Pass the entries on; `used` gets the usage of those that were finished, or came, from `since` on."""
+    for entry in entries:
+        if (entry.finished_at or entry.received_at) >= since:
+            used.append(entry.usage)
+        yield entry
 
 
 def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedDraft]:

@@ -5,10 +5,12 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from shared.domain import Usage
 from shared.operator.http_answer import HttpAnswer
 from shared.operator.trust import (
     APPROVALS,
@@ -85,6 +87,7 @@ def render_json(report: TrustReport) -> str:
                     "address": judged.mailbox.address,
                     "oversight_mode": judged.mailbox.oversight_mode,
                     "recommendation": judged.recommendation,
+                    "usage": asdict(judged.usage),
                     "checks": [
                         {"rule": c.rule, "is_met": c.is_met, "finding": c.finding} for c in judged.checks
                     ],
@@ -112,7 +115,12 @@ def render_html(report: TrustReport) -> str:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    pages.filters |= {"share": format_share, "figures": describe_record, "parts": list_bar_parts}
+    pages.filters |= {
+        "share": format_share,
+        "figures": describe_record,
+        "usage": describe_usage,
+        "parts": list_bar_parts,
+    }
     return pages.get_template("trust_page.html").render(
         report=report,
         headings=HEADINGS,
@@ -153,6 +161,15 @@ def describe_record(record: TrackRecord) -> tuple[str, ...]:
     )  # fmt: skip
     bound = format_share(record.lower_bound) if record.decided else "-"
     return (*map(str, figures), format_duration(record.median_seconds_to_decision), bound)
+
+
+def describe_usage(usage: Usage) -> str:
+    """What the model was asked, in one sentence."""
+    cached = usage.cached_input_tokens / usage.input_tokens if usage.input_tokens else 0
+    return (
+        f"{usage.calls:,} model calls: {usage.input_tokens:,} input tokens, {cached:.0%} of them cached, "
+        f"and {usage.output_tokens:,} output tokens."
+    )
 
 
 _HEADERS = {

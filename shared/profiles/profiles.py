@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
-from shared.domain import Mailbox
+from shared.domain import Action, Mailbox
 from shared.mail.contact_forms import ContactForm
+from shared.profiles.business_hours import BusinessHours, describe_utc
 from shared.settings import Settings
 
 CATEGORIES = (
@@ -13,7 +15,28 @@ CATEGORIES = (
 )  # fmt: skip
 OTHER_CATEGORY = "other"
 
-LIMITS = ("max_replies_per_thread", "max_replies_per_sender_per_day", "daily_token_budget", "min_confidence")
+LIMITS = (
+    "max_replies_per_thread",
+    "max_replies_per_sender_per_day",
+    "daily_token_budget",
+    "min_confidence",
+    "min_draft_confidence",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An email as it could arrive, and what to do with it; `category` and `why` may be empty."""
+
+    email: str
+    action: Action
+    category: str = ""
+    why: str = ""
+
+    def render(self) -> str:
+        """The example as lines of a prompt."""
+        verdict = f"action {self.action}" + (f", category {self.category}" if self.category else "")
+        return f"Email: {self.email}\n  Right: {verdict}" + (f". Why: {self.why}" if self.why else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +44,10 @@ class MailboxProfile:
     """What is to be known about one mailbox; absent fields mean: as the settings and prompts have it.
 
     All of it is the operator's text and trusted. `categories` maps own categories to their descriptions;
-    `knowledge` names folders of passages. `addresses`: under which the mailbox gets mail too, bare and in
-    lower case. `not_addressed`: what to do with mail to others, "escalate" or "ignore". `reply_all`: the
-    domains whose people stay in copy. The limits override the settings of the same name.
+    `examples` are shown to triage. `knowledge` names folders of passages. `addresses`: under which the
+    mailbox gets mail too, bare and in lower case. `not_addressed`: what to do with mail to others, "escalate"
+    or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
+    factual sentences that must be verified. The limits override the settings of the same name.
     """
 
     purpose: str = ""
@@ -38,7 +62,9 @@ class MailboxProfile:
     ignore: tuple[str, ...] = ()
     ignore_categories: tuple[str, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[Example, ...] = ()
     knowledge: tuple[str, ...] = ()
+    business_hours: BusinessHours | None = None
     addresses: tuple[str, ...] = ()
     not_addressed: str = "escalate"
     reply_all: tuple[str, ...] = ()
@@ -47,6 +73,8 @@ class MailboxProfile:
     max_replies_per_sender_per_day: int | None = None
     daily_token_budget: int | None = None
     min_confidence: float | None = None
+    min_draft_confidence: float | None = None
+    min_verified: float = 0.0
 
     @property
     def category_names(self) -> tuple[str, ...]:
@@ -58,34 +86,49 @@ class MailboxProfile:
         own = {name: getattr(self, name) for name in LIMITS}
         return replace(settings, **{name: value for name, value in own.items() if value is not None})
 
+    @property
+    def prompt_characters(self) -> int:
+        """The characters of all texts that triage and draft are given, each counted once."""
+        texts = [self.purpose, self.voice, self.language, *self.answer, *self.escalate, *self.ignore]
+        texts += [*self.categories, *self.categories.values()]
+        texts += [
+            text for example in self.examples for text in (example.email, example.category, example.why)
+        ]
+        return sum(map(len, texts))
+
     def build_triage_part(self) -> str:
-        """What the triage's instructions say about this mailbox; empty when there is nothing to say."""
+        """What the triage's instructions say about this mailbox; empty when there is nothing to say.
+
+        It is the same for every email, so that the service can cache what comes before the email.
+        """
         categories = [f"{name}: {text}" for name, text in self.categories.items()]
         return _build_part(
             {
-                "The mailbox is for": self.purpose,
-                "Reply to": "; ".join(self.answer),
-                "Always escalate": "; ".join((*self.escalate, *_in_words(self.escalate_categories))),
-                "Ignore": "; ".join((*self.ignore, *_in_words(self.ignore_categories))),
-                "Categories": "; ".join(categories),
+                "What the mailbox is for": self.purpose,
+                "Reply to": _list(self.answer),
+                "Always escalate": _list((*self.escalate, *_in_words(self.escalate_categories))),
+                "Ignore": _list((*self.ignore, *_in_words(self.ignore_categories))),
+                "Categories": _list(categories),
+                "Examples": _list([example.render() for example in self.examples]),
             }
         )
-
-    @property
-    def triage_characters(self) -> int:
-        """What this profile adds to a triage call: own categories are in its schema, too."""
-        return len(self.build_triage_part()) + sum(len(name) + 4 for name in self.categories)
 
     def build_draft_part(self) -> str:
-        """What the draft's instructions say about this mailbox; empty when there is nothing to say."""
+        """What the draft's instructions say about this mailbox, the same for every email; may be empty."""
+        hours = self.business_hours
         return _build_part(
             {
-                "The mailbox is for": self.purpose,
+                "What the mailbox is for": self.purpose,
                 "Voice": self.voice,
-                "Language": f"always {self.language}, whatever the email's" if self.language else "",
-                "Signature": "a fixed one is put under your closing; write none" if self.signature else "",
+                "Language": f"Always {self.language}, whatever the email's." if self.language else "",
+                "Signature": "A fixed one is put under your closing; write none." if self.signature else "",
+                "Business hours": hours.render() if hours else "",
             }
         )
+
+    def describe_now(self, now: datetime) -> str:
+        """One line for the part of a prompt that changes: weekday, date and time, and whether it is open."""
+        return self.business_hours.describe(now) if self.business_hours else describe_utc(now)
 
 
 NO_PROFILE = MailboxProfile()
@@ -130,5 +173,10 @@ def _in_words(categories: Sequence[str]) -> tuple[str, ...]:
     return (f"the categories {', '.join(categories)}",) if categories else ()
 
 
-def _build_part(lines: Mapping[str, str]) -> str:
-    return "\n".join(f"{label}: {text.rstrip('.')}." for label, text in lines.items() if text)
+def _list(texts: Sequence[str]) -> str:
+    return "\n".join(f"- {text}" for text in texts)
+
+
+def _build_part(texts: Mapping[str, str]) -> str:
+    """The texts that are not empty, each under its heading."""
+    return "\n\n".join(f"{heading}:\n{text}" for heading, text in texts.items() if text)

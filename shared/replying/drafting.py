@@ -1,78 +1,91 @@
-"""Drafting: the second chat completion, which writes the reply that a human will be asked to approve."""
+"""Drafting: from what the mailbox knows to a reply whose claims, links and numbers code has judged."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
-from typing import Any
 
-from shared.domain import ModelText, Rejection
-from shared.knowledge.passages import Passage
-from shared.model.answers import parse_answer
-from shared.model.chat import ChatCompletion, ChatRequest
-from shared.model.prompting import (
-    build_documents,
-    clean_line,
-    clean_sentence,
-    fit_untrusted,
-    load_prompt,
-    unescape_untrusted,
+from shared.checks.draft_checks import find_failed_checks
+from shared.checks.evidence import judge_claims
+from shared.domain import (
+    Cause,
+    Decision,
+    Draft,
+    JudgedClaim,
+    Outcome,
+    Support,
+    build_idempotency_key,
+    parse_address,
 )
-from shared.profiles.profiles import NO_PROFILE, MailboxProfile
+from shared.ledger.entries import LedgerEntry
+from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.prompting import cut_text, text_version
+from shared.replying.draft_request import (
+    DraftText,
+    Material,
+    build_draft_instructions,
+    build_draft_request,
+    parse_draft,
+)
+from shared.replying.envelope import Envelope
 from shared.replying.threads import ThreadText
+from shared.settings import Settings
 
-# Characters of escaped text in the prompt, so that a call stays bounded whatever arrives.
-MAX_EMAIL_CHARACTERS = 6_000
-MAX_CONTEXT_EMAIL_CHARACTERS = 1_500
-MAX_PASSAGE_CHARACTERS = 1_000
-MAX_KNOWLEDGE_CHARACTERS = 2_000
-MAX_PASSAGES = 3
-MAX_HEADER_CHARACTERS = 200
-MAX_OUTPUT_TOKENS = 800
-MAX_UNANSWERED = 5
+MAX_EMAIL_TOKENS = 4_000
+MAX_CONTEXT_EMAIL_TOKENS = 1_000
 ATTEMPTS = 2
-
-SCHEMA: Mapping[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["reply_markdown", "confidence", "unanswered"],
-    "properties": {
-        "reply_markdown": {"type": "string"},
-        "confidence": {"type": "number"},
-        "unanswered": {"type": "array", "items": {"type": "string"}},
-    },
-}
 
 
 @dataclass(frozen=True, slots=True)
-class DraftText:
-    """What the model wrote; nothing of it has been checked."""
+class JudgedDraft:
+    """A draft with what code found. `refusal` says why it may not be submitted; None when it may."""
 
-    reply_markdown: str
-    confidence: float
-    unanswered: tuple[ModelText, ...]
-    model: str = ""
+    draft: Draft
+    refusal: Decision | None = None
 
 
-def draft_reply(
-    thread: Sequence[ThreadText],
-    answered_id: str,
-    mailbox_address: str,
+def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadText]:
+    """The texts in the order of arrival, each cut to what a draft is shown of it."""
+    return [
+        replace(
+            text,
+            markdown=cut_text(
+                text.markdown, MAX_EMAIL_TOKENS if text.email_id == answered_id else MAX_CONTEXT_EMAIL_TOKENS
+            ),
+        )
+        for text in sorted(thread, key=lambda text: text.received_at)
+    ]
+
+
+def write_draft(
+    material: Material,
+    entry: LedgerEntry,
+    envelope: Envelope,
+    settings: Settings,
     complete: Callable[[ChatRequest], ChatCompletion],
-    *,
-    deployment: str,
-    profile: MailboxProfile = NO_PROFILE,
-    passages: Sequence[Passage] = (),
-    rejections: Sequence[Rejection] = (),
-) -> DraftText | None:
-    """Ask for a reply to the email `answered_id` of the thread; None when the answer cannot be read twice.
+) -> JudgedDraft | Decision:
+    """Have a reply written and judge it; a decision alone when no answer of the model can be read.
 
-    `passages`: what the reply may say besides the thread, best first. `rejections`: the earlier drafts that
-    a reviewer rejected, with the reasons to heed now. Raises what `ChatModel.complete` raises.
+    Where the profile wants verified statements and too few are, it is written once more without the others.
+    `settings`: with the limits that the mailbox has of its own. Raises what `ChatModel.complete` raises.
     """
-    request = build_draft_request(
-        thread, answered_id, mailbox_address, deployment,
-        profile=profile, passages=passages, rejections=rejections,
-    )  # fmt: skip
+    unreadable = Decision(Outcome.ESCALATED, Cause.DRAFT_UNREADABLE)
+    written = _ask(material, settings, complete)
+    if written is None:
+        return unreadable
+    claims = judge_claims(written.reply_markdown, written.claims, material.sources)
+    if _share_verified(claims) < material.profile.min_verified:
+        asserted = [claim.sentence for claim in claims if claim.support is not Support.VERIFIED]
+        written = _ask(replace(material, unsupported=asserted), settings, complete)
+        if written is None:
+            return unreadable
+        claims = judge_claims(written.reply_markdown, written.claims, material.sources)
+    draft = _build_draft(written, claims, material, entry, envelope)
+    return JudgedDraft(draft, _find_refusal(written, claims, material, entry, settings))
+
+
+def _ask(
+    material: Material, settings: Settings, complete: Callable[[ChatRequest], ChatCompletion]
+) -> DraftText | None:
+    request = build_draft_request(material, settings.draft_deployment)
     for _ in range(ATTEMPTS):
         completion = complete(request)
         try:
@@ -82,53 +95,57 @@ def draft_reply(
     return None
 
 
-def build_draft_request(
-    thread: Sequence[ThreadText],
-    answered_id: str,
-    mailbox_address: str,
-    deployment: str,
-    *,
-    profile: MailboxProfile = NO_PROFILE,
-    passages: Sequence[Passage] = (),
-    rejections: Sequence[Rejection] = (),
-) -> ChatRequest:
-    """The drafting call for one email of a thread, the thread in the order of arrival.
+def _share_verified(claims: Sequence[JudgedClaim]) -> float:
+    """The share of the factual sentences that are verified; 1 where nothing is stated."""
+    factual = [claim.support for claim in claims if claim.support is not Support.FREE]
+    return factual.count(Support.VERIFIED) / len(factual) if factual else 1.0
 
-    A reviewer's reason is an instruction; the draft that it speaks of is data, as a model wrote it from mail.
-    """
-    lines = _documents(thread, answered_id)
-    number = next(n for n, text in enumerate(_ordered(thread), 1) if text.email_id == answered_id)
-    drafts = [
-        fit_untrusted(
-            f"Draft {n}, rejected by a colleague\nBody:\n{rejection.reply_markdown}",
-            MAX_CONTEXT_EMAIL_CHARACTERS,
-        )
-        for n, rejection in enumerate(rejections, 1)
-    ]
-    reasons = "".join(
-        f"\nA colleague rejected draft {n} and said what to change: {rejection.reason}"
-        for n, rejection in enumerate(rejections, 1)
+
+def _find_refusal(
+    written: DraftText,
+    claims: Sequence[JudgedClaim],
+    material: Material,
+    entry: LedgerEntry,
+    settings: Settings,
+) -> Decision | None:
+    failed = find_failed_checks(
+        written.reply_markdown,
+        (*(source.text for source in material.sources), *(said.reason for said in entry.rejections)),
+        (parse_address(material.mailbox_address), entry.sender),
+        build_draft_instructions(material.mailbox_address, material.profile),
     )
-    # The approved passages, one escaped passage a line: trusted, but none may close the block.
-    approved = _fit_passages(passages)
-    knowledge = "\n".join(("<knowledge>", *approved, "</knowledge>", "")) if approved else ""
-    return ChatRequest(
-        deployment=deployment,
-        system=build_draft_instructions(mailbox_address, profile) + reasons,
-        user=(
-            f"{knowledge}{build_documents(lines + drafts)}\n"
-            f"Write the reply to email {number} of {len(lines)}."
-        ),
-        schema_name="draft",
-        schema=SCHEMA,
-        max_output_tokens=MAX_OUTPUT_TOKENS,
+    share = _share_verified(claims)
+    if failed:
+        return Decision(Outcome.ESCALATED, Cause.DRAFT_CHECK, ",".join(failed))
+    if share < material.profile.min_verified:
+        return Decision(Outcome.ESCALATED, Cause.DRAFT_UNVERIFIED, f"{share:.0%}")
+    if written.confidence < settings.min_draft_confidence:
+        return Decision(Outcome.ESCALATED, Cause.DRAFT_UNSURE, f"{written.confidence:.2f}")
+    return None
+
+
+def _build_draft(
+    written: DraftText,
+    claims: tuple[JudgedClaim, ...],
+    material: Material,
+    entry: LedgerEntry,
+    envelope: Envelope,
+) -> Draft:
+    address, profile = material.mailbox_address, material.profile
+    return Draft(
+        reply_markdown=sign_reply(written.reply_markdown, profile.signature),
+        confidence=written.confidence,
+        open_points=written.open_points,
+        covers=tuple(text.email_id for text in material.thread if not text.is_ours),
+        idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
+        claims=claims,
+        follow_up=written.follow_up,
+        model=written.model,
+        prompt_version=text_version(build_draft_instructions(address, profile)),
+        cc=envelope.cc,
+        subject=f"Your message to {address}" if envelope.is_form else "",
+        notes=envelope.notes,
     )
-
-
-def build_draft_instructions(mailbox_address: str, profile: MailboxProfile = NO_PROFILE) -> str:
-    """The trusted part: what all mailboxes share comes first, so that the service can cache it."""
-    instructions = f"{load_prompt('draft')}\n\nThe mailbox you write for: {mailbox_address}"
-    return "\n".join(filter(None, (instructions, profile.build_draft_part())))
 
 
 def sign_reply(reply_markdown: str, signature: str) -> str:
@@ -142,62 +159,3 @@ def sign_reply(reply_markdown: str, signature: str) -> str:
 
 def _visible_lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def parse_draft(text: str) -> DraftText:
-    """Read the model's answer. Raises ValueError when it does not keep the schema."""
-    value = parse_answer(text)
-    if not isinstance(value, dict):
-        raise ValueError("the draft is not an object")  # noqa: TRY004 - one error for any bad answer
-    reply, confidence = value.get("reply_markdown"), value.get("confidence")
-    unanswered = value.get("unanswered", [])
-    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
-        raise ValueError("the draft's confidence is not a number from 0 to 1")
-    if not isinstance(unanswered, list) or not all(isinstance(part, str) for part in unanswered):
-        raise ValueError("the draft's unanswered questions are not a list of texts")
-    if not isinstance(reply, str):
-        raise ValueError("the draft's text is not a text")  # noqa: TRY004 - one error for any bad draft
-    return DraftText(
-        reply_markdown=reply.strip(),
-        confidence=float(confidence),
-        unanswered=tuple(
-            ModelText(clean_sentence(part, MAX_HEADER_CHARACTERS)) for part in unanswered[:MAX_UNANSWERED]
-        ),
-    )
-
-
-def build_shown_texts(
-    thread: Sequence[ThreadText], answered_id: str, passages: Sequence[Passage] = ()
-) -> tuple[str, ...]:
-    """The texts of thread and passages exactly as far as the drafting call shows them to the model."""
-    lines = (*_documents(thread, answered_id), *_fit_passages(passages))
-    return tuple(unescape_untrusted(line) for line in lines)
-
-
-def _fit_passages(passages: Sequence[Passage]) -> list[str]:
-    """The best passages, each bounded, as many as have room together."""
-    lines: list[str] = []
-    for passage in passages[:MAX_PASSAGES]:
-        line = fit_untrusted(f"{passage.title}\n{passage.text.strip()}", MAX_PASSAGE_CHARACTERS)
-        if sum(map(len, lines)) + len(line) > MAX_KNOWLEDGE_CHARACTERS:
-            break
-        lines.append(line)
-    return lines
-
-
-def _ordered(thread: Sequence[ThreadText]) -> list[ThreadText]:
-    return sorted(thread, key=lambda text: text.received_at)
-
-
-def _documents(thread: Sequence[ThreadText], answered_id: str) -> list[str]:
-    return [
-        fit_untrusted(
-            f"Email {n}, {'sent by us' if text.is_ours else 'received'}"
-            f" {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
-            f"From: {clean_line(text.sender, MAX_HEADER_CHARACTERS)}\n"
-            f"Subject: {clean_line(text.subject, MAX_HEADER_CHARACTERS)}\n"
-            f"Body:\n{text.markdown.strip()}",
-            MAX_EMAIL_CHARACTERS if text.email_id == answered_id else MAX_CONTEXT_EMAIL_CHARACTERS,
-        )
-        for n, text in enumerate(_ordered(thread), 1)
-    ]

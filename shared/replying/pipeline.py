@@ -1,23 +1,21 @@
 """How one email is handled: read, guard, triage, draft, check, submit, tag; each stored before the next."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property, partial
 
-from shared.checks.draft_checks import find_failed_checks
+from shared.checks.gate import find_mode_refusal
 from shared.domain import (
     Action,
     Cause,
     Decision,
-    Draft,
     Email,
     Mailbox,
     Outcome,
     WorkItem,
     base_address,
-    build_idempotency_key,
     parse_address,
 )
 from shared.errors import (
@@ -33,25 +31,19 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.model.prompting import text_version
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
-from shared.replying.drafting import (
-    MAX_PASSAGES,
-    build_draft_instructions,
-    build_shown_texts,
-    draft_reply,
-    sign_reply,
-)
+from shared.replying.draft_request import Material
+from shared.replying.drafting import JudgedDraft, bound_texts, write_draft
 from shared.replying.envelope import Addressing, Envelope
-from shared.replying.gate import find_mode_refusal
 from shared.replying.limits import Limits
 from shared.replying.reporting import record_decision, render_cause, write_tags
 from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
     UNSENT_CAUSES,
+    ThreadText,
     ThreadView,
     find_closing_answer,
     find_unsent_cover,
@@ -61,13 +53,20 @@ from shared.replying.threads import (
 from shared.replying.triage import triage_email
 from shared.services.health import ServiceHealth
 from shared.settings import Settings
-from shared.telemetry import Value, email_traceparent, span
+from shared.telemetry import Value, email_traceparent, in_this_context, span
 
 # How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
 MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
+
+# What is escalated for a rule about its content; not for a limit, the mode, or what speaks to the triage.
+PROPOSED_FOR = frozenset(
+    {Cause.TRIAGED, Cause.TRIAGE_UNSURE, Cause.CATEGORY_RULE, Cause.WORD_RULE, Cause.TOO_OLD}
+)
+
+ReadTexts = Callable[[], Sequence[ThreadText]]
 
 log = logging.getLogger(__name__)
 
@@ -204,16 +203,20 @@ class _EmailRun:
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
-        return (
-            self._limits.find_flood()
-            or self._find_copy(email)
-            or self._triage(email)
+        refusal = self._limits.find_flood() or self._find_copy(email)
+        if refusal is not None:
+            return refusal
+        texts = cache(lambda: self._read_texts(email, thread))
+        refusal = (
+            self._triage(email, texts)
             or self._find_refusal(thread)  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
             or find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
-            or self._draft(email, envelope, thread)
-            or self._submission.submit(thread, self._limits)
         )
+        if refusal is not None:
+            self._propose(refusal, email, envelope, texts)
+            return refusal
+        return self._draft(email, envelope, texts) or self._submission.submit(thread, self._limits)
 
     # Guard
 
@@ -250,7 +253,12 @@ class _EmailRun:
 
     # Triage and draft
 
-    def _triage(self, email: Email) -> Decision | None:
+    def _read_texts(self, email: Email, thread: ThreadView) -> Sequence[ThreadText]:
+        entry = self.claim.entry
+        get = in_this_context(partial(self.multimail.get_email, entry.mailbox_id))
+        return read_texts(email, entry.sender, thread, partial(self.pipeline.submitter.executor.map, get))
+
+    def _triage(self, email: Email, texts: ReadTexts) -> Decision | None:
         self._limits.check_budget()
         triage = self.claim.entry.triage
         if triage is None:
@@ -260,60 +268,57 @@ class _EmailRun:
                 deployment=self.pipeline.settings.triage_deployment,
                 min_confidence=self._settings.min_confidence,
                 profile=self._profile,
+                earlier=[text for text in texts() if text.email_id != email.id],
             )
             self.claim.save(triage=triage)
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)
         return None if outcome is None else Decision(outcome, triage.cause, triage.detail)
 
-    def _draft(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision | None:
-        """Write, check and store a draft; only one that passed the checks is ever stored."""
-        entry, profile = self.claim.entry, self._profile
-        proposed = Decision(Outcome.ESCALATED, Cause.CONTACT_FORM) if envelope.is_proposal else None
-        if entry.draft is not None:
-            return proposed
-        address = self._mailbox.address
-        texts = read_texts(
-            email, entry.sender, thread, lambda id_: self.multimail.get_email(entry.mailbox_id, id_)
-        )
-        query = f"{email.subject}\n{email.markdown}"
-        passages = self.pipeline.knowledge.search(query, profile.knowledge, MAX_PASSAGES)
-        written = draft_reply(
-            texts,
-            email.id,
-            address,
-            self._complete,
-            deployment=self.pipeline.settings.draft_deployment,
+    def _propose(self, refusal: Decision, email: Email, envelope: Envelope, texts: ReadTexts) -> None:
+        """Write a draft for the person who answers what is escalated, where the knowledge has the answer."""
+        triage = self.claim.entry.triage
+        is_answerable = triage is not None and triage.knowledge_answers
+        if not is_answerable or refusal.cause not in PROPOSED_FOR or refusal.outcome is not Outcome.ESCALATED:
+            return
+        try:
+            judged = self._write_draft(email, envelope, texts)
+        except (PermanentError, TransientError) as error:  # a person need not wait for a proposal
+            ids = self.claim.entry.email_id, self.claim.entry.mailbox_id
+            log.info("email %r of mailbox %r gets no proposed answer: %s", *ids, type(error).__name__)
+            return
+        if isinstance(judged, JudgedDraft):
+            self.claim.note(proposal=judged.draft)
+
+    def _draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> Decision | None:
+        """Write, judge and store a draft; what may not be submitted is kept as a proposal."""
+        if self.claim.entry.draft is not None:
+            return None
+        judged = self._write_draft(email, envelope, texts)
+        if isinstance(judged, Decision):
+            return judged
+        form = Decision(Outcome.ESCALATED, Cause.CONTACT_FORM) if envelope.is_proposal else None
+        refusal = judged.refusal or form
+        if refusal is not None:
+            self.claim.note(proposal=judged.draft)
+            return refusal
+        self.claim.save(draft=judged.draft)
+        return None
+
+    def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
+        entry, profile, settings = self.claim.entry, self._profile, self._settings
+        query = entry.triage.query.text if entry.triage is not None else ""
+        material = Material(
+            mailbox_address=self._mailbox.address,
             profile=profile,
-            passages=passages,
+            knowledge=self.pipeline.knowledge.read(
+                profile.knowledge, query or f"{email.subject}\n{email.markdown}", settings.knowledge_tokens
+            ),
+            now=profile.describe_now(self.clock()),
+            thread=bound_texts(texts(), email.id),
+            answered_id=email.id,
             rejections=entry.rejections,
         )
-        if written is None:
-            return Decision(Outcome.ESCALATED, Cause.DRAFT_UNREADABLE)
-        instructions = build_draft_instructions(address, profile)
-        failed = find_failed_checks(
-            written.reply_markdown,
-            (*build_shown_texts(texts, email.id, passages), *(said.reason for said in entry.rejections)),
-            (parse_address(address), entry.sender),
-            instructions,
-        )
-        if failed:
-            return Decision(Outcome.ESCALATED, Cause.DRAFT_CHECK, ",".join(failed))
-        if written.confidence < self._settings.min_confidence:
-            return Decision(Outcome.ESCALATED, Cause.DRAFT_UNSURE, f"{written.confidence:.2f}")
-        draft = Draft(
-            reply_markdown=sign_reply(written.reply_markdown, profile.signature),
-            confidence=written.confidence,
-            unanswered=written.unanswered,
-            covers=tuple(text.email_id for text in texts if not text.is_ours),
-            idempotency_key=build_idempotency_key(entry.mailbox_id, email.id, entry.revision),
-            model=written.model,
-            prompt_version=text_version(instructions),
-            cc=envelope.cc,
-            subject=f"Your message to {address}" if envelope.is_form else "",
-            notes=envelope.notes,
-        )
-        self.claim.save(draft=draft)
-        return proposed
+        return write_draft(material, entry, envelope, settings, self._complete)
 
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""

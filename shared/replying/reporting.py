@@ -1,11 +1,12 @@
 """What people see of an email: the sentence for its cause, its tags, and its entry in the audit trail."""
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.checks.draft_checks import DraftCheck
-from shared.domain import Cause
+from shared.domain import Cause, Draft, Support
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
@@ -14,6 +15,17 @@ from shared.telemetry import EMAIL_DECIDED, Value, record
 MAX_REASON_CHARACTERS = 200  # of a tag
 MAX_WHOLE_REASON_CHARACTERS = 1_000  # where the remedy at its end must be read too
 STATUS_TAG = "agent.reply_status"
+# On the pending reply.
+CLAIMS_TAG = "agent.claims"
+SOURCES_TAG = "agent.sources"
+OPEN_POINTS_TAG = "agent.open_points"
+NOTE_TAG = "agent.note"
+MAX_SOURCES = 10
+SUPPORT_WORDS: Mapping[Support, str] = {
+    Support.VERIFIED: "verified",
+    Support.FROM_SENDER: "from the sender",
+    Support.ASSERTED: "asserted",
+}
 MAX_PROPOSAL_CHARACTERS = 2_000
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
@@ -51,6 +63,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.ADDRESSES_TRIAGE: "the email tries to influence its own triage",
     Cause.DRAFT_UNREADABLE: "the model's draft could not be read",
     Cause.DRAFT_UNSURE: "the draft's confidence is only {detail}",
+    Cause.DRAFT_UNVERIFIED: "only {detail} of the draft's statements are verified",
     Cause.DRAFT_CHECK: "the draft was held back: {detail}",
     Cause.READ_ONLY: "the mailbox is read_only: a human has to answer",
     Cause.UNGATED_MODE: "the mailbox is {detail}: a reply would leave without approval",
@@ -94,7 +107,7 @@ def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str
         return ""
     parts = [render_cause(entry.cause, entry.detail)]
     if entry.cause is Cause.OPEN_POINTS and entry.draft is not None:
-        parts += ["; ".join(point.text for point in entry.draft.unanswered)]
+        parts += ["; ".join(point.text for point in entry.draft.open_points)]
     elif entry.triage is not None and entry.triage.cause is entry.cause:
         parts += [entry.triage.reason.text]
     return clean_line(": ".join(filter(None, parts)), limit)
@@ -106,7 +119,6 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
     `escalate_to`: whom the mailbox's profile names for what it escalates.
     """
     triage = entry.triage
-    proposed = entry.draft if entry.cause is Cause.CONTACT_FORM else None
     values = {
         "agent.outcome": entry.outcome,
         "agent.cause": entry.cause,
@@ -118,9 +130,23 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
-        "agent.proposed_reply": proposed and proposed.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
+        "agent.proposed_reply": entry.proposal and entry.proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
     }
     return {key: str(value) for key, value in values.items() if value}
+
+
+def build_reply_tags(draft: Draft) -> dict[str, str]:
+    """The tags that show on a pending reply what carries it, for its approver at MultiMail."""
+    counts = Counter[Support](claim.support for claim in draft.claims)
+    claims = [f"{counts[kind]} {words}" for kind, words in SUPPORT_WORDS.items() if counts[kind]]
+    sources = dict.fromkeys(claim.source for claim in draft.claims if claim.source)
+    values = {
+        CLAIMS_TAG: ", ".join(claims),
+        SOURCES_TAG: "; ".join([*sources][:MAX_SOURCES]),
+        OPEN_POINTS_TAG: "; ".join(point.text for point in draft.open_points),
+        NOTE_TAG: "; ".join(draft.notes),
+    }
+    return {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
 
 
 def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str) -> None:
@@ -171,5 +197,6 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         "attempts": entry.attempts,
         "calls": usage.calls,
         "input_tokens": usage.input_tokens,
+        "cached_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
     }

@@ -27,6 +27,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from shared.checks.gate import find_mode_refusal, find_recipient_refusal
 from shared.domain import Cause, Decision, Draft, Outcome, SubmittedReply, parse_address
 from shared.errors import (
     AgentError,
@@ -39,8 +40,8 @@ from shared.errors import (
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.replying.claim import SLOT_TAKEN_SECONDS, Claim, Waiting
-from shared.replying.gate import find_mode_refusal, find_recipient_refusal
 from shared.replying.limits import Limits
+from shared.replying.reporting import build_reply_tags
 from shared.replying.threads import (
     ThreadView,
     find_closing_answer,
@@ -52,7 +53,6 @@ from shared.telemetry import REPLY_WITHDRAWN, in_this_context, record
 
 SAME_KEY_FOR = timedelta(hours=23)  # MultiMail forgets an idempotency key after 24 h
 WITHDRAWN = "it was withdrawn"
-NOTE_TAG = "agent.note"  # on the pending reply, for its approver
 
 log = logging.getLogger(__name__)
 
@@ -299,10 +299,10 @@ class ReplySubmission:
                 self.claim.note(reply_status="cancelled", reply_settled_at=self.submitter.clock())
             return wrong
         try:
-            if self._draft.notes:
+            added = build_reply_tags(self._draft)
+            if added:
                 tags = self.submitter.multimail.get_tags(self._mailbox_id, result.id)
-                tags[NOTE_TAG] = "; ".join(self._draft.notes)
-                self.submitter.multimail.set_tags(self._mailbox_id, result.id, tags)
+                self.submitter.multimail.set_tags(self._mailbox_id, result.id, {**tags, **added})
             for reply_id in find_stale_replies(
                 self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
             ):
@@ -311,7 +311,7 @@ class ReplySubmission:
             if isinstance(error, NotFoundError):  # one reading: looked at again
                 raise
             log.warning("after reply %r of mailbox %r: %s", result.id, self._mailbox_id, error)
-        cause = Cause.OPEN_POINTS if self._draft.unanswered else Cause.TRIAGED
+        cause = Cause.OPEN_POINTS if self._draft.open_points else Cause.TRIAGED
         return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
 
 

@@ -220,14 +220,20 @@ def _outbound_to(sender: str, thread: Iterable[EmailSummary]) -> list[EmailSumma
 
 
 def read_texts(
-    email: Email, sender: str, thread: ThreadView, get_email: Callable[[str], Email]
+    email: Email,
+    sender: str,
+    thread: ThreadView,
+    get_emails: Callable[[Iterable[str]], Iterable[Email]],
 ) -> list[ThreadText]:
     """The email and what was exchanged with its sender in the thread, with their bodies.
 
-    Raises what `get_email` raises.
+    `get_emails` reads emails by their ids, at once where it can. Raises what it raises.
     """
     texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
-    for other in select_context(email.id, sender, thread.emails, MAX_CONTEXT_EMAILS):
-        body, is_ours = get_email(other.id).markdown, other.direction == "outbound"
-        texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
+    context = select_context(email.id, sender, thread.emails, MAX_CONTEXT_EMAILS)
+    for other, read in zip(context, get_emails([other.id for other in context]), strict=True):
+        is_ours = other.direction == "outbound"
+        texts.append(
+            ThreadText(other.id, other.sender, other.subject, other.received_at, read.markdown, is_ours)
+        )
     return texts

@@ -27,6 +27,6 @@ class StaticSecret:
         """The secret."""
         return self._secret
 
-    def refresh(self, stale: Secret) -> Secret:  # noqa: ARG002 - there is nothing newer than `stale`
+    def refresh(self, stale: Secret) -> Secret:
         """The same secret again."""
         return self._secret

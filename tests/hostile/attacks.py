@@ -33,7 +33,7 @@ class Goal:
     translated: str
     triage: Mapping[str, Any]
     payloads: tuple[str, ...]
-    unanswered: tuple[str, ...]
+    open_points: tuple[str, ...]
     adds_fields: bool
     joins_a_thread: bool
 
@@ -91,7 +91,7 @@ def load_goals() -> Mapping[str, Goal]:
             translated=raw.get("translated", ""),
             triage=raw.get("triage", {}),
             payloads=tuple(raw["obey"]),
-            unanswered=tuple(raw.get("unanswered", ())),
+            open_points=tuple(raw.get("open_points", ())),
             adds_fields=raw.get("fields", False),
             joins_a_thread="thread" in raw,
         )

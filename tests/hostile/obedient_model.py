@@ -47,7 +47,7 @@ class ObedientModel:
         secrets = _secrets(request, documents)
         parts = [_fill(load_payloads()[name].text, secrets) for name in goal.payloads]
         text = "\n\n".join(["Hello,", OBEYED, *parts, "Your support team"])
-        answer = {"reply_markdown": text, "confidence": 1.0, "unanswered": list(goal.unanswered)}
+        answer = {"reply_markdown": text, "confidence": 1.0, "open_points": list(goal.open_points)}
         return answer | (_STOLEN_FIELDS if goal.adds_fields else {})
 
 

@@ -1,0 +1,141 @@
+"""From a webhook to the pending reply, as the difference to the model's latency, with several emails in work at once."""
+
+import hmac
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import requests
+
+from benchmarks.agent_process import ROOT, stay_on_one_core
+from benchmarks.figures import Figure, Part
+from benchmarks.simulators import DRAFT_SECONDS, MULTIMAIL_SECONDS, TRIAGE_SECONDS, Latencies, Simulators
+from benchmarks.texts import QUESTION, build_subject
+from shared.composition import Agent, build_agent
+from shared.queueing.work_queue import InProcessWorkQueue
+from shared.settings import Settings
+
+IN_FLIGHT = 8
+MODEL_SECONDS = TRIAGE_SECONDS + DRAFT_SECONDS
+GOAL_SECONDS = 0.6
+SECRET = "benchmark"  # noqa: S105  # signs the webhooks of the simulated service
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to measure: `each` emails, one after another, in each of `workers` threads."""
+
+    settings: dict[str, str]
+    workers: int
+    each: int
+
+
+def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
+    """Answer emails that webhooks announce, with as many workers as emails in work."""
+    each = 4 if quick else 25
+    advance(f"{IN_FLIGHT * each} emails")
+    with Simulators(Latencies()) as simulators:
+        seconds = run_webhooks(
+            Job(simulators.settings | {"MULTIMAIL_WEBHOOK_SECRET": SECRET}, IN_FLIGHT, each)
+        )
+    p95 = quantiles(seconds, n=20)[-1]
+    name = f"from webhook to pending reply, {IN_FLIGHT} in flight"
+    note = (
+        f"p95 {p95:.2f} s, {p95 / MODEL_SECONDS:.2f} times the model's {MODEL_SECONDS:g} s; "
+        f"median {median(seconds):.2f} s; {len(seconds)} emails"
+    )
+    figure = Figure(
+        f"{name}: p95 over the model's latency", p95 - MODEL_SECONDS, "s", GOAL_SECONDS, note=note
+    )
+    notes = [
+        f"Triage takes {TRIAGE_SECONDS:g} s, a draft {DRAFT_SECONDS:g} s and a MultiMail call {MULTIMAIL_SECONDS:g} s. On Linux "
+        "the agent runs on one core; the ledger is SQLite, the queue in the process. The end is that of the work item: the "
+        "reply is pending and the email tagged."
+    ]
+    return Part("From webhook to pending reply", [figure], notes, {"seconds": seconds})
+
+
+def run_webhooks(job: Job) -> list[float]:
+    """The seconds of each email, measured in a fresh process. Raises CalledProcessError."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.latency", json.dumps(asdict(job))],
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+class _Arrivals:
+    """Lets emails arrive and works on them; what the first email pays for is not measured."""
+
+    def __init__(self, job: Job, agent: Agent, work_queue: InProcessWorkQueue) -> None:
+        self._job = job
+        self._agent = agent
+        self._work_queue = work_queue
+        self._guard = threading.Lock()
+        self._seconds: list[float] = []
+        self._box = self._ask(requests.Session(), do="boxes")[0]
+
+    def run(self) -> list[float]:
+        self._answer(requests.Session(), "first")
+        self._seconds.clear()
+        threads = [threading.Thread(target=self._work, args=(n,)) for n in range(self._job.workers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        accepted = len(self._ask(requests.Session(), do="accepted"))
+        if accepted != self._job.workers * self._job.each + 1:
+            raise RuntimeError(f"{accepted} replies are pending")
+        return self._seconds
+
+    def _work(self, worker: int) -> None:
+        desk = requests.Session()
+        for number in range(self._job.each):
+            self._answer(desk, f"{worker}-{number}")
+
+    def _answer(self, desk: requests.Session, name: str) -> None:
+        """One email from its webhook on. A work item is worked on by the thread that enqueued it."""
+        sender = f"Ann Lee <ann{name}@customer.example>"
+        mail = {"sender": sender, "subject": build_subject("R", 1), "markdown": QUESTION}
+        [email_id] = self._ask(desk, do="deliver", emails=[mail])
+        data = {"email_id": email_id, "mailbox_id": self._box, "from": sender, "direction": "inbound"}
+        event = {"event": "message.received", "timestamp": datetime.now(UTC).isoformat(), "data": data}
+        body = json.dumps(event).encode()
+        signature = "sha256=" + hmac.new(SECRET.encode(), body, sha256).hexdigest()
+        started = time.perf_counter()
+        with self._guard:
+            status = self._agent.webhooks.receive(body, signature)
+            work_item = self._work_queue.bodies.get(timeout=1)
+        if status != HTTPStatus.NO_CONTENT:
+            raise RuntimeError(f"the webhook was answered {status}")
+        self._agent.process(work_item)
+        self._seconds.append(time.perf_counter() - started)
+
+    def _ask(self, desk: requests.Session, **command: Any) -> Any:
+        answer = desk.post(f"{self._job.settings['MULTIMAIL_API_URL']}/desk", json=command, timeout=60)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def main(job: Job) -> list[float]:
+    """Run the job in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings.from_env({**job.settings, "LEDGER_PATH": str(Path(folder) / "ledger.sqlite")})
+        work_queue = InProcessWorkQueue()
+        return _Arrivals(job, build_agent(settings, work_queue=work_queue), work_queue).run()
+
+
+if __name__ == "__main__":
+    stay_on_one_core()
+    print(json.dumps(main(Job(**json.loads(sys.argv[1])))))

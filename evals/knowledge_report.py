@@ -1,0 +1,141 @@
+"""The knowledge set's figures in words: for the terminal and for the scorecard."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from evals.knowledge_set import (
+    FOLDER,
+    PAGES,
+    SEARCH_TOKENS,
+    Judgement,
+    KnowledgeCase,
+    Share,
+    compute_share,
+    count_support,
+    is_covered,
+    measure_actions,
+    measure_search,
+)
+from evals.recorded import Prompt
+from evals.results import CaseResult
+from shared.domain import Support
+from shared.knowledge.files import KnowledgeFiles
+from shared.ledger.entries import LedgerEntry
+from shared.model.tokens import estimate_tokens
+from shared.replying.reporting import SUPPORT_WORDS
+
+Found = Mapping[str, tuple[CaseResult, LedgerEntry]]
+
+WRITTEN_BY = (
+    "The triages and drafts were written by a language model that saw the prompts alone, and judged by "
+    "another that saw email, pages and answer alone; neither saw the expected facts, this code or the checks. "
+    "They show what a careful model makes of these prompts, not what your deployment does: run the set with it."
+)
+
+
+def render_search(cases: Sequence[KnowledgeCase]) -> list[str]:
+    """What the search finds, by kind of email and budget; it needs no model."""
+    everything = KnowledgeFiles(FOLDER / "config" / "knowledge").read([PAGES], "", 10**9).passages
+    tokens = sum(estimate_tokens(f"{passage.title}\n{passage.text}") for passage in everything)
+    shares = measure_search(cases)
+    lines = [
+        f"The pages have about {tokens:,} tokens in {len(everything)} sections: within the default of",
+        "`KNOWLEDGE_TOKENS` they go into each draft whole, and nothing has to be found. With a smaller budget",
+        "the search by words finds every quote that the answer needs for this share of the emails (the query",
+        "is the email's text, whatever its language):",
+        "",
+        "| emails | " + " | ".join(f"{tokens:,} tokens" for tokens in SEARCH_TOKENS) + " |",
+        "|---|" + "---|" * len(SEARCH_TOKENS),
+    ]
+    for kind in sorted(shares, key=lambda kind: (kind == "all", kind)):
+        lines.append(f"| {kind} | " + " | ".join(str(shares[kind][n]) for n in SEARCH_TOKENS) + " |")
+    return lines
+
+
+def render_answers(
+    cases: Sequence[KnowledgeCase],
+    found: Found,
+    judgements: Mapping[str, Judgement],
+    prompts: Sequence[Prompt],
+) -> list[str]:
+    """Actions, drafts and claims of the emails that were answered."""
+    stale = sorted({prompt.case_id for prompt in prompts if prompt.is_stale})
+    mark = f" **Stale:** the prompts of {len(stale)} emails have changed since." if stale else ""
+    entries = [found[case.id][1] for case in cases]
+    return [
+        f"{len(cases)} emails.{mark}",
+        "",
+        *_render_table("the one right action", measure_actions(cases, found)),
+        "",
+        *_render_drafts(cases, found, judgements),
+        "",
+        *_render_claims(cases, found, entries),
+    ]
+
+
+def _render_table(heading: str, shares: Mapping[str, Share]) -> list[str]:
+    lines = [f"| emails | {heading} |", "|---|---|"]
+    ordered = sorted(shares, key=lambda kind: (kind == "all", kind))
+    return [*lines, *(f"| {kind} | {shares[kind]} |" for kind in ordered)]
+
+
+def _render_drafts(
+    cases: Sequence[KnowledgeCase], found: Found, judgements: Mapping[str, Judgement]
+) -> list[str]:
+    answerable = [case for case in cases if case.facts]
+    full: dict[str, list[bool]] = {}
+    failures = []
+    judged, outdated = 0, 0
+    wrong: list[str] = []
+    ungrounded: list[str] = []
+    for case in answerable:
+        result, entry = found[case.id]
+        draft = entry.draft or entry.proposal
+        judgement = judgements.get(case.id)
+        text = "" if draft is None else draft.reply_markdown
+        if judgement is not None and draft is not None:
+            judged += 1
+            outdated += judgement.draft not in text
+            wrong += judgement.wrong
+            ungrounded += judgement.ungrounded
+        is_full = bool(judgement and judgement.is_full and not judgement.wrong and result.action == "reply")
+        for kind in (case.case.kind, "all"):
+            full.setdefault(kind, []).append(is_full)
+        if not is_full:
+            failures.append(f"- `{case.id}`: {_explain(result, judgement)}")
+    lines = _render_table(
+        "full and true answer in the approval queue",
+        {kind: compute_share(hits) for kind, hits in full.items()},
+    )
+    lines += [
+        "",
+        f"{judged} drafts were judged: {len(wrong)} statements that a page contradicts, {len(ungrounded)}",
+        "that no source carries.",
+    ]
+    if outdated:
+        lines.append(f"**Stale:** {outdated} drafts are not the ones that were judged.")
+    return [*lines, "", "What failed:", "", *(failures or ["- nothing"])]
+
+
+def _explain(result: CaseResult, judgement: Judgement | None) -> str:
+    if result.action != "reply":
+        return f"{result.action}: {result.reason}"
+    if judgement is None:
+        return "not judged"
+    return "; ".join((*judgement.wrong, *judgement.ungrounded)) or "the answer is not complete"
+
+
+def _render_claims(cases: Sequence[KnowledgeCase], found: Found, entries: Iterable[LedgerEntry]) -> list[str]:
+    counts = count_support(entries)
+    factual = sum(counts[support] for support in SUPPORT_WORDS)
+    facts = [
+        is_covered(fact, found[case.id][1])
+        for case in cases
+        if (found[case.id][1].draft or found[case.id][1].proposal) is not None
+        for fact in case.facts
+    ]
+    said = ", ".join(f"{counts[support]} {words}" for support, words in SUPPORT_WORDS.items())
+    return [
+        f"The drafts state {factual} facts: {said}; {counts[Support.FREE]} sentences are free. A verified",
+        f"statement rests on the words that carry the fact for {compute_share(facts)} of the facts that",
+        "complete answers state.",
+    ]

@@ -1,0 +1,229 @@
+"""The knowledge set: an invented company's help pages, emails to it, and what a complete answer states.
+
+What the search finds, what triage decides and what carries the drafts' statements is scored by code. Whether
+a draft is a full and true answer was judged by somebody who saw the answer, the email and the pages alone.
+"""
+
+import json
+import random
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from evals.cases import Case, build_earlier
+from evals.recorded import RecordedAnswers
+from evals.results import CaseResult
+from evals.stage import Stage, open_stage
+from shared.domain import Action, Support
+from shared.knowledge.files import KnowledgeFiles
+from shared.knowledge.words import fold
+from shared.ledger.entries import LedgerEntry
+
+FOLDER = Path(__file__).parent / "knowledge"
+MAILBOX_ID, PAGES = "help", "help"
+NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)  # the emails are written for this day
+SEARCH_TOKENS = (2_000, 4_000, 8_000)  # budgets in which the pages do not fit
+RESAMPLES = 2_000
+COVERED = 0.5  # the share of a gold quote's words that a verified claim must quote
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a complete answer states, and the words of the page that carry it."""
+
+    text: str
+    page: str
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeCase:
+    """An email with the one right action, and what its answer must and must not state."""
+
+    case: Case
+    facts: tuple[Fact, ...]
+    must_not: tuple[str, ...]
+    unanswered: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """The case's id."""
+        return self.case.id
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a reader of answer, email and pages found.
+
+    `is_full`: it answers all that the pages answer. `wrong` and `ungrounded`: statements that a page
+    contradicts, and that none carries.
+    """
+
+    draft: str
+    is_full: bool
+    wrong: tuple[str, ...]
+    ungrounded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of cases, with a bootstrap interval of 95 % over them."""
+
+    hits: int
+    of: int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if not self.of:
+            return "–"
+        return f"{self.hits} of {self.of} ({self.hits / self.of:.1%}; {self.low:.1%} to {self.high:.1%})"
+
+
+def load_knowledge_cases(folder: Path = FOLDER) -> tuple[KnowledgeCase, ...]:
+    """Every email of the set, in the order of the files."""
+    return tuple(
+        _build_case(raw)
+        for path in sorted((folder / "emails").glob("*.toml"))
+        for raw in tomllib.loads(path.read_text(encoding="utf-8"))["email"]
+    )
+
+
+def _build_case(raw: Mapping[str, Any]) -> KnowledgeCase:
+    case = Case(
+        id=raw["id"],
+        kind=raw["kind"],
+        mailbox=MAILBOX_ID,
+        language=raw["language"],
+        sender=raw["from"],
+        subject=raw["subject"],
+        markdown=raw["body"].strip(),
+        actions=(raw["action"],),
+        categories=(),
+        why=raw["why"],
+        earlier=tuple(build_earlier(raw["from"], earlier) for earlier in raw.get("earlier", ())),
+    )
+    facts = tuple(Fact(fact["text"], fact["page"], fact["quote"]) for fact in raw.get("facts", ()))
+    return KnowledgeCase(case, facts, tuple(raw.get("must_not", ())), tuple(raw.get("unanswered", ())))
+
+
+def load_judgements(folder: Path = FOLDER) -> Mapping[str, Judgement]:
+    """The judgements by case id."""
+    path = folder / "judgements.json"
+    raw = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {
+        case_id: Judgement(
+            found["draft"], found["is_full"], tuple(found["wrong"]), tuple(found["ungrounded"])
+        )
+        for case_id, found in raw.items()
+    }
+
+
+def compute_share(hits: Sequence[bool], seed: int = 0) -> Share:
+    """The share of true values and its bootstrap interval."""
+    if not hits:
+        return Share(0, 0, 0.0, 0.0)
+    chance = random.Random(seed)  # noqa: S311 - figures, not secrets
+    shares = sorted(sum(chance.choices(hits, k=len(hits))) / len(hits) for _ in range(RESAMPLES))
+    cut = RESAMPLES // 40
+    return Share(sum(hits), len(hits), shares[cut], shares[-cut - 1])
+
+
+def measure_search(
+    cases: Iterable[KnowledgeCase], folder: Path = FOLDER
+) -> Mapping[str, Mapping[int, Share]]:
+    """By kind of email and budget: the share of emails for which the search finds every quote of the answer.
+
+    The query is the email's own text, in its own language: the worst that triage could write.
+    """
+    knowledge = KnowledgeFiles(folder / "config" / "knowledge")
+    found: dict[str, dict[int, list[bool]]] = {}
+    for case in cases:
+        if not case.facts:
+            continue
+        query = f"{case.case.subject}\n{case.case.markdown}"
+        for tokens in SEARCH_TOKENS:
+            passages = knowledge.read([PAGES], query, tokens).passages
+            shown = fold(" ".join(passage.text for passage in passages))
+            is_complete = all(fold(fact.quote) in shown for fact in case.facts)
+            for kind in (case.case.kind, "all"):
+                found.setdefault(kind, {}).setdefault(tokens, []).append(is_complete)
+    return {kind: {n: compute_share(hits) for n, hits in budgets.items()} for kind, budgets in found.items()}
+
+
+def run_set(
+    environment: Mapping[str, str],
+    cases: Sequence[KnowledgeCase],
+    recorded: RecordedAnswers | None,
+    *,
+    concurrency: int,
+    folder: Path = FOLDER,
+    on_result: Callable[[CaseResult], None] = lambda _result: None,
+) -> Mapping[str, tuple[CaseResult, LedgerEntry]]:
+    """Take every email the whole way; with `recorded`, on a fixed clock and without a model."""
+    address = read_address(folder)
+    changes = {"CONFIG_PATH": str(folder / "config"), "MAX_REPLIES_PER_SENDER_PER_DAY": "100"}
+    if recorded is not None:
+        changes |= {"MODEL_ENDPOINT": "https://unused.invalid", "MODEL_API_KEY": "unused"}
+        changes |= {"TRIAGE_DEPLOYMENT": "recorded", "DRAFT_DEPLOYMENT": "recorded"}
+    with open_stage(
+        environment,
+        mailboxes={MAILBOX_ID: address},
+        changes=changes,
+        recorded=recorded,
+        clock=(lambda: datetime.now(UTC)) if recorded is None else (lambda: NOW),
+        sleep=time.sleep if recorded is None else _refuse_to_wait,
+    ) as stage:
+        found = {}
+        for result in stage.run(tuple(case.case for case in cases), concurrency=concurrency, judge=None):
+            found[result.id] = result, _find_entry(stage, result.id)
+            on_result(result)
+    return found
+
+
+def _refuse_to_wait(seconds: float) -> None:
+    raise AssertionError(f"an email of the recorded run waits for {seconds} s")
+
+
+def _find_entry(stage: Stage, case_id: str) -> LedgerEntry:
+    return next(e for e in stage.agent.ledger.entries(MAILBOX_ID) if e.thread_id == f"thread-{case_id}")
+
+
+def read_address(folder: Path = FOLDER) -> str:
+    """The mailbox's address: the name of the one profile."""
+    text = (folder / "config" / "mailboxes.yaml").read_text(encoding="utf-8")
+    return next(line.rstrip(":") for line in text.splitlines() if "@" in line and line.endswith(":"))
+
+
+def count_support(entries: Iterable[LedgerEntry]) -> Counter[Support]:
+    """How many sentences of the drafts have which support; proposals count too."""
+    drafts = [entry.draft or entry.proposal for entry in entries]
+    return Counter(claim.support for draft in drafts if draft is not None for claim in draft.claims)
+
+
+def is_covered(fact: Fact, entry: LedgerEntry) -> bool:
+    """Whether a verified claim of the draft rests on the words that carry the fact."""
+    draft, wanted = entry.draft or entry.proposal, set(fold(fact.quote).split())
+    return draft is not None and any(
+        len(wanted & set(fold(claim.quote).split())) >= COVERED * len(wanted)
+        for claim in draft.claims
+        if claim.support is Support.VERIFIED
+    )
+
+
+def measure_actions(
+    cases: Iterable[KnowledgeCase], found: Mapping[str, tuple[CaseResult, LedgerEntry]]
+) -> Mapping[str, Share]:
+    """By kind: the share of emails whose triage says the one right action."""
+    hits: dict[str, list[bool]] = {}
+    for case in cases:
+        triage = found[case.id][1].triage
+        said = Action.ESCALATE if triage is None else triage.action
+        for kind in (case.case.kind, "all"):
+            hits.setdefault(kind, []).append(said == case.case.actions[0])
+    return {kind: compute_share(values) for kind, values in hits.items()}

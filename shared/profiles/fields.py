@@ -1,0 +1,179 @@
+"""The fields of a profile: each is declared once, for the reader of the file and for editors' schema."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.domain import Action, parse_address, to_ascii_host
+from shared.mail.contact_forms import ContactForm
+from shared.profiles.business_hours import (
+    WEEKDAYS,
+    BusinessHours,
+    Holiday,
+    Span,
+    check_hours,
+    name_each_day,
+    parse_days,
+    parse_zone,
+)
+from shared.profiles.profiles import Example
+from shared.profiles.values import (
+    ITEM,
+    SENTENCE,
+    TEXT,
+    Kind,
+    limited,
+    list_of,
+    mapping_of,
+    matching,
+    number,
+    one_of,
+    one_or_more,
+    parsed,
+    record,
+)
+from shared.settings import declared_settings
+
+MAX_SIGNATURE_CHARACTERS = 2_000
+MAX_LINE_CHARACTERS = 200
+MAX_OWN_CATEGORIES = 20
+MAX_HOLIDAYS = 60
+
+# Without a sign of ASCII but a single space, _ or - within: so editors and Python read the pattern alike.
+_LETTER = r"[^\x00-/:-@\[-`{-\x7f\s]"
+CATEGORY = limited(
+    matching(
+        rf"{_LETTER}+(?:[ _-]{_LETTER}+)*", "a name of letters and digits, with single spaces, _ or - within"
+    ),
+    40,
+)
+FOLDER = matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "a valid name: correct it")
+DOMAIN = matching(
+    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,63}",
+    "a valid name: correct it",
+    shown_pattern=r"[^@\s]+\.[^@\s]+",
+)
+LINE = limited(SENTENCE, MAX_LINE_CHARACTERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The declaration of one field. `meaning` is what an editor shows."""
+
+    kind: Kind
+    meaning: str
+
+
+def _parse_sender(text: str) -> str:
+    address = parse_address(text)
+    if not address:
+        raise ValueError("has a text that is not one email address: write it as name@host")
+    return address
+
+
+def _parse_label(text: str) -> str:
+    label = text.removesuffix(":")
+    if not label:
+        raise ValueError("is empty: write how the form's address line begins")
+    return label
+
+
+_ADDRESS = parsed(SENTENCE, _parse_sender, pattern="@")
+_DAY = "(?:" + "|".join(WEEKDAYS) + ")"
+_DAYS = parsed(matching(f"{_DAY}(?:-{_DAY})?", "a weekday or a range such as mon or mon-fri"), parse_days)
+_TIME = r"(?:[01]?\d|2[0-3]):[0-5]\d"
+_SPAN = parsed(
+    matching(rf"{_TIME} ?[-–] ?(?:{_TIME}|24:00)", "a time from and to: write it as 09:00-17:30"), Span.parse
+)
+_DATE = r"\d{4}-\d\d-\d\d"
+_HOLIDAY = parsed(
+    matching(f"{_DATE}(?: to {_DATE})?", "a date such as 2026-12-25 or 2026-12-24 to 2027-01-01"),
+    Holiday.parse,
+)
+_BUSINESS_HOURS = record(
+    BusinessHours,
+    required={
+        "time_zone": parsed(SENTENCE, parse_zone),
+        "days": parsed(
+            mapping_of(
+                _DAYS, parsed(one_or_more(_SPAN), check_hours),
+                "hours for each open day (mon-fri: 09:00-17:30)", limit=len(WEEKDAYS),
+            ),
+            name_each_day,
+        ),
+    },
+    optional={"holidays": list_of(_HOLIDAY, "one date a line, each after a dash", limit=MAX_HOLIDAYS)},
+)  # fmt: skip
+_EXAMPLES = list_of(
+    record(
+        Example,
+        required={"email": ITEM, "action": parsed(one_of(*Action), Action)},
+        optional={"category": CATEGORY, "why": ITEM},
+    ),
+    "each example after a dash, with email and action",
+)
+_FORMS = list_of(
+    record(ContactForm, required={"sender": _ADDRESS, "label": parsed(LINE, _parse_label)}, optional={}),
+    "each form after a dash, with sender and label",
+)
+
+
+def _limit(setting: str, kind: type[int] | type[float], meaning: str) -> Field:
+    """A field that overrides the setting of its name, within its bounds."""
+    declared = declared_settings()[setting]
+    return Field(number(kind, declared.bounds), f"{meaning}; without it, {declared.name} applies.")
+
+
+FIELDS: Mapping[str, Field] = {
+    "purpose": Field(TEXT, "What the mailbox is for: shown to triage and draft."),
+    "voice": Field(TEXT, "How replies sound: shown to the draft."),
+    "language": Field(LINE, "The language of every reply; without it, that of the email."),
+    "signature": Field(limited(TEXT, MAX_SIGNATURE_CHARACTERS), "Put under every reply, once, by code."),
+    "answer": Field(list_of(ITEM), "What to reply to, in your words: shown to triage."),
+    "escalate": Field(list_of(ITEM), "What to hand to a person, in your words: shown to triage."),
+    "escalate_words": Field(
+        list_of(ITEM), "Texts that escalate an email whose subject or body contains one. Checked in code."
+    ),
+    "escalate_categories": Field(list_of(CATEGORY), "Categories that are always escalated. Checked in code."),
+    "escalate_to": Field(LINE, "Who should handle an escalated email: the tag agent.escalate_to on it."),
+    "ignore": Field(list_of(ITEM), "What nobody expects an answer to, in your words: shown to triage."),
+    "ignore_categories": Field(list_of(CATEGORY), "Categories that are never answered. Checked in code."),
+    "categories": Field(
+        mapping_of(
+            CATEGORY,
+            SENTENCE,
+            "a description for each category (name: description)",
+            limit=MAX_OWN_CATEGORIES,
+        ),
+        "Your own categories with a description each, instead of the built-in ones; other is always added.",
+    ),
+    "examples": Field(
+        _EXAMPLES,
+        "Emails and what to do with each (reply, escalate, ignore), in your words: shown to triage.",
+    ),
+    "knowledge": Field(list_of(FOLDER), "Folders of approved text in config/knowledge, besides shared."),
+    "business_hours": Field(
+        _BUSINESS_HOURS, "When people are at work: drafts and reminders go by it, in its time zone."
+    ),
+    "addresses": Field(list_of(_ADDRESS), "Other addresses under which this mailbox gets mail."),
+    "not_addressed": Field(
+        one_of("escalate", "ignore"),
+        "What to do with mail whose To and Cc name others and none of our addresses.",
+    ),
+    "reply_all": Field(
+        list_of(parsed(DOMAIN, to_ascii_host)), "Domains whose people stay in copy of a reply."
+    ),
+    "contact_forms": Field(_FORMS, "Forms whose emails are answered to the person who filled them in."),
+    "max_replies_per_thread": _limit("max_replies_per_thread", int, "Replies in one thread"),
+    "max_replies_per_sender_per_day": _limit(
+        "max_replies_per_sender_per_day", int, "Replies to one sender in a day"
+    ),
+    "daily_token_budget": _limit("daily_token_budget", int, "Model tokens in a day"),
+    "min_confidence": _limit("min_confidence", float, "Confidence under which an email is escalated"),
+    "min_draft_confidence": _limit(
+        "min_draft_confidence", float, "Confidence under which a draft is proposed to a person, not submitted"
+    ),
+    "min_verified": Field(
+        number(float, (0, 1)),
+        "Share of a draft's factual sentences that must be verified, from 0 to 1; 0 by default.",
+    ),
+}

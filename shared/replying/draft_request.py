@@ -1,0 +1,213 @@
+"""The drafting call: what the second chat completion is shown, and how its answer is read.
+
+What stays the same for a mailbox comes first (instructions, profile, knowledge), so that the service caches
+it; then what changes (date, thread, rejected drafts).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import UTC
+from typing import Any
+
+from shared.checks.evidence import Source, SourceKind
+from shared.domain import Claim, ModelText, Rejection
+from shared.knowledge.passages import Knowledge
+from shared.model.answers import parse_answer
+from shared.model.chat import ChatRequest
+from shared.model.prompting import (
+    build_documents,
+    clean_line,
+    clean_sentence,
+    escape_untrusted,
+    fit_untrusted,
+    load_prompt,
+)
+from shared.profiles.profiles import MailboxProfile
+from shared.replying.threads import ThreadText
+
+MAX_ADDED_TOKENS = 1_000  # of a rejected draft, and of what nothing carries
+MAX_HEADER_CHARACTERS = 200
+MAX_OUTPUT_TOKENS = 3_000
+MAX_OPEN_POINTS = 5
+MAX_CLAIMS = 40
+MAX_CLAIM_CHARACTERS = 600  # of its sentence and of its quote
+
+_TEXT = {"type": "string"}
+SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["reply_markdown", "claims", "open_points", "follow_up", "confidence"],
+    "properties": {
+        "reply_markdown": _TEXT,
+        "claims": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["sentence", "source", "quote"],
+                "properties": {"sentence": _TEXT, "source": _TEXT, "quote": _TEXT},
+            },
+        },
+        "open_points": {"type": "array", "items": _TEXT},
+        "follow_up": _TEXT,
+        "confidence": {"type": "number"},
+    },
+}
+
+_BLOCK_MARK = re.compile(r"</?(?=knowledge>|documents>)|\"\"\"", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftText:
+    """What the model wrote; nothing of it has been checked."""
+
+    reply_markdown: str = field(repr=False)
+    claims: tuple[Claim, ...]
+    open_points: tuple[ModelText, ...]
+    follow_up: ModelText
+    confidence: float
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Everything that a reply may be written from. `thread` is in the order of arrival, its texts bounded.
+
+    `now`: the line that tells date and business hours. `rejections`: earlier drafts that a reviewer turned
+    down. `unsupported`: sentences of an earlier draft that nothing carries.
+    """
+
+    mailbox_address: str
+    profile: MailboxProfile
+    knowledge: Knowledge
+    now: str
+    thread: Sequence[ThreadText]
+    answered_id: str
+    rejections: Sequence[Rejection] = ()
+    unsupported: Sequence[str] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The passages and emails under the ids that the model knows them by, as far as it sees them."""
+        passages = (
+            Source(f"K{n}", SourceKind.APPROVED, f"{passage.source} › {passage.title}", passage.text)
+            for n, passage in enumerate(self.knowledge.passages, 1)
+        )
+        emails = (
+            Source(
+                f"E{n}",
+                SourceKind.OURS if text.is_ours else SourceKind.SENDER,
+                f"{'our email' if text.is_ours else 'email'} of {text.received_at:%Y-%m-%d}",
+                f"{text.subject}\n{text.markdown}",
+            )
+            for n, text in enumerate(self.thread, 1)
+        )
+        return (*passages, *emails)
+
+
+def build_draft_request(material: Material, deployment: str) -> ChatRequest:
+    """The drafting call for one email of a thread.
+
+    A reviewer's reason is an instruction; the draft that it speaks of is data, as a model wrote it from mail.
+    """
+    numbers = {text.email_id: number for number, text in enumerate(material.thread, 1)}
+    drafts = [
+        f"Draft {n}, rejected by a colleague\nBody:\n{said.reply_markdown}"
+        for n, said in enumerate(material.rejections, 1)
+    ]
+    reasons = [
+        f"A colleague rejected draft {n} and said what to change: {said.reason}"
+        for n, said in enumerate(material.rejections, 1)
+    ]
+    if material.unsupported:
+        drafts.append("\n".join(("Statements that no source carries", *material.unsupported)))
+        reasons.append(
+            "Your last draft was held back: no source carries the statements in the last document. "
+            "Write the reply without them and make what they answered an open point."
+        )
+    parts = (
+        _render_knowledge(material.knowledge),
+        material.now,
+        build_documents(
+            [*_render_thread(material), *(fit_untrusted(draft, MAX_ADDED_TOKENS) for draft in drafts)]
+        ),
+        f"Write the reply to email E{numbers[material.answered_id]}.",
+        *reasons,
+    )
+    return ChatRequest(
+        deployment=deployment,
+        system=build_draft_instructions(material.mailbox_address, material.profile),
+        user="\n\n".join(filter(None, parts)),
+        schema_name="draft",
+        schema=SCHEMA,
+        max_output_tokens=MAX_OUTPUT_TOKENS,
+    )
+
+
+def build_draft_instructions(mailbox_address: str, profile: MailboxProfile) -> str:
+    """The trusted part: what all mailboxes share comes first, so that the service can cache it."""
+    instructions = f"{load_prompt('draft')}\n\nThe mailbox you write for: {mailbox_address}"
+    return "\n".join(filter(None, (instructions, profile.build_draft_part())))
+
+
+def parse_draft(text: str) -> DraftText:
+    """Read the model's answer. Raises ValueError when it does not keep the schema."""
+    value = parse_answer(text)
+    if not isinstance(value, dict):
+        raise ValueError("the draft is not an object")  # noqa: TRY004 - one error for any bad answer
+    reply, confidence = value.get("reply_markdown"), value.get("confidence")
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise ValueError("the draft's confidence is not a number from 0 to 1")
+    if not isinstance(reply, str):
+        raise ValueError("the draft's text is not a text")  # noqa: TRY004 - one error for any bad draft
+    open_points, follow_up = value.get("open_points", []), value.get("follow_up", "")
+    if not isinstance(open_points, list) or not all(
+        isinstance(part, str) for part in (*open_points, follow_up)
+    ):
+        raise ValueError("the draft's open points are not a list of texts, or what it promises is not a text")
+    return DraftText(
+        reply_markdown=reply.strip(),
+        claims=_parse_claims(value.get("claims", [])),
+        open_points=tuple(
+            ModelText(clean_sentence(part, MAX_HEADER_CHARACTERS)) for part in open_points[:MAX_OPEN_POINTS]
+        ),
+        follow_up=ModelText(clean_sentence(follow_up, MAX_HEADER_CHARACTERS)),
+        confidence=float(confidence),
+    )
+
+
+def _parse_claims(value: object) -> tuple[Claim, ...]:
+    claims = []
+    for raw in value if isinstance(value, list) else [value]:
+        parts = [raw.get(name) for name in ("sentence", "source", "quote")] if isinstance(raw, dict) else []
+        texts = [part for part in parts if isinstance(part, str)]
+        if len(texts) != len(fields(Claim)):
+            raise ValueError("the draft's claims are not a list of texts with their sources")
+        sentence, source, quote = (text[:MAX_CLAIM_CHARACTERS] for text in texts)
+        claims.append(Claim(sentence, source.strip("[] "), quote))
+    return tuple(claims[:MAX_CLAIMS])
+
+
+def _render_knowledge(knowledge: Knowledge) -> str:
+    """The approved passages as their authors wrote them: trusted, but none may close the block."""
+    if not knowledge.passages:
+        return ""
+    found = "" if knowledge.is_whole else "\n\n(Found by a search: there are more passages.)"
+    passages = "\n\n".join(
+        f"[K{n}] {passage.title}\n{passage.text.strip()}" for n, passage in enumerate(knowledge.passages, 1)
+    )
+    return f"<knowledge>\n{_BLOCK_MARK.sub(' ', passages)}{found}\n</knowledge>"
+
+
+def _render_thread(material: Material) -> list[str]:
+    return [
+        escape_untrusted(
+            f"Email E{n}, {'sent by us' if text.is_ours else 'received'}"
+            f" {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
+            f"From: {clean_line(text.sender, MAX_HEADER_CHARACTERS)}\n"
+            f"Subject: {clean_line(text.subject, MAX_HEADER_CHARACTERS)}\n"
+            f"Body:\n{text.markdown.strip()}"
+        )
+        for n, text in enumerate(material.thread, 1)
+    ]
