@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower, plain
-from shared.checks.values import CODE, LINK, NUMBER, Value, find_carriers, read_values
+from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
+from shared.checks.values import NUMBER, Value, find_carriers, read_values
 
 MIN_STEM = 4  # letters in which two words are the same although their endings differ
 MAX_BOUND_WORDS = 34  # characters around a number in which the words of a limit are looked for
@@ -99,7 +99,7 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
         return Gap.OPPOSITE
     if not _agrees_in_negation(said, quote):
         return Gap.NEGATION
-    if _drops_condition(said, quote, body):
+    if _drops_condition(said, quote, body, evidence.columns):
         return Gap.CONDITION
     return _find_gap_in_words(said, around, evidence)
 
@@ -140,13 +140,15 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence, us
         return False
     readings = {reading for value in used for reading in value.readings}
     for own in _cut_clauses(said):
-        for value in own.values:
+        for value in (value for value in own.values if not value.is_soft):
             theirs = [c for c in clauses if find_carriers(value, c.values, c.text)]
             rivals = [
                 c
                 for c in clauses
                 if c not in theirs
-                and any(v.kinds & value.kinds and not v.readings & readings for v in c.values)
+                and any(
+                    v.kinds & value.kinds and not v.is_soft and not v.readings & readings for v in c.values
+                )
             ]
             for_them = max(
                 (_count_shared(own, clause, rival) for clause in theirs for rival in rivals), default=0
@@ -154,7 +156,8 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence, us
             against = max(
                 (_count_shared(own, rival, clause) for clause in theirs for rival in rivals), default=0
             )
-            if against > for_them:
+            is_open = for_them == against == 0 and said.language != quote.language
+            if rivals and theirs and (against > for_them or is_open):
                 return True
     return False
 
@@ -384,7 +387,7 @@ def _split_condition(text: _Text) -> list[_Text]:
     return [_read(main, text.language), _read(text.text[match.start() : stop], text.language)]
 
 
-def _drops_condition(said: _Text, quote: _Text, body: _Text) -> bool:
+def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether the source words have a condition, or people whom they are about, of which the sentence knows nothing."""
     for people in load_table("limited_to"):
         pattern = find_pattern("limited_to", people)
@@ -392,7 +395,11 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text) -> bool:
             return True
     if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
         return False
-    if _drops_limit(said, quote):
+    if _drops_limit(said, quote) or not all(
+        _is_kept(_read(cell, body.language), said)
+        for header, cell in columns
+        if find_pattern("condition_header", "all").search(lower(header))
+    ):
         return True
     for match in find_pattern("condition", body.language).finditer(body.low):
         clause = _read(_cut_clause(body, match), body.language)

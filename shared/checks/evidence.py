@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import accumulate
 
 from shared.checks.agreement import Evidence, Gap, denies, find_gap
-from shared.checks.lexicon import CJK, find_language, find_pattern, lower, plain
+from shared.checks.lexicon import find_language, find_pattern, lower, plain
 from shared.checks.values import read_values
 from shared.domain import Claim, JudgedClaim, Support
 
@@ -127,7 +127,7 @@ def _join(places: Sequence[Evidence]) -> Evidence:
 
 # ---- Sentences --------------------------------------------------------------------------------------
 
-_END = re.compile(rf"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*")
+_END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*")
 _NO_END = re.compile(
     r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np|ul|"
     r"sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)|\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|bis|ab|jede[rn]|le|el) \d{1,2})\.$",
@@ -170,7 +170,7 @@ def is_courtesy(sentence: str) -> bool:
     low = lower(text)
     if any(not value.is_soft for value in read_values(text)):
         return False
-    if re.search(r"\?\s*$", text) or len(low.split()) <= 3 and len(low) <= 40:  # noqa: PLR2004
+    if re.search(r"\?\s*$", text) or (len(low.split()) <= 3 and len(low) <= 40):  # noqa: PLR2004
         return True
     rest, count = find_pattern("courtesy", "all").subn(" ", low)
     if not count or len(rest.split()) > MAX_COURTESY_WORDS:

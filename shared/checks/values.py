@@ -159,6 +159,11 @@ def _find_dates(rest: str, text: str) -> Iterator[Value]:
     with_day, alone = _months()
     for match in with_day.finditer(rest):
         name = match["month"] or match["month2"]
+        if (
+            name in {"may", "march"}
+            and text[match.start("month") if match["month"] else match.start()].islower()
+        ):
+            continue  # English words
         month = str(_find_key(name, "months", "short_months"))
         found += _build_date(match, (match["year"] or match["year2"], month, match["day"] or match["day2"]))
     for match in alone.finditer(rest):
@@ -215,7 +220,7 @@ def _find_times(rest: str, _: str) -> Iterator[Value]:
     found = []
     for match in _CLOCK.finditer(rest):
         suffix, mark, part = match["suffix"] or "", (match["mark"] or "").strip(), match["part"]
-        if not (suffix or match["named"] or mark in (":", "h") and match["minute"] or part):
+        if not (suffix or match["named"] or (mark in (":", "h") and match["minute"]) or part):
             continue
         is_late = suffix.startswith("p") or bool(part)
         is_duration = suffix == "h" and not match["minute"]
@@ -344,7 +349,7 @@ def _number_words() -> _NumberWords:
     ones = [
         *((word, n) for word, n in values.items() if n < 10 and word in _GERMAN_ONES),
         ("ein", Fraction(1)),
-    ]  # noqa: PLR2004
+    ]
     values |= {f"{one}und{ten}": n + m for one, n in ones for ten, m in tens}
     spaced = "|".join(sorted((w for w in values if not re.search(f"[{CJK}]", w)), key=len, reverse=True))
     unspaced = "|".join(sorted((w for w in values if re.search(f"[{CJK}]", w)), key=len, reverse=True))
@@ -394,14 +399,14 @@ def _find_number_words(rest: str) -> Iterator[Value]:
         is_next = (
             number >= 0 and end >= 0 and re.fullmatch(r"[ -](?:y |and |et )?|-et-", rest[end : match.start()])
         )
-        if is_next and number < follow and follow in (100, 1000):  # noqa: PLR2004
+        if is_next and number < follow and follow in (100, 1000):
             number, end = number * follow, match.end()
         elif (
             is_next
             and not is_soft
             and (number % 100 == 0 or (number % 10 == 0 and follow < 10))
             and follow < number
-        ):  # noqa: PLR2004
+        ):
             number, end = number + follow, match.end()
         else:
             if end >= 0:
