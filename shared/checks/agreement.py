@@ -2,13 +2,14 @@
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
-from shared.checks.values import NUMBER, Value, find_carriers, read_values
+from shared.checks.values import NUMBER, Reading, Value, find_carriers, read_values
 
+MIN_WORD = 3
 MIN_STEM = 4  # letters in which two words are the same although their endings differ
 MAX_BOUND_WORDS = 34  # characters around a number in which the words of a limit are looked for
 MIN_SHARED_WORDS = 0.25
@@ -87,21 +88,19 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     said, quote = _read(sentence), _read(evidence.quote, evidence.language)
     body = _read(evidence.body, evidence.language)
     around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
-    if not _carries_values(said, quote, around, evidence):
-        return Gap.VALUE
-    if _names_another_row(said, evidence):
-        return Gap.PASSAGE
-    if not _agrees_in_direction(said, quote, around):
-        return Gap.DIRECTION
-    if not _carries_names(said, quote, around, evidence):
-        return Gap.NAME
-    if not _agrees_in_opposites(said, quote, around, evidence):
-        return Gap.OPPOSITE
-    if not _agrees_in_negation(said, quote):
-        return Gap.NEGATION
-    if _drops_condition(said, quote, body, evidence.columns):
-        return Gap.CONDITION
-    return _find_gap_in_words(said, around, evidence)
+    checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
+        (Gap.VALUE, lambda: _carries_values(said, quote, around)),
+        (Gap.VALUE, lambda: not _takes_from_another_clause(said, quote, evidence)),
+        (Gap.PASSAGE, lambda: not _names_another_row(said, evidence)),
+        (Gap.DIRECTION, lambda: _agrees_in_direction(said, quote, around)),
+        (Gap.NAME, lambda: _carries_names(said, quote, around, evidence)),
+        (Gap.OPPOSITE, lambda: _agrees_in_opposites(said, quote, around, evidence)),
+        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote)),
+        (Gap.CONDITION, lambda: not _drops_condition(said, quote, body, evidence.columns)),
+        (Gap.PASSAGE, lambda: not _takes_words_from_elsewhere(said, around, evidence)),
+        (Gap.WORDS, lambda: _shares_words(said, around)),
+    )
+    return next((gap for gap, agrees in checks if not agrees()), None)
 
 
 def denies(text: str, language: str) -> bool:
@@ -112,54 +111,55 @@ def denies(text: str, language: str) -> bool:
 # ---- Values -----------------------------------------------------------------------------------------
 
 
-def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+def _carries_values(said: _Text, quote: _Text, around: _Text) -> bool:
     """Each value is in the quote; or around it, unless the quote has another of its kind that goes unused."""
-    used: list[Value] = []
     outside: list[Value] = []
     for value in said.values:
-        if carriers := find_carriers(value, quote.values, around.text):
-            used += carriers
-        elif value.is_soft:
+        if find_carriers(value, quote.values, around.text):
+            continue
+        is_near = bool(find_carriers(value, around.values, around.text))
+        if value.is_soft:
             rivals = [v for v in around.values if v.kinds & value.kinds - {NUMBER} and not v.is_soft]
-            if rivals and not find_carriers(value, around.values, around.text):
+            if rivals and not is_near:
                 return False
-        elif find_carriers(value, around.values, around.text):
-            outside.append(value)
-        else:
+        elif not is_near:
             return False
+        else:
+            outside.append(value)
+    used = _find_used(said, quote, around.text)
     unused = [value for value in quote.values if value not in used and not value.is_soft]
-    if any(value.kinds & other.kinds for value in outside for other in unused):
-        return False
-    return not _takes_from_another_clause(said, quote, evidence, used)
+    return not any(value.kinds & other.kinds for value in outside for other in unused)
 
 
-def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence, used: Sequence[Value]) -> bool:
-    """Whether a value of the quote is said of what the quote says of another value of its kind."""
+def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
+    """The values of a quote that a sentence says."""
+    return [carrier for value in said.values for carrier in find_carriers(value, quote.values, text)]
+
+
+def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) -> bool:
+    """Whether a value of the quote is said of what the quote says of another value of its kind.
+
+    In another language that stays open where nothing ties the value to either.
+    """
     clauses = [_read(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
-    if len(clauses) < 2:  # noqa: PLR2004
-        return False
-    readings = {reading for value in used for reading in value.readings}
+    used = {reading for value in _find_used(said, quote, quote.text) for reading in value.readings}
     for own in _cut_clauses(said):
         for value in (value for value in own.values if not value.is_soft):
-            theirs = [c for c in clauses if find_carriers(value, c.values, c.text)]
-            rivals = [
-                c
-                for c in clauses
-                if c not in theirs
-                and any(
-                    v.kinds & value.kinds and not v.is_soft and not v.readings & readings for v in c.values
-                )
-            ]
-            for_them = max(
-                (_count_shared(own, clause, rival) for clause in theirs for rival in rivals), default=0
-            )
-            against = max(
-                (_count_shared(own, rival, clause) for clause in theirs for rival in rivals), default=0
-            )
-            is_open = for_them == against == 0 and said.language != quote.language
-            if rivals and theirs and (against > for_them or is_open):
+            theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
+            rivals = [c for c in clauses if c not in theirs and _has_unused(c, value.kinds, used)]
+            pairs = [(clause, rival) for clause in theirs for rival in rivals]
+            if not pairs:
+                continue
+            for_them = max(_count_shared(own, clause, rival) for clause, rival in pairs)
+            against = max(_count_shared(own, rival, clause) for clause, rival in pairs)
+            is_tied = for_them > 0 or said.language == quote.language or value.kinds == {NUMBER}
+            if against > for_them or not is_tied:
                 return True
     return False
+
+
+def _has_unused(clause: _Text, kinds: frozenset[str], used: Collection[Reading]) -> bool:
+    return any(v.kinds & kinds and not v.is_soft and v.readings.isdisjoint(used) for v in clause.values)
 
 
 _CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|aber|mais|pero|ale) ")
@@ -171,8 +171,8 @@ def _cut_clauses(text: _Text) -> list[_Text]:
 
 def _count_shared(said: _Text, clause: _Text, other: _Text) -> int:
     """How many words and concepts a sentence shares with one clause and not with the other one."""
-    words = [w for w in clause.words if not any(_is_alike(w, o) for o in other.words)]
-    count = sum(any(_is_alike(word, own) for own in said.words) for word in words)
+    words = [word for word in clause.words if not _is_among(word, other.words)]
+    count = sum(_is_among(word, said.words) for word in words)
     ours, theirs, others = _find_members(said), _find_members(clause), _find_members(other)
     return count + sum(bool(ours.get(g, set()) & (m - others.get(g, set()))) for g, m in theirs.items())
 
@@ -233,14 +233,14 @@ def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence)
     far = set(find_words(lower(evidence.elsewhere)))
     is_outside = False
     for name, is_certain in _find_names(said):
-        if not any(_is_alike(name, word) for word in near) and name not in around.low:
+        if not _is_among(name, near) and name not in around.low:
             if is_certain or (name in far and said.language != quote.language):
                 return False
         elif is_certain and name not in lower(evidence.context):
-            is_outside |= not any(_is_alike(name, word) for word in here)
+            is_outside |= not _is_among(name, here)
     ours = _list_sounds(said)
     return not is_outside or all(
-        any(_is_alike(name, word) for word in ours) for name, is_certain in _find_names(quote) if is_certain
+        _is_among(name, ours) for name, is_certain in _find_names(quote) if is_certain
     )
 
 
@@ -300,13 +300,9 @@ def _find_members(text: _Text) -> dict[str, set[str]]:
 
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
-    theirs, near, far = (
-        _find_members(quote),
-        _find_members(around),
-        _find_members(_read(evidence.elsewhere, evidence.language)),
-    )
-    headers = _find_used_headers(said, quote, evidence)
-    heading = _find_members(_read(headers))
+    theirs, near = _find_members(quote), _find_members(around)
+    far = _find_members(_read(evidence.elsewhere, evidence.language))
+    heading = _find_members(_read(_find_used_headers(said, evidence)))
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
         if there and not members & there:
@@ -316,7 +312,7 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
     return True
 
 
-def _find_used_headers(said: _Text, quote: _Text, evidence: Evidence) -> str:
+def _find_used_headers(said: _Text, evidence: Evidence) -> str:
     """The headers of those cells that carry a value of the sentence."""
     used = []
     for header, cell in evidence.columns:
@@ -329,14 +325,14 @@ def _find_used_headers(said: _Text, quote: _Text, evidence: Evidence) -> str:
 
 
 def _names_another_row(said: _Text, evidence: Evidence) -> bool:
-    """Whether a sentence has a cell of another row of the table, and not that of the quoted row in its column."""
+    """Whether a sentence has a cell of another row, and not that of the quoted row in its column."""
     own = [lower(cell) for _, cell in evidence.columns]
     text = f" {_space_words(said.low)} "
     for row in evidence.other_rows:
         for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
-            if cell != ours and re.search(r"[^\W\d_]", cell) and f" {_space_words(cell)} " in text:
-                if f" {_space_words(ours)} " not in text:
-                    return True
+            is_said = re.search(r"[^\W\d_]", cell) is not None and f" {_space_words(cell)} " in text
+            if is_said and f" {_space_words(ours)} " not in text:
+                return True
     return False
 
 
@@ -356,7 +352,7 @@ def _is_negative(text: _Text) -> bool:
 def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
     """Whether both deny or neither does; "only if" is as good as "not unless".
 
-    Two conditions are compared by themselves; where only one text has one, it may have been put in other words.
+    Two conditions are compared by themselves; where only one text has one, it may be in other words.
     """
     ours, theirs = _split_condition(said), _split_condition(quote)
     if len(ours) == len(theirs):
@@ -388,7 +384,7 @@ def _split_condition(text: _Text) -> list[_Text]:
 
 
 def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[tuple[str, str]]) -> bool:
-    """Whether the source words have a condition, or people whom they are about, of which the sentence knows nothing."""
+    """Whether the source words have a condition, or are about some people, and the sentence is not."""
     for people in load_table("limited_to"):
         pattern = find_pattern("limited_to", people)
         if pattern.search(quote.low) and not pattern.search(said.low):
@@ -417,7 +413,7 @@ def _drops_limit(said: _Text, quote: _Text) -> bool:
             continue
         ours, theirs = _find_members(said), _find_members(clause)
         is_same = any(ours.get(group, set()) & members for group, members in theirs.items())
-        if is_same or any(_is_alike(word, own) for word in clause.words for own in said.words):
+        if is_same or any(_is_among(word, said.words) for word in clause.words):
             return True
     return False
 
@@ -434,29 +430,31 @@ def _is_kept(clause: _Text, said: _Text) -> bool:
     if values and all(find_carriers(value, said.values, said.text) for value in values):
         return True
     if clause.language == said.language or not clause.language:
-        shared = [word for word in clause.words if any(_is_alike(word, other) for other in said.words)]
+        shared = [word for word in clause.words if _is_among(word, said.words)]
         return len(shared) * 2 >= len(clause.words)
     members, theirs = _find_members(clause), _find_members(said)
     if any(members[group] & theirs.get(group, set()) for group in members):
         return True
-    return any(_is_alike(word, other) for word in clause.words for other in said.words)
+    return any(_is_among(word, said.words) for word in clause.words)
 
 
 # ---- Words ------------------------------------------------------------------------------------------
 
 
-def _find_gap_in_words(said: _Text, around: _Text, evidence: Evidence) -> Gap | None:
-    """In one language enough words have to be shared, and few may be those of another passage alone."""
-    far = _read(evidence.elsewhere, evidence.language)
-    if said.language != around.language or not said.words:
-        return None
-    near = [word for word in said.words if any(_is_alike(word, other) for other in around.words)]
-    strange = [word for word in said.words if word not in near]
-    elsewhere = [word for word in strange if any(_is_alike(word, other) for other in far.words)]
-    if len(elsewhere) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
-        return Gap.PASSAGE
-    has_values = any(not value.is_soft for value in said.values)
-    return None if has_values or len(near) >= MIN_SHARED_WORDS * len(said.words) else Gap.WORDS
+def _takes_words_from_elsewhere(said: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Whether more than a few words of a sentence are those of another passage alone."""
+    if said.language != around.language:
+        return False
+    far = _read(evidence.elsewhere, evidence.language).words
+    strange = [word for word in said.words if not _is_among(word, around.words)]
+    return sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words)
+
+
+def _shares_words(said: _Text, around: _Text) -> bool:
+    """Whether a sentence in the language of its source that has no value shares enough words with it."""
+    if said.language != around.language or any(not value.is_soft for value in said.values):
+        return True
+    return sum(_is_among(word, around.words) for word in said.words) >= MIN_SHARED_WORDS * len(said.words)
 
 
 def _content_words(low: str, language: str) -> Iterator[str]:
@@ -467,9 +465,13 @@ def _content_words(low: str, language: str) -> Iterator[str]:
     function_words = find_pattern("languages", language)
     numbers = find_pattern("numbers", "")
     for word in find_words(low):
-        if len(word) >= 3 and not re.match(f"[{CJK}]", word):  # noqa: PLR2004
-            if not function_words.fullmatch(word) and not numbers.fullmatch(word):
-                yield word
+        is_short = len(word) < MIN_WORD or re.match(f"[{CJK}]", word) is not None
+        if not is_short and not function_words.fullmatch(word) and not numbers.fullmatch(word):
+            yield word
+
+
+def _is_among(word: str, others: Iterable[str]) -> bool:
+    return any(_is_alike(word, other) for other in others)
 
 
 def _is_alike(word: str, other: str) -> bool:
@@ -487,9 +489,9 @@ def _is_alike(word: str, other: str) -> bool:
 
 
 _KANA_ROWS = {
-    "": "アイウエオ", "k": "カキクケコ", "s": "サシスセソ", "t": "タチツテト", "n": "ナニヌネノ", "h": "ハヒフヘホ",
-    "m": "マミムメモ", "r": "ラリルレロ", "g": "ガギグゲゴ", "z": "ザジズゼゾ", "d": "ダヂヅデド", "b": "バビブベボ",
-    "p": "パピプペポ", "y": "ヤ_ユ_ヨ", "w": "ワ___ヲ",
+    "": "アイウエオ", "k": "カキクケコ", "s": "サシスセソ", "t": "タチツテト", "n": "ナニヌネノ",
+    "h": "ハヒフヘホ", "m": "マミムメモ", "r": "ラリルレロ", "g": "ガギグゲゴ", "z": "ザジズゼゾ",
+    "d": "ダヂヅデド", "b": "バビブベボ", "p": "パピプペポ", "y": "ヤ_ユ_ヨ", "w": "ワ___ヲ",
 }  # fmt: skip
 _ROMAJI = {
     kana: {"si": "shi", "ti": "chi", "tu": "tsu", "hu": "fu", "zi": "ji"}.get(row + vowel, row + vowel)

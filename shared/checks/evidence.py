@@ -47,9 +47,9 @@ def judge_claims(
 ) -> tuple[JudgedClaim, ...]:
     """Say of every sentence of a reply what carries it, in their order.
 
-    A claim counts for the sentences of the reply that are in it, or that it is in. It carries one when its quote
-    is in the source that it names and nothing in the sentence goes beyond the words there; several claims may
-    carry a sentence together.
+    A claim counts for the sentences of the reply that are in it, and for one of which it is the greater part.
+    It carries one when its quote is in the source that it names and nothing in the sentence goes beyond the
+    words there; several claims may carry a sentence together.
     """
     documents = {source.id: _Document(source) for source in sources}
     known = [(_split_compact(claim.sentence), claim) for claim in claims[:MAX_CLAIMS]]
@@ -129,8 +129,9 @@ def _join(places: Sequence[Evidence]) -> Evidence:
 
 _END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*")
 _NO_END = re.compile(
-    r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np|ul|"
-    r"sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)|\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|bis|ab|jede[rn]|le|el) \d{1,2})\.$",
+    r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np"
+    r"|ul|sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)"
+    r"|\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|bis|ab|jede[rn]|le|el) \d{1,2})\.$",
     re.IGNORECASE,
 )
 _MARKS = re.compile(

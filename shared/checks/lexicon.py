@@ -68,7 +68,7 @@ def _load_tables() -> dict[str, Any]:
 
 @functools.cache
 def load_table(name: str) -> dict[str, Any]:
-    """A table of lexicon.toml by its name ("opposites.order" for one of several), its words as they are written there."""
+    """A table of lexicon.toml by its name ("opposites.order" for one of several), as it stands there."""
     table: dict[str, Any] = _load_tables()
     for part in name.split("."):
         table = table[part]
@@ -77,7 +77,8 @@ def load_table(name: str) -> dict[str, Any]:
 
 def write_alternatives(words: str) -> str:
     """A list of lexicon.toml as a regular expression for text that is plain and in lower case."""
-    spaced, unspaced = [], []
+    spaced: list[str] = []
+    unspaced: list[str] = []
     for word in words.split():
         text = lower(plain(word.replace("_", " ")))
         pattern = re.escape(text).replace(r"\*", r"\w*").replace(r"\ ", " ")
