@@ -23,7 +23,7 @@ from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import Passage
 from shared.profiles.profiles import CATEGORIES
 from shared.queueing.work_queue import InProcessWorkQueue
-from shared.replying.draft_request import MAX_PASSAGES, build_draft_instructions
+from shared.replying.draft_request import build_draft_instructions
 from shared.replying.envelope import find_skip
 from shared.settings import Settings
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, REJECT_REASON_TAG
@@ -168,7 +168,7 @@ def shown_passages(subject: str) -> list[Passage]:
     """What the model is shown of the knowledge with this email."""
     asked = email_about(subject)
     source = KnowledgeFiles(CONFIG / "knowledge")
-    return list(source.search(f"{asked.subject}\n{asked.markdown}", ("support",), MAX_PASSAGES))
+    return list(source.search(("support",), f"{asked.subject}\n{asked.markdown}")[:3])
 
 
 def test_each_draft_rests_on_a_passage_that_the_model_is_shown() -> None:

@@ -13,7 +13,8 @@ TRAIL = " › "
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)(?:\s+#+)?\s*")
 _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
 _DELIMITER_ROW = re.compile(r"\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\s+")
+_SENTENCE = re.compile(r".+?(?:[.!?]\s+|[。！？]|$)")
+_WORD = re.compile(r"\S{1,200}\s*|\s+")
 
 
 @dataclass
@@ -128,7 +129,15 @@ def _split_lines(lines: Iterable[str]) -> Iterator[str]:
         if estimate_tokens(line) <= MAX_PASSAGE_TOKENS:
             yield line
         else:
-            yield from _fill(filter(None, _SENTENCE_END.split(line)), " ", MAX_PASSAGE_TOKENS)
+            yield from _fill(_split_sentences(line), "", MAX_PASSAGE_TOKENS)
+
+
+def _split_sentences(line: str) -> Iterator[str]:
+    for sentence in _SENTENCE.findall(line):
+        if estimate_tokens(sentence) <= MAX_PASSAGE_TOKENS:
+            yield sentence
+        else:
+            yield from _WORD.findall(sentence)
 
 
 def _fill(parts: Iterable[str], joint: str, room: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from azure.ai.inference import ChatCompletionsClient, EmbeddingsClient
-from azure.ai.inference.models import ChatCompletionsToolDefinition, JsonSchemaFormat
+from azure.ai.inference.models import ChatCompletionsToolDefinition, EmbeddingsResult, JsonSchemaFormat
 from azure.core.credentials import AzureKeyCredential, TokenCredential
 from azure.core.exceptions import AzureError, HttpResponseError, IncompleteReadError
 from azure.core.pipeline.transport import RequestsTransport
@@ -64,7 +64,9 @@ def build_azure_inference_embeddings(
 
     def call(name: str, texts: list[str]) -> Any:
         with _refusals():
-            return client.embed(input=texts, model=name, dimensions=DIMENSIONS).as_dict()
+            answer = client.embed(input=texts, model=name, dimensions=DIMENSIONS)
+        # The SDK hands out what is no JSON object as it came.
+        return answer.as_dict() if isinstance(answer, EmbeddingsResult) else answer
 
     return WireEmbeddingModel(call, endpoint, deployment, has_key=isinstance(sign_in, Secret))
 

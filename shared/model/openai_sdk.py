@@ -54,8 +54,10 @@ def build_openai_embeddings(
 
     def call(name: str, texts: list[str]) -> Any:
         with _refusals(is_proxied=is_proxied):
-            answer = client.embeddings.create(input=texts, model=name, dimensions=DIMENSIONS)
-            return answer.to_dict(warnings=False)
+            answer = client.embeddings.create(
+                input=texts, model=name, dimensions=DIMENSIONS, encoding_format="float"
+            )
+        return answer.to_dict(warnings=False) if isinstance(answer, BaseModel) else answer
 
     return WireEmbeddingModel(call, endpoint, deployment, has_key=isinstance(sign_in, Secret))
 
