@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evals.__main__ import main
 from evals.claims import load_claims
 from shared.checks.evidence import Source, SourceKind, judge_claims, split_sentences
 from shared.checks.lexicon import plain
@@ -412,6 +413,13 @@ def test_mixed_hostile_texts_are_judged_quickly() -> None:
     text = " ".join(choose.choice(words) for _ in range(1_500))
     claims = [Claim(part, "K1", part) for part in split_sentences(text)]
     judge_claims(text, claims, [Source("K1", SourceKind.APPROVED, "", text * 10)])
+
+
+def test_the_claim_set_is_measured_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--set", "claims"]) == 0
+    printed = capsys.readouterr().out
+    assert "development half" in printed
+    assert "all true: not verified" in printed
 
 
 def test_the_development_half_keeps_the_goals() -> None:
