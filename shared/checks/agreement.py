@@ -2,16 +2,18 @@
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
-from shared.checks.values import NUMBER, Reading, Value, find_carriers, read_values
+from shared.checks.values import NUMBER, Value, find_carriers, read_values
 
 MIN_WORD = 3
 MIN_STEM = 4  # letters in which two words are the same although their endings differ
-MAX_BOUND_WORDS = 34  # characters around a number in which the words of a limit are looked for
+STEM_SHARE = 0.6  # of the shorter one
+MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are looked for
 MIN_SHARED_WORDS = 0.25
 MAX_WORDS_FROM_ELSEWHERE = 0.34
 
@@ -29,7 +31,7 @@ class Gap(StrEnum):
     WORDS = "words"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evidence:
     """The words of a source: the quoted ones, the sentences or rows around them, and what these stand under.
 
@@ -46,7 +48,10 @@ class Evidence:
     elsewhere: str = ""
 
 
-@dataclass(frozen=True)
+_CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
+
+
+@dataclass(frozen=True, repr=False)
 class _Text:
     """A text as it is compared."""
 
@@ -76,7 +81,13 @@ class _Text:
     @functools.cached_property
     def words(self) -> tuple[str, ...]:
         """The words that mean something by themselves, each once."""
-        return tuple(dict.fromkeys(_content_words(self.low, self.language)))
+        function_words, numbers = find_pattern("languages", self.language), find_pattern("numbers", "")
+        found = _CJK_WORD.findall(self.low) if self.language == "ja" else []
+        for word in find_words(self.low):
+            is_short = len(word) < MIN_WORD or re.match(f"[{CJK}]", word) is not None
+            if not is_short and not function_words.fullmatch(word) and not numbers.fullmatch(word):
+                found.append(word)
+        return tuple(dict.fromkeys(found))
 
 
 # A source is compared with several sentences.
@@ -97,8 +108,7 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
         (Gap.OPPOSITE, lambda: _agrees_in_opposites(said, quote, around, evidence)),
         (Gap.NEGATION, lambda: _agrees_in_negation(said, quote)),
         (Gap.CONDITION, lambda: not _drops_condition(said, quote, body, evidence.columns)),
-        (Gap.PASSAGE, lambda: not _takes_words_from_elsewhere(said, around, evidence)),
-        (Gap.WORDS, lambda: _shares_words(said, around)),
+        (Gap.WORDS, lambda: _agrees_in_words(said, around, evidence)),
     )
     return next((gap for gap, agrees in checks if not agrees()), None)
 
@@ -146,8 +156,16 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) ->
     for own in _cut_clauses(said):
         for value in (value for value in own.values if not value.is_soft):
             theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
-            rivals = [c for c in clauses if c not in theirs and _has_unused(c, value.kinds, used)]
-            pairs = [(clause, rival) for clause in theirs for rival in rivals]
+            pairs = [
+                (clause, rival)
+                for clause in theirs
+                for rival in clauses
+                if rival not in theirs
+                and any(
+                    v.kinds & value.kinds and not v.is_soft and v.readings.isdisjoint(used)
+                    for v in rival.values
+                )
+            ]
             if not pairs:
                 continue
             for_them = max(_count_shared(own, clause, rival) for clause, rival in pairs)
@@ -156,10 +174,6 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) ->
             if against > for_them or not is_tied:
                 return True
     return False
-
-
-def _has_unused(clause: _Text, kinds: frozenset[str], used: Collection[Reading]) -> bool:
-    return any(v.kinds & kinds and not v.is_soft and v.readings.isdisjoint(used) for v in clause.values)
 
 
 _CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|aber|mais|pero|ale) ")
@@ -207,8 +221,8 @@ def _limit_patterns(language: str) -> tuple[tuple[str, re.Pattern[str], re.Patte
 
 def _find_limits(text: _Text, value: Value) -> set[str]:
     """The limits that the words directly before and after a value make of it."""
-    before = text.low[max(0, value.start - MAX_BOUND_WORDS) : value.start]
-    after = text.low[value.end : value.end + MAX_BOUND_WORDS]
+    before = text.low[max(0, value.start - MAX_BOUND_CHARACTERS) : value.start]
+    after = text.low[value.end : value.end + MAX_BOUND_CHARACTERS]
     found: dict[str, int] = {}
     for limit, left, right in _limit_patterns(text.language):
         for match in (left.search(before), right.match(after)):
@@ -251,9 +265,23 @@ def _find_place(word: str) -> str | None:
     )
 
 
+_KANA_ROWS = {
+    "": "アイウエオ", "k": "カキクケコ", "s": "サシスセソ", "t": "タチツテト", "n": "ナニヌネノ",
+    "h": "ハヒフヘホ", "m": "マミムメモ", "r": "ラリルレロ", "g": "ガギグゲゴ", "z": "ザジズゼゾ",
+    "d": "ダヂヅデド", "b": "バビブベボ", "p": "パピプペポ", "y": "ヤ_ユ_ヨ", "w": "ワ___ヲ",
+}  # fmt: skip
+_ROMAJI = {
+    kana: {"si": "shi", "ti": "chi", "tu": "tsu", "hu": "fu", "zi": "ji"}.get(row + vowel, row + vowel)
+    for row, letters in _KANA_ROWS.items()
+    for kana, vowel in zip(letters, "aiueo", strict=True)
+} | {"ン": "n", "ー": "", "ッ": "", "ャ": "ya", "ュ": "yu", "ョ": "yo"}
+
+
 def _list_sounds(text: _Text) -> list[str]:
     """The words of a text, and those in kana as they sound in Latin letters."""
-    return find_words(text.low) + find_words(_romanise(text.text))
+    katakana = (chr(ord(c) + 0x60) if "ぁ" <= c <= "ゖ" else c for c in text.text)
+    sounds = "".join(_ROMAJI.get(c, c if c == " " else " ") for c in katakana)
+    return find_words(text.low) + find_words(sounds)
 
 
 def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
@@ -279,30 +307,30 @@ def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
         yield low.split("'")[-1], is_marked or (not is_first and (text.language != "de" or is_shaped))
 
 
-@functools.cache
-def _members() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
-    groups = [(group, f"opposites.{group}", members) for group, members in load_table("opposites").items()]
-    groups += [(f"topic {topic}", "topics", [topic]) for topic in load_table("topics")]
-    return tuple(
-        (group, member, find_pattern(table, member)) for group, table, members in groups for member in members
-    )
-
-
 @functools.lru_cache(maxsize=256)
 def _find_members(text: _Text) -> dict[str, set[str]]:
     """The opposites and topics that a text speaks of, by their groups."""
     found: dict[str, set[str]] = {}
     low = find_pattern("no_opposite", "all").sub(" ", text.meaning)
-    for group, member, pattern in _members():
-        if pattern.search(low):
-            found.setdefault(group, set()).add(member)
+    for group, members in load_table("opposites").items():
+        if said := {member for member in members if find_pattern(f"opposites.{group}", member).search(low)}:
+            found[group] = said
+    for topic in load_table("topics"):
+        if find_pattern("topics", topic).search(low):
+            found[f"topic {topic}"] = {topic}
     return found
 
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
     theirs, near = _find_members(quote), _find_members(around)
     far = _find_members(_read(evidence.elsewhere, evidence.language))
-    heading = _find_members(_read(_find_used_headers(said, evidence)))
+    values = [value for value in said.values if not value.is_soft]
+    headers = [
+        header
+        for header, cell in evidence.columns
+        if any(find_carriers(value, _read(cell).values, f"{header} {cell}") for value in values)
+    ]
+    heading = _find_members(_read(" ; ".join(headers)))
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
         if there and not members & there:
@@ -310,18 +338,6 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if not there and members & far.get(group, set()):
             return False
     return True
-
-
-def _find_used_headers(said: _Text, evidence: Evidence) -> str:
-    """The headers of those cells that carry a value of the sentence."""
-    used = []
-    for header, cell in evidence.columns:
-        values = read_values(cell)
-        if any(
-            find_carriers(value, values, f"{header} {cell}") for value in said.values if not value.is_soft
-        ):
-            used.append(header)
-    return " ; ".join(used)
 
 
 def _names_another_row(said: _Text, evidence: Evidence) -> bool:
@@ -398,8 +414,11 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[t
     ):
         return True
     for match in find_pattern("condition", body.language).finditer(body.low):
-        clause = _read(_cut_clause(body, match), body.language)
-        if not _is_kept(clause, said):
+        if body.language == "ja":
+            clause = re.split("[、。,;:]", body.text[: match.start()])[-1]
+        else:
+            clause = re.split("[,;:.]", body.text[match.end() :], maxsplit=1)[0]
+        if not _is_kept(_read(clause, body.language), said):
             return True
     return False
 
@@ -418,13 +437,6 @@ def _drops_limit(said: _Text, quote: _Text) -> bool:
     return False
 
 
-def _cut_clause(text: _Text, match: re.Match[str]) -> str:
-    """The words under a condition: in Japanese those before it, elsewhere those after it."""
-    if text.language == "ja":
-        return re.split("[、。,;:]", text.text[: match.start()])[-1]
-    return re.split("[,;:.]", text.text[match.end() :], maxsplit=1)[0]
-
-
 def _is_kept(clause: _Text, said: _Text) -> bool:
     values = [value for value in clause.values if not value.is_soft]
     if values and all(find_carriers(value, said.values, said.text) for value in values):
@@ -441,66 +453,31 @@ def _is_kept(clause: _Text, said: _Text) -> bool:
 # ---- Words ------------------------------------------------------------------------------------------
 
 
-def _takes_words_from_elsewhere(said: _Text, around: _Text, evidence: Evidence) -> bool:
-    """Whether more than a few words of a sentence are those of another passage alone."""
+def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Whether in the language of its source a sentence shares enough words with it; always in another one.
+
+    Few may be those of another passage alone. Values tie a sentence to its source as well.
+    """
     if said.language != around.language:
-        return False
+        return True
     far = _read(evidence.elsewhere, evidence.language).words
     strange = [word for word in said.words if not _is_among(word, around.words)]
-    return sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words)
-
-
-def _shares_words(said: _Text, around: _Text) -> bool:
-    """Whether a sentence in the language of its source that has no value shares enough words with it."""
-    if said.language != around.language or any(not value.is_soft for value in said.values):
-        return True
-    return sum(_is_among(word, around.words) for word in said.words) >= MIN_SHARED_WORDS * len(said.words)
-
-
-def _content_words(low: str, language: str) -> Iterator[str]:
-    if language == "ja":
-        yield from (
-            match.group() for match in re.finditer("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}", low)
-        )
-    function_words = find_pattern("languages", language)
-    numbers = find_pattern("numbers", "")
-    for word in find_words(low):
-        is_short = len(word) < MIN_WORD or re.match(f"[{CJK}]", word) is not None
-        if not is_short and not function_words.fullmatch(word) and not numbers.fullmatch(word):
-            yield word
+    if sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
+        return False
+    has_values = any(not value.is_soft for value in said.values)
+    return has_values or len(said.words) - len(strange) >= MIN_SHARED_WORDS * len(said.words)
 
 
 def _is_among(word: str, others: Iterable[str]) -> bool:
-    return any(_is_alike(word, other) for other in others)
-
-
-def _is_alike(word: str, other: str) -> bool:
-    """Whether two words differ only in their endings, or one is part of the other."""
-    if word == other:
-        return True
+    """Whether one of some words differs from a word only in its ending, or one is part of the other."""
     if re.match(f"[{CJK}]", word):
         pairs = {word[i : i + 2] for i in range(len(word) - 1)}
-        return any(pair in other for pair in pairs)
-    shorter, longer = sorted((word, other), key=len)
-    if len(shorter) < MIN_STEM:
-        return False
-    same = next((i for i, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
-    return same >= max(MIN_STEM, 0.6 * len(shorter)) or (len(shorter) > MIN_STEM and shorter in longer)
-
-
-_KANA_ROWS = {
-    "": "アイウエオ", "k": "カキクケコ", "s": "サシスセソ", "t": "タチツテト", "n": "ナニヌネノ",
-    "h": "ハヒフヘホ", "m": "マミムメモ", "r": "ラリルレロ", "g": "ガギグゲゴ", "z": "ザジズゼゾ",
-    "d": "ダヂヅデド", "b": "バビブベボ", "p": "パピプペポ", "y": "ヤ_ユ_ヨ", "w": "ワ___ヲ",
-}  # fmt: skip
-_ROMAJI = {
-    kana: {"si": "shi", "ti": "chi", "tu": "tsu", "hu": "fu", "zi": "ji"}.get(row + vowel, row + vowel)
-    for row, letters in _KANA_ROWS.items()
-    for kana, vowel in zip(letters, "aiueo", strict=True)
-} | {"ン": "n", "ー": "", "ッ": "", "ャ": "ya", "ュ": "yu", "ョ": "yo"}
-
-
-def _romanise(text: str) -> str:
-    """The kana of a text in Latin letters."""
-    katakana = (chr(ord(c) + 0x60) if "ぁ" <= c <= "ゖ" else c for c in text)
-    return "".join(_ROMAJI.get(c, c if c == " " else " ") for c in katakana)
+        return any(word == other or any(pair in other for pair in pairs) for other in others)
+    for other in others:
+        shorter, longer = sorted((word, other), key=len)
+        stem = shorter[: max(MIN_STEM, ceil(STEM_SHARE * len(shorter)))]
+        if word == other or (len(shorter) >= MIN_STEM and longer.startswith(stem)):
+            return True
+        if len(shorter) > MIN_STEM and shorter in longer:
+            return True
+    return False

@@ -52,11 +52,16 @@ def judge_claims(
     words there; several claims may carry a sentence together.
     """
     documents = {source.id: _Document(source) for source in sources}
-    known = [(_split_compact(claim.sentence), claim) for claim in claims[:MAX_CLAIMS]]
+    known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
+    compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
     judged = []
     for sentence in split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS]):
-        compact = _compact(plain(sentence))
-        own = [(parts, claim) for parts, claim in known if _find_part(parts, compact) is not None]
+        whole = _compact(plain(sentence))
+        own = [
+            claim
+            for claim, parts in zip(known, compact, strict=True)
+            if any(part and part in whole and 2 * len(part) >= len(whole) for part in parts)
+        ]
         if own:
             judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
         else:
@@ -64,21 +69,9 @@ def judge_claims(
     return tuple(judged)
 
 
-def _split_compact(text: str) -> tuple[tuple[str, str], ...]:
-    """The sentences of a claim, each with its compact form."""
-    return tuple((part, _compact(plain(part))) for part in split_sentences(text[:MAX_QUOTE_CHARACTERS]))
-
-
-def _find_part(parts: Sequence[tuple[str, str]], compact: str) -> str | None:
-    """The sentence of a claim that is a sentence of the reply, or the greater part of it."""
-    return next(
-        (part for part, own in parts if own and own in compact and 2 * len(own) >= len(compact)), None
-    )
-
-
 def _judge(
     sentence: str,
-    claims: Sequence[tuple[Sequence[tuple[str, str]], Claim]],
+    claims: Sequence[tuple[Sequence[str], Claim]],
     documents: dict[str, "_Document"],
 ) -> JudgedClaim:
     """The best support that a sentence finds in the quotes of its claims, each by itself or all together."""
@@ -91,7 +84,7 @@ def _judge(
     ours = [entry for entry in found if entry[2].kind is not SourceKind.SENDER]
     for some, support in ((ours, Support.VERIFIED), (found, Support.FROM_SENDER)):
         for parts, claim, source, places in some:
-            if any(_is_carried(text, [part for part, _ in parts], place) for place in places):
+            if any(_is_carried(text, parts, place) for place in places):
                 return JudgedClaim(sentence, support, source.title, claim.quote)
         if len(some) > 1 and find_gap(text, _join([places[0] for *_, places in some])) is None:
             titles = dict.fromkeys(source.title for _, _, source, _ in some)
@@ -243,9 +236,11 @@ class _Document:
 
     def find(self, quote: str) -> Iterator[Evidence]:
         """The places at which a quote is in the source."""
-        text = plain(_strip_quote(quote[: MAX_QUOTE_CHARACTERS + 1]))
+        if len(quote) > MAX_QUOTE_CHARACTERS:
+            return
+        text = plain(" ".join(map(_strip_marks, quote.splitlines())).strip(" |\"'“”„«»"))
         wanted = _compact(text)
-        if not wanted or len(quote) > MAX_QUOTE_CHARACTERS:
+        if not wanted:
             return
         at = self._text.find(wanted)
         for _ in range(MAX_PLACES):
@@ -290,7 +285,3 @@ class _Document:
                 size += len(after[-1])
             left, right = left - 1, right + 1
         return " ".join([*reversed(before), *after])
-
-
-def _strip_quote(quote: str) -> str:
-    return " ".join(_strip_marks(line) for line in quote.splitlines()).strip(" |\"'“”„«»")

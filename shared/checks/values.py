@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from shared.checks.lexicon import CJK, find_language, load_table, lower, plain, write_alternatives
+from shared.checks.lexicon import (
+    CJK,
+    find_language,
+    find_pattern,
+    load_table,
+    lower,
+    plain,
+    write_alternatives,
+)
 
 TEN = 10
 MAX_DIGITS = 30  # a longer run of digits is a code, whatever stands around it
@@ -52,12 +60,12 @@ def read_values(text: str) -> tuple[Value, ...]:
     found: list[Value] = []
     rest = lower(text)
     for find in _FINDERS:
-        values = list(find(rest, text))
-        found += values
         pieces, last = [], 0
-        for value in values:  # what is read is blank for those that follow
-            pieces += [rest[last : value.start], "\0" * (value.end - value.start)]
-            last = value.end
+        for value in sorted(find(rest, text), key=lambda value: (value.start, -value.end)):
+            if value.start >= last:  # what is read is blank for those that follow
+                found.append(value)
+                pieces += [rest[last : value.start], "\0" * (value.end - value.start)]
+                last = value.end
         rest = "".join([*pieces, rest[last:]])
     return _share_units(sorted(found, key=lambda value: value.start), text)
 
@@ -136,28 +144,10 @@ def _months() -> tuple[re.Pattern[str], re.Pattern[str]]:
     return with_day, re.compile(write_alternatives(" ".join(load_table("months").values())))
 
 
-@functools.cache
-def _keys_of(table: str) -> tuple[tuple[re.Pattern[str], int], ...]:
-    return tuple(
-        (re.compile(write_alternatives(words)), int(key)) for key, words in load_table(table).items()
-    )
-
-
 def _find_key(word: str, *tables: str) -> int:
-    return next(key for table in tables for pattern, key in _keys_of(table) if pattern.fullmatch(word))
-
-
-def _find_dates(rest: str, text: str) -> Iterator[Value]:
-    return _drop_overlaps([*_find_dates_in_digits(rest, text), *_find_months(rest, text)])
-
-
-def _drop_overlaps(values: Iterable[Value]) -> Iterator[Value]:
-    """The values in their order, of those in one place the longest."""
-    last = 0
-    for value in sorted(values, key=lambda value: (value.start, -value.end)):
-        if value.start >= last:
-            yield value
-            last = value.end
+    """The number that a word has in one of some tables; it is in one."""
+    keys = ((table, key) for table in tables for key in load_table(table))
+    return next(int(key) for table, key in keys if find_pattern(table, key).fullmatch(word))
 
 
 def _find_dates_in_digits(rest: str, text: str) -> Iterator[Value]:
@@ -254,7 +244,7 @@ def _find_times(rest: str, _: str) -> Iterator[Value]:
             is_late = match["part"] in ("tarde", "noche") or match["part2"]
             found += _build_time(match, int(hour), half="pm" if is_late else "")
     found += [Value(m.start(), m.end(), frozenset({(CLOCK, Fraction(720))})) for m in _NOON.finditer(rest)]
-    yield from _drop_overlaps(found)
+    yield from found
 
 
 def _build_time(
@@ -295,7 +285,7 @@ def _find_weekdays(rest: str, _: str) -> Iterator[Value]:
             if match[name]:
                 key = Fraction(_find_key(match[name], "short_weekdays"))
                 found.append(Value(match.start(name), match.end(name), frozenset({(WEEKDAY, key)})))
-    yield from _drop_overlaps(found)
+    yield from found
 
 
 # ---- Numbers and units ------------------------------------------------------------------------------
@@ -373,29 +363,23 @@ def _number_words() -> _NumberWords:
     return _NumberWords(pattern, values | stems, frozenset(soft))
 
 
-@functools.cache
-def _multipliers() -> tuple[tuple[re.Pattern[str], Fraction], ...]:
-    return tuple(
-        (re.compile(f" ?{write_alternatives(words)}"), Fraction(number))
-        for number, words in load_table("multipliers").items()
-    )
-
-
 def _find_numbers(rest: str, _: str) -> Iterator[Value]:
     """Numbers in digits and in words, each with the unit next to it."""
     found = []
     for match in _NUMBER.finditer(rest):
         sign = -1 if match["sign"] else 1
         numbers, end = frozenset(sign * n for n in _read_digits(match["digits"])), match.end()
-        multiplied = next(((p, f) for p, f in _multipliers() if p.match(rest, end)), None)
-        if multiplied is not None and (follow := multiplied[0].match(rest, end)) is not None:
-            numbers, end = frozenset(n * multiplied[1] for n in numbers), follow.end()
+        at = end + rest.startswith(" ", end)
+        for factor in load_table("multipliers"):
+            if follow := find_pattern("multipliers", factor).match(rest, at):
+                numbers, end = frozenset(n * int(factor) for n in numbers), follow.end()
+                break
         ordinal = _ORDINAL.match(rest, end)
         if ordinal and not _units().after.match(rest, end) and not ordinal.group().startswith("-"):
             end = ordinal.end()
         found.append(_add_unit(rest, match.start(), end, numbers, is_soft=False))
     found += _find_number_words(rest)
-    yield from _drop_overlaps(found)
+    yield from found
 
 
 def _find_number_words(rest: str) -> Iterator[Value]:
@@ -493,11 +477,6 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
 # ---- Comparing --------------------------------------------------------------------------------------
 
 
-def mentions_unit(text: str, unit: Unit) -> bool:
-    """Whether a text that is plain names a unit anywhere, as the header of a column does."""
-    return any(pattern.search(lower(text)) for pattern, other in _units().each if other == unit)
-
-
 def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Value]:
     """Those values of a text that say what this one says.
 
@@ -517,7 +496,7 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     bare = [other for other in available if other.kinds == {NUMBER}]
     if CLOCK in value.kinds:
         return [other for other in bare if any((CLOCK, n * 60) in value.readings for n in other.numbers)]
-    if value.unit is not None and mentions_unit(text, value.unit):
+    if any(unit == value.unit and pattern.search(lower(text)) for pattern, unit in _units().each):
         return [other for other in bare if value.numbers & other.numbers]
     return []
 
@@ -525,7 +504,8 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
 _FINDERS: Sequence[Callable[[str, str], Iterator[Value]]] = (
     _find_links,
     _find_names_with_digits,
-    _find_dates,
+    _find_dates_in_digits,
+    _find_months,
     _find_times,
     _find_weekdays,
     _find_codes,
