@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evals import claims
 from evals.cases import Case, cases_version, load_cases
 from evals.compare import compare
 from evals.judge import judge_version
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(Text(str(error), "red"), soft_wrap=True)
             return MISCONFIGURED
         return OK
+    if parsed.set == "claims":
+        return OK if claims.run(console, parsed.half) else MISSED
     given = {t.name: getattr(parsed, t.name) for t in THRESHOLDS if getattr(parsed, t.name) is not None}
     options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
     # The simulated services are on this machine, whatever proxy the way to the model takes.
@@ -169,6 +172,8 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, choices=range(1, 33), metavar="1..32", default=CONCURRENCY)
     parser.add_argument("--judge", metavar="DEPLOYMENT", help="have this deployment judge every draft")
     parser.add_argument("--only", metavar="PREFIX", default="", help="only cases whose id begins like this")
+    parser.add_argument("--set", choices=("claims",), help="measure the evidence check, without a model")
+    parser.add_argument("--half", choices=claims.HALVES, default=claims.HALVES[0], help="of the claims")
     for threshold in THRESHOLDS:
         parser.add_argument(threshold.option, type=float, metavar="X", help=f"default {threshold.bound:g}")
     commands = parser.add_subparsers(dest="command", required=False)

@@ -2,15 +2,18 @@
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
 from shared.checks.values import NUMBER, Value, find_carriers, read_values
 
+MIN_WORD = 3
 MIN_STEM = 4  # letters in which two words are the same although their endings differ
-MAX_BOUND_WORDS = 34  # characters around a number in which the words of a limit are looked for
+STEM_SHARE = 0.6  # of the shorter one
+MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are looked for
 MIN_SHARED_WORDS = 0.25
 MAX_WORDS_FROM_ELSEWHERE = 0.34
 
@@ -28,7 +31,7 @@ class Gap(StrEnum):
     WORDS = "words"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evidence:
     """The words of a source: the quoted ones, the sentences or rows around them, and what these stand under.
 
@@ -45,7 +48,10 @@ class Evidence:
     elsewhere: str = ""
 
 
-@dataclass(frozen=True)
+_CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
+
+
+@dataclass(frozen=True, repr=False)
 class _Text:
     """A text as it is compared."""
 
@@ -75,77 +81,97 @@ class _Text:
     @functools.cached_property
     def words(self) -> tuple[str, ...]:
         """The words that mean something by themselves, each once."""
-        return tuple(dict.fromkeys(_content_words(self.low, self.language)))
+        function_words, numbers = find_pattern("languages", self.language), find_pattern("numbers", "")
+        found = _CJK_WORD.findall(self.low) if self.language == "ja" else []
+        for word in find_words(self.low):
+            is_short = len(word) < MIN_WORD or re.match(f"[{CJK}]", word) is not None
+            if not is_short and not function_words.fullmatch(word) and not numbers.fullmatch(word):
+                found.append(word)
+        return tuple(dict.fromkeys(found))
+
+
+# A source is compared with several sentences.
+_read = functools.lru_cache(maxsize=128)(_Text)
 
 
 def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     """What of a sentence the evidence does not carry; None when all is in it."""
-    said, quote = _Text(sentence), _Text(evidence.quote, evidence.language)
-    body = _Text(evidence.body, evidence.language)
-    around = _Text(f"{evidence.body} ; {evidence.context}", evidence.language)
-    if not _carries_values(said, quote, around, evidence):
-        return Gap.VALUE
-    if _names_another_row(said, evidence):
-        return Gap.PASSAGE
-    if not _agrees_in_direction(said, quote, around):
-        return Gap.DIRECTION
-    if not _carries_names(said, quote, around, evidence):
-        return Gap.NAME
-    if not _agrees_in_opposites(said, quote, around, evidence):
-        return Gap.OPPOSITE
-    if not _agrees_in_negation(said, quote):
-        return Gap.NEGATION
-    if _drops_condition(said, quote, body):
-        return Gap.CONDITION
-    return _find_gap_in_words(said, around, evidence)
+    said, quote = _read(sentence), _read(evidence.quote, evidence.language)
+    body = _read(evidence.body, evidence.language)
+    around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
+    checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
+        (Gap.VALUE, lambda: _carries_values(said, quote, around)),
+        (Gap.VALUE, lambda: not _takes_from_another_clause(said, quote, evidence)),
+        (Gap.PASSAGE, lambda: not _names_another_row(said, evidence)),
+        (Gap.DIRECTION, lambda: _agrees_in_direction(said, quote, around)),
+        (Gap.NAME, lambda: _carries_names(said, quote, around, evidence)),
+        (Gap.OPPOSITE, lambda: _agrees_in_opposites(said, quote, around, evidence)),
+        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote)),
+        (Gap.CONDITION, lambda: not _drops_condition(said, quote, body, evidence.columns)),
+        (Gap.WORDS, lambda: _agrees_in_words(said, around, evidence)),
+    )
+    return next((gap for gap, agrees in checks if not agrees()), None)
+
+
+def denies(text: str, language: str) -> bool:
+    """Whether a plain text denies something; "" is a language that has to be found."""
+    return _is_negative(_read(text, language))
 
 
 # ---- Values -----------------------------------------------------------------------------------------
 
 
-def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+def _carries_values(said: _Text, quote: _Text, around: _Text) -> bool:
     """Each value is in the quote; or around it, unless the quote has another of its kind that goes unused."""
-    used: list[Value] = []
     outside: list[Value] = []
     for value in said.values:
-        if carriers := find_carriers(value, quote.values, around.text):
-            used += carriers
-        elif value.is_soft:
+        if find_carriers(value, quote.values, around.text):
+            continue
+        is_near = bool(find_carriers(value, around.values, around.text))
+        if value.is_soft:
             rivals = [v for v in around.values if v.kinds & value.kinds - {NUMBER} and not v.is_soft]
-            if rivals and not find_carriers(value, around.values, around.text):
+            if rivals and not is_near:
                 return False
-        elif find_carriers(value, around.values, around.text):
-            outside.append(value)
-        else:
+        elif not is_near:
             return False
+        else:
+            outside.append(value)
+    used = _find_used(said, quote, around.text)
     unused = [value for value in quote.values if value not in used and not value.is_soft]
-    if any(value.kinds & other.kinds for value in outside for other in unused):
-        return False
-    return not _takes_from_another_clause(said, quote, evidence, used)
+    return not any(value.kinds & other.kinds for value in outside for other in unused)
 
 
-def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence, used: Sequence[Value]) -> bool:
-    """Whether a value of the quote is said of what the quote says of another value of its kind."""
-    clauses = [_Text(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
-    if len(clauses) < 2:  # noqa: PLR2004
-        return False
-    readings = {reading for value in used for reading in value.readings}
+def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
+    """The values of a quote that a sentence says."""
+    return [carrier for value in said.values for carrier in find_carriers(value, quote.values, text)]
+
+
+def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) -> bool:
+    """Whether a value of the quote is said of what the quote says of another value of its kind.
+
+    In another language that stays open where nothing ties the value to either.
+    """
+    clauses = [_read(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
+    used = {reading for value in _find_used(said, quote, quote.text) for reading in value.readings}
     for own in _cut_clauses(said):
-        for value in own.values:
-            theirs = [c for c in clauses if find_carriers(value, c.values, c.text)]
-            rivals = [
-                c
-                for c in clauses
-                if c not in theirs
-                and any(v.kinds & value.kinds and not v.readings & readings for v in c.values)
+        for value in (value for value in own.values if not value.is_soft):
+            theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
+            pairs = [
+                (clause, rival)
+                for clause in theirs
+                for rival in clauses
+                if rival not in theirs
+                and any(
+                    v.kinds & value.kinds and not v.is_soft and v.readings.isdisjoint(used)
+                    for v in rival.values
+                )
             ]
-            for_them = max(
-                (_count_shared(own, clause, rival) for clause in theirs for rival in rivals), default=0
-            )
-            against = max(
-                (_count_shared(own, rival, clause) for clause in theirs for rival in rivals), default=0
-            )
-            if against > for_them:
+            if not pairs:
+                continue
+            for_them = max(_count_shared(own, clause, rival) for clause, rival in pairs)
+            against = max(_count_shared(own, rival, clause) for clause, rival in pairs)
+            is_tied = for_them > 0 or said.language == quote.language or value.kinds == {NUMBER}
+            if against > for_them or not is_tied:
                 return True
     return False
 
@@ -154,13 +180,13 @@ _CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|a
 
 
 def _cut_clauses(text: _Text) -> list[_Text]:
-    return [_Text(piece, text.language) for piece in _CLAUSE_END.split(text.text) if piece.strip()]
+    return [_read(piece, text.language) for piece in _CLAUSE_END.split(text.text) if piece.strip()]
 
 
 def _count_shared(said: _Text, clause: _Text, other: _Text) -> int:
     """How many words and concepts a sentence shares with one clause and not with the other one."""
-    words = [w for w in clause.words if not any(_is_alike(w, o) for o in other.words)]
-    count = sum(any(_is_alike(word, own) for own in said.words) for word in words)
+    words = [word for word in clause.words if not _is_among(word, other.words)]
+    count = sum(_is_among(word, said.words) for word in words)
     ours, theirs, others = _find_members(said), _find_members(clause), _find_members(other)
     return count + sum(bool(ours.get(g, set()) & (m - others.get(g, set()))) for g, m in theirs.items())
 
@@ -195,8 +221,8 @@ def _limit_patterns(language: str) -> tuple[tuple[str, re.Pattern[str], re.Patte
 
 def _find_limits(text: _Text, value: Value) -> set[str]:
     """The limits that the words directly before and after a value make of it."""
-    before = text.low[max(0, value.start - MAX_BOUND_WORDS) : value.start]
-    after = text.low[value.end : value.end + MAX_BOUND_WORDS]
+    before = text.low[max(0, value.start - MAX_BOUND_CHARACTERS) : value.start]
+    after = text.low[value.end : value.end + MAX_BOUND_CHARACTERS]
     found: dict[str, int] = {}
     for limit, left, right in _limit_patterns(text.language):
         for match in (left.search(before), right.match(after)):
@@ -221,14 +247,14 @@ def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence)
     far = set(find_words(lower(evidence.elsewhere)))
     is_outside = False
     for name, is_certain in _find_names(said):
-        if not any(_is_alike(name, word) for word in near) and name not in around.low:
+        if not _is_among(name, near) and name not in around.low:
             if is_certain or (name in far and said.language != quote.language):
                 return False
         elif is_certain and name not in lower(evidence.context):
-            is_outside |= not any(_is_alike(name, word) for word in here)
+            is_outside |= not _is_among(name, here)
     ours = _list_sounds(said)
     return not is_outside or all(
-        any(_is_alike(name, word) for word in ours) for name, is_certain in _find_names(quote) if is_certain
+        _is_among(name, ours) for name, is_certain in _find_names(quote) if is_certain
     )
 
 
@@ -239,9 +265,23 @@ def _find_place(word: str) -> str | None:
     )
 
 
+_KANA_ROWS = {
+    "": "アイウエオ", "k": "カキクケコ", "s": "サシスセソ", "t": "タチツテト", "n": "ナニヌネノ",
+    "h": "ハヒフヘホ", "m": "マミムメモ", "r": "ラリルレロ", "g": "ガギグゲゴ", "z": "ザジズゼゾ",
+    "d": "ダヂヅデド", "b": "バビブベボ", "p": "パピプペポ", "y": "ヤ_ユ_ヨ", "w": "ワ___ヲ",
+}  # fmt: skip
+_ROMAJI = {
+    kana: {"si": "shi", "ti": "chi", "tu": "tsu", "hu": "fu", "zi": "ji"}.get(row + vowel, row + vowel)
+    for row, letters in _KANA_ROWS.items()
+    for kana, vowel in zip(letters, "aiueo", strict=True)
+} | {"ン": "n", "ー": "", "ッ": "", "ャ": "ya", "ュ": "yu", "ョ": "yo"}
+
+
 def _list_sounds(text: _Text) -> list[str]:
     """The words of a text, and those in kana as they sound in Latin letters."""
-    return find_words(text.low) + find_words(_romanise(text.text))
+    katakana = (chr(ord(c) + 0x60) if "ぁ" <= c <= "ゖ" else c for c in text.text)
+    sounds = "".join(_ROMAJI.get(c, c if c == " " else " ") for c in katakana)
+    return find_words(text.low) + find_words(sounds)
 
 
 def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
@@ -267,32 +307,30 @@ def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
         yield low.split("'")[-1], is_marked or (not is_first and (text.language != "de" or is_shaped))
 
 
-@functools.cache
-def _members() -> tuple[tuple[str, str, re.Pattern[str]], ...]:
-    return tuple(
-        (group, member, find_pattern(f"opposites.{group}", member))
-        for group, members in load_table("opposites").items()
-        for member in members
-    )
-
-
+@functools.lru_cache(maxsize=256)
 def _find_members(text: _Text) -> dict[str, set[str]]:
+    """The opposites and topics that a text speaks of, by their groups."""
     found: dict[str, set[str]] = {}
     low = find_pattern("no_opposite", "all").sub(" ", text.meaning)
-    for group, member, pattern in _members():
-        if pattern.search(low):
-            found.setdefault(group, set()).add(member)
+    for group, members in load_table("opposites").items():
+        if said := {member for member in members if find_pattern(f"opposites.{group}", member).search(low)}:
+            found[group] = said
+    for topic in load_table("topics"):
+        if find_pattern("topics", topic).search(low):
+            found[f"topic {topic}"] = {topic}
     return found
 
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
-    theirs, near, far = (
-        _find_members(quote),
-        _find_members(around),
-        _find_members(_Text(evidence.elsewhere, evidence.language)),
-    )
-    headers = _find_used_headers(said, quote, evidence)
-    heading = _find_members(_Text(headers))
+    theirs, near = _find_members(quote), _find_members(around)
+    far = _find_members(_read(evidence.elsewhere, evidence.language))
+    values = [value for value in said.values if not value.is_soft]
+    headers = [
+        header
+        for header, cell in evidence.columns
+        if any(find_carriers(value, _read(cell).values, f"{header} {cell}") for value in values)
+    ]
+    heading = _find_members(_read(" ; ".join(headers)))
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
         if there and not members & there:
@@ -302,27 +340,15 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
     return True
 
 
-def _find_used_headers(said: _Text, quote: _Text, evidence: Evidence) -> str:
-    """The headers of those cells that carry a value of the sentence."""
-    used = []
-    for header, cell in evidence.columns:
-        values = read_values(cell)
-        if any(
-            find_carriers(value, values, f"{header} {cell}") for value in said.values if not value.is_soft
-        ):
-            used.append(header)
-    return " ; ".join(used)
-
-
 def _names_another_row(said: _Text, evidence: Evidence) -> bool:
-    """Whether a sentence has a cell of another row of the table, and not that of the quoted row in its column."""
+    """Whether a sentence has a cell of another row, and not that of the quoted row in its column."""
     own = [lower(cell) for _, cell in evidence.columns]
     text = f" {_space_words(said.low)} "
     for row in evidence.other_rows:
         for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
-            if cell != ours and re.search(r"[^\W\d_]", cell) and f" {_space_words(cell)} " in text:
-                if f" {_space_words(ours)} " not in text:
-                    return True
+            is_said = re.search(r"[^\W\d_]", cell) is not None and f" {_space_words(cell)} " in text
+            if is_said and f" {_space_words(ours)} " not in text:
+                return True
     return False
 
 
@@ -342,7 +368,7 @@ def _is_negative(text: _Text) -> bool:
 def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
     """Whether both deny or neither does; "only if" is as good as "not unless".
 
-    Two conditions are compared by themselves; where only one text has one, it may have been put in other words.
+    Two conditions are compared by themselves; where only one text has one, it may be in other words.
     """
     ours, theirs = _split_condition(said), _split_condition(quote)
     if len(ours) == len(theirs):
@@ -370,22 +396,29 @@ def _split_condition(text: _Text) -> list[_Text]:
     end = re.compile("[,;:.]").search(text.text, match.end())
     stop = end.start() if end is not None else len(text.text)
     main = f"{text.text[: match.start()]} {text.text[stop:]}"
-    return [_Text(main, text.language), _Text(text.text[match.start() : stop], text.language)]
+    return [_read(main, text.language), _read(text.text[match.start() : stop], text.language)]
 
 
-def _drops_condition(said: _Text, quote: _Text, body: _Text) -> bool:
-    """Whether the source words have a condition, or people whom they are about, of which the sentence knows nothing."""
+def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[tuple[str, str]]) -> bool:
+    """Whether the source words have a condition, or are about some people, and the sentence is not."""
     for people in load_table("limited_to"):
         pattern = find_pattern("limited_to", people)
         if pattern.search(quote.low) and not pattern.search(said.low):
             return True
     if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
         return False
-    if _drops_limit(said, quote):
+    if _drops_limit(said, quote) or not all(
+        _is_kept(_read(cell, body.language), said)
+        for header, cell in columns
+        if find_pattern("condition_header", "all").search(lower(header))
+    ):
         return True
     for match in find_pattern("condition", body.language).finditer(body.low):
-        clause = _Text(_cut_clause(body, match), body.language)
-        if not _is_kept(clause, said):
+        if body.language == "ja":
+            clause = re.split("[、。,;:]", body.text[: match.start()])[-1]
+        else:
+            clause = re.split("[,;:.]", body.text[match.end() :], maxsplit=1)[0]
+        if not _is_kept(_read(clause, body.language), said):
             return True
     return False
 
@@ -399,16 +432,9 @@ def _drops_limit(said: _Text, quote: _Text) -> bool:
             continue
         ours, theirs = _find_members(said), _find_members(clause)
         is_same = any(ours.get(group, set()) & members for group, members in theirs.items())
-        if is_same or any(_is_alike(word, own) for word in clause.words for own in said.words):
+        if is_same or any(_is_among(word, said.words) for word in clause.words):
             return True
     return False
-
-
-def _cut_clause(text: _Text, match: re.Match[str]) -> str:
-    """The words under a condition: in Japanese those before it, elsewhere those after it."""
-    if text.language == "ja":
-        return re.split("[、。,;:]", text.text[: match.start()])[-1]
-    return re.split("[,;:.]", text.text[match.end() :], maxsplit=1)[0]
 
 
 def _is_kept(clause: _Text, said: _Text) -> bool:
@@ -416,71 +442,42 @@ def _is_kept(clause: _Text, said: _Text) -> bool:
     if values and all(find_carriers(value, said.values, said.text) for value in values):
         return True
     if clause.language == said.language or not clause.language:
-        shared = [word for word in clause.words if any(_is_alike(word, other) for other in said.words)]
+        shared = [word for word in clause.words if _is_among(word, said.words)]
         return len(shared) * 2 >= len(clause.words)
     members, theirs = _find_members(clause), _find_members(said)
     if any(members[group] & theirs.get(group, set()) for group in members):
         return True
-    return any(_is_alike(word, other) for word in clause.words for other in said.words)
+    return any(_is_among(word, said.words) for word in clause.words)
 
 
 # ---- Words ------------------------------------------------------------------------------------------
 
 
-def _find_gap_in_words(said: _Text, around: _Text, evidence: Evidence) -> Gap | None:
-    """In one language enough words have to be shared, and few may be those of another passage alone."""
-    far = _Text(evidence.elsewhere, evidence.language)
-    if said.language != around.language or not said.words:
-        return None
-    near = [word for word in said.words if any(_is_alike(word, other) for other in around.words)]
-    strange = [word for word in said.words if word not in near]
-    elsewhere = [word for word in strange if any(_is_alike(word, other) for other in far.words)]
-    if len(elsewhere) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
-        return Gap.PASSAGE
-    has_values = any(not value.is_soft for value in said.values)
-    return None if has_values or len(near) >= MIN_SHARED_WORDS * len(said.words) else Gap.WORDS
+def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Whether in the language of its source a sentence shares enough words with it; always in another one.
 
-
-def _content_words(low: str, language: str) -> Iterator[str]:
-    if language == "ja":
-        yield from (
-            match.group() for match in re.finditer("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}", low)
-        )
-    function_words = find_pattern("languages", language)
-    numbers = find_pattern("numbers", "")
-    for word in find_words(low):
-        if len(word) >= 3 and not re.match(f"[{CJK}]", word):  # noqa: PLR2004
-            if not function_words.fullmatch(word) and not numbers.fullmatch(word):
-                yield word
-
-
-def _is_alike(word: str, other: str) -> bool:
-    """Whether two words differ only in their endings, or one is part of the other."""
-    if word == other:
+    Few may be those of another passage alone. Values tie a sentence to its source as well.
+    """
+    if said.language != around.language:
         return True
+    far = _read(evidence.elsewhere, evidence.language).words
+    strange = [word for word in said.words if not _is_among(word, around.words)]
+    if sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
+        return False
+    has_values = any(not value.is_soft for value in said.values)
+    return has_values or len(said.words) - len(strange) >= MIN_SHARED_WORDS * len(said.words)
+
+
+def _is_among(word: str, others: Iterable[str]) -> bool:
+    """Whether one of some words differs from a word only in its ending, or one is part of the other."""
     if re.match(f"[{CJK}]", word):
         pairs = {word[i : i + 2] for i in range(len(word) - 1)}
-        return any(pair in other for pair in pairs)
-    shorter, longer = sorted((word, other), key=len)
-    if len(shorter) < MIN_STEM:
-        return False
-    same = next((i for i, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
-    return same >= max(MIN_STEM, 0.6 * len(shorter)) or (len(shorter) > MIN_STEM and shorter in longer)
-
-
-_KANA_ROWS = {
-    "": "アイウエオ", "k": "カキクケコ", "s": "サシスセソ", "t": "タチツテト", "n": "ナニヌネノ", "h": "ハヒフヘホ",
-    "m": "マミムメモ", "r": "ラリルレロ", "g": "ガギグゲゴ", "z": "ザジズゼゾ", "d": "ダヂヅデド", "b": "バビブベボ",
-    "p": "パピプペポ", "y": "ヤ_ユ_ヨ", "w": "ワ___ヲ",
-}  # fmt: skip
-_ROMAJI = {
-    kana: {"si": "shi", "ti": "chi", "tu": "tsu", "hu": "fu", "zi": "ji"}.get(row + vowel, row + vowel)
-    for row, letters in _KANA_ROWS.items()
-    for kana, vowel in zip(letters, "aiueo", strict=True)
-} | {"ン": "n", "ー": "", "ッ": "", "ャ": "ya", "ュ": "yu", "ョ": "yo"}
-
-
-def _romanise(text: str) -> str:
-    """The kana of a text in Latin letters."""
-    katakana = (chr(ord(c) + 0x60) if "ぁ" <= c <= "ゖ" else c for c in text)
-    return "".join(_ROMAJI.get(c, c if c == " " else " ") for c in katakana)
+        return any(word == other or any(pair in other for pair in pairs) for other in others)
+    for other in others:
+        shorter, longer = sorted((word, other), key=len)
+        stem = shorter[: max(MIN_STEM, ceil(STEM_SHARE * len(shorter)))]
+        if word == other or (len(shorter) >= MIN_STEM and longer.startswith(stem)):
+            return True
+        if len(shorter) > MIN_STEM and shorter in longer:
+            return True
+    return False

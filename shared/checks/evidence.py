@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate
 
-from shared.checks.agreement import Evidence, find_gap
+from shared.checks.agreement import Evidence, Gap, denies, find_gap
 from shared.checks.lexicon import find_language, find_pattern, lower, plain
 from shared.checks.values import read_values
 from shared.domain import Claim, JudgedClaim, Support
@@ -19,6 +19,8 @@ MAX_CLAIMS = 200
 MAX_PLACES = 3  # at which a quote that occurs several times is looked at
 MAX_PARTS = 8  # sentences or rows that a quote may touch
 MAX_PART_CHARACTERS = 2_000
+MAX_AROUND_CHARACTERS = 4_000  # of the source in which another passage is looked for
+MAX_CLAIMS_OF_SENTENCE = 4
 MAX_COURTESY_WORDS = 14
 
 
@@ -45,52 +47,65 @@ def judge_claims(
 ) -> tuple[JudgedClaim, ...]:
     """Say of every sentence of a reply what carries it, in their order.
 
-    A claim counts for the sentences of the reply that are in it, or that it is in. It carries one when its quote
-    is in the source that it names and nothing in the sentence goes beyond the words there; several claims may
-    carry a sentence together.
+    A claim counts for the sentences of the reply that are in it, and for one of which it is the greater part.
+    It carries one when its quote is in the source that it names and nothing in the sentence goes beyond the
+    words there; several claims may carry a sentence together.
     """
     documents = {source.id: _Document(source) for source in sources}
-    known = [(_compact(plain(claim.sentence)), claim) for claim in claims[:MAX_CLAIMS]]
-    sentences = [
-        (sentence, _compact(plain(sentence)))
-        for sentence in split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS])
-    ]
+    known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
+    compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
     judged = []
-    for sentence, compact in sentences:
-        own = [(text, claim) for text, claim in known if text and (text in compact or compact in text)]
+    for sentence in split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS]):
+        whole = _compact(plain(sentence))
+        own = [
+            claim
+            for claim, parts in zip(known, compact, strict=True)
+            if any(part and part in whole and 2 * len(part) >= len(whole) for part in parts)
+        ]
         if own:
-            # A claim of several sentences is judged as a whole.
-            wholes = [
-                " ".join(s for s, c in sentences if c in text) if compact in text else sentence
-                for text, _ in own
-            ]
-            judged.append(_judge(sentence, wholes, [claim for _, claim in own], documents))
+            judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
         else:
             judged.append(JudgedClaim(sentence, Support.FREE if is_courtesy(sentence) else Support.ASSERTED))
     return tuple(judged)
 
 
 def _judge(
-    sentence: str, wholes: Sequence[str], claims: Sequence[Claim], documents: dict[str, "_Document"]
+    sentence: str,
+    claims: Sequence[tuple[Sequence[str], Claim]],
+    documents: dict[str, "_Document"],
 ) -> JudgedClaim:
     """The best support that a sentence finds in the quotes of its claims, each by itself or all together."""
-    found: list[tuple[str, Claim, Source, tuple[Evidence, ...]]] = []
-    for whole, claim in zip(wholes, claims, strict=True):
+    text = plain(sentence)
+    found = []
+    for parts, claim in claims:
         document = documents.get(claim.source)
         if document is not None and (places := tuple(document.find(claim.quote))):
-            found.append((plain(whole), claim, document.source, places))
+            found.append((parts, claim, document.source, places))
     ours = [entry for entry in found if entry[2].kind is not SourceKind.SENDER]
     for some, support in ((ours, Support.VERIFIED), (found, Support.FROM_SENDER)):
-        for text, claim, source, places in some:
-            if any(find_gap(text, place) is None for place in places):
+        for parts, claim, source, places in some:
+            if any(_is_carried(text, parts, place) for place in places):
                 return JudgedClaim(sentence, support, source.title, claim.quote)
-        if len(some) > 1 and find_gap(plain(sentence), _join([places[0] for *_, places in some])) is None:
+        if len(some) > 1 and find_gap(text, _join([places[0] for *_, places in some])) is None:
             titles = dict.fromkeys(source.title for _, _, source, _ in some)
-            return JudgedClaim(
-                sentence, support, "; ".join(titles), " … ".join(c.quote for _, c, _, _ in some)
-            )
-    named = documents.get(claims[0].source)
-    return JudgedClaim(sentence, Support.ASSERTED, named.source.title if named else "", claims[0].quote)
+            quotes = " … ".join(claim.quote for _, claim, _, _ in some)
+            return JudgedClaim(sentence, support, "; ".join(titles), quotes)
+    claim = claims[0][1]
+    named = documents.get(claim.source)
+    return JudgedClaim(sentence, Support.ASSERTED, named.source.title if named else "", claim.quote)
+
+
+def _is_carried(text: str, parts: Sequence[str], place: Evidence) -> bool:
+    """Whether a quote carries a sentence, one of several in its claim.
+
+    Of several, one may deny something that another one does not: then the quote has as many such sentences.
+    """
+    gap = find_gap(text, place)
+    if gap is not Gap.NEGATION or len(parts) == 1:
+        return gap is None
+    denials = [sum(denies(plain(part), "") for part in parts)]
+    denials.append(sum(denies(part, place.language) for part in _split_line(place.quote)))
+    return denials[0] == denials[1] and find_gap(plain(" ".join(parts)), place) is None
 
 
 def _join(places: Sequence[Evidence]) -> Evidence:
@@ -107,8 +122,9 @@ def _join(places: Sequence[Evidence]) -> Evidence:
 
 _END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*")
 _NO_END = re.compile(
-    r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np|ul|"
-    r"sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)|\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|bis|ab|jede[rn]|le|el) \d{1,2})\.$",
+    r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np"
+    r"|ul|sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)"
+    r"|\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|bis|ab|jede[rn]|le|el) \d{1,2})\.$",
     re.IGNORECASE,
 )
 _MARKS = re.compile(
@@ -220,9 +236,11 @@ class _Document:
 
     def find(self, quote: str) -> Iterator[Evidence]:
         """The places at which a quote is in the source."""
-        text = plain(_strip_quote(quote[: MAX_QUOTE_CHARACTERS + 1]))
+        if len(quote) > MAX_QUOTE_CHARACTERS:
+            return
+        text = plain(" ".join(map(_strip_marks, quote.splitlines())).strip(" |\"'“”„«»"))
         wanted = _compact(text)
-        if not wanted or len(quote) > MAX_QUOTE_CHARACTERS:
+        if not wanted:
             return
         at = self._text.find(wanted)
         for _ in range(MAX_PLACES):
@@ -236,7 +254,6 @@ class _Document:
 
     def _build_evidence(self, quote: str, first: int, last: int) -> Evidence:
         parts = self._parts[first : last + 1]
-        others = [part.text for part in (*self._parts[:first], *self._parts[last + 1 :])]
         headers = {part.header for part in parts if part.header}
         context = dict.fromkeys(
             text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
@@ -252,9 +269,19 @@ class _Document:
             other_rows=tuple(
                 part.cells for part in self._parts if part.header in headers and part not in parts
             ),
-            elsewhere=" ".join(others)[: MAX_PART_CHARACTERS * 10],
+            elsewhere=self._read_around(first, last),
         )
 
-
-def _strip_quote(quote: str) -> str:
-    return " ".join(_strip_marks(line) for line in quote.splitlines()).strip(" |\"'“”„«»")
+    def _read_around(self, first: int, last: int) -> str:
+        """The nearest parts before and after some, as many as MAX_AROUND_CHARACTERS have room for."""
+        before, after = [], []
+        left, right, size = first - 1, last + 1, 0
+        while size < MAX_AROUND_CHARACTERS and (left >= 0 or right < len(self._parts)):
+            if left >= 0:
+                before.append(self._parts[left].text)
+                size += len(before[-1])
+            if right < len(self._parts):
+                after.append(self._parts[right].text)
+                size += len(after[-1])
+            left, right = left - 1, right + 1
+        return " ".join([*reversed(before), *after])

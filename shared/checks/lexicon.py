@@ -62,22 +62,19 @@ def _read_kanji_number(match: re.Match[str]) -> str:
 
 
 @functools.cache
-def _load_tables() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name("lexicon.toml").read_text(encoding="utf-8"))
-
-
-@functools.cache
 def load_table(name: str) -> dict[str, Any]:
-    """A table of lexicon.toml by its name ("opposites.order" for one of several), its words as they are written there."""
-    table: dict[str, Any] = _load_tables()
-    for part in name.split("."):
-        table = table[part]
-    return table
+    """A table of lexicon.toml by its name ("opposites.order" is one of several); "" is the whole."""
+    outer, _, inner = name.rpartition(".")
+    if inner:
+        table: dict[str, Any] = load_table(outer)[inner]
+        return table
+    return tomllib.loads(Path(__file__).with_name("lexicon.toml").read_text(encoding="utf-8"))
 
 
 def write_alternatives(words: str) -> str:
     """A list of lexicon.toml as a regular expression for text that is plain and in lower case."""
-    spaced, unspaced = [], []
+    spaced: list[str] = []
+    unspaced: list[str] = []
     for word in words.split():
         text = lower(plain(word.replace("_", " ")))
         pattern = re.escape(text).replace(r"\*", r"\w*").replace(r"\ ", " ")

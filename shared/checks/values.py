@@ -6,11 +6,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from shared.checks.lexicon import CJK, find_language, load_table, lower, plain, write_alternatives
+from shared.checks.lexicon import (
+    CJK,
+    find_language,
+    find_pattern,
+    load_table,
+    lower,
+    plain,
+    write_alternatives,
+)
 
+TEN = 10
 MAX_DIGITS = 30  # a longer run of digits is a code, whatever stands around it
 NUMBER, CLOCK, DATE, MONTH, WEEKDAY, CODE, LINK = "", "clock", "date", "month", "weekday", "code", "link"
-NOON, HOURS_OF_HALF_DAY = 12, 12
+NOON, HOURS_OF_HALF_DAY, MINUTES = 12, 12, 60
 LAST_HOUR, LAST_MONTH, LAST_DAY = 24, 12, 31
 Date = tuple[int | None, int, int]
 Reading = tuple[str, Fraction | Date | str]
@@ -51,12 +60,12 @@ def read_values(text: str) -> tuple[Value, ...]:
     found: list[Value] = []
     rest = lower(text)
     for find in _FINDERS:
-        values = list(find(rest, text))
-        found += values
         pieces, last = [], 0
-        for value in values:  # what is read is blank for those that follow
-            pieces += [rest[last : value.start], "\0" * (value.end - value.start)]
-            last = value.end
+        for value in sorted(find(rest, text), key=lambda value: (value.start, -value.end)):
+            if value.start >= last:  # what is read is blank for those that follow
+                found.append(value)
+                pieces += [rest[last : value.start], "\0" * (value.end - value.start)]
+                last = value.end
         rest = "".join([*pieces, rest[last:]])
     return _share_units(sorted(found, key=lambda value: value.start), text)
 
@@ -92,7 +101,8 @@ def _find_codes(rest: str, _: str) -> Iterator[Value]:
     for match in _TOKEN.finditer(rest):
         token = match.group()
         number = _NUMBER.match(rest, match.start())
-        if number is None or (number.end() >= match.end() and token.count(".") < 2):  # noqa: PLR2004 - 2.4.1
+        is_short = token.count(".") < 2 and len(token) <= MAX_DIGITS  # noqa: PLR2004 - a version has two
+        if number is None or (number.end() >= match.end() and is_short):
             continue
         follows = number.end()
         is_number = (
@@ -100,7 +110,7 @@ def _find_codes(rest: str, _: str) -> Iterator[Value]:
             or _units().after.match(rest, follows)
             or not re.search(r"[^\W\d_]", token)
         )
-        if not is_number or token.count(".") > 1 or len(token) > MAX_DIGITS:
+        if not is_number or not is_short:
             yield Value(match.start(), match.end(), frozenset({(CODE, re.sub(r"[\W_]", "", token))}))
 
 
@@ -114,7 +124,7 @@ _SHORT_DATE = re.compile(
     r"(?<![\w.])(?P<a>\d\d?)(?P<mark>[./-])(?P<b>\d\d?)(?P=mark)(?P<year>\d{4}|\d\d)(?!\w)"
 )
 _DAY_AND_MONTH = re.compile(r"(?<![\w.])(?P<a>\d\d?)\. ?(?P<b>\d\d?)\.(?! ?\d)")
-_AMBIGUOUS_MAY = re.compile(
+_BEFORE_MONTH = re.compile(
     r"(?:in|of|until|till|by|since|from|to|after|before|early|late|mid|during|and|im|bis|ab|au) ?$"
 )
 
@@ -127,55 +137,55 @@ def _months() -> tuple[re.Pattern[str], re.Pattern[str]]:
     )
     year = r"(?:,? ?(?:de |del |of |r\. )?(?P<{}>\d{{4}})(?!\w))?"
     with_day = re.compile(
-        rf"(?<![\w.,])(?P<day>\d\d?)(?:st|nd|rd|th|er|o|\.)?,? ?(?:de |of |di )?(?P<month>{names})\.?{year.format('year')}"
+        r"(?<![\w.,])(?P<day>\d\d?)(?:st|nd|rd|th|er|o|\.)?,? ?(?:de |of |di )?"
+        rf"(?P<month>{names})\.?{year.format('year')}"
         rf"|(?P<month2>{names})\.? ?(?P<day2>\d\d?)(?:st|nd|rd|th|,)?(?![\w.:])(?!,\d){year.format('year2')}"
     )
     return with_day, re.compile(write_alternatives(" ".join(load_table("months").values())))
 
 
-@functools.cache
-def _keys_of(table: str) -> tuple[tuple[re.Pattern[str], int], ...]:
-    return tuple(
-        (re.compile(write_alternatives(words)), int(key)) for key, words in load_table(table).items()
-    )
-
-
 def _find_key(word: str, *tables: str) -> int:
-    return next(key for table in tables for pattern, key in _keys_of(table) if pattern.fullmatch(word))
+    """The number that a word has in one of some tables; it is in one."""
+    keys = ((table, key) for table in tables for key in load_table(table))
+    return next(int(key) for table, key in keys if find_pattern(table, key).fullmatch(word))
 
 
-def _find_dates(rest: str, text: str) -> Iterator[Value]:
-    found: list[Value] = []
+def _find_dates_in_digits(rest: str, text: str) -> Iterator[Value]:
     for match in (*_ISO_DATE.finditer(rest), *_JAPANESE_DATE.finditer(rest)):
-        found += _build_date(match, (match["year"], match["month"], match["day"]))
-    for pattern in (_SHORT_DATE, _DAY_AND_MONTH):
-        for match in pattern.finditer(rest):
-            year = match["year"] if pattern is _SHORT_DATE else None
-            year = f"20{year}" if year and len(year) == 2 else year  # noqa: PLR2004 - the two digits
-            orders = [(year, match["b"], match["a"])]
-            if pattern is _SHORT_DATE and match["mark"] == "/" and find_language(text) in ("en", ""):
-                orders.append((year, match["a"], match["b"]))  # American
-            found += _build_date(match, *orders)
+        yield from _build_date(match, (match["year"], match["month"], match["day"]))
+    for match in _DAY_AND_MONTH.finditer(rest):
+        yield from _build_date(match, (None, match["b"], match["a"]))
+    for match in _SHORT_DATE.finditer(rest):
+        year = match["year"] if len(match["year"]) > 2 else f"20{match['year']}"  # noqa: PLR2004 - two digits
+        orders = [(year, match["b"], match["a"])]
+        if match["mark"] == "/" and find_language(text) in ("en", ""):
+            orders.append((year, match["a"], match["b"]))  # American
+        yield from _build_date(match, *orders)
+
+
+def _find_months(rest: str, text: str) -> Iterator[Value]:
+    """Months in words, with a day or alone; where they are other words too, their letters decide."""
     with_day, alone = _months()
     for match in with_day.finditer(rest):
-        name = match["month"] or match["month2"]
-        month = str(_find_key(name, "months", "short_months"))
-        found += _build_date(match, (match["year"] or match["year2"], month, match["day"] or match["day2"]))
+        group = "month" if match["month"] else "month2"
+        if match[group] not in ("may", "march") or text[match.start(group)].isupper():
+            month = str(_find_key(match[group], "months", "short_months"))
+            yield from _build_date(
+                match, (match["year"] or match["year2"], month, match["day"] or match["day2"])
+            )
     for match in alone.finditer(rest):
-        is_month = match.group() not in {"may", "march", "mars", "mai"} or (
-            text[match.start()].isupper() and _AMBIGUOUS_MAY.search(rest[: match.start()][-10:])
-        )
-        if is_month or (match.group() in {"mars", "mai"} and text[match.start()].islower()):
-            found += _build_date(match, (None, str(_find_key(match.group(), "months")), None))
-    last = 0
-    for value in sorted(found, key=lambda value: (value.start, -value.end)):
-        if value.start >= last:
-            yield value
-            last = value.end
+        is_capital = text[match.start()].isupper()
+        is_english = match.group() in ("may", "march")
+        is_other = match.group() in ("mars", "mai") and is_capital
+        if (is_english or is_other) and not (
+            is_capital and _BEFORE_MONTH.search(rest[: match.start()][-10:])
+        ):
+            continue
+        yield from _build_date(match, (None, str(_find_key(match.group(), "months")), None))
 
 
 def _build_date(match: re.Match[str], *orders: tuple[str | None, str, str | None]) -> Iterator[Value]:
-    """The value of a date that may be read in some orders of year, month and day; none that no calendar has."""
+    """The value of a date that may be read in some orders of year, month and day, if a calendar has it."""
     readings: set[Reading] = set()
     also: set[Reading] = set()
     for year, month, day in orders:
@@ -199,14 +209,18 @@ _CLOCK = re.compile(
     r"(?<![\w:.,])(?:(?P<named>godz\.?|godzin\w{1,3}|klockan|kl\.) ?)?(?P<hour>\d\d?)"
     r"(?:(?P<mark>[:.]|(?: ?h ?)) ?(?P<minute>\d\d)(?!\d))?"
     r"(?: ?(?P<suffix>[ap]\.? ?m\.?(?!\w)|uhr(?!\w)|h(?!\w)))?"
-    r"(?: ?(?:de|in|w)? ?(?:la |the |der )?(?P<part>tarde|noche|evening|afternoon|soir|apres-midi|po poludniu|wieczorem|abends|nachmittags)(?!\w))?"
+    r"(?: ?(?:de|in|w)? ?(?:la |the |der )?"
+    r"(?P<part>tarde|noche|evening|afternoon|soir|apres-midi|po poludniu|wieczorem|abends|nachmittags)"
+    r"(?!\w))?"
 )
 _WORD_CLOCK = re.compile(
     r"(?<!\w)las (?P<word>\w+)(?: de la (?P<part>tarde|noche|manana))?(?!\w)"
-    r"|(?<!\w)godzin\w{1,3} (?P<word3>\w+)|(?<!\w)(?P<word2>\w+) (?:uhr|o'clock|heures du (?P<part2>soir))(?!\w)"
+    r"|(?<!\w)godzin\w{1,3} (?P<word3>\w+)"
+    r"|(?<!\w)(?P<word2>\w+) (?:uhr|o'clock|heures du (?P<part2>soir))(?!\w)"
 )
 _JAPANESE_CLOCK = re.compile(
-    r"(?:(?P<half>午前|午後|夕方|夜) ?)?(?<!\d)(?P<hour>\d\d?) 時(?!間)(?: ?(?P<minute>\d\d?) 分|(?P<thirty>半))?"
+    r"(?:(?P<half>午前|午後|夕方|夜) ?)?(?<!\d)(?P<hour>\d\d?) 時(?!間)"
+    r"(?: ?(?P<minute>\d\d?) 分|(?P<thirty>半))?"
 )
 _NOON = re.compile(r"(?<!\w)(?:noon|midday|midi|mediodia|mezzogiorno|w poludnie)(?!\w)|正午")
 
@@ -217,41 +231,33 @@ def _find_times(rest: str, _: str) -> Iterator[Value]:
         suffix, mark, part = match["suffix"] or "", (match["mark"] or "").strip(), match["part"]
         if not (suffix or match["named"] or (mark in (":", "h") and match["minute"]) or part):
             continue
-        is_late = suffix.startswith("p") or bool(part)
-        is_duration = suffix == "h" and not match["minute"]
-        found += _build_time(
-            match, int(match["hour"]), int(match["minute"] or 0), is_late, suffix[:1] == "a", is_duration
-        )
+        half = "pm" if suffix.startswith("p") or part else "am" if suffix.startswith("a") else ""
+        unit = suffix if not match["minute"] else ""
+        found += _build_time(match, int(match["hour"]), int(match["minute"] or 0), half=half, unit=unit)
     for match in _JAPANESE_CLOCK.finditer(rest):
         minute = 30 if match["thirty"] else int(match["minute"] or 0)
-        is_late = match["half"] not in (None, "午前")
-        found += _build_time(
-            match, int(match["hour"]), minute, is_late, match["half"] == "午前", is_duration=False
-        )
+        half = {None: "", "午前": "am"}.get(match["half"], "pm")
+        found += _build_time(match, int(match["hour"]), minute, half=half)
     for match in _WORD_CLOCK.finditer(rest):
         hour = _number_words().values.get(match["word"] or match["word2"] or match["word3"])
         if hour is not None:
-            is_late = match["part"] in ("tarde", "noche") or bool(match["part2"])
-            found += _build_time(match, int(hour), 0, is_late, False, False)
+            is_late = match["part"] in ("tarde", "noche") or match["part2"]
+            found += _build_time(match, int(hour), half="pm" if is_late else "")
     found += [Value(m.start(), m.end(), frozenset({(CLOCK, Fraction(720))})) for m in _NOON.finditer(rest)]
-    last = 0
-    for value in sorted(found, key=lambda value: value.start):
-        if value.start >= last:
-            yield value
-            last = value.end
+    yield from found
 
 
 def _build_time(
-    match: re.Match[str], hour: int, minute: int, is_late: bool, is_early: bool, is_duration: bool
+    match: re.Match[str], hour: int, minute: int = 0, *, half: str = "", unit: str = ""
 ) -> list[Value]:
-    """The value of a time of day, in minutes. "24h" may be a duration as well, "72 h" is nothing else."""
+    """The value of a time of day, in minutes, in the half "am" or "pm". "24 h" may be a duration as well."""
     number = Fraction(hour)
-    if hour > LAST_HOUR or minute > 59:  # noqa: PLR2004 - minutes
+    if hour > LAST_HOUR or minute >= MINUTES:
         return []
-    if (is_late and hour < NOON) or (is_early and hour == NOON):
+    if (half == "pm" and hour < NOON) or (half == "am" and hour == NOON):
         hour = (hour + HOURS_OF_HALF_DAY) % LAST_HOUR
-    readings: set[Reading] = {(CLOCK, Fraction(hour % LAST_HOUR * 60 + minute))}
-    if is_duration:
+    readings: set[Reading] = {(CLOCK, Fraction(hour % LAST_HOUR * MINUTES + minute))}
+    if unit == "h" and not minute:
         readings.add(("s", number * 3600))
     return [Value(match.start(), match.end(), frozenset(readings), numbers=frozenset({number}))]
 
@@ -261,9 +267,9 @@ def _weekdays() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The pattern of a weekday, and that of a range of two short ones."""
     short = write_alternatives(" ".join(load_table("short_weekdays").values()))
     long = write_alternatives(" ".join(load_table("weekdays").values()))
-    return re.compile(long), re.compile(
-        rf"(?P<first>{short})\.?(?P<and> ?(?:-|to|bis|a|au|do|und|and|et|y|i|/|、|から) ?)(?P<last>{short})|(?<!\w)(?P<alone>{short})(?:\.,?|,) ?(?=[\d\0])"
-    )
+    between = "(?: ?(?:-|to|bis|a|au|do|und|and|et|y|i|/|、|から) ?)"
+    in_range = rf"(?P<first>{short})\.?{between}(?P<last>{short})"
+    return re.compile(long), re.compile(rf"{in_range}|(?<!\w)(?P<alone>{short})(?:\.,?|,) ?(?=[\d\0])")
 
 
 def _find_weekdays(rest: str, _: str) -> Iterator[Value]:
@@ -279,19 +285,17 @@ def _find_weekdays(rest: str, _: str) -> Iterator[Value]:
             if match[name]:
                 key = Fraction(_find_key(match[name], "short_weekdays"))
                 found.append(Value(match.start(name), match.end(name), frozenset({(WEEKDAY, key)})))
-    last = 0
-    for value in sorted(found, key=lambda value: value.start):
-        if value.start >= last:
-            yield value
-            last = value.end
+    yield from found
 
 
 # ---- Numbers and units ------------------------------------------------------------------------------
 
-_DIGITS = r"(?:\d{1,3}(?: \d{3})+(?!\d)(?:[.,]\d+)?|\d+(?:[.,']\d+)*(?:⁄\d+)?)"
+_RUN = rf"\d{{1,{MAX_DIGITS}}}"
+_DIGITS = rf"(?:\d{{1,3}}(?: \d{{3}}){{1,8}}(?!\d)(?:[.,]{_RUN})?|{_RUN}(?:[.,']{_RUN}){{0,8}}(?:⁄{_RUN})?)"
 _NUMBER = re.compile(rf"(?<![\w\0])(?<!\d[.,'])(?P<sign>(?<!\S)-|minus )?(?P<digits>{_DIGITS})")
 _BETWEEN = re.compile(
-    r" ?(?:-|/|x|×|to|bis|a|au|al|do|and|und|et|y|e|i|or|oder|ou|o|lub|bis zu|から|または|と|tot|och|og|till|til|au)?"
+    r" ?(?:-|/|x|×|to|bis|a|au|al|do|and|und|et|y|e|i|or|oder|ou|o|lub|bis zu|から|または|と|tot|och|og"
+    r"|till|til)?"
     rf" ?(?:[{CJK}] )?(?:the |den |dem |le |el |les )?"
 )
 
@@ -308,13 +312,17 @@ class _Units:
 @functools.cache
 def _units() -> _Units:
     table = load_table("units")
-    keys = {key: (key.split(" ")[0], Fraction((key.split(" ") + ["1"])[1])) for key in table}
-    each = tuple((re.compile(write_alternatives(words)), Unit(*keys[key])) for key, words in table.items())
+    each = []
+    for key, words in table.items():
+        kind, _, factor = key.partition(" ")
+        each.append((re.compile(write_alternatives(words)), Unit(kind, Fraction(factor or "1"))))
     every = write_alternatives(" ".join(table.values())).replace(r"(?<![^\W\d_])", "")
     adjectives = write_alternatives(load_table("unit_adjectives")["all"])
     currencies = write_alternatives(" ".join(words for key, words in table.items() if key[:2].isupper()))
     after = re.compile(rf"(?:[ -]?{adjectives}(?! ?\d)){{0,2}}[ -]?(?P<unit>{every})")
-    return _Units(after, each, re.compile(rf"(?P<unit>{currencies.replace('(?!' + chr(92) + 'w)', '')}) ?$"))
+    return _Units(
+        after, tuple(each), re.compile(rf"(?P<unit>{currencies.replace('(?!' + chr(92) + 'w)', '')}) ?$")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +350,7 @@ def _number_words() -> _NumberWords:
                 soft |= {text} if table == "soft_numbers" else set()
     tens = [(word, n) for word, n in values.items() if word.endswith(("zig", "dreissig"))]
     ones = [
-        *((word, n) for word, n in values.items() if n < 10 and word in _GERMAN_ONES),
+        *((word, n) for word, n in values.items() if word in _GERMAN_ONES),
         ("ein", Fraction(1)),
     ]
     values |= {f"{one}und{ten}": n + m for one, n in ones for ten, m in tens}
@@ -355,33 +363,23 @@ def _number_words() -> _NumberWords:
     return _NumberWords(pattern, values | stems, frozenset(soft))
 
 
-@functools.cache
-def _multipliers() -> tuple[tuple[re.Pattern[str], Fraction], ...]:
-    return tuple(
-        (re.compile(f" ?{write_alternatives(words)}"), Fraction(number))
-        for number, words in load_table("multipliers").items()
-    )
-
-
-def _find_numbers(rest: str, text: str) -> Iterator[Value]:
+def _find_numbers(rest: str, _: str) -> Iterator[Value]:
     """Numbers in digits and in words, each with the unit next to it."""
     found = []
     for match in _NUMBER.finditer(rest):
         sign = -1 if match["sign"] else 1
         numbers, end = frozenset(sign * n for n in _read_digits(match["digits"])), match.end()
-        multiplied = next(((p, f) for p, f in _multipliers() if p.match(rest, end)), None)
-        if multiplied is not None and (follow := multiplied[0].match(rest, end)) is not None:
-            numbers, end = frozenset(n * multiplied[1] for n in numbers), follow.end()
+        at = end + rest.startswith(" ", end)
+        for factor in load_table("multipliers"):
+            if follow := find_pattern("multipliers", factor).match(rest, at):
+                numbers, end = frozenset(n * int(factor) for n in numbers), follow.end()
+                break
         ordinal = _ORDINAL.match(rest, end)
         if ordinal and not _units().after.match(rest, end) and not ordinal.group().startswith("-"):
             end = ordinal.end()
         found.append(_add_unit(rest, match.start(), end, numbers, is_soft=False))
     found += _find_number_words(rest)
-    last = 0
-    for value in sorted(found, key=lambda value: value.start):
-        if value.start >= last:
-            yield value
-            last = value.end
+    yield from found
 
 
 def _find_number_words(rest: str) -> Iterator[Value]:
@@ -399,7 +397,7 @@ def _find_number_words(rest: str) -> Iterator[Value]:
         elif (
             is_next
             and not is_soft
-            and (number % 100 == 0 or (number % 10 == 0 and follow < 10))
+            and (number % 100 == 0 or (number % TEN == 0 and follow < TEN))
             and follow < number
         ):
             number, end = number + follow, match.end()
@@ -438,6 +436,8 @@ def _add_unit(rest: str, start: int, end: int, numbers: frozenset[Fraction], is_
     if unit is None:
         return Value(start, end, frozenset((NUMBER, n) for n in numbers), numbers=numbers, is_soft=is_soft)
     readings = frozenset((unit.kind, n * unit.factor) for n in numbers)
+    if after is None and before is not None:
+        start -= len(before.group())
     return Value(
         start, after.end() if after is not None else end, readings, frozenset(), numbers, unit, is_soft
     )
@@ -477,11 +477,6 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
 # ---- Comparing --------------------------------------------------------------------------------------
 
 
-def mentions_unit(text: str, unit: Unit) -> bool:
-    """Whether a text that is plain names a unit anywhere, as the header of a column does."""
-    return any(pattern.search(lower(text)) for pattern, other in _units().each if other == unit)
-
-
 def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Value]:
     """Those values of a text that say what this one says.
 
@@ -501,7 +496,7 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     bare = [other for other in available if other.kinds == {NUMBER}]
     if CLOCK in value.kinds:
         return [other for other in bare if any((CLOCK, n * 60) in value.readings for n in other.numbers)]
-    if value.unit is not None and mentions_unit(text, value.unit):
+    if any(unit == value.unit and pattern.search(lower(text)) for pattern, unit in _units().each):
         return [other for other in bare if value.numbers & other.numbers]
     return []
 
@@ -509,7 +504,8 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
 _FINDERS: Sequence[Callable[[str, str], Iterator[Value]]] = (
     _find_links,
     _find_names_with_digits,
-    _find_dates,
+    _find_dates_in_digits,
+    _find_months,
     _find_times,
     _find_weekdays,
     _find_codes,
