@@ -21,6 +21,7 @@ from evals.prices import load_prices
 from evals.report import SIMULATED, write_reports
 from evals.results import CaseResult, Run, RunInfo
 from evals.stage import Stage, open_stage
+from evals.tau3 import evaluate_tau3
 from evals.thresholds import THRESHOLDS, default_bounds, find_missed
 from local.host.run import check_reachable, load_local_settings, report_misconfigured
 from local.model.chat_simulator import ChatSimulator
@@ -29,6 +30,7 @@ from shared.errors import ConfigurationError
 from shared.model.prompting import load_prompt, text_version
 
 REPORTS = Path("reports")
+SETS = ("tau3",)
 CONCURRENCY = 4
 SECONDS_A_CASE = 8  # of a real model: a triage and, for two emails of three, a draft
 OK, MISSED, MISCONFIGURED = 0, 1, 2
@@ -63,6 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(Text(str(error), "red"), soft_wrap=True)
             return MISCONFIGURED
         return OK
+    if parsed.set == "tau3":
+        try:
+            return OK if evaluate_tau3(console, os.environ) else MISSED
+        except ConfigurationError as error:
+            return report_misconfigured(console, error)
     given = {t.name: getattr(parsed, t.name) for t in THRESHOLDS if getattr(parsed, t.name) is not None}
     options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
     # The simulated services are on this machine, whatever proxy the way to the model takes.
@@ -169,6 +176,7 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, choices=range(1, 33), metavar="1..32", default=CONCURRENCY)
     parser.add_argument("--judge", metavar="DEPLOYMENT", help="have this deployment judge every draft")
     parser.add_argument("--only", metavar="PREFIX", default="", help="only cases whose id begins like this")
+    parser.add_argument("--set", choices=SETS, help="measure the search on this public set, without a model")
     for threshold in THRESHOLDS:
         parser.add_argument(threshold.option, type=float, metavar="X", help=f"default {threshold.bound:g}")
     commands = parser.add_subparsers(dest="command", required=False)
