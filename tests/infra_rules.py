@@ -304,7 +304,8 @@ def check_names(deployment: Deployment) -> list[str]:
     if container["name"].split("/")[-1] not in address:
         problems.append("the package goes into a container that is not there")
     chat = deployment.of_type("Microsoft.CognitiveServices/accounts/deployments")
-    wanted = {settings.get("TRIAGE_DEPLOYMENT"), settings.get("DRAFT_DEPLOYMENT")}
+    names = ("TRIAGE_DEPLOYMENT", "DRAFT_DEPLOYMENT", "EMBEDDING_DEPLOYMENT")
+    wanted = {settings[name] for name in names if settings.get(name)}
     if chat and {deployed["name"].split("/")[-1] for deployed in chat} != wanted:
         problems.append("the app asks for chat deployments that are not there")
     return problems
