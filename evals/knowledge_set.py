@@ -28,6 +28,7 @@ FOLDER = Path(__file__).parent / "knowledge"
 MAILBOX_ID, PAGES = "help", "help"
 NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)  # the emails are written for this day
 SEARCH_TOKENS = (2_000, 4_000, 8_000)  # budgets in which the pages do not fit
+CHOICE_SEED, RECORDED_CASES = 16, 66
 RESAMPLES = 2_000
 COVERED = 0.5  # the share of a gold quote's words that a verified claim must quote
 
@@ -227,3 +228,30 @@ def measure_actions(
         for kind in (case.case.kind, "all"):
             hits.setdefault(kind, []).append(said == case.case.actions[0])
     return {kind: compute_share(values) for kind, values in hits.items()}
+
+
+def choose_recorded(cases: Sequence[KnowledgeCase]) -> list[KnowledgeCase]:
+    """The emails whose answers are recorded, chosen once by a seed."""
+    chosen = random.Random(CHOICE_SEED).sample(range(len(cases)), RECORDED_CASES)  # noqa: S311 - a choice
+    return [cases[number] for number in sorted(chosen)]
+
+
+def write_prompts(recorded: RecordedAnswers, path: Path) -> int:
+    """Write the prompts without an answer of their own, a line of JSON each; return how many there are."""
+    open_prompts = [p for p in recorded.prompts if p.answered_version != p.version]
+    lines = [
+        json.dumps(
+            {
+                "case": prompt.case_id,
+                "step": prompt.step,
+                "prompt": prompt.version,
+                "system": prompt.request.system,
+                "user": prompt.request.user,
+                "schema": prompt.request.schema,
+            },
+            ensure_ascii=False,
+        )
+        for prompt in open_prompts
+    ]
+    path.write_text("\n".join(lines) + "\n" if lines else "", encoding="utf-8")
+    return len(open_prompts)

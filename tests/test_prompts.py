@@ -193,7 +193,7 @@ def test_the_thread_stands_in_the_order_of_arrival_and_the_answered_email_is_nam
 
 
 def test_the_checks_see_what_the_model_saw() -> None:
-    (shown,) = material(text(1, "see https://acme.example " + "x" * 60_000)).sources
+    shown, _ = material(text(1, "see https://acme.example " + "x" * 60_000)).sources
     assert "https://acme.example" in shown.text
     assert estimate_tokens(shown.text) <= MAX_EMAIL_TOKENS + 10
 

@@ -1,41 +1,260 @@
-"""Evidence: which sentences of a draft are carried by which source. (Stand-in until the checker is merged.)"""
+"""Evidence: what carries each sentence of a reply, found in the sources that it names."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import accumulate
 
+from shared.checks.agreement import Evidence, find_gap
+from shared.checks.lexicon import find_language, find_pattern, lower, plain
+from shared.checks.values import read_values
 from shared.domain import Claim, JudgedClaim, Support
+
+MAX_REPLY_CHARACTERS = 20_000
+MAX_SOURCE_CHARACTERS = 200_000
+MAX_QUOTE_CHARACTERS = 1_500
+MAX_CLAIMS = 200
+MAX_PLACES = 3  # at which a quote that occurs several times is looked at
+MAX_PARTS = 8  # sentences or rows that a quote may touch
+MAX_PART_CHARACTERS = 2_000
+MAX_COURTESY_WORDS = 14
 
 
 class SourceKind(StrEnum):
-    """Whose words a source is."""
+    """Whose words a source is made of."""
 
-    APPROVED = "approved"
-    OURS = "ours"
-    SENDER = "sender"
+    APPROVED = "approved"  # knowledge
+    OURS = "ours"  # an email that we sent in the thread
+    SENDER = "sender"  # inbound mail
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text that a draft may rest on, under the id that the model knows it by."""
+    """A text that the draft was shown, under the id by which a claim names it."""
 
     id: str
     kind: SourceKind
     title: str
-    text: str
+    text: str = field(repr=False)
 
 
 def judge_claims(
     reply_markdown: str, claims: Sequence[Claim], sources: Sequence[Source]
 ) -> tuple[JudgedClaim, ...]:
-    """Judge each claim."""
-    known = {source.id: source for source in sources}
+    """Say of every sentence of a reply what carries it, in their order.
+
+    A claim counts for the sentences of the reply that are in it, or that it is in. It carries one when its quote
+    is in the source that it names and nothing in the sentence goes beyond the words there; several claims may
+    carry a sentence together.
+    """
+    documents = {source.id: _Document(source) for source in sources}
+    known = [(_compact(plain(claim.sentence)), claim) for claim in claims[:MAX_CLAIMS]]
+    sentences = [
+        (sentence, _compact(plain(sentence)))
+        for sentence in split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS])
+    ]
     judged = []
-    for claim in claims:
-        source = known.get(claim.source)
-        support = Support.ASSERTED
-        if source and claim.quote and " ".join(claim.quote.split()) in " ".join(source.text.split()):
-            support = Support.FROM_SENDER if source.kind is SourceKind.SENDER else Support.VERIFIED
-        title = source.title if source and support is not Support.ASSERTED else ""
-        judged.append(JudgedClaim(claim.sentence, support, title, claim.quote))
+    for sentence, compact in sentences:
+        own = [(text, claim) for text, claim in known if text and (text in compact or compact in text)]
+        if own:
+            # A claim of several sentences is judged as a whole.
+            wholes = [
+                " ".join(s for s, c in sentences if c in text) if compact in text else sentence
+                for text, _ in own
+            ]
+            judged.append(_judge(sentence, wholes, [claim for _, claim in own], documents))
+        else:
+            judged.append(JudgedClaim(sentence, Support.FREE if is_courtesy(sentence) else Support.ASSERTED))
     return tuple(judged)
+
+
+def _judge(
+    sentence: str, wholes: Sequence[str], claims: Sequence[Claim], documents: dict[str, "_Document"]
+) -> JudgedClaim:
+    """The best support that a sentence finds in the quotes of its claims, each by itself or all together."""
+    found: list[tuple[str, Claim, Source, tuple[Evidence, ...]]] = []
+    for whole, claim in zip(wholes, claims, strict=True):
+        document = documents.get(claim.source)
+        if document is not None and (places := tuple(document.find(claim.quote))):
+            found.append((plain(whole), claim, document.source, places))
+    ours = [entry for entry in found if entry[2].kind is not SourceKind.SENDER]
+    for some, support in ((ours, Support.VERIFIED), (found, Support.FROM_SENDER)):
+        for text, claim, source, places in some:
+            if any(find_gap(text, place) is None for place in places):
+                return JudgedClaim(sentence, support, source.title, claim.quote)
+        if len(some) > 1 and find_gap(plain(sentence), _join([places[0] for *_, places in some])) is None:
+            titles = dict.fromkeys(source.title for _, _, source, _ in some)
+            return JudgedClaim(
+                sentence, support, "; ".join(titles), " … ".join(c.quote for _, c, _, _ in some)
+            )
+    named = documents.get(claims[0].source)
+    return JudgedClaim(sentence, Support.ASSERTED, named.source.title if named else "", claims[0].quote)
+
+
+def _join(places: Sequence[Evidence]) -> Evidence:
+    return Evidence(
+        language=places[0].language,
+        quote=" ; ".join(place.quote for place in places),
+        body=" ; ".join(place.body for place in places),
+        context=" ; ".join(place.context for place in places),
+        columns=tuple(column for place in places for column in place.columns),
+    )
+
+
+# ---- Sentences --------------------------------------------------------------------------------------
+
+_END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*")
+_NO_END = re.compile(
+    r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np|ul|"
+    r"sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)|\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|bis|ab|jede[rn]|le|el) \d{1,2})\.$",
+    re.IGNORECASE,
+)
+_MARKS = re.compile(
+    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|>)\s+|^\s{0,3}#{1,6}\s+|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
+)
+_LINK = re.compile(r"!?\[([^\]\n]{0,300})\]\(\s*<?([^)\s>]{0,300})>?[^)\n]{0,100}\)")
+
+
+def split_sentences(markdown: str) -> list[str]:
+    """The sentences of a text without its Markdown marks; a row of a table is one sentence."""
+    sentences = []
+    for line in markdown.splitlines():
+        if not re.fullmatch(r"[\s|:=*_-]*", line):
+            sentences += _split_line(_strip_marks(line))
+    return sentences
+
+
+def _strip_marks(line: str) -> str:
+    bare = _LINK.sub(lambda match: match[1] if match[1] == match[2] else f"{match[1]} {match[2]}", line)
+    return _MARKS.sub("", bare).strip()
+
+
+def _split_line(line: str) -> list[str]:
+    if line.startswith("|"):
+        return [line]
+    parts, last = [], 0
+    for match in _END.finditer(line):
+        if not _NO_END.search(line[max(last, match.start() - 12) : match.start()]):
+            parts.append(line[last : match.end()].strip())
+            last = match.end()
+    return [part for part in (*parts, line[last:].strip()) if part]
+
+
+def is_courtesy(sentence: str) -> bool:
+    """Whether a sentence has nothing in it that a source would have to carry."""
+    text = plain(sentence)
+    low = lower(text)
+    if any(not value.is_soft for value in read_values(text)):
+        return False
+    if re.search(r"\?\s*$", text) or (len(low.split()) <= 3 and len(low) <= 40):  # noqa: PLR2004
+        return True
+    rest, count = find_pattern("courtesy", "all").subn(" ", low)
+    if not count or len(rest.split()) > MAX_COURTESY_WORDS:
+        return False
+    return not any(find_pattern(table, "").search(rest) for table in ("negation", "condition"))
+
+
+# ---- Sources ----------------------------------------------------------------------------------------
+
+_DROPPED = re.compile(r"[\s\"'*_`~#|>\\]+")
+
+
+def _compact(text: str) -> str:
+    """Plain text as quotes are looked for in it: small letters without spaces and marks."""
+    return _DROPPED.sub("", lower(text)).strip(".,;:!?。、-")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A sentence or table row with the headings and the line that it stands under."""
+
+    text: str
+    headings: tuple[str, ...] = ()
+    lead_in: str = ""
+    header: tuple[str, ...] = ()
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return tuple(cell.strip() for cell in self.text.strip("| ").split("|")) if self.header else ()
+
+
+def _read_parts(text: str) -> Iterator[_Part]:
+    """The sentences and rows of a Markdown text, each with what it stands under."""
+    headings: list[tuple[int, str]] = []
+    header: tuple[str, ...] = ()
+    lead_in, previous = "", ""
+    for line in text.splitlines():
+        if heading := re.match(r"\s{0,3}(#{1,6})\s+(.*)", line):
+            headings = [(level, title) for level, title in headings if level < len(heading[1])]
+            headings.append((len(heading[1]), plain(_strip_marks(heading[2]))))
+            header, lead_in = (), ""
+        is_row = line.lstrip().startswith("|")
+        if re.fullmatch(r"\s*\|[\s|:-]*-[\s|:-]*", line):
+            header = tuple(cell.strip() for cell in plain(_strip_marks(previous)).strip("| ").split("|"))
+            continue
+        header = header if is_row else ()
+        is_item = re.match(r"\s{0,12}(?:[-*+•]|\d{1,3}[.)])\s", line) is not None
+        lead_in = lead_in if is_item or not line.strip() or is_row else ""
+        titles = tuple(title for _, title in headings)
+        for sentence in _split_line(_strip_marks(line)):
+            for start in range(0, len(sentence), MAX_PART_CHARACTERS):
+                piece = plain(sentence[start : start + MAX_PART_CHARACTERS])
+                yield _Part(piece, titles, lead_in if is_item else "", header if is_row else ())
+        if line.rstrip(" *_").endswith((":", "：")) and not is_item:
+            lead_in = plain(_strip_marks(line))
+        previous = line if line.strip() else previous
+
+
+class _Document:
+    """A source cut into its parts, in which quotes are found."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._parts = list(_read_parts(source.text[:MAX_SOURCE_CHARACTERS]))
+        compact = [_DROPPED.sub("", lower(part.text)) for part in self._parts]
+        self._text = "".join(compact)
+        self._language = find_language(plain(source.text[:MAX_PART_CHARACTERS]))
+        self._starts = [0, *accumulate(map(len, compact))]
+
+    def find(self, quote: str) -> Iterator[Evidence]:
+        """The places at which a quote is in the source."""
+        text = plain(_strip_quote(quote[: MAX_QUOTE_CHARACTERS + 1]))
+        wanted = _compact(text)
+        if not wanted or len(quote) > MAX_QUOTE_CHARACTERS:
+            return
+        at = self._text.find(wanted)
+        for _ in range(MAX_PLACES):
+            if at < 0:
+                return
+            first = bisect_right(self._starts, at) - 1
+            last = bisect_right(self._starts, at + len(wanted) - 1) - 1
+            if last - first < MAX_PARTS:
+                yield self._build_evidence(text, first, last)
+            at = self._text.find(wanted, at + 1)
+
+    def _build_evidence(self, quote: str, first: int, last: int) -> Evidence:
+        parts = self._parts[first : last + 1]
+        others = [part.text for part in (*self._parts[:first], *self._parts[last + 1 :])]
+        headers = {part.header for part in parts if part.header}
+        context = dict.fromkeys(
+            text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
+        )
+        return Evidence(
+            language=self._language,
+            quote=quote,
+            body=" ".join(
+                dict.fromkeys([*(p.lead_in for p in parts if p.lead_in), *(p.text for p in parts)])
+            ),
+            context=" ; ".join([*context, plain(self.source.title)]),
+            columns=tuple(pair for part in parts for pair in zip(part.header, part.cells, strict=False)),
+            other_rows=tuple(
+                part.cells for part in self._parts if part.header in headers and part not in parts
+            ),
+            elsewhere=" ".join(others)[: MAX_PART_CHARACTERS * 10],
+        )
+
+
+def _strip_quote(quote: str) -> str:
+    return " ".join(_strip_marks(line) for line in quote.splitlines()).strip(" |\"'“”„«»")

@@ -103,7 +103,11 @@ class Material:
             )
             for n, text in enumerate(self.thread, 1)
         )
-        return (*passages, *emails)
+        # What the profile says of the mailbox is the company's own word.
+        profile = Source(
+            "profile", SourceKind.APPROVED, "the mailbox's profile", self.profile.build_draft_part()
+        )
+        return (*passages, *emails, profile)
 
 
 def build_draft_request(material: Material, deployment: str) -> ChatRequest:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 
 from shared.checks.gate import find_mode_refusal
 from shared.domain import (
@@ -53,7 +53,7 @@ from shared.replying.threads import (
 from shared.replying.triage import triage_email
 from shared.services.health import ServiceHealth
 from shared.settings import Settings
-from shared.telemetry import Value, email_traceparent, in_this_context, span
+from shared.telemetry import Value, email_traceparent, span
 
 # How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
@@ -206,7 +206,8 @@ class _EmailRun:
         refusal = self._limits.find_flood() or self._find_copy(email)
         if refusal is not None:
             return refusal
-        texts = cache(lambda: self._read_texts(email, thread))
+        executor = self.pipeline.submitter.executor
+        texts = cache(lambda: read_texts(self.claim.entry, email, thread, self.multimail, executor))
         refusal = (
             self._triage(email, texts)
             or self._find_refusal(thread)  # only now: a person is told what it is about
@@ -253,11 +254,6 @@ class _EmailRun:
 
     # Triage and draft
 
-    def _read_texts(self, email: Email, thread: ThreadView) -> Sequence[ThreadText]:
-        entry = self.claim.entry
-        get = in_this_context(partial(self.multimail.get_email, entry.mailbox_id))
-        return read_texts(email, entry.sender, thread, partial(self.pipeline.submitter.executor.map, get))
-
     def _triage(self, email: Email, texts: ReadTexts) -> Decision | None:
         self._limits.check_budget()
         triage = self.claim.entry.triage
@@ -268,6 +264,7 @@ class _EmailRun:
                 deployment=self.pipeline.settings.triage_deployment,
                 min_confidence=self._settings.min_confidence,
                 profile=self._profile,
+                titles=self.pipeline.knowledge.list_titles(self._profile.knowledge),
                 earlier=[text for text in texts() if text.email_id != email.id],
             )
             self.claim.save(triage=triage)
