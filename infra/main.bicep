@@ -73,11 +73,16 @@ param draftDeployment string = 'draft'
 @description('Model for drafts: the stronger one.')
 param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 200 }
 
-@description('Name of the embedding deployment, to search knowledge files by meaning as well; empty for words alone and no such deployment.')
+@description('Name of an embedding deployment (text-embedding-3), to search knowledge files by meaning as well; empty for words alone.')
 param embeddingDeployment string = ''
 
 @description('Model for embeddings, of the family text-embedding-3.')
-param embeddingModel ModelChoice = { name: 'text-embedding-3-small', version: '1', sku: 'GlobalStandard', capacity: 100 }
+param embeddingModel ModelChoice = {
+  name: 'text-embedding-3-small'
+  version: '1'
+  sku: 'GlobalStandard'
+  capacity: 100
+}
 
 // MultiMail
 
