@@ -88,16 +88,14 @@ class KnowledgeFiles:
     def _load(self) -> _Library:
         with self._lock:
             if self._loaded is None:
-                found = [(folder, passage) for folder in self._order() for passage in self._read(folder)]
+                names = sorted(list_folders(self._root), key=lambda name: (name != SHARED_FOLDER, name))
+                found = [(folder, passage) for folder in names for passage in self._read(folder)]
                 self._loaded = _Library(
                     [passage for _, passage in found],
                     [folder for folder, _ in found],
                     WordIndex([(passage.title, passage.text, folder) for folder, passage in found]),
                 )
             return self._loaded
-
-    def _order(self) -> list[str]:
-        return sorted(list_folders(self._root), key=lambda name: (name != SHARED_FOLDER, name))
 
     def _read(self, folder: str) -> list[Passage]:
         passages: list[Passage] = []
