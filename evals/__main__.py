@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,13 @@ from evals import claims
 from evals.cases import Case, cases_version, load_cases
 from evals.compare import compare
 from evals.judge import judge_version
+from evals.knowledge_report import evaluate_knowledge
 from evals.metrics import COLUMNS, Figures, measure, write_figure
 from evals.prices import load_prices
 from evals.report import SIMULATED, write_reports
 from evals.results import CaseResult, Run, RunInfo
 from evals.stage import Stage, open_stage
+from evals.tau3 import evaluate_tau3
 from evals.thresholds import THRESHOLDS, default_bounds, find_missed
 from local.host.run import check_reachable, load_local_settings, report_misconfigured
 from local.model.chat_simulator import ChatSimulator
@@ -53,6 +55,14 @@ class Options:
         return {**({} if self.only else default_bounds()), **self.bounds}
 
 
+# What else can be measured than the labelled emails; each says whether its goals are reached.
+SETS: Mapping[str, Callable[[Console, argparse.Namespace], bool]] = {
+    "claims": lambda console, parsed: claims.run(console, parsed.half),
+    "knowledge": lambda console, parsed: evaluate_knowledge(console, os.environ, parsed.record),
+    "tau3": lambda console, _: evaluate_tau3(console, os.environ),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, run the command, return the exit status."""
     console = Console()
@@ -64,8 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(Text(str(error), "red"), soft_wrap=True)
             return MISCONFIGURED
         return OK
-    if parsed.set == "claims":
-        return OK if claims.run(console, parsed.half) else MISSED
+    if parsed.set is not None:
+        try:
+            return OK if SETS[parsed.set](console, parsed) else MISSED
+        except ConfigurationError as error:
+            return report_misconfigured(console, error)
     given = {t.name: getattr(parsed, t.name) for t in THRESHOLDS if getattr(parsed, t.name) is not None}
     options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
     # The simulated services are on this machine, whatever proxy the way to the model takes.
@@ -172,8 +185,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, choices=range(1, 33), metavar="1..32", default=CONCURRENCY)
     parser.add_argument("--judge", metavar="DEPLOYMENT", help="have this deployment judge every draft")
     parser.add_argument("--only", metavar="PREFIX", default="", help="only cases whose id begins like this")
-    parser.add_argument("--set", choices=("claims",), help="measure the evidence check, without a model")
+    parser.add_argument("--set", choices=SETS, help="measure this instead: see docs/evaluation.md")
     parser.add_argument("--half", choices=claims.HALVES, default=claims.HALVES[0], help="of the claims")
+    parser.add_argument("--record", metavar="FILE", type=Path, help="write the knowledge set's open prompts")
     for threshold in THRESHOLDS:
         parser.add_argument(threshold.option, type=float, metavar="X", help=f"default {threshold.bound:g}")
     commands = parser.add_subparsers(dest="command", required=False)

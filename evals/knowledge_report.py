@@ -1,6 +1,10 @@
 """The knowledge set's figures in words: for the terminal and for the scorecard."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
 
 from evals.knowledge_set import (
     FOLDER,
@@ -10,26 +14,61 @@ from evals.knowledge_set import (
     Judgement,
     KnowledgeCase,
     Share,
+    choose_recorded,
     compute_share,
     count_support,
     is_covered,
+    load_judgements,
+    load_knowledge_cases,
     measure_actions,
     measure_search,
+    run_set,
+    write_prompts,
 )
-from evals.recorded import Prompt
+from evals.recorded import Prompt, RecordedAnswers
 from evals.results import CaseResult
 from shared.domain import Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.entries import LedgerEntry
 from shared.replying.reporting import SUPPORT_WORDS
 
+CONCURRENCY = 4
+DEPLOYMENT_RUNS = 3
+
 Found = Mapping[str, tuple[CaseResult, LedgerEntry]]
 
 WRITTEN_BY = (
     "The triages and drafts were written by a language model that saw the prompts alone, and judged by "
-    "another that saw email, pages and answer alone; neither saw the expected facts, this code or the checks. "
-    "They show what a careful model makes of these prompts, not what your deployment does: run the set with it."
+    "another that saw email, pages and answer alone; neither saw the expected facts, this code or the "
+    "checks. They show what a careful model makes of these prompts, not what your deployment does: run the "
+    "set with it."
 )
+
+
+def evaluate_knowledge(console: Console, environment: Mapping[str, str], record: Path | None) -> bool:
+    """Print the figures of the recorded answers or, three times, of the deployment that the settings name.
+
+    `record`: a file for the prompts that have no answer of their own. Raises ConfigurationError.
+    """
+    cases = load_knowledge_cases()
+    if environment.get("MODEL_ENDPOINT", "").strip():
+        for number in range(1, DEPLOYMENT_RUNS + 1):
+            found = run_set(environment, cases, None, concurrency=CONCURRENCY)
+            lines = [
+                f"Run {number} of {DEPLOYMENT_RUNS}, by your deployment:",
+                *render_answers(cases, found, {}, []),
+            ]
+            console.print(Markdown("\n".join(lines)))
+        return True
+    recorded = RecordedAnswers(FOLDER / "recorded")
+    chosen = choose_recorded(cases)
+    found = run_set(environment, chosen, recorded, concurrency=CONCURRENCY)
+    if record is not None:
+        console.print(f"{write_prompts(recorded, record)} prompts without an answer of their own: {record}")
+    lines = ["# The knowledge set", "", *render_search(cases), "", WRITTEN_BY, ""]
+    lines += render_answers(chosen, found, load_judgements(), recorded.prompts)
+    console.print(Markdown("\n".join(lines)))
+    return True
 
 
 def render_search(cases: Sequence[KnowledgeCase]) -> list[str]:
@@ -39,9 +78,9 @@ def render_search(cases: Sequence[KnowledgeCase]) -> list[str]:
     shares = measure_search(cases)
     lines = [
         f"The pages have about {tokens:,} tokens in {len(everything)} sections. With `KNOWLEDGE_TOKENS` of",
-        f"{WHOLE_TOKENS:,}, as the answers below were written, all of them go into each draft and nothing has to be",
-        "found. With a smaller budget the search by words finds every quote that the answer needs for this share",
-        "of the emails (the query is the email's own text, whatever its language):",
+        f"{WHOLE_TOKENS:,}, as the answers below were written, all of them go into each draft and nothing has",
+        "to be found. With a smaller budget the search by words finds every quote that the answer needs for this",
+        "share of the emails (the query is the email's own text, whatever its language):",
         "",
         "| emails | " + " | ".join(f"{tokens:,} tokens" for tokens in SEARCH_TOKENS) + " |",
         "|---|" + "---|" * len(SEARCH_TOKENS),

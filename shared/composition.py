@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -193,6 +194,14 @@ def open_multimail(settings: Settings) -> MultiMailClient:
     return MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
 
 
+def open_knowledge(
+    settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> tuple[Profiles, KnowledgeSource]:
+    """Open the knowledge for an operator's command, with the profiles that name its folders."""
+    credential = _once(lambda: _build_credential(settings))
+    return _load_profiles(settings), _build_knowledge(settings, credential, nullcontext, clock)
+
+
 def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
     """Open the ledger for an operator's command, with the client that knows the mailboxes.
 
@@ -284,24 +293,16 @@ def _build_knowledge(
     clock: Callable[[], datetime],
 ) -> KnowledgeSource:
     if settings.search_endpoint is None:
-        return build_knowledge_files(settings, credential, clock)
+        root, deployment = settings.config_path / KNOWLEDGE_FOLDER, settings.embedding_deployment
+        if not deployment:
+            return KnowledgeFiles(root)
+        model = _once(lambda: _build_embedding_model(settings, credential))
+        return KnowledgeFiles(root, MeaningIndex(model, VectorFile(root / VECTOR_FILE, deployment), clock))
     from shared.knowledge.azure_search import AzureSearchKnowledge  # noqa: PLC0415 - only where there is an index
 
     return AzureSearchKnowledge(
         settings.search_endpoint, settings.search_index, credential(), watch, settings.search_vector_field
     )
-
-
-def build_knowledge_files(
-    settings: Settings, credential: "Callable[[], TokenCredential]", clock: Callable[[], datetime]
-) -> KnowledgeFiles:
-    """The knowledge in files, with the search by meaning where there is an embedding deployment."""
-    root = settings.config_path / KNOWLEDGE_FOLDER
-    deployment = settings.embedding_deployment
-    if not deployment:
-        return KnowledgeFiles(root)
-    model = _once(lambda: _build_embedding_model(settings, credential))
-    return KnowledgeFiles(root, MeaningIndex(model, VectorFile(root / VECTOR_FILE, deployment), clock))
 
 
 def _build_embedding_model(settings: Settings, credential: "Callable[[], TokenCredential]") -> EmbeddingModel:

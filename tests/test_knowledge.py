@@ -123,11 +123,14 @@ def test_a_huge_query_is_bounded(tmp_path: Path) -> None:
 
 
 def test_words_that_stand_together_count_more_than_the_same_words_apart(tmp_path: Path) -> None:
-    apart = "The gift is wrapped. A card is free, and any colour of it."
-    source = write(
-        tmp_path, shared__a=f"# A\n{apart}\n# B\nThe price of any gift card in colour is wrapped up.\n"
+    others = "".join(f"# Other {n}\nSomething else entirely.\n" for n in range(9))
+    apart, together = (
+        "# A\nA card, then a gift.\n",
+        "# B\nA gift card, with other words on it than the first.\n",
     )
-    assert titles(source.search((), "a gift card"))[0] == "B"
+    source = write(tmp_path, shared__a=apart + together + others)
+    assert titles(source.search((), "card gift")) == ["A", "B"]
+    assert titles(source.search((), "gift card")) == ["B", "A"]
 
 
 def test_a_long_query_is_searched_for_in_all_of_its_words(tmp_path: Path) -> None:

@@ -68,6 +68,19 @@ class KnowledgeFiles:
                 scores[number] += 1 / (FUSION_CONSTANT + place)
         return tuple(library.passages[number] for number in sorted(scores, key=lambda n: (-scores[n], n)))
 
+    def save_vectors(self) -> int:
+        """Write the vectors of every passage next to the files, so that no search has to wait for them.
+
+        Returns how many there are. Raises ConfigurationError, also without an embedding deployment, and
+        TransientError and PermanentError.
+        """
+        if self._meaning is None:
+            raise ConfigurationError(
+                "There are no vectors without EMBEDDING_DEPLOYMENT: set it to the name of an embedding "
+                "deployment at MODEL_ENDPOINT."
+            )
+        return self._meaning.save(self._load().passages)
+
     def _find_allowed(self, folders: Sequence[str]) -> list[int]:
         allowed = {SHARED_FOLDER, *folders}
         return [number for number, folder in enumerate(self._load().folders) if folder in allowed]
@@ -75,16 +88,14 @@ class KnowledgeFiles:
     def _load(self) -> _Library:
         with self._lock:
             if self._loaded is None:
-                found = [(folder, passage) for folder in self._order() for passage in self._read(folder)]
+                names = sorted(list_folders(self._root), key=lambda name: (name != SHARED_FOLDER, name))
+                found = [(folder, passage) for folder in names for passage in self._read(folder)]
                 self._loaded = _Library(
                     [passage for _, passage in found],
                     [folder for folder, _ in found],
                     WordIndex([(passage.title, passage.text, folder) for folder, passage in found]),
                 )
             return self._loaded
-
-    def _order(self) -> list[str]:
-        return sorted(list_folders(self._root), key=lambda name: (name != SHARED_FOLDER, name))
 
     def _read(self, folder: str) -> list[Passage]:
         passages: list[Passage] = []

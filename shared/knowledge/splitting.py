@@ -125,19 +125,16 @@ def _split_block(block: list[str]) -> Iterator[str]:
 
 
 def _split_lines(lines: Iterable[str]) -> Iterator[str]:
+    """The lines, and of one that is too long its sentences, and of such a sentence its words."""
     for line in lines:
         if estimate_tokens(line) <= MAX_PASSAGE_TOKENS:
             yield line
-        else:
-            yield from _fill(_split_sentences(line), "", MAX_PASSAGE_TOKENS)
-
-
-def _split_sentences(line: str) -> Iterator[str]:
-    for sentence in _SENTENCE.findall(line):
-        if estimate_tokens(sentence) <= MAX_PASSAGE_TOKENS:
-            yield sentence
-        else:
-            yield from _WORD.findall(sentence)
+            continue
+        parts: list[str] = []
+        for sentence in _SENTENCE.findall(line):
+            is_short = estimate_tokens(sentence) <= MAX_PASSAGE_TOKENS
+            parts += [sentence] if is_short else _WORD.findall(sentence)
+        yield from _fill(parts, "", MAX_PASSAGE_TOKENS)
 
 
 def _fill(parts: Iterable[str], joint: str, room: int) -> Iterator[str]:
