@@ -79,8 +79,8 @@ def render_search(cases: Sequence[KnowledgeCase]) -> list[str]:
     lines = [
         f"The pages have about {tokens:,} tokens in {len(everything)} sections. With `KNOWLEDGE_TOKENS` of",
         f"{WHOLE_TOKENS:,}, as the answers below were written, all of them go into each draft and nothing",
-        "has to be found. With a smaller budget the search by words finds every quote that the answer needs for",
-        "this share of the emails (the query is the email's own text, whatever its language):",
+        "has to be found. With a smaller budget the search by words finds every quote that the answer needs",
+        "for this share of the emails (the query is the email's own text, whatever its language):",
         "",
         "| emails | " + " | ".join(f"{tokens:,} tokens" for tokens in SEARCH_TOKENS) + " |",
         "|---|" + "---|" * len(SEARCH_TOKENS),
