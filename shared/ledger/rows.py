@@ -49,11 +49,6 @@ def from_row(kind: Callable[..., T], row: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
-def to_text(moment: datetime) -> str:
-    """A moment in UTC as text of one width, so that texts sort as the moments do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
 def _to_json(value: Any) -> str:
     return json.dumps(
         value, default=_to_plain, ensure_ascii=False
@@ -62,7 +57,8 @@ def _to_json(value: Any) -> str:
 
 def _to_plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return to_text(value)
+        # Of one width, so that texts sort as the moments do.
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return str.__str__(value) if isinstance(value, str) else value

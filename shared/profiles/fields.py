@@ -21,6 +21,8 @@ from shared.profiles.values import (
     SENTENCE,
     TEXT,
     Kind,
+    built,
+    filled,
     limited,
     list_of,
     mapping_of,
@@ -29,7 +31,6 @@ from shared.profiles.values import (
     one_of,
     one_or_more,
     parsed,
-    record,
 )
 from shared.settings import declared_settings
 
@@ -70,13 +71,6 @@ def _parse_sender(text: str) -> str:
     return address
 
 
-def _parse_label(text: str) -> str:
-    label = text.removesuffix(":")
-    if not label:
-        raise ValueError("is empty: write how the form's address line begins")
-    return label
-
-
 _ADDRESS = parsed(SENTENCE, _parse_sender, pattern="@")
 _DAY = "(?:" + "|".join(WEEKDAYS) + ")"
 _DAYS = parsed(matching(f"{_DAY}(?:-{_DAY})?", "a weekday or a range such as mon or mon-fri"), parse_days)
@@ -89,7 +83,7 @@ _HOLIDAY = parsed(
     matching(f"{_DATE}(?: to {_DATE})?", "a date such as 2026-12-25 or 2026-12-24 to 2027-01-01"),
     Holiday.parse,
 )
-_BUSINESS_HOURS = record(
+_BUSINESS_HOURS = built(
     BusinessHours,
     required={
         "time_zone": parsed(SENTENCE, parse_zone),
@@ -104,15 +98,18 @@ _BUSINESS_HOURS = record(
     optional={"holidays": list_of(_HOLIDAY, "one date a line, each after a dash", limit=MAX_HOLIDAYS)},
 )  # fmt: skip
 _EXAMPLES = list_of(
-    record(
+    built(
         Example,
         required={"email": ITEM, "action": parsed(one_of(*Action), Action)},
         optional={"category": CATEGORY, "why": ITEM},
     ),
     "each example after a dash, with email and action",
 )
+_LABEL = filled(
+    parsed(LINE, lambda text: text.removesuffix(":")), "is empty: write how the form's address line begins"
+)
 _FORMS = list_of(
-    record(ContactForm, required={"sender": _ADDRESS, "label": parsed(LINE, _parse_label)}, optional={}),
+    built(ContactForm, required={"sender": _ADDRESS, "label": _LABEL}, optional={}),
     "each form after a dash, with sender and label",
 )
 
