@@ -236,7 +236,7 @@ def _read_proofpoint(link: str) -> str:
     found = _PROOFPOINT_3.search(link)
     if found is None:
         return ""
-    cut_out = iter(urlsafe_b64decode(found[2] + "==").decode())  # what stands as * or, a run of it, as **Q
+    cut_out = iter(urlsafe_b64decode(found[2] + "==").decode())  # "*" stands for its next sign, "**X" for a run
     return re.sub(
         r"\*(?:\*(.))?",
         lambda mark: "".join(islice(cut_out, _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1)),

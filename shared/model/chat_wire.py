@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -62,7 +63,9 @@ class ChatRefusal(Exception):
         super().__init__(f"HTTP {status}")
         self.status = status
         self.headers = {name.lower(): value for name, value in headers.items()}
-        self.error = _parse_error(body)
+        self.error: Mapping[str, Any] = {}
+        with suppress(ValueError, RecursionError):  # no JSON, or JSON that is nested too deep
+            self.error = _mapping(_mapping(json.loads(body.removeprefix("\ufeff"))).get("error"))
         self.code = _name(self.error.get("code"))
         self.param = _name(self.error.get("param"))
 
@@ -327,13 +330,6 @@ def _read_tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
             raise NoCompletion("a 200 answer with a tool call that has no id, name or arguments")
         calls.append(ToolCall(call_id, name, arguments))
     return tuple(calls)
-
-
-def _parse_error(body: str) -> Mapping[str, Any]:
-    try:
-        return _mapping(_mapping(json.loads(body.removeprefix("\ufeff"))).get("error"))
-    except (ValueError, RecursionError):
-        return {}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
