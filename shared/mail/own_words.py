@@ -236,10 +236,10 @@ def _read_proofpoint(link: str) -> str:
     found = _PROOFPOINT_3.search(link)
     if found is None:
         return ""
-    cut_out = iter(urlsafe_b64decode(found[2] + "==").decode())  # "*" stands for its next sign, "**X" for a run
+    hidden = iter(urlsafe_b64decode(found[2] + "==").decode())  # "*" stands for one of these, "**X" for a run
     return re.sub(
         r"\*(?:\*(.))?",
-        lambda mark: "".join(islice(cut_out, _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1)),
+        lambda mark: "".join(islice(hidden, _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1)),
         re.sub(r"^(https?:/)(?=[^/])", r"\1/", found[1]),
     )
 
