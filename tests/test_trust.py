@@ -386,7 +386,7 @@ def test_ten_passages_are_shown_at_first_and_the_rest_unfolds() -> None:
     assert [f"{ATTACK}{n:02}" in shown for n in range(12)] == [False] * 12  # escaped
     assert [f"$style{n:02}</th><td>{30 - n}</td>" in shown for n in range(12)] == [True] * 10 + [False] * 2
     assert [f"$style{n:02}</th><td>{30 - n}</td>" in folded for n in range(10, 12)] == [True] * 2
-    assert "<summary>2 more passages</summary>" in folded
+    assert "<summary>Other passages: 2</summary>" in folded
     assert "294 of 294 statements in these drafts are verified, 100.00 %." in page
     (mailbox,) = json.loads(render_json(report))["mailboxes"]
     assert (mailbox["statements"], mailbox["verified"], len(mailbox["passages"])) == (294, 294, 12)
@@ -719,7 +719,7 @@ def test_the_command_shows_figures_arithmetic_and_advice_beside_a_running_agent(
     assert "Recommendation: ask for monitored" in output
     assert "150 of 150 statements in these drafts are verified, 100.00 %." in output
     assert [f"a.md › [bold]{n:02}" in output for n in range(11)] == [True] * 10 + [False]
-    assert "1 more passages: GET /api/report lists them all." in output
+    assert "The 10 most used of 11 passages; GET /api/report lists all." in output
     assert operator.asked() == []
 
 

@@ -100,7 +100,7 @@ def _print_passages(console: Console, judged: MailboxReport) -> None:
         table.add_row(Text(title), *map(str, figures))
     console.print(table)
     if len(rows) > SHOWN_PASSAGES:
-        console.print(f"{len(rows) - SHOWN_PASSAGES} more passages: GET /api/report lists them all.")
+        console.print(f"The {SHOWN_PASSAGES} most used of {len(rows)} passages; GET /api/report lists all.")
 
 
 def _ask_for_upgrade(console: Console, multimail: MultiMailClient, judged: MailboxReport) -> int:
