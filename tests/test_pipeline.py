@@ -237,7 +237,7 @@ def test_a_draft_with_too_few_verified_statements_is_written_once_more_without_t
     data, _, instructions = documents.partition('</documents> """')
     *_, unsupported = data.strip().splitlines()
     # As data, on an escaped line of its own among the documents; what is carried or a courtesy is not named.
-    assert json.loads(unsupported) == f"Statements that no source carries\n{UNSUPPORTED}"
+    assert json.loads(f'"{unsupported}"') == f"Statements that no source carries\n{UNSUPPORTED}"
     assert "70 customers" not in instructions
     assert "<" not in unsupported
     (posted,) = strict.posts()
