@@ -73,8 +73,8 @@ def write_draft(
         return unreadable
     claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     if _share_verified(claims) < material.profile.min_verified:
-        asserted = [claim.sentence for claim in claims if claim.support is not Support.VERIFIED]
-        written = _ask(replace(material, unsupported=asserted), settings, complete)
+        unsupported = [c.sentence for c in claims if c.support not in (Support.VERIFIED, Support.FREE)]
+        written = _ask(replace(material, unsupported=unsupported), settings, complete)
         if written is None:
             return unreadable
         claims = judge_claims(written.reply_markdown, written.claims, material.sources)

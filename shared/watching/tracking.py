@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from shared.domain import Cause, Email, Rejection
+from shared.domain import Cause, Email
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -226,10 +226,9 @@ class ReplyTracker:
         """
         now = self._clock()
         if fate.reason and entry.draft is not None and len(entry.rejections) < MAX_REDRAFTS:
-            rejection = Rejection(
-                reply_id=reply.reply_id,
-                reason=fate.reason,
-                reply_markdown=entry.draft.reply_markdown,
+            rejection = entry.draft.rejected(
+                reply.reply_id,
+                fate.reason,
                 submitted_at=reply.submitted_at,
                 decided_at=fate.decided_at or now,
             )
