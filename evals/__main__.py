@@ -16,6 +16,7 @@ from rich.text import Text
 from evals import claims
 from evals.cases import Case, cases_version, load_cases
 from evals.compare import compare
+from evals.gaia import evaluate_gaia
 from evals.judge import judge_version
 from evals.knowledge_report import evaluate_knowledge
 from evals.metrics import COLUMNS, Figures, measure, write_figure
@@ -58,6 +59,7 @@ class Options:
 # What else can be measured than the labelled emails; each says whether its goals are reached.
 SETS: Mapping[str, Callable[[Console, argparse.Namespace], bool]] = {
     "claims": lambda console, parsed: claims.run(console, parsed.half),
+    "gaia": lambda console, parsed: evaluate_gaia(console, os.environ, parsed.judge),
     "knowledge": lambda console, parsed: evaluate_knowledge(console, os.environ, parsed.record),
     "tau3": lambda console, _: evaluate_tau3(console, os.environ),
 }
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(Text(str(error), "red"), soft_wrap=True)
             return MISCONFIGURED
         return OK
+    # The simulated services are on this machine, whatever proxy the way to the model takes.
+    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
     if parsed.set is not None:
         try:
             return OK if SETS[parsed.set](console, parsed) else MISSED
@@ -81,8 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return report_misconfigured(console, error)
     given = {t.name: getattr(parsed, t.name) for t in THRESHOLDS if getattr(parsed, t.name) is not None}
     options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
-    # The simulated services are on this machine, whatever proxy the way to the model takes.
-    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
     environment = dict(os.environ)
     try:
         load_local_settings(environment)

