@@ -25,6 +25,7 @@ from shared.domain import Action, Triage, Urgency, Usage
 from shared.model.chat import ChatCompletion, ChatRequest
 
 DATA = "gaia_email"
+HOLDING = "emails_clean.jsonl and drafting_ground_truth.json of amd/gaia"
 MAILBOXES = {"inbox": "inbox@office.example"}
 LADDER = ("PROMOTIONAL", "FYI", "NEEDS_RESPONSE", "URGENT")
 NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)
@@ -64,7 +65,7 @@ def evaluate_gaia(console: Console, environment: Mapping[str, str], judge: str |
 
     `judge`: the deployment that judges the drafts. Raises ConfigurationError.
     """
-    data = find_data(environment, DATA, "emails_clean.jsonl and drafting_ground_truth.json of amd/gaia")
+    data = find_data(environment, DATA, HOLDING)
     mails = load_mails(data)
     lines = ["# The emails of amd/gaia", "", *render_guard(measure_guard(mails)), ""]
     if environment.get("MODEL_ENDPOINT", "").strip():

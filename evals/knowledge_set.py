@@ -137,18 +137,18 @@ def compute_share(hits: Sequence[bool], seed: int = 0) -> Share:
 
 
 def measure_search(
-    cases: Iterable[KnowledgeCase], folder: Path = FOLDER
+    cases: Iterable[KnowledgeCase], queries: Mapping[str, str] | None = None, folder: Path = FOLDER
 ) -> Mapping[str, Mapping[int, Share]]:
     """By kind of email and budget: the share of emails for which the search finds every quote of the answer.
 
-    The query is the email's own text, in its own language: the worst that triage could write.
+    `queries`: by case id; without them the query is the email's own text, in its own language.
     """
     knowledge = KnowledgeFiles(folder / "config" / "knowledge")
     found: dict[str, dict[int, list[bool]]] = {}
     for case in cases:
         if not case.facts:
             continue
-        query = f"{case.case.subject}\n{case.case.markdown}"
+        query = (queries or {}).get(case.id) or f"{case.case.subject}\n{case.case.markdown}"
         for tokens in SEARCH_TOKENS:
             passages = knowledge.read([PAGES], query, tokens).passages
             shown = fold(" ".join(passage.text for passage in passages))
