@@ -51,7 +51,8 @@ def judge_claims(
     It carries one when its quote is in the source that it names and nothing in the sentence goes beyond the
     words there; several claims may carry a sentence together.
     """
-    documents = {source.id: _Document(source) for source in sources}
+    named = {claim.source for claim in claims}  # of many passages: only these are read
+    documents = {source.id: _Document(source) for source in sources if source.id in named}
     known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
     compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
     judged = []
