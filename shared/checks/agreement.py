@@ -118,6 +118,11 @@ def denies(text: str, language: str) -> bool:
     return _is_negative(_read(text, language))
 
 
+def find_members(text: str) -> dict[str, set[str]]:
+    """The opposites and topics that a plain text speaks of, by their groups."""
+    return _find_members(_read(text))
+
+
 # ---- Values -----------------------------------------------------------------------------------------
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import accumulate
 
-from shared.checks.agreement import Evidence, Gap, denies, find_gap
+from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_members
 from shared.checks.lexicon import find_language, find_pattern, lower, plain
-from shared.checks.values import read_values
+from shared.checks.values import CODE, NUMBER, find_carriers, read_values
 from shared.domain import Claim, JudgedClaim, Support
 
 MAX_REPLY_CHARACTERS = 20_000
@@ -22,6 +22,8 @@ MAX_PART_CHARACTERS = 2_000
 MAX_AROUND_CHARACTERS = 4_000  # of the source in which another passage is looked for
 MAX_CLAIMS_OF_SENTENCE = 4
 MAX_COURTESY_WORDS = 14
+MAX_EDGE_LINES = 3  # at the end of a reply: a closing, a name, a team
+MAX_EDGE_WORDS = 8
 
 
 class SourceKind(StrEnum):
@@ -52,6 +54,8 @@ def judge_claims(
     words there; several claims may carry a sentence together.
     """
     documents = {source.id: _Document(source) for source in sources}
+    told = plain(" ; ".join(source.text for source in sources if source.kind is SourceKind.SENDER))
+    edges = _find_edges(reply_markdown)
     known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
     compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
     judged = []
@@ -65,7 +69,8 @@ def judge_claims(
         if own:
             judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
         else:
-            judged.append(JudgedClaim(sentence, Support.FREE if is_courtesy(sentence) else Support.ASSERTED))
+            is_free = is_courtesy(sentence, told[:MAX_REPLY_CHARACTERS], is_edge=sentence in edges)
+            judged.append(JudgedClaim(sentence, Support.FREE if is_free else Support.ASSERTED))
     return tuple(judged)
 
 
@@ -120,7 +125,7 @@ def _join(places: Sequence[Evidence]) -> Evidence:
 
 # ---- Sentences --------------------------------------------------------------------------------------
 
-_END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*")
+_END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])\s*(?=[^」』）)\s])")
 _NO_END = re.compile(
     r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np"
     r"|ul|sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)"
@@ -128,7 +133,7 @@ _NO_END = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(
-    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|>)\s+|^\s{0,3}#{1,6}\s+|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
+    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|\((?:[a-z]|\d{1,2})\)|>)\s+|^\s{0,3}#{1,6}\s+|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
 )
 _LINK = re.compile(r"!?\[([^\]\n]{0,300})\]\(\s*<?([^)\s>]{0,300})>?[^)\n]{0,100}\)")
 
@@ -158,18 +163,66 @@ def _split_line(line: str) -> list[str]:
     return [part for part in (*parts, line[last:].strip()) if part]
 
 
-def is_courtesy(sentence: str) -> bool:
-    """Whether a sentence has nothing in it that a source would have to carry."""
+def _find_edges(markdown: str) -> set[str]:
+    """The short lines at both ends of a reply that are no sentences: a greeting, a closing, a name."""
+    lines = [_strip_marks(line) for line in markdown[:MAX_REPLY_CHARACTERS].splitlines() if line.strip()]
+    if len(lines) <= MAX_EDGE_LINES:
+        return set()
+    return {
+        line
+        for line in (lines[0], *lines[-MAX_EDGE_LINES:])
+        if not line.endswith((".", ":", ";", "?", "。")) and len(line.split()) <= MAX_EDGE_WORDS
+    }
+
+
+def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool:
+    """Whether a sentence has nothing in it that a source would have to carry.
+
+    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at the
+    beginning or end of the reply.
+    """
     text = plain(sentence)
     low = lower(text)
-    if any(not value.is_soft for value in read_values(text)):
+    is_lead_in = low.endswith(":") and len(low.split()) <= MAX_COURTESY_WORDS
+    known = read_values(told)
+    values = [value for value in read_values(text) if not value.is_soft]
+    if is_lead_in:  # "three questions:"
+        values = [value for value in values if value.kinds != {NUMBER}]
+    if not all(find_carriers(value, known, told) for value in values):
         return False
-    if re.search(r"\?\s*$", text) or (len(low.split()) <= 3 and len(low) <= 40):  # noqa: PLR2004
+    is_short = len(low.split()) <= 3 and len(low) <= 40  # noqa: PLR2004
+    if re.search(r"\?\s*$", text) or (is_short and not _chooses(low)):
+        return True
+    if _asks_or_hands_over(low) or ((is_lead_in or is_edge) and not _states(low)):
         return True
     rest, count = find_pattern("courtesy", "all").subn(" ", low)
-    if not count or len(rest.split()) > MAX_COURTESY_WORDS:
+    if not count or len(rest.split()) > MAX_COURTESY_WORDS or any(CODE not in v.kinds for v in values):
         return False
     return not any(find_pattern(table, "").search(rest) for table in ("negation", "condition"))
+
+
+def _asks_or_hands_over(low: str) -> bool:
+    """Whether a sentence is a plain request, or says that a colleague will answer what is open."""
+    rest, admits = find_pattern("unclaimed", "admits").subn(" ", low)
+    is_handed_over = find_pattern("unclaimed", "colleague").search(rest) and find_pattern(
+        "unclaimed", "looks_into"
+    ).search(rest)
+    if is_handed_over and find_pattern("unclaimed", "asks").match(low):
+        return True
+    is_open = bool(is_handed_over or admits) and find_pattern("unclaimed", "company").search(rest) is None
+    is_request = find_pattern("unclaimed", "please").search(low) and not any(
+        find_pattern("unclaimed", key).search(low) for key in ("company", "tells")
+    )
+    return bool(is_open or is_request) and not _states(rest)
+
+
+def _states(low: str) -> bool:
+    return _chooses(low) or find_pattern("negation", "").search(low) is not None
+
+
+def _chooses(low: str) -> bool:
+    """Whether a text says one of two things of which a source may say the other one."""
+    return any(not group.startswith(("topic ", "subject")) for group in find_members(low))
 
 
 # ---- Sources ----------------------------------------------------------------------------------------
