@@ -22,6 +22,7 @@ MAX_PART_CHARACTERS = 2_000
 MAX_AROUND_CHARACTERS = 4_000  # of the source in which another passage is looked for
 MAX_CLAIMS_OF_SENTENCE = 4
 MAX_COURTESY_WORDS = 14
+MAX_OPENING_CHARACTERS = 500  # of a document, in which the units of its tables may stand
 MAX_EDGE_LINES = 3  # at the end of a reply: a closing, a name, a team
 MAX_EDGE_WORDS = 8
 
@@ -53,8 +54,10 @@ def judge_claims(
     It carries one when its quote is in the source that it names and nothing in the sentence goes beyond the
     words there; several claims may carry a sentence together.
     """
-    documents = {source.id: _Document(source) for source in sources}
-    told = plain(" ; ".join(source.text for source in sources if source.kind is SourceKind.SENDER))
+    inbound = (source.text for source in sources if source.kind is SourceKind.SENDER)
+    told = plain(" ; ".join(inbound))[:MAX_REPLY_CHARACTERS]
+    shared = _Shared.read(told, sources)
+    documents = {source.id: _Document(source, shared) for source in sources}
     edges = _find_edges(reply_markdown)
     known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
     compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
@@ -69,7 +72,7 @@ def judge_claims(
         if own:
             judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
         else:
-            is_free = is_courtesy(sentence, told[:MAX_REPLY_CHARACTERS], is_edge=sentence in edges)
+            is_free = is_courtesy(sentence, told, is_edge=sentence in edges)
             judged.append(JudgedClaim(sentence, Support.FREE if is_free else Support.ASSERTED))
     return tuple(judged)
 
@@ -120,6 +123,7 @@ def _join(places: Sequence[Evidence]) -> Evidence:
         body=" ; ".join(place.body for place in places),
         context=" ; ".join(place.context for place in places),
         columns=tuple(column for place in places for column in place.columns),
+        told=places[0].told,
     )
 
 
@@ -237,7 +241,7 @@ def _compact(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A sentence or table row with the headings and the line that it stands under."""
+    """A sentence or table row with the headings and the line, or the text before the table, it stands under."""
 
     text: str
     headings: tuple[str, ...] = ()
@@ -253,12 +257,12 @@ def _read_parts(text: str) -> Iterator[_Part]:
     """The sentences and rows of a Markdown text, each with what it stands under."""
     headings: list[tuple[int, str]] = []
     header: tuple[str, ...] = ()
-    lead_in, previous = "", ""
+    lead_in, previous, note = "", "", ""
     for line in text.splitlines():
         if heading := re.match(r"\s{0,3}(#{1,6})\s+(.*)", line):
             headings = [(level, title) for level, title in headings if level < len(heading[1])]
             headings.append((len(heading[1]), plain(_strip_marks(heading[2]))))
-            header, lead_in = (), ""
+            header, lead_in, note = (), "", ""
         is_row = line.lstrip().startswith("|")
         if re.fullmatch(r"\s*\|[\s|:-]*-[\s|:-]*", line):
             header = tuple(cell.strip() for cell in plain(_strip_marks(previous)).strip("| ").split("|"))
@@ -266,7 +270,7 @@ def _read_parts(text: str) -> Iterator[_Part]:
         header = header if is_row else ()
         is_item = re.match(r"\s{0,12}(?:[-*+•]|\d{1,3}[.)])\s", line) is not None
         lead_in = lead_in if is_item or not line.strip() or is_row else ""
-        titles = tuple(title for _, title in headings)
+        titles = tuple(title for _, title in headings) + ((note,) if is_row and note else ())
         for sentence in _split_line(_strip_marks(line)):
             for start in range(0, len(sentence), MAX_PART_CHARACTERS):
                 piece = plain(sentence[start : start + MAX_PART_CHARACTERS])
@@ -274,13 +278,52 @@ def _read_parts(text: str) -> Iterator[_Part]:
         if line.rstrip(" *_").endswith((":", "：")) and not is_item:
             lead_in = plain(_strip_marks(line))
         previous = line if line.strip() else previous
+        if not is_row and line.strip():  # the last line before a table may have its units
+            note = plain(_strip_marks(line))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all sources share: the customer's words, how each document begins, names that stand next to codes."""
+
+    told: str
+    openings: dict[str, str]
+    names: dict[str, str]
+
+    @classmethod
+    def read(cls, told: str, sources: Sequence[Source]) -> "_Shared":
+        """Gather it from all sources; names and codes only from approved tables."""
+        openings: dict[str, str] = {}
+        names: dict[str, str] = {}
+        for source in sources:
+            openings.setdefault(
+                _find_document(source), plain(source.text[:MAX_OPENING_CHARACTERS].partition("|")[0])
+            )
+            if source.kind is SourceKind.APPROVED:
+                text = source.text[:MAX_SOURCE_CHARACTERS]
+                for pair in re.findall(r"^\s*\|([^|\n]{1,60})\|([^|\n]{1,60})\|", text, re.MULTILINE):
+                    cells = [plain(_strip_marks(cell.strip())) for cell in pair]
+                    for name, code in (cells, cells[::-1]):
+                        if _CODE_CELL.fullmatch(code) and _NAME_CELL.match(name):
+                            names.setdefault(code, name)
+        return cls(told, openings, names)
+
+
+_CODE_CELL = re.compile(r"(?=[^\d]*\d)[A-Z][A-Z\d]{0,9}(?:-[A-Z\d]{1,9}){0,3}")
+_NAME_CELL = re.compile(r"[A-Z][^\W\d_]+")
+
+
+def _find_document(source: Source) -> str:
+    """The document that a passage is from, by its title."""
+    return source.title.partition(" › ")[0]
 
 
 class _Document:
     """A source cut into its parts, in which quotes are found."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, shared: _Shared) -> None:
         self.source = source
+        self._shared = shared
         self._parts = list(_read_parts(source.text[:MAX_SOURCE_CHARACTERS]))
         compact = [_DROPPED.sub("", lower(part.text)) for part in self._parts]
         self._text = "".join(compact)
@@ -311,6 +354,12 @@ class _Document:
         context = dict.fromkeys(
             text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
         )
+        if headers:
+            context[self._shared.openings[_find_document(self.source)]] = None
+        cells = (cell for part in parts for cell in part.cells)
+        context |= dict.fromkeys(name for cell in cells if (name := self._shared.names.get(cell)))
+        if first and find_pattern("pronouns", "").match(lower(parts[0].text)):
+            context[self._parts[first - 1].text] = None
         return Evidence(
             language=self._language,
             quote=quote,
@@ -323,6 +372,7 @@ class _Document:
                 part.cells for part in self._parts if part.header in headers and part not in parts
             ),
             elsewhere=self._read_around(first, last),
+            told=self._shared.told,
         )
 
     def _read_around(self, first: int, last: int) -> str:
