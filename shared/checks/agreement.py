@@ -36,7 +36,8 @@ class Evidence:
     """The words of a source: the quoted ones, the sentences or rows around them, and what these stand under.
 
     `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
-    rest of the table; `elsewhere` is the rest of the source. All of it is plain text.
+    rest of the table; `elsewhere` is the rest of the source, `told` what the customer wrote. All of it is
+    plain text.
     """
 
     language: str
@@ -46,6 +47,7 @@ class Evidence:
     columns: tuple[tuple[str, str], ...] = ()
     other_rows: tuple[tuple[str, ...], ...] = ()
     elsewhere: str = ""
+    told: str = ""
 
 
 _CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
@@ -100,7 +102,7 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     body = _read(evidence.body, evidence.language)
     around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
     checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
-        (Gap.VALUE, lambda: _carries_values(said, quote, around)),
+        (Gap.VALUE, lambda: _carries_values(said, quote, around, evidence)),
         (Gap.VALUE, lambda: not _takes_from_another_clause(said, quote, evidence)),
         (Gap.PASSAGE, lambda: not _names_another_row(said, evidence)),
         (Gap.DIRECTION, lambda: _agrees_in_direction(said, quote, around)),
@@ -118,11 +120,21 @@ def denies(text: str, language: str) -> bool:
     return _is_negative(_read(text, language))
 
 
+def find_members(text: str) -> dict[str, set[str]]:
+    """The opposites and topics that a plain text speaks of, by their groups."""
+    return _find_members(_read(text))
+
+
 # ---- Values -----------------------------------------------------------------------------------------
 
 
-def _carries_values(said: _Text, quote: _Text, around: _Text) -> bool:
-    """Each value is in the quote; or around it, unless the quote has another of its kind that goes unused."""
+def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Each value is in the quote; or around it, or the customer's own.
+
+    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride, up
+    to 40 kg" has the page's figure besides the customer's.
+    """
+    told = _read(evidence.told)
     outside: list[Value] = []
     for value in said.values:
         if find_carriers(value, quote.values, around.text):
@@ -132,13 +144,20 @@ def _carries_values(said: _Text, quote: _Text, around: _Text) -> bool:
             rivals = [v for v in around.values if v.kinds & value.kinds - {NUMBER} and not v.is_soft]
             if rivals and not is_near:
                 return False
-        elif not is_near:
+        elif not is_near and not find_carriers(value, told.values, told.text):
             return False
         else:
             outside.append(value)
-    used = _find_used(said, quote, around.text)
-    unused = [value for value in quote.values if value not in used and not value.is_soft]
-    return not any(value.kinds & other.kinds for value in outside for other in unused)
+    cells = [_read(cell, quote.language) for _, cell in evidence.columns] or [quote]
+    for value in outside:
+        rivals = [[other for other in cell.values if other.kinds & value.kinds] for cell in cells]
+        used = [_find_used(said, cell, around.text) for cell in cells]
+        is_used = any(other in us for them, us in zip(rivals, used, strict=True) for other in them)
+        for them, us in zip(rivals, used, strict=True):
+            unused = [other for other in them if other not in us and not other.is_soft]
+            if unused and (not is_used or len(unused) < len(them)):
+                return False
+    return True
 
 
 def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
