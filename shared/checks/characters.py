@@ -9,6 +9,7 @@ _IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
     "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
+SEPARATOR = "\x1f"  # white space to a pattern, but not what stands between two parts of a number
 IGNORABLE = re.compile(f"[{_IGNORABLE}]")
 _SUSPECT = re.compile(f"[{_IGNORABLE}\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ue000-\uf8ff]")
 # What emoji and scripts need is no disguise: whole flags of regions, keycaps, and the marks below.
@@ -25,7 +26,8 @@ _THEIR_LATIN = "aeopcyxijsdhqwkmtbhrnABEKMHOPCTXYIJSaopiuKvytnbexABEZHIKMNOPTYX"
 _LOOK_ALIKE = str.maketrans(_CYRILLIC_AND_GREEK, _THEIR_LATIN)
 _MIXED = re.compile(r"[^\W\d_]+")
 _LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
-_CYRILLIC = re.compile("[\u0400-\u052f]")
+# Greek letters that are not used in formulas.
+_LOOKS_LATIN = re.compile("[\u0400-\u052fοΟΑΒΕΖΗΙΚΜΝΡΤΥΧν]")
 _GREEK_OR_CYRILLIC = re.compile("[\u0370-\u052f]")
 _PLAIN = str.maketrans(
     {
@@ -55,7 +57,8 @@ def find_hidden(text: str) -> bool:
         at = match.start()
         if not _belongs(padded[at], padded[at - 1], padded[at + 1], padded, at):
             return True
-    return any(_LATIN.search(word) and _CYRILLIC.search(word) for word in _MIXED.findall(_drop(text)))
+    words = _MIXED.findall(_drop(text))
+    return any(_LATIN.search(word) and _LOOKS_LATIN.search(word) for word in words)
 
 
 def _belongs(char: str, before: str, after: str, text: str, at: int) -> bool:
@@ -118,10 +121,10 @@ def _read_look_alikes(word: str) -> str:
 
 
 def separate(text: str) -> str:
-    """The text with a space for each letter of a script without capitals, and for their marks.
+    """The text with a separator for each letter of a script without capitals, and for their marks.
 
     Han, Thai or Arabic letters beside an ASCII name, number or word are no part of it.
     """
     if text.isascii():
         return text
-    return "".join(" " if not c.isascii() and unicodedata.category(c) in ("Lo", "Mn", "Mc", "Lm") else c for c in text)
+    return "".join(SEPARATOR if not c.isascii() and unicodedata.category(c) in ("Lo", "Mn", "Mc", "Lm") else c for c in text)

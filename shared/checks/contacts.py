@@ -9,18 +9,17 @@ from shared.checks.characters import fold, separate
 from shared.checks.rendering import CELL, Link, top_level_domains
 from shared.domain import to_ascii_host
 
+MIN_WHOLE = 5  # a known number beside another one
 MIN_DIGITS = 7  # shorter numbers are quantities, prices, rooms
-MAX_ACCOUNT = 34
-MIN_ACCOUNT = 15
 
-_URL = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,20}:(?://|\\\\)[^\s<>\"{}|^`\[\]]{1,2000}")
+_URL = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,20}:(?://|\\\\)[^\s<>\"{}|^`\[\]、。」』]{1,2000}")
 _OPAQUE = re.compile(r"(?<![A-Za-z0-9])(?:mailto|tel|sms|javascript|data|payto|skype|whatsapp|tg):[^\s<>\"]{1,2000}", re.IGNORECASE)
 _ADDRESS = re.compile(
     r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){0,8}"
 )
 _HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z][A-Za-z0-9_.]{2,30}")
 _NAME = re.compile(
-    r"(?<![^\W_])[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){1,8}(?P<rest>:\d{2,5}(?:/[^\s<>\"]{0,2000})?|[/?#][^\s<>\"]{0,2000})?"
+    r"(?<![^\W_])[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){1,8}(?P<rest>:\d{2,5}(?:/[^\s<>\"、。」』]{0,2000})?|[/?#][^\s<>\"、。」』]{0,2000})?"
 )
 _DEFANGED = re.compile(
     r"(?<=[^\W_])\s?(?:[\[({]\s?(?:\.|dot|punkt|punto|point)\s?[\])}]|\s(?:dot|punkt|punto|point)(?=\s(?:com|org|info|biz|co|io)(?![^\W_]))|\s\.(?=\s(?:com|net|org|info|biz)(?![^\W_])))\s?",
@@ -72,8 +71,9 @@ _STANDARD = re.compile(
     r"(?<![A-Za-z])(?:ISO|IEC|EN|DIN|NF|BS|UNE|UNI|SFS|ČSN|PN|NBR|ABNT|IEEE|ASTM|JIS|GB/T|ГОСТ|ДСТУ|RFC|СТО)[ /-]?\d{3,5}(?:-\d{1,3}){0,2}(?:[.:-](?:19|20)\d\d|\.\d)?(?![\d])"
 )
 _NUMBER_LINE = re.compile(r"\n(?=[+(]?\d[\d ()./-]{0,40}(?:\n|$))")
-_ACCOUNT_START = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{2}|[a-z]{2})[ -]?\d{2}(?=[ -]{0,2}[A-Za-z0-9])")
-_ACCOUNT_GROUP = re.compile(r"[\s\-.|_*/]{0,3}([A-Z0-9]{1,34}|[a-z0-9]{1,34})")
+_ACCOUNT_START = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{2}[ -]?\d{2}(?=[\s|./_*-]{0,3}[A-Z0-9])|[a-z]{2}\d{2}(?=[a-z0-9]))")
+_ACCOUNT_GROUP = re.compile(r"[\s\-.|_*/]{0,3}([A-Z0-9]{1,34})(?![a-z])")
+_SMALL_ACCOUNT_GROUP = re.compile(r"([a-z0-9]{1,34})")
 _ACCOUNT_LENGTHS = {
     code: int(length)
     for code, length in re.findall(
@@ -207,7 +207,9 @@ def find_host(name: str, rest: str = "", after: str = "") -> str:
     is_ip = all(label.isdigit() for label in labels)
     if is_ip:
         return name if rest and len(labels) == 4 else ""  # noqa: PLR2004 - the parts of an address
-    last = next((n for n in range(len(labels) - 1, 0, -1) if labels[n] in top_level_domains()), 0)
+    last = len(labels) - 1
+    while last and labels[last] not in top_level_domains():
+        last = last - 1 if name.split(".")[last][:1].isupper() else 0  # the next sentence, without a space
     host = ".".join(labels[: last + 1])
     if not last or host in _ABBREVIATIONS:
         return ""
@@ -257,14 +259,18 @@ def find_numbers(text: str) -> Iterator[Number]:
     plain = _NUMBER_LINE.sub(" ", text.replace("(0)", " "))
     for pattern in (_STANDARD, _DATE, _AMOUNT):
         plain = pattern.sub(" ; ", plain)
-    yield from _join_groups(plain, is_cells=False)
-    for line in plain.split("\n"):
+    for groups, whole, is_international in _join_groups(plain):
+        if sum(map(len, groups)) >= MIN_DIGITS and not _TIMES.fullmatch(whole):
+            yield Number(groups, whole, is_international)
+    for line in plain.split("\n"):  # over the cells of a table only what begins as a phone number does
         if CELL in line:
-            yield from _join_groups(line.replace(CELL, " "), is_cells=True)
+            for groups, whole, is_international in _join_groups(line.replace(CELL, " ")):
+                if sum(map(len, groups)) >= MIN_DIGITS and (groups[0].startswith("0") or is_international):
+                    yield Number(groups, whole, is_international)
 
 
-def _join_groups(text: str, *, is_cells: bool) -> Iterator[Number]:
-    """The runs of groups of digits; over the cells of a table only what begins as a phone number does."""
+def _join_groups(text: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+    """The runs of groups of digits: the groups, the whole, and whether a plus stands before it."""
     run: list[re.Match[str]] = []
     for match in (*_GROUP.finditer(text), None):
         if match is not None and run:
@@ -273,26 +279,22 @@ def _join_groups(text: str, *, is_cells: bool) -> Iterator[Number]:
                 run.append(match)
                 continue
         if run:
-            groups, whole = tuple(found.group() for found in run), text[run[0].start() : run[-1].end()]
-            is_international = text[max(0, run[0].start() - 2) : run[0].start()].strip(" (").endswith("+")
-            is_phone = groups[0].startswith("0") or is_international
-            is_long = sum(map(len, groups)) >= MIN_DIGITS
-            if is_long and (is_phone or not is_cells) and not _TIMES.fullmatch(whole):
-                yield Number(groups, whole, is_international)
+            before = text[max(0, run[0].start() - 2) : run[0].start()]
+            whole = text[run[0].start() : run[-1].end()]
+            yield tuple(found.group() for found in run), whole, before.strip(" (").endswith("+")
         run = [match] if match is not None else []
 
 
 def find_accounts(text: str) -> Iterator[str]:
-    """Account numbers that begin with a country: their letters and digits, over the cells and lines of a text."""
+    """International account numbers: their letters and digits, over the cells and lines of a text."""
     plain = text.replace(CELL, " ").replace("\n", " ")
     for start in _ACCOUNT_START.finditer(plain):
         account, end = re.sub("[ -]", "", start.group()), start.end()
-        length = _ACCOUNT_LENGTHS.get(account[:2].upper(), MAX_ACCOUNT)
-        while len(account) < length and (group := _ACCOUNT_GROUP.match(plain, end)):
+        group_of = _SMALL_ACCOUNT_GROUP if account.islower() else _ACCOUNT_GROUP
+        length = _ACCOUNT_LENGTHS.get(account[:2].upper(), 0)
+        while len(account) < length and (group := group_of.match(plain, end)):
             account, end = account + group[1], group.end()
-        is_known_length = length != MAX_ACCOUNT and len(account) >= length
-        digits = sum(map(str.isdigit, account))
-        if digits >= MIN_DIGITS + 1 and (is_known_length or len(account) >= MIN_ACCOUNT):
+        if length and len(account) >= length and sum(map(str.isdigit, account)) >= MIN_DIGITS:
             yield account[:length].upper()
 
 
@@ -303,33 +305,38 @@ class Known:
     contacts: Contacts
     hosts: frozenset[str]
     runs: frozenset[str]
+    wholes: frozenset[str]
     squeezed: str = field(repr=False)
 
     @classmethod
     def read(cls, texts: Collection[str]) -> "Known":
+        """Read the texts of some sources."""
         text = _MARKUP.sub("", "\n".join(texts))
-        contacts = read_contacts(text)
+        contacts, plain = read_contacts(text), fold(text)
         hosts = {re.split("[/?#:]", place, maxsplit=1)[0] for place in contacts.places}
         hosts |= {address.rpartition("@")[2] for address in contacts.addresses}
+        wholes = ("".join(groups) for groups, *_ in _join_groups(separate(plain).replace("(0)", " ")))
         return cls(
-            contacts, contacts.hosts | hosts, frozenset(_list_runs(fold(text))), re.sub(r"[\W_]", "", fold(text)).upper()
+            contacts,
+            contacts.hosts | hosts,
+            frozenset(_list_runs(plain)),
+            frozenset(digits.lstrip("0") for digits in wholes),
+            re.sub(r"[\W_]", "", plain).upper(),
         )
 
     def has_number(self, number: Number) -> bool:
-        """Whether the number is there, whole or as the parts that it is written in, however it is grouped."""
+        """Whether the number is there, however it is grouped; or the numbers that it is made of, each whole."""
         if not self.runs.isdisjoint(number.spellings):
             return True
-        unknown = 0
-        groups = list(number.groups)
+        unknown, groups = 0, list(number.groups)
         while groups:
-            size = next(
-                (n for n in range(len(groups), 0, -1) if "".join(groups[:n]).lstrip("0") in self.runs), 0
-            )
-            is_long = size and sum(map(len, groups[:size])) >= MIN_DIGITS - 2
-            unknown = 0 if is_long else unknown + len(groups[0])
+            sizes = range(len(groups), 0, -1)
+            size = next((n for n in sizes if "".join(groups[:n]).lstrip("0") in self.wholes), 0)
+            is_whole = sum(map(len, groups[:size])) >= MIN_WHOLE
+            unknown = 0 if is_whole else unknown + len(groups[0])
             if unknown >= MIN_DIGITS:
                 return False
-            groups = groups[size if is_long else 1 :]
+            groups = groups[size if is_whole else 1 :]
         return True
 
 

@@ -8,7 +8,8 @@ from shared.checks.phrases import find_words, plain_words
 
 TOKEN_LETTERS = 28
 PASSWORD_LETTERS = 8
-NEAR = 60  # characters between a password and the word for it
+MIN_DISCLOSED = 6
+NEAR, NEAR_CODE = 60, 36  # characters between a password, a code and the word for it
 
 # Formats of services; `KEY_FORMATS` are never repeated, whoever wrote them.
 _FORMAT = re.compile(
@@ -31,6 +32,8 @@ _FILE = re.compile(r"\S+\.[A-Za-z0-9]{2,5}")
 _SIGN_WITHIN = re.compile(r"[^\W_][!#$&*^=~+?\\][^\W_]")
 _LICENCE = re.compile(r"[A-Z0-9]{4,6}(?:-[A-Z0-9]{4,6}){2,8}")
 _HEX_WALLET = re.compile(r"0x[0-9a-fA-F]{16,}|bc1[0-9a-z]{16,}")
+_BROKEN = re.compile(r"(?<=[\w/+=-]{14})\n(?=[A-Za-z0-9])")
+_CODE = re.compile(r"(?<![\w.,/-])(?!(?:19|20)\d\d(?!\d))\d{4,8}(?![\w/-]|[.,]\d)")
 _END = ".,!?'*_`"
 
 
@@ -42,7 +45,7 @@ def has_known_format(plain: str) -> bool:
 
 def list_secrets(plain: str) -> Iterator[str]:
     """What in a folded text looks like a password or a token: it may be known from a source."""
-    for text in (separate(plain), separate(re.sub(r"(?<=\S)\n(?=\S)", "", plain))):
+    for text in (separate(plain), separate(_BROKEN.sub("", plain))):
         for match in _TOKEN.finditer(text):
             token = match.group().strip(_END)
             if _looks_random(token) or _looks_like_password(token):
@@ -82,13 +85,14 @@ def _is_mixed(piece: str) -> bool:
 
 
 def _list_disclosed(plain: str) -> Iterator[str]:
-    """What follows a word for a password and has digits or signs, as no word of a sentence has."""
+    """What follows a word for a password or a code and has digits or signs, as no word of a sentence has."""
     text = plain_words(plain)
-    for table in ("passwords", "secrets"):
+    for table in ("passwords", "secrets", "codes"):
         for match in find_words(table, text):
-            line = separate(text[match.end() : match.end() + NEAR])
-            for found in _TOKEN.finditer(line):
+            near = separate(text[match.end() : match.end() + NEAR])
+            yield from (found.group() for found in _CODE.finditer(near if table != "codes" else near[:NEAR_CODE]))
+            for found in _TOKEN.finditer(near) if table == "passwords" else ():
                 token = found.group().strip(_END)
-                is_code = sum(map(str.isdigit, token)) >= 4 and not re.search(r"[/.]", token)  # noqa: PLR2004
-                if len(token) >= 4 and (is_code or _SIGN_WITHIN.search(token)):  # noqa: PLR2004
+                has_digit = any(map(str.isdigit, token)) and any(map(str.isalpha, token))
+                if len(token) >= MIN_DISCLOSED and (has_digit or _SIGN_WITHIN.search(token)):
                     yield token

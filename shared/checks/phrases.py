@@ -12,6 +12,7 @@ from shared.checks.characters import fold, separate
 WORDS = Path(__file__).with_suffix(".toml")
 ECHO_WORDS = 9  # this many words in a row from the instructions are an echo, not a coincidence
 ECHO_LETTERS = 14  # and so many letters, where a script has no spaces
+ENTRY = 40  # characters of a line that is an entry of a form, not a sentence
 NEAR = 200  # characters between a secret and what asks for it
 
 _SENTENCE = re.compile(r"[^.!?\u3002\uff01\uff1f\n]+")
@@ -84,12 +85,11 @@ def _asks(text: str) -> bool:
         for match in find_words(table, text):
             start = max(text.rfind(mark, 0, match.start()) for mark in ".!?\n\u3002") + 1
             end = _SENTENCE.match(text, match.start())
-            sentence = text[max(start, match.start() - NEAR) : min(end.end() if end else len(text), match.end() + NEAR)]
-            if find_words("never", sentence):
-                continue
+            sentence = text[max(start, match.start() - NEAR) : min(end.end() if end else NEAR, match.end() + NEAR)]
+            is_entry = len(sentence.strip()) <= ENTRY  # of a form, a list or a table
             around = text[max(0, match.start() - NEAR) : match.end() + NEAR]
-            is_asked = bool(find_words("asks", sentence if table == "passwords" else around))
-            if is_asked and not find_words("harmless", sentence):
+            is_asked = bool(find_words("asks", around if is_entry or table == "secrets" else sentence))
+            if is_asked and not find_words("never", sentence) and not find_words("harmless", sentence):
                 return True
     return False
 
