@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from shared.checks.draft_checks import find_addresses
+from shared.checks.contacts import find_addresses
 from shared.domain import base_address, parse_address, to_ascii_host
 from shared.mail.machine_mail import is_machine_sender
 

@@ -15,6 +15,7 @@ from shared.profiles.profiles import Example
 from shared.profiles.values import (
     ITEM,
     SENTENCE,
+    SWITCH,
     TEXT,
     Kind,
     limited,
@@ -208,6 +209,15 @@ FIELDS: Mapping[str, Field] = {
         list_of(parsed(DOMAIN, to_ascii_host)), "Domains whose people stay in copy of a reply."
     ),
     "contact_forms": Field(_FORMS, "Forms whose emails are answered to the person who filled them in."),
+    "allowed_hosts": Field(
+        list_of(parsed(DOMAIN, to_ascii_host)),
+        "Hosts to which a draft may link though only received mail names the link.",
+    ),
+    "hold_back_sender_values": Field(
+        SWITCH,
+        "Whether a draft is held back that repeats a phone number, account number or address which only"
+        " received mail has; false by default: the approver is warned.",
+    ),
     "max_replies_per_thread": _limit("max_replies_per_thread", int, "Replies in one thread"),
     "max_replies_per_sender_per_day": _limit(
         "max_replies_per_sender_per_day", int, "Replies to one sender in a day"
