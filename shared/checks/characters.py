@@ -64,8 +64,16 @@ def find_hidden(text: str) -> bool:
 def _belongs(char: str, before: str, after: str, text: str, at: int) -> bool:
     """Whether a script or an emoji needs this character between these two."""
     if char in _JOINERS:
-        return _takes_joiner(before) and not IGNORABLE.match(after) and not after.isascii() or (
-            char == _JOINERS[0] and _takes_joiner(before) and not IGNORABLE.match(after) and after in " \n.,;:!?)"
+        return (
+            _takes_joiner(before)
+            and not IGNORABLE.match(after)
+            and not after.isascii()
+            or (
+                char == _JOINERS[0]
+                and _takes_joiner(before)
+                and not IGNORABLE.match(after)
+                and after in " \n.,;:!?)"
+            )
         )
     if char in _SELECTORS:
         return unicodedata.category(before) in ("So", "Sm", "Po", "Sk", "Pd") and not before.isascii()
@@ -127,4 +135,7 @@ def separate(text: str) -> str:
     """
     if text.isascii():
         return text
-    return "".join(SEPARATOR if not c.isascii() and unicodedata.category(c) in ("Lo", "Mn", "Mc", "Lm") else c for c in text)
+    return "".join(
+        SEPARATOR if not c.isascii() and unicodedata.category(c) in ("Lo", "Mn", "Mc", "Lm") else c
+        for c in text
+    )

@@ -12,8 +12,13 @@ from shared.domain import to_ascii_host
 MIN_WHOLE = 5  # a known number beside another one
 MIN_DIGITS = 7  # shorter numbers are quantities, prices, rooms
 
-_URL = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,20}:(?://|\\\\)[^\s<>\"{}|^`\[\]、。」』]{1,2000}")
-_OPAQUE = re.compile(r"(?<![A-Za-z0-9])(?:mailto|tel|sms|javascript|data|payto|skype|whatsapp|tg):[^\s<>\"]{1,2000}", re.IGNORECASE)
+_URL = re.compile(
+    r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,20}:(?://|\\\\)[^\s<>\"{}|^`\[\]、。」』]{1,2000}"
+)
+_OPAQUE = re.compile(
+    r"(?<![A-Za-z0-9])(?:mailto|tel|sms|javascript|data|payto|skype|whatsapp|tg):[^\s<>\"]{1,2000}",
+    re.IGNORECASE,
+)
 _ADDRESS = re.compile(
     r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){0,8}"
 )
@@ -29,7 +34,9 @@ _DEFANGED_AT = re.compile(r"(?<=[^\W_])\s?[\[({]\s?(?:at|@|ät)\s?[\])}]\s?(?=[^
 _BROKEN = re.compile(r"(?<=[@/_-])[\n\t](?=[^\W_])|(?<=[^\W_])[\n\t](?=[@./_-][^\W_])")
 _BROKEN_NAME = re.compile(r"(?<=[^\W_]\.)[\n\t](?=(?:com|net|org|info|biz|co\.[a-z]{2})(?![^\W_]))")
 _END = ".,;:!?*_~'\")"
-_IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]{0,39}::)(?=[0-9a-fA-F:]{0,39}[0-9a-fA-F])[0-9a-fA-F:]{3,39}(?![\w:])")
+_IPV6 = re.compile(
+    r"(?<![\w:.])(?=[0-9a-fA-F:]{0,39}::)(?=[0-9a-fA-F:]{0,39}[0-9a-fA-F])[0-9a-fA-F:]{3,39}(?![\w:])"
+)
 _IP = re.compile(r"(?<![\w.])(?:10|127|169|172|192)(?:\.\d{1,3}){3}(?![\w.]*\w)")
 
 # Not hosts, though their last part is a top-level domain.
@@ -71,7 +78,9 @@ _STANDARD = re.compile(
     r"(?<![A-Za-z])(?:ISO|IEC|EN|DIN|NF|BS|UNE|UNI|SFS|ČSN|PN|NBR|ABNT|IEEE|ASTM|JIS|GB/T|ГОСТ|ДСТУ|RFC|СТО)[ /-]?\d{3,5}(?:-\d{1,3}){0,2}(?:[.:-](?:19|20)\d\d|\.\d)?(?![\d])"
 )
 _NUMBER_LINE = re.compile(r"\n(?=[+(]?\d[\d ()./-]{0,40}(?:\n|$))")
-_ACCOUNT_START = re.compile(r"(?<![A-Za-z0-9])(?:[A-Z]{2}[ -]?\d{2}(?=[\s|./_*-]{0,3}[A-Z0-9])|[a-z]{2}\d{2}(?=[a-z0-9]))")
+_ACCOUNT_START = re.compile(
+    r"(?<![A-Za-z0-9])(?:[A-Z]{2}[ -]?\d{2}(?=[\s|./_*-]{0,3}[A-Z0-9])|[a-z]{2}\d{2}(?=[a-z0-9]))"
+)
 _ACCOUNT_GROUP = re.compile(r"[\s\-.|_*/]{0,3}([A-Z0-9]{1,34})(?![a-z])")
 _SMALL_ACCOUNT_GROUP = re.compile(r"([a-z0-9]{1,34})")
 _ACCOUNT_LENGTHS = {
@@ -216,7 +225,13 @@ def find_host(name: str, rest: str = "", after: str = "") -> str:
     before, domain = labels[:last], labels[last]
     if rest.startswith(("/", "?", "#", ":")) or before[0] == "www":
         return host
-    is_abbreviation = all(len(label) == 1 for label in before) and domain not in ("com", "org", "net", "co", "me")
+    is_abbreviation = all(len(label) == 1 for label in before) and domain not in (
+        "com",
+        "org",
+        "net",
+        "co",
+        "me",
+    )
     is_number = domain in _NUMBERED and len(labels[0]) <= _SHORT and re.match(r"[.:]?\s?[\d:]", after)
     is_measure = all(label.isdigit() for label in before) and len(domain) == 2  # noqa: PLR2004 - kg, am, pm
     return "" if is_abbreviation or is_number or is_measure else host
@@ -354,4 +369,3 @@ def _list_runs(text: str) -> Iterator[str]:
         for first in range(len(groups)):
             for last in range(first + 1, min(first + _MAX_GROUPS, len(groups)) + 1):
                 yield "".join(groups[first:last]).lstrip("0")
-

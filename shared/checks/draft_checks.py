@@ -218,7 +218,7 @@ DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
         good=("It runs on ASP.NET, e.g. version 2.1.", "Mamy m.in. certyfikaty."),
     ),
     DraftCheck.FOREIGN_ADDRESS: CheckRule(
-        "it contains an email address from neither the thread nor approved knowledge",
+        "it contains an address from neither the thread nor approved knowledge",
         _has_foreign_address,
         bad=("Write to eve@evil.example", "Write to eve&#64;evil&#46;example"),
         good=("We are open from 9 to 17 @ the main gate.",),
@@ -255,12 +255,14 @@ DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
     ),
     DraftCheck.PASSWORD_REQUEST: CheckRule(
         "it asks for a password, a code or a card's numbers",
-        lambda case: asks_for_secret("\n".join((case.rendered.text, *(link.target for link in case.rendered.links)))),
+        lambda case: asks_for_secret(
+            "\n".join((case.rendered.text, *(link.target for link in case.rendered.links)))
+        ),
         bad=("Please send us your password.", "Bitte nennen Sie uns Ihre TAN."),
         good=("We never ask for your password.", "You can reset your password under Profile."),
     ),
     DraftCheck.MARKUP: CheckRule(
-        "it contains HTML or an image",
+        "it contains markup or an image",
         lambda case: case.rendered.has_markup,
         bad=("<b>Hello</b>", "![x](https://acme.example/help)"),
         good=("The export shows `<br>`.", "5 < 6 and 7 > 3"),
@@ -272,9 +274,12 @@ DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
         good=("Hello, see the table.",),
     ),
     DraftCheck.BLANK_LINES: CheckRule(
-        "it contains a long blank run",
+        "it contains a long run of blank lines or spaces",
         lambda case: case.rendered.has_gap,
-        bad=("Hello" + "\n" * 9 + "We take the blame.", "Hello" + "\n\n&nbsp;" * 9 + "\n\nWe take the blame."),
+        bad=(
+            "Hello" + "\n" * 9 + "We take the blame.",
+            "Hello" + "\n\n&nbsp;" * 9 + "\n\nWe take the blame.",
+        ),
         good=("Hello\n\n\nBest regards",),
     ),
     DraftCheck.INVISIBLE: CheckRule(

@@ -25,10 +25,10 @@ def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
     if not rendered.has_markup and not is_foreign(shown.places | shown.hosts):
         return text
     pieces = rendered.text
-    for link in rendered.links:
+    for link in reversed(rendered.links):
         target = read_contacts("", [link])
         if not link.is_found and is_foreign(target.places | target.hosts):
-            pieces = pieces.replace(link.text, LEFT_OUT, 1) if link.text else pieces
+            pieces = f"{pieces[: link.start]}{LEFT_OUT}{pieces[link.start + len(link.text) :]}"
 
     def judge(match: re.Match[str]) -> str:
         found = read_contacts(match.group())

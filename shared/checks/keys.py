@@ -58,7 +58,9 @@ def _looks_random(token: str) -> bool:
     if len(token) < TOKEN_LETTERS or _PLACE.fullmatch(token):
         return False
     mixed = [piece for piece in _PIECE.findall(token) if not piece.isdigit() and not piece.isalpha()]
-    return any(len(piece) >= TOKEN_LETTERS // 2 for piece in mixed) or sum(map(len, mixed)) >= TOKEN_LETTERS // 2
+    return (
+        any(len(piece) >= TOKEN_LETTERS // 2 for piece in mixed) or sum(map(len, mixed)) >= TOKEN_LETTERS // 2
+    )
 
 
 def _looks_like_password(token: str) -> bool:
@@ -90,7 +92,9 @@ def _list_disclosed(plain: str) -> Iterator[str]:
     for table in ("passwords", "secrets", "codes"):
         for match in find_words(table, text):
             near = separate(text[match.end() : match.end() + NEAR])
-            yield from (found.group() for found in _CODE.finditer(near if table != "codes" else near[:NEAR_CODE]))
+            yield from (
+                found.group() for found in _CODE.finditer(near if table != "codes" else near[:NEAR_CODE])
+            )
             for found in _TOKEN.finditer(near) if table == "passwords" else ():
                 token = found.group().strip(_END)
                 has_digit = any(map(str.isdigit, token)) and any(map(str.isalpha, token))

@@ -17,15 +17,25 @@ NEAR = 200  # characters between a secret and what asks for it
 
 _SENTENCE = re.compile(r"[^.!?\u3002\uff01\uff1f\n]+")
 _CAPITALS = re.compile(r"[A-Za-z\u0370-\u052f]")
-_BRACKETS = re.compile(r"\[(?![ xX]?\])(?P<inner>[^\[\]]{1,80})\]|【(?P<wide>[^【】]{1,80})】|<<(?P<angles>[^<>]{1,60})>>")
-_BRACES = re.compile(r"\{\{[^{}]{0,80}\}\}|\{%[^{}]{0,80}%\}|\$\{[^{}]{0,60}\}|\{[^\W\d_][\w .-]{1,40}\}|#\{[^{}]{0,60}\}")
-_ANGLES = re.compile(r"<[A-Z][A-Z0-9]{0,30}(?:[ _-][A-Z0-9]{1,30}){1,5}>|<(?:your|insert|ihr|votre|su|nombre|name|nom) ?[^<>]{0,40}>", re.IGNORECASE)
+_BRACKETS = re.compile(
+    r"\[(?![ xX]?\])(?P<inner>[^\[\]]{1,80})\]|【(?P<wide>[^【】]{1,80})】|<<(?P<angles>[^<>]{1,60})>>"
+)
+_BRACES = re.compile(
+    r"\{\{[^{}]{0,80}\}\}|\{%[^{}]{0,80}%\}|\$\{[^{}]{0,60}\}|\{[^\W\d_][\w .-]{1,40}\}|#\{[^{}]{0,60}\}"
+)
+_ANGLES = re.compile(
+    r"<[A-Z][A-Z0-9]{0,30}(?:[ _-][A-Z0-9]{1,30}){1,5}>|<(?:your|insert|ihr|votre|su|nombre|name|nom) ?[^<>]{0,40}>",
+    re.IGNORECASE,
+)
 _MARKS = re.compile(
     r"%[A-Z][A-Z_]{2,30}%|%\([a-z_]{2,30}\)s|(?<![^\W_])(?:X{3,}|XX(?:[./-]XX){1,3}|N{3,}|TBD|TBA|FIXME)(?![^\W_])|_{4,}|\*\|[A-Z_:]{2,30}\|\*|#[A-Z]{3,20}#"
     r"|(?<![^\W_])(?:DD|TT|JJ)[./-]MM[./-](?:YY|JJ|AA){1,2}(?![^\W_])|(?<![^\W_])[A-Z]{2,20}_(?:HERE|NAME|ID|DATE|NUMBER|NUMMER|NOMBRE|FECHA)(?![^\W_])"
     r"|(?:(?i:insert|enter|add|your) (?:[a-z]{1,15} ){0,3}(?i:here))(?![^\W_])|(?i:lorem ipsum)|\?{4,}"
 )
-_TO_DO = re.compile(r"(?:^|[.!?:;(\n-] ?)(?:TODO|TO DO|À FAIRE|A FAIRE|POR HACER|DA FARE)(?=$|[\s.:;)!?])(?! [a-z])", re.MULTILINE)
+_TO_DO = re.compile(
+    r"(?:^|[.!?:;(\n-] ?)(?:TODO|TO DO|À FAIRE|A FAIRE|POR HACER|DA FARE)(?=$|[\s.:;)!?])(?! [a-z])",
+    re.MULTILINE,
+)
 _LEAD_IN = re.compile(
     r"\s{0,20}(?:(?:sure|certainly|of course|absolutely|ok(?:ay)?)\b[,!.:\s]{0,5})?"
     r"(?:here(?:'s| is| are)\b[^.\n]{0,40}\b(?:draft|reply|response|email)\b"
@@ -45,7 +55,13 @@ def plain_words(text: str) -> str:
     """The text in small letters without accents, to look for words in it."""
     letters = unicodedata.normalize("NFKD", fold(text).lower())
     kept = "".join(c for c in letters if unicodedata.category(c) != "Mn")
-    return unicodedata.normalize("NFC", kept).replace("ß", "ss").replace("ø", "o").replace("ł", "l").replace("ı", "i")
+    return (
+        unicodedata.normalize("NFC", kept)
+        .replace("ß", "ss")
+        .replace("ø", "o")
+        .replace("ł", "l")
+        .replace("ı", "i")
+    )
 
 
 @functools.cache
@@ -85,7 +101,9 @@ def _asks(text: str) -> bool:
         for match in find_words(table, text):
             start = max(text.rfind(mark, 0, match.start()) for mark in ".!?\n\u3002") + 1
             end = _SENTENCE.match(text, match.start())
-            sentence = text[max(start, match.start() - NEAR) : min(end.end() if end else NEAR, match.end() + NEAR)]
+            sentence = text[
+                max(start, match.start() - NEAR) : min(end.end() if end else NEAR, match.end() + NEAR)
+            ]
             is_entry = len(sentence.strip()) <= ENTRY  # of a form, a list or a table
             around = text[max(0, match.start() - NEAR) : match.end() + NEAR]
             is_asked = bool(find_words("asks", around if is_entry or table == "secrets" else sentence))
@@ -100,7 +118,9 @@ def find_placeholders(shown: str) -> list[str]:
     Brackets round the last line alone are a signature, unless they name what is to be filled in.
     """
     text = fold(shown)
-    found = [match.group() for pattern in (_BRACES, _ANGLES, _MARKS, _TO_DO) for match in pattern.finditer(text)]
+    found = [
+        match.group() for pattern in (_BRACES, _ANGLES, _MARKS, _TO_DO) for match in pattern.finditer(text)
+    ]
     end = len(text.rstrip())
     for match in _BRACKETS.finditer(text):
         inner = match["inner"] or match["wide"] or match["angles"] or ""
@@ -122,7 +142,11 @@ def names_field(placeholder: str) -> bool:
 def is_remark(shown: str) -> bool:
     """Whether a text begins with a remark about itself, or says that a machine wrote it."""
     text = fold(shown)
-    return _LEAD_IN.match(plain_words(shown)) is not None or _LEAD_IN.match(text) is not None or _MACHINE.search(text) is not None
+    return (
+        _LEAD_IN.match(plain_words(shown)) is not None
+        or _LEAD_IN.match(text) is not None
+        or _MACHINE.search(text) is not None
+    )
 
 
 def find_runs(text: str) -> frozenset[Sequence[str]]:

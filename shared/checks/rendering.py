@@ -44,13 +44,14 @@ def _parser() -> MarkdownIt:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link: where it leads, and the words that a reader sees of it.
+    """A link or an image: where it leads, the words that a reader sees of it, and where they begin in the text.
 
     One that `is_found` was no link in the source: mail programs make one of a name or an address.
     """
 
     target: str
     text: str
+    start: int = 0
     is_found: bool = False
 
 
@@ -101,7 +102,7 @@ class _Reader:
 
     def __init__(self, lines: Sequence[str]) -> None:
         self._lines = lines
-        self._columns = 0
+        self._columns = self._shown = 0
         self.pieces: list[str] = []
         self.prose: list[str] = []
         self.links: list[Link] = []
@@ -114,7 +115,7 @@ class _Reader:
                     self._read_inline(token.children or [])
                 case "fence" | "code_block":
                     self.has_hidden |= not _INFO.fullmatch(token.info.strip())
-                    self.pieces.append(token.content)
+                    self._show(token.content)
                 case "html_block":
                     self.has_markup = True
                 case "table_open":
@@ -122,41 +123,50 @@ class _Reader:
                 case "th_open":
                     self._columns += 1
                 case "th_close" | "td_close":
-                    self.pieces.append(CELL)
+                    self._show(CELL)
                 case "tr_open":
                     self._judge_row(token)
                 case "list_item_open":
-                    self.pieces.append(f"{token.info}{token.markup} " if token.info else "- ")
+                    self._show(f"{token.info}{token.markup} " if token.info else "- ")
                 case "tr_close":
-                    self.pieces.append(BREAK)
+                    self._show(BREAK)
                 case "paragraph_close" | "heading_close" | "table_close":
-                    self.pieces.append(BREAK if token.hidden else BREAK * 2)
+                    self._show(BREAK if token.hidden else BREAK * 2)
 
     def _read_inline(self, tokens: Sequence[Token]) -> None:
         targets: list[tuple[Token, int]] = []
         for token in tokens:
             match token.type:
                 case "code_inline":
-                    self.pieces.append(token.content)
+                    self._show(token.content)
                 case "text":
-                    self.pieces.append(token.content)
+                    self._show(token.content)
                     self.prose.append(token.content)
                 case "softbreak" | "hardbreak":
-                    self.pieces.append(BREAK)
-                case "html_inline" | "image":
+                    self._show(BREAK)
+                case "html_inline":
                     self.has_markup = True
+                case "image":
+                    self.has_markup = True
+                    self._show(token.content)
+                    start = self._shown - len(token.content)
+                    self.links.append(Link(str(token.attrGet("src") or ""), token.content, start))
                 case "link_open":
                     self.has_hidden |= bool(token.attrGet("title"))
-                    targets.append((token, len(self.pieces)))
+                    targets.append((token, self._shown))
                 case "link_close":
                     opening, start = targets.pop()
-                    text = "".join(self.pieces[start:])
+                    text = "".join(self.pieces)[start:]
                     self.has_hidden |= _NO_WORDS.fullmatch(IGNORABLE.sub("", text)) is not None
                     target = str(opening.attrGet("href") or "")
-                    self.links.append(Link(target, text, is_found=opening.markup == "linkify"))
+                    self.links.append(Link(target, text, start, is_found=opening.markup == "linkify"))
 
     def _judge_row(self, row: Token) -> None:
         """Cells beyond the last column are not shown."""
         if row.map and self._columns:
             cells = _PIPE.split(self._lines[row.map[0]].lstrip(" \t>").strip().strip("|"))
             self.has_hidden |= len(cells) > self._columns
+
+    def _show(self, text: str) -> None:
+        self.pieces.append(text)
+        self._shown += len(text)

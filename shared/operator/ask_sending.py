@@ -84,7 +84,9 @@ class Outbox:
         if subject != clean_line(subject, MAX_SUBJECT_CHARACTERS):
             reason = f"the subject is not one line of at most {MAX_SUBJECT_CHARACTERS} visible characters"
             return SendResult("refused", reason, recipient=recipient)
-        sources = self._list_sources(self._read)
+        # The operator has named whom to write to; what was read may be sent on.
+        texts = (self.question, *(text for _, text in self._read))
+        sources = [Source("", SourceKind.APPROVED, "", text) for text in texts]
         key = self._build_key(mailbox_id, f"to {recipient}")
         return self._submit(Outgoing(mailbox_id, recipient, markdown, key, None, subject), sources)
 
@@ -103,7 +105,8 @@ class Outbox:
             status = None
         if status in PENDING_STATUSES:
             return SendResult("refused", REPLY_WAITS, recipient=recipient)
-        sources = self._list_sources([read for read in self._read if read[0] == recipient])
+        read = [Source("", SourceKind.SENDER, "", text) for sender, text in self._read if sender == recipient]
+        sources = [Source("", SourceKind.APPROVED, "", self.question), *read]
         key = self._build_key(mailbox_id, f"reply {email.id}")
         return self._submit(Outgoing(mailbox_id, recipient, markdown, key, email.id), sources)
 
@@ -122,13 +125,6 @@ class Outbox:
     def _build_key(self, mailbox_id: str, target: str) -> str:
         """One email for each target: a question asked again has the same key, however the model words it."""
         return hashlib.sha256(json.dumps([*self.key_seed, mailbox_id, target]).encode()).hexdigest()
-
-    def _list_sources(self, read: Sequence[tuple[str, str]]) -> list[Source]:
-        """What an email may be made of: the operator's words, our own emails, and those that came in."""
-        own = {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}
-        kinds = {True: SourceKind.OURS, False: SourceKind.SENDER}
-        emails = [Source("", kinds[sender in own], "", text) for sender, text in read]
-        return [Source("", SourceKind.APPROVED, "", self.question), *emails]
 
     def _submit(self, outgoing: Outgoing, sources: Sequence[Source]) -> SendResult:
         if outgoing.idempotency_key in self._used_keys:

@@ -209,15 +209,6 @@ FIELDS: Mapping[str, Field] = {
         list_of(parsed(DOMAIN, to_ascii_host)), "Domains whose people stay in copy of a reply."
     ),
     "contact_forms": Field(_FORMS, "Forms whose emails are answered to the person who filled them in."),
-    "allowed_hosts": Field(
-        list_of(parsed(DOMAIN, to_ascii_host)),
-        "Hosts to which a draft may link though only received mail names the link.",
-    ),
-    "hold_back_sender_values": Field(
-        SWITCH,
-        "Whether a draft is held back that repeats a phone number, account number or address which only"
-        " received mail has; false by default: the approver is warned.",
-    ),
     "max_replies_per_thread": _limit("max_replies_per_thread", int, "Replies in one thread"),
     "max_replies_per_sender_per_day": _limit(
         "max_replies_per_sender_per_day", int, "Replies to one sender in a day"
@@ -230,5 +221,14 @@ FIELDS: Mapping[str, Field] = {
     "min_verified": Field(
         number(float, (0, 1)),
         "Share of a draft's factual sentences that must be verified, from 0 to 1; 0 by default.",
+    ),
+    "allowed_hosts": Field(
+        list_of(parsed(DOMAIN, to_ascii_host)),
+        "Hosts to which a draft may link though only received mail names the link.",
+    ),
+    "hold_back_sender_values": Field(
+        SWITCH,
+        "Whether a draft is held back that repeats a phone number, account number or address which only"
+        " received mail has; false by default: the approver is warned.",
     ),
 }
