@@ -4,6 +4,8 @@ import re
 import unicodedata
 from itertools import pairwise
 
+from shared.model.prompting import takes_joiner
+
 # Unicode's default-ignorable characters: no reader sees them.
 _IGNORABLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
@@ -64,17 +66,8 @@ def find_hidden(text: str) -> bool:
 def _belongs(char: str, before: str, after: str, text: str, at: int) -> bool:
     """Whether a script or an emoji needs this character between these two."""
     if char in _JOINERS:
-        return (
-            _takes_joiner(before)
-            and not IGNORABLE.match(after)
-            and not after.isascii()
-            or (
-                char == _JOINERS[0]
-                and _takes_joiner(before)
-                and not IGNORABLE.match(after)
-                and after in " \n.,;:!?)"
-            )
-        )
+        is_shown = before in _SELECTORS or not IGNORABLE.match(before)
+        return is_shown and takes_joiner(before, after) and not IGNORABLE.match(after)
     if char in _SELECTORS:
         return unicodedata.category(before) in ("So", "Sm", "Po", "Sk", "Pd") and not before.isascii()
     if char in _MARKS:
@@ -85,13 +78,6 @@ def _belongs(char: str, before: str, after: str, text: str, at: int) -> bool:
         names = (unicodedata.name(before, ""), unicodedata.name(after, ""))
         return all(name.startswith(_SCRIPTS_WITHOUT_SPACES) for name in names)
     return False
-
-
-def _takes_joiner(char: str) -> bool:
-    if char.isascii() or IGNORABLE.match(char) and char not in _SELECTORS:
-        return False
-    category = unicodedata.category(char)
-    return category in ("Lo", "Mn", "Mc", "So", "Sk") or char in _SELECTORS
 
 
 def _drop(text: str) -> str:

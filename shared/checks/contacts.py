@@ -343,15 +343,16 @@ class Known:
         """Whether the number is there, however it is grouped; or the numbers that it is made of, each whole."""
         if not self.runs.isdisjoint(number.spellings):
             return True
-        unknown, groups = 0, list(number.groups)
-        while groups:
-            sizes = range(len(groups), 0, -1)
-            size = next((n for n in sizes if "".join(groups[:n]).lstrip("0") in self.wholes), 0)
-            is_whole = sum(map(len, groups[:size])) >= MIN_WHOLE
-            unknown = 0 if is_whole else unknown + len(groups[0])
+        unknown, start, groups = 0, 0, number.groups
+        while start < len(groups):
+            sizes = range(min(len(groups) - start, _MAX_GROUPS), 0, -1)
+            pieces = (groups[start : start + n] for n in sizes)
+            whole = next((piece for piece in pieces if "".join(piece).lstrip("0") in self.wholes), ())
+            is_whole = sum(map(len, whole)) >= MIN_WHOLE
+            unknown = 0 if is_whole else unknown + len(groups[start])
             if unknown >= MIN_DIGITS:
                 return False
-            groups = groups[size if is_whole else 1 :]
+            start += len(whole) if is_whole else 1
         return True
 
 
