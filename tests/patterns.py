@@ -1,36 +1,54 @@
-"""Every regular expression of `shared/`, however it is made, as JavaScript writes it."""
+"""Every regular expression of `shared/`, as JavaScript writes it, and where it may begin and end."""
 
 import ast
 import importlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from shared.checks import phrases
+
 ROOT = Path(__file__).parent.parent
-FUNCTIONS = frozenset({"match", "search", "fullmatch", "sub", "subn", "split", "findall", "finditer", "compile"})
+ANCHORED = {"match": "^(?:{})", "fullmatch": "^(?:{})$"}
 
 
-def list_patterns() -> dict[str, tuple[str, bool]]:
-    """Source and case-blindness of each pattern, by where it stands."""
-    found: dict[str, tuple[str, bool]] = {}
-    for path in sorted((ROOT / "shared").rglob("*.py")):
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A pattern under the name of the module and of the value that holds it."""
+
+    name: str
+    source: str
+    flags: str
+
+
+def list_patterns() -> list[Pattern]:
+    """All patterns that modules hold or write in a call, and those of the tables of phrases; each once."""
+    sources = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "shared").rglob("*.py"))}
+    everything = "\n".join(sources.values())
+    found: dict[tuple[str, int], Pattern] = {}
+    for path, text in sources.items():
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        for line, source in _list_literals(path):
-            found[f"{name}:{line}"] = (source, False)
         for key, value in vars(importlib.import_module(name)).items():
-            for number, pattern in enumerate(_list_compiled(value)):
-                found[f"{name}.{key}.{number}"] = (pattern.pattern, bool(pattern.flags & re.IGNORECASE))
-    return found
+            for pattern in _list_compiled(value):
+                uses = set(re.findall(rf"\b{key}\.(match|fullmatch|search|sub|split|findall|finditer)\b", everything))
+                found[pattern.pattern, pattern.flags] = build_pattern(f"{name}.{key}", pattern, uses)
+        for line, method, pattern in _list_written(text):
+            found.setdefault((pattern.pattern, pattern.flags), build_pattern(f"{name}, line {line}", pattern, {method}))
+    for table in phrases.load_tables():
+        for pattern in phrases.build_patterns(table):
+            found[pattern.pattern, pattern.flags] = build_pattern(f"phrases.toml, {table}", pattern, {"finditer"})
+    return list(found.values())
 
 
-def _list_literals(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
-        if not is_call or not isinstance(node.func.value, ast.Name) or node.func.value.id != "re":
-            continue
-        first = node.args[0]
-        if node.func.attr in FUNCTIONS and isinstance(first, ast.Constant) and isinstance(first.value, str):
-            yield node.lineno, first.value
+def _list_written(text: str) -> Iterator[tuple[int, str, re.Pattern[str]]]:
+    """The patterns that are written in calls of `re`."""
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="re"), attr=method), args=[ast.Constant(value=str(source)), *_]
+            ) if method not in ("compile", "escape"):
+                yield node.lineno, method, re.compile(source)
 
 
 def _list_compiled(value: object) -> Iterator[re.Pattern[str]]:
@@ -43,10 +61,14 @@ def _list_compiled(value: object) -> Iterator[re.Pattern[str]]:
         yield from (part for item in value for part in _list_compiled(item))
 
 
-def to_javascript(pattern: str) -> str:
-    """The same pattern for a checker that reads JavaScript's."""
-    text = re.sub(r"\(\?P<", "(?<", pattern)
-    text = re.sub(r"\(\?[aimsux]+(?:-[imsx]+)?:", "(?:", text)
-    text = re.sub(r"^\(\?[aimsux]+\)", "", text)
+def build_pattern(name: str, pattern: re.Pattern[str], uses: set[str]) -> Pattern:
+    text = pattern.pattern
+    if pattern.flags & re.VERBOSE:
+        text = re.sub(r"(?<!\\)(?:\s+|#[^\n]*)", "", text)
+    text = re.sub(r"\(\?P<", "(?<", text)
     text = re.sub(r"\(\?P=(\w+)\)", r"\\k<\1>", text)
-    return text.replace(r"\Z", "$").replace(r"\A", "^")
+    text = re.sub(r"\(\?[aimsux]+:", "(?:", text)
+    anchor = ANCHORED.get(uses.pop(), "{}") if len(uses) == 1 else "{}"
+    flags = "i" if pattern.flags & re.IGNORECASE else ""
+    flags += "m" if pattern.flags & re.MULTILINE else ""
+    return Pattern(name, anchor.replace("{}", text), flags)

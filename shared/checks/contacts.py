@@ -20,11 +20,11 @@ _OPAQUE = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(
-    r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){0,8}"
+    r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}"
 )
 _HANDLE = re.compile(r"(?<![\w@.])@[A-Za-z][A-Za-z0-9_.]{2,30}")
 _NAME = re.compile(
-    r"(?<![^\W_])[^\W_][\w-]{0,62}(?:\.[^\W_][\w-]{0,62}){1,8}(?P<rest>:\d{2,5}(?:/[^\s<>\"、。」』]{0,2000})?|[/?#][^\s<>\"、。」』]{0,2000})?"
+    r"(?<![\w-])[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}(?P<rest>:\d{2,5}(?:/[^\s<>\"、。」』]{0,2000})?|[/?#][^\s<>\"、。」』]{0,2000})?"
 )
 _DEFANGED = re.compile(
     r"(?<=[^\W_])\s?(?:[\[({]\s?(?:\.|dot|punkt|punto|point)\s?[\])}]|\s(?:dot|punkt|punto|point)(?=\s(?:com|org|info|biz|co|io)(?![^\W_]))|\s\.(?=\s(?:com|net|org|info|biz)(?![^\W_])))\s?",
@@ -37,7 +37,7 @@ _END = ".,;:!?*_~'\")"
 _IPV6 = re.compile(
     r"(?<![\w:.])(?=[0-9a-fA-F:]{0,39}::)(?=[0-9a-fA-F:]{0,39}[0-9a-fA-F])[0-9a-fA-F:]{3,39}(?![\w:])"
 )
-_IP = re.compile(r"(?<![\w.])(?:10|127|169|172|192)(?:\.\d{1,3}){3}(?![\w.]*\w)")
+_IP = re.compile(r"(?<![\w.])(?:10|127|169|172|192)(?:\.\d{1,3}){3}(?!\.?\w)")
 
 # Not hosts, though their last part is a top-level domain.
 _ABBREVIATIONS = frozenset(
@@ -70,9 +70,11 @@ _CURRENCY = (
     r"(?:€|\$|£|¥|₹|₩|₽|₴|₺|₪|zł|zl|EUR|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|RUB|UAH|TRY|JPY|CNY|KRW|INR|THB|VND|IDR|BRL|"
     r"kr|Kč|Kc|Ft|lei|лв|руб|грн|TL|Rp|Rs|đ|円|元|원|บาท|دينار|ريال|ש\"ח)"
 )
-_AMOUNT = re.compile(
-    rf"(?<![\d.,'])(?:{_CURRENCY}\s?(?P<after>\d{{1,3}}(?:[., ']\d{{3}}){{0,3}}(?:[.,]\d\d?)?|\d{{1,9}}(?:[.,]\d\d?)?)(?![\d])"
-    rf"|(?:\d{{1,3}}(?:[., ']\d{{3}}){{1,3}}|\d{{1,9}})(?:[.,]\d\d?)?[.,]?-?\s?{_CURRENCY})"
+_AMOUNT_AFTER = re.compile(
+    rf"{_CURRENCY}\s?(?:\d{{1,3}}(?:[., ']\d{{3}}){{0,3}}|\d{{1,9}})(?:[.,]\d\d?)?(?!\d)"
+)
+_AMOUNT_BEFORE = re.compile(
+    rf"(?<![\d.,'])(?:\d{{1,3}}(?:[., ']\d{{3}}){{1,3}}|\d{{1,9}})(?:[.,]\d\d?)?[.,]?-?\s?{_CURRENCY}"
 )
 _STANDARD = re.compile(
     r"(?<![A-Za-z])(?:ISO|IEC|EN|DIN|NF|BS|UNE|UNI|SFS|ČSN|PN|NBR|ABNT|IEEE|ASTM|JIS|GB/T|ГОСТ|ДСТУ|RFC|СТО)[ /-]?\d{3,5}(?:-\d{1,3}){0,2}(?:[.:-](?:19|20)\d\d|\.\d)?(?![\d])"
@@ -272,7 +274,7 @@ def find_addresses(text: str) -> set[str]:
 def find_numbers(text: str) -> Iterator[Number]:
     """Runs of seven digits and more that are neither date nor time, amount or standard."""
     plain = _NUMBER_LINE.sub(" ", text.replace("(0)", " "))
-    for pattern in (_STANDARD, _DATE, _AMOUNT):
+    for pattern in (_STANDARD, _DATE, _AMOUNT_AFTER, _AMOUNT_BEFORE):
         plain = pattern.sub(" ; ", plain)
     for groups, whole, is_international in _join_groups(plain):
         if sum(map(len, groups)) >= MIN_DIGITS and not _TIMES.fullmatch(whole):

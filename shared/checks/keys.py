@@ -27,7 +27,7 @@ _PHRASE = re.compile(
 )
 _TOKEN = re.compile(r"[^\s\"<>()\[\]{}|,;:\u201e\u201c\u201d]{4,400}")
 _PIECE = re.compile(r"[A-Za-z0-9]+")
-_PLACE = re.compile(r"[^\s@/]+\.[A-Za-z]{2,}(?:/\S*)?|\S*@\S*\.\S*|[A-Za-z]{2,10}:\S+")
+_PLACE = re.compile(r"[^\s@/]+\.[A-Za-z]{2,20}(?:/\S*)?|[^\s@]+@[^\s@]+|[A-Za-z]{2,10}:\S+")
 _FILE = re.compile(r"\S+\.[A-Za-z0-9]{2,5}")
 _SIGN_WITHIN = re.compile(r"[^\W_][!#$&*^=~+?\\][^\W_]")
 _LICENCE = re.compile(r"[A-Z0-9]{4,6}(?:-[A-Z0-9]{4,6}){2,8}")

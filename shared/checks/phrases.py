@@ -28,9 +28,12 @@ _ANGLES = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(
-    r"%[A-Z][A-Z_]{2,30}%|%\([a-z_]{2,30}\)s|(?<![^\W_])(?:X{3,}|XX(?:[./-]XX){1,3}|N{3,}|TBD|TBA|FIXME)(?![^\W_])|_{4,}|\*\|[A-Z_:]{2,30}\|\*|#[A-Z]{3,20}#"
-    r"|(?<![^\W_])(?:DD|TT|JJ)[./-]MM[./-](?:YY|JJ|AA){1,2}(?![^\W_])|(?<![^\W_])[A-Z]{2,20}_(?:HERE|NAME|ID|DATE|NUMBER|NUMMER|NOMBRE|FECHA)(?![^\W_])"
-    r"|(?:(?i:insert|enter|add|your) (?:[a-z]{1,15} ){0,3}(?i:here))(?![^\W_])|(?i:lorem ipsum)|\?{4,}"
+    r"%[A-Z][A-Z_]{2,30}%|%\([a-z_]{2,30}\)s|\*\|[A-Z_:]{2,30}\|\*|#[A-Z]{3,20}#|_{4,}|\?{4,}"
+    r"|(?<![^\W_])(?:X{3,}|XX(?:[./-]XX){1,3}|N{3,}|TBD|TBA|FIXME|(?:DD|TT|JJ)[./-]MM[./-](?:YY|JJ|AA){1,2})(?![^\W_])"
+)
+_NAMES_TO_FILL_IN = re.compile(
+    r"(?<![^\W_])(?:[A-Z]{2,20}_(?:HERE|NAME|ID|DATE|NUMBER|NUMMER|NOMBRE|FECHA)"
+    r"|(?i:(?:insert|enter|add|your) (?:[a-z]{1,15} ){0,3}here|lorem ipsum))(?![^\W_])"
 )
 _TO_DO = re.compile(
     r"(?:^|[.!?:;(\n-] ?)(?:TODO|TO DO|À FAIRE|A FAIRE|POR HACER|DA FARE)(?=$|[\s.:;)!?])(?! [a-z])",
@@ -65,14 +68,14 @@ def plain_words(text: str) -> str:
 
 
 @functools.cache
-def _load() -> dict[str, dict[str, list[str]]]:
+def load_tables() -> dict[str, dict[str, list[str]]]:
     return tomllib.loads(WORDS.read_text(encoding="utf-8"))
 
 
 @functools.cache
-def _patterns(table: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def build_patterns(table: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """The words of a table: those of scripts with capitals begin a word, others may stand anywhere."""
-    lists = _load()[table]
+    lists = load_tables()[table]
     words = [plain_words(word) for word in lists["words"]]
     spaced = "|".join(re.escape(word) for word in words if _CAPITALS.match(word))
     unspaced = "|".join(re.escape(word) for word in words if not _CAPITALS.match(word))
@@ -83,7 +86,7 @@ def _patterns(table: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 def find_words(table: str, text: str) -> list[re.Match[str]]:
     """Where words of a table stand in a text that `plain_words` made."""
-    spaced, unspaced = _patterns(table)
+    spaced, unspaced = build_patterns(table)
     return [*spaced.finditer(separate(text)), *unspaced.finditer(text)]
 
 
@@ -119,7 +122,7 @@ def find_placeholders(shown: str) -> list[str]:
     """
     text = fold(shown)
     found = [
-        match.group() for pattern in (_BRACES, _ANGLES, _MARKS, _TO_DO) for match in pattern.finditer(text)
+        match.group() for pattern in (_BRACES, _ANGLES, _MARKS, _NAMES_TO_FILL_IN, _TO_DO) for match in pattern.finditer(text)
     ]
     end = len(text.rstrip())
     for match in _BRACKETS.finditer(text):

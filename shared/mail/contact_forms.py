@@ -15,7 +15,7 @@ from shared.mail.machine_mail import is_machine_sender
 
 _LINE_END = re.compile(r"\n|\||<br\s*/?>", re.IGNORECASE)  # also between the cells of a table
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!-])")
-_LINK = re.compile(r"\[([^\]\n]*)\]\((?:mailto:)?([^)\s]*)\)")
+_LINK = re.compile(r"\[([^\[\]\n]*)\]\((?:mailto:)?([^()\[\s]*)\)")
 _MARKS = " \t*`#"
 
 
