@@ -25,10 +25,10 @@ from shared.replying.triage import parse_triage, triage_email
 
 MAX_RATIO = 8
 FACTOR = 4
-REPEATS = 3
+REPEATS = 2
 SMALLEST_SECONDS = 0.02  # below, the clock's steps are seen
 FAMILIES = ("=", " ", "\n> ", "a", "a.", "1 ", "<a ", "[](", "a@", "www.", "{{", "\u0301漢")
-BODY = 60_000
+BODY = 40_000
 _FORM = ContactForm("form@ours.example", "Email")
 _OLD_LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
 

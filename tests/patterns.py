@@ -31,13 +31,19 @@ def list_patterns() -> list[Pattern]:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for key, value in vars(importlib.import_module(name)).items():
             for pattern in _list_compiled(value):
-                uses = set(re.findall(rf"\b{key}\.(match|fullmatch|search|sub|split|findall|finditer)\b", everything))
+                uses = set(
+                    re.findall(rf"\b{key}\.(match|fullmatch|search|sub|split|findall|finditer)\b", everything)
+                )
                 found[pattern.pattern, pattern.flags] = build_pattern(f"{name}.{key}", pattern, uses)
         for line, method, pattern in _list_written(text):
-            found.setdefault((pattern.pattern, pattern.flags), build_pattern(f"{name}, line {line}", pattern, {method}))
+            found.setdefault(
+                (pattern.pattern, pattern.flags), build_pattern(f"{name}, line {line}", pattern, {method})
+            )
     for table in phrases.load_tables():
         for pattern in phrases.build_patterns(table):
-            found[pattern.pattern, pattern.flags] = build_pattern(f"phrases.toml, {table}", pattern, {"finditer"})
+            found[pattern.pattern, pattern.flags] = build_pattern(
+                f"phrases.toml, {table}", pattern, {"finditer"}
+            )
     return list(found.values())
 
 
@@ -46,7 +52,8 @@ def _list_written(text: str) -> Iterator[tuple[int, str, re.Pattern[str]]]:
     for node in ast.walk(ast.parse(text)):
         match node:
             case ast.Call(
-                func=ast.Attribute(value=ast.Name(id="re"), attr=method), args=[ast.Constant(value=str(source)), *_]
+                func=ast.Attribute(value=ast.Name(id="re"), attr=method),
+                args=[ast.Constant(value=str(source)), *_],
             ) if method not in ("compile", "escape"):
                 yield node.lineno, method, re.compile(source)
 

@@ -274,7 +274,9 @@ def test_every_second_version_passes_the_checks() -> None:
         asked = email_about(subject)
         known = [asked.subject, asked.markdown, *(passage.text for passage in shown_passages(subject))]
         for text in answer.second.values():
-            sources = [Source("", SourceKind.APPROVED, "", part) for part in (*known, parse_address(asked.sender))]
+            sources = [
+                Source("", SourceKind.APPROVED, "", part) for part in (*known, parse_address(asked.sender))
+            ]
             assert check_draft(text, sources, instructions).failed == (), text
 
 

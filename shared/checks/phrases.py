@@ -122,7 +122,9 @@ def find_placeholders(shown: str) -> list[str]:
     """
     text = fold(shown)
     found = [
-        match.group() for pattern in (_BRACES, _ANGLES, _MARKS, _NAMES_TO_FILL_IN, _TO_DO) for match in pattern.finditer(text)
+        match.group()
+        for pattern in (_BRACES, _ANGLES, _MARKS, _NAMES_TO_FILL_IN, _TO_DO)
+        for match in pattern.finditer(text)
     ]
     end = len(text.rstrip())
     for match in _BRACKETS.finditer(text):

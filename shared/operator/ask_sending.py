@@ -133,11 +133,7 @@ class Outbox:
         addresses = f"{parse_address(mailbox.address)} {outgoing.recipient}"
         known = [*sources, Source("", SourceKind.APPROVED, "", addresses)]
         texts = [outgoing.markdown] if outgoing.answered_id else [outgoing.subject, outgoing.markdown]
-        failed = [
-            check
-            for text in texts
-            for check in check_draft(text, known, load_prompt("ask")).failed
-        ]
+        failed = [check for text in texts for check in check_draft(text, known, load_prompt("ask")).failed]
         if failed:
             reason = "; ".join(CHECK_SENTENCES[check] for check in failed)
             return SendResult("refused", reason, recipient=outgoing.recipient)

@@ -117,7 +117,11 @@ class _Reader:
             together = f"{', '.join(PROMPT_FIELDS)} have {size:,} characters together"
             yield PROMPT_FIELDS, f"{together}, at most {MAX_PROFILE_CHARACTERS:,}: shorten them"
         signature = profile.signature
-        failed = check_draft(signature, [Source("", SourceKind.APPROVED, "", signature)], "").failed if signature else ()
+        failed = (
+            check_draft(signature, [Source("", SourceKind.APPROVED, "", signature)], "").failed
+            if signature
+            else ()
+        )
         if failed:
             sentences = "; ".join(SENTENCES[check] for check in failed)
             yield ("signature",), f"signature would be held back in a draft ({sentences}): change it"
