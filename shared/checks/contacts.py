@@ -32,7 +32,9 @@ _DEFANGED = re.compile(
 )
 _DEFANGED_AT = re.compile(r"(?<=[^\W_])\s?[\[({]\s?(?:at|@|ät)\s?[\])}]\s?(?=[^\W_])", re.IGNORECASE)
 _BROKEN = re.compile(r"(?<=[@/_-])[\n\t](?=[^\W_])|(?<=[^\W_])[\n\t](?=[@./_-][^\W_])")
+_STRAY = re.compile(r"[*~`]{1,4}")  # emphasis that is none, within a word
 _BROKEN_NAME = re.compile(r"(?<=[^\W_]\.)[\n\t](?=(?:com|net|org|info|biz|co\.[a-z]{2})(?![^\W_]))")
+_BROKEN_HYPHENATED = re.compile(r"(?<![\w-])(\w{1,40}-[\w-]{1,40}\.)[\n\t](?=[a-z]{2,10}(?![^\W_]))")
 _END = ".,;:!?*_~'\")"
 _IPV6 = re.compile(
     r"(?<![\w:.])(?=[0-9a-fA-F:]{0,39}::)(?=[0-9a-fA-F:]{0,39}[0-9a-fA-F])[0-9a-fA-F:]{3,39}(?![\w:])"
@@ -80,6 +82,7 @@ _STANDARD = re.compile(
     r"(?<![A-Za-z])(?:ISO|IEC|EN|DIN|NF|BS|UNE|UNI|SFS|ČSN|PN|NBR|ABNT|IEEE|ASTM|JIS|GB/T|ГОСТ|ДСТУ|RFC|СТО)[ /-]?\d{3,5}(?:-\d{1,3}){0,2}(?:[.:-](?:19|20)\d\d|\.\d)?(?![\d])"
 )
 _NUMBER_LINE = re.compile(r"\n(?=[+(]?\d[\d ()./-]{0,40}(?:\n|$))")
+_AFTER_NUMBER_LINE = re.compile(r"^([+(]?\d[\d ()./-]{0,40})\n(?=\d)", re.MULTILINE)
 _ACCOUNT_START = re.compile(
     r"(?<![A-Za-z0-9])(?:[A-Z]{2}[ -]?\d{2}(?=[\s|./_*-]{0,3}[A-Z0-9])|[a-z]{2}\d{2}(?=[a-z0-9]))"
 )
@@ -132,7 +135,8 @@ def read_contacts(text: str, links: Sequence[Link] = ()) -> Contacts:
     found = _Finder()
     for link in links:
         found.add_link(link)
-    broken = _BROKEN_NAME.sub("", _BROKEN.sub("", plain))
+    broken = _BROKEN_NAME.sub("", _BROKEN.sub("", _STRAY.sub("", plain)))
+    broken = _BROKEN_HYPHENATED.sub(r"\1", broken)
     joined = _DEFANGED_AT.sub("@", _DEFANGED.sub(".", broken))
     rest = found.read_names(separate(plain))
     if joined != plain:
@@ -214,7 +218,9 @@ class _Finder:
 
 def find_host(name: str, rest: str = "", after: str = "") -> str:
     """The host in a dotted name, as far as its last top-level domain; empty when it is none."""
-    labels = [label.strip("_-") for label in name.lower().split(".")]
+    if ".-" in name or "-." in name:  # "Mo.-Do."
+        return ""
+    labels = [label.strip("_") for label in name.lower().split(".")]
     is_ip = all(label.isdigit() for label in labels)
     if is_ip:
         return name if rest and len(labels) == 4 else ""  # noqa: PLR2004 - the parts of an address
@@ -273,7 +279,8 @@ def find_addresses(text: str) -> set[str]:
 
 def find_numbers(text: str) -> Iterator[Number]:
     """Runs of seven digits and more that are neither date nor time, amount or standard."""
-    plain = _NUMBER_LINE.sub(" ", text.replace("(0)", " "))
+    plain = _AFTER_NUMBER_LINE.sub(r"\1 ", text.replace("(0)", " "))
+    plain = _NUMBER_LINE.sub(" ", plain)
     for pattern in (_STANDARD, _DATE, _AMOUNT_AFTER, _AMOUNT_BEFORE):
         plain = pattern.sub(" ; ", plain)
     for groups, whole, is_international in _join_groups(plain):

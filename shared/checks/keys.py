@@ -34,7 +34,8 @@ _LICENCE = re.compile(r"[A-Z0-9]{4,6}(?:-[A-Z0-9]{4,6}){2,8}")
 _HEX_WALLET = re.compile(r"0x[0-9a-fA-F]{16,}|bc1[0-9a-z]{16,}")
 _BROKEN = re.compile(r"(?<=[\w/+=-]{14})\n(?=[A-Za-z0-9])")
 _CODE = re.compile(r"(?<![\w.,/-])(?!(?:19|20)\d\d(?!\d))\d{4,8}(?![\w/-]|[.,]\d)")
-_END = ".,!?'*_`"
+_LINES = re.compile(r"[\s:]{0,5}((?:\S{1,12}\n){1,6}\S{1,12})(?!\S)")
+_END = "。、.,!?'*_`"
 
 
 def has_known_format(plain: str) -> bool:
@@ -95,6 +96,8 @@ def _list_disclosed(plain: str) -> Iterator[str]:
             yield from (
                 found.group() for found in _CODE.finditer(near if table != "codes" else near[:NEAR_CODE])
             )
+            lines = _LINES.match(near)
+            near += " " + lines[1].replace("\n", "") if lines else ""
             for found in _TOKEN.finditer(near) if table == "passwords" else ():
                 token = found.group().strip(_END)
                 has_digit = any(map(str.isdigit, token)) and any(map(str.isalpha, token))

@@ -28,7 +28,7 @@ _ANGLES = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(
-    r"%[A-Z][A-Z_]{2,30}%|%\([a-z_]{2,30}\)s|\*\|[A-Z_:]{2,30}\|\*|#[A-Z]{3,20}#|_{4,}|\?{4,}"
+    r"%[A-Z][A-Z_]{2,30}%|%\([a-z_]{2,30}\)s|\*\|[A-Z_:]{2,30}\|\*|#[A-Z]{3,20}#|__[A-Z][A-Z_]{1,30}__|_{4,}|\?{4,}"
     r"|(?<![^\W_])(?:X{3,}|XX(?:[./-]XX){1,3}|N{3,}|TBD|TBA|FIXME|(?:DD|TT|JJ)[./-]MM[./-](?:YY|JJ|AA){1,2})(?![^\W_])"
 )
 _NAMES_TO_FILL_IN = re.compile(
