@@ -82,7 +82,7 @@ _STANDARD = re.compile(
     r"(?<![A-Za-z])(?:ISO|IEC|EN|DIN|NF|BS|UNE|UNI|SFS|ČSN|PN|NBR|ABNT|IEEE|ASTM|JIS|GB/T|ГОСТ|ДСТУ|RFC|СТО)[ /-]?\d{3,5}(?:-\d{1,3}){0,2}(?:[.:-](?:19|20)\d\d|\.\d)?(?![\d])"
 )
 _NUMBER_LINE = re.compile(r"\n(?=[+(]?\d[\d ()./-]{0,40}(?:\n|$))")
-_AFTER_NUMBER_LINE = re.compile(r"^([+(]?\d[\d ()./-]{0,40})\n(?=\d)", re.MULTILINE)
+_AMID_NUMBER_LINES = re.compile(r"\n(\d[\d ()./-]{0,40})\n(?=\d)")
 _ACCOUNT_START = re.compile(
     r"(?<![A-Za-z0-9])(?:[A-Z]{2}[ -]?\d{2}(?=[\s|./_*-]{0,3}[A-Z0-9])|[a-z]{2}\d{2}(?=[a-z0-9]))"
 )
@@ -218,6 +218,7 @@ class _Finder:
 
 def find_host(name: str, rest: str = "", after: str = "") -> str:
     """The host in a dotted name, as far as its last top-level domain; empty when it is none."""
+    name = name.lstrip("-_")
     if ".-" in name or "-." in name:  # "Mo.-Do."
         return ""
     labels = [label.strip("_") for label in name.lower().split(".")]
@@ -279,7 +280,7 @@ def find_addresses(text: str) -> set[str]:
 
 def find_numbers(text: str) -> Iterator[Number]:
     """Runs of seven digits and more that are neither date nor time, amount or standard."""
-    plain = _AFTER_NUMBER_LINE.sub(r"\1 ", text.replace("(0)", " "))
+    plain = _AMID_NUMBER_LINES.sub(r" \1 ", text.replace("(0)", " "))
     plain = _NUMBER_LINE.sub(" ", plain)
     for pattern in (_STANDARD, _DATE, _AMOUNT_AFTER, _AMOUNT_BEFORE):
         plain = pattern.sub(" ; ", plain)
