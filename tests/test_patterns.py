@@ -30,8 +30,8 @@ BOUNDED = {
 
 def find_unsafe(patterns: Sequence[Pattern]) -> dict[str, str]:
     given = [{"name": p.name, "source": p.source, "flags": p.flags} for p in patterns]
-    done = subprocess.run(  # noqa: S603
-        ["node", str(ROOT / "tests/node/recheck.js"), str(NODE_PARTS)],  # noqa: S607
+    done = subprocess.run(
+        ["node", str(ROOT / "tests/node/recheck.js"), str(NODE_PARTS)],
         input=json.dumps(given), capture_output=True, text=True, check=True, timeout=600,
         env={**os.environ, "RECHECK_BACKEND": "native"},
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_what_is_bounded_exists() -> None:
 
 def measure(name: str) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.growth", name]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     ratios: dict[str, float] = json.loads(done.stdout)
     return ratios
 

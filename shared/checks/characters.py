@@ -1,4 +1,4 @@
-"""Characters: what of a text is invisible, and the text as it is read, however its characters are disguised."""
+"""Characters: what of a text is invisible, and how the text is read, however it is disguised."""
 
 import re
 import unicodedata
@@ -117,7 +117,7 @@ def _read_look_alikes(word: str) -> str:
 def separate(text: str) -> str:
     """The text with a separator for each letter of a script without capitals, and for their marks.
 
-    Han, Thai or Arabic letters beside an ASCII name, number or word are no part of it.
+    Han, Thai or Arabic letters next to an ASCII name, number or word are no part of it.
     """
     if text.isascii():
         return text

@@ -43,8 +43,30 @@ _IP = re.compile(r"(?<![\w.])(?:10|127|169|172|192)(?:\.\d{1,3}){3}(?!\.?\w)")
 
 # Not hosts, though their last part is a top-level domain.
 _ABBREVIATIONS = frozenset(
-    "asp.net ado.net vb.net ml.net f#.net dr.med dipl.ing co.ltd e.kfm ing.st prof.em bl.med th.ds"
-    " art.no art.nr best.nr kd.nr tel.nr hr.nr id.nr p.es m.in".split()
+    [
+        "asp.net",
+        "ado.net",
+        "vb.net",
+        "ml.net",
+        "f#.net",
+        "dr.med",
+        "dipl.ing",
+        "co.ltd",
+        "e.kfm",
+        "ing.st",
+        "prof.em",
+        "bl.med",
+        "th.ds",
+        "art.no",
+        "art.nr",
+        "best.nr",
+        "kd.nr",
+        "tel.nr",
+        "hr.nr",
+        "id.nr",
+        "p.es",
+        "m.in",
+    ]
 )
 _NUMBERED = frozenset({"no", "nr"})
 _SHORT = 4
@@ -79,7 +101,8 @@ _AMOUNT_BEFORE = re.compile(
     rf"(?<![\d.,'])(?:\d{{1,3}}(?:[., ']\d{{3}}){{1,3}}|\d{{1,9}})(?:[.,]\d\d?)?[.,]?-?\s?{_CURRENCY}"
 )
 _STANDARD = re.compile(
-    r"(?<![A-Za-z])(?:ISO|IEC|EN|DIN|NF|BS|UNE|UNI|SFS|ČSN|PN|NBR|ABNT|IEEE|ASTM|JIS|GB/T|ГОСТ|ДСТУ|RFC|СТО)[ /-]?\d{3,5}(?:-\d{1,3}){0,2}(?:[.:-](?:19|20)\d\d|\.\d)?(?![\d])"
+    r"(?<![A-Za-z])(?:ISO|IEC|EN|DIN|NF|BS|UNE|UNI|SFS|ČSN|PN|NBR|ABNT|IEEE|ASTM|JIS|GB/T|ГОСТ|ДСТУ|RFC|СТО)"
+    r"[ /-]?\d{3,5}(?:-\d{1,3}){0,2}(?:[.:-](?:19|20)\d\d|\.\d)?(?!\d)"
 )
 _NUMBER_LINE = re.compile(r"\n(?=[+(]?\d[\d ()./-]{0,40}(?:\n|$))")
 _AMID_NUMBER_LINES = re.compile(r"\n(\d[\d ()./-]{0,40})\n(?=\d)")
@@ -160,7 +183,7 @@ class _Finder:
         self.numbers: list[Number] = []
 
     def add_link(self, link: Link) -> None:
-        """Note where a link leads; of one that is found in the text, as far as its letters are one script's."""
+        """Note where a link leads."""
         if link.is_found:
             return  # it is read in the text, where letters of other scripts end it
         target = link.target.strip()
@@ -247,7 +270,7 @@ def find_host(name: str, rest: str = "", after: str = "") -> str:
 
 
 def normalise_place(target: str) -> str:
-    """A link in one spelling: host in ASCII, no scheme, no `www.`. One that no browser reads so stays as it is."""
+    """A link in one spelling: host in ASCII, no scheme, no `www.`; a `?` before what is no link to a page."""
     try:
         parts = urlsplit(target if "://" in target or target.startswith("//") else f"//{target}")
         host, port = parts.hostname or "", parts.port
@@ -350,7 +373,7 @@ class Known:
         )
 
     def has_number(self, number: Number) -> bool:
-        """Whether the number is there, however it is grouped; or the numbers that it is made of, each whole."""
+        """Whether the number is there, however it is grouped, or whole numbers that it is made of."""
         if not self.runs.isdisjoint(number.spellings):
             return True
         unknown, start, groups = 0, 0, number.groups

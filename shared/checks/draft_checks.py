@@ -1,4 +1,4 @@
-"""Draft checks: what must not be in a reply, decided in code on what its recipient would see, in one table."""
+"""Draft checks: what must not be in a reply, decided in code on what its recipient would see."""
 
 import functools
 import re
@@ -45,7 +45,7 @@ class DraftCheck(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the checks say of a draft: `failed` holds it back, `warnings` are for whoever approves it."""
+    """What the checks say of a draft: `failed` holds it back, `warnings` are for the approver."""
 
     failed: tuple[DraftCheck, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ class _Case:
 
 @dataclass(frozen=True, slots=True)
 class CheckRule:
-    """A check: the sentence that a person reads, whether a draft fails it, and drafts that do and do not."""
+    """A check: the sentence that a person reads, whether a draft fails it, and drafts that do or do not."""
 
     sentence: str
     fails: Callable[[_Case], bool]
@@ -93,7 +93,8 @@ def check_draft(
 
     A link must come from what is approved or from our own emails, or lead to one of `allowed_hosts`. So must
     phone numbers, account numbers and addresses, but those that the sender wrote may be repeated with a
-    warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt, which no draft repeats.
+    warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt, which no draft
+    repeats.
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
         return Verdict((DraftCheck.TOO_LONG,))
@@ -138,7 +139,7 @@ def _has_foreign_link(case: _Case) -> bool:
 
 
 def _list_foreign(case: _Case, *, is_said: bool) -> tuple[list[str], list[str]]:
-    """Addresses and numbers that no trusted source has: those that the sender wrote, or those that nobody did."""
+    """Addresses and numbers of no trusted source: those that the sender wrote, or that nobody did."""
     trusted, said = case.trusted, case.said
     addresses = [
         address
@@ -172,7 +173,7 @@ def _list_warnings(case: _Case) -> list[str]:
     addresses, numbers = _list_foreign(case, is_said=True)
     kinds = (("an address", addresses), ("a phone or account number", numbers))
     return [
-        f"it repeats {kind} that only received mail has: {', '.join(' '.join(value.split()) for value in values)}"
+        f"it repeats {kind} that only received mail has: {' '.join(', '.join(values).split())}"
         for kind, values in kinds
         if values
     ]

@@ -11,7 +11,7 @@ PASSWORD_LETTERS = 8
 MIN_DISCLOSED = 6
 NEAR, NEAR_CODE = 60, 36  # characters between a password, a code and the word for it
 
-# Formats of services; `KEY_FORMATS` are never repeated, whoever wrote them.
+# Formats of services: such a key is repeated from no source.
 _FORMAT = re.compile(
     r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk|key|tok|pat|api|live|test)[-_](?=[A-Za-z0-9_-]{0,60}\d)[A-Za-z0-9_-]{9,}|mm_(?:live|test)_\w+|whsec_\w+|gh[pousr]_\w{10,}"
     r"|github_pat_\w{10,}|glpat-[\w-]{10,}|xox[abeprs]-[\w-]{10,}|hf_\w{10,}|npm_\w{10,}|SG\.[\w-]{10,}|ya29\.[\w-]{10,}|dop_v1_\w{10,}"
@@ -20,8 +20,10 @@ _FORMAT = re.compile(
 _FORMAT_ANY_CASE = re.compile(r"(?<![A-Za-z0-9])(?:sk|pk|rk)[-_][\w-]{16,}", re.IGNORECASE)
 _PHRASE = re.compile(
     r"(?<![^\W_])(?:(?:AccountKey|SharedAccessKey|SharedAccessSignature)\s{0,3}[=:]\s{0,3}\S{6,}"
-    r"|(?:api[_ -]?key|password|passwort|secret|token|kennwort|client[_ ]secret|access[_ ]key)\s{0,3}=\s{0,3}\S{6,}"
-    r"|(?:api[_ -]?key|password|passwort|secret|kennwort)\s{0,3}:\s{0,3}(?=\S{0,200}(?:\d|[^\w\s]\w))\S{6,}"  # no plain word
+    r"|(?:api[_ -]?key|password|passwort|secret|token|kennwort|client[_ ]secret|access[_ ]key)"
+    r"\s{0,3}=\s{0,3}\S{6,}"
+    r"|(?:api[_ -]?key|password|passwort|secret|kennwort)"
+    r"\s{0,3}:\s{0,3}(?=\S{0,200}(?:\d|[^\w\s]\w))\S{6,}"  # no plain word
     r"|Bearer\s{1,3}[\w.~+/-]{16,})|-----BEGIN [A-Z ]{1,40}-----",
     re.IGNORECASE,
 )
@@ -39,7 +41,7 @@ _END = "。、.,!?'*_`"
 
 
 def has_known_format(plain: str) -> bool:
-    """Whether a folded text has a key in a format that services use; it is not repeated, whoever wrote it."""
+    """Whether a folded text has a key in a format that services use; it is not repeated even from a source."""
     text = separate(plain)
     return any(pattern.search(text) for pattern in (_FORMAT, _FORMAT_ANY_CASE, _PHRASE))
 

@@ -24,7 +24,8 @@ _BRACES = re.compile(
     r"\{\{[^{}]{0,80}\}\}|\{%[^{}]{0,80}%\}|\$\{[^{}]{0,60}\}|\{[^\W\d_][\w .-]{1,40}\}|#\{[^{}]{0,60}\}"
 )
 _ANGLES = re.compile(
-    r"<[A-Z][A-Z0-9]{0,30}(?:[ _-][A-Z0-9]{1,30}){1,5}>|<(?:your|insert|ihr|votre|su|nombre|name|nom) ?[^<>]{0,40}>",
+    r"<[A-Z][A-Z0-9]{0,30}(?:[ _-][A-Z0-9]{1,30}){1,5}>"
+    r"|<(?:your|insert|ihr|votre|su|nombre|name|nom) ?[^<>]{0,40}>",
     re.IGNORECASE,
 )
 _MARKS = re.compile(
@@ -42,14 +43,21 @@ _TO_DO = re.compile(
 _LEAD_IN = re.compile(
     r"\s{0,20}(?:(?:sure|certainly|of course|absolutely|ok(?:ay)?)\b[,!.:\s]{0,5})?"
     r"(?:here(?:'s| is| are)\b[^.\n]{0,40}\b(?:draft|reply|response|email)\b"
-    r"|(?:draft|suggested|proposed) (?:reply|response|email|answer)\b|as an ai\b|subject:|betreff:|objet ?:|asunto:|oggetto:|assunto:|тема:|件名|主题|主題"
-    r"|hier ist (?:der|ein|eine|die|mein|ihr) (?:entwurf|antwort)|entwurf(?: der antwort)?:|voici (?:un|une|le|la) (?:brouillon|projet|proposition)|aqui (?:tienes|tiene|esta) (?:un|el) borrador"
+    r"|(?:draft|suggested|proposed) (?:reply|response|email|answer)\b|as an ai\b"
+    r"|subject:|betreff:|objet ?:|asunto:|oggetto:|assunto:|тема:|件名|主题|主題"
+    r"|hier ist (?:der|ein|eine|die|mein|ihr) (?:entwurf|antwort)|entwurf(?: der antwort)?:"
+    r"|voici (?:un|une|le|la) (?:brouillon|projet|proposition)"
+    r"|aqui (?:tienes|tiene|esta) (?:un|el) borrador"
     r"|ecco (?:una|la) bozza|以下(?:は|が)[^\n]{0,20}(?:返信|下書き|案)|以下是(?:回复|草稿|邮件))",
     re.IGNORECASE,
 )
 _MACHINE = re.compile(
-    r"(?<![^\W_])(?:as an? (?:ai|artificial|language) ?(?:language)? ?(?:model|assistant|intelligence)?(?=[ ,.])(?! of)|i am an ai|i'm an ai"
-    r"|als ki(?:-sprachmodell|-assistent|-modell)|en tant qu'(?:ia|intelligence artificielle)|como (?:ia|modelo de lenguaje|inteligencia artificial)|in quanto (?:ia|modello linguistico))(?![^\W_])",
+    r"(?<![^\W_])(?:as an? (?:ai|artificial|language) ?(?:language)? ?"
+    r"(?:model|assistant|intelligence)?(?=[ ,.])(?! of)"
+    r"|i am an ai|i'm an ai"
+    r"|als ki(?:-sprachmodell|-assistent|-modell)|en tant qu'(?:ia|intelligence artificielle)"
+    r"|como (?:ia|modelo de lenguaje|inteligencia artificial)"
+    r"|in quanto (?:ia|modello linguistico))(?![^\W_])",
     re.IGNORECASE,
 )
 
@@ -69,6 +77,7 @@ def plain_words(text: str) -> str:
 
 @functools.cache
 def load_tables() -> dict[str, dict[str, list[str]]]:
+    """The tables of words, by name."""
     return tomllib.loads(WORDS.read_text(encoding="utf-8"))
 
 

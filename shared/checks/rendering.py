@@ -1,12 +1,12 @@
-"""Rendering: what a mail program shows of a Markdown text, where its links lead, and what it does not show."""
+"""Rendering: what a mail program shows of a Markdown text, what it hides, and where its links lead."""
 
 import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linkify_it import LinkifyIt
-from linkify_it.tlds import TLDS
+from linkify_it import LinkifyIt  # type: ignore[import-untyped]
+from linkify_it.tlds import TLDS  # type: ignore[import-untyped]
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -38,13 +38,13 @@ def top_level_domains() -> frozenset[str]:
 def _parser() -> MarkdownIt:
     parser = MarkdownIt("gfm-like", {"linkify": True, "html": True})
     parser.linkify = LinkifyIt({}, {"fuzzy_ip": True}).tlds(sorted(top_level_domains()))
-    parser.validateLink = lambda _: True  # type: ignore[method-assign]  # what it would refuse, is to be seen
+    parser.validateLink = lambda url: True  # type: ignore[method-assign]  # noqa: ARG005 - refused links are judged
     return parser
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link or an image: where it leads, the words that a reader sees of it, and where they begin in the text.
+    """A link or an image: where it leads, its words that a reader sees, and where they begin in the text.
 
     One that `is_found` was no link in the source: mail programs make one of a name or an address.
     """
@@ -57,9 +57,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """What a reader sees. `text`: blocks apart by empty lines, cells by tabs, rows and broken lines by line ends.
+    """What a reader sees. `text` has empty lines between blocks, tabs after cells and a line for each row.
 
-    `has_markup`: HTML or an image. `has_hidden`: words that are in the source alone. `has_gap`: a long blank run.
+    `has_markup`: HTML or an image. `has_hidden`: words that are in the source alone. `has_gap`: a long
+    blank run.
     """
 
     text: str
@@ -118,20 +119,27 @@ class _Reader:
                     self._show(token.content)
                 case "html_block":
                     self.has_markup = True
-                case "table_open":
-                    self._columns = 0
-                case "th_open":
-                    self._columns += 1
-                case "th_close" | "td_close":
-                    self._show(CELL)
-                case "tr_open":
-                    self._judge_row(token)
                 case "list_item_open":
                     self._show(f"{token.info}{token.markup} " if token.info else "- ")
-                case "tr_close":
-                    self._show(BREAK)
-                case "paragraph_close" | "heading_close" | "table_close":
+                case "paragraph_close" | "heading_close":
                     self._show(BREAK if token.hidden else BREAK * 2)
+                case _:
+                    self._read_table(token)
+
+    def _read_table(self, token: Token) -> None:
+        match token.type:
+            case "table_open":
+                self._columns = 0
+            case "th_open":
+                self._columns += 1
+            case "th_close" | "td_close":
+                self._show(CELL)
+            case "tr_open":
+                self._judge_row(token)
+            case "tr_close":
+                self._show(BREAK)
+            case "table_close":
+                self._show(BREAK * 2)
 
     def _read_inline(self, tokens: Sequence[Token]) -> None:
         targets: list[tuple[Token, int]] = []
