@@ -16,7 +16,8 @@ from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Listing, StoredEmail
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
-from shared.checks.draft_checks import find_failed_checks
+from shared.checks.draft_checks import check_draft
+from shared.checks.evidence import Source, SourceKind
 from shared.composition import Agent, build_agent
 from shared.domain import Decision, Email, parse_address
 from shared.knowledge.files import KnowledgeFiles
@@ -278,7 +279,10 @@ def test_every_second_version_passes_the_checks() -> None:
         asked = email_about(subject)
         known = [asked.subject, asked.markdown, *(passage.text for passage in shown_passages(subject))]
         for text in answer.second.values():
-            assert find_failed_checks(text, known, [parse_address(asked.sender)], instructions) == (), text
+            sources = [
+                Source("", SourceKind.APPROVED, "", part) for part in (*known, parse_address(asked.sender))
+            ]
+            assert check_draft(text, sources, instructions).failed == (), text
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from shared.checks.draft_checks import find_addresses
+from shared.checks.contacts import find_addresses
 from shared.domain import base_address, parse_address, to_ascii_host
 from shared.mail.machine_mail import is_machine_sender
 
 _LINE_END = re.compile(r"\n|\||<br\s*/?>", re.IGNORECASE)  # also between the cells of a table
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!-])")
-_LINK = re.compile(r"\[([^\]\n]*)\]\((?:mailto:)?([^)\s]*)\)")
+_LINK = re.compile(r"\[([^\[\]\n]*)\]\((?:mailto:)?([^()\[\s]*)\)")
 _MARKS = " \t*`#"
 
 

@@ -19,6 +19,7 @@ from shared.profiles.profiles import Example
 from shared.profiles.values import (
     ITEM,
     SENTENCE,
+    SWITCH,
     TEXT,
     Kind,
     built,
@@ -172,5 +173,14 @@ FIELDS: Mapping[str, Field] = {
     "min_verified": Field(
         number(float, (0, 1)),
         "Share of a draft's factual sentences that must be verified, from 0 to 1; 0 by default.",
+    ),
+    "allowed_hosts": Field(
+        list_of(parsed(DOMAIN, to_ascii_host)),
+        "Hosts to which a draft may link though only received mail names the link.",
+    ),
+    "hold_back_sender_values": Field(
+        SWITCH,
+        "Whether a draft is held back that repeats a phone number, account number or address which only"
+        " received mail has; false by default: the approver is warned.",
     ),
 }

@@ -149,6 +149,16 @@ def number(kind: type[int] | type[float], bounds: tuple[float, float]) -> Kind:
     return Kind(read, {"type": schema_type, "minimum": low, "maximum": high})
 
 
+def _read_switch(node: yaml.Node) -> bool:
+    value = str(node.value).lower() if isinstance(node, yaml.ScalarNode) else ""
+    if value not in ("true", "false"):
+        raise refuse(node, "must be true or false")
+    return value == "true"
+
+
+SWITCH = Kind(_read_switch, {"type": "boolean"})
+
+
 def list_of(kind: Kind, remedy: str = TEXT_ITEMS, *, limit: int | None = None) -> Kind:
     """A list, each item once."""
 
