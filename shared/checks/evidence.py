@@ -125,6 +125,7 @@ def _join(places: Sequence[Evidence]) -> Evidence:
         context=" ; ".join(place.context for place in places),
         columns=tuple(column for place in places for column in place.columns),
         told=places[0].told,
+        units=" ; ".join(place.units for place in places),
     )
 
 
@@ -248,6 +249,7 @@ class _Part:
     headings: tuple[str, ...] = ()
     lead_in: str = ""
     header: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -271,11 +273,11 @@ def _read_parts(text: str) -> Iterator[_Part]:
         header = header if is_row else ()
         is_item = re.match(r"\s{0,12}(?:[-*+•]|\d{1,3}[.)])\s", line) is not None
         lead_in = lead_in if is_item or not line.strip() or is_row else ""
-        titles = tuple(title for _, title in headings) + ((note,) if is_row and note else ())
+        titles = tuple(title for _, title in headings)
         for sentence in _split_line(_strip_marks(line)):
             for start in range(0, len(sentence), MAX_PART_CHARACTERS):
                 piece = plain(sentence[start : start + MAX_PART_CHARACTERS])
-                yield _Part(piece, titles, lead_in if is_item else "", header if is_row else ())
+                yield _Part(piece, titles, lead_in if is_item else "", header, note if is_row else "")
         if line.rstrip(" *_").endswith((":", "：")) and not is_item:
             lead_in = plain(_strip_marks(line))
         previous = line if line.strip() else previous
@@ -355,10 +357,9 @@ class _Document:
         context = dict.fromkeys(
             text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
         )
-        if headers:
-            context[self._shared.openings[_find_document(self.source)]] = None
-        cells = (cell for part in parts for cell in part.cells)
-        context |= dict.fromkeys(name for cell in cells if (name := self._shared.names.get(cell)))
+        codes = (quote[value.start : value.end] for value in read_values(quote) if CODE in value.kinds)
+        context |= dict.fromkeys(name for code in codes if (name := self._shared.names.get(code)))
+        openings = {self._shared.openings[_find_document(self.source)]} if headers else set()
         if first and find_pattern("pronouns", "").match(lower(parts[0].text)):
             context[self._parts[first - 1].text] = None
         return Evidence(
@@ -374,6 +375,7 @@ class _Document:
             ),
             elsewhere=self._read_around(first, last),
             told=self._shared.told,
+            units=" ; ".join({part.note for part in parts} | openings),
         )
 
     def _read_around(self, first: int, last: int) -> str:
