@@ -41,7 +41,7 @@ _END = "。、.,!?'*_`"
 
 
 def has_known_format(plain: str) -> bool:
-    """Whether a folded text has a key in a format that services use; it is not repeated even from a source."""
+    """Whether a folded text has a key in a format of a service; no source allows it."""
     text = separate(plain)
     return any(pattern.search(text) for pattern in (_FORMAT, _FORMAT_ANY_CASE, _PHRASE))
 
