@@ -51,11 +51,6 @@ def from_row(kind: Callable[..., T], row: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
-def to_text(moment: datetime) -> str:
-    """A moment in UTC as text of one width, so that texts sort as the moments do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
 def _to_lists(items: Iterable[Any]) -> Iterator[str]:
     """JSON lists, each of as many of the items as fit into a value."""
     fitting: list[str] = []
@@ -75,7 +70,8 @@ def _to_json(value: Any) -> str:
 
 def _to_plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return to_text(value)
+        # Of one width, so that texts sort as the moments do.
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return str.__str__(value) if isinstance(value, str) else value

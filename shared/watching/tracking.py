@@ -261,11 +261,12 @@ class ReplyTracker:
         # The listing missed it, as after a submission by a wrong clock: it missed answers as well.
         if status == PENDING_APPROVAL and self._withdraw_answered(reply):
             status = CANCELLED
+        said = email.tags.get(REJECT_REASON_TAG, "") if status == "rejected" else ""
         return _Fate(
             status,
             status in SETTLED,
             self._clock() if status in TURNED_DOWN else email.approved_at,
-            _read_reason(email) if status == "rejected" else "",
+            clean_line(said, MAX_REJECT_REASON_CHARACTERS),
         )
 
     def _withdraw_answered(self, reply: TrackedReply) -> bool:
@@ -363,10 +364,6 @@ class _Fate:
     is_settled: bool
     decided_at: datetime | None = None
     reason: str = ""
-
-
-def _read_reason(email: Email) -> str:
-    return clean_line(email.tags.get(REJECT_REASON_TAG, ""), MAX_REJECT_REASON_CHARACTERS)
 
 
 def derive_status(email: Email) -> str:
