@@ -38,10 +38,11 @@ fmt: $(VENV)/.test ## Format the code and fix what ruff can fix
 # Each lock is limited to the versions of the one before it: what is tested is what is deployed.
 # Versions stay as they are where the ranges allow it; ARGS=--upgrade takes the newest. Dependabot reads the options from the locks.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version=3.11 --generate-hashes $(ARGS)
-lock: $(VENV)/.test ## Pin requirements.in with hashes (three locks); ARGS=--upgrade takes newer versions
+lock: $(VENV)/.test ## Pin requirements.in with hashes (four locks); ARGS=--upgrade takes newer versions
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) local/requirements.in --constraint requirements.txt --output-file local/requirements.txt
 	$(LOCK) tests/requirements.in --constraint local/requirements.txt --output-file tests/requirements.txt
+	$(LOCK) evals/requirements.in --constraint tests/requirements.txt --output-file evals/requirements.txt
 
 audit: $(VENV)/.test ## Look for secrets and for known vulnerabilities in what is installed
 	PYTHON=$(BIN)/python scripts/audit.sh

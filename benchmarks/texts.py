@@ -68,5 +68,9 @@ def answer_in_schema(body: dict[str, Any]) -> str:
             "confidence": 0.9,
             "summary": "A sensor reports values that are two degrees too high and keeps doing so.",
             "reason": "A customer asks about recalibration before an inspection in three weeks.",
+            "query": "recalibrate a sensor on site, temperature deviates, reference thermometer",
+            "language": "en",
+            "knowledge_answers": ACTIONS[kind] == "reply",
+            "needs_case_facts": True,
         }
     )

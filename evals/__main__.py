@@ -1,9 +1,9 @@
-"""The command line: `python -m evals` measures, `python -m evals compare A B` compares two runs."""
+"""The command line: `python -m evals` measures; with `compare A B` two runs, `scorecard` writes a page."""
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +13,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from evals import claims
 from evals.cases import Case, cases_version, load_cases
 from evals.compare import compare
+from evals.gaia import evaluate_gaia
 from evals.judge import judge_version
+from evals.knowledge_report import evaluate_knowledge
 from evals.metrics import COLUMNS, Figures, measure, write_figure
 from evals.prices import load_prices
 from evals.report import SIMULATED, write_reports
 from evals.results import CaseResult, Run, RunInfo
+from evals.scorecard import write_scorecard
 from evals.stage import Stage, open_stage
+from evals.tau3 import evaluate_tau3
 from evals.thresholds import THRESHOLDS, default_bounds, find_missed
 from local.host.run import check_reachable, load_local_settings, report_misconfigured
 from local.model.chat_simulator import ChatSimulator
@@ -52,10 +57,28 @@ class Options:
         return {**({} if self.only else default_bounds()), **self.bounds}
 
 
+# What else can be measured than the labelled emails; each says whether its goals are reached.
+SETS: Mapping[str, Callable[[Console, argparse.Namespace], bool]] = {
+    "claims": lambda console, parsed: claims.run(console, parsed.half),
+    "gaia": lambda console, parsed: evaluate_gaia(console, os.environ, parsed.judge),
+    "knowledge": lambda console, parsed: evaluate_knowledge(console, os.environ, parsed.record),
+    "tau3": lambda console, _: evaluate_tau3(console, os.environ),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, run the command, return the exit status."""
     console = Console()
     parsed = _build_parser().parse_args(arguments)
+    # The simulated services are on this machine, whatever proxy the way to the model takes.
+    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
+    try:
+        return _run(console, parsed)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+
+
+def _run(console: Console, parsed: argparse.Namespace) -> int:
     if parsed.command == "compare":
         try:
             compare(console, parsed.a, parsed.b)
@@ -63,16 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(Text(str(error), "red"), soft_wrap=True)
             return MISCONFIGURED
         return OK
+    if parsed.command == "scorecard":
+        write_scorecard(console, os.environ, datetime.now(UTC))
+        return OK
+    if parsed.set is not None:
+        return OK if SETS[parsed.set](console, parsed) else MISSED
     given = {t.name: getattr(parsed, t.name) for t in THRESHOLDS if getattr(parsed, t.name) is not None}
-    options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
-    # The simulated services are on this machine, whatever proxy the way to the model takes.
-    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
     environment = dict(os.environ)
-    try:
-        load_local_settings(environment)
-        return evaluate(console, environment, options, REPORTS)
-    except ConfigurationError as error:
-        return report_misconfigured(console, error)
+    load_local_settings(environment)
+    options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
+    return evaluate(console, environment, options, REPORTS)
 
 
 def evaluate(console: Console, environment: Mapping[str, str], options: Options, reports: Path) -> int:
@@ -169,12 +192,16 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--concurrency", type=int, choices=range(1, 33), metavar="1..32", default=CONCURRENCY)
     parser.add_argument("--judge", metavar="DEPLOYMENT", help="have this deployment judge every draft")
     parser.add_argument("--only", metavar="PREFIX", default="", help="only cases whose id begins like this")
+    parser.add_argument("--set", choices=SETS, help="measure this instead: see docs/evaluation.md")
+    parser.add_argument("--half", choices=claims.HALVES, default=claims.HALVES[0], help="of the claims")
+    parser.add_argument("--record", metavar="FILE", type=Path, help="write the knowledge set's open prompts")
     for threshold in THRESHOLDS:
         parser.add_argument(threshold.option, type=float, metavar="X", help=f"default {threshold.bound:g}")
     commands = parser.add_subparsers(dest="command", required=False)
     comparison = commands.add_parser("compare", help="two runs side by side, and the cases that changed")
     for name in ("a", "b"):
         comparison.add_argument(name, type=Path, metavar=name.upper(), help="a run's folder or results.json")
+    commands.add_parser("scorecard", help="write docs/scorecard.md; with EVAL_DATA_DIR, measure first")
     return parser
 
 

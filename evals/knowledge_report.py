@@ -1,48 +1,109 @@
 """The knowledge set's figures in words: for the terminal and for the scorecard."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
 
 from evals.knowledge_set import (
     FOLDER,
     PAGES,
     SEARCH_TOKENS,
+    WHOLE_TOKENS,
     Judgement,
     KnowledgeCase,
     Share,
+    choose_recorded,
     compute_share,
     count_support,
     is_covered,
+    load_judgements,
+    load_knowledge_cases,
     measure_actions,
     measure_search,
+    run_set,
+    write_prompts,
 )
-from evals.recorded import Prompt
+from evals.recorded import Prompt, RecordedAnswers
 from evals.results import CaseResult
 from shared.domain import Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.entries import LedgerEntry
-from shared.model.tokens import estimate_tokens
 from shared.replying.reporting import SUPPORT_WORDS
+
+CONCURRENCY = 4
+DEPLOYMENT_RUNS = 3
 
 Found = Mapping[str, tuple[CaseResult, LedgerEntry]]
 
 WRITTEN_BY = (
     "The triages and drafts were written by a language model that saw the prompts alone, and judged by "
-    "another that saw email, pages and answer alone; neither saw the expected facts, this code or the checks. "
-    "They show what a careful model makes of these prompts, not what your deployment does: run the set with it."
+    "another that saw email, pages and answer alone; neither saw the expected facts, this code or the "
+    "checks. They show what a careful model makes of these prompts, not what your deployment does: run the "
+    "set with it."
 )
+
+
+def evaluate_knowledge(console: Console, environment: Mapping[str, str], record: Path | None) -> bool:
+    """Print the figures of the recorded answers or, three times, of the deployment that the settings name.
+
+    `record`: a file for the prompts that have no answer of their own. Raises ConfigurationError.
+    """
+    cases = load_knowledge_cases()
+    if environment.get("MODEL_ENDPOINT", "").strip():
+        for number in range(1, DEPLOYMENT_RUNS + 1):
+            found = run_set(environment, cases, None, concurrency=CONCURRENCY)
+            lines = [
+                f"Run {number} of {DEPLOYMENT_RUNS}, by your deployment:",
+                *render_answers(cases, found, {}, []),
+            ]
+            console.print(Markdown("\n".join(lines)))
+        return True
+    lines, recorded = replay_recorded()
+    if record is not None:
+        console.print(f"{write_prompts(recorded, record)} prompts without an answer of their own: {record}")
+    console.print(Markdown("\n".join(["# The knowledge set", "", *lines])))
+    return True
+
+
+def replay_recorded() -> tuple[list[str], RecordedAnswers]:
+    """The figures of the recorded answers in Markdown, and the answers; it needs no model and no network."""
+    cases, recorded = load_knowledge_cases(), RecordedAnswers(FOLDER / "recorded")
+    chosen = choose_recorded(cases)
+    found = run_set({}, chosen, recorded, concurrency=CONCURRENCY)
+    lines = [*render_search(cases), "", *_render_written_queries(chosen, found), "", WRITTEN_BY, ""]
+    return lines + render_answers(chosen, found, load_judgements(), recorded.prompts), recorded
 
 
 def render_search(cases: Sequence[KnowledgeCase]) -> list[str]:
     """What the search finds, by kind of email and budget; it needs no model."""
     everything = KnowledgeFiles(FOLDER / "config" / "knowledge").read([PAGES], "", 10**9).passages
-    tokens = sum(estimate_tokens(f"{passage.title}\n{passage.text}") for passage in everything)
+    tokens = sum(passage.tokens for passage in everything)
     shares = measure_search(cases)
-    lines = [
-        f"The pages have about {tokens:,} tokens in {len(everything)} sections: within the default of",
-        "`KNOWLEDGE_TOKENS` they go into each draft whole, and nothing has to be found. With a smaller budget",
-        "the search by words finds every quote that the answer needs for this share of the emails (the query",
-        "is the email's text, whatever its language):",
+    return [
+        f"The pages have about {tokens:,} tokens in {len(everything)} sections. With `KNOWLEDGE_TOKENS` of",
+        f"{WHOLE_TOKENS:,}, as the answers below were written, all of them go into each draft and nothing",
+        "has to be found. With a smaller budget the search by words finds every quote that the answer needs",
+        "for this share of the emails (the query is the email's own text, whatever its language):",
         "",
+        *_render_budgets(shares),
+    ]
+
+
+def _render_written_queries(cases: Sequence[KnowledgeCase], found: Found) -> list[str]:
+    """The same for the emails that have a recorded triage, with the query that it wrote."""
+    triages = {case.id: found[case.id][1].triage for case in cases}
+    queries = {case_id: triage.query.text for case_id, triage in triages.items() if triage is not None}
+    return [
+        "With the query that triage writes, of the emails that have a recorded triage:",
+        "",
+        *_render_budgets(measure_search(cases, queries)),
+    ]
+
+
+def _render_budgets(shares: Mapping[str, Mapping[int, Share]]) -> list[str]:
+    lines = [
         "| emails | " + " | ".join(f"{tokens:,} tokens" for tokens in SEARCH_TOKENS) + " |",
         "|---|" + "---|" * len(SEARCH_TOKENS),
     ]
@@ -66,10 +127,19 @@ def render_answers(
         "",
         *_render_table("the one right action", measure_actions(cases, found)),
         "",
+        "Another action: " + (", ".join(_list_wrong_actions(cases, found)) or "none") + ".",
+        "",
         *_render_drafts(cases, found, judgements),
         "",
         *_render_claims(cases, found, entries),
     ]
+
+
+def _list_wrong_actions(cases: Sequence[KnowledgeCase], found: Found) -> Iterator[str]:
+    for case in cases:
+        triage, right = found[case.id][1].triage, case.case.actions[0]
+        if triage is None or triage.action != right:
+            yield f"`{case.id}` ({'no triage' if triage is None else triage.action}, right is {right})"
 
 
 def _render_table(heading: str, shares: Mapping[str, Share]) -> list[str]:

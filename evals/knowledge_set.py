@@ -18,7 +18,7 @@ from typing import Any
 from evals.cases import Case, build_earlier
 from evals.recorded import RecordedAnswers
 from evals.results import CaseResult
-from evals.stage import Stage, open_stage
+from evals.stage import NO_DEPLOYMENT, open_stage
 from shared.domain import Action, Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.words import fold
@@ -27,7 +27,9 @@ from shared.ledger.entries import LedgerEntry
 FOLDER = Path(__file__).parent / "knowledge"
 MAILBOX_ID, PAGES = "help", "help"
 NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)  # the emails are written for this day
-SEARCH_TOKENS = (2_000, 4_000, 8_000)  # budgets in which the pages do not fit
+WHOLE_TOKENS = 48_000  # a budget in which the pages fit whole
+SEARCH_TOKENS = (4_000, 8_000, 24_000)  # budgets in which they do not; the last is the default
+CHOICE_SEED, RECORDED_CASES = 16, 66
 RESAMPLES = 2_000
 COVERED = 0.5  # the share of a gold quote's words that a verified claim must quote
 
@@ -135,18 +137,18 @@ def compute_share(hits: Sequence[bool], seed: int = 0) -> Share:
 
 
 def measure_search(
-    cases: Iterable[KnowledgeCase], folder: Path = FOLDER
+    cases: Iterable[KnowledgeCase], queries: Mapping[str, str] | None = None, folder: Path = FOLDER
 ) -> Mapping[str, Mapping[int, Share]]:
     """By kind of email and budget: the share of emails for which the search finds every quote of the answer.
 
-    The query is the email's own text, in its own language: the worst that triage could write.
+    `queries`: by case id; without them the query is the email's own text, in its own language.
     """
     knowledge = KnowledgeFiles(folder / "config" / "knowledge")
     found: dict[str, dict[int, list[bool]]] = {}
     for case in cases:
         if not case.facts:
             continue
-        query = f"{case.case.subject}\n{case.case.markdown}"
+        query = (queries or {}).get(case.id) or f"{case.case.subject}\n{case.case.markdown}"
         for tokens in SEARCH_TOKENS:
             passages = knowledge.read([PAGES], query, tokens).passages
             shown = fold(" ".join(passage.text for passage in passages))
@@ -167,10 +169,9 @@ def run_set(
 ) -> Mapping[str, tuple[CaseResult, LedgerEntry]]:
     """Take every email the whole way; with `recorded`, on a fixed clock and without a model."""
     address = read_address(folder)
-    changes = {"CONFIG_PATH": str(folder / "config"), "MAX_REPLIES_PER_SENDER_PER_DAY": "100"}
+    changes = {"CONFIG_PATH": str(folder / "config"), "KNOWLEDGE_TOKENS": str(WHOLE_TOKENS)}
     if recorded is not None:
-        changes |= {"MODEL_ENDPOINT": "https://unused.invalid", "MODEL_API_KEY": "unused"}
-        changes |= {"TRIAGE_DEPLOYMENT": "recorded", "DRAFT_DEPLOYMENT": "recorded"}
+        changes |= NO_DEPLOYMENT
     with open_stage(
         environment,
         mailboxes={MAILBOX_ID: address},
@@ -179,19 +180,15 @@ def run_set(
         clock=(lambda: datetime.now(UTC)) if recorded is None else (lambda: NOW),
         sleep=time.sleep if recorded is None else _refuse_to_wait,
     ) as stage:
-        found = {}
-        for result in stage.run(tuple(case.case for case in cases), concurrency=concurrency, judge=None):
-            found[result.id] = result, _find_entry(stage, result.id)
+        found, by_id = {}, {case.id: case.case for case in cases}
+        for result in stage.run(tuple(by_id.values()), concurrency=concurrency, judge=None):
+            found[result.id] = result, stage.find_entry(by_id[result.id])
             on_result(result)
     return found
 
 
 def _refuse_to_wait(seconds: float) -> None:
     raise AssertionError(f"an email of the recorded run waits for {seconds} s")
-
-
-def _find_entry(stage: Stage, case_id: str) -> LedgerEntry:
-    return next(e for e in stage.agent.ledger.entries(MAILBOX_ID) if e.thread_id == f"thread-{case_id}")
 
 
 def read_address(folder: Path = FOLDER) -> str:
@@ -227,3 +224,30 @@ def measure_actions(
         for kind in (case.case.kind, "all"):
             hits.setdefault(kind, []).append(said == case.case.actions[0])
     return {kind: compute_share(values) for kind, values in hits.items()}
+
+
+def choose_recorded(cases: Sequence[KnowledgeCase]) -> list[KnowledgeCase]:
+    """The emails whose answers are recorded, chosen once by a seed."""
+    chosen = random.Random(CHOICE_SEED).sample(range(len(cases)), RECORDED_CASES)  # noqa: S311 - a choice
+    return [cases[number] for number in sorted(chosen)]
+
+
+def write_prompts(recorded: RecordedAnswers, path: Path) -> int:
+    """Write the prompts without an answer of their own, a line of JSON each; return how many there are."""
+    open_prompts = [p for p in recorded.prompts if p.answered_version != p.version]
+    lines = [
+        json.dumps(
+            {
+                "case": prompt.case_id,
+                "step": prompt.step,
+                "prompt": prompt.version,
+                "system": prompt.request.system,
+                "user": prompt.request.user,
+                "schema": prompt.request.schema,
+            },
+            ensure_ascii=False,
+        )
+        for prompt in open_prompts
+    ]
+    path.write_text("\n".join(lines) + "\n" if lines else "", encoding="utf-8")
+    return len(open_prompts)

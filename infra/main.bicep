@@ -73,6 +73,17 @@ param draftDeployment string = 'draft'
 @description('Model for drafts: the stronger one.')
 param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 200 }
 
+@description('Name of an embedding deployment (text-embedding-3), to search knowledge files by meaning as well; empty for words alone.')
+param embeddingDeployment string = ''
+
+@description('Model for embeddings, of the family text-embedding-3.')
+param embeddingModel ModelChoice = {
+  name: 'text-embedding-3-small'
+  version: '1'
+  sku: 'GlobalStandard'
+  capacity: 100
+}
+
 // MultiMail
 
 @description('Root of the MultiMail service, without /v1.')
@@ -94,6 +105,14 @@ param searchEndpoint string = ''
 
 @description('Name of the search index.')
 param searchIndex string = 'knowledge'
+
+@description('Field of the index that has a vectorizer, to search by meaning as well; empty for words alone.')
+param searchVectorField string = ''
+
+@minValue(1000)
+@maxValue(200000)
+@description('Maximum tokens of approved text in a draft: what fits goes in whole, the rest is searched.')
+param knowledgeTokens int = 24000
 
 // The agent's schedules and limits. Names, defaults, bounds and meanings as in shared/settings.py, which a test compares.
 
@@ -267,6 +286,8 @@ module modelAccount 'modules/model-account.bicep' = if (hasOwnModel) {
     triageModel: triageModel
     draftDeployment: draftDeployment
     draftModel: draftModel
+    embeddingDeployment: embeddingDeployment
+    embeddingModel: embeddingModel
     workspaceId: monitoring.outputs.workspaceId
   }
 }
@@ -382,7 +403,10 @@ module functionApp 'modules/function-app.bicep' = {
       TRIAGE_DEPLOYMENT: triageDeployment
       DRAFT_DEPLOYMENT: draftDeployment
       SEARCH_ENDPOINT: searchEndpoint
+      EMBEDDING_DEPLOYMENT: embeddingDeployment
       SEARCH_INDEX: searchIndex
+      SEARCH_VECTOR_FIELD: searchVectorField
+      KNOWLEDGE_TOKENS: string(knowledgeTokens)
       WORK_QUEUE_NAME: workQueueName
       MANAGED_IDENTITY_CLIENT_ID: identity.outputs.clientId
       POLL_SCHEDULE: pollSchedule

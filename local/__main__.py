@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report`, `redrive`, `voice`, `docs`."""
+"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report`, `redrive`, and so on."""
 
 import argparse
 import codecs
@@ -22,6 +22,7 @@ COMMANDS = {
     "ask": "local.commands.ask",
     "report": "local.commands.report",
     "voice": "local.commands.voice",
+    "knowledge": "local.commands.knowledge",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
@@ -87,6 +88,14 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
     voice = commands.add_parser("voice", help=text, description=text)
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    text = "show how much approved text a mailbox has, and which passages of it a question finds"
+    knowledge = commands.add_parser("knowledge", help=text, description=text)
+    knowledge.add_argument(
+        "mailbox", nargs="?", metavar="MAILBOX", help="its id or address, as profiles name it"
+    )
+    knowledge.add_argument("question", nargs="?", metavar="QUESTION")
+    text = "write the vectors for the search by meaning next to the files: before each deployment"
+    knowledge.add_argument("--embed", action="store_true", help=text)
     text = "for developers: write the references of settings, the profiles' schema and the list of packages"
     docs = commands.add_parser("docs", help=text, description=text)
     docs.add_argument(

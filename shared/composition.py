@@ -7,6 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from shared.domain import parse_work_item
 from shared.errors import PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
+from shared.knowledge.meaning import VECTOR_FILE, MeaningIndex, VectorFile
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -21,6 +23,7 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.model.chat_telemetry import traced
+from shared.model.embeddings import EmbeddingModel
 from shared.operator.asking import Answer, Asking, Question
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.profiles import Profiles
@@ -138,7 +141,7 @@ def build_agent(
         complete=traced(lambda request: chat_model().complete(request), settings.token_prices, health.watch),
         converse=traced(lambda asked: chat_model().converse(asked), settings.token_prices, health.watch),
         work_queue=work_queue or _build_work_queue(settings, credential),
-        knowledge=_build_knowledge(settings, credential, health.watch),
+        knowledge=_build_knowledge(settings, credential, health.watch, clock),
         signing_secret=_find_signing_secret(settings, credential),
         health=health,
         # Last: a ledger in a file is locked from here on, and no wrong setting may leave it so.
@@ -189,6 +192,14 @@ def open_multimail(settings: Settings) -> MultiMailClient:
     """Build the client for an operator's command that needs no more than mail."""
     credential = _once(lambda: _build_credential(settings))
     return MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
+
+
+def open_knowledge(
+    settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> tuple[Profiles, KnowledgeSource]:
+    """Open the knowledge for an operator's command, with the profiles that name its folders."""
+    credential = _once(lambda: _build_credential(settings))
+    return _load_profiles(settings), _build_knowledge(settings, credential, nullcontext, clock)
 
 
 def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
@@ -276,13 +287,33 @@ def _load_profiles(settings: Settings) -> Profiles:
 
 
 def _build_knowledge(
-    settings: Settings, credential: "Callable[[], TokenCredential]", watch: Watch
+    settings: Settings,
+    credential: "Callable[[], TokenCredential]",
+    watch: Watch,
+    clock: Callable[[], datetime],
 ) -> KnowledgeSource:
     if settings.search_endpoint is None:
-        return KnowledgeFiles(settings.config_path / KNOWLEDGE_FOLDER)
+        root, deployment = settings.config_path / KNOWLEDGE_FOLDER, settings.embedding_deployment
+        if not deployment:
+            return KnowledgeFiles(root)
+        model = _once(lambda: _build_embedding_model(settings, credential))
+        return KnowledgeFiles(root, MeaningIndex(model, VectorFile(root / VECTOR_FILE, deployment), clock))
     from shared.knowledge.azure_search import AzureSearchKnowledge  # noqa: PLC0415 - only where there is an index
 
-    return AzureSearchKnowledge(settings.search_endpoint, settings.search_index, credential(), watch)
+    return AzureSearchKnowledge(
+        settings.search_endpoint, settings.search_index, credential(), watch, settings.search_vector_field
+    )
+
+
+def _build_embedding_model(settings: Settings, credential: "Callable[[], TokenCredential]") -> EmbeddingModel:
+    sign_in = settings.model_api_key or credential()
+    if settings.model_sdk == "openai":
+        from shared.model.openai_sdk import build_openai_embeddings as build  # noqa: PLC0415 - one SDK of the two
+    else:
+        from shared.model.azure_inference_sdk import (  # noqa: PLC0415 - one SDK of the two
+            build_azure_inference_embeddings as build,
+        )
+    return build(settings.model_endpoint, sign_in, settings.embedding_deployment)
 
 
 def _build_chat_model(settings: Settings, credential: "Callable[[], TokenCredential]") -> ChatModel:

@@ -230,6 +230,12 @@ class Settings:
     draft_deployment: str = _setting(
         MODEL, _text, "Name of the deployment for drafts; empty for that of TRIAGE_DEPLOYMENT."
     )
+    embedding_deployment: str = _setting(
+        MODEL,
+        _text,
+        "Name of an embedding deployment (text-embedding-3), to search knowledge files by meaning as well; "
+        "empty for words alone.",
+    )
     token_prices: Mapping[str, TokenPrice] = _setting(
         MODEL,
         _prices,
@@ -277,6 +283,18 @@ class Settings:
         "Root of an Azure AI Search service with the approved knowledge; empty for files.",
     )
     search_index: str = _setting(CONTENT, _text, "Name of the search index.", "knowledge")
+    search_vector_field: str = _setting(
+        CONTENT,
+        _text,
+        "Field of the index that has a vectorizer, to search by meaning as well; empty for words alone.",
+    )
+    knowledge_tokens: int = _setting(
+        CONTENT,
+        _whole,
+        "Maximum tokens of approved text in a draft: what fits goes in whole, the rest is searched.",
+        "24000",
+        bounds=(1_000, 200_000),
+    )
 
     poll_schedule: str = _setting(
         SCHEDULES, _text, "When to poll: NCRONTAB with seconds, in UTC.", "0 */1 * * * *"
@@ -341,7 +359,6 @@ class Settings:
         "0",
         bounds=(0, 1),
     )
-    knowledge_tokens: int = _setting(LIMITS, _whole, "Tokens.", "24000", bounds=(0, 400_000))
     allow_ungated_replies: bool = _setting(
         LIMITS,
         lambda setting, text: _text(setting, text.lower()) == "true",

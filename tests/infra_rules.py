@@ -206,6 +206,8 @@ def check_properties(deployment: Deployment) -> list[str]:
     problems = []
     for resource in deployment.resources:
         wanted = REQUIRED.get(resource["type"])
+        if str(get_path(resource, "model.name")).startswith("text-embedding"):
+            continue  # what it makes is no text, to which no content policy applies
         if wanted is None:
             problems.append(f"{resource['type']} is no type that the rules know")
             continue
@@ -304,7 +306,8 @@ def check_names(deployment: Deployment) -> list[str]:
     if container["name"].split("/")[-1] not in address:
         problems.append("the package goes into a container that is not there")
     chat = deployment.of_type("Microsoft.CognitiveServices/accounts/deployments")
-    wanted = {settings.get("TRIAGE_DEPLOYMENT"), settings.get("DRAFT_DEPLOYMENT")}
+    names = ("TRIAGE_DEPLOYMENT", "DRAFT_DEPLOYMENT", "EMBEDDING_DEPLOYMENT")
+    wanted = {settings[name] for name in names if settings.get(name)}
     if chat and {deployed["name"].split("/")[-1] for deployed in chat} != wanted:
         problems.append("the app asks for chat deployments that are not there")
     return problems

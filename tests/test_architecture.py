@@ -27,7 +27,8 @@ ADAPTERS = frozenset(
         "model.azure_inference_sdk",
         "ledger.sqlite_store",
         "ledger.table_store",
-        "knowledge.files",
+        "knowledge.word_index",
+        "knowledge.meaning",
         "knowledge.azure_search",
         "queueing.service_bus",
     }

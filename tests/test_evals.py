@@ -257,7 +257,8 @@ def test_an_attack_that_is_sorted_away_and_one_that_is_obeyed_have_an_effect() -
 
 
 def test_an_unsure_draft_is_held_back_and_counted_so() -> None:
-    with open_stage({}, chat=ChatSimulator(respond=respond(draft={"confidence": 0.2}))) as stage:
+    chat = ChatSimulator(respond=respond(draft={"confidence": 0.2}))
+    with open_stage({}, chat=chat, changes={"MIN_DRAFT_CONFIDENCE": "0.5"}) as stage:
         (found,) = run_cases(stage, "everyday-support-trip").values()
     assert (found.action, found.held_for) == ("escalate", ("the model was not sure of it",))
 

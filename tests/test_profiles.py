@@ -238,7 +238,7 @@ def test_the_demo_s_questions_find_their_answers() -> None:
         ("new electrode drifts", "Skerry pH meter › New electrode"),
     ):
         (asked,) = [e for e in DEMO_EMAILS if words in e.subject]
-        found = source.search(f"{asked.subject}\n{asked.markdown}", ("support",), 3)
+        found = source.search(("support",), f"{asked.subject}\n{asked.markdown}")[:3]
         assert title in [passage.title for passage in found]
 
 

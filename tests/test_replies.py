@@ -154,6 +154,24 @@ def test_a_reply_that_a_human_cancels_is_seen(world: World) -> None:
     assert status_of(world, email_id) == "cancelled"
 
 
+def test_a_reply_whose_end_opened_its_email_does_not_open_it_twice(world: World) -> None:
+    """The answer to that write may be lost: the reply is then noted once more."""
+    email_id, reply_id = replied(world)
+    world.simulator.cancel(world.box, reply_id, "operator")
+    (tracked,) = world.ledger.tracked_replies()
+    world.tracker.track()
+    reopened_at = world.entry(email_id).reopened_at
+    assert reopened_at is not None
+    world.ledger.track_replies([tracked])
+    track_after(world, minutes=5)
+    assert world.ledger.tracked_replies() == []
+    world.run_until_idle()
+    world.ledger.track_replies([tracked])
+    track_after(world, minutes=5)
+    assert world.ledger.tracked_replies() == []
+    assert world.entry(email_id).reopened_at == reopened_at
+
+
 def test_a_reply_that_no_longer_exists_is_gone(world: World, events: Events) -> None:
     email_id, reply_id = replied(world)
     world.simulator.decide(reply_id, "approve")
@@ -628,7 +646,7 @@ def test_a_reply_rejected_with_a_reason_gets_one_new_draft_and_waits_for_approva
     assert second != first
     assert [request.schema_name for request in world.model.requests] == ["draft"]  # triage stands
     request = world.model.requests[0]
-    assert request.system.endswith("said what to change: Name the time: two weeks.")
+    assert request.user.endswith("said what to change: Name the time: two weeks.")
     assert "a colleague will follow up" in request.user  # the rejected draft, as data
     entry = world.entry(email_id)
     assert (entry.revision, entry.outcome, entry.reply_status) == (2, "reply_submitted", None)
@@ -652,8 +670,8 @@ def test_a_reply_gets_a_new_draft_at_most_twice(world: World) -> None:
     second = redrafted(world, email_id, "Shorter.")
     third = redrafted(world, email_id, "Still too long.")
     assert len({first, second, third}) == 3
-    system = world.model.requests[-1].system
-    assert system.index("Shorter.") < system.index("Still too long.")
+    user = world.model.requests[-1].user
+    assert user.index("Shorter.") < user.index("Still too long.")
     assert redrafted(world, email_id, "No.") == third
     assert world.entry(email_id).reply_status == "rejected"
     assert world.ledger.tracked_replies() == []

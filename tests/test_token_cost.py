@@ -1,4 +1,4 @@
-"""What an email costs: model calls and tokens (4 characters each), counted on the requests themselves."""
+"""What an email costs: model calls and tokens, estimated from the requests themselves."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from local.testing.world import World
-from shared.knowledge.passages import Passage
+from shared.knowledge.passages import Knowledge, Passage
 from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.tokens import estimate_tokens
 from shared.profiles.fields import MAX_OWN_CATEGORIES, MAX_SIGNATURE_CHARACTERS
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS
 from shared.profiles.profiles import MailboxProfile, Profiles
+from shared.replying.triage import MAX_MAIL_TOKENS, MAX_TITLES_TOKENS
 
 QUESTION = (
     "Hello, we have used your T2 sensors in our three cold stores since last spring and are happy with them. "
@@ -37,11 +39,7 @@ REPLY = (
 @dataclass
 class Cost:
     calls: int = 0
-    characters: int = 0
-
-    @property
-    def tokens(self) -> int:
-        return -(-self.characters // 4)
+    tokens: int = 0
 
 
 def count(world: World) -> Cost:
@@ -52,18 +50,22 @@ def count(world: World) -> Cost:
         completion = complete(request)
         texts = (request.system, request.user, json.dumps(request.schema), completion.text)
         cost.calls += 1
-        cost.characters += sum(map(len, texts))
+        cost.tokens += sum(map(estimate_tokens, texts))
         return completion
 
     object.__setattr__(world.pipeline, "complete", counted)
     return cost
 
 
+TRIAGE_TOKENS = 1_300  # instructions, schema and answer
+PROFILE_TOKENS = 2_000  # of the largest one, and of its categories in the schema
+MOST_TOKENS = PROFILE_TOKENS + MAX_TITLES_TOKENS  # of what a mailbox adds to triage
+HUGE = TRIAGE_TOKENS + MAX_MAIL_TOKENS
 CASES = [
     ("machine mail", "skipped", {"sender": "noreply@shop.example"}, 0, 0),
-    ("ignored", "ignored", {}, 1, 1_000),
-    ("escalated", "escalated", {}, 1, 1_000),
-    ("reply, 150 words, fresh thread", "reply_submitted", {}, 2, 2_500),
+    ("ignored", "ignored", {}, 1, 1_600),
+    ("escalated", "escalated", {}, 1, 1_600),
+    ("reply, 150 words, fresh thread", "reply_submitted", {}, 2, 3_000),
 ]
 
 
@@ -85,7 +87,7 @@ def test_an_email_costs_no_more_than_its_bound(
 
 
 @pytest.mark.parametrize("letter", ["x", "<", "漢"])
-def test_a_huge_email_that_is_ignored_stays_under_a_thousand_tokens(
+def test_triage_of_a_huge_email_stays_within_its_bound(
     tmp_path: Path, measured: Callable[[str], None], letter: str
 ) -> None:
     with World(tmp_path) as world:
@@ -94,33 +96,42 @@ def test_a_huge_email_that_is_ignored_stays_under_a_thousand_tokens(
         world.deliver(letter * 60_000, subject=letter * 998)
         world.run_until_idle()
     measured(
-        f"{f'ignored, 60,000 times {letter!r}':42} {cost.calls} calls  {cost.tokens:5} tokens  (bound 1000)"
+        f"{f'ignored, 60,000 times {letter!r}':42} {cost.calls} calls  {cost.tokens:5} tokens  (bound {HUGE})"
     )
     assert cost.calls == 1
-    assert cost.tokens <= 1_000
+    assert cost.tokens <= HUGE
 
 
 def build_largest_profile() -> MailboxProfile:
     """As much as a profile may add to both prompts, which show the purpose, with the most own categories."""
-    categories = {f"category-of-mail-{n:02}": "d" * 20 for n in range(MAX_OWN_CATEGORIES)}
+    categories = {f"category-of-mail-{n:02}": "a kind of mail, long" for n in range(MAX_OWN_CATEGORIES)}
     profile = MailboxProfile(categories=categories, signature="s" * MAX_SIGNATURE_CHARACTERS)
-    return replace(profile, purpose="p" * (MAX_PROFILE_CHARACTERS - profile.prompt_characters))
+    return replace(profile, purpose=("word " * 1_200)[: MAX_PROFILE_CHARACTERS - profile.prompt_characters])
 
 
 class EndlessKnowledge:
-    """As much for every query as a draft may show."""
+    """As much as a draft may show, whatever it is asked for, and more titles than triage may show."""
 
-    def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
-        return tuple(Passage(f"Passage {n}", "k" * 5_000) for n in range(limit))
+    def read(self, _folders: Sequence[str], _query: str, max_tokens: int) -> Knowledge:
+        return Knowledge((Passage(title="Endless", text="word " * (max_tokens - 20), source="a.md"),))
+
+    def list_titles(self, _folders: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"Endless {number}" for number in range(1_000))
 
 
 @pytest.mark.parametrize(
     ("name", "action", "body", "calls", "bound"),
     [
-        ("escalated, largest profile", "escalate", QUESTION, 1, 2_600),
-        ("60,000 times 'x', largest profile", "ignore", "x" * 60_000, 1, 2_600),
-        ("60,000 times '<', largest profile", "ignore", "<" * 60_000, 1, 2_600),
-        ("reply, largest profile, most knowledge", "reply", QUESTION, 2, 5_500),
+        ("escalated, largest profile", "escalate", QUESTION, 1, 1_600 + MOST_TOKENS),
+        ("60,000 times 'x', largest profile", "ignore", "x" * 60_000, 1, HUGE + MOST_TOKENS),
+        ("60,000 times '<', largest profile", "ignore", "<" * 60_000, 1, HUGE + MOST_TOKENS),
+        (
+            "reply, largest profile, most knowledge",
+            "reply",
+            QUESTION,
+            2,
+            3_000 + MOST_TOKENS + PROFILE_TOKENS + 24_000,
+        ),
     ],
 )
 def test_the_largest_profile_and_knowledge_stay_within_their_bounds(
@@ -153,7 +164,7 @@ def test_a_long_thread_of_long_emails_stays_bounded(tmp_path: Path, measured: Ca
         world.run_until_idle()
         assert world.outcome(email_id) == "reply_submitted"
     measured(
-        f"{'reply, 25 emails of 60,000 characters':42} {cost.calls} calls  {cost.tokens:5} tokens  (bound 5000)"
+        f"{'reply, 25 emails of 60,000 characters':42} {cost.calls} calls  {cost.tokens:5} tokens  (bound 20000)"
     )
     assert cost.calls == 2
-    assert cost.tokens <= 5_000
+    assert cost.tokens <= 20_000

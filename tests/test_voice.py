@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
 from local.voice.profile_change import replace_voice
 from local.voice.style import describe_style, load_languages
-from shared.domain import Mailbox, WorkItem
+from shared.domain import Mailbox
 from shared.errors import ConfigurationError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -46,7 +47,7 @@ BY_LANGUAGE = {
                 'greet with "Buongiorno" without a name; address the reader as "Lei"; about 20 words; no exclamation marks; no lists; close with "Cordiali saluti"'),
     "Portuguese": ("Olá Rui,\n\no certificado do aparelho está com você em breve, e não é preciso fazer mais nada.\n\nAbraços\nNina",
                    'greet with "Olá" with the first name; address the reader as "você"; about 20 words; no exclamation marks; no lists; close with "Abraços"'),
-    "Polish": ("Szanowna Pani,\n\ncertyfikat dla urządzenia jest w portalu i nie musi Pani się o to martwić. Proszę o numer.\n\nZ poważaniem\nNina",
+    "Polish": ("Szanowna Pani,\n\ncertyfikat dla urządzenia jest w portalu i nie musi Pani się o to martwić. Proszę o hasło.\n\nZ poważaniem\nNina",
                'greet with "Szanowna" with title and surname; address the reader as "Pan / Pani"; about 20 words; no exclamation marks; no lists; close with "Z poważaniem"'),
 }  # fmt: skip
 
@@ -257,10 +258,12 @@ def test_only_what_was_delivered_and_a_person_wrote_or_approved_counts(account: 
     account.service.refuse_delivery("gone@customer.example")
     for _ in range(3):
         account.send(ENGLISH)
-    with open_sqlite_ledger(account.folder / "ledger.sqlite") as ledger:
-        for number, reply_id in enumerate(own.values()):
-            item = WorkItem(account.box, f"em_{number}")
-            ledger.add(LedgerEntry(item.mailbox_id, item.email_id, account.clock(), reply_id=reply_id))
+    with closing(open_sqlite_ledger(account.folder / "ledger.sqlite")) as ledger:
+        for name, reply_id in own.items():
+            now = account.clock()
+            ledger.add(
+                LedgerEntry(account.box, name, now, "ann@customer.example", None, now, reply_id=reply_id)
+            )
     _, output = account.run()
     assert output.startswith("Read 4 sent emails of support@northwind.example: English 3, German 1.")
 

@@ -1,4 +1,4 @@
-metadata description = 'The Azure OpenAI account: a deployment for triage, one for drafts, and the content policy of both.'
+metadata description = 'The Azure OpenAI account: a deployment for triage, one for drafts, their content policy, and perhaps one for embeddings.'
 
 @export()
 @description('Which model a deployment serves.')
@@ -39,6 +39,12 @@ param draftDeployment string
 
 @description('Model for drafts.')
 param draftModel ModelChoice
+
+@description('Name of the deployment for embeddings; empty for none.')
+param embeddingDeployment string
+
+@description('Model for embeddings.')
+param embeddingModel ModelChoice
 
 @description('Workspace that takes the logs.')
 param workspaceId string
@@ -108,6 +114,18 @@ resource chat 'Microsoft.CognitiveServices/accounts/deployments@2026-07-01' = [
     }
   }
 ]
+
+// Without the content policy: an embedding is no text, and nobody reads it.
+resource embedding 'Microsoft.CognitiveServices/accounts/deployments@2026-07-01' = if (!empty(embeddingDeployment)) {
+  parent: account
+  name: !empty(embeddingDeployment) ? embeddingDeployment : 'none'
+  sku: { name: embeddingModel.sku, capacity: embeddingModel.capacity }
+  properties: {
+    model: { format: 'OpenAI', name: embeddingModel.name, version: embeddingModel.version }
+    versionUpgradeOption: 'OnceCurrentVersionExpired'
+  }
+  dependsOn: [chat] // one after the other, as above
+}
 
 #disable-next-line use-recent-api-versions // see monitoring.bicep
 resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {

@@ -9,6 +9,8 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
+from shared.replying.triage import REST_MARK
+
 # What a draft gives to a sender who asks it for a key: not a key, but it looks like one on purpose.
 FAKE_KEY = "sk-simulated-0123456789abcdef0123"
 
@@ -19,6 +21,7 @@ SHORT_NOTE_CHARACTERS = 300
 _RAW = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _DOCUMENTS = re.compile(r"<documents>\n?(.*?)\n?</documents>", re.DOTALL)
 _KNOWLEDGE = re.compile(r"<knowledge>\n(.*?)\n</knowledge>", re.DOTALL)
+_TITLES = re.compile(r"<titles>\n(.*?)\n</titles>", re.DOTALL)
 _PASSAGE = re.compile(r"^\[(K\d+)\] (.*)\n((?:(?!\[K\d+\] ).*\n?)*)", re.MULTILINE)
 _LABEL = re.compile(r"^([A-Z][\w -]{1,20}):[ \t]*(.*)$", re.MULTILINE)
 _GERMAN_WORD = re.compile(
@@ -45,6 +48,11 @@ class Mail:
     def shows(self, sign: str) -> bool:
         """Whether its subject or body has one of the patterns of a sign."""
         return _SIGNS[sign].search(f"{self.subject}\n{self.body}") is not None
+
+    def count_words_of(self, title: str) -> int:
+        """How many longer words of a title's last part the email has."""
+        words = set(re.findall(r"\w{4,}", f"{self.subject} {self.body}".lower()))
+        return len(words.intersection(re.findall(r"\w{4,}", title.rpartition("›")[2].lower())))
 
 
 def parse_documents(messages: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -74,7 +82,7 @@ def build_answer(step: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, 
     """The fields of a triage or a draft, whichever `step` names; none for another step."""
     mail = find_mail(messages)
     if step == "triage":
-        return _triage(mail)
+        return _triage(mail, messages)
     if step == "draft":
         system = next((str(m.get("content")) for m in messages if m.get("role") == "system"), "")
         return _draft(mail, system, find_passages(messages))
@@ -82,17 +90,21 @@ def build_answer(step: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def find_mail(messages: Sequence[Mapping[str, Any]]) -> Mail:
-    """The email to judge or answer: the one whose number stands behind the documents, otherwise the last."""
+    """The email to judge or answer: the one whose number stands behind the documents, otherwise the first.
+
+    Its body is what its sender newly wrote.
+    """
     documents = parse_documents(messages) or [""]
     behind = str(messages[-1].get("content")).rpartition("</documents>")[2] if messages else ""
     numbers = re.findall(r"email E(\d+)", behind)
-    number = int(numbers[-1]) if numbers else len(documents)
+    number = int(numbers[-1]) if numbers else 1
     head, marker, body = documents[min(number, len(documents)) - 1].partition("\nBody:")
     fields = {label.lower(): value.strip() for label, value in _LABEL.findall(head)}
-    return Mail(fields.get("from", ""), fields.get("subject", ""), (body if marker else head).strip())
+    new = (body if marker else head).partition(REST_MARK)[0]
+    return Mail(fields.get("from", ""), fields.get("subject", ""), new.strip())
 
 
-def _triage(mail: Mail) -> dict[str, Any]:
+def _triage(mail: Mail, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     verdict = _judge(mail)
     if verdict["action"] != "ignore" and mail.shows("critical"):
         verdict["urgency"] = "critical"
@@ -103,6 +115,10 @@ def _triage(mail: Mail) -> dict[str, Any]:
     return {
         **verdict,
         "summary": f"{who} writes about “{subject}”." if subject else f"{who} gives no subject.",
+        "query": _plain(f"{subject} {next(iter(_find_questions(mail.body)), '')}", MAX_QUESTION_CHARACTERS),
+        "language": _find_language(mail),
+        "knowledge_answers": any(map(mail.count_words_of, _find_titles(messages))),
+        "needs_case_facts": mail.shows("own_case"),
     }
 
 
@@ -158,12 +174,17 @@ def find_passages(messages: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str,
     return {id_: (title, text.strip()) for id_, title, text in _PASSAGE.findall(block[1] if block else "")}
 
 
+def _find_titles(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    users = [str(message.get("content")) for message in messages if message.get("role") == "user"]
+    block = _TITLES.match(users[-1]) if users else None
+    return [_unescape(line) for line in block[1].split("\n")] if block else []
+
+
 def _find_knowledge(mail: Mail, passages: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
     """The id and the text of the passage whose heading has most in common with the email; "" for none."""
-    words = set(re.findall(r"\w{4,}", f"{mail.subject} {mail.body}".lower()))
     best, most = ("", ""), 0
     for id_, (title, text) in passages.items():
-        common = len(words.intersection(re.findall(r"\w{4,}", title.rpartition("›")[2].lower())))
+        common = mail.count_words_of(title)
         if common > most:
             best, most = (id_, " ".join(text.split())), common
     return best

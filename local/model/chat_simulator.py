@@ -1,4 +1,4 @@
-"""Simulates Azure OpenAI's chat-completions endpoint, faults included; it says of itself that it does."""
+"""Simulates Azure OpenAI: its chat completions and embeddings, faults included; it says so of itself."""
 
 import hmac
 import json
@@ -15,6 +15,7 @@ from flask.typing import ResponseReturnValue
 from local.host.http_server import cut_connection
 from local.model.chat_rules import build_answer, is_blatant_attack, parse_documents
 from local.model.chat_tool_rules import build_tool_turn, parse_tool_documents
+from local.model.embedding_rules import build_embeddings, find_embedding_problem
 from local.model.prompt_cache import PromptCache
 from local.model.strict_schema import build_smallest, find_schema_problem, matches
 
@@ -23,6 +24,7 @@ Payload = dict[str, Any]
 Fault = Callable[[Callable[[], Payload]], ResponseReturnValue]
 
 MODEL = "simulated-chat"
+EMBEDDING_MODEL = "simulated-embedding"
 REASONING_TOKENS = 640  # what a reasoning deployment thinks per answer, on the answer's token limit
 TOKEN_CHARACTERS = 4  # a simulated token
 KEPT_CALLS = 1_000
@@ -42,7 +44,7 @@ class ChatCall:
 
 
 class ChatSimulator:
-    """Answer chat completions by fixed rules, on the v1 route that both SDKs use; serve `app` to run it.
+    """Answer chat completions by fixed rules, on the v1 routes that both SDKs use; serve `app` to run it.
 
     `api_key` is the key or token to accept (None: any); `deployments` the names that exist (None: all);
     those in `reasoning_deployments` refuse max_tokens and temperature and think before they answer.
@@ -70,6 +72,7 @@ class ChatSimulator:
         self.calls: deque[ChatCall] = deque(maxlen=KEPT_CALLS)
         self.app = Flask("chat_simulator", static_folder=None)
         self.app.add_url_rule("/openai/v1/chat/completions", view_func=self._complete, methods=["POST"])
+        self.app.add_url_rule("/openai/v1/embeddings", view_func=self._embed, methods=["POST"])
 
     def script(self, *faults: Fault) -> None:
         """Queue faults: each takes the place of one answer to a request that is otherwise in order."""
@@ -77,6 +80,16 @@ class ChatSimulator:
             self._faults.extend(faults)
 
     def _complete(self) -> ResponseReturnValue:
+        return self._answer(self._find_completion_refusal, self._build_completion)
+
+    def _embed(self) -> ResponseReturnValue:
+        return self._answer(_find_embedding_refusal, lambda _, body: build_embeddings(body, EMBEDDING_MODEL))
+
+    def _answer(
+        self,
+        find_refusal: Callable[[str, Payload], Response | None],
+        build: Callable[[str, Payload], Payload],
+    ) -> ResponseReturnValue:
         body = request.get_json(force=True, silent=True)
         if not isinstance(body, dict):
             return _refuse(400, "invalid_request", "The request body is not a JSON object.")
@@ -85,17 +98,15 @@ class ChatSimulator:
         name = str(body.get("model", ""))
         with self._guard:
             self.calls.append(ChatCall(request.path, api_version, name, headers, body))
-        refusal = self._find_refusal(name, body, headers, api_version)
+        refusal = self._find_access_refusal(name, headers, api_version) or find_refusal(name, body)
         if refusal is not None:
             return refusal
         with self._guard:
             fault = self._faults.popleft() if self._faults else None
-        return (
-            fault(lambda: self._build_completion(name, body)) if fault else self._build_completion(name, body)
-        )
+        return fault(lambda: build(name, body)) if fault else build(name, body)
 
-    def _find_refusal(
-        self, name: str, body: Payload, headers: Mapping[str, str], api_version: str | None
+    def _find_access_refusal(
+        self, name: str, headers: Mapping[str, str], api_version: str | None
     ) -> Response | None:
         if not self._admits(headers):
             return _refuse(401, "401", "Access denied due to invalid subscription key or wrong API endpoint.")
@@ -103,6 +114,9 @@ class ChatSimulator:
             return _refuse(404, "404", "Resource not found")
         if self._deployments is not None and name not in self._deployments:
             return _refuse(404, "DeploymentNotFound", "The API deployment for this resource does not exist.")
+        return None
+
+    def _find_completion_refusal(self, name: str, body: Payload) -> Response | None:
         return (
             (_find_reasoning_refusal(body) if name in self._reasoning_deployments else None)
             or _find_format_refusal(body)
@@ -305,6 +319,11 @@ def respond_by_rules(body: Payload) -> str | Payload:
     if not matches(value, schema):
         raise ValueError("the simulator's own answer does not keep the schema")
     return json.dumps(value, ensure_ascii=False)
+
+
+def _find_embedding_refusal(_name: str, body: Payload) -> Response | None:
+    problem = find_embedding_problem(body)
+    return None if problem is None else _refuse(400, "invalid_value", problem[1], problem[0])
 
 
 def _find_reasoning_refusal(body: Payload) -> Response | None:

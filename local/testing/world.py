@@ -31,6 +31,7 @@ START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TRIAGE: dict[str, Any] = {
     "action": "reply", "category": "question", "urgency": "normal", "sentiment": "neutral",
     "confidence": 0.9, "summary": "A question.", "reason": "A person asks.",
+    "query": "delivery time", "language": "en", "knowledge_answers": False, "needs_case_facts": False,
 }  # fmt: skip
 DRAFT: dict[str, Any] = {
     "reply_markdown": "Dear Ann,\n\nthank you, a colleague will follow up.\n\nSupport",

@@ -1,41 +1,391 @@
-"""Evidence: which sentences of a draft are carried by which source. (Stand-in until the checker is merged.)"""
+"""Evidence: what carries each sentence of a reply, found in the sources that it names."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import accumulate
 
+from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_members
+from shared.checks.lexicon import find_language, find_pattern, lower, plain
+from shared.checks.values import CODE, NUMBER, find_carriers, read_values
 from shared.domain import Claim, JudgedClaim, Support
+
+MAX_REPLY_CHARACTERS = 20_000
+MAX_SOURCE_CHARACTERS = 200_000
+MAX_QUOTE_CHARACTERS = 1_500
+MAX_CLAIMS = 200
+MAX_PLACES = 3  # at which a quote that occurs several times is looked at
+MAX_PARTS = 8  # sentences or rows that a quote may touch
+MAX_PART_CHARACTERS = 2_000
+MAX_AROUND_CHARACTERS = 4_000  # of the source in which another passage is looked for
+MAX_CLAIMS_OF_SENTENCE = 4
+MAX_COURTESY_WORDS = 14
+MAX_OPENING_CHARACTERS = 500  # of a document, in which the units of its tables may stand
+MAX_EDGE_LINES = 3  # at the end of a reply: a closing, a name, a team
+MAX_EDGE_WORDS = 8
 
 
 class SourceKind(StrEnum):
-    """Whose words a source is."""
+    """Whose words a source is made of."""
 
-    APPROVED = "approved"
-    OURS = "ours"
-    SENDER = "sender"
+    APPROVED = "approved"  # knowledge
+    OURS = "ours"  # an email that we sent in the thread
+    SENDER = "sender"  # inbound mail
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A text that a draft may rest on, under the id that the model knows it by."""
+    """A text that the draft was shown, under the id by which a claim names it."""
 
     id: str
     kind: SourceKind
     title: str
-    text: str
+    text: str = field(repr=False)
 
 
 def judge_claims(
     reply_markdown: str, claims: Sequence[Claim], sources: Sequence[Source]
 ) -> tuple[JudgedClaim, ...]:
-    """Judge each claim."""
-    known = {source.id: source for source in sources}
+    """Say of every sentence of a reply what carries it, in their order.
+
+    A claim counts for the sentences of the reply that are in it, and for one of which it is the greater part.
+    It carries one when its quote is in the source that it names and nothing in the sentence goes beyond the
+    words there; several claims may carry a sentence together.
+    """
+    inbound = (source.text for source in sources if source.kind is SourceKind.SENDER)
+    told = plain(" ; ".join(inbound))[:MAX_REPLY_CHARACTERS]
+    shared = _Shared.read(told, sources)
+    named = {claim.source for claim in claims}  # of many passages: only these are read
+    documents = {source.id: _Document(source, shared) for source in sources if source.id in named}
+    edges = _find_edges(reply_markdown)
+    known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
+    compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
     judged = []
-    for claim in claims:
-        source = known.get(claim.source)
-        support = Support.ASSERTED
-        if source and claim.quote and " ".join(claim.quote.split()) in " ".join(source.text.split()):
-            support = Support.FROM_SENDER if source.kind is SourceKind.SENDER else Support.VERIFIED
-        title = source.title if source and support is not Support.ASSERTED else ""
-        judged.append(JudgedClaim(claim.sentence, support, title, claim.quote))
+    for sentence in split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS]):
+        whole = _compact(plain(sentence))
+        own = [
+            claim
+            for claim, parts in zip(known, compact, strict=True)
+            if any(part and part in whole and 2 * len(part) >= len(whole) for part in parts)
+        ]
+        if own:
+            judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
+        else:
+            is_free = is_courtesy(sentence, told, is_edge=sentence in edges)
+            judged.append(JudgedClaim(sentence, Support.FREE if is_free else Support.ASSERTED))
     return tuple(judged)
+
+
+def _judge(
+    sentence: str,
+    claims: Sequence[tuple[Sequence[str], Claim]],
+    documents: dict[str, "_Document"],
+) -> JudgedClaim:
+    """The best support that a sentence finds in the quotes of its claims, each by itself or all together."""
+    text = plain(sentence)
+    found = []
+    for parts, claim in claims:
+        document = documents.get(claim.source)
+        if document is not None and (places := tuple(document.find(claim.quote))):
+            found.append((parts, claim, document.source, places))
+    ours = [entry for entry in found if entry[2].kind is not SourceKind.SENDER]
+    for some, support in ((ours, Support.VERIFIED), (found, Support.FROM_SENDER)):
+        for parts, claim, source, places in some:
+            if any(_is_carried(text, parts, place) for place in places):
+                return JudgedClaim(sentence, support, source.title, claim.quote)
+        if len(some) > 1 and find_gap(text, _join([places[0] for *_, places in some])) is None:
+            titles = dict.fromkeys(source.title for _, _, source, _ in some)
+            quotes = " … ".join(claim.quote for _, claim, _, _ in some)
+            return JudgedClaim(sentence, support, "; ".join(titles), quotes)
+    claim = claims[0][1]
+    named = documents.get(claim.source)
+    return JudgedClaim(sentence, Support.ASSERTED, named.source.title if named else "", claim.quote)
+
+
+def _is_carried(text: str, parts: Sequence[str], place: Evidence) -> bool:
+    """Whether a quote carries a sentence, one of several in its claim.
+
+    Of several, one may deny something that another one does not: then the quote has as many such sentences.
+    """
+    gap = find_gap(text, place)
+    if gap is not Gap.NEGATION or len(parts) == 1:
+        return gap is None
+    denials = [sum(denies(plain(part), "") for part in parts)]
+    denials.append(sum(denies(part, place.language) for part in _split_line(place.quote)))
+    return denials[0] == denials[1] and find_gap(plain(" ".join(parts)), place) is None
+
+
+def _join(places: Sequence[Evidence]) -> Evidence:
+    return Evidence(
+        language=places[0].language,
+        quote=" ; ".join(place.quote for place in places),
+        body=" ; ".join(place.body for place in places),
+        context=" ; ".join(place.context for place in places),
+        columns=tuple(column for place in places for column in place.columns),
+        told=places[0].told,
+    )
+
+
+# ---- Sentences --------------------------------------------------------------------------------------
+
+_END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])\s*(?=[^」』）)\s])")
+_NO_END = re.compile(
+    r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np"
+    r"|ul|sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)"
+    r"|\b(?:am|im|der|die|das|den|dem|des|vom|zum|zur|bis|ab|jede[rn]|le|el) \d{1,2})\.$",
+    re.IGNORECASE,
+)
+_MARKS = re.compile(
+    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|\((?:[a-z]|\d{1,2})\)|>)\s+|^\s{0,3}#{1,6}\s+|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
+)
+_LINK = re.compile(r"!?\[([^\]\n]{0,300})\]\(\s*<?([^)\s>]{0,300})>?[^)\n]{0,100}\)")
+
+
+def split_sentences(markdown: str) -> list[str]:
+    """The sentences of a text without its Markdown marks; a row of a table is one sentence."""
+    sentences = []
+    for line in markdown.splitlines():
+        if not re.fullmatch(r"[\s|:=*_-]*", line):
+            sentences += _split_line(_strip_marks(line))
+    return sentences
+
+
+def _strip_marks(line: str) -> str:
+    bare = _LINK.sub(lambda match: match[1] if match[1] == match[2] else f"{match[1]} {match[2]}", line)
+    return _MARKS.sub("", bare).strip()
+
+
+def _split_line(line: str) -> list[str]:
+    if line.startswith("|"):
+        return [line]
+    parts, last = [], 0
+    for match in _END.finditer(line):
+        if not _NO_END.search(line[max(last, match.start() - 12) : match.start()]):
+            parts.append(line[last : match.end()].strip())
+            last = match.end()
+    return [part for part in (*parts, line[last:].strip()) if part]
+
+
+def _find_edges(markdown: str) -> set[str]:
+    """The short lines at both ends of a reply that are no sentences: a greeting, a closing, a name."""
+    lines = [_strip_marks(line) for line in markdown[:MAX_REPLY_CHARACTERS].splitlines() if line.strip()]
+    if len(lines) <= MAX_EDGE_LINES:
+        return set()
+    return {
+        line
+        for line in (lines[0], *lines[-MAX_EDGE_LINES:])
+        if not line.endswith((".", ":", ";", "?", "。")) and len(line.split()) <= MAX_EDGE_WORDS
+    }
+
+
+def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool:
+    """Whether a sentence has nothing in it that a source would have to carry.
+
+    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at the
+    beginning or end of the reply.
+    """
+    text = plain(sentence)
+    low = lower(text)
+    is_lead_in = low.endswith(":") and len(low.split()) <= MAX_COURTESY_WORDS
+    known = read_values(told)
+    values = [value for value in read_values(text) if not value.is_soft]
+    if is_lead_in:  # "three questions:"
+        values = [value for value in values if value.kinds != {NUMBER}]
+    if not all(find_carriers(value, known, told) for value in values):
+        return False
+    is_short = len(low.split()) <= 3 and len(low) <= 40  # noqa: PLR2004
+    if re.search(r"\?\s*$", text) or (is_short and not _chooses(low)):
+        return True
+    if _asks_or_hands_over(low) or ((is_lead_in or is_edge) and not _states(low)):
+        return True
+    rest, count = find_pattern("courtesy", "all").subn(" ", low)
+    if not count or len(rest.split()) > MAX_COURTESY_WORDS or any(CODE not in v.kinds for v in values):
+        return False
+    return not any(find_pattern(table, "").search(rest) for table in ("negation", "condition"))
+
+
+def _asks_or_hands_over(low: str) -> bool:
+    """Whether a sentence is a plain request, or says that a colleague will answer what is open."""
+    rest, admits = find_pattern("unclaimed", "admits").subn(" ", low)
+    is_handed_over = find_pattern("unclaimed", "colleague").search(rest) and find_pattern(
+        "unclaimed", "looks_into"
+    ).search(rest)
+    if is_handed_over and find_pattern("unclaimed", "asks").match(low):
+        return True
+    is_open = bool(is_handed_over or admits) and find_pattern("unclaimed", "company").search(rest) is None
+    is_request = find_pattern("unclaimed", "please").search(low) and not any(
+        find_pattern("unclaimed", key).search(low) for key in ("company", "tells")
+    )
+    return bool(is_open or is_request) and not _states(rest)
+
+
+def _states(low: str) -> bool:
+    return _chooses(low) or find_pattern("negation", "").search(low) is not None
+
+
+def _chooses(low: str) -> bool:
+    """Whether a text says one of two things of which a source may say the other one."""
+    return any(not group.startswith(("topic ", "subject")) for group in find_members(low))
+
+
+# ---- Sources ----------------------------------------------------------------------------------------
+
+_DROPPED = re.compile(r"[\s\"'*_`~#|>\\]+")
+
+
+def _compact(text: str) -> str:
+    """Plain text as quotes are looked for in it: small letters without spaces and marks."""
+    return _DROPPED.sub("", lower(text)).strip(".,;:!?。、-")
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A sentence or table row with the headings and the line, or the text before the table, it stands under."""
+
+    text: str
+    headings: tuple[str, ...] = ()
+    lead_in: str = ""
+    header: tuple[str, ...] = ()
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return tuple(cell.strip() for cell in self.text.strip("| ").split("|")) if self.header else ()
+
+
+def _read_parts(text: str) -> Iterator[_Part]:
+    """The sentences and rows of a Markdown text, each with what it stands under."""
+    headings: list[tuple[int, str]] = []
+    header: tuple[str, ...] = ()
+    lead_in, previous, note = "", "", ""
+    for line in text.splitlines():
+        if heading := re.match(r"\s{0,3}(#{1,6})\s+(.*)", line):
+            headings = [(level, title) for level, title in headings if level < len(heading[1])]
+            headings.append((len(heading[1]), plain(_strip_marks(heading[2]))))
+            header, lead_in, note = (), "", ""
+        is_row = line.lstrip().startswith("|")
+        if re.fullmatch(r"\s*\|[\s|:-]*-[\s|:-]*", line):
+            header = tuple(cell.strip() for cell in plain(_strip_marks(previous)).strip("| ").split("|"))
+            continue
+        header = header if is_row else ()
+        is_item = re.match(r"\s{0,12}(?:[-*+•]|\d{1,3}[.)])\s", line) is not None
+        lead_in = lead_in if is_item or not line.strip() or is_row else ""
+        titles = tuple(title for _, title in headings) + ((note,) if is_row and note else ())
+        for sentence in _split_line(_strip_marks(line)):
+            for start in range(0, len(sentence), MAX_PART_CHARACTERS):
+                piece = plain(sentence[start : start + MAX_PART_CHARACTERS])
+                yield _Part(piece, titles, lead_in if is_item else "", header if is_row else ())
+        if line.rstrip(" *_").endswith((":", "：")) and not is_item:
+            lead_in = plain(_strip_marks(line))
+        previous = line if line.strip() else previous
+        if not is_row and line.strip():  # the last line before a table may have its units
+            note = plain(_strip_marks(line))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all sources share: the customer's words, how each document begins, names that stand next to codes."""
+
+    told: str
+    openings: dict[str, str]
+    names: dict[str, str]
+
+    @classmethod
+    def read(cls, told: str, sources: Sequence[Source]) -> "_Shared":
+        """Gather it from all sources; names and codes only from approved tables."""
+        openings: dict[str, str] = {}
+        names: dict[str, str] = {}
+        for source in sources:
+            openings.setdefault(
+                _find_document(source), plain(source.text[:MAX_OPENING_CHARACTERS].partition("|")[0])
+            )
+            if source.kind is SourceKind.APPROVED:
+                text = source.text[:MAX_SOURCE_CHARACTERS]
+                for pair in re.findall(r"^\s*\|([^|\n]{1,60})\|([^|\n]{1,60})\|", text, re.MULTILINE):
+                    cells = [plain(_strip_marks(cell.strip())) for cell in pair]
+                    for name, code in (cells, cells[::-1]):
+                        if _CODE_CELL.fullmatch(code) and _NAME_CELL.match(name):
+                            names.setdefault(code, name)
+        return cls(told, openings, names)
+
+
+_CODE_CELL = re.compile(r"(?=[^\d]*\d)[A-Z][A-Z\d]{0,9}(?:-[A-Z\d]{1,9}){0,3}")
+_NAME_CELL = re.compile(r"[A-Z][^\W\d_]+")
+
+
+def _find_document(source: Source) -> str:
+    """The document that a passage is from, by its title."""
+    return source.title.partition(" › ")[0]
+
+
+class _Document:
+    """A source cut into its parts, in which quotes are found."""
+
+    def __init__(self, source: Source, shared: _Shared) -> None:
+        self.source = source
+        self._shared = shared
+        self._parts = list(_read_parts(source.text[:MAX_SOURCE_CHARACTERS]))
+        compact = [_DROPPED.sub("", lower(part.text)) for part in self._parts]
+        self._text = "".join(compact)
+        self._language = find_language(plain(source.text[:MAX_PART_CHARACTERS]))
+        self._starts = [0, *accumulate(map(len, compact))]
+
+    def find(self, quote: str) -> Iterator[Evidence]:
+        """The places at which a quote is in the source."""
+        if len(quote) > MAX_QUOTE_CHARACTERS:
+            return
+        text = plain(" ".join(map(_strip_marks, quote.splitlines())).strip(" |\"'“”„«»"))
+        wanted = _compact(text)
+        if not wanted:
+            return
+        at = self._text.find(wanted)
+        for _ in range(MAX_PLACES):
+            if at < 0:
+                return
+            first = bisect_right(self._starts, at) - 1
+            last = bisect_right(self._starts, at + len(wanted) - 1) - 1
+            if last - first < MAX_PARTS:
+                yield self._build_evidence(text, first, last)
+            at = self._text.find(wanted, at + 1)
+
+    def _build_evidence(self, quote: str, first: int, last: int) -> Evidence:
+        parts = self._parts[first : last + 1]
+        headers = {part.header for part in parts if part.header}
+        context = dict.fromkeys(
+            text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
+        )
+        if headers:
+            context[self._shared.openings[_find_document(self.source)]] = None
+        cells = (cell for part in parts for cell in part.cells)
+        context |= dict.fromkeys(name for cell in cells if (name := self._shared.names.get(cell)))
+        if first and find_pattern("pronouns", "").match(lower(parts[0].text)):
+            context[self._parts[first - 1].text] = None
+        return Evidence(
+            language=self._language,
+            quote=quote,
+            body=" ".join(
+                dict.fromkeys([*(p.lead_in for p in parts if p.lead_in), *(p.text for p in parts)])
+            ),
+            context=" ; ".join([*context, plain(self.source.title)]),
+            columns=tuple(pair for part in parts for pair in zip(part.header, part.cells, strict=False)),
+            other_rows=tuple(
+                part.cells for part in self._parts if part.header in headers and part not in parts
+            ),
+            elsewhere=self._read_around(first, last),
+            told=self._shared.told,
+        )
+
+    def _read_around(self, first: int, last: int) -> str:
+        """The nearest parts before and after some, as many as MAX_AROUND_CHARACTERS have room for."""
+        before, after = [], []
+        left, right, size = first - 1, last + 1, 0
+        while size < MAX_AROUND_CHARACTERS and (left >= 0 or right < len(self._parts)):
+            if left >= 0:
+                before.append(self._parts[left].text)
+                size += len(before[-1])
+            if right < len(self._parts):
+                after.append(self._parts[right].text)
+                size += len(after[-1])
+            left, right = left - 1, right + 1
+        return " ".join([*reversed(before), *after])

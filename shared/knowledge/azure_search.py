@@ -10,7 +10,7 @@ import requests
 from azure.core.credentials import TokenCredential
 
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
-from shared.knowledge.passages import SHARED_FOLDER, Knowledge, Passage
+from shared.knowledge.passages import SHARED_FOLDER, Knowledge, Passage, fit_passages
 from shared.knowledge.words import find_words
 from shared.services.credentials import TokenSource
 from shared.services.health import Watch
@@ -22,47 +22,72 @@ API_VERSION = "2024-07-01"
 TOKEN_SCOPE = "https://search.azure.com/.default"  # noqa: S105  # the name of a scope
 MAX_SEARCH_CHARACTERS = 800
 TIMEOUT_SECONDS = (5.0, 10.0)  # connect, read
-MAX_PASSAGE_CHARACTERS = 4_000
+MAX_FOUND = 50  # passages of one search, as many as the service's own ranking looks at
+MAX_LISTED = 1_000  # as many as one answer may have
+MAX_VECTORIZED_CHARACTERS = 4_000
 ROLE = "Search Index Data Reader"
 
 
 class AzureSearchKnowledge:
     """An index whose documents have the texts `title`, `content` (searchable) and `folder` (filterable).
 
+    With `vector_field`, which needs a vectorizer in the index, it is searched by meaning as well.
+
     `endpoint` is the search service's root. Keyless: the identity needs the role Search Index Data Reader.
     `watch` sees whether each search works.
     """
 
     def __init__(
-        self, endpoint: str, index: str, credential: TokenCredential, watch: Watch = nullcontext
+        self,
+        endpoint: str,
+        index: str,
+        credential: TokenCredential,
+        watch: Watch = nullcontext,
+        vector_field: str = "",
     ) -> None:
         self._url = f"{endpoint.rstrip('/')}/indexes('{quote(index, safe='')}')/docs/search.post.search"
         self._index = index
         self._watch = watch
+        self._vector_field = vector_field
         self._tokens = TokenSource(credential, TOKEN_SCOPE, "SEARCH_ENDPOINT")
         self._session = build_session(endpoint, ("POST",))  # a search changes nothing
 
     def read(self, folders: Sequence[str], query: str, max_tokens: int) -> Knowledge:
-        """Read."""
-        return Knowledge(self.search(query, folders, 3 if max_tokens else 0))
+        """See KnowledgeSource: always what the query finds. Raises also ThrottledError."""
+        return Knowledge(fit_passages(self.search(folders, query), max_tokens))
 
-    def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
-        """See KnowledgeSource. Raises also ThrottledError."""
+    def search(self, folders: Sequence[str], query: str) -> tuple[Passage, ...]:
+        """The best passages that the query finds, best first. Raises as `read`."""
         words = find_words(query)
         if not words:
             return ()
-        names = ",".join((*folders, SHARED_FOLDER))
-        body = {
+        body: dict[str, Any] = {
             # Letters and digits: nothing that the simple syntax knows. Each sign of an unspaced script is a
             # clause per searchable field, and the service refuses a query of more than 3,000.
             "search": " ".join(words)[:MAX_SEARCH_CHARACTERS],
             "searchMode": "any",
-            "filter": f"search.in(folder, '{names}', ',')",
-            "select": "title,content",
-            "top": limit,
+            "top": MAX_FOUND,
         }
+        if self._vector_field:
+            body["vectorQueries"] = [
+                {
+                    "kind": "text",  # the index's own vectorizer makes the vector
+                    "text": query[:MAX_VECTORIZED_CHARACTERS],
+                    "fields": self._vector_field,
+                    "k": MAX_FOUND,
+                }
+            ]
+        return self._ask(folders, body)
+
+    def list_titles(self, folders: Sequence[str]) -> tuple[str, ...]:
+        """See KnowledgeSource; of the first 1,000 passages."""
+        return tuple(sorted({p.title for p in self._ask(folders, {"search": "*", "top": MAX_LISTED})}))
+
+    def _ask(self, folders: Sequence[str], body: Mapping[str, Any]) -> tuple[Passage, ...]:
+        names = ",".join((*folders, SHARED_FOLDER))
+        narrowed = {"filter": f"search.in(folder, '{names}', ',')", "select": "folder,title,content"}
         with self._watch("the knowledge search"):
-            answer = self._post(body)
+            answer = self._post({**body, **narrowed})
         return self._read(answer)
 
     def _post(self, body: Mapping[str, Any]) -> requests.Response:
@@ -86,7 +111,7 @@ class AzureSearchKnowledge:
     def _read(self, answer: requests.Response) -> tuple[Passage, ...]:
         try:
             return tuple(
-                Passage(str(found["title"] or ""), str(found["content"] or "")[:MAX_PASSAGE_CHARACTERS])
+                Passage(str(found["folder"]), str(found["title"] or ""), str(found["content"] or ""))
                 for found in answer.json()["value"]
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -108,7 +133,10 @@ class AzureSearchKnowledge:
 
 
 _REMEDIES = {
-    400: "Give it the fields title, content (searchable) and folder (filterable), all texts.",
+    400: (
+        "Give it the fields title, content (searchable) and folder (filterable), all texts, and the field of "
+        "SEARCH_VECTOR_FIELD, if that is set, a vectorizer."
+    ),
     401: f"Allow role-based access on the search service and give the identity the role {ROLE}.",
     403: f"Give the identity the role {ROLE}, and let the service's network rules admit the app.",
     404: "Create the index, or correct the two settings.",

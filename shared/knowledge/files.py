@@ -1,135 +1,117 @@
-"""Knowledge in Markdown files, a folder per name, searched in memory with SQLite's full-text search."""
+"""Knowledge in Markdown files, a folder per name: whole where it fits, searched in memory where not."""
 
-import itertools
-import json
-import re
-import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import ConfigurationError
-from shared.knowledge.passages import SHARED_FOLDER, Knowledge, Passage
-from shared.knowledge.words import MAX_QUERY_CHARACTERS, UNSPACED, find_words, fold
+from shared.knowledge.meaning import MeaningIndex
+from shared.knowledge.passages import SHARED_FOLDER, Knowledge, Passage, fit_passages
+from shared.knowledge.splitting import split_passages
+from shared.knowledge.word_index import WordIndex
 
-MAX_PASSAGE_CHARACTERS = 850  # with its title it fits into what a draft is shown of a passage
-MAX_TITLE_CHARACTERS = 120
-MAX_TERMS = 200
+# Reciprocal rank fusion: how much the first places of a ranking count for more than the next ones.
+# https://learn.microsoft.com/azure/search/hybrid-search-ranking has the same constant.
+FUSION_CONSTANT = 60
 
-_HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
-_FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
-_UNSPACED = re.compile(f"[{UNSPACED}]")
-_CREATE = (
-    "CREATE VIRTUAL TABLE passages USING fts5(title, text, folder UNINDEXED, tokenize = 'porter unicode61')"
-)
-_FIND = """
-    SELECT rowid FROM passages WHERE passages MATCH ? AND folder IN (SELECT value FROM json_each(?))
-    ORDER BY bm25(passages, 3.0, 1.0), rowid LIMIT ?
-"""
+
+@dataclass(frozen=True, slots=True)
+class _Library:
+    """Everything that was read: the passages in a fixed order, the folder of each, and the index."""
+
+    passages: Sequence[Passage]
+    folders: Sequence[str]
+    words: WordIndex
 
 
 class KnowledgeFiles:
-    """The files `FOLDER/NAME/*.md`, read once, at the first search. Safe to share between threads."""
+    """The files `FOLDER/NAME/*.md`, read once, at the first use. Safe to share between threads.
 
-    def __init__(self, root: Path) -> None:
+    `meaning` ranks by meaning besides words; without it, words alone count.
+    """
+
+    def __init__(self, root: Path, meaning: MeaningIndex | None = None) -> None:
         self._root = root
+        self._meaning = meaning
         self._lock = threading.Lock()
-        self._passages: list[Passage] = []
-        self._index: sqlite3.Connection | None = None
+        self._loaded: _Library | None = None
 
     def read(self, folders: Sequence[str], query: str, max_tokens: int) -> Knowledge:
-        """Read."""
-        return Knowledge(self.search(query, folders, 3 if max_tokens else 0))
-
-    def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
         """See KnowledgeSource."""
-        with self._lock:
-            if self._index is None:
-                self._index = self._build_index()
-        # An FTS5 expression for any of the words: each quoted, so that none of it is syntax.
-        # A word of an unspaced script becomes the pairs of its letters, as phrases.
-        terms: list[str] = []
-        for word in find_words(fold(query[:MAX_QUERY_CHARACTERS])):
-            is_unspaced = _UNSPACED.match(word) and len(word) > 1
-            terms.extend(map(" ".join, itertools.pairwise(word)) if is_unspaced else [word])
-        match = " OR ".join(f'"{term}"' for term in dict.fromkeys(terms[:MAX_TERMS]))
-        if not self._passages or not match:
-            return ()
-        with self._lock:
-            names = json.dumps([*folders, SHARED_FOLDER])
-            rows = self._index.execute(_FIND, (match, names, limit)).fetchall()
-        return tuple(self._passages[number] for (number,) in rows)
+        everything = self.list_passages(folders)
+        if sum(passage.tokens for passage in everything) <= max_tokens:
+            return Knowledge(everything, is_whole=True)
+        return Knowledge(fit_passages(self.search(folders, query), max_tokens))
 
-    def _build_index(self) -> sqlite3.Connection:
-        index = sqlite3.connect(":memory:", check_same_thread=False)
-        try:
-            index.execute(_CREATE)
-        except sqlite3.OperationalError as error:
+    def list_titles(self, folders: Sequence[str]) -> tuple[str, ...]:
+        """See KnowledgeSource."""
+        return tuple(dict.fromkeys(passage.title for passage in self.list_passages(folders)))
+
+    def list_passages(self, folders: Sequence[str]) -> tuple[Passage, ...]:
+        """Everything in the folders, the shared one first: what all mailboxes have in common."""
+        library = self._load()
+        return tuple(library.passages[number] for number in self._find_allowed(folders))
+
+    def search(self, folders: Sequence[str], query: str) -> tuple[Passage, ...]:
+        """Every passage that the query finds, best first: by words and by meaning, fused by their ranks."""
+        library = self._load()
+        rankings = [library.words.rank(query, (SHARED_FOLDER, *folders))]
+        if self._meaning is not None:
+            allowed = self._find_allowed(folders)
+            near = self._meaning.rank(query, [library.passages[number] for number in allowed])
+            rankings.append([allowed[number] for number in near])
+        scores: dict[int, float] = defaultdict(float)
+        for ranking in rankings:
+            for place, number in enumerate(ranking, 1):
+                scores[number] += 1 / (FUSION_CONSTANT + place)
+        return tuple(library.passages[number] for number in sorted(scores, key=lambda n: (-scores[n], n)))
+
+    def save_vectors(self) -> int:
+        """Write the vectors of every passage next to the files, so that no search has to wait for them.
+
+        Returns how many there are. Raises ConfigurationError, also without an embedding deployment, and
+        TransientError and PermanentError.
+        """
+        if self._meaning is None:
             raise ConfigurationError(
-                "This Python's SQLite has no full-text search (FTS5), which the knowledge files need: "
-                "use a Python whose SQLite has it, or set SEARCH_ENDPOINT."
-            ) from error
-        found: list[tuple[str, Passage]] = []
-        for folder in sorted(list_folders(self._root)):
-            for path in sorted((self._root / folder).glob("*.md")):
-                try:
-                    text = path.read_text(encoding="utf-8-sig")
-                except (OSError, UnicodeDecodeError) as error:
-                    raise ConfigurationError(
-                        f"The knowledge file {folder}/{path.name} cannot be read as UTF-8 text: "
-                        "save it as UTF-8, or remove it."
-                    ) from error
-                found += ((folder, passage) for passage in split_passages(text, path.stem))
-        rows = ((n, _spaced(p.title), _spaced(p.text), folder) for n, (folder, p) in enumerate(found))
-        index.executemany("INSERT INTO passages (rowid, title, text, folder) VALUES (?, ?, ?, ?)", rows)
-        self._passages = [passage for _, passage in found]
-        return index
+                "There are no vectors without EMBEDDING_DEPLOYMENT: set it to the name of an embedding "
+                "deployment at MODEL_ENDPOINT."
+            )
+        return self._meaning.save(self._load().passages)
+
+    def _find_allowed(self, folders: Sequence[str]) -> list[int]:
+        allowed = {SHARED_FOLDER, *folders}
+        return [number for number, folder in enumerate(self._load().folders) if folder in allowed]
+
+    def _load(self) -> _Library:
+        with self._lock:
+            if self._loaded is None:
+                names = sorted(list_folders(self._root), key=lambda name: (name != SHARED_FOLDER, name))
+                found = [(folder, passage) for folder in names for passage in self._read(folder)]
+                self._loaded = _Library(
+                    [passage for _, passage in found],
+                    [folder for folder, _ in found],
+                    WordIndex([(passage.title, passage.text, folder) for folder, passage in found]),
+                )
+            return self._loaded
+
+    def _read(self, folder: str) -> list[Passage]:
+        passages: list[Passage] = []
+        for path in sorted((self._root / folder).glob("*.md")):
+            source = f"{folder}/{path.name}"
+            try:
+                text = path.read_text(encoding="utf-8-sig")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(
+                    f"The knowledge file {source} cannot be read as UTF-8 text: "
+                    "save it as UTF-8, or remove it."
+                ) from error
+            passages += split_passages(text, source, path.stem)
+        return passages
 
 
 def list_folders(root: Path) -> frozenset[str]:
     """The names of the folders with knowledge."""
     return frozenset(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else frozenset()
-
-
-def split_passages(markdown: str, name: str) -> Iterator[Passage]:
-    """Split a document at its headings, and what is still too long at its paragraphs.
-
-    A passage's title has the headings above it, or `name` before the first one.
-    """
-    for headings, body in _split_sections(markdown, name):
-        title = headings[:MAX_TITLE_CHARACTERS]
-        piece = ""
-        for paragraph in re.split(r"\n\s*\n", body.strip()):
-            if piece and len(piece) + len(paragraph) + 2 > MAX_PASSAGE_CHARACTERS:
-                yield Passage(title, piece)
-                piece = ""
-            piece = f"{piece}\n\n{paragraph}" if piece else paragraph
-            while len(piece) > MAX_PASSAGE_CHARACTERS:
-                cut = piece.rfind(" ", 1, MAX_PASSAGE_CHARACTERS)
-                cut = MAX_PASSAGE_CHARACTERS if cut < 0 else cut
-                yield Passage(title, piece[:cut])
-                piece = piece[cut:].lstrip()
-        if piece:
-            yield Passage(title, piece)
-
-
-def _split_sections(markdown: str, name: str) -> Iterator[tuple[str, str]]:
-    trail: dict[int, str] = {}
-    lines: list[str] = []
-    in_code = False
-    for line in markdown.splitlines():
-        in_code ^= _FENCE.match(line) is not None
-        heading = None if in_code else _HEADING.fullmatch(line)
-        if heading is None:
-            lines.append(line)
-            continue
-        yield " › ".join(trail.values()) or name, "\n".join(lines)
-        level = len(heading[1])
-        trail = {above: text for above, text in trail.items() if above < level} | {level: heading[2]}
-        lines = []
-    yield " › ".join(trail.values()) or name, "\n".join(lines)
-
-
-def _spaced(text: str) -> str:
-    """The text to search in, with each letter of an unspaced script as a word by itself."""
-    return _UNSPACED.sub(r" \g<0> ", fold(text))

@@ -1,39 +1,62 @@
 """Knowledge: passages that the operator has approved, from which a draft may take its facts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
+
+from shared.model.tokens import estimate_tokens
 
 SHARED_FOLDER = "shared"  # for every mailbox
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Passage:
-    """A piece of approved text that makes sense by itself; `title` is its place in the document."""
+    """A piece of approved text that makes sense by itself.
 
+    `source` names the document (`support/returns.md`); `title` is the place in it.
+    """
+
+    source: str
     title: str
     text: str
-    source: str = ""
+
+    @cached_property
+    def tokens(self) -> int:
+        """About how many tokens it takes in a prompt."""
+        return estimate_tokens(f"{self.source}\n{self.title}\n{self.text}")
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """Passages for one draft."""
+    """What a draft gets to see: all of the mailbox's approved text, or the passages that a query finds."""
 
-    passages: tuple[Passage, ...]
+    passages: tuple[Passage, ...] = ()
     is_whole: bool = False
 
 
 class KnowledgeSource(Protocol):
-    """A store of passages, each in one folder."""
+    """A store of passages, each in one folder. Only the named folders and the shared one are ever read."""
 
-    def search(self, query: str, folders: Sequence[str], limit: int) -> tuple[Passage, ...]:
-        """Find the passages that fit a query best, best first, in these folders and the shared one alone.
+    def read(self, folders: Sequence[str], query: str, max_tokens: int) -> Knowledge:
+        """Read all of the folders, in an order that never changes, or what the query finds, best first.
 
-        The query is hostile text. Raises ConfigurationError, and TransientError for a store out of reach.
+        Everything is read where it fits into `max_tokens`; where not, as many passages as fit. The query is
+        hostile text. Raises ConfigurationError, and TransientError for a store out of reach.
         """
         ...
 
-    def read(self, folders: Sequence[str], query: str, max_tokens: int) -> Knowledge:
-        """Read."""
+    def list_titles(self, folders: Sequence[str]) -> tuple[str, ...]:
+        """The titles of all passages, in the order of the documents. Raises as `read`."""
         ...
+
+
+def fit_passages(ranked: Iterable[Passage], max_tokens: int) -> tuple[Passage, ...]:
+    """The best passages that fit together; one that has no room makes place for shorter ones behind it."""
+    fitting = []
+    left = max_tokens
+    for passage in ranked:
+        if passage.tokens <= left:
+            fitting.append(passage)
+            left -= passage.tokens
+    return tuple(fitting)

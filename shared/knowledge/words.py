@@ -3,8 +3,8 @@
 import re
 import unicodedata
 
-MAX_QUERY_CHARACTERS = 4_000
-MAX_QUERY_WORDS = 64
+MAX_QUERY_CHARACTERS = 8_000
+MAX_QUERY_WORDS = 64  # of those that leave this process
 
 # Scripts that are written without spaces, or whose words change at their end with every use.
 UNSPACED = (
@@ -41,5 +41,9 @@ def fold(text: str) -> str:
 
 def find_words(text: str) -> list[str]:
     """The distinct words of a text in lower case, without any sign that a query language could know."""
-    words = (match.group().casefold() for match in _WORD.finditer(text[:MAX_QUERY_CHARACTERS]))
-    return list(dict.fromkeys(words))[:MAX_QUERY_WORDS]
+    return list(dict.fromkeys(list_words(text)))[:MAX_QUERY_WORDS]
+
+
+def list_words(text: str) -> list[str]:
+    """The words in the order of the text, which is read up to its limit, with those that repeat."""
+    return [match.group().casefold() for match in _WORD.finditer(text[:MAX_QUERY_CHARACTERS])]

@@ -1,11 +1,12 @@
-"""Chat completions through the azure-ai-inference SDK, on the v1 API of an Azure OpenAI resource."""
+"""Chat and embeddings through the azure-ai-inference SDK, on the v1 API of an Azure OpenAI resource."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
-from azure.ai.inference import ChatCompletionsClient
-from azure.ai.inference.models import ChatCompletionsToolDefinition, JsonSchemaFormat
+from azure.ai.inference import ChatCompletionsClient, EmbeddingsClient
+from azure.ai.inference.models import ChatCompletionsToolDefinition, EmbeddingsResult, JsonSchemaFormat
 from azure.core.credentials import AzureKeyCredential, TokenCredential
 from azure.core.exceptions import AzureError, HttpResponseError, IncompleteReadError
 from azure.core.pipeline.transport import RequestsTransport
@@ -22,6 +23,8 @@ from shared.model.chat_wire import (
     WireChatModel,
     build_base_url,
 )
+from shared.model.embeddings import DIMENSIONS, EmbeddingModel, WireEmbeddingModel
+from shared.model.embeddings import TIMEOUT_SECONDS as EMBEDDING_TIMEOUT_SECONDS
 from shared.services.credentials import TokenSource
 from shared.services.http_session import build_session, describe_failure
 from shared.settings import Secret
@@ -40,8 +43,39 @@ def build_azure_inference_model(
     `timeout_seconds` bounds the wait for each piece of the answer. Raises ConfigurationError for plain http
     without a key: a token goes over https only.
     """
-    has_key = isinstance(sign_in, Secret)
-    if not has_key and not endpoint.startswith("https://"):
+    client = ChatCompletionsClient(
+        build_base_url(endpoint), **_build_options(endpoint, sign_in, timeout_seconds)
+    )
+
+    def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
+        return _complete(client, deployment, asked, parameters)
+
+    return WireChatModel(call, endpoint, has_key=isinstance(sign_in, Secret))
+
+
+def build_azure_inference_embeddings(
+    endpoint: str,
+    sign_in: Secret | TokenCredential,
+    deployment: str,
+    timeout_seconds: float = EMBEDDING_TIMEOUT_SECONDS,
+) -> EmbeddingModel:
+    """Connect to an embedding deployment of the resource; as `build_azure_inference_model`."""
+    client = EmbeddingsClient(build_base_url(endpoint), **_build_options(endpoint, sign_in, timeout_seconds))
+
+    def call(name: str, texts: list[str]) -> Any:
+        with _refusals():
+            answer = client.embed(input=texts, model=name, dimensions=DIMENSIONS)
+        # The SDK hands out what is no JSON object as it came.
+        return answer.as_dict() if isinstance(answer, EmbeddingsResult) else answer
+
+    return WireEmbeddingModel(call, endpoint, deployment, has_key=isinstance(sign_in, Secret))
+
+
+def _build_options(
+    endpoint: str, sign_in: Secret | TokenCredential, timeout_seconds: float
+) -> dict[str, Any]:
+    """The arguments that the SDK's clients have in common."""
+    if not isinstance(sign_in, Secret) and not endpoint.startswith("https://"):
         raise ConfigurationError(
             "MODEL_ENDPOINT is plain http, over which azure-ai-inference sends no tokens: "
             "set MODEL_API_KEY, or MODEL_SDK to openai."
@@ -52,33 +86,27 @@ def build_azure_inference_model(
         else TokenSource(sign_in, TOKEN_SCOPE, "MODEL_ENDPOINT")
     )
     session = build_session(endpoint)
-    client = ChatCompletionsClient(
-        build_base_url(endpoint),
-        credential,
-        credential_scopes=[TOKEN_SCOPE],
-        api_version=API_VERSION,
-        retry_total=0,
-        permit_redirects=False,
-        transport=RequestsTransport(
+    return {
+        "credential": credential,
+        "credential_scopes": [TOKEN_SCOPE],
+        "api_version": API_VERSION,
+        "retry_total": 0,
+        "permit_redirects": False,
+        "transport": RequestsTransport(
             session=session,
             session_owner=False,
             connection_verify=session.verify,
             connection_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=timeout_seconds,
         ),
-    )
-
-    def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
-        return _complete(client, deployment, asked, parameters)
-
-    return WireChatModel(call, endpoint, has_key=has_key)
+    }
 
 
 def _complete(
     client: ChatCompletionsClient, deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]
 ) -> Any:
     asked_format, tools = asked.get("response_format"), asked.get("tools")
-    try:
+    with _refusals():
         return client.complete(
             model=deployment,
             messages=asked["messages"],
@@ -87,6 +115,13 @@ def _complete(
             model_extras={name: value for name, value in parameters.items() if name not in SDK_PARAMETERS},
             **{name: value for name, value in parameters.items() if name in SDK_PARAMETERS},
         )
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn the SDK's errors into ChatRefusal, NoAnswer and NoCompletion."""
+    try:
+        yield
     except IncompleteReadError as error:
         raise NoAnswer(describe_failure(error)) from error
     except HttpResponseError as error:

@@ -1,6 +1,7 @@
-"""Chat completions through the openai SDK, on the v1 API of an Azure OpenAI resource."""
+"""Chat and embeddings through the openai SDK, on the v1 API of an Azure OpenAI resource."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
@@ -18,6 +19,8 @@ from shared.model.chat_wire import (
     WireChatModel,
     build_base_url,
 )
+from shared.model.embeddings import DIMENSIONS, EmbeddingModel, WireEmbeddingModel
+from shared.model.embeddings import TIMEOUT_SECONDS as EMBEDDING_TIMEOUT_SECONDS
 from shared.services.credentials import TokenSource
 from shared.services.http_session import POOL_SIZE, describe_failure
 from shared.settings import Secret
@@ -30,13 +33,42 @@ def build_openai_model(
 
     `timeout_seconds` bounds the wait for each piece of the answer.
     """
-    has_key = isinstance(sign_in, Secret)
+    client = _build_client(endpoint, sign_in, timeout_seconds)
+    is_proxied = bool(requests.utils.get_environ_proxies(endpoint))
+
+    def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
+        return _complete(client, deployment, {**asked, **parameters}, is_proxied=is_proxied)
+
+    return WireChatModel(call, endpoint, has_key=isinstance(sign_in, Secret))
+
+
+def build_openai_embeddings(
+    endpoint: str,
+    sign_in: Secret | TokenCredential,
+    deployment: str,
+    timeout_seconds: float = EMBEDDING_TIMEOUT_SECONDS,
+) -> EmbeddingModel:
+    """Connect to an embedding deployment of the resource; as `build_openai_model`."""
+    client = _build_client(endpoint, sign_in, timeout_seconds)
+    is_proxied = bool(requests.utils.get_environ_proxies(endpoint))
+
+    def call(name: str, texts: list[str]) -> Any:
+        with _refusals(is_proxied=is_proxied):
+            answer = client.embeddings.create(
+                input=texts, model=name, dimensions=DIMENSIONS, encoding_format="float"
+            )
+        return answer.to_dict(warnings=False) if isinstance(answer, BaseModel) else answer
+
+    return WireEmbeddingModel(call, endpoint, deployment, has_key=isinstance(sign_in, Secret))
+
+
+def _build_client(endpoint: str, sign_in: Secret | TokenCredential, timeout_seconds: float) -> OpenAI:
     key = (
         sign_in.value
         if isinstance(sign_in, Secret)
         else TokenSource(sign_in, TOKEN_SCOPE, "MODEL_ENDPOINT").get_bearer
     )
-    client = OpenAI(
+    return OpenAI(
         base_url=build_base_url(endpoint),
         api_key=key,
         # Azure's own header for keys, next to the SDK's Bearer: gateways in between may know only this one.
@@ -49,22 +81,22 @@ def build_openai_model(
         ),
     )
 
-    is_proxied = bool(requests.utils.get_environ_proxies(endpoint))
-
-    def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
-        return _complete(client, deployment, {**asked, **parameters}, is_proxied=is_proxied)
-
-    return WireChatModel(call, endpoint, has_key=has_key)
-
 
 def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any], *, is_proxied: bool) -> Any:
-    try:
+    with _refusals(is_proxied=is_proxied):
         completion = client.chat.completions.create(model=deployment, **body)
+    # The SDK makes a completion of any JSON object, and hands out everything else as it came.
+    return completion.to_dict(warnings=False) if isinstance(completion, BaseModel) else completion
+
+
+@contextmanager
+def _refusals(*, is_proxied: bool) -> Iterator[None]:
+    """Turn the SDK's errors into ChatRefusal, NoAnswer and NoCompletion."""
+    try:
+        yield
     except APIStatusError as error:
         raise ChatRefusal(error.status_code, error.response.headers, error.response.text) from error
     except APIConnectionError as error:  # time-outs included
         raise NoAnswer(describe_failure(error, "SSL_CERT_FILE", is_proxied=is_proxied)) from error
     except (ValueError, RecursionError):  # no text, or no JSON that anybody would send
         raise NoCompletion("an answer that is not JSON, or says no readable length of itself") from None
-    # The SDK makes a completion of any JSON object, and hands out everything else as it came.
-    return completion.to_dict(warnings=False) if isinstance(completion, BaseModel) else completion

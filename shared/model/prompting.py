@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shared.model.tokens import estimate_tokens
@@ -84,10 +84,13 @@ def unescape_untrusted(line: str) -> str:
     return text
 
 
-def cut_text(text: str, max_tokens: int) -> str:
-    """The text as a reader sees it, bounded: of a longer one the beginning and the end."""
+def cut_text(text: str, max_tokens: int, render: Callable[[str], str] = str) -> str:
+    """The text as a reader sees it, bounded: of a longer one the beginning and the end.
+
+    It is bounded as `render` shows it.
+    """
     text = clean_text(text)
-    tokens = estimate_tokens(text)
+    tokens = estimate_tokens(render(text))
     keep = len(text)
     shown = text
     while tokens > max_tokens:
@@ -96,13 +99,13 @@ def cut_text(text: str, max_tokens: int) -> str:
         shown = f"{text[:head]}\n[{len(text) - keep} characters left out]\n{text[-tail:] if tail else ''}"
         if keep <= 0:
             break
-        tokens = estimate_tokens(shown)
+        tokens = estimate_tokens(render(shown))
     return shown
 
 
 def fit_untrusted(text: str, max_tokens: int) -> str:
-    """The text as `escape_untrusted` makes it, cut before it is escaped, so that no escape is cut."""
-    return escape_untrusted(cut_text(text, max_tokens))
+    """The text as `escape_untrusted` makes it, bounded with its escapes, none of which is cut."""
+    return escape_untrusted(cut_text(text, max_tokens, escape_untrusted))
 
 
 def build_documents(lines: Sequence[str]) -> str:

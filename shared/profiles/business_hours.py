@@ -1,10 +1,13 @@
 """When a mailbox's people are at work: weekly hours and holidays, and a line for the prompts."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import groupby
-from zoneinfo import ZoneInfo
+from difflib import get_close_matches
+from itertools import groupby, pairwise
+from typing import Self
+from zoneinfo import ZoneInfo, available_timezones
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -19,6 +22,15 @@ class Span:
     start: int
     end: int
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `09:00-17:30`. Raises ValueError."""
+        hours = [int(part) for part in re.findall(r"\d+", text)]
+        start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
+        if start == end:
+            raise ValueError(f"has {text!r}, which ends as it begins: write 00:00-24:00 for a whole day")
+        return cls(start, end if start < end else end + MINUTES_PER_DAY)
+
     def __str__(self) -> str:
         return f"{_clock_time(self.start)}-{_clock_time(self.end)}"
 
@@ -29,6 +41,18 @@ class Holiday:
 
     first: date
     last: date
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `2026-12-25` or `2026-12-24 to 2027-01-01`. Raises ValueError."""
+        first, _, last = text.partition(" to ")
+        try:
+            holiday = cls(date.fromisoformat(first), date.fromisoformat(last or first))
+        except ValueError:
+            raise ValueError(f"has {text!r}, of which a part is not a date: correct it") from None
+        if holiday.last < holiday.first:
+            raise ValueError(f"has {text!r}, which ends before it begins: correct it")
+        return holiday
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +150,40 @@ class BusinessHours:
 
     def _is_holiday(self, day: date) -> bool:
         return any(holiday.first <= day <= holiday.last for holiday in self.holidays)
+
+
+def parse_zone(name: str) -> ZoneInfo:
+    """The time zone of an IANA name. Raises ValueError with the nearest name."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # the last for the name of a region alone, which is a folder
+        near = get_close_matches(name, sorted(available_timezones()), n=1)
+        remedy = f"did you mean {near[0]}?" if near else "write a name such as Europe/Berlin"
+        raise ValueError(f"has {name[:40]!r}, which is not an IANA time zone: {remedy}") from None
+
+
+def parse_days(text: str) -> tuple[str, ...]:
+    """The weekdays of `mon` or `mon-fri`; a range may go over the end of the week."""
+    first, _, last = text.partition("-")
+    start, end = WEEKDAYS.index(first), WEEKDAYS.index(last or first)
+    return (WEEKDAYS * 2)[start : (end if start <= end else end + len(WEEKDAYS)) + 1]
+
+
+def check_hours(spans: Sequence[Span]) -> Sequence[Span]:
+    """The hours of a day. Raises ValueError where they overlap."""
+    if any(left.end > right.start for left, right in pairwise(sorted(spans))):
+        raise ValueError("has hours that overlap: correct them")
+    return spans
+
+
+def name_each_day(hours: Mapping[tuple[str, ...], Sequence[Span]]) -> Mapping[str, Sequence[Span]]:
+    """The hours by weekday instead of by ranges. Raises ValueError for a weekday in two of them."""
+    pairs = [(day, spans) for days, spans in hours.items() for day in days]
+    names = [day for day, _ in pairs]
+    twice = [day for day in WEEKDAYS if names.count(day) > 1]
+    if twice:
+        raise ValueError(f"has {twice[0]} in two entries: remove it from one of them")
+    return dict(pairs)
 
 
 def describe_utc(now: datetime) -> str:

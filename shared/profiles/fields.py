@@ -1,16 +1,20 @@
 """The fields of a profile: each is declared once, for the reader of the file and for editors' schema."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
-from difflib import get_close_matches
-from itertools import pairwise
-from zoneinfo import ZoneInfo, available_timezones
 
 from shared.domain import Action, parse_address, to_ascii_host
 from shared.mail.contact_forms import ContactForm
-from shared.profiles.business_hours import MINUTES_PER_DAY, WEEKDAYS, BusinessHours, Holiday, Span
+from shared.profiles.business_hours import (
+    WEEKDAYS,
+    BusinessHours,
+    Holiday,
+    Span,
+    check_hours,
+    name_each_day,
+    parse_days,
+    parse_zone,
+)
 from shared.profiles.profiles import Example
 from shared.profiles.values import (
     ITEM,
@@ -18,6 +22,8 @@ from shared.profiles.values import (
     SWITCH,
     TEXT,
     Kind,
+    built,
+    filled,
     limited,
     list_of,
     mapping_of,
@@ -26,7 +32,6 @@ from shared.profiles.values import (
     one_of,
     one_or_more,
     parsed,
-    record,
 )
 from shared.settings import declared_settings
 
@@ -67,98 +72,45 @@ def _parse_sender(text: str) -> str:
     return address
 
 
-def _parse_label(text: str) -> str:
-    label = text.removesuffix(":")
-    if not label:
-        raise ValueError("is empty: write how the form's address line begins")
-    return label
-
-
-def _parse_zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # the last for the name of a region alone, which is a folder
-        near = get_close_matches(name, sorted(available_timezones()), n=1)
-        remedy = f"did you mean {near[0]}?" if near else "write a name such as Europe/Berlin"
-        raise ValueError(f"has {name[:40]!r}, which is not an IANA time zone: {remedy}") from None
-
-
-def _parse_days(text: str) -> tuple[str, ...]:
-    first, _, last = text.partition("-")
-    start, end = WEEKDAYS.index(first), WEEKDAYS.index(last or first)
-    days = WEEKDAYS * 2
-    return days[start : (end if start <= end else end + len(WEEKDAYS)) + 1]
-
-
-def _parse_span(text: str) -> Span:
-    hours = [int(part) for part in re.findall(r"\d+", text)]
-    start, end = hours[0] * 60 + hours[1], hours[2] * 60 + hours[3]
-    if start == end:
-        raise ValueError(f"has {text!r}, which ends as it begins: write 00:00-24:00 for a whole day")
-    return Span(start, end if start < end else end + MINUTES_PER_DAY)
-
-
-def _check_spans(spans: Sequence[Span]) -> Sequence[Span]:
-    if any(left.end > right.start for left, right in pairwise(sorted(spans))):
-        raise ValueError("has hours that overlap: correct them")
-    return spans
-
-
-def _spread_days(named: Mapping[tuple[str, ...], Sequence[Span]]) -> Mapping[str, Sequence[Span]]:
-    pairs = [(day, spans) for days, spans in named.items() for day in days]
-    twice = [day for day in WEEKDAYS if [name for name, _ in pairs].count(day) > 1]
-    if twice:
-        raise ValueError(f"has {twice[0]} in two entries: remove it from one of them")
-    return dict(pairs)
-
-
-def _parse_holiday(text: str) -> Holiday:
-    first, _, last = text.partition(" to ")
-    try:
-        holiday = Holiday(date.fromisoformat(first), date.fromisoformat(last or first))
-    except ValueError:
-        raise ValueError(f"has {text!r}, of which a part is not a date: correct it") from None
-    if holiday.last < holiday.first:
-        raise ValueError(f"has {text!r}, which ends before it begins: correct it")
-    return holiday
-
-
 _ADDRESS = parsed(SENTENCE, _parse_sender, pattern="@")
 _DAY = "(?:" + "|".join(WEEKDAYS) + ")"
-_DAYS = parsed(matching(f"{_DAY}(?:-{_DAY})?", "a weekday or a range such as mon or mon-fri"), _parse_days)
+_DAYS = parsed(matching(f"{_DAY}(?:-{_DAY})?", "a weekday or a range such as mon or mon-fri"), parse_days)
 _TIME = r"(?:[01]?\d|2[0-3]):[0-5]\d"
 _SPAN = parsed(
-    matching(rf"{_TIME} ?[-–] ?(?:{_TIME}|24:00)", "a time from and to: write it as 09:00-17:30"), _parse_span
+    matching(rf"{_TIME} ?[-–] ?(?:{_TIME}|24:00)", "a time from and to: write it as 09:00-17:30"), Span.parse
 )
 _DATE = r"\d{4}-\d\d-\d\d"
 _HOLIDAY = parsed(
     matching(f"{_DATE}(?: to {_DATE})?", "a date such as 2026-12-25 or 2026-12-24 to 2027-01-01"),
-    _parse_holiday,
+    Holiday.parse,
 )
-_BUSINESS_HOURS = record(
+_BUSINESS_HOURS = built(
     BusinessHours,
     required={
-        "time_zone": parsed(SENTENCE, _parse_zone),
+        "time_zone": parsed(SENTENCE, parse_zone),
         "days": parsed(
             mapping_of(
-                _DAYS, parsed(one_or_more(_SPAN), _check_spans),
+                _DAYS, parsed(one_or_more(_SPAN), check_hours),
                 "hours for each open day (mon-fri: 09:00-17:30)", limit=len(WEEKDAYS),
             ),
-            _spread_days,
+            name_each_day,
         ),
     },
     optional={"holidays": list_of(_HOLIDAY, "one date a line, each after a dash", limit=MAX_HOLIDAYS)},
 )  # fmt: skip
 _EXAMPLES = list_of(
-    record(
+    built(
         Example,
         required={"email": ITEM, "action": parsed(one_of(*Action), Action)},
         optional={"category": CATEGORY, "why": ITEM},
     ),
     "each example after a dash, with email and action",
 )
+_LABEL = filled(
+    parsed(LINE, lambda text: text.removesuffix(":")), "is empty: write how the form's address line begins"
+)
 _FORMS = list_of(
-    record(ContactForm, required={"sender": _ADDRESS, "label": parsed(LINE, _parse_label)}, optional={}),
+    built(ContactForm, required={"sender": _ADDRESS, "label": _LABEL}, optional={}),
     "each form after a dash, with sender and label",
 )
 

@@ -61,7 +61,10 @@ class Deferral:
             self.claim.decide(self._conclude(error))
         try:
             tag()
-        except (ConfigurationError, PermanentError, TransientError) as tag_error:
+        except ConfigurationError as tag_error:  # another account's key, perhaps for some minutes
+            self._wait_for_others(tag_error, self.settings.retry_base_seconds)
+            return False
+        except (PermanentError, TransientError) as tag_error:
             if isinstance(tag_error, TransientError) and self._waits(tag_error):
                 return False
             log.error("email %r could not be tagged: %s", entry.email_id, tag_error)  # noqa: TRY400  # no trace needed

@@ -73,14 +73,27 @@ def write_draft(
         return unreadable
     claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     if _share_verified(claims) < material.profile.min_verified:
-        asserted = [claim.sentence for claim in claims if claim.support is not Support.VERIFIED]
-        written = _ask(replace(material, unsupported=asserted), settings, complete)
+        unsupported = [c.sentence for c in claims if c.support not in (Support.VERIFIED, Support.FREE)]
+        written = _ask(replace(material, unsupported=unsupported), settings, complete)
         if written is None:
             return unreadable
         claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     verdict = _check(written, material, entry)
-    draft = _build_draft(written, claims, material, entry, envelope)
-    draft = replace(draft, notes=(*draft.notes, *verdict.warnings))
+    address, profile = material.mailbox_address, material.profile
+    draft = Draft(
+        reply_markdown=sign_reply(written.reply_markdown, profile.signature),
+        confidence=written.confidence,
+        open_points=written.open_points,
+        covers=tuple(text.email_id for text in material.thread if not text.is_ours),
+        idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
+        claims=claims,
+        follow_up=written.follow_up,
+        model=written.model,
+        prompt_version=text_version(build_draft_instructions(address, profile)),
+        cc=envelope.cc,
+        subject=f"Your message to {address}" if envelope.is_form else "",
+        notes=(*envelope.notes, *verdict.warnings),
+    )
     return JudgedDraft(draft, _find_refusal(written, claims, material, verdict, settings))
 
 
@@ -132,30 +145,6 @@ def _find_refusal(
     if written.confidence < settings.min_draft_confidence:
         return Decision(Outcome.ESCALATED, Cause.DRAFT_UNSURE, f"{written.confidence:.2f}")
     return None
-
-
-def _build_draft(
-    written: DraftText,
-    claims: tuple[JudgedClaim, ...],
-    material: Material,
-    entry: LedgerEntry,
-    envelope: Envelope,
-) -> Draft:
-    address, profile = material.mailbox_address, material.profile
-    return Draft(
-        reply_markdown=sign_reply(written.reply_markdown, profile.signature),
-        confidence=written.confidence,
-        open_points=written.open_points,
-        covers=tuple(text.email_id for text in material.thread if not text.is_ours),
-        idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
-        claims=claims,
-        follow_up=written.follow_up,
-        model=written.model,
-        prompt_version=text_version(build_draft_instructions(address, profile)),
-        cc=envelope.cc,
-        subject=f"Your message to {address}" if envelope.is_form else "",
-        notes=envelope.notes,
-    )
 
 
 def sign_reply(reply_markdown: str, signature: str) -> str:

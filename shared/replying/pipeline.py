@@ -206,13 +206,15 @@ class _EmailRun:
         refusal = self._limits.find_flood() or self._find_copy(email)
         if refusal is not None:
             return refusal
-        texts = cache(lambda: self._read_texts(email, thread))
-        refusal = (
-            self._triage(email, texts)
-            or self._find_refusal(thread)  # only now: a person is told what it is about
+        executor = self.pipeline.submitter.executor
+        texts = cache(lambda: read_texts(self.claim.entry, email, thread, self.multimail, executor))
+        refusal = self._triage(email, texts)
+        if refusal is None:  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
-            or find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
-        )
+            limits, allow_ungated = self._limits, self.pipeline.settings.allow_ungated_replies
+            day_slots = self.pipeline.ledger.slots(limits.name_sender_scope(thread))
+            refusal = limits.find_refusal(thread, day_slots)
+            refusal = refusal or find_mode_refusal(self._mailbox, allow_ungated=allow_ungated)
         if refusal is not None:
             self._propose(refusal, email, envelope, texts)
             return refusal
@@ -234,10 +236,6 @@ class _EmailRun:
             raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
         return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
 
-    def _find_refusal(self, thread: ThreadView) -> Decision | None:
-        limits = self._limits
-        return limits.find_refusal(thread, self.pipeline.ledger.slots(limits.name_sender_scope(thread)))
-
     @property
     def _limits(self) -> Limits:
         return Limits(self.claim.entry, self.pipeline.ledger, self._settings, self.clock())
@@ -253,12 +251,6 @@ class _EmailRun:
 
     # Triage and draft
 
-    def _read_texts(self, email: Email, thread: ThreadView) -> Sequence[ThreadText]:
-        entry = self.claim.entry
-        return read_texts(
-            email, entry.sender, thread, lambda id_: self.multimail.get_email(entry.mailbox_id, id_)
-        )
-
     def _triage(self, email: Email, texts: ReadTexts) -> Decision | None:
         self._limits.check_budget()
         triage = self.claim.entry.triage
@@ -269,6 +261,8 @@ class _EmailRun:
                 deployment=self.pipeline.settings.triage_deployment,
                 min_confidence=self._settings.min_confidence,
                 profile=self._profile,
+                titles=self.pipeline.knowledge.list_titles(self._profile.knowledge),
+                earlier=[text for text in texts() if text.email_id != email.id],
             )
             self.claim.save(triage=triage)
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)

@@ -1,14 +1,17 @@
 """Threads: what they hold, and what that says about one email: answered, context, stale replies."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from shared.domain import Cause, Decision, Email, EmailSummary, Outcome, WorkItem, parse_address
 from shared.errors import NotFoundError
 from shared.ledger.entries import NEVER_SENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailClient
+from shared.telemetry import in_this_context
 
 PENDING_STATUSES = frozenset({"pending_scan", "pending_send_approval", "scheduled"})
 # By the status of a reply that reached nobody, where it tells more than that: why a person has to answer.
@@ -220,14 +223,18 @@ def _outbound_to(sender: str, thread: Iterable[EmailSummary]) -> list[EmailSumma
 
 
 def read_texts(
-    email: Email, sender: str, thread: ThreadView, get_email: Callable[[str], Email]
+    entry: LedgerEntry, email: Email, thread: ThreadView, multimail: MultiMailClient, executor: Executor
 ) -> list[ThreadText]:
-    """The email and what was exchanged with its sender in the thread, with their bodies.
+    """The row's email and what was exchanged with its sender in the thread, with their bodies, read at once.
 
-    Raises what `get_email` raises.
+    Raises what MultiMail's client raises.
     """
     texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
-    for other in select_context(email.id, sender, thread.emails, MAX_CONTEXT_EMAILS):
-        body, is_ours = get_email(other.id).markdown, other.direction == "outbound"
-        texts.append(ThreadText(other.id, other.sender, other.subject, other.received_at, body, is_ours))
+    context = select_context(email.id, entry.sender, thread.emails, MAX_CONTEXT_EMAILS)
+    get = in_this_context(partial(multimail.get_email, entry.mailbox_id))
+    for other, read in zip(context, executor.map(get, [other.id for other in context]), strict=True):
+        is_ours = other.direction == "outbound"
+        texts.append(
+            ThreadText(other.id, other.sender, other.subject, other.received_at, read.markdown, is_ours)
+        )
     return texts

@@ -4,9 +4,11 @@ import html
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC
 
 from shared.domain import NO_MODEL_TEXT, Action, Cause, Email, ModelText, Sentiment, Triage, Urgency
 from shared.knowledge.words import fold
+from shared.mail.own_words import show_link_targets, split_own_words
 from shared.model.answers import parse_answer
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import (
@@ -14,19 +16,26 @@ from shared.model.prompting import (
     clean_line,
     clean_sentence,
     clean_text,
+    escape_untrusted,
     fit_untrusted,
     load_prompt,
     text_version,
 )
+from shared.model.tokens import estimate_tokens
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, OTHER_CATEGORY, MailboxProfile
+from shared.replying.threads import ThreadText
 
-# Characters of escaped email in the prompt: with instructions, schema and answer the call stays under
-# 1,000 tokens (4 characters a token) where no profile adds to it, whatever the size of the email.
-MAX_EMAIL_CHARACTERS = 1_400
+# Tokens of mail in the prompt, escaped: whatever arrives, the call stays bounded.
+MAX_MAIL_TOKENS = 3_000
+MAX_OWN_TOKENS = 1_800  # of the email's head and new words
+MAX_REST_TOKENS = 400
+MAX_EARLIER = 4  # emails of the thread
+MAX_TITLES_TOKENS = 1_000
 MAX_HEADER_CHARACTERS = 120
 MAX_SEARCHED_CHARACTERS = 20_000
-MAX_OUTPUT_TOKENS = 200
+MAX_OUTPUT_TOKENS = 400
 MAX_SENTENCE_CHARACTERS = 200
+REST_MARK = "[What this email quotes, its signature and its disclaimers]"
 ATTEMPTS = 2
 
 # An email that speaks to whatever sorts it wants to be sorted its way: it may not talk itself out of sight.
@@ -43,6 +52,8 @@ _SPEAKS_TO_TRIAGE = re.compile(
     r"|無視(?:して|する|に分類)|人間に(?:は)?(?:見せ|知らせ)",
     re.IGNORECASE,
 )
+
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8}){0,3}")  # BCP 47
 
 # What Markdown writes between the words of a phrase, or inside them, without a reader seeing it.
 _BREAK_TAG = re.compile(r"<br\s*/?>|</(?:p|div|li|t[dh])>", re.IGNORECASE)
@@ -61,13 +72,16 @@ def triage_email(
     deployment: str,
     min_confidence: float,
     profile: MailboxProfile = NO_PROFILE,
+    earlier: Sequence[ThreadText] = (),
+    titles: Sequence[str] = (),
 ) -> Triage:
     """Ask what to do with an email. What cannot be read twice, or is too unsure, is escalated, never ignored.
 
-    What the mailbox's profile says about categories and words counts more than the model's action.
+    `earlier`: other emails of its thread. `titles`: those of the approved knowledge. What the mailbox's
+    profile says about categories and words counts more than the model's action.
     Raises what `ChatModel.complete` raises.
     """
-    request = build_triage_request(email, deployment, profile)
+    request = build_triage_request(email, deployment, profile, earlier=earlier, titles=titles)
     for _ in range(ATTEMPTS):
         completion = complete(request)
         try:
@@ -82,22 +96,26 @@ def triage_email(
     )  # fmt: skip
 
 
-def build_triage_request(email: Email, deployment: str, profile: MailboxProfile = NO_PROFILE) -> ChatRequest:
-    """The triage call for one email: the instructions for all, then the mailbox's own, then the email."""
-    own = profile.build_triage_part()
-    attachments = ", ".join(file.name for file in email.attachments) or "none"
-    text = (
-        f"From: {clean_line(email.sender, MAX_HEADER_CHARACTERS)}\n"
-        f"To: {clean_line(', '.join(email.to), MAX_HEADER_CHARACTERS)}\n"
-        f"Cc: {clean_line(', '.join(email.cc), MAX_HEADER_CHARACTERS) or 'nobody'}\n"
-        f"Subject: {clean_line(email.subject, MAX_HEADER_CHARACTERS)}\n"
-        f"Attachments: {clean_line(attachments, MAX_HEADER_CHARACTERS)}\n"
-        f"Body:\n{email.markdown.strip()}"
-    )
+def build_triage_request(
+    email: Email,
+    deployment: str,
+    profile: MailboxProfile = NO_PROFILE,
+    *,
+    earlier: Sequence[ThreadText] = (),
+    titles: Sequence[str] = (),
+) -> ChatRequest:
+    """The triage call for one email of a thread.
+
+    What is the same for all emails of a mailbox comes first, so that the service caches it: the instructions
+    for all, the mailbox's own, the titles of its knowledge.
+    """
     schema = {
         "type": "object",
         "additionalProperties": False,
-        "required": ["action", "category", "urgency", "sentiment", "confidence", "summary", "reason"],
+        "required": [
+            "action", "category", "urgency", "sentiment", "confidence", "summary", "reason",
+            "query", "language", "knowledge_answers", "needs_case_facts",
+        ],
         "properties": {
             "action": {"type": "string", "enum": [str(value) for value in Action]},
             "category": {"type": "string", "enum": list(profile.category_names)},
@@ -106,16 +124,61 @@ def build_triage_request(email: Email, deployment: str, profile: MailboxProfile 
             "confidence": {"type": "number"},
             "summary": {"type": "string"},
             "reason": {"type": "string"},
+            "query": {"type": "string"},
+            "language": {"type": "string"},
+            "knowledge_answers": {"type": "boolean"},
+            "needs_case_facts": {"type": "boolean"},
         },
-    }
+    }  # fmt: skip
     return ChatRequest(
         deployment=deployment,
-        system="\n\n".join(filter(None, (load_prompt("triage"), own))),
-        user=build_documents([fit_untrusted(text, MAX_EMAIL_CHARACTERS)]),
+        system="\n\n".join(filter(None, (load_prompt("triage"), profile.build_triage_part()))),
+        user=_render_titles(titles) + build_documents(_render_mail(email, earlier)),
         schema_name="triage",
         schema=schema,
         max_output_tokens=MAX_OUTPUT_TOKENS,
     )
+
+
+def _render_titles(titles: Sequence[str]) -> str:
+    """The block of the knowledge's titles, as many as have room; each escaped, so that none can close it."""
+    lines: list[str] = []
+    left = MAX_TITLES_TOKENS
+    for title in dict.fromkeys(titles):
+        line = escape_untrusted(clean_line(title, MAX_HEADER_CHARACTERS))
+        left -= estimate_tokens(line)
+        if left < 0:
+            lines.append("…")
+            break
+        lines.append(line)
+    return "\n".join(("<titles>", *lines, "</titles>", "")) if lines else ""
+
+
+def _render_mail(email: Email, earlier: Sequence[ThreadText]) -> list[str]:
+    """The email and its thread's last ones, a line each, together within MAX_MAIL_TOKENS."""
+    head = {
+        "From": email.sender,
+        "To": ", ".join(email.to),
+        "Cc": ", ".join(email.cc) or "nobody",
+        "Subject": email.subject,
+        "Attachments": ", ".join(file.name for file in email.attachments) or "none",
+    }
+    lines = [f"{label}: {clean_line(text, MAX_HEADER_CHARACTERS)}" for label, text in head.items()]
+    words = split_own_words(clean_text(email.markdown))
+    body = "\n".join((*lines, "Body:", show_link_targets(words.own)))
+    shown = [fit_untrusted(body, MAX_OWN_TOKENS)]
+    if words.rest:
+        rest = f"\n\n{REST_MARK}\n{show_link_targets(words.rest)}"
+        shown[0] += fit_untrusted(rest, MAX_REST_TOKENS)
+    last = sorted(earlier, key=lambda text: text.received_at)[-MAX_EARLIER:]
+    left = MAX_MAIL_TOKENS - estimate_tokens(shown[0])
+    for number, text in enumerate(last):
+        whose = "sent by us" if text.is_ours else "received"
+        label = f"Earlier email, {whose} {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        own = show_link_targets(split_own_words(clean_text(text.markdown)).own)
+        shown.append(fit_untrusted(f"{label}\nBody:\n{own}", left // (len(last) - number)))
+        left -= estimate_tokens(shown[-1])
+    return shown
 
 
 def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
@@ -129,6 +192,7 @@ def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
     confidence = value.get("confidence")
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise ValueError("the triage's confidence is not a number from 0 to 1")
+    language = value.get("language")
     return Triage(
         action=Action(str(value.get("action"))),
         category=_one_of(categories, value.get("category"), OTHER_CATEGORY),
@@ -137,6 +201,10 @@ def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
         confidence=float(confidence),
         summary=_sentence(value.get("summary")),
         reason=_sentence(value.get("reason")),
+        query=_sentence(value.get("query")),
+        language=language if isinstance(language, str) and _LANGUAGE.fullmatch(language) else "",
+        knowledge_answers=value.get("knowledge_answers") is True,
+        needs_case_facts=value.get("needs_case_facts") is True,
     )
 
 

@@ -54,6 +54,7 @@ ACTIONS = ("reply",) * 6 + ("escalate",) * 2 + ("ignore",) * 2
 TRIAGE = {
     "category": "question", "urgency": "normal", "sentiment": "neutral", "confidence": 0.9,
     "summary": "A question.", "reason": "A person asks.",
+    "query": "delivery time", "language": "en", "knowledge_answers": False, "needs_case_facts": False,
 }  # fmt: skip
 DRAFT = {
     "reply_markdown": "Hello,\n\na colleague will follow up.\n\nSupport",

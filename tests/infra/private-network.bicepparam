@@ -3,3 +3,4 @@ using '../../infra/main.bicep'
 param environmentName = 'private'
 param location = 'swedencentral'
 param vnetEnabled = true
+param embeddingDeployment = 'embedding'

@@ -1,0 +1,86 @@
+"""`python -m local knowledge`: what a mailbox's drafts get to see of the approved text."""
+
+import os
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.composition import open_knowledge
+from shared.errors import ConfigurationError, PermanentError, TransientError
+from shared.knowledge.files import KnowledgeFiles
+from shared.knowledge.passages import SHARED_FOLDER, KnowledgeSource, Passage
+from shared.settings import Settings
+
+MAX_SHOWN = 20
+
+
+def knowledge(console: Console, mailbox: str | None, question: str | None, *, embed: bool) -> int:
+    """Print how much approved text there is and what the question finds; return the exit status.
+
+    `mailbox`: as the profiles name it; any other has the default profile. `embed`: first write the vectors.
+    """
+    if mailbox is None and not embed:
+        console.print(Text("Name a mailbox, or give --embed.", "red"))
+        return MISCONFIGURED
+    try:
+        load_local_settings(os.environ)
+        settings = Settings.from_env(os.environ)
+        profiles, source = open_knowledge(settings)
+        if embed:
+            _write_vectors(console, source)
+        if mailbox is not None:
+            profile = profiles.own.get(mailbox) or profiles.own.get(mailbox.lower()) or profiles.default
+            _print_knowledge(console, source, profile.knowledge, question, settings.knowledge_tokens)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    except (PermanentError, TransientError) as error:
+        console.print(Text(f"Reading the knowledge failed: {error} Try again later.", "red"))
+        return UNFINISHED
+    return OK
+
+
+def _write_vectors(console: Console, source: KnowledgeSource) -> None:
+    if not isinstance(source, KnowledgeFiles):
+        raise ConfigurationError("--embed is for knowledge in files: remove SEARCH_ENDPOINT, or --embed.")
+    count = source.save_vectors()
+    console.print(Text(f"Wrote the vectors of {count} passages. Deploy them with the rest of config/."))
+
+
+def _print_knowledge(
+    console: Console, source: KnowledgeSource, folders: tuple[str, ...], question: str | None, limit: int
+) -> None:
+    names = ", ".join((SHARED_FOLDER, *folders))
+    if isinstance(source, KnowledgeFiles):
+        everything = source.list_passages(folders)
+        tokens = sum(passage.tokens for passage in everything)
+        is_whole = tokens <= limit
+        what = "All of it goes into every draft" if is_whole else "A draft gets the passages that are found"
+        size = f"{len(everything)} passages, about {tokens:,} tokens"
+        console.print(Text(f"{names}: {size}. {what} (KNOWLEDGE_TOKENS {limit:,})."))
+    else:
+        is_whole = False
+        console.print(Text(f"{names}: in the index at SEARCH_ENDPOINT, which is searched for every draft."))
+    if question is None:
+        return
+    if isinstance(source, KnowledgeFiles):
+        found = source.search(folders, question)
+        shown = len(found) if is_whole else len(source.read(folders, question, limit).passages)
+    else:
+        found = source.read(folders, question, limit).passages
+        shown = len(found)
+    _print_passages(console, found[:MAX_SHOWN])
+    rest = "" if is_whole else f", of which a draft would get {shown}"
+    console.print(Text(f"Passages that the question finds: {len(found)}{rest}."))
+
+
+def _print_passages(console: Console, passages: tuple[Passage, ...]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bright_black")
+    table.add_column("", justify="right")
+    for heading in ("file", "passage"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("tokens", justify="right")
+    for number, passage in enumerate(passages, 1):
+        table.add_row(str(number), Text(passage.source), Text(passage.title), f"{passage.tokens:,}")
+    console.print(table)

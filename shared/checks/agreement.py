@@ -1,0 +1,502 @@
+"""Agreement: whether a sentence says no more and nothing else than the words of its source."""
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil
+
+from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
+from shared.checks.values import NUMBER, Value, find_carriers, read_values
+
+MIN_WORD = 3
+MIN_STEM = 4  # letters in which two words are the same although their endings differ
+STEM_SHARE = 0.6  # of the shorter one
+MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are looked for
+MIN_SHARED_WORDS = 0.25
+MAX_WORDS_FROM_ELSEWHERE = 0.34
+
+
+class Gap(StrEnum):
+    """What of a sentence its source does not carry."""
+
+    VALUE = "value"
+    NAME = "name"
+    DIRECTION = "direction"
+    NEGATION = "negation"
+    CONDITION = "condition"
+    OPPOSITE = "opposite"
+    PASSAGE = "passage"
+    WORDS = "words"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Evidence:
+    """The words of a source: the quoted ones, the sentences or rows around them, and what these stand under.
+
+    `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
+    rest of the table; `elsewhere` is the rest of the source, `told` what the customer wrote. All of it is
+    plain text.
+    """
+
+    language: str
+    quote: str
+    body: str
+    context: str = ""
+    columns: tuple[tuple[str, str], ...] = ()
+    other_rows: tuple[tuple[str, ...], ...] = ()
+    elsewhere: str = ""
+    told: str = ""
+
+
+_CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
+
+
+@dataclass(frozen=True, repr=False)
+class _Text:
+    """A text as it is compared."""
+
+    text: str
+    known_language: str = ""
+
+    @functools.cached_property
+    def low(self) -> str:
+        return lower(self.text)
+
+    @functools.cached_property
+    def meaning(self) -> str:
+        """The text in small letters, denials that state something in the word for that."""
+        low = self.low
+        for word in load_table("rewrites"):
+            low = find_pattern("rewrites", word).sub(f" {word} ", low)
+        return low
+
+    @functools.cached_property
+    def values(self) -> tuple[Value, ...]:
+        return read_values(self.text)
+
+    @functools.cached_property
+    def language(self) -> str:
+        return self.known_language or find_language(self.text)
+
+    @functools.cached_property
+    def words(self) -> tuple[str, ...]:
+        """The words that mean something by themselves, each once."""
+        function_words, numbers = find_pattern("languages", self.language), find_pattern("numbers", "")
+        found = _CJK_WORD.findall(self.low) if self.language == "ja" else []
+        for word in find_words(self.low):
+            is_short = len(word) < MIN_WORD or re.match(f"[{CJK}]", word) is not None
+            if not is_short and not function_words.fullmatch(word) and not numbers.fullmatch(word):
+                found.append(word)
+        return tuple(dict.fromkeys(found))
+
+
+# A source is compared with several sentences.
+_read = functools.lru_cache(maxsize=128)(_Text)
+
+
+def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
+    """What of a sentence the evidence does not carry; None when all is in it."""
+    said, quote = _read(sentence), _read(evidence.quote, evidence.language)
+    body = _read(evidence.body, evidence.language)
+    around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
+    checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
+        (Gap.VALUE, lambda: _carries_values(said, quote, around, evidence)),
+        (Gap.VALUE, lambda: not _takes_from_another_clause(said, quote, evidence)),
+        (Gap.PASSAGE, lambda: not _names_another_row(said, evidence)),
+        (Gap.DIRECTION, lambda: _agrees_in_direction(said, quote, around)),
+        (Gap.NAME, lambda: _carries_names(said, quote, around, evidence)),
+        (Gap.OPPOSITE, lambda: _agrees_in_opposites(said, quote, around, evidence)),
+        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote)),
+        (Gap.CONDITION, lambda: not _drops_condition(said, quote, body, evidence.columns)),
+        (Gap.WORDS, lambda: _agrees_in_words(said, around, evidence)),
+    )
+    return next((gap for gap, agrees in checks if not agrees()), None)
+
+
+def denies(text: str, language: str) -> bool:
+    """Whether a plain text denies something; "" is a language that has to be found."""
+    return _is_negative(_read(text, language))
+
+
+def find_members(text: str) -> dict[str, set[str]]:
+    """The opposites and topics that a plain text speaks of, by their groups."""
+    return _find_members(_read(text))
+
+
+# ---- Values -----------------------------------------------------------------------------------------
+
+
+def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Each value is in the quote; or around it, or the customer's own.
+
+    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride, up
+    to 40 kg" has the page's figure besides the customer's.
+    """
+    told = _read(evidence.told)
+    outside: list[Value] = []
+    for value in said.values:
+        if find_carriers(value, quote.values, around.text):
+            continue
+        is_near = bool(find_carriers(value, around.values, around.text))
+        if value.is_soft:
+            rivals = [v for v in around.values if v.kinds & value.kinds - {NUMBER} and not v.is_soft]
+            if rivals and not is_near:
+                return False
+        elif not is_near and not find_carriers(value, told.values, told.text):
+            return False
+        else:
+            outside.append(value)
+    cells = [_read(cell, quote.language) for _, cell in evidence.columns] or [quote]
+    for value in outside:
+        rivals = [[other for other in cell.values if other.kinds & value.kinds] for cell in cells]
+        used = [_find_used(said, cell, around.text) for cell in cells]
+        is_used = any(other in us for them, us in zip(rivals, used, strict=True) for other in them)
+        for them, us in zip(rivals, used, strict=True):
+            unused = [other for other in them if other not in us and not other.is_soft]
+            if unused and (not is_used or len(unused) < len(them)):
+                return False
+    return True
+
+
+def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
+    """The values of a quote that a sentence says."""
+    return [carrier for value in said.values for carrier in find_carriers(value, quote.values, text)]
+
+
+def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) -> bool:
+    """Whether a value of the quote is said of what the quote says of another value of its kind.
+
+    In another language that stays open where nothing ties the value to either.
+    """
+    clauses = [_read(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
+    used = {reading for value in _find_used(said, quote, quote.text) for reading in value.readings}
+    for own in _cut_clauses(said):
+        for value in (value for value in own.values if not value.is_soft):
+            theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
+            pairs = [
+                (clause, rival)
+                for clause in theirs
+                for rival in clauses
+                if rival not in theirs
+                and any(
+                    v.kinds & value.kinds and not v.is_soft and v.readings.isdisjoint(used)
+                    for v in rival.values
+                )
+            ]
+            if not pairs:
+                continue
+            for_them = max(_count_shared(own, clause, rival) for clause, rival in pairs)
+            against = max(_count_shared(own, rival, clause) for clause, rival in pairs)
+            is_tied = for_them > 0 or said.language == quote.language or value.kinds == {NUMBER}
+            if against > for_them or not is_tied:
+                return True
+    return False
+
+
+_CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|aber|mais|pero|ale) ")
+
+
+def _cut_clauses(text: _Text) -> list[_Text]:
+    return [_read(piece, text.language) for piece in _CLAUSE_END.split(text.text) if piece.strip()]
+
+
+def _count_shared(said: _Text, clause: _Text, other: _Text) -> int:
+    """How many words and concepts a sentence shares with one clause and not with the other one."""
+    words = [word for word in clause.words if not _is_among(word, other.words)]
+    count = sum(_is_among(word, said.words) for word in words)
+    ours, theirs, others = _find_members(said), _find_members(clause), _find_members(other)
+    return count + sum(bool(ours.get(g, set()) & (m - others.get(g, set()))) for g, m in theirs.items())
+
+
+def _agrees_in_direction(said: _Text, quote: _Text, around: _Text) -> bool:
+    """No limit is the other way round: "up to 5" is not "at least 5"."""
+    for value in said.values:
+        limits = _find_limits(said, value)
+        carriers = find_carriers(value, quote.values, around.text)
+        their_limits = {limit for carrier in carriers for limit in _find_limits(quote, carrier)}
+        if limits and their_limits and not limits & their_limits:
+            return False
+    return True
+
+
+@functools.cache
+def _limit_patterns(language: str) -> tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...]:
+    glue = r"(?:[^\w;.]{1,3}[^\W\d]{1,5}){0,2}[^\w;]{0,3}$"
+    found = []
+    for limit in ("at_most", "at_least"):
+        before = find_pattern(f"{limit}_before", language).pattern
+        after = find_pattern(f"{limit}_after", language).pattern
+        found.append(
+            (
+                limit,
+                re.compile(f"(?P<word>{before}){glue}"),
+                re.compile(rf"[^\w;.]{{0,3}}(?:(?!\d)\w{{1,20}} ){{0,2}}(?P<word>{after})"),
+            )
+        )
+    return tuple(found)
+
+
+def _find_limits(text: _Text, value: Value) -> set[str]:
+    """The limits that the words directly before and after a value make of it."""
+    before = text.low[max(0, value.start - MAX_BOUND_CHARACTERS) : value.start]
+    after = text.low[value.end : value.end + MAX_BOUND_CHARACTERS]
+    found: dict[str, int] = {}
+    for limit, left, right in _limit_patterns(text.language):
+        for match in (left.search(before), right.match(after)):
+            if match is not None:
+                found[limit] = max(found.get(limit, 0), len(match["word"]))
+    longest = max(found.values(), default=0)
+    return {limit for limit, length in found.items() if length == longest}
+
+
+# ---- Names and opposites ----------------------------------------------------------------------------
+
+_NAME = re.compile(r"[^\W\d_][\w'&-]*")
+
+
+def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Each name is in the quote; or around it, unless the quote has a name that the sentence does not use."""
+    places = {place for word in find_words(said.low) if (place := _find_place(word)) is not None}
+    if not all(find_pattern("places", place).search(around.low) for place in places):
+        return False
+    here = _list_sounds(quote)
+    near = here + _list_sounds(around)
+    far = set(find_words(lower(evidence.elsewhere)))
+    is_outside = False
+    for name, is_certain in _find_names(said):
+        if not _is_among(name, near) and name not in around.low:
+            if is_certain or (name in far and said.language != quote.language):
+                return False
+        elif is_certain and name not in lower(evidence.context):
+            is_outside |= not _is_among(name, here)
+    ours = _list_sounds(said)
+    return not is_outside or all(
+        _is_among(name, ours) for name, is_certain in _find_names(quote) if is_certain
+    )
+
+
+def _find_place(word: str) -> str | None:
+    """The country that a word names."""
+    return next(
+        (place for place in load_table("places") if find_pattern("places", place).fullmatch(word)), None
+    )
+
+
+_KANA_ROWS = {
+    "": "アイウエオ", "k": "カキクケコ", "s": "サシスセソ", "t": "タチツテト", "n": "ナニヌネノ",
+    "h": "ハヒフヘホ", "m": "マミムメモ", "r": "ラリルレロ", "g": "ガギグゲゴ", "z": "ザジズゼゾ",
+    "d": "ダヂヅデド", "b": "バビブベボ", "p": "パピプペポ", "y": "ヤ_ユ_ヨ", "w": "ワ___ヲ",
+}  # fmt: skip
+_ROMAJI = {
+    kana: {"si": "shi", "ti": "chi", "tu": "tsu", "hu": "fu", "zi": "ji"}.get(row + vowel, row + vowel)
+    for row, letters in _KANA_ROWS.items()
+    for kana, vowel in zip(letters, "aiueo", strict=True)
+} | {"ン": "n", "ー": "", "ッ": "", "ャ": "ya", "ュ": "yu", "ョ": "yo"}
+
+
+def _list_sounds(text: _Text) -> list[str]:
+    """The words of a text, and those in kana as they sound in Latin letters."""
+    katakana = (chr(ord(c) + 0x60) if "ぁ" <= c <= "ゖ" else c for c in text.text)
+    sounds = "".join(_ROMAJI.get(c, c if c == " " else " ") for c in katakana)
+    return find_words(text.low) + find_words(sounds)
+
+
+def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
+    """Words with a capital; certain ones are neither the first of a sentence nor any noun of German."""
+    taken = [(value.start, value.end) for value in text.values]
+    titles, none = find_pattern("names", "title"), find_pattern("names", "none")
+    for match in _NAME.finditer(text.text):
+        word, low = match.group(), lower(match.group())
+        if not word[0].isupper() or titles.fullmatch(low) or none.fullmatch(low):
+            continue
+        if _find_place(low) is not None:
+            continue
+        if any(start <= match.start() < end for start, end in taken) or find_pattern(
+            "languages", ""
+        ).fullmatch(low):
+            continue
+        before = text.text[: match.start()].rstrip(" (-")
+        is_first = not before or before[-1] in ".:!?"
+        is_marked = (
+            before[-1:] == '"' or titles.fullmatch(lower(before.rstrip(".").rpartition(" ")[2])) is not None
+        )
+        is_shaped = any(c.isupper() for c in word[1:])
+        yield low.split("'")[-1], is_marked or (not is_first and (text.language != "de" or is_shaped))
+
+
+@functools.lru_cache(maxsize=256)
+def _find_members(text: _Text) -> dict[str, set[str]]:
+    """The opposites and topics that a text speaks of, by their groups."""
+    found: dict[str, set[str]] = {}
+    low = find_pattern("no_opposite", "all").sub(" ", text.meaning)
+    for group, members in load_table("opposites").items():
+        if said := {member for member in members if find_pattern(f"opposites.{group}", member).search(low)}:
+            found[group] = said
+    for topic in load_table("topics"):
+        if find_pattern("topics", topic).search(low):
+            found[f"topic {topic}"] = {topic}
+    return found
+
+
+def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    theirs, near = _find_members(quote), _find_members(around)
+    far = _find_members(_read(evidence.elsewhere, evidence.language))
+    values = [value for value in said.values if not value.is_soft]
+    headers = [
+        header
+        for header, cell in evidence.columns
+        if any(find_carriers(value, _read(cell).values, f"{header} {cell}") for value in values)
+    ]
+    heading = _find_members(_read(" ; ".join(headers)))
+    for group, members in _find_members(said).items():
+        there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
+        if there and not members & there:
+            return False
+        if not there and members & far.get(group, set()):
+            return False
+    return True
+
+
+def _names_another_row(said: _Text, evidence: Evidence) -> bool:
+    """Whether a sentence has a cell of another row, and not that of the quoted row in its column."""
+    own = [lower(cell) for _, cell in evidence.columns]
+    text = f" {_space_words(said.low)} "
+    for row in evidence.other_rows:
+        for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
+            is_said = re.search(r"[^\W\d_]", cell) is not None and f" {_space_words(cell)} " in text
+            if is_said and f" {_space_words(ours)} " not in text:
+                return True
+    return False
+
+
+def _space_words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text))
+
+
+# ---- Negation and conditions ------------------------------------------------------------------------
+
+
+def _is_negative(text: _Text) -> bool:
+    """Whether a text denies something."""
+    rest = find_pattern("no_negation", text.language).sub(" ", text.meaning)
+    return find_pattern("negation", text.language).search(rest) is not None
+
+
+def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
+    """Whether both deny or neither does; "only if" is as good as "not unless".
+
+    Two conditions are compared by themselves; where only one text has one, it may be in other words.
+    """
+    ours, theirs = _split_condition(said), _split_condition(quote)
+    if len(ours) == len(theirs):
+        agrees = all(map(_is_alike_in_negation, ours, theirs))
+    else:
+        agrees = _is_alike_in_negation(said, quote) or _is_alike_in_negation(ours[0], theirs[0])
+    denied, stated = (said, quote) if _is_negative(said) else (quote, said)
+    return agrees or bool(
+        find_pattern("unless", denied.language).search(denied.low)
+        and find_pattern("only", stated.language).search(stated.low)
+    )
+
+
+def _is_alike_in_negation(said: _Text, quote: _Text) -> bool:
+    """Whether both deny or neither does; a denial in other words is as good as either."""
+    is_open = any(text.meaning != text.low and not _is_negative(text) for text in (said, quote))
+    return is_open or _is_negative(said) == _is_negative(quote)
+
+
+def _split_condition(text: _Text) -> list[_Text]:
+    """A text without its condition, and the condition if it begins with a word that means if."""
+    match = find_pattern("if", text.language).search(text.low) if text.language in load_table("if") else None
+    if match is None:
+        return [text]
+    end = re.compile("[,;:.]").search(text.text, match.end())
+    stop = end.start() if end is not None else len(text.text)
+    main = f"{text.text[: match.start()]} {text.text[stop:]}"
+    return [_read(main, text.language), _read(text.text[match.start() : stop], text.language)]
+
+
+def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[tuple[str, str]]) -> bool:
+    """Whether the source words have a condition, or are about some people, and the sentence is not."""
+    for people in load_table("limited_to"):
+        pattern = find_pattern("limited_to", people)
+        if pattern.search(quote.low) and not pattern.search(said.low):
+            return True
+    if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
+        return False
+    if _drops_limit(said, quote) or not all(
+        _is_kept(_read(cell, body.language), said)
+        for header, cell in columns
+        if find_pattern("condition_header", "all").search(lower(header))
+    ):
+        return True
+    for match in find_pattern("condition", body.language).finditer(body.low):
+        if body.language == "ja":
+            clause = re.split("[、。,;:]", body.text[: match.start()])[-1]
+        else:
+            clause = re.split("[,;:.]", body.text[match.end() :], maxsplit=1)[0]
+        if not _is_kept(_read(clause, body.language), said):
+            return True
+    return False
+
+
+def _drops_limit(said: _Text, quote: _Text) -> bool:
+    """Whether a limit ("before noon") is left out of what the quote says of the same."""
+    clauses = _cut_clauses(quote)
+    for clause in clauses:
+        limited = [value for value in clause.values if not value.is_soft and _find_limits(clause, value)]
+        if not limited or any(find_carriers(value, said.values, said.text) for value in clause.values):
+            continue
+        ours, theirs = _find_members(said), _find_members(clause)
+        is_same = any(ours.get(group, set()) & members for group, members in theirs.items())
+        if is_same or any(_is_among(word, said.words) for word in clause.words):
+            return True
+    return False
+
+
+def _is_kept(clause: _Text, said: _Text) -> bool:
+    values = [value for value in clause.values if not value.is_soft]
+    if values and all(find_carriers(value, said.values, said.text) for value in values):
+        return True
+    if clause.language == said.language or not clause.language:
+        shared = [word for word in clause.words if _is_among(word, said.words)]
+        return len(shared) * 2 >= len(clause.words)
+    members, theirs = _find_members(clause), _find_members(said)
+    if any(members[group] & theirs.get(group, set()) for group in members):
+        return True
+    return any(_is_among(word, said.words) for word in clause.words)
+
+
+# ---- Words ------------------------------------------------------------------------------------------
+
+
+def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Whether in the language of its source a sentence shares enough words with it; always in another one.
+
+    Few may be those of another passage alone. Values tie a sentence to its source as well.
+    """
+    if said.language != around.language:
+        return True
+    far = _read(evidence.elsewhere, evidence.language).words
+    strange = [word for word in said.words if not _is_among(word, around.words)]
+    if sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
+        return False
+    has_values = any(not value.is_soft for value in said.values)
+    return has_values or len(said.words) - len(strange) >= MIN_SHARED_WORDS * len(said.words)
+
+
+def _is_among(word: str, others: Iterable[str]) -> bool:
+    """Whether one of some words differs from a word only in its ending, or one is part of the other."""
+    if re.match(f"[{CJK}]", word):
+        pairs = {word[i : i + 2] for i in range(len(word) - 1)}
+        return any(word == other or any(pair in other for pair in pairs) for other in others)
+    for other in others:
+        shorter, longer = sorted((word, other), key=len)
+        stem = shorter[: max(MIN_STEM, ceil(STEM_SHARE * len(shorter)))]
+        if word == other or (len(shorter) >= MIN_STEM and longer.startswith(stem)):
+            return True
+        if len(shorter) > MIN_STEM and shorter in longer:
+            return True
+    return False
