@@ -154,8 +154,11 @@ def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence
             outside.append(value)
     used = _find_used(said, quote, text)
     unused = [value for value in quote.values if value not in used and not value.is_soft]
-    bare = {NUMBER} if evidence.columns else set()  # its unit is in the header
-    return not any((value.kinds | bare) & other.kinds for value in outside for other in unused)
+    for value in outside:
+        bare = {NUMBER} if evidence.columns and value.unit is not None else set()  # the unit is in the header
+        if any((value.kinds | bare) & other.kinds for other in unused):
+            return False
+    return True
 
 
 def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
@@ -393,8 +396,9 @@ def _names_another_row(said: _Text, evidence: Evidence) -> bool:
     text = f" {_space_words(said.low)} "
     for row in evidence.other_rows:
         for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
-            is_said = re.search(r"[^\W\d_]", cell) is not None and f" {_space_words(cell)} " in text
-            if is_said and f" {_space_words(ours)} " not in text:
+            is_said = _read(cell).words and f" {_space_words(cell)} " in text
+            pieces = (_space_words(piece) for piece in re.split("[,;/]", ours))
+            if is_said and f" {_space_words(ours)} " not in text and _space_words(cell) not in pieces:
                 return True
     return False
 
@@ -429,7 +433,7 @@ def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, 
         and find_pattern("only", stated.language).search(stated.low)
     ):
         return True
-    if denied is quote and columns:
+    if denied is quote and any(cell for _, cell in columns):
         return _denies_apart(
             [_read(f"{header} ; {cell}", quote.language) for header, cell in columns], stated
         )
@@ -446,7 +450,9 @@ def _denies_apart(clauses: Sequence[_Text], stated: _Text) -> bool:
     is_foreign = clauses[0].language != stated.language
     if is_foreign and any(len(find_words(clause.low)) > MAX_ANSWER_WORDS for clause in apart):
         return False
-    return not any(_has_in_common(clause, stated) for clause in apart) and any(
+    known = [word for clause in rest for word in clause.words]
+    own = [_read(" ".join(w for w in find_words(c.low) if w not in known), c.language) for c in apart]
+    return not any(_has_in_common(clause, stated) for clause in own) and any(
         _has_in_common(clause, stated) for clause in rest
     )
 
