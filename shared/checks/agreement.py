@@ -371,7 +371,9 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if any(find_carriers(value, _read(cell).values, f"{header} {cell}") for value in values)
     ]
     heading = _find_members(_read(" ; ".join(headers)))
-    is_close = _share_words(said, quote) >= MIN_CLOSE_WORDS
+    names = {name for name, _ in _find_names(said)}
+    words = [word for word in said.words if word not in names]
+    is_close = sum(_is_among(word, quote.words) for word in words) >= MIN_CLOSE_WORDS * max(len(words), 1)
     has_amount = any(kind.isupper() for value in quote.values for kind in value.kinds)
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
@@ -381,13 +383,6 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if not there and not is_told and members & far.get(group, set()):
             return False
     return True
-
-
-def _share_words(said: _Text, quote: _Text) -> float:
-    """The share of the words of a sentence, names left out, that are in a quote of its language."""
-    names = {name for name, _ in _find_names(said)}
-    words = [word for word in said.words if word not in names]
-    return sum(_is_among(word, quote.words) for word in words) / len(words) if words else 0.0
 
 
 def _names_another_row(said: _Text, evidence: Evidence) -> bool:

@@ -57,7 +57,8 @@ def judge_claims(
     inbound = (source.text for source in sources if source.kind is SourceKind.SENDER)
     told = plain(" ; ".join(inbound))[:MAX_REPLY_CHARACTERS]
     shared = _Shared.read(told, sources)
-    documents = {source.id: _Document(source, shared) for source in sources}
+    named = {claim.source for claim in claims}
+    documents = {source.id: _Document(source, shared) for source in sources if source.id in named}
     edges = _find_edges(reply_markdown)
     known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
     compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]

@@ -177,6 +177,8 @@ def _find_months(rest: str, text: str) -> Iterator[Value]:
                 match, (match["year"] or match["year2"], month, match["day"] or match["day2"])
             )
     for match in alone.finditer(rest):
+        if match.group() == "mai" and find_language(text) == "it":  # never
+            continue
         is_capital = text[match.start()].isupper()
         is_english = match.group() in ("may", "march")
         is_other = match.group() in ("mars", "mai") and is_capital
@@ -467,6 +469,7 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
         between = lower(text[value.end : follow.start])
         if (
             value.kinds != {NUMBER}
+            and not (NAMED in value.kinds and between.strip() == "-")  # "Allow 6-8 weeks"
             or value.is_soft
             or follow.kinds == {NUMBER}
             or not _BETWEEN.fullmatch(between)
