@@ -39,7 +39,8 @@ class Evidence:
 
     `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
     rest of the table; `elsewhere` is the rest of the source, `told` what the customer wrote, `units` the
-    text before a table and at the start of its document, `names` those of codes in the quote. All of it is plain text.
+    text before a table and at the start of its document, `names` those of codes in the quote. All of it is
+    plain text.
     """
 
     language: str
@@ -135,8 +136,8 @@ def find_members(text: str) -> dict[str, set[str]]:
 def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
     """Each value is in the quote; or around it, or the customer's own.
 
-    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride, up
-    to 40 kg" has the page's figure besides the customer's.
+    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride,
+    up to 40 kg" has the page's figure besides the customer's.
     """
     told, text = _read(evidence.told), f"{around.text} ; {evidence.units}"
     outside: list[Value] = []
@@ -414,8 +415,8 @@ def _is_negative(text: _Text) -> bool:
 def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether both deny or neither does; "only if" is as good as "not unless".
 
-    Two conditions are compared by themselves; where only one text has one, it may be in other words. A clause or
-    cell that has nothing to do with the other text may deny whatever it does.
+    Two conditions are compared by themselves; where only one text has one, it may be in other words. A clause
+    or cell that has nothing to do with the other text may deny whatever it does.
     """
     ours, theirs = _split_condition(said), _split_condition(quote)
     if len(ours) == len(theirs):
@@ -438,7 +439,7 @@ def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, 
 def _denies_apart(clauses: Sequence[_Text], stated: _Text) -> bool:
     """Whether only those of some clauses deny something that share nothing with a text, and others share.
 
-    In another language words say nothing: there such a clause is an answer, or a cell of values and opposites.
+    In another language words say nothing: there such a clause is an answer of one word.
     """
     apart = [clause for clause in clauses if _is_negative(clause)]
     rest = [clause for clause in clauses if clause not in apart]

@@ -185,8 +185,8 @@ def _find_edges(markdown: str) -> set[str]:
 def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool:
     """Whether a sentence has nothing in it that a source would have to carry.
 
-    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at the
-    beginning or end of the reply.
+    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at
+    the beginning or end of the reply.
     """
     text = plain(sentence)
     low = lower(text)
@@ -244,7 +244,7 @@ def _compact(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A sentence or table row with the headings and the line, or the text before the table, it stands under."""
+    """A sentence or row with the headings and the line it stands under; `note` is before its table."""
 
     text: str
     headings: tuple[str, ...] = ()
@@ -288,7 +288,7 @@ def _read_parts(text: str) -> Iterator[_Part]:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all sources share: the customer's words, how each document begins, names that stand next to codes."""
+    """What all sources share: the customer's words, how each document begins, names next to codes."""
 
     told: str
     openings: dict[str, str]
