@@ -39,7 +39,7 @@ class Evidence:
 
     `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
     rest of the table; `elsewhere` is the rest of the source, `told` what the customer wrote, `units` the
-    text before a table and at the start of its document. All of it is plain text.
+    text before a table and at the start of its document, `names` those of codes in the quote. All of it is plain text.
     """
 
     language: str
@@ -51,6 +51,7 @@ class Evidence:
     elsewhere: str = ""
     told: str = ""
     units: str = ""
+    names: str = ""
 
 
 _CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
@@ -151,15 +152,12 @@ def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence
             return False
         else:
             outside.append(value)
-    cells = [_read(cell, quote.language) for _, cell in evidence.columns] or [quote]
+    used = _find_used(said, quote, text)
+    unused = [value for value in quote.values if value not in used and not value.is_soft]
     for value in outside:
-        rivals = [[other for other in cell.values if other.kinds & value.kinds] for cell in cells]
-        used = [_find_used(said, cell, text) for cell in cells]
-        is_used = any(other in us for them, us in zip(rivals, used, strict=True) for other in them)
-        for them, us in zip(rivals, used, strict=True):
-            unused = [other for other in them if other not in us and not other.is_soft]
-            if unused and (not is_used or len(unused) < len(them)):
-                return False
+        bare = {NUMBER} if evidence.columns and value.unit is not None else set()  # the unit is in the header
+        if any((value.kinds | bare) & other.kinds for other in unused):
+            return False
     return True
 
 
@@ -178,6 +176,8 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) ->
     for own in _cut_clauses(said):
         for value in (value for value in own.values if not value.is_soft):
             theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
+            if theirs and _is_of_another_name(own, value, theirs, clauses):
+                return True
             pairs = [
                 (clause, rival)
                 for clause in theirs
@@ -196,6 +196,23 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) ->
             if against > for_them or not is_tied:
                 return True
     return False
+
+
+def _is_of_another_name(own: _Text, value: Value, theirs: Sequence[_Text], clauses: Sequence[_Text]) -> bool:
+    """Whether a clause names what only a clause with another value of the kind names."""
+    ours = set(_list_names(own))
+    kept = {name for clause in theirs for name in _list_names(clause)}
+    rivals = (
+        clause
+        for clause in clauses
+        if clause not in theirs and any(v.kinds & (value.kinds | {NUMBER}) for v in clause.values)
+    )
+    others = {name for rival in rivals for name in _list_names(rival)} - kept
+    return bool(ours & others) and not ours & kept
+
+
+def _list_names(text: _Text) -> list[str]:
+    return [name for name, is_certain in _find_names(text) if is_certain]
 
 
 _CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|aber|mais|pero|ale) ")
@@ -277,9 +294,8 @@ def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence)
         elif is_certain and name not in lower(evidence.context):
             is_outside |= not _is_among(name, here)
     ours = _list_sounds(said)
-    return not is_outside or all(
-        _is_among(name, ours) for name, is_certain in _find_names(quote) if is_certain
-    )
+    theirs = _list_names(quote) + find_words(lower(evidence.names))
+    return not is_outside or all(_is_among(name, ours) for name in theirs)
 
 
 def _find_place(word: str) -> str | None:
@@ -380,8 +396,9 @@ def _names_another_row(said: _Text, evidence: Evidence) -> bool:
     text = f" {_space_words(said.low)} "
     for row in evidence.other_rows:
         for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
-            is_said = re.search(r"[^\W\d_]", cell) is not None and f" {_space_words(cell)} " in text
-            if is_said and f" {_space_words(ours)} " not in text:
+            is_said = _read(cell).words and f" {_space_words(cell)} " in text
+            pieces = (_space_words(piece) for piece in re.split("[,;/]", ours))
+            if is_said and f" {_space_words(ours)} " not in text and _space_words(cell) not in pieces:
                 return True
     return False
 
@@ -416,7 +433,7 @@ def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, 
         and find_pattern("only", stated.language).search(stated.low)
     ):
         return True
-    if denied is quote and columns:
+    if denied is quote and any(cell for _, cell in columns):
         return _denies_apart(
             [_read(f"{header} ; {cell}", quote.language) for header, cell in columns], stated
         )
@@ -433,7 +450,9 @@ def _denies_apart(clauses: Sequence[_Text], stated: _Text) -> bool:
     is_foreign = clauses[0].language != stated.language
     if is_foreign and any(len(find_words(clause.low)) > MAX_ANSWER_WORDS for clause in apart):
         return False
-    return not any(_has_in_common(clause, stated) for clause in apart) and any(
+    known = [word for clause in rest for word in clause.words]
+    own = [_read(" ".join(w for w in find_words(c.low) if w not in known), c.language) for c in apart]
+    return not any(_has_in_common(clause, stated) for clause in own) and any(
         _has_in_common(clause, stated) for clause in rest
     )
 

@@ -125,6 +125,7 @@ def _join(places: Sequence[Evidence]) -> Evidence:
         context=" ; ".join(place.context for place in places),
         columns=tuple(column for place in places for column in place.columns),
         told=places[0].told,
+        names=" ; ".join(place.names for place in places),
         units=" ; ".join(place.units for place in places),
     )
 
@@ -358,7 +359,8 @@ class _Document:
             text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
         )
         codes = (quote[value.start : value.end] for value in read_values(quote) if CODE in value.kinds)
-        context |= dict.fromkeys(name for code in codes if (name := self._shared.names.get(code)))
+        names = [name for code in codes if (name := self._shared.names.get(code))]
+        context |= dict.fromkeys(names)
         openings = {self._shared.openings[_find_document(self.source)]} if headers else set()
         if first and find_pattern("pronouns", "").match(lower(parts[0].text)):
             context[self._parts[first - 1].text] = None
@@ -375,6 +377,7 @@ class _Document:
             ),
             elsewhere=self._read_around(first, last),
             told=self._shared.told,
+            names=" ; ".join(names),
             units=" ; ".join({part.note for part in parts} | openings),
         )
 
