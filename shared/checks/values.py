@@ -500,11 +500,10 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     same = [other for other in available if value.readings & (other.readings | other.also)]
     if same:
         return same
-    if NAMED in value.kinds and not any(
+    is_renamed = NAMED in value.kinds and not any(  # in another language: "Artikel 5"
         _read_name(value) == _read_name(other) for other in available if NAMED in other.kinds
-    ):  # in another language the word is another one: "Artikel 5"
-        return [other for other in available if value.numbers & other.numbers]
-    if value.kinds == {NUMBER}:
+    )
+    if is_renamed or value.kinds == {NUMBER}:
         return [other for other in available if value.numbers & other.numbers]
     dates = {reading for kind, reading in value.readings if kind == DATE and isinstance(reading, tuple)}
     if dates:
