@@ -214,6 +214,51 @@ def test_approved_words_count_before_those_of_the_sender() -> None:
     assert (judged.support, judged.source) == (Support.VERIFIED, "gym.md")
 
 
+BICYCLES = (
+    "## Dogs and bicycles\n\nA dog of up to **40 kg** may ride. You may return a complete bicycle within 14 days. "
+    "Rods may look alike. They must not be mixed up. We deliver on weekdays, and parcels are not sent to islands.\n\n"
+    "Lengths in cm:\n\n| Model | Code | Length | Remark |\n|---|---|---|---|\n| Heron 2 | H2-E | 255 | yes, no assist |\n"
+    "| Heron 2 Long | H2L-E | 274 | none |\n\n| Code | Price |\n|---|---|\n| H2-E | £5,490 |\n| H2L-E | £5,890 |\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("email", "quote", "sentence", "support"),
+    [
+        ("My dog is 34 kg.", "A dog of up to **40 kg**", "Your 34 kg dog may ride: up to 40 kg.", "verified"),
+        (
+            "Mon chien pèse 34 kg.",
+            "A dog of up to **40 kg**",
+            "Votre chien de 34 kg peut monter : jusqu'à 40 kg.",
+            "verified",
+        ),
+        ("My dog is 44 kg.", "A dog of up to **40 kg**", "Your 44 kg dog may ride.", "asserted"),
+        ("30 days?", "return a complete bicycle within 14 days", "You may return it within 30 days.", "asserted"),
+        ("The Dunlin?", "return a complete bicycle within 14 days", "Den Dunlin können Sie binnen 14 Tagen zurückgeben.", "verified"),
+        ("", "return a complete bicycle within 14 days", "You may return the Dunlin within 14 days.", "asserted"),
+        ("", "| Heron 2 | H2-E | 255 |", "Der Heron 2 ist 255 cm lang.", "verified"),
+        ("", "| Heron 2 | H2-E | 255 |", "Der Heron 2 Long ist 255 cm lang.", "asserted"),
+        ("", "| Heron 2 | H2-E | 255 |", "Der Heron 2 ist 255 mm lang.", "asserted"),
+        ("", "| H2-E | £5,490 |", "La Heron 2 cuesta 5490 £.", "verified"),
+        ("The Dunlin?", "| H2-E | £5,490 |", "La Dunlin cuesta 5490 £.", "asserted"),
+        ("", "| Heron 2 | H2-E | 255 | yes, no assist |", "The Heron 2 has a length of 255 cm.", "verified"),
+        ("", "| Heron 2 | H2-E | 255 | yes, no assist |", "The Heron 2 rides with assist.", "asserted"),
+        ("", "They must not be mixed up.", "The rods must not be mixed up.", "verified"),
+        ("", "We deliver on weekdays, and parcels are not sent to islands.", "We deliver on weekdays.", "verified"),
+        ("", "We deliver on weekdays, and parcels are not sent to islands.", "Parcels are sent to islands.", "asserted"),
+    ],
+)  # fmt: skip
+def test_a_sentence_may_repeat_the_customer_but_never_instead_of_the_page(
+    email: str, quote: str, sentence: str, support: str
+) -> None:
+    sources = [
+        Source("E1", SourceKind.SENDER, "", email),
+        Source("K1", SourceKind.APPROVED, "help.md", BICYCLES),
+    ]
+    (judged,) = judge_claims(sentence, [Claim(sentence, "K1", quote)], sources)
+    assert judged.support.value == support
+
+
 @pytest.mark.parametrize("source", ["K2", "", "K1 "])
 def test_a_source_that_was_not_shown_carries_nothing(source: str) -> None:
     sources = [Source("K1", SourceKind.APPROVED, "gym.md", GYM)]

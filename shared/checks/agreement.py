@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from math import ceil
 
 from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
@@ -183,41 +184,33 @@ def _takes_from_elsewhere(said: _Text, quote: _Text, evidence: Evidence) -> bool
     clauses = [_read(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
     used = {reading for value in _find_used(said, quote, quote.text) for reading in value.readings}
     for own in _cut_clauses(said):
+        named = set(_list_names(own))
         for value in (value for value in own.values if not value.is_soft):
             theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
-            if theirs and _is_of_another_name(own, value, theirs, clauses):
-                return True
-            pairs = [
-                (clause, rival)
-                for clause in theirs
-                for rival in clauses
-                if rival not in theirs
-                and any(
+            others = [clause for clause in clauses if theirs and clause not in theirs]
+            kinds = value.kinds | {NUMBER}
+            kept = {name for clause in theirs for name in _list_names(clause)}
+            like = [clause for clause in others if any(v.kinds & kinds for v in clause.values)]
+            strange = {name for clause in like for name in _list_names(clause)} - kept
+            if named & strange and not named & kept:
+                return True  # it names what only a clause with another value of the kind names
+            rivals = [
+                clause
+                for clause in like
+                if any(
                     v.kinds & value.kinds and not v.is_soft and v.readings.isdisjoint(used)
-                    for v in rival.values
+                    for v in clause.values
                 )
             ]
-            if not pairs:
+            if not rivals:
                 continue
+            pairs = list(product(theirs, rivals))
             for_them = max(_count_shared(own, clause, rival) for clause, rival in pairs)
             against = max(_count_shared(own, rival, clause) for clause, rival in pairs)
             is_tied = for_them > 0 or said.language == quote.language or value.kinds == {NUMBER}
             if against > for_them or not is_tied:
                 return True
     return False
-
-
-def _is_of_another_name(own: _Text, value: Value, theirs: Sequence[_Text], clauses: Sequence[_Text]) -> bool:
-    """Whether a clause names what only a clause with another value of the kind names."""
-    ours = set(_list_names(own))
-    kept = {name for clause in theirs for name in _list_names(clause)}
-    rivals = (
-        clause
-        for clause in clauses
-        if clause not in theirs and any(v.kinds & (value.kinds | {NUMBER}) for v in clause.values)
-    )
-    others = {name for rival in rivals for name in _list_names(rival)} - kept
-    return bool(ours & others) and not ours & kept
 
 
 def _list_names(text: _Text) -> list[str]:

@@ -192,6 +192,8 @@ def _find_months(rest: str, text: str) -> Iterator[Value]:
                 match, (match["year"] or match["year2"], month, match["day"] or match["day2"])
             )
     for match in _calendar().month.finditer(rest):
+        if match.group() == "mai" and find_language(text) == "it":  # never
+            continue
         is_capital = text[match.start()].isupper()
         is_english = match.group() in ("may", "march")
         is_other = match.group() in ("mars", "mai") and is_capital
@@ -464,7 +466,9 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
         value, follow = shared[index], shared[index + 1]
         between = lower(text[value.end : follow.start])
         if (
-            value.kinds != {NUMBER}
+            (
+                value.kinds != {NUMBER} and not (NAMED in value.kinds and between.strip() == "-")
+            )  # "Allow 6-8 weeks"
             or value.is_soft
             or follow.kinds == {NUMBER}
             or not _BETWEEN.fullmatch(between)
