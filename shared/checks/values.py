@@ -465,14 +465,10 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
     for index in range(len(shared) - 2, -1, -1):
         value, follow = shared[index], shared[index + 1]
         between = lower(text[value.end : follow.start])
-        if (
-            (
-                value.kinds != {NUMBER} and not (NAMED in value.kinds and between.strip() == "-")
-            )  # "Allow 6-8 weeks"
-            or value.is_soft
-            or follow.kinds == {NUMBER}
-            or not _BETWEEN.fullmatch(between)
-        ):
+        is_bare = value.kinds == {NUMBER} or (
+            NAMED in value.kinds and between.strip() == "-"  # "Allow 6-8 weeks"
+        )
+        if not is_bare or value.is_soft or follow.kinds == {NUMBER} or not _BETWEEN.fullmatch(between):
             continue
         readings: set[Reading] = set()
         for kind, amount in follow.readings:
