@@ -413,7 +413,7 @@ def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, 
 def _denies_apart(clauses: Sequence[_Text], stated: _Text) -> bool:
     """Whether only those of some clauses deny something that share nothing with a text, and others share.
 
-    In another language words say nothing: there the clause is an answer, or a cell of values and opposites.
+    In another language words say nothing: there such a clause is an answer of one word.
     """
     apart = [clause for clause in clauses if _is_negative(clause)]
     rest = [clause for clause in clauses if clause not in apart]

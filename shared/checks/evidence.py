@@ -239,7 +239,7 @@ def _compact(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A sentence or table row with the headings and the line, or the text before the table, over it."""
+    """A sentence or row with the headings and the line it stands under; `note` is before its table."""
 
     text: str
     headings: tuple[str, ...] = ()

@@ -500,10 +500,12 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     same = [other for other in available if value.readings & (other.readings | other.also)]
     if same:
         return same
-    is_renamed = NAMED in value.kinds and not any(  # in another language: "Artikel 5"
-        _read_name(value) == _read_name(other) for other in available if NAMED in other.kinds
+    own, *theirs = (
+        {str(reading).rpartition(" ")[0] for kind, reading in v.readings if kind == NAMED}
+        for v in (value, *available)
     )
-    if is_renamed or value.kinds == {NUMBER}:
+    is_translated = bool(own) and not any(own & words for words in theirs)  # "Artikel 5", "article 5"
+    if is_translated or value.kinds == {NUMBER}:
         return [other for other in available if value.numbers & other.numbers]
     dates = {reading for kind, reading in value.readings if kind == DATE and isinstance(reading, tuple)}
     if dates:
@@ -516,10 +518,6 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     if any(unit == value.unit and pattern.search(lower(text)) for pattern, unit in _units().each):
         return [other for other in bare if value.numbers & other.numbers]
     return []
-
-
-def _read_name(value: Value) -> str:
-    return next(str(reading).rpartition(" ")[0] for _, reading in value.readings)
 
 
 _FINDERS: Sequence[Callable[[str, str], Iterator[Value]]] = (
