@@ -156,8 +156,8 @@ def _render_rules() -> list[str]:
     number = sum(map(len, rules.values()))
     return [
         f"Each of the {number} rules of the prompts for triage and draft says in a comment what it is for.",
-        f"{number - len(unmeasured)} of them are supported by a figure of this page, which would get worse if",
-        "the rule failed; none was measured with and without it. No measurement supports these:",
+        f"{number - len(unmeasured)} of them are supported by a figure of this page, which would get worse",
+        "if the rule failed; none was measured with and without it. No measurement supports these:",
         "",
         *(f"- {prompt}: {rule}" for prompt, rule in unmeasured),
         "",

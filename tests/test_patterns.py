@@ -22,6 +22,10 @@ BOUNDED = {
     "shared.domain._QUOTED": "a header has at most 998 characters",
     "shared.domain._ANGLED": "a header has at most 998 characters",
     "shared.domain._GROUP": "a header has at most 998 characters",
+    "shared.knowledge.splitting._HEADING": "approved knowledge: no hostile text",
+    "shared.knowledge.splitting._DELIMITER_ROW": "approved knowledge: no hostile text",
+    "shared.knowledge.splitting._SENTENCE": "approved knowledge: no hostile text",
+    "shared.replying.triage._SPEAKS_TO_TRIAGE": "20,000 characters of an email are searched",
     "shared.mail.machine_mail._TAG": "a subject has at most 998 characters",
     "shared.model.chat_wire._ABOUT_THE_MODEL": "an error of the model's service",
 }

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from math import ceil
 
 from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
@@ -24,12 +25,11 @@ class Gap(StrEnum):
     """What of a sentence its source does not carry."""
 
     VALUE = "value"
+    PASSAGE = "passage"
     NAME = "name"
-    DIRECTION = "direction"
     NEGATION = "negation"
     CONDITION = "condition"
     OPPOSITE = "opposite"
-    PASSAGE = "passage"
     WORDS = "words"
 
 
@@ -108,9 +108,7 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
     checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
         (Gap.VALUE, lambda: _carries_values(said, quote, around, evidence)),
-        (Gap.VALUE, lambda: not _takes_from_another_clause(said, quote, evidence)),
-        (Gap.PASSAGE, lambda: not _names_another_row(said, evidence)),
-        (Gap.DIRECTION, lambda: _agrees_in_direction(said, quote, around)),
+        (Gap.PASSAGE, lambda: not _takes_from_elsewhere(said, quote, evidence)),
         (Gap.NAME, lambda: _carries_names(said, quote, around, evidence)),
         (Gap.OPPOSITE, lambda: _agrees_in_opposites(said, quote, around, evidence)),
         (Gap.NEGATION, lambda: _agrees_in_negation(said, quote, evidence.columns)),
@@ -167,49 +165,52 @@ def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
     return [carrier for value in said.values for carrier in find_carriers(value, quote.values, text)]
 
 
-def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) -> bool:
-    """Whether a value of the quote is said of what the quote says of another value of its kind.
+def _takes_from_elsewhere(said: _Text, quote: _Text, evidence: Evidence) -> bool:
+    """Whether a sentence takes a cell from another row, or a value from another clause of the quote.
 
-    In another language that stays open where nothing ties the value to either.
+    The cell of the quoted row in the same column is then not said. The value is said of what the quote says
+    of another value of its kind; in another language that stays open where nothing ties it to either.
     """
+    text, cells = f" {_space_words(said.low)} ", [lower(cell) for _, cell in evidence.columns]
+    if any(
+        _read(cell).words
+        and f" {_space_words(cell)} " in text
+        and f" {_space_words(ours)} " not in text
+        and _space_words(cell) not in map(_space_words, re.split("[,;/]", ours))
+        for row in evidence.other_rows
+        for cell, ours in zip(map(lower, row), cells, strict=False)
+    ):
+        return True
     clauses = [_read(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
     used = {reading for value in _find_used(said, quote, quote.text) for reading in value.readings}
     for own in _cut_clauses(said):
+        named = set(_list_names(own))
         for value in (value for value in own.values if not value.is_soft):
             theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
-            if theirs and _is_of_another_name(own, value, theirs, clauses):
-                return True
-            pairs = [
-                (clause, rival)
-                for clause in theirs
-                for rival in clauses
-                if rival not in theirs
-                and any(
+            others = [clause for clause in clauses if theirs and clause not in theirs]
+            kinds = value.kinds | {NUMBER}
+            kept = {name for clause in theirs for name in _list_names(clause)}
+            like = [clause for clause in others if any(v.kinds & kinds for v in clause.values)]
+            strange = {name for clause in like for name in _list_names(clause)} - kept
+            if named & strange and not named & kept:
+                return True  # it names what only a clause with another value of the kind names
+            rivals = [
+                clause
+                for clause in like
+                if any(
                     v.kinds & value.kinds and not v.is_soft and v.readings.isdisjoint(used)
-                    for v in rival.values
+                    for v in clause.values
                 )
             ]
-            if not pairs:
+            if not rivals:
                 continue
+            pairs = list(product(theirs, rivals))
             for_them = max(_count_shared(own, clause, rival) for clause, rival in pairs)
             against = max(_count_shared(own, rival, clause) for clause, rival in pairs)
             is_tied = for_them > 0 or said.language == quote.language or value.kinds == {NUMBER}
             if against > for_them or not is_tied:
                 return True
     return False
-
-
-def _is_of_another_name(own: _Text, value: Value, theirs: Sequence[_Text], clauses: Sequence[_Text]) -> bool:
-    """Whether a clause names what only a clause with another value of the kind names."""
-    ours = set(_list_names(own))
-    kept = {name for clause in theirs for name in _list_names(clause)}
-    rivals = (
-        clause
-        for clause in clauses
-        if clause not in theirs and any(v.kinds & (value.kinds | {NUMBER}) for v in clause.values)
-    )
-    others = {name for rival in rivals for name in _list_names(rival)} - kept
-    return bool(ours & others) and not ours & kept
 
 
 def _list_names(text: _Text) -> list[str]:
@@ -231,41 +232,19 @@ def _count_shared(said: _Text, clause: _Text, other: _Text) -> int:
     return count + sum(bool(ours.get(g, set()) & (m - others.get(g, set()))) for g, m in theirs.items())
 
 
-def _agrees_in_direction(said: _Text, quote: _Text, around: _Text) -> bool:
-    """No limit is the other way round: "up to 5" is not "at least 5"."""
-    for value in said.values:
-        limits = _find_limits(said, value)
-        carriers = find_carriers(value, quote.values, around.text)
-        their_limits = {limit for carrier in carriers for limit in _find_limits(quote, carrier)}
-        if limits and their_limits and not limits & their_limits:
-            return False
-    return True
-
-
-@functools.cache
-def _limit_patterns(language: str) -> tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...]:
-    glue = r"(?:[^\w;.]{1,3}[^\W\d]{1,5}){0,2}[^\w;]{0,3}$"
-    found = []
-    for limit in ("at_most", "at_least"):
-        before = find_pattern(f"{limit}_before", language).pattern
-        after = find_pattern(f"{limit}_after", language).pattern
-        found.append(
-            (
-                limit,
-                re.compile(f"(?P<word>{before}){glue}"),
-                re.compile(rf"[^\w;.]{{0,3}}(?:(?!\d)\w{{1,20}} ){{0,2}}(?P<word>{after})"),
-            )
-        )
-    return tuple(found)
-
-
 def _find_limits(text: _Text, value: Value) -> set[str]:
     """The limits that the words directly before and after a value make of it."""
     before = text.low[max(0, value.start - MAX_BOUND_CHARACTERS) : value.start]
     after = text.low[value.end : value.end + MAX_BOUND_CHARACTERS]
+    glue = r"(?:[^\w;.]{1,3}[^\W\d]{1,5}){0,2}[^\w;]{0,3}"
     found: dict[str, int] = {}
-    for limit, left, right in _limit_patterns(text.language):
-        for match in (left.search(before), right.match(after)):
+    for limit in ("at_most", "at_least"):
+        left = find_pattern(f"{limit}_before", text.language).pattern
+        right = find_pattern(f"{limit}_after", text.language).pattern
+        for match in (
+            re.search(f"(?P<word>{left}){glue}$", before),
+            re.match(rf"[^\w;.]{{0,3}}(?:(?!\d)\w{{1,20}} ){{0,2}}(?P<word>{right})", after),
+        ):
             if match is not None:
                 found[limit] = max(found.get(limit, 0), len(match["word"]))
     longest = max(found.values(), default=0)
@@ -363,6 +342,13 @@ def _find_members(text: _Text) -> dict[str, set[str]]:
 
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """No limit is the other way round, "at least 5" for "up to 5", and nothing else that has an opposite."""
+    for value in said.values:
+        limits = _find_limits(said, value)
+        carriers = find_carriers(value, quote.values, around.text)
+        their_limits = {limit for carrier in carriers for limit in _find_limits(quote, carrier)}
+        if limits and their_limits and not limits & their_limits:
+            return False
     theirs, near = _find_members(quote), _find_members(around)
     far = _find_members(_read(evidence.elsewhere, evidence.language))
     values = [value for value in said.values if not value.is_soft]
@@ -374,7 +360,8 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
     heading = _find_members(_read(" ; ".join(headers)))
     names = {name for name, _ in _find_names(said)}
     words = [word for word in said.words if word not in names]
-    is_close = sum(_is_among(word, quote.words) for word in words) >= MIN_CLOSE_WORDS * max(len(words), 1)
+    shared = sum(_is_among(word, quote.words) for word in words)
+    is_close = bool(words) and shared >= MIN_CLOSE_WORDS * len(words)
     has_amount = any(kind.isupper() for value in quote.values for kind in value.kinds)
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
@@ -384,19 +371,6 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if not there and not is_told and members & far.get(group, set()):
             return False
     return True
-
-
-def _names_another_row(said: _Text, evidence: Evidence) -> bool:
-    """Whether a sentence has a cell of another row, and not that of the quoted row in its column."""
-    own = [lower(cell) for _, cell in evidence.columns]
-    text = f" {_space_words(said.low)} "
-    for row in evidence.other_rows:
-        for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
-            is_said = _read(cell).words and f" {_space_words(cell)} " in text
-            pieces = (_space_words(piece) for piece in re.split("[,;/]", ours))
-            if is_said and f" {_space_words(ours)} " not in text and _space_words(cell) not in pieces:
-                return True
-    return False
 
 
 def _space_words(text: str) -> str:
@@ -487,7 +461,13 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[t
             return True
     if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
         return False
-    if _drops_limit(said, quote) or not all(
+    # A limit ("before noon") of what the sentence speaks of.
+    if any(
+        any(not value.is_soft and _find_limits(clause, value) for value in clause.values)
+        and not any(find_carriers(value, said.values, said.text) for value in clause.values)
+        and _has_in_common(clause, said)
+        for clause in _cut_clauses(quote)
+    ) or not all(
         _is_kept(_read(cell, body.language), said)
         for header, cell in columns
         if find_pattern("condition_header", "all").search(lower(header))
@@ -502,20 +482,6 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[t
             if said.language == body.language and len(main.words) > 1 and not _has_in_common(main, said):
                 continue  # it is the condition of something else
         if not _is_kept(_read(clause, body.language), said):
-            return True
-    return False
-
-
-def _drops_limit(said: _Text, quote: _Text) -> bool:
-    """Whether a limit ("before noon") is left out of what the quote says of the same."""
-    clauses = _cut_clauses(quote)
-    for clause in clauses:
-        limited = [value for value in clause.values if not value.is_soft and _find_limits(clause, value)]
-        if not limited or any(find_carriers(value, said.values, said.text) for value in clause.values):
-            continue
-        ours, theirs = _find_members(said), _find_members(clause)
-        is_same = any(ours.get(group, set()) & members for group, members in theirs.items())
-        if is_same or any(_is_among(word, said.words) for word in clause.words):
             return True
     return False
 

@@ -3,9 +3,9 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, takewhile, zip_longest
 
 from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_members
 from shared.checks.lexicon import find_language, find_pattern, lower, plain
@@ -59,7 +59,15 @@ def judge_claims(
     shared = _Shared.read(told, sources)
     named = {claim.source for claim in claims}  # of many passages: only these are read
     documents = {source.id: _Document(source, shared) for source in sources if source.id in named}
-    edges = _find_edges(reply_markdown)
+    # The short lines at both ends that are no sentences: a greeting, a closing, a name.
+    lines = [
+        _strip_marks(line) for line in reply_markdown[:MAX_REPLY_CHARACTERS].splitlines() if line.strip()
+    ]
+    edges = {
+        line
+        for line in (*lines[:1], *lines[-MAX_EDGE_LINES:])
+        if not line.endswith((".", ":", ";", "?", "。")) and len(line.split()) <= MAX_EDGE_WORDS
+    }
     known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
     compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
     judged = []
@@ -73,7 +81,8 @@ def judge_claims(
         if own:
             judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
         else:
-            is_free = is_courtesy(sentence, told, is_edge=sentence in edges)
+            is_edge = len(lines) > MAX_EDGE_LINES and sentence in edges
+            is_free = is_courtesy(sentence, told, is_edge=is_edge)
             judged.append(JudgedClaim(sentence, Support.FREE if is_free else Support.ASSERTED))
     return tuple(judged)
 
@@ -95,7 +104,21 @@ def _judge(
         for parts, claim, source, places in some:
             if any(_is_carried(text, parts, place) for place in places):
                 return JudgedClaim(sentence, support, source.title, claim.quote)
-        if len(some) > 1 and find_gap(text, _join([places[0] for *_, places in some])) is None:
+        if len(some) < 2:  # noqa: PLR2004 - two together
+            continue
+        firsts = [places[0] for *_, places in some]
+        together = replace(
+            firsts[0],
+            quote=" ; ".join(place.quote for place in firsts),
+            body=" ; ".join(place.body for place in firsts),
+            context=" ; ".join(place.context for place in firsts),
+            names=" ; ".join(place.names for place in firsts),
+            columns=tuple(column for place in firsts for column in place.columns),
+            units=" ; ".join(place.units for place in firsts),
+            other_rows=(),
+            elsewhere="",
+        )
+        if find_gap(text, together) is None:
             titles = dict.fromkeys(source.title for _, _, source, _ in some)
             quotes = " … ".join(claim.quote for _, claim, _, _ in some)
             return JudgedClaim(sentence, support, "; ".join(titles), quotes)
@@ -117,19 +140,6 @@ def _is_carried(text: str, parts: Sequence[str], place: Evidence) -> bool:
     return denials[0] == denials[1] and find_gap(plain(" ".join(parts)), place) is None
 
 
-def _join(places: Sequence[Evidence]) -> Evidence:
-    return Evidence(
-        language=places[0].language,
-        quote=" ; ".join(place.quote for place in places),
-        body=" ; ".join(place.body for place in places),
-        context=" ; ".join(place.context for place in places),
-        columns=tuple(column for place in places for column in place.columns),
-        told=places[0].told,
-        names=" ; ".join(place.names for place in places),
-        units=" ; ".join(place.units for place in places),
-    )
-
-
 # ---- Sentences --------------------------------------------------------------------------------------
 
 _END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])\s*(?=[^」』）)\s])")
@@ -140,9 +150,10 @@ _NO_END = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(
-    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|\((?:[a-z]|\d{1,2})\)|>)\s+|^\s{0,3}#{1,6}\s+|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
+    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|\((?:[a-z]|\d{1,2})\)|>)\s+|^\s{0,3}#{1,6}\s+"
+    r"|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
 )
-_LINK = re.compile(r"!?\[([^\]\n]{0,300})\]\(\s*<?([^)\s>]{0,300})>?[^)\n]{0,100}\)")
+_LINK = re.compile(r"!?\[([^\[\]\n]{0,300})\]\(<?([^()<>\s]{0,300})>?(?:[ \t][^()\n]{0,100})?\)")
 
 
 def split_sentences(markdown: str) -> list[str]:
@@ -170,18 +181,6 @@ def _split_line(line: str) -> list[str]:
     return [part for part in (*parts, line[last:].strip()) if part]
 
 
-def _find_edges(markdown: str) -> set[str]:
-    """The short lines at both ends of a reply that are no sentences: a greeting, a closing, a name."""
-    lines = [_strip_marks(line) for line in markdown[:MAX_REPLY_CHARACTERS].splitlines() if line.strip()]
-    if len(lines) <= MAX_EDGE_LINES:
-        return set()
-    return {
-        line
-        for line in (lines[0], *lines[-MAX_EDGE_LINES:])
-        if not line.endswith((".", ":", ";", "?", "。")) and len(line.split()) <= MAX_EDGE_WORDS
-    }
-
-
 def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool:
     """Whether a sentence has nothing in it that a source would have to carry.
 
@@ -200,27 +199,23 @@ def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool
     is_short = len(low.split()) <= 3 and len(low) <= 40  # noqa: PLR2004
     if re.search(r"\?\s*$", text) or (is_short and not _chooses(low)):
         return True
-    if _asks_or_hands_over(low) or ((is_lead_in or is_edge) and not _states(low)):
+    # It says that a colleague will answer what is open, or is a plain request.
+    rest, admits = find_pattern("unclaimed", "admits").subn(" ", low)
+    colleague, looks_into, company, tells, please, asks = (
+        find_pattern("unclaimed", key)
+        for key in ("colleague", "looks_into", "company", "tells", "please", "asks")
+    )
+    is_handed_over = colleague.search(rest) and looks_into.search(rest)
+    is_open = (is_handed_over or admits) and not company.search(rest)
+    is_request = please.search(low) and not company.search(low) and not tells.search(low)
+    if (is_handed_over and asks.match(low)) or ((is_open or is_request) and not _states(rest)):
+        return True
+    if (is_lead_in or is_edge) and not _states(low):
         return True
     rest, count = find_pattern("courtesy", "all").subn(" ", low)
     if not count or len(rest.split()) > MAX_COURTESY_WORDS or any(CODE not in v.kinds for v in values):
         return False
     return not any(find_pattern(table, "").search(rest) for table in ("negation", "condition"))
-
-
-def _asks_or_hands_over(low: str) -> bool:
-    """Whether a sentence is a plain request, or says that a colleague will answer what is open."""
-    rest, admits = find_pattern("unclaimed", "admits").subn(" ", low)
-    is_handed_over = find_pattern("unclaimed", "colleague").search(rest) and find_pattern(
-        "unclaimed", "looks_into"
-    ).search(rest)
-    if is_handed_over and find_pattern("unclaimed", "asks").match(low):
-        return True
-    is_open = bool(is_handed_over or admits) and find_pattern("unclaimed", "company").search(rest) is None
-    is_request = find_pattern("unclaimed", "please").search(low) and not any(
-        find_pattern("unclaimed", key).search(low) for key in ("company", "tells")
-    )
-    return bool(is_open or is_request) and not _states(rest)
 
 
 def _states(low: str) -> bool:
@@ -268,7 +263,7 @@ def _read_parts(text: str) -> Iterator[_Part]:
             headings.append((len(heading[1]), plain(_strip_marks(heading[2]))))
             header, lead_in, note = (), "", ""
         is_row = line.lstrip().startswith("|")
-        if re.fullmatch(r"\s*\|[\s|:-]*-[\s|:-]*", line):
+        if line.lstrip().startswith("|") and "-" in line and not line.strip(" \t|:-"):
             header = tuple(cell.strip() for cell in plain(_strip_marks(previous)).strip("| ").split("|"))
             continue
         header = header if is_row else ()
@@ -362,6 +357,11 @@ class _Document:
         names = [name for code in codes if (name := self._shared.names.get(code))]
         context |= dict.fromkeys(names)
         openings = {self._shared.openings[_find_document(self.source)]} if headers else set()
+        # The nearest parts before and after, as many as there is room for.
+        before, after = self._parts[:first][::-1], self._parts[last + 1 :]
+        pairs = zip_longest(before, after, fillvalue=_Part(""))
+        sizes = accumulate(len(left.text) + len(right.text) for left, right in pairs)
+        reach = 1 + sum(1 for _ in takewhile(lambda size: size < MAX_AROUND_CHARACTERS, sizes))
         if first and find_pattern("pronouns", "").match(lower(parts[0].text)):
             context[self._parts[first - 1].text] = None
         return Evidence(
@@ -375,22 +375,8 @@ class _Document:
             other_rows=tuple(
                 part.cells for part in self._parts if part.header in headers and part not in parts
             ),
-            elsewhere=self._read_around(first, last),
+            elsewhere=" ".join(part.text for part in (*before[:reach][::-1], *after[:reach])),
             told=self._shared.told,
             names=" ; ".join(names),
             units=" ; ".join({part.note for part in parts} | openings),
         )
-
-    def _read_around(self, first: int, last: int) -> str:
-        """The nearest parts before and after some, as many as MAX_AROUND_CHARACTERS have room for."""
-        before, after = [], []
-        left, right, size = first - 1, last + 1, 0
-        while size < MAX_AROUND_CHARACTERS and (left >= 0 or right < len(self._parts)):
-            if left >= 0:
-                before.append(self._parts[left].text)
-                size += len(before[-1])
-            if right < len(self._parts):
-                after.append(self._parts[right].text)
-                size += len(after[-1])
-            left, right = left - 1, right + 1
-        return " ".join([*reversed(before), *after])

@@ -62,6 +62,10 @@ def read_values(text: str) -> tuple[Value, ...]:
     """Every value of a text that is plain, in its order."""
     found: list[Value] = []
     rest = lower(text)
+    for match in _LINK.finditer(rest):
+        bare = re.sub(r"^(?:https?://|mailto:)?(?:www\.)?", "", match.group()).rstrip("./,;:!?")
+        found.append(Value(match.start(), match.end(), frozenset({(LINK, bare)})))
+    rest = _LINK.sub(lambda match: "\0" * len(match.group()), rest)
     for find in _FINDERS:
         pieces, last = [], 0
         for value in sorted(find(rest, text), key=lambda value: (value.start, -value.end)):
@@ -85,35 +89,28 @@ _ORDINAL = re.compile(
 )
 
 
-def _find_links(rest: str, _: str) -> Iterator[Value]:
-    for match in _LINK.finditer(rest):
-        bare = re.sub(r"^(?:https?://|mailto:)?(?:www\.)?", "", match.group()).rstrip("./,;:!?")
-        yield Value(match.start(), match.end(), frozenset({(LINK, bare)}))
+def _find_codes(rest: str, _: str, *, begins_with_letter: bool) -> Iterator[Value]:
+    """Codes that begin with a letter, or those that begin with a digit.
 
-
-def _find_names_with_digits(rest: str, _: str) -> Iterator[Value]:
-    """Codes that begin with a letter; they are looked for first, for a part may be like a date or a time."""
+    The latter are numbers with letters that are neither unit nor ending, versions, and very long numbers.
+    """
+    units = _units().after
     for match in _TOKEN.finditer(rest):
         token = match.group()
-        if token[0].isalpha() and re.search(r"\d", token) and not _units().after.fullmatch(token):
-            yield Value(match.start(), match.end(), frozenset({(CODE, re.sub(r"[\W_]", "", token))}))
-
-
-def _find_codes(rest: str, _: str) -> Iterator[Value]:
-    """Codes that begin with a digit: numbers with letters that are neither unit nor ending, and versions."""
-    for match in _TOKEN.finditer(rest):
-        token = match.group()
-        number = _NUMBER.match(rest, match.start())
-        is_short = token.count(".") < 2 and len(token) <= MAX_DIGITS  # noqa: PLR2004 - a version has two
-        if number is None or (number.end() >= match.end() and is_short):
-            continue
-        follows = number.end()
-        is_number = (
-            _ORDINAL.match(rest, follows)
-            or _units().after.match(rest, follows)
-            or not re.search(r"[^\W\d_]", token)
-        )
-        if not is_number or not is_short:
+        if begins_with_letter:
+            is_code = token[0].isalpha() and re.search(r"\d", token) and not units.fullmatch(token)
+        elif (number := _NUMBER.match(rest, match.start())) is None:
+            is_code = False
+        elif token.count(".") >= 2 or len(token) > MAX_DIGITS:  # noqa: PLR2004 - a version has two
+            is_code = True
+        else:
+            follows = number.end()
+            is_code = (
+                follows < match.end()
+                and re.search(r"[^\W\d_]", token)
+                and not (_ORDINAL.match(rest, follows) or units.match(rest, follows))
+            )
+        if is_code:
             yield Value(match.start(), match.end(), frozenset({(CODE, re.sub(r"[\W_]", "", token))}))
 
 
@@ -132,19 +129,38 @@ _BEFORE_MONTH = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Calendar:
+    """Patterns: a month with its day and year, one alone, a weekday, and a short one or a range of them."""
+
+    date: re.Pattern[str]
+    month: re.Pattern[str]
+    weekday: re.Pattern[str]
+    short_weekdays: re.Pattern[str]
+
+
 @functools.cache
-def _months() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The pattern of a month with its day and year, and that of one alone."""
-    names = write_alternatives(
-        " ".join((*load_table("months").values(), *load_table("short_months").values()))
+def _calendar() -> _Calendar:
+    months, short_months, weekdays, short = (
+        " ".join(load_table(table).values())
+        for table in ("months", "short_months", "weekdays", "short_weekdays")
     )
+    names = write_alternatives(f"{months} {short_months}")
     year = r"(?:,? ?(?:de |del |of |r\. )?(?P<{}>\d{{4}})(?!\w))?"
-    with_day = re.compile(
+    date = (
         r"(?<![\w.,])(?P<day>\d\d?)(?:st|nd|rd|th|er|o|\.)?,? ?(?:de |of |di )?"
         rf"(?P<month>{names})\.?{year.format('year')}"
         rf"|(?P<month2>{names})\.? ?(?P<day2>\d\d?)(?:st|nd|rd|th|,)?(?![\w.:])(?!,\d){year.format('year2')}"
     )
-    return with_day, re.compile(write_alternatives(" ".join(load_table("months").values())))
+    short = write_alternatives(short)
+    between = "(?: ?(?:-|to|bis|a|au|do|und|and|et|y|i|/|、|から) ?)"
+    in_range = rf"(?P<first>{short})\.?{between}(?P<last>{short})"
+    return _Calendar(
+        re.compile(date),
+        re.compile(write_alternatives(months)),
+        re.compile(write_alternatives(weekdays)),
+        re.compile(rf"{in_range}|(?<!\w)(?P<alone>{short})(?:\.,?|,) ?(?=[\d\0])"),
+    )
 
 
 def _find_key(word: str, *tables: str) -> int:
@@ -168,15 +184,14 @@ def _find_dates_in_digits(rest: str, text: str) -> Iterator[Value]:
 
 def _find_months(rest: str, text: str) -> Iterator[Value]:
     """Months in words, with a day or alone; where they are other words too, their letters decide."""
-    with_day, alone = _months()
-    for match in with_day.finditer(rest):
+    for match in _calendar().date.finditer(rest):
         group = "month" if match["month"] else "month2"
         if match[group] not in ("may", "march") or text[match.start(group)].isupper():
             month = str(_find_key(match[group], "months", "short_months"))
             yield from _build_date(
                 match, (match["year"] or match["year2"], month, match["day"] or match["day2"])
             )
-    for match in alone.finditer(rest):
+    for match in _calendar().month.finditer(rest):
         if match.group() == "mai" and find_language(text) == "it":  # never
             continue
         is_capital = text[match.start()].isupper()
@@ -267,30 +282,13 @@ def _build_time(
     return [Value(match.start(), match.end(), frozenset(readings), numbers=frozenset({number}))]
 
 
-@functools.cache
-def _weekdays() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The pattern of a weekday, and that of a range of two short ones."""
-    short = write_alternatives(" ".join(load_table("short_weekdays").values()))
-    long = write_alternatives(" ".join(load_table("weekdays").values()))
-    between = "(?: ?(?:-|to|bis|a|au|do|und|and|et|y|i|/|、|から) ?)"
-    in_range = rf"(?P<first>{short})\.?{between}(?P<last>{short})"
-    return re.compile(long), re.compile(rf"{in_range}|(?<!\w)(?P<alone>{short})(?:\.,?|,) ?(?=[\d\0])")
-
-
 def _find_weekdays(rest: str, _: str) -> Iterator[Value]:
-    long, short = _weekdays()
-    found = [
-        Value(
-            match.start(), match.end(), frozenset({(WEEKDAY, Fraction(_find_key(match.group(), "weekdays")))})
-        )
-        for match in long.finditer(rest)
-    ]
-    for match in short.finditer(rest):
-        for name in ("first", "last", "alone"):
-            if match[name]:
-                key = Fraction(_find_key(match[name], "short_weekdays"))
-                found.append(Value(match.start(name), match.end(name), frozenset({(WEEKDAY, key)})))
-    yield from found
+    found = [(match, 0, "weekdays") for match in _calendar().weekday.finditer(rest)]
+    for match in _calendar().short_weekdays.finditer(rest):
+        found += [(match, group, "short_weekdays") for group in (1, 2, 3) if match[group]]
+    for match, group, table in found:
+        key = Fraction(_find_key(match[group], table))
+        yield Value(match.start(group), match.end(group), frozenset({(WEEKDAY, key)}))
 
 
 # ---- Numbers and units ------------------------------------------------------------------------------
@@ -467,14 +465,10 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
     for index in range(len(shared) - 2, -1, -1):
         value, follow = shared[index], shared[index + 1]
         between = lower(text[value.end : follow.start])
-        if (
-            (
-                value.kinds != {NUMBER} and not (NAMED in value.kinds and between.strip() == "-")
-            )  # "Allow 6-8 weeks"
-            or value.is_soft
-            or follow.kinds == {NUMBER}
-            or not _BETWEEN.fullmatch(between)
-        ):
+        is_bare = value.kinds == {NUMBER} or (
+            NAMED in value.kinds and between.strip() == "-"  # "Allow 6-8 weeks"
+        )
+        if not is_bare or value.is_soft or follow.kinds == {NUMBER} or not _BETWEEN.fullmatch(between):
             continue
         readings: set[Reading] = set()
         for kind, amount in follow.readings:
@@ -527,12 +521,11 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
 
 
 _FINDERS: Sequence[Callable[[str, str], Iterator[Value]]] = (
-    _find_links,
-    _find_names_with_digits,
+    functools.partial(_find_codes, begins_with_letter=True),  # a part may be like a date or a time
     _find_dates_in_digits,
     _find_months,
     _find_times,
     _find_weekdays,
-    _find_codes,
+    functools.partial(_find_codes, begins_with_letter=False),
     _find_numbers,
 )

@@ -35,7 +35,7 @@ _MORE_LABELS = re.compile(
 )
 _DELIMITER = re.compile(r"[-_]{2,3}")
 # What no signature has: a line of eight words, a sentence of five, a question, a full stop of Japanese.
-_PROSE = re.compile(r"^(?:\S+\s+){7}|^(?:\S+\s+){4}.*[.!…]\W{0,3}$|[?？。！]")
+_QUESTION = re.compile(r"[?？。！]")
 # A disclaimer speaks of secrecy and of whom the email is for.
 _SECRECY = re.compile(
     r"confiden[tc]|privileged|vertraulich|riservat|vertrouwelijk|poufn|důvěrn|fortrolig|konfiden|sekretess"
@@ -50,7 +50,6 @@ _ADDRESSEE = re.compile(
 _OUTSIDE = re.compile(r"\b(?:external|outside|extern\w*|außerhalb|extérieur|esterno)\b", re.IGNORECASE)
 _LINK = re.compile(r"https?://[^\s<>()\[\]\"'`]{1,4000}", re.IGNORECASE)
 _PROOFPOINT_SIGNS = str.maketrans("-_", "%/")
-_PROOFPOINT_3 = re.compile(r"/v3/__(.+?)__;([\w-]*)!")
 _RUN_LENGTHS = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_"
 
 
@@ -168,8 +167,15 @@ def _find_signature(texts: Sequence[str], numbers: Sequence[int]) -> set[int]:
             break
         block = numbers[-len(found) :]
         is_marked = _DELIMITER.fullmatch(texts[block[0]])
-        is_short = len(block) <= MAX_SIGNATURE_LINES
-        if is_short and (is_marked or not any(_PROSE.search(texts[number]) for number in block)):
+        # Prose: seven words and more, a sentence of four that ends, or a question.
+        lines = [(texts[number], len(texts[number].split())) for number in block]
+        has_prose = any(
+            words > 7
+            or (words > 4 and line.rstrip(" \"')”»").endswith((".", "!", "…")))
+            or _QUESTION.search(line)  # noqa: PLR2004
+            for line, words in lines
+        )
+        if len(block) <= MAX_SIGNATURE_LINES and (is_marked or not has_prose):
             return set(block)
         numbers = block  # its first line now begins the text, where the library looks for no signature
     return set()
@@ -233,14 +239,15 @@ def _read_proofpoint(link: str) -> str:
     if "/v3/" not in link:
         target = _read_parameter("u")(link)
         return unquote(target.translate(_PROOFPOINT_SIGNS)) if "/v2/" in link else target
-    found = _PROOFPOINT_3.search(link)
-    if found is None:
+    inner, end, rest = link.partition("/v3/__")[2].partition("__;")
+    letters, mark, _ = rest.partition("!")
+    if not inner or not end or not mark:
         return ""
-    hidden = iter(urlsafe_b64decode(found[2] + "==").decode())  # "*" stands for one of these, "**X" for a run
+    hidden = iter(urlsafe_b64decode(letters + "==").decode())  # "*" stands for one of these, "**X" for a run
     return re.sub(
         r"\*(?:\*(.))?",
         lambda mark: "".join(islice(hidden, _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1)),
-        re.sub(r"^(https?:/)(?=[^/])", r"\1/", found[1]),
+        re.sub(r"^(https?:/)(?=[^/])", r"\1/", inner),
     )
 
 
