@@ -95,7 +95,14 @@ def fold(text: str) -> str:
         return _LETTER_IN_NUMBER.sub(lambda number: number.group().translate(_AS_DIGITS), plain)
     plain = "".join(_read_digit(before, char) for before, char in pairwise(f" {plain}"))
     plain = _NUMERAL_RUN.sub(lambda run: run.group().translate(_NUMERALS), plain)
-    plain = _MIXED.sub(lambda word: _read_look_alikes(word.group()), plain)
+    plain = _MIXED.sub(
+        lambda word: (
+            word.group().translate(_LOOK_ALIKE)
+            if _GREEK_OR_CYRILLIC.search(word.group()) and _LATIN.search(word.group())
+            else word.group()
+        ),
+        plain,
+    )
     return _LETTER_IN_NUMBER.sub(lambda number: number.group().translate(_AS_DIGITS), plain)
 
 
@@ -107,11 +114,6 @@ def _read_digit(before: str, char: str) -> str:
     if digit is not None:
         return str(digit)
     return "" if before.isascii() and unicodedata.category(char) in ("Mn", "Me") else char
-
-
-def _read_look_alikes(word: str) -> str:
-    is_mixed = _GREEK_OR_CYRILLIC.search(word) and _LATIN.search(word)
-    return word.translate(_LOOK_ALIKE) if is_mixed else word
 
 
 def separate(text: str) -> str:

@@ -35,6 +35,7 @@ _MORE_LABELS = re.compile(
 )
 _DELIMITER = re.compile(r"[-_]{2,3}")
 # What no signature has: a line of eight words, a sentence of five, a question, a full stop of Japanese.
+MANY_WORDS, SENTENCE_WORDS = 8, 5
 _QUESTION = re.compile(r"[?？。！]")
 # A disclaimer speaks of secrecy and of whom the email is for.
 _SECRECY = re.compile(
@@ -170,9 +171,9 @@ def _find_signature(texts: Sequence[str], numbers: Sequence[int]) -> set[int]:
         # Prose: seven words and more, a sentence of four that ends, or a question.
         lines = [(texts[number], len(texts[number].split())) for number in block]
         has_prose = any(
-            words > 7
-            or (words > 4 and line.rstrip(" \"')”»").endswith((".", "!", "…")))
-            or _QUESTION.search(line)  # noqa: PLR2004
+            words >= MANY_WORDS
+            or (words >= SENTENCE_WORDS and line.rstrip(" \"')”»").endswith((".", "!", "…")))
+            or _QUESTION.search(line)
             for line, words in lines
         )
         if len(block) <= MAX_SIGNATURE_LINES and (is_marked or not has_prose):

@@ -225,10 +225,13 @@ class WireChatModel:
             raise NoCompletion("a 200 answer without a choice that has content")
         if not isinstance(text, str):
             raise NoCompletion("a 200 answer whose content is not a text")
+        used = _mapping(payload.get("usage"))
+        prompt_tokens = _count(used.get("prompt_tokens"))  # those from the prompt cache are among them
+        cached = _count(_mapping(used.get("prompt_tokens_details")).get("cached_tokens"))
         return ChatCompletion(
             text=text,
             finish_reason=finish_reason,
-            usage=_read_usage(_mapping(payload.get("usage"))),
+            usage=Usage(1, prompt_tokens, _count(used.get("completion_tokens")), min(cached, prompt_tokens)),
             model=_name(payload.get("model")) or deployment,
             tool_calls=tool_calls,
         )
@@ -311,13 +314,6 @@ def _build_message(message: Message) -> dict[str, Any]:
     if message.tool_call_id is not None:
         built["tool_call_id"] = message.tool_call_id
     return built
-
-
-def _read_usage(usage: Mapping[str, Any]) -> Usage:
-    """The tokens of one call; those from the prompt cache are among the prompt's tokens."""
-    prompt_tokens = _count(usage.get("prompt_tokens"))
-    cached_tokens = _count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
-    return Usage(1, prompt_tokens, _count(usage.get("completion_tokens")), min(cached_tokens, prompt_tokens))
 
 
 def _read_tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
