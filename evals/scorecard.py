@@ -111,9 +111,9 @@ def _render_claims() -> list[str]:
         ),
         "",
         f"The goals are at most {claims.MAX_FALSE_VERIFIED:.0%} and {claims.MAX_TRUE_NOT_VERIFIED:.0%}. The",
-        "held-out half was judged once, when the rules were final; both of its figures miss the goals. The",
-        "rules were tuned on the development half. False ones of the held-out half that are verified, of five",
-        f"a kind: {', '.join(verified)}.",
+        "held-out half was judged once, when the rules were final; both of its figures miss the goals.",
+        "The rules were tuned on the development half. False ones of the held-out half that are verified, of",
+        f"five a kind: {', '.join(verified)}.",
     ]
 
 
@@ -124,8 +124,8 @@ def _share(hits: int, number: int) -> str:
 def _render_tau3(measured: Mapping[str, Any]) -> list[str]:
     lines = [
         "The search over the 698 documents of tau3-bench's banking knowledge. The choices were made on the",
-        "first half of the tasks; the second half was seen while tuning, so it is not blind. That titles weigh",
-        "twice was no clear winner on the first half.",
+        "first half of the tasks; the second half was seen while tuning, so it is not blind. That titles",
+        "weigh twice was no clear winner on the first half.",
         "",
         f"| search by | tasks | number | hit@{tau3.HITS} | recall@{tau3.RECALLED} | measured |",
         "|---|---|---|---|---|---|",
@@ -156,8 +156,8 @@ def _render_rules() -> list[str]:
     number = sum(map(len, rules.values()))
     return [
         f"Each of the {number} rules of the prompts for triage and draft says in a comment what it is for.",
-        f"{number - len(unmeasured)} of them are supported by a figure of this page, which would get worse if the",
-        "rule failed; none was measured with and without it. No measurement supports these:",
+        f"{number - len(unmeasured)} of them are supported by a figure of this page, which would get worse",
+        "if the rule failed; none was measured with and without it. No measurement supports these:",
         "",
         *(f"- {prompt}: {rule}" for prompt, rule in unmeasured),
         "",
