@@ -129,7 +129,7 @@ def render_answers(
         "",
         "Another action: " + (", ".join(_list_wrong_actions(cases, found)) or "none") + ".",
         "",
-        *_render_drafts(cases, found, judgements),
+        *(_render_drafts(cases, found, judgements) if judgements else ["The drafts were not judged."]),
         "",
         *_render_claims(cases, found, entries),
     ]

@@ -159,6 +159,13 @@ def test_a_judgement_of_another_draft_is_marked() -> None:
     assert ["are not the ones that were judged" in one for one in said] == [False, True]
 
 
+def test_drafts_that_nobody_judged_have_no_share() -> None:
+    found, recorded = run_one(FOLDER / "recorded")
+    said = "\n".join(render_answers([one_case()], found, {}, recorded.prompts))
+    assert "The drafts were not judged." in said
+    assert "full and true" not in said
+
+
 def test_what_a_judge_finds_wrong_is_no_full_answer() -> None:
     found, recorded = run_one(FOLDER / "recorded")
     draft = load_judgements()["direct-01"].draft
