@@ -264,6 +264,17 @@ def test_two_claims_carry_a_sentence_together() -> None:
         "お問い合わせいただきありがとうございます。",
         "Please do not hesitate to contact us.",
         "Could you tell us the serial number?",
+        "Please send the photos and the name of the shop today.",
+        "Schicken Sie bitte ein Foto der Stelle.",
+        "Merci de joindre une photo de la roue.",
+        "Por favor, envíe una foto del desperfecto.",
+        "Proszę przesłać zdjęcie opakowania.",
+        "写真をお送りください。",
+        "A colleague will look into your question and write to you.",
+        "Welche Farbe vorrätig ist, prüft eine Kollegin und schreibt Ihnen.",
+        "Se la borsa entra nella cassa, lo verificherà un collega, che Le scriverà.",
+        "Here are the answers to your three questions:",
+        "Zu Ihren Fragen im Einzelnen:",
     ],
 )
 def test_courtesy_needs_no_source(sentence: str) -> None:
@@ -278,14 +289,46 @@ def test_courtesy_needs_no_source(sentence: str) -> None:
         "Unsere Lieferung ist kostenlos und versichert.",
         "See https://rivet.example.",
         "Does Monday suit you?",
+        "Please pay the 20 € by Friday.",
+        "Bitte beachten Sie, dass der Versand kostenlos ist.",
+        "Please send it to us, for our repairs are done in the house.",
+        "We repair every make, and a colleague will write to you.",
+        "The delivery is free, and a colleague will write to you.",
+        "La livraison est offerte pour les lieux suivants :",
     ],
 )
 def test_a_fact_without_a_claim_is_asserted(sentence: str) -> None:
     assert judge_claims(sentence, [], [])[0].support is Support.ASSERTED
 
 
+def test_short_lines_at_both_ends_of_a_reply_need_no_source() -> None:
+    reply = (
+        "Grüß Gott Herr Moosgruber,\n\nWir liefern gern bis Ulm\n\n(d) Ja.\n\nGet well soon to the kids,\n"
+        "Your Rivet Fitness help desk team\nDelivery is free"
+    )
+    supports = {one.sentence: one.support.value for one in judge_claims(reply, [], [])}
+    assert supports == {
+        "Grüß Gott Herr Moosgruber,": "free",
+        "Wir liefern gern bis Ulm": "asserted",
+        "Ja.": "free",
+        "Get well soon to the kids,": "free",
+        "Your Rivet Fitness help desk team": "free",
+        "Delivery is free": "asserted",
+    }
+
+
+def test_an_open_point_may_repeat_what_the_customer_wrote() -> None:
+    email = Source("E1", SourceKind.SENDER, "", "Where is my refund of 20 € for RT-117790?")
+    for sentence, support in (
+        ("A colleague will look into return RT-117790 and write to you.", Support.FREE),
+        ("A colleague will look into return RT-117791 and write to you.", Support.ASSERTED),
+        ("Thank you, the 20 € are on their way.", Support.ASSERTED),
+    ):
+        assert judge_claims(sentence, [], [email])[0].support is support, sentence
+
+
 def test_sentences_end_where_they_end() -> None:
-    text = "Wir liefern z. B. am 3. März um 10.30 Uhr. Dr. Lind hilft. Kostet es 3.50 €? Ja!\n| a | b |\n|---|---|\n今日です。明日も。"
+    text = "Wir liefern z. B. am 3. März um 10.30 Uhr. Dr. Lind hilft. Kostet es 3.50 €? Ja!\n| a | b |\n|---|---|\n今日です。 明日も。"
     assert split_sentences(text) == [
         "Wir liefern z. B. am 3. März um 10.30 Uhr.",
         "Dr. Lind hilft.",

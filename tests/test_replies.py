@@ -154,6 +154,24 @@ def test_a_reply_that_a_human_cancels_is_seen(world: World) -> None:
     assert status_of(world, email_id) == "cancelled"
 
 
+def test_a_reply_whose_end_opened_its_email_does_not_open_it_twice(world: World) -> None:
+    """The answer to that write may be lost: the reply is then noted once more."""
+    email_id, reply_id = replied(world)
+    world.simulator.cancel(world.box, reply_id, "operator")
+    (tracked,) = world.ledger.tracked_replies()
+    world.tracker.track()
+    reopened_at = world.entry(email_id).reopened_at
+    assert reopened_at is not None
+    world.ledger.track_replies([tracked])
+    track_after(world, minutes=5)
+    assert world.ledger.tracked_replies() == []
+    world.run_until_idle()
+    world.ledger.track_replies([tracked])
+    track_after(world, minutes=5)
+    assert world.ledger.tracked_replies() == []
+    assert world.entry(email_id).reopened_at == reopened_at
+
+
 def test_a_reply_that_no_longer_exists_is_gone(world: World, events: Events) -> None:
     email_id, reply_id = replied(world)
     world.simulator.decide(reply_id, "approve")

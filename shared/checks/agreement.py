@@ -16,6 +16,8 @@ STEM_SHARE = 0.6  # of the shorter one
 MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are looked for
 MIN_SHARED_WORDS = 0.25
 MAX_WORDS_FROM_ELSEWHERE = 0.34
+MIN_CLOSE_WORDS = 0.6  # in common: a sentence repeats its quote
+MAX_ANSWER_WORDS = 1  # of a clause that answers the customer: "No, …"
 
 
 class Gap(StrEnum):
@@ -36,7 +38,8 @@ class Evidence:
     """The words of a source: the quoted ones, the sentences or rows around them, and what these stand under.
 
     `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
-    rest of the table; `elsewhere` is the rest of the source. All of it is plain text.
+    rest of the table; `elsewhere` is the rest of the source, `told` what the customer wrote, `units` the
+    text before a table and at the start of its document. All of it is plain text.
     """
 
     language: str
@@ -46,6 +49,8 @@ class Evidence:
     columns: tuple[tuple[str, str], ...] = ()
     other_rows: tuple[tuple[str, ...], ...] = ()
     elsewhere: str = ""
+    told: str = ""
+    units: str = ""
 
 
 _CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
@@ -100,13 +105,13 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     body = _read(evidence.body, evidence.language)
     around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
     checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
-        (Gap.VALUE, lambda: _carries_values(said, quote, around)),
+        (Gap.VALUE, lambda: _carries_values(said, quote, around, evidence)),
         (Gap.VALUE, lambda: not _takes_from_another_clause(said, quote, evidence)),
         (Gap.PASSAGE, lambda: not _names_another_row(said, evidence)),
         (Gap.DIRECTION, lambda: _agrees_in_direction(said, quote, around)),
         (Gap.NAME, lambda: _carries_names(said, quote, around, evidence)),
         (Gap.OPPOSITE, lambda: _agrees_in_opposites(said, quote, around, evidence)),
-        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote)),
+        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote, evidence.columns)),
         (Gap.CONDITION, lambda: not _drops_condition(said, quote, body, evidence.columns)),
         (Gap.WORDS, lambda: _agrees_in_words(said, around, evidence)),
     )
@@ -118,27 +123,44 @@ def denies(text: str, language: str) -> bool:
     return _is_negative(_read(text, language))
 
 
+def find_members(text: str) -> dict[str, set[str]]:
+    """The opposites and topics that a plain text speaks of, by their groups."""
+    return _find_members(_read(text))
+
+
 # ---- Values -----------------------------------------------------------------------------------------
 
 
-def _carries_values(said: _Text, quote: _Text, around: _Text) -> bool:
-    """Each value is in the quote; or around it, unless the quote has another of its kind that goes unused."""
+def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Each value is in the quote; or around it, or the customer's own.
+
+    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride, up
+    to 40 kg" has the page's figure besides the customer's.
+    """
+    told, text = _read(evidence.told), f"{around.text} ; {evidence.units}"
     outside: list[Value] = []
     for value in said.values:
-        if find_carriers(value, quote.values, around.text):
+        if find_carriers(value, quote.values, text):
             continue
-        is_near = bool(find_carriers(value, around.values, around.text))
+        is_near = bool(find_carriers(value, around.values, text))
         if value.is_soft:
             rivals = [v for v in around.values if v.kinds & value.kinds - {NUMBER} and not v.is_soft]
             if rivals and not is_near:
                 return False
-        elif not is_near:
+        elif not is_near and not find_carriers(value, told.values, told.text):
             return False
         else:
             outside.append(value)
-    used = _find_used(said, quote, around.text)
-    unused = [value for value in quote.values if value not in used and not value.is_soft]
-    return not any(value.kinds & other.kinds for value in outside for other in unused)
+    cells = [_read(cell, quote.language) for _, cell in evidence.columns] or [quote]
+    for value in outside:
+        rivals = [[other for other in cell.values if other.kinds & value.kinds] for cell in cells]
+        used = [_find_used(said, cell, text) for cell in cells]
+        is_used = any(other in us for them, us in zip(rivals, used, strict=True) for other in them)
+        for them, us in zip(rivals, used, strict=True):
+            unused = [other for other in them if other not in us and not other.is_soft]
+            if unused and (not is_used or len(unused) < len(them)):
+                return False
+    return True
 
 
 def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
@@ -244,11 +266,13 @@ def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence)
         return False
     here = _list_sounds(quote)
     near = here + _list_sounds(around)
-    far = set(find_words(lower(evidence.elsewhere)))
+    far, told = set(find_words(lower(evidence.elsewhere))), find_words(lower(evidence.told))
     is_outside = False
     for name, is_certain in _find_names(said):
         if not _is_among(name, near) and name not in around.low:
-            if is_certain or (name in far and said.language != quote.language):
+            if _is_among(name, told):
+                is_outside |= is_certain
+            elif is_certain or (name in far and said.language != quote.language):
                 return False
         elif is_certain and name not in lower(evidence.context):
             is_outside |= not _is_among(name, here)
@@ -331,13 +355,23 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if any(find_carriers(value, _read(cell).values, f"{header} {cell}") for value in values)
     ]
     heading = _find_members(_read(" ; ".join(headers)))
+    is_close = _share_words(said, quote) >= MIN_CLOSE_WORDS
+    has_amount = any(kind.isupper() for value in quote.values for kind in value.kinds)
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
         if there and not members & there:
             return False
-        if not there and members & far.get(group, set()):
+        is_told = is_close or (has_amount and group == "topic payment")
+        if not there and not is_told and members & far.get(group, set()):
             return False
     return True
+
+
+def _share_words(said: _Text, quote: _Text) -> float:
+    """The share of the words of a sentence, names left out, that are in a quote of its language."""
+    names = {name for name, _ in _find_names(said)}
+    words = [word for word in said.words if word not in names]
+    return sum(_is_among(word, quote.words) for word in words) / len(words) if words else 0.0
 
 
 def _names_another_row(said: _Text, evidence: Evidence) -> bool:
@@ -365,10 +399,11 @@ def _is_negative(text: _Text) -> bool:
     return find_pattern("negation", text.language).search(rest) is not None
 
 
-def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
+def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether both deny or neither does; "only if" is as good as "not unless".
 
-    Two conditions are compared by themselves; where only one text has one, it may be in other words.
+    Two conditions are compared by themselves; where only one text has one, it may be in other words. A clause or
+    cell that has nothing to do with the other text may deny whatever it does.
     """
     ours, theirs = _split_condition(said), _split_condition(quote)
     if len(ours) == len(theirs):
@@ -376,9 +411,39 @@ def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
     else:
         agrees = _is_alike_in_negation(said, quote) or _is_alike_in_negation(ours[0], theirs[0])
     denied, stated = (said, quote) if _is_negative(said) else (quote, said)
-    return agrees or bool(
+    if agrees or (
         find_pattern("unless", denied.language).search(denied.low)
         and find_pattern("only", stated.language).search(stated.low)
+    ):
+        return True
+    if denied is quote and columns:
+        return _denies_apart(
+            [_read(f"{header} ; {cell}", quote.language) for header, cell in columns], stated
+        )
+    return _denies_apart(_cut_clauses(denied), stated)
+
+
+def _denies_apart(clauses: Sequence[_Text], stated: _Text) -> bool:
+    """Whether only those of some clauses deny something that share nothing with a text, and others share.
+
+    In another language words say nothing: there such a clause is an answer, or a cell of values and opposites.
+    """
+    apart = [clause for clause in clauses if _is_negative(clause)]
+    rest = [clause for clause in clauses if clause not in apart]
+    is_foreign = clauses[0].language != stated.language
+    if is_foreign and any(len(find_words(clause.low)) > MAX_ANSWER_WORDS for clause in apart):
+        return False
+    return not any(_has_in_common(clause, stated) for clause in apart) and any(
+        _has_in_common(clause, stated) for clause in rest
+    )
+
+
+def _has_in_common(clause: _Text, other: _Text) -> bool:
+    ours, theirs = _find_members(clause), _find_members(other)
+    return (
+        any(_is_among(word, other.words) for word in clause.words)
+        or any(find_carriers(value, other.values, other.text) for value in clause.values if not value.is_soft)
+        or any(members & theirs.get(group, set()) for group, members in ours.items())
     )
 
 
@@ -418,6 +483,9 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[t
             clause = re.split("[、。,;:]", body.text[: match.start()])[-1]
         else:
             clause = re.split("[,;:.]", body.text[match.end() :], maxsplit=1)[0]
+            main = _read(_CLAUSE_END.split(body.text[: match.start()])[-1], body.language)
+            if said.language == body.language and len(main.words) > 1 and not _has_in_common(main, said):
+                continue  # it is the condition of something else
         if not _is_kept(_read(clause, body.language), said):
             return True
     return False

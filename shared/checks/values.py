@@ -17,9 +17,12 @@ from shared.checks.lexicon import (
 )
 
 TEN = 10
+MAX_NAME = 30
 MAX_DIGITS = 30  # a longer run of digits is a code, whatever stands around it
 NUMBER, CLOCK, DATE, MONTH, WEEKDAY, CODE, LINK = "", "clock", "date", "month", "weekday", "code", "link"
+NAMED = "named"  # a number that belongs to the word before it: "Heron 2"
 NOON, HOURS_OF_HALF_DAY, MINUTES = 12, 12, 60
+FIRST_YEAR, LAST_YEAR = 1900, 2100
 LAST_HOUR, LAST_MONTH, LAST_DAY = 24, 12, 31
 Date = tuple[int | None, int, int]
 Reading = tuple[str, Fraction | Date | str]
@@ -334,6 +337,7 @@ class _NumberWords:
     soft: frozenset[str]
 
 
+_YEAR = Unit("month", Fraction(12))
 _GERMAN_ONES = frozenset({"zwei", "drei", "vier", "funf", "sechs", "sieben", "acht", "neun"})
 
 
@@ -363,7 +367,10 @@ def _number_words() -> _NumberWords:
     return _NumberWords(pattern, values | stems, frozenset(soft))
 
 
-def _find_numbers(rest: str, _: str) -> Iterator[Value]:
+_NAMED = re.compile(r"(?<![\w'-])[^\W\d_a-z][\w'-]+ $")
+
+
+def _find_numbers(rest: str, text: str) -> Iterator[Value]:
     """Numbers in digits and in words, each with the unit next to it."""
     found = []
     for match in _NUMBER.finditer(rest):
@@ -377,7 +384,14 @@ def _find_numbers(rest: str, _: str) -> Iterator[Value]:
         ordinal = _ORDINAL.match(rest, end)
         if ordinal and not _units().after.match(rest, end) and not ordinal.group().startswith("-"):
             end = ordinal.end()
-        found.append(_add_unit(rest, match.start(), end, numbers, is_soft=False))
+        value = _add_unit(rest, match.start(), end, numbers, is_soft=False)
+        name = _NAMED.search(text[max(0, match.start() - MAX_NAME) : match.start()])
+        if name and value.unit is None and re.fullmatch(r"\d{1,2}", match["digits"]):
+            word = lower(name.group().strip())
+            if not find_pattern("languages", "").fullmatch(word):
+                readings = frozenset((NAMED, f"{word} {n}") for n in numbers)
+                value = replace(value, readings=readings, also=frozenset((NUMBER, n) for n in numbers))
+        found.append(value)
     found += _find_number_words(rest)
     yield from found
 
@@ -433,6 +447,8 @@ def _add_unit(rest: str, start: int, end: int, numbers: frozenset[Fraction], is_
     after = _units().after.match(rest, end)
     word = after["unit"] if after is not None else before["unit"] if before is not None else None
     unit = next((unit for pattern, unit in _units().each if word and pattern.fullmatch(word)), None)
+    if unit == _YEAR and any(FIRST_YEAR <= number < LAST_YEAR for number in numbers):  # 2019年
+        unit = None
     if unit is None:
         return Value(start, end, frozenset((NUMBER, n) for n in numbers), numbers=numbers, is_soft=is_soft)
     readings = frozenset((unit.kind, n * unit.factor) for n in numbers)
@@ -486,6 +502,10 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     same = [other for other in available if value.readings & (other.readings | other.also)]
     if same:
         return same
+    if NAMED in value.kinds and not any(
+        _read_name(value) == _read_name(other) for other in available if NAMED in other.kinds
+    ):  # in another language the word is another one: "Artikel 5"
+        return [other for other in available if value.numbers & other.numbers]
     if value.kinds == {NUMBER}:
         return [other for other in available if value.numbers & other.numbers]
     dates = {reading for kind, reading in value.readings if kind == DATE and isinstance(reading, tuple)}
@@ -499,6 +519,10 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     if any(unit == value.unit and pattern.search(lower(text)) for pattern, unit in _units().each):
         return [other for other in bare if value.numbers & other.numbers]
     return []
+
+
+def _read_name(value: Value) -> str:
+    return next(str(reading).rpartition(" ")[0] for _, reading in value.readings)
 
 
 _FINDERS: Sequence[Callable[[str, str], Iterator[Value]]] = (
