@@ -111,7 +111,7 @@ def _render_claims() -> list[str]:
         ),
         "",
         f"The goals are at most {claims.MAX_FALSE_VERIFIED:.0%} and {claims.MAX_TRUE_NOT_VERIFIED:.0%}. The",
-        "held-out half was judged once; both of its figures miss the goals. Rules have been changed since, so",
+        "held-out half was judged once; both of its figures miss the goals. Rules have been changed since:",
         "these figures are of the check as it was then. The rules were tuned on the development half. False",
         f"ones of the held-out half that were verified, of five a kind: {', '.join(verified)}.",
     ]
