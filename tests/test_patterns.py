@@ -23,7 +23,6 @@ BOUNDED = {
     "shared.domain._ANGLED": "a header has at most 998 characters",
     "shared.domain._GROUP": "a header has at most 998 characters",
     "shared.mail.machine_mail._TAG": "a subject has at most 998 characters",
-    "shared.knowledge.files._HEADING": "a line of an operator's file",
     "shared.model.chat_wire._ABOUT_THE_MODEL": "an error of the model's service",
 }
 

@@ -39,7 +39,8 @@ class Evidence:
 
     `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
     rest of the table; `elsewhere` is the rest of the source, `told` what the customer wrote, `units` the
-    text before a table and at the start of its document. All of it is plain text.
+    text before a table and at the start of its document, `names` those of codes in the quote. All of it is
+    plain text.
     """
 
     language: str
@@ -51,6 +52,7 @@ class Evidence:
     elsewhere: str = ""
     told: str = ""
     units: str = ""
+    names: str = ""
 
 
 _CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
@@ -134,8 +136,8 @@ def find_members(text: str) -> dict[str, set[str]]:
 def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
     """Each value is in the quote; or around it, or the customer's own.
 
-    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride, up
-    to 40 kg" has the page's figure besides the customer's.
+    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride,
+    up to 40 kg" has the page's figure besides the customer's.
     """
     told, text = _read(evidence.told), f"{around.text} ; {evidence.units}"
     outside: list[Value] = []
@@ -151,15 +153,12 @@ def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence
             return False
         else:
             outside.append(value)
-    cells = [_read(cell, quote.language) for _, cell in evidence.columns] or [quote]
+    used = _find_used(said, quote, text)
+    unused = [value for value in quote.values if value not in used and not value.is_soft]
     for value in outside:
-        rivals = [[other for other in cell.values if other.kinds & value.kinds] for cell in cells]
-        used = [_find_used(said, cell, text) for cell in cells]
-        is_used = any(other in us for them, us in zip(rivals, used, strict=True) for other in them)
-        for them, us in zip(rivals, used, strict=True):
-            unused = [other for other in them if other not in us and not other.is_soft]
-            if unused and (not is_used or len(unused) < len(them)):
-                return False
+        bare = {NUMBER} if evidence.columns and value.unit is not None else set()  # the unit is in the header
+        if any((value.kinds | bare) & other.kinds for other in unused):
+            return False
     return True
 
 
@@ -178,6 +177,8 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) ->
     for own in _cut_clauses(said):
         for value in (value for value in own.values if not value.is_soft):
             theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
+            if theirs and _is_of_another_name(own, value, theirs, clauses):
+                return True
             pairs = [
                 (clause, rival)
                 for clause in theirs
@@ -196,6 +197,23 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) ->
             if against > for_them or not is_tied:
                 return True
     return False
+
+
+def _is_of_another_name(own: _Text, value: Value, theirs: Sequence[_Text], clauses: Sequence[_Text]) -> bool:
+    """Whether a clause names what only a clause with another value of the kind names."""
+    ours = set(_list_names(own))
+    kept = {name for clause in theirs for name in _list_names(clause)}
+    rivals = (
+        clause
+        for clause in clauses
+        if clause not in theirs and any(v.kinds & (value.kinds | {NUMBER}) for v in clause.values)
+    )
+    others = {name for rival in rivals for name in _list_names(rival)} - kept
+    return bool(ours & others) and not ours & kept
+
+
+def _list_names(text: _Text) -> list[str]:
+    return [name for name, is_certain in _find_names(text) if is_certain]
 
 
 _CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|aber|mais|pero|ale) ")
@@ -277,9 +295,8 @@ def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence)
         elif is_certain and name not in lower(evidence.context):
             is_outside |= not _is_among(name, here)
     ours = _list_sounds(said)
-    return not is_outside or all(
-        _is_among(name, ours) for name, is_certain in _find_names(quote) if is_certain
-    )
+    theirs = _list_names(quote) + find_words(lower(evidence.names))
+    return not is_outside or all(_is_among(name, ours) for name in theirs)
 
 
 def _find_place(word: str) -> str | None:
@@ -355,7 +372,9 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if any(find_carriers(value, _read(cell).values, f"{header} {cell}") for value in values)
     ]
     heading = _find_members(_read(" ; ".join(headers)))
-    is_close = _share_words(said, quote) >= MIN_CLOSE_WORDS
+    names = {name for name, _ in _find_names(said)}
+    words = [word for word in said.words if word not in names]
+    is_close = sum(_is_among(word, quote.words) for word in words) >= MIN_CLOSE_WORDS * max(len(words), 1)
     has_amount = any(kind.isupper() for value in quote.values for kind in value.kinds)
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
@@ -367,21 +386,15 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
     return True
 
 
-def _share_words(said: _Text, quote: _Text) -> float:
-    """The share of the words of a sentence, names left out, that are in a quote of its language."""
-    names = {name for name, _ in _find_names(said)}
-    words = [word for word in said.words if word not in names]
-    return sum(_is_among(word, quote.words) for word in words) / len(words) if words else 0.0
-
-
 def _names_another_row(said: _Text, evidence: Evidence) -> bool:
     """Whether a sentence has a cell of another row, and not that of the quoted row in its column."""
     own = [lower(cell) for _, cell in evidence.columns]
     text = f" {_space_words(said.low)} "
     for row in evidence.other_rows:
         for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
-            is_said = re.search(r"[^\W\d_]", cell) is not None and f" {_space_words(cell)} " in text
-            if is_said and f" {_space_words(ours)} " not in text:
+            is_said = _read(cell).words and f" {_space_words(cell)} " in text
+            pieces = (_space_words(piece) for piece in re.split("[,;/]", ours))
+            if is_said and f" {_space_words(ours)} " not in text and _space_words(cell) not in pieces:
                 return True
     return False
 
@@ -402,8 +415,8 @@ def _is_negative(text: _Text) -> bool:
 def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether both deny or neither does; "only if" is as good as "not unless".
 
-    Two conditions are compared by themselves; where only one text has one, it may be in other words. A clause or
-    cell that has nothing to do with the other text may deny whatever it does.
+    Two conditions are compared by themselves; where only one text has one, it may be in other words. A clause
+    or cell that has nothing to do with the other text may deny whatever it does.
     """
     ours, theirs = _split_condition(said), _split_condition(quote)
     if len(ours) == len(theirs):
@@ -416,7 +429,7 @@ def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, 
         and find_pattern("only", stated.language).search(stated.low)
     ):
         return True
-    if denied is quote and columns:
+    if denied is quote and any(cell for _, cell in columns):
         return _denies_apart(
             [_read(f"{header} ; {cell}", quote.language) for header, cell in columns], stated
         )
@@ -426,14 +439,16 @@ def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, 
 def _denies_apart(clauses: Sequence[_Text], stated: _Text) -> bool:
     """Whether only those of some clauses deny something that share nothing with a text, and others share.
 
-    In another language words say nothing: there such a clause is an answer, or a cell of values and opposites.
+    In another language words say nothing: there such a clause is an answer of one word.
     """
     apart = [clause for clause in clauses if _is_negative(clause)]
     rest = [clause for clause in clauses if clause not in apart]
     is_foreign = clauses[0].language != stated.language
     if is_foreign and any(len(find_words(clause.low)) > MAX_ANSWER_WORDS for clause in apart):
         return False
-    return not any(_has_in_common(clause, stated) for clause in apart) and any(
+    known = [word for clause in rest for word in clause.words]
+    own = [_read(" ".join(w for w in find_words(c.low) if w not in known), c.language) for c in apart]
+    return not any(_has_in_common(clause, stated) for clause in own) and any(
         _has_in_common(clause, stated) for clause in rest
     )
 

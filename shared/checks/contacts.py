@@ -75,6 +75,9 @@ _MARKUP = re.compile(r"[*_~`\\]+")
 _GROUP = re.compile(r"\d+")
 _BETWEEN = frozenset(" \u00a0-./()·•|_*~+',")
 _MAX_BETWEEN = 3
+_INTERNATIONAL = re.compile(r"\+\d{7,15}")
+_RUN = re.compile(r"\d[\d \u00a0./()|·•'+\n,-]{0,80}")
+_MAX_GROUPS = 14
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _TO = r"\s?[-/]\s?"
 _DATE = re.compile(
@@ -204,30 +207,19 @@ class _Finder:
 
     def read_names(self, text: str) -> str:
         """Note all names in a text; what is left of it."""
-        rest = _OPAQUE.sub(self._take_opaque, text)
-        rest = _URL.sub(self._take_url, rest)
-        rest = _ADDRESS.sub(self._take_address, rest)
-        rest = _HANDLE.sub(self._take_handle, rest)
+        for found in _OPAQUE.findall(text):
+            self.add_link(Link(found.rstrip(_END), ""))
+        rest = _OPAQUE.sub(" ; ", text)
+        for found in _URL.findall(rest):
+            self.add_place(found.rstrip(_END))
+        rest = _URL.sub(" ; ", rest)
+        self.addresses.update(map(normalise_address, _ADDRESS.findall(rest)))
+        rest = _ADDRESS.sub(" ; ", rest)
+        self.addresses.update(found.lower().rstrip(".") for found in _HANDLE.findall(rest))
+        rest = _HANDLE.sub(" ; ", rest)
         for pattern in (_IPV6, _IP):
-            for match in pattern.finditer(rest):
-                self.hosts.add(match.group())
+            self.hosts.update(pattern.findall(rest))
         return _NAME.sub(self._take_name, rest)
-
-    def _take_opaque(self, match: re.Match[str]) -> str:
-        self.add_link(Link(match.group().rstrip(_END), ""))
-        return " ; "
-
-    def _take_url(self, match: re.Match[str]) -> str:
-        self.add_place(match.group().rstrip(_END))
-        return " ; "
-
-    def _take_address(self, match: re.Match[str]) -> str:
-        self.addresses.add(normalise_address(match.group()))
-        return " ; "
-
-    def _take_handle(self, match: re.Match[str]) -> str:
-        self.addresses.add(match.group().lower().rstrip("."))
-        return " ; "
 
     def _take_name(self, match: re.Match[str]) -> str:
         rest = (match["rest"] or "").rstrip(_END)
@@ -279,16 +271,12 @@ def normalise_place(target: str) -> str:
     is_web = parts.scheme in ("http", "https", "")
     if not is_web or not host or "@" in parts.netloc or "\\" in target or re.search(r"\s", target):
         return f"?{target}"
-    host = _to_ascii(host).removeprefix("www.").rstrip(".")
+    host = to_ascii_host(host.lower()).removeprefix("www.").rstrip(".")
     port_text = f":{port}" if port not in (None, 80, 443) else ""
     path = unquote(parts.path).rstrip("/")
     query = f"?{unquote(parts.query)}" if parts.query else ""
     fragment = f"#{unquote(parts.fragment)}" if parts.fragment else ""
     return f"{host}{port_text}{path}{query}{fragment}".lower()
-
-
-def _to_ascii(host: str) -> str:
-    return to_ascii_host(host.lower())
 
 
 def normalise_address(text: str) -> str:
@@ -363,11 +351,20 @@ class Known:
         contacts, plain = read_contacts(text), fold(text)
         hosts = {re.split("[/?#:]", place, maxsplit=1)[0] for place in contacts.places}
         hosts |= {address.rpartition("@")[2] for address in contacts.addresses}
+        runs: set[str] = set()
+        for match in _INTERNATIONAL.finditer(plain):
+            runs |= Number((match.group()[1:],), "", is_international=True).spellings
+        for match in _RUN.finditer(plain):
+            # The digits of all groups that follow one another.
+            groups = _GROUP.findall(match.group().replace("(0)", " "))[: 4 * _MAX_GROUPS]
+            for first in range(len(groups)):
+                for last in range(first + 1, min(first + _MAX_GROUPS, len(groups)) + 1):
+                    runs.add("".join(groups[first:last]).lstrip("0"))
         wholes = ("".join(groups) for groups, *_ in _join_groups(separate(plain).replace("(0)", " ")))
         return cls(
             contacts,
             contacts.hosts | hosts,
-            frozenset(_list_runs(plain)),
+            frozenset(runs),
             frozenset(digits.lstrip("0") for digits in wholes),
             re.sub(r"[\W_]", "", plain).upper(),
         )
@@ -387,19 +384,3 @@ class Known:
                 return False
             start += len(whole) if is_whole else 1
         return True
-
-
-_INTERNATIONAL = re.compile(r"\+\d{7,15}")
-_RUN = re.compile(r"\d[\d \u00a0./()|·•'+\n,-]{0,80}")
-_MAX_GROUPS = 14
-
-
-def _list_runs(text: str) -> Iterator[str]:
-    """The digits of all groups that follow one another in a source."""
-    for match in _INTERNATIONAL.finditer(text):
-        yield from Number((match.group()[1:],), "", is_international=True).spellings
-    for match in _RUN.finditer(text):
-        groups = _GROUP.findall(match.group().replace("(0)", " "))[: 4 * _MAX_GROUPS]
-        for first in range(len(groups)):
-            for last in range(first + 1, min(first + _MAX_GROUPS, len(groups)) + 1):
-                yield "".join(groups[first:last]).lstrip("0")

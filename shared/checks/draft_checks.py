@@ -55,20 +55,17 @@ class Verdict:
 class _Case:
     """A draft as the checks see it, with what its sources say.
 
-    `trusted`: approved knowledge, the profile, our own emails and the sender's address. `said`: the emails
-    that came in.
+    Foreign is what it may not show: places to go to, addresses, and numbers to call or to pay to.
     """
 
     markdown: str
     rendered: Rendered
     plain: str
-    contacts: Contacts
-    trusted: Known
-    said: Known
+    foreign_places: Sequence[str]
+    foreign_addresses: Sequence[str]
+    foreign_numbers: Sequence[str]
     source_text: str
     instructions: str
-    allowed_hosts: frozenset[str]
-    holds_sender_values: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +95,36 @@ def check_draft(
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
         return Verdict((DraftCheck.TOO_LONG,))
-    case = _read_case(reply_markdown, sources, instructions, allowed_hosts, hold_back_sender_values)
-    return Verdict(
-        tuple(check for check, rule in DRAFT_CHECKS.items() if rule.fails(case)), tuple(_list_warnings(case))
-    )
-
-
-def _read_case(
-    markdown: str, sources: Sequence[Source], instructions: str, hosts: Collection[str], holds: bool
-) -> _Case:
-    rendered = render(markdown)
-    said = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is SourceKind.SENDER]
-    trusted = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is not SourceKind.SENDER]
-    return _Case(
-        markdown=markdown,
+    rendered = render(reply_markdown)
+    contacts = read_contacts(rendered.text, rendered.links)
+    # Trusted: approved knowledge, the profile, our own emails and the sender's address.
+    said_texts = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is SourceKind.SENDER]
+    trusted_texts = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is not SourceKind.SENDER]
+    trusted, said = _read_known(tuple(trusted_texts)), _read_known(tuple(said_texts))
+    hosts = frozenset(map(normalise_place, allowed_hosts))
+    places = trusted.contacts.places | trusted.hosts | hosts
+    said_addresses, said_numbers = _list_foreign(contacts, trusted, said, is_said=True)
+    addresses, numbers = _list_foreign(contacts, trusted, said, is_said=False)
+    case = _Case(
+        markdown=reply_markdown,
         rendered=rendered,
         plain=fold(rendered.text),
-        contacts=read_contacts(rendered.text, rendered.links),
-        trusted=_read_known(tuple(trusted)),
-        said=_read_known(tuple(said)),
-        source_text=fold("\n".join((*trusted, *said))),
+        foreign_places=[
+            place
+            for place in contacts.places | contacts.hosts
+            if place not in places and re.split("[/?#:]", place, maxsplit=1)[0] not in hosts
+        ],
+        foreign_addresses=[*addresses, *(said_addresses if hold_back_sender_values else ())],
+        foreign_numbers=[*numbers, *(said_numbers if hold_back_sender_values else ())],
+        source_text=fold("\n".join((*trusted_texts, *said_texts))),
         instructions=instructions,
-        allowed_hosts=frozenset(map(normalise_place, hosts)),
-        holds_sender_values=holds,
     )
+    warnings = (
+        f"it repeats {kind} that only received mail has: {' '.join(', '.join(values).split())}"
+        for kind, values in (("an address", said_addresses), ("a phone or account number", said_numbers))
+        if values
+    )
+    return Verdict(tuple(check for check, rule in DRAFT_CHECKS.items() if rule.fails(case)), tuple(warnings))
 
 
 # The knowledge and the thread are the same for a draft and its second version.
@@ -129,54 +132,26 @@ _read_known = functools.lru_cache(maxsize=16)(Known.read)
 _find_instruction_runs = functools.lru_cache(maxsize=64)(find_runs)
 
 
-def _has_foreign_link(case: _Case) -> bool:
-    known = case.trusted
-    places = known.contacts.places | known.hosts | case.allowed_hosts
-    return any(
-        place not in places and re.split("[/?#:]", place, maxsplit=1)[0] not in case.allowed_hosts
-        for place in case.contacts.places | case.contacts.hosts
-    )
-
-
-def _list_foreign(case: _Case, *, is_said: bool) -> tuple[list[str], list[str]]:
+def _list_foreign(
+    contacts: Contacts, trusted: Known, said: Known, *, is_said: bool
+) -> tuple[list[str], list[str]]:
     """Addresses and numbers of no trusted source: those that the sender wrote, or that nobody did."""
-    trusted, said = case.trusted, case.said
     addresses = [
         address
-        for address in sorted(case.contacts.addresses - trusted.contacts.addresses)
+        for address in sorted(contacts.addresses - trusted.contacts.addresses)
         if (address in said.contacts.addresses) is is_said
     ]
     numbers = [
         number.text
-        for number in case.contacts.numbers
+        for number in contacts.numbers
         if not trusted.has_number(number) and said.has_number(number) is is_said
     ]
     numbers += [
         account
-        for account in case.contacts.accounts
+        for account in contacts.accounts
         if account not in trusted.squeezed and (account in said.squeezed) is is_said
     ]
     return addresses, list(dict.fromkeys(numbers))
-
-
-def _has_foreign_address(case: _Case) -> bool:
-    from_sender = _list_foreign(case, is_said=True)[0] if case.holds_sender_values else []
-    return bool(_list_foreign(case, is_said=False)[0] or from_sender)
-
-
-def _has_foreign_number(case: _Case) -> bool:
-    from_sender = _list_foreign(case, is_said=True)[1] if case.holds_sender_values else []
-    return bool(_list_foreign(case, is_said=False)[1] or from_sender)
-
-
-def _list_warnings(case: _Case) -> list[str]:
-    addresses, numbers = _list_foreign(case, is_said=True)
-    kinds = (("an address", addresses), ("a phone or account number", numbers))
-    return [
-        f"it repeats {kind} that only received mail has: {' '.join(', '.join(values).split())}"
-        for kind, values in kinds
-        if values
-    ]
 
 
 def _has_placeholder(case: _Case) -> bool:
@@ -195,10 +170,6 @@ def _has_key(case: _Case) -> bool:
     )
 
 
-def _repeats_instructions(case: _Case) -> bool:
-    return not find_runs(case.rendered.text).isdisjoint(_find_instruction_runs(case.instructions))
-
-
 DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
     DraftCheck.EMPTY: CheckRule(
         "it is empty",
@@ -214,19 +185,19 @@ DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
     ),
     DraftCheck.FOREIGN_LINK: CheckRule(
         "it contains a link from neither our own mail nor approved knowledge",
-        _has_foreign_link,
+        lambda case: bool(case.foreign_places),
         bad=("See https://evil.example/login", "[here](//evil.com/x)", "See evil.com"),
         good=("It runs on ASP.NET, e.g. version 2.1.", "Mamy m.in. certyfikaty."),
     ),
     DraftCheck.FOREIGN_ADDRESS: CheckRule(
         "it contains an address from neither the thread nor approved knowledge",
-        _has_foreign_address,
+        lambda case: bool(case.foreign_addresses),
         bad=("Write to eve@evil.example", "Write to eve&#64;evil&#46;example"),
         good=("We are open from 9 to 17 @ the main gate.",),
     ),
     DraftCheck.FOREIGN_NUMBER: CheckRule(
         "it contains a phone or account number from neither the thread nor approved knowledge",
-        _has_foreign_number,
+        lambda case: bool(case.foreign_numbers),
         bad=("Call 020 **7946** 0958", "Pay to GB29 NWBK 6016 1331 9268 19"),
         good=("We meet on 2026. 10. 12. or on 12-16.10.2026, 14:00-15:00.",),
     ),
@@ -244,7 +215,7 @@ DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
     ),
     DraftCheck.INSTRUCTIONS: CheckRule(
         "it repeats the instructions",
-        _repeats_instructions,
+        lambda case: not find_runs(case.rendered.text).isdisjoint(_find_instruction_runs(case.instructions)),
         bad=("Never reveal a secret to anybody who asks for one by email.",),
         good=("Never mind.",),
     ),

@@ -125,6 +125,7 @@ def _join(places: Sequence[Evidence]) -> Evidence:
         context=" ; ".join(place.context for place in places),
         columns=tuple(column for place in places for column in place.columns),
         told=places[0].told,
+        names=" ; ".join(place.names for place in places),
         units=" ; ".join(place.units for place in places),
     )
 
@@ -184,8 +185,8 @@ def _find_edges(markdown: str) -> set[str]:
 def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool:
     """Whether a sentence has nothing in it that a source would have to carry.
 
-    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at the
-    beginning or end of the reply.
+    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at
+    the beginning or end of the reply.
     """
     text = plain(sentence)
     low = lower(text)
@@ -243,7 +244,7 @@ def _compact(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A sentence or table row with the headings and the line, or the text before the table, it stands under."""
+    """A sentence or row with the headings and the line it stands under; `note` is before its table."""
 
     text: str
     headings: tuple[str, ...] = ()
@@ -287,7 +288,7 @@ def _read_parts(text: str) -> Iterator[_Part]:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """What all sources share: the customer's words, how each document begins, names that stand next to codes."""
+    """What all sources share: the customer's words, how each document begins, names next to codes."""
 
     told: str
     openings: dict[str, str]
@@ -358,7 +359,8 @@ class _Document:
             text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
         )
         codes = (quote[value.start : value.end] for value in read_values(quote) if CODE in value.kinds)
-        context |= dict.fromkeys(name for code in codes if (name := self._shared.names.get(code)))
+        names = [name for code in codes if (name := self._shared.names.get(code))]
+        context |= dict.fromkeys(names)
         openings = {self._shared.openings[_find_document(self.source)]} if headers else set()
         if first and find_pattern("pronouns", "").match(lower(parts[0].text)):
             context[self._parts[first - 1].text] = None
@@ -375,6 +377,7 @@ class _Document:
             ),
             elsewhere=self._read_around(first, last),
             told=self._shared.told,
+            names=" ; ".join(names),
             units=" ; ".join({part.note for part in parts} | openings),
         )
 

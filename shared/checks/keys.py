@@ -73,20 +73,19 @@ def _looks_like_password(token: str) -> bool:
         return True
     if _PLACE.fullmatch(token) or _FILE.fullmatch(token):
         return False
-    if _SIGN_WITHIN.search(token) or "_" in token:
+    if _SIGN_WITHIN.search(token) or "_" in token or _LICENCE.fullmatch(token):
         return True
-    if _LICENCE.fullmatch(token):
-        return True
-    return any(_is_mixed(piece) for piece in re.findall(r"[^\W_]+", token))
-
-
-def _is_mixed(piece: str) -> bool:
-    """A word with digits within, or with letters of both sizes between digits."""
-    if len(piece) < PASSWORD_LETTERS:
-        return False
-    has_both = any(map(str.islower, piece)) and any(map(str.isupper, piece[1:]))
-    inner = re.search(r"[^\W\d_]\d{2,}[^\W\d_]{2,}", piece)
-    return bool(inner) or (has_both and sum(map(str.isdigit, piece)) >= 2)  # noqa: PLR2004
+    # A word with digits within, or with letters of both sizes between digits.
+    words = [word for word in re.findall(r"[^\W_]+", token) if len(word) >= PASSWORD_LETTERS]
+    return any(
+        re.search(r"[^\W\d_]\d{2,}[^\W\d_]{2,}", word)
+        or (
+            any(map(str.islower, word))
+            and any(map(str.isupper, word[1:]))
+            and sum(map(str.isdigit, word)) >= 2  # noqa: PLR2004
+        )
+        for word in words
+    )
 
 
 def _list_disclosed(plain: str) -> Iterator[str]:

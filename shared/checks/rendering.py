@@ -134,8 +134,9 @@ class _Reader:
                 self._columns += 1
             case "th_close" | "td_close":
                 self._show(CELL)
-            case "tr_open":
-                self._judge_row(token)
+            case "tr_open" if token.map and self._columns:  # cells beyond the last column are not shown
+                cells = _PIPE.split(self._lines[token.map[0]].lstrip(" \t>").strip().strip("|"))
+                self.has_hidden |= len(cells) > self._columns
             case "tr_close":
                 self._show(BREAK)
             case "table_close":
@@ -168,12 +169,6 @@ class _Reader:
                     self.has_hidden |= _NO_WORDS.fullmatch(IGNORABLE.sub("", text)) is not None
                     target = str(opening.attrGet("href") or "")
                     self.links.append(Link(target, text, start, is_found=opening.markup == "linkify"))
-
-    def _judge_row(self, row: Token) -> None:
-        """Cells beyond the last column are not shown."""
-        if row.map and self._columns:
-            cells = _PIPE.split(self._lines[row.map[0]].lstrip(" \t>").strip().strip("|"))
-            self.has_hidden |= len(cells) > self._columns
 
     def _show(self, text: str) -> None:
         self.pieces.append(text)

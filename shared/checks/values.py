@@ -177,6 +177,8 @@ def _find_months(rest: str, text: str) -> Iterator[Value]:
                 match, (match["year"] or match["year2"], month, match["day"] or match["day2"])
             )
     for match in alone.finditer(rest):
+        if match.group() == "mai" and find_language(text) == "it":  # never
+            continue
         is_capital = text[match.start()].isupper()
         is_english = match.group() in ("may", "march")
         is_other = match.group() in ("mars", "mai") and is_capital
@@ -466,7 +468,9 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
         value, follow = shared[index], shared[index + 1]
         between = lower(text[value.end : follow.start])
         if (
-            value.kinds != {NUMBER}
+            (
+                value.kinds != {NUMBER} and not (NAMED in value.kinds and between.strip() == "-")
+            )  # "Allow 6-8 weeks"
             or value.is_soft
             or follow.kinds == {NUMBER}
             or not _BETWEEN.fullmatch(between)
@@ -502,11 +506,12 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     same = [other for other in available if value.readings & (other.readings | other.also)]
     if same:
         return same
-    if NAMED in value.kinds and not any(
-        _read_name(value) == _read_name(other) for other in available if NAMED in other.kinds
-    ):  # in another language the word is another one: "Artikel 5"
-        return [other for other in available if value.numbers & other.numbers]
-    if value.kinds == {NUMBER}:
+    own, *theirs = (
+        {str(reading).rpartition(" ")[0] for kind, reading in v.readings if kind == NAMED}
+        for v in (value, *available)
+    )
+    is_translated = bool(own) and not any(own & words for words in theirs)  # "Artikel 5", "article 5"
+    if is_translated or value.kinds == {NUMBER}:
         return [other for other in available if value.numbers & other.numbers]
     dates = {reading for kind, reading in value.readings if kind == DATE and isinstance(reading, tuple)}
     if dates:
@@ -519,10 +524,6 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     if any(unit == value.unit and pattern.search(lower(text)) for pattern, unit in _units().each):
         return [other for other in bare if value.numbers & other.numbers]
     return []
-
-
-def _read_name(value: Value) -> str:
-    return next(str(reading).rpartition(" ")[0] for _, reading in value.readings)
 
 
 _FINDERS: Sequence[Callable[[str, str], Iterator[Value]]] = (
