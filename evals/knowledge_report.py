@@ -41,7 +41,8 @@ WRITTEN_BY = (
     "The triages and drafts were written by a language model that saw the prompts alone, and judged by "
     "another that saw email, pages and answer alone; neither saw the expected facts, this code or the "
     "checks. They show what a careful model makes of these prompts, not what your deployment does: run the "
-    "set with it."
+    "set with it. Rules of the evidence check were changed with these drafts in view: what it makes of them "
+    "is not blind."
 )
 
 
@@ -129,7 +130,7 @@ def render_answers(
         "",
         "Another action: " + (", ".join(_list_wrong_actions(cases, found)) or "none") + ".",
         "",
-        *_render_drafts(cases, found, judgements),
+        *(_render_drafts(cases, found, judgements) if judgements else ["The drafts were not judged."]),
         "",
         *_render_claims(cases, found, entries),
     ]

@@ -97,7 +97,7 @@ def _render_claims() -> list[str]:
         | dict(zip(("false_verified", "false"), claims.add_false(kinds), strict=True))
         | dict(zip(("true_not_verified", "true"), kinds[claims.TRUE], strict=True)),
     ]
-    held_out = next(row for row in rows if "verified_kinds" in row)
+    held_out = [row for row in rows if "verified_kinds" in row][-1]
     verified = [f"{name.replace('_', ' ')} {number}" for name, number in held_out["verified_kinds"].items()]
     return [
         "What the evidence check makes of labelled sentences in six languages, without a model.",
@@ -111,9 +111,8 @@ def _render_claims() -> list[str]:
         ),
         "",
         f"The goals are at most {claims.MAX_FALSE_VERIFIED:.0%} and {claims.MAX_TRUE_NOT_VERIFIED:.0%}. The",
-        "held-out half was judged once, when the rules were final; both of its figures miss the goals. The",
-        "rules were tuned on the development half. False ones of the held-out half that are verified, of",
-        f"five a kind: {', '.join(verified)}.",
+        "held-out half misses both. The rules were tuned on the development half. False ones of the held-out",
+        f"half that were verified in the last run, of five a kind: {', '.join(verified)}.",
     ]
 
 
