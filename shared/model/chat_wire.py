@@ -88,13 +88,6 @@ class ChatRefusal(Exception):
         """What the service says; it may repeat the prompt."""
         return f"{self.code} {self.error.get('message')}"
 
-    def find_filters(self) -> tuple[str, ...] | None:
-        """The content filters that fired, or None when the refusal is about something else."""
-        inner = _mapping(self.error.get("innererror"))
-        if self.code == "content_filter" or inner.get("code") == "ResponsibleAIPolicyViolation":
-            return _find_fired(inner)
-        return None
-
 
 def build_base_url(endpoint: str) -> str:
     """The v1 API's address on the resource; the endpoint may have the path already, as Azure shows it."""
@@ -237,9 +230,9 @@ class WireChatModel:
         )
 
     def _build_error(self, refusal: ChatRefusal, deployment: str) -> AgentError:
-        filters = refusal.find_filters()
-        if filters is not None:
-            return self._build_filtered(deployment, filters)
+        inner = _mapping(refusal.error.get("innererror"))
+        if refusal.code == "content_filter" or inner.get("code") == "ResponsibleAIPolicyViolation":
+            return self._build_filtered(deployment, _find_fired(inner))
         answer = f"HTTP {refusal.status}" + (
             f", {refusal.code}" if refusal.code not in ("", str(refusal.status)) else ""
         )
