@@ -461,16 +461,13 @@ def parse_address(header: str) -> str:
     address = found.pop()
     if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
         return ""
-    return to_ascii_host(address) if _find_addresses(around) <= {address} else ""
-
-
-def _find_addresses(text: str) -> set[str]:
-    """Everything that a reader could take for an address; an "@" before a word without a dot is a name's."""
+    # Whatever a reader could take for another one; an "@" before a word without a dot is a name's.
     pairs = [
         (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
-        for left, right in pairwise(text.split("@"))
+        for left, right in pairwise(around.split("@"))
     ]
-    return {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+    others = {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+    return to_ascii_host(address) if others <= {address} else ""
 
 
 def to_ascii_host(address: str) -> str:

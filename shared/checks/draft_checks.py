@@ -154,14 +154,6 @@ def _list_foreign(
     return addresses, list(dict.fromkeys(numbers))
 
 
-def _has_placeholder(case: _Case) -> bool:
-    return any(
-        names_field(found) or found.strip("[]{}<>【】") not in case.source_text
-        for found in find_placeholders(case.rendered.text)
-        if found not in case.source_text
-    )
-
-
 def _has_key(case: _Case) -> bool:
     known = case.source_text
     lower = plain_words(known)
@@ -203,7 +195,11 @@ DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
     ),
     DraftCheck.PLACEHOLDER: CheckRule(
         "it contains a placeholder",
-        _has_placeholder,
+        lambda case: any(
+            names_field(found) or found.strip("[]{}<>【】") not in case.source_text
+            for found in find_placeholders(case.rendered.text)
+            if found not in case.source_text
+        ),
         bad=("Dear [Name],", "Your order {{order}}"),
         good=("- [x] invoice", "Revisaremos que TODO esté listo."),
     ),

@@ -57,7 +57,17 @@ class WireEmbeddingModel:
             batch = list(texts[start : start + BATCH])
             try:
                 with span(f"embeddings {self._deployment}", attributes, is_client=True):
-                    vectors += _read(self._call(self._deployment, batch), len(batch))
+                    payload = self._call(self._deployment, batch)
+                    try:
+                        by_index = {item["index"]: normalize(item["embedding"]) for item in payload["data"]}
+                        found = [by_index[number] for number in range(len(batch))]
+                    except (KeyError, TypeError, ValueError, OverflowError):
+                        raise NoCompletion("a 200 answer without a vector for each text") from None
+                    if len({len(vector) for vector in found}) > 1:
+                        raise NoCompletion(  # noqa: TRY301  # told below
+                            "a 200 answer with vectors of different lengths"
+                        )
+                    vectors += found
             except NoCompletion as error:
                 kind = UnavailableError if isinstance(error, NoAnswer) else TransientError
                 raise kind(
@@ -99,14 +109,3 @@ def normalize(values: Sequence[float]) -> Vector:
     if not length or not math.isfinite(length):
         raise ValueError("a vector that has no length")
     return array("f", (value / length for value in values))
-
-
-def _read(payload: Any, expected: int) -> list[Vector]:
-    try:
-        by_index = {item["index"]: normalize(item["embedding"]) for item in payload["data"]}
-        vectors = [by_index[number] for number in range(expected)]
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise NoCompletion("a 200 answer without a vector for each text") from None
-    if len({len(vector) for vector in vectors}) > 1:
-        raise NoCompletion("a 200 answer with vectors of different lengths")
-    return vectors

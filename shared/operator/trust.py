@@ -311,6 +311,11 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
         ),
         _check_undecided(drafts, now),
     )
+    naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
+    for draft in drafts:
+        for title in draft.passages:
+            naming[title].append(draft)
+    most_used = sorted(naming.items(), key=lambda item: (-len(item[1]), item[0]))
     return MailboxReport(
         mailbox=mailbox,
         total=total,
@@ -318,17 +323,8 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
         checks=checks,
         statements=sum(draft.statements for draft in drafts),
         verified=sum(draft.verified for draft in drafts),
-        passages=_group_by_passage(drafts),
+        passages={title: build_track_record(used) for title, used in most_used},
     )
-
-
-def _group_by_passage(drafts: Iterable[JudgedDraft]) -> dict[str, TrackRecord]:
-    naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
-    for draft in drafts:
-        for title in draft.passages:
-            naming[title].append(draft)
-    most_used = sorted(naming.items(), key=lambda item: (-len(item[1]), item[0]))
-    return {title: build_track_record(used) for title, used in most_used}
 
 
 def build_track_record(drafts: Iterable[JudgedDraft]) -> TrackRecord:

@@ -206,7 +206,12 @@ class ReplyTracker:
             return None
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
-        with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
+        ids: dict[str, Value] = {
+            "agent.mailbox_id": reply.mailbox_id,
+            "agent.email_id": reply.email_id,
+            "agent.reply_id": reply.reply_id,
+        }
+        with span("reply seen", ids, parent=email_traceparent(reply.mailbox_id, reply.email_id)):
             if entry.reply_id == reply.reply_id:
                 is_open = self._settle_own(entry, reply, fate)
             elif is_open := fate.status in UNSENT_STATUSES:  # another's reply was to answer its email
@@ -381,11 +386,3 @@ def derive_status(email: Email) -> str:
     if email.approved_at is not None:
         return "approved"
     return email.status if email.status in UNSETTLED else "unknown"
-
-
-def _ids(reply: TrackedReply) -> dict[str, Value]:
-    return {
-        "agent.mailbox_id": reply.mailbox_id,
-        "agent.email_id": reply.email_id,
-        "agent.reply_id": reply.reply_id,
-    }
