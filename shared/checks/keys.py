@@ -51,19 +51,13 @@ def list_secrets(plain: str) -> Iterator[str]:
     for text in (separate(plain), separate(_BROKEN.sub("", plain))):
         for match in _TOKEN.finditer(text):
             token = match.group().strip(_END)
-            if _looks_random(token) or _looks_like_password(token):
+            # Long, and of pieces that mix letters and digits: those of a compound or a path are words.
+            mixed = [piece for piece in _PIECE.findall(token) if not piece.isdigit() and not piece.isalpha()]
+            is_long = len(token) >= TOKEN_LETTERS and not _PLACE.fullmatch(token)
+            looks_random = is_long and sum(map(len, mixed)) >= TOKEN_LETTERS // 2
+            if looks_random or _looks_like_password(token):
                 yield token
     yield from _list_disclosed(plain)
-
-
-def _looks_random(token: str) -> bool:
-    """Long, and of pieces that mix letters and digits; a compound or a menu's path has words for pieces."""
-    if len(token) < TOKEN_LETTERS or _PLACE.fullmatch(token):
-        return False
-    mixed = [piece for piece in _PIECE.findall(token) if not piece.isdigit() and not piece.isalpha()]
-    return (
-        any(len(piece) >= TOKEN_LETTERS // 2 for piece in mixed) or sum(map(len, mixed)) >= TOKEN_LETTERS // 2
-    )
 
 
 def _looks_like_password(token: str) -> bool:

@@ -73,7 +73,8 @@ class BusinessHours:
 
     def is_open(self, at: datetime) -> bool:
         """Whether it is open at a moment; the moment of closing is closed."""
-        return self.next_opening(at) == at
+        start, _ = next(self._list_openings(at), (None, None))
+        return start is not None and start <= at
 
     def next_opening(self, at: datetime) -> datetime | None:
         """The first moment from `at` on at which it is open, `at` itself included; None within a year."""

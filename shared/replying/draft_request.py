@@ -4,10 +4,8 @@ What stays the same for a mailbox comes first (instructions, profile, knowledge)
 it; then what changes (date, thread, rejected drafts).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC
 from typing import Any
 
 from shared.checks.evidence import Source, SourceKind
@@ -17,7 +15,6 @@ from shared.model.answers import parse_answer
 from shared.model.chat import ChatRequest
 from shared.model.prompting import (
     build_documents,
-    clean_line,
     clean_sentence,
     escape_untrusted,
     fit_untrusted,
@@ -56,8 +53,6 @@ SCHEMA: Mapping[str, Any] = {
         "confidence": {"type": "number"},
     },
 }
-
-_BLOCK_MARK = re.compile(r"</?(?=knowledge>|documents>)|\"\"\"", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +130,13 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
             "Write the reply without them and make what they answered an open point."
         )
     parts = (
-        _render_knowledge(material.knowledge),
+        material.knowledge.render(),
         material.now,
         build_documents(
-            [*_render_thread(material), *(fit_untrusted(draft, MAX_ADDED_TOKENS) for draft in drafts)]
+            [
+                *(escape_untrusted(text.render(n)) for n, text in enumerate(material.thread, 1)),
+                *(fit_untrusted(draft, MAX_ADDED_TOKENS) for draft in drafts),
+            ]
         ),
         f"Write the reply to email E{numbers[material.answered_id]}.",
         *reasons,
@@ -200,27 +198,3 @@ def _parse_claims(value: object) -> tuple[Claim, ...]:
         sentence, source, quote = (text[:MAX_CLAIM_CHARACTERS] for text in texts)
         claims.append(Claim(sentence, source.strip("[] "), quote))
     return tuple(claims[:MAX_CLAIMS])
-
-
-def _render_knowledge(knowledge: Knowledge) -> str:
-    """The approved passages as their authors wrote them: trusted, but none may close the block."""
-    if not knowledge.passages:
-        return ""
-    found = "" if knowledge.is_whole else "\n\n(Found by a search: there are more passages.)"
-    passages = "\n\n".join(
-        f"[K{n}] {passage.title}\n{passage.text.strip()}" for n, passage in enumerate(knowledge.passages, 1)
-    )
-    return f"<knowledge>\n{_BLOCK_MARK.sub(' ', passages)}{found}\n</knowledge>"
-
-
-def _render_thread(material: Material) -> list[str]:
-    return [
-        escape_untrusted(
-            f"Email E{n}, {'sent by us' if text.is_ours else 'received'}"
-            f" {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
-            f"From: {clean_line(text.sender, MAX_HEADER_CHARACTERS)}\n"
-            f"Subject: {clean_line(text.subject, MAX_HEADER_CHARACTERS)}\n"
-            f"Body:\n{text.markdown.strip()}"
-        )
-        for n, text in enumerate(material.thread, 1)
-    ]

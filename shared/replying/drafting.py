@@ -94,7 +94,14 @@ def write_draft(
         subject=f"Your message to {address}" if envelope.is_form else "",
         notes=(*envelope.notes, *verdict.warnings),
     )
-    return JudgedDraft(draft, _find_refusal(written, claims, material, verdict, settings))
+    share = _share_verified(claims)
+    reasons = (
+        (bool(verdict.failed), Cause.DRAFT_CHECK, ",".join(verdict.failed)),
+        (share < profile.min_verified, Cause.DRAFT_UNVERIFIED, f"{share:.0%}"),
+        (written.confidence < settings.min_draft_confidence, Cause.DRAFT_UNSURE, f"{written.confidence:.2f}"),
+    )
+    refusals = (Decision(Outcome.ESCALATED, cause, detail) for holds, cause, detail in reasons if holds)
+    return JudgedDraft(draft, next(refusals, None))
 
 
 def _ask(
@@ -128,23 +135,6 @@ def _check(written: DraftText, material: Material, entry: LedgerEntry) -> Verdic
         allowed_hosts=profile.allowed_hosts,
         hold_back_sender_values=profile.hold_back_sender_values,
     )
-
-
-def _find_refusal(
-    written: DraftText,
-    claims: Sequence[JudgedClaim],
-    material: Material,
-    verdict: Verdict,
-    settings: Settings,
-) -> Decision | None:
-    share = _share_verified(claims)
-    if verdict.failed:
-        return Decision(Outcome.ESCALATED, Cause.DRAFT_CHECK, ",".join(verdict.failed))
-    if share < material.profile.min_verified:
-        return Decision(Outcome.ESCALATED, Cause.DRAFT_UNVERIFIED, f"{share:.0%}")
-    if written.confidence < settings.min_draft_confidence:
-        return Decision(Outcome.ESCALATED, Cause.DRAFT_UNSURE, f"{written.confidence:.2f}")
-    return None
 
 
 def sign_reply(reply_markdown: str, signature: str) -> str:
