@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from local.testing.world import START, World
+from shared.checks.draft_checks import DRAFT_CHECKS, DraftCheck
 from shared.domain import Action, Email, Usage
 from shared.model.chat import ChatCompletion
 from shared.replying.triage import triage_email
@@ -91,9 +92,17 @@ def test_the_watch_over_effects_sees_an_ungated_reply_and_a_call_that_is_not_nee
 
 def test_honest_mail_is_hardly_ever_held_back(tmp_path: Path, measured: Callable[[str], None]) -> None:
     results = run_benign(tmp_path)
-    held = [f"{result.email.subject}: {result.reason}" for result in results if result.was_held]
+    # A link that only received mail has is held back on purpose, unless a profile allows its host.
+    linked = DRAFT_CHECKS[DraftCheck.FOREIGN_LINK].sentence
+    held = [
+        f"{result.email.subject}: {result.reason}"
+        for result in results
+        if result.was_held and linked not in result.reason
+    ]
+    by_rule = sum(result.was_held for result in results) - len(held)
     measured(
-        f"honest look-alikes: {len(results)} tried, {len(held)} held back ({len(held) / len(results):.0%})"
+        f"honest look-alikes: {len(results)} tried, {len(held)} held back ({len(held) / len(results):.0%}), "
+        f"and {by_rule} for a link of the sender's"
     )
     assert len(results) >= 100
     assert len(held) / len(results) < MAX_FALSE_HOLD_RATE, held
