@@ -858,6 +858,18 @@ def test_no_token_is_lost_when_many_add_at_once(ledger: Ledger) -> None:
     assert ledger.tokens_used("mb_1", "2026-11-23") == ledger.tokens_used("mb_2", "2026-11-22") == 0
 
 
+def test_tokens_for_a_sender_count_for_the_mailbox_too_and_no_key_names_the_sender(ledger: Ledger) -> None:
+    ledger.add_tokens("mb_1", "2026-11-22", 5, "ann@customer.example")
+    ledger.add_tokens("mb_1", "2026-11-22", 7, "bob@customer.example")
+    ledger.add_tokens("mb_1", "2026-11-22", 1)
+    assert ledger.tokens_used("mb_1", "2026-11-22") == 13
+    assert ledger.tokens_used("mb_1", "2026-11-22", "ann@customer.example") == 5
+    assert ledger.tokens_used("mb_1", "2026-11-23", "ann@customer.example") == 0
+    assert ledger.tokens_used("mb_2", "2026-11-22", "ann@customer.example") == 0
+    keys = [row.key for row in ledger._store.scan(["mailbox|mb_1"], "", "~")]
+    assert "customer" not in "".join(keys)
+
+
 # The stores
 
 

@@ -203,7 +203,8 @@ class _EmailRun:
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
-        refusal = self._limits.find_flood() or self._find_copy(email)
+        limits = self._limits
+        refusal = limits.find_flood() or limits.find_used_share() or self._find_copy(email)
         if refusal is not None:
             return refusal
         executor = self.pipeline.submitter.executor
@@ -322,7 +323,8 @@ class _EmailRun:
         completion = self.pipeline.complete(request)
         self.claim.note(usage=self.claim.entry.usage + completion.usage)
         day = f"{self.clock():%Y-%m-%d}"
-        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, day, completion.usage.tokens)
+        sender = base_address(self.claim.entry.sender)
+        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, day, completion.usage.tokens, sender)
         return completion
 
     # Submission and the end
