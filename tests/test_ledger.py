@@ -870,6 +870,11 @@ def test_tokens_for_a_sender_count_for_the_mailbox_too_and_no_key_names_the_send
     assert "customer" not in "".join(keys)
 
 
+def test_the_folder_of_a_ledger_in_a_file_is_its_owner_s_alone(tmp_path: Path) -> None:
+    open_sqlite_ledger(tmp_path / ".data" / "ledger.sqlite").close()
+    assert (tmp_path / ".data").stat().st_mode & 0o777 == 0o700
+
+
 # The stores
 
 

@@ -118,6 +118,7 @@ def cut_connection(after: bytes = b"") -> Response:
 
 
 MAX_BODY_BYTES = 4_000_000  # more than any email that the services take
+_SIZES = {10: re.compile(r"[0-9]{1,9}"), 16: re.compile(r"[0-9A-Fa-f]{1,8}")}
 MAX_TRAILERS, MAX_LINE_BYTES = 100, 65_536
 
 
@@ -234,7 +235,7 @@ class _BodyError(Exception):
 
 
 def _parse_size(digits: str, base: int, before: int = 0) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}" if base == 10 else r"[0-9A-Fa-f]{1,8}", digits):
+    if not _SIZES[base].fullmatch(digits):
         raise _BodyError(HTTPStatus.BAD_REQUEST)
     size = int(digits, base)
     if before + size > MAX_BODY_BYTES:
