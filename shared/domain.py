@@ -387,16 +387,31 @@ class Draft:
     subject: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
 
+    def rejected(
+        self, reply_id: str, reason: str, *, submitted_at: datetime, decided_at: datetime
+    ) -> "Rejection":
+        """What is kept of it once its reply was turned down: of its statements only what carries them."""
+        claims = tuple(
+            JudgedClaim("", claim.support, claim.source)
+            for claim in self.claims
+            if claim.support is not Support.FREE
+        )
+        return Rejection(reply_id, reason, self.reply_markdown, submitted_at, decided_at, claims)
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A reply that a reviewer rejected with a reason, and the rejected text. Times are aware, UTC."""
+    """A reply that a reviewer rejected with a reason, and the rejected text. Times are aware, UTC.
+
+    `claims`: what carried its statements, without their words.
+    """
 
     reply_id: str
     reason: str = field(repr=False)
     reply_markdown: str = field(repr=False)
     submitted_at: datetime
     decided_at: datetime
+    claims: tuple[JudgedClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

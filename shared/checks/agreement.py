@@ -16,6 +16,8 @@ STEM_SHARE = 0.6  # of the shorter one
 MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are looked for
 MIN_SHARED_WORDS = 0.25
 MAX_WORDS_FROM_ELSEWHERE = 0.34
+MIN_CLOSE_WORDS = 0.6  # in common: a sentence repeats its quote
+MAX_ANSWER_WORDS = 1  # of a clause that answers the customer: "No, …"
 
 
 class Gap(StrEnum):
@@ -36,7 +38,9 @@ class Evidence:
     """The words of a source: the quoted ones, the sentences or rows around them, and what these stand under.
 
     `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
-    rest of the table; `elsewhere` is the rest of the source. All of it is plain text.
+    rest of the table; `elsewhere` is the rest of the source, `told` what the customer wrote, `units` the
+    text before a table and at the start of its document, `names` those of codes in the quote. All of it is
+    plain text.
     """
 
     language: str
@@ -46,6 +50,9 @@ class Evidence:
     columns: tuple[tuple[str, str], ...] = ()
     other_rows: tuple[tuple[str, ...], ...] = ()
     elsewhere: str = ""
+    told: str = ""
+    units: str = ""
+    names: str = ""
 
 
 _CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
@@ -100,13 +107,13 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     body = _read(evidence.body, evidence.language)
     around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
     checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
-        (Gap.VALUE, lambda: _carries_values(said, quote, around)),
+        (Gap.VALUE, lambda: _carries_values(said, quote, around, evidence)),
         (Gap.VALUE, lambda: not _takes_from_another_clause(said, quote, evidence)),
         (Gap.PASSAGE, lambda: not _names_another_row(said, evidence)),
         (Gap.DIRECTION, lambda: _agrees_in_direction(said, quote, around)),
         (Gap.NAME, lambda: _carries_names(said, quote, around, evidence)),
         (Gap.OPPOSITE, lambda: _agrees_in_opposites(said, quote, around, evidence)),
-        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote)),
+        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote, evidence.columns)),
         (Gap.CONDITION, lambda: not _drops_condition(said, quote, body, evidence.columns)),
         (Gap.WORDS, lambda: _agrees_in_words(said, around, evidence)),
     )
@@ -118,27 +125,41 @@ def denies(text: str, language: str) -> bool:
     return _is_negative(_read(text, language))
 
 
+def find_members(text: str) -> dict[str, set[str]]:
+    """The opposites and topics that a plain text speaks of, by their groups."""
+    return _find_members(_read(text))
+
+
 # ---- Values -----------------------------------------------------------------------------------------
 
 
-def _carries_values(said: _Text, quote: _Text, around: _Text) -> bool:
-    """Each value is in the quote; or around it, unless the quote has another of its kind that goes unused."""
+def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Each value is in the quote; or around it, or the customer's own.
+
+    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride,
+    up to 40 kg" has the page's figure besides the customer's.
+    """
+    told, text = _read(evidence.told), f"{around.text} ; {evidence.units}"
     outside: list[Value] = []
     for value in said.values:
-        if find_carriers(value, quote.values, around.text):
+        if find_carriers(value, quote.values, text):
             continue
-        is_near = bool(find_carriers(value, around.values, around.text))
+        is_near = bool(find_carriers(value, around.values, text))
         if value.is_soft:
             rivals = [v for v in around.values if v.kinds & value.kinds - {NUMBER} and not v.is_soft]
             if rivals and not is_near:
                 return False
-        elif not is_near:
+        elif not is_near and not find_carriers(value, told.values, told.text):
             return False
         else:
             outside.append(value)
-    used = _find_used(said, quote, around.text)
+    used = _find_used(said, quote, text)
     unused = [value for value in quote.values if value not in used and not value.is_soft]
-    return not any(value.kinds & other.kinds for value in outside for other in unused)
+    for value in outside:
+        bare = {NUMBER} if evidence.columns and value.unit is not None else set()  # the unit is in the header
+        if any((value.kinds | bare) & other.kinds for other in unused):
+            return False
+    return True
 
 
 def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
@@ -156,6 +177,8 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) ->
     for own in _cut_clauses(said):
         for value in (value for value in own.values if not value.is_soft):
             theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
+            if theirs and _is_of_another_name(own, value, theirs, clauses):
+                return True
             pairs = [
                 (clause, rival)
                 for clause in theirs
@@ -174,6 +197,23 @@ def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) ->
             if against > for_them or not is_tied:
                 return True
     return False
+
+
+def _is_of_another_name(own: _Text, value: Value, theirs: Sequence[_Text], clauses: Sequence[_Text]) -> bool:
+    """Whether a clause names what only a clause with another value of the kind names."""
+    ours = set(_list_names(own))
+    kept = {name for clause in theirs for name in _list_names(clause)}
+    rivals = (
+        clause
+        for clause in clauses
+        if clause not in theirs and any(v.kinds & (value.kinds | {NUMBER}) for v in clause.values)
+    )
+    others = {name for rival in rivals for name in _list_names(rival)} - kept
+    return bool(ours & others) and not ours & kept
+
+
+def _list_names(text: _Text) -> list[str]:
+    return [name for name, is_certain in _find_names(text) if is_certain]
 
 
 _CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|aber|mais|pero|ale) ")
@@ -244,18 +284,19 @@ def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence)
         return False
     here = _list_sounds(quote)
     near = here + _list_sounds(around)
-    far = set(find_words(lower(evidence.elsewhere)))
+    far, told = set(find_words(lower(evidence.elsewhere))), find_words(lower(evidence.told))
     is_outside = False
     for name, is_certain in _find_names(said):
         if not _is_among(name, near) and name not in around.low:
-            if is_certain or (name in far and said.language != quote.language):
+            if _is_among(name, told):
+                is_outside |= is_certain
+            elif is_certain or (name in far and said.language != quote.language):
                 return False
         elif is_certain and name not in lower(evidence.context):
             is_outside |= not _is_among(name, here)
     ours = _list_sounds(said)
-    return not is_outside or all(
-        _is_among(name, ours) for name, is_certain in _find_names(quote) if is_certain
-    )
+    theirs = _list_names(quote) + find_words(lower(evidence.names))
+    return not is_outside or all(_is_among(name, ours) for name in theirs)
 
 
 def _find_place(word: str) -> str | None:
@@ -331,11 +372,16 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if any(find_carriers(value, _read(cell).values, f"{header} {cell}") for value in values)
     ]
     heading = _find_members(_read(" ; ".join(headers)))
+    names = {name for name, _ in _find_names(said)}
+    words = [word for word in said.words if word not in names]
+    is_close = sum(_is_among(word, quote.words) for word in words) >= MIN_CLOSE_WORDS * max(len(words), 1)
+    has_amount = any(kind.isupper() for value in quote.values for kind in value.kinds)
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
         if there and not members & there:
             return False
-        if not there and members & far.get(group, set()):
+        is_told = is_close or (has_amount and group == "topic payment")
+        if not there and not is_told and members & far.get(group, set()):
             return False
     return True
 
@@ -346,8 +392,9 @@ def _names_another_row(said: _Text, evidence: Evidence) -> bool:
     text = f" {_space_words(said.low)} "
     for row in evidence.other_rows:
         for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
-            is_said = re.search(r"[^\W\d_]", cell) is not None and f" {_space_words(cell)} " in text
-            if is_said and f" {_space_words(ours)} " not in text:
+            is_said = _read(cell).words and f" {_space_words(cell)} " in text
+            pieces = (_space_words(piece) for piece in re.split("[,;/]", ours))
+            if is_said and f" {_space_words(ours)} " not in text and _space_words(cell) not in pieces:
                 return True
     return False
 
@@ -365,10 +412,11 @@ def _is_negative(text: _Text) -> bool:
     return find_pattern("negation", text.language).search(rest) is not None
 
 
-def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
+def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether both deny or neither does; "only if" is as good as "not unless".
 
-    Two conditions are compared by themselves; where only one text has one, it may be in other words.
+    Two conditions are compared by themselves; where only one text has one, it may be in other words. A clause
+    or cell that has nothing to do with the other text may deny whatever it does.
     """
     ours, theirs = _split_condition(said), _split_condition(quote)
     if len(ours) == len(theirs):
@@ -376,9 +424,41 @@ def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
     else:
         agrees = _is_alike_in_negation(said, quote) or _is_alike_in_negation(ours[0], theirs[0])
     denied, stated = (said, quote) if _is_negative(said) else (quote, said)
-    return agrees or bool(
+    if agrees or (
         find_pattern("unless", denied.language).search(denied.low)
         and find_pattern("only", stated.language).search(stated.low)
+    ):
+        return True
+    if denied is quote and any(cell for _, cell in columns):
+        return _denies_apart(
+            [_read(f"{header} ; {cell}", quote.language) for header, cell in columns], stated
+        )
+    return _denies_apart(_cut_clauses(denied), stated)
+
+
+def _denies_apart(clauses: Sequence[_Text], stated: _Text) -> bool:
+    """Whether only those of some clauses deny something that share nothing with a text, and others share.
+
+    In another language words say nothing: there such a clause is an answer of one word.
+    """
+    apart = [clause for clause in clauses if _is_negative(clause)]
+    rest = [clause for clause in clauses if clause not in apart]
+    is_foreign = clauses[0].language != stated.language
+    if is_foreign and any(len(find_words(clause.low)) > MAX_ANSWER_WORDS for clause in apart):
+        return False
+    known = [word for clause in rest for word in clause.words]
+    own = [_read(" ".join(w for w in find_words(c.low) if w not in known), c.language) for c in apart]
+    return not any(_has_in_common(clause, stated) for clause in own) and any(
+        _has_in_common(clause, stated) for clause in rest
+    )
+
+
+def _has_in_common(clause: _Text, other: _Text) -> bool:
+    ours, theirs = _find_members(clause), _find_members(other)
+    return (
+        any(_is_among(word, other.words) for word in clause.words)
+        or any(find_carriers(value, other.values, other.text) for value in clause.values if not value.is_soft)
+        or any(members & theirs.get(group, set()) for group, members in ours.items())
     )
 
 
@@ -418,6 +498,9 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[t
             clause = re.split("[、。,;:]", body.text[: match.start()])[-1]
         else:
             clause = re.split("[,;:.]", body.text[match.end() :], maxsplit=1)[0]
+            main = _read(_CLAUSE_END.split(body.text[: match.start()])[-1], body.language)
+            if said.language == body.language and len(main.words) > 1 and not _has_in_common(main, said):
+                continue  # it is the condition of something else
         if not _is_kept(_read(clause, body.language), said):
             return True
     return False

@@ -17,9 +17,12 @@ from shared.checks.lexicon import (
 )
 
 TEN = 10
+MAX_NAME = 30
 MAX_DIGITS = 30  # a longer run of digits is a code, whatever stands around it
 NUMBER, CLOCK, DATE, MONTH, WEEKDAY, CODE, LINK = "", "clock", "date", "month", "weekday", "code", "link"
+NAMED = "named"  # a number that belongs to the word before it: "Heron 2"
 NOON, HOURS_OF_HALF_DAY, MINUTES = 12, 12, 60
+FIRST_YEAR, LAST_YEAR = 1900, 2100
 LAST_HOUR, LAST_MONTH, LAST_DAY = 24, 12, 31
 Date = tuple[int | None, int, int]
 Reading = tuple[str, Fraction | Date | str]
@@ -174,6 +177,8 @@ def _find_months(rest: str, text: str) -> Iterator[Value]:
                 match, (match["year"] or match["year2"], month, match["day"] or match["day2"])
             )
     for match in alone.finditer(rest):
+        if match.group() == "mai" and find_language(text) == "it":  # never
+            continue
         is_capital = text[match.start()].isupper()
         is_english = match.group() in ("may", "march")
         is_other = match.group() in ("mars", "mai") and is_capital
@@ -334,6 +339,7 @@ class _NumberWords:
     soft: frozenset[str]
 
 
+_YEAR = Unit("month", Fraction(12))
 _GERMAN_ONES = frozenset({"zwei", "drei", "vier", "funf", "sechs", "sieben", "acht", "neun"})
 
 
@@ -363,7 +369,10 @@ def _number_words() -> _NumberWords:
     return _NumberWords(pattern, values | stems, frozenset(soft))
 
 
-def _find_numbers(rest: str, _: str) -> Iterator[Value]:
+_NAMED = re.compile(r"(?<![\w'-])[^\W\d_a-z][\w'-]+ $")
+
+
+def _find_numbers(rest: str, text: str) -> Iterator[Value]:
     """Numbers in digits and in words, each with the unit next to it."""
     found = []
     for match in _NUMBER.finditer(rest):
@@ -377,7 +386,14 @@ def _find_numbers(rest: str, _: str) -> Iterator[Value]:
         ordinal = _ORDINAL.match(rest, end)
         if ordinal and not _units().after.match(rest, end) and not ordinal.group().startswith("-"):
             end = ordinal.end()
-        found.append(_add_unit(rest, match.start(), end, numbers, is_soft=False))
+        value = _add_unit(rest, match.start(), end, numbers, is_soft=False)
+        name = _NAMED.search(text[max(0, match.start() - MAX_NAME) : match.start()])
+        if name and value.unit is None and re.fullmatch(r"\d{1,2}", match["digits"]):
+            word = lower(name.group().strip())
+            if not find_pattern("languages", "").fullmatch(word):
+                readings = frozenset((NAMED, f"{word} {n}") for n in numbers)
+                value = replace(value, readings=readings, also=frozenset((NUMBER, n) for n in numbers))
+        found.append(value)
     found += _find_number_words(rest)
     yield from found
 
@@ -433,6 +449,8 @@ def _add_unit(rest: str, start: int, end: int, numbers: frozenset[Fraction], is_
     after = _units().after.match(rest, end)
     word = after["unit"] if after is not None else before["unit"] if before is not None else None
     unit = next((unit for pattern, unit in _units().each if word and pattern.fullmatch(word)), None)
+    if unit == _YEAR and any(FIRST_YEAR <= number < LAST_YEAR for number in numbers):  # 2019年
+        unit = None
     if unit is None:
         return Value(start, end, frozenset((NUMBER, n) for n in numbers), numbers=numbers, is_soft=is_soft)
     readings = frozenset((unit.kind, n * unit.factor) for n in numbers)
@@ -450,7 +468,9 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
         value, follow = shared[index], shared[index + 1]
         between = lower(text[value.end : follow.start])
         if (
-            value.kinds != {NUMBER}
+            (
+                value.kinds != {NUMBER} and not (NAMED in value.kinds and between.strip() == "-")
+            )  # "Allow 6-8 weeks"
             or value.is_soft
             or follow.kinds == {NUMBER}
             or not _BETWEEN.fullmatch(between)
@@ -486,7 +506,12 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     same = [other for other in available if value.readings & (other.readings | other.also)]
     if same:
         return same
-    if value.kinds == {NUMBER}:
+    own, *theirs = (
+        {str(reading).rpartition(" ")[0] for kind, reading in v.readings if kind == NAMED}
+        for v in (value, *available)
+    )
+    is_translated = bool(own) and not any(own & words for words in theirs)  # "Artikel 5", "article 5"
+    if is_translated or value.kinds == {NUMBER}:
         return [other for other in available if value.numbers & other.numbers]
     dates = {reading for kind, reading in value.readings if kind == DATE and isinstance(reading, tuple)}
     if dates:

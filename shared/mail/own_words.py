@@ -7,7 +7,7 @@ import string
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mailparser_reply.constants import MAIL_LANGUAGES
@@ -236,20 +236,16 @@ def _read_proofpoint(link: str) -> str:
     found = _PROOFPOINT_3.search(link)
     if found is None:
         return ""
-    left = urlsafe_b64decode(found[2] + "==").decode()
-
-    def fill(mark: re.Match[str]) -> str:
-        nonlocal left
-        length = _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1
-        filled, left = left[:length], left[length:]
-        return filled
-
-    return re.sub(r"\*(?:\*(.))?", fill, re.sub(r"^(https?:/)(?=[^/])", r"\1/", found[1]))
+    hidden = iter(urlsafe_b64decode(found[2] + "==").decode())  # "*" stands for one of these, "**X" for a run
+    return re.sub(
+        r"\*(?:\*(.))?",
+        lambda mark: "".join(islice(hidden, _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1)),
+        re.sub(r"^(https?:/)(?=[^/])", r"\1/", found[1]),
+    )
 
 
-def _read_mandrill(link: str) -> str:
-    inner = json.loads(urlsafe_b64decode(_read_parameter("p")(link) + "=="))["p"]
-    return str(json.loads(inner)["url"])
+def _decode_parameter(name: str, link: str) -> str:
+    return urlsafe_b64decode(_read_parameter(name)(link) + "==").decode()
 
 
 # By host, subdomains included.
@@ -263,9 +259,9 @@ _WRAPPERS: Mapping[str, Callable[[str], str]] = {
     "mimecast.com": lambda link: f"https://{_read_parameter('domain')(link)}",
     "mimecastprotect.com": lambda link: f"https://{_read_parameter('domain')(link)}",
     "linkprotect.cudasvc.com": _read_parameter("a"),
-    "protection.sophos.com": lambda link: urlsafe_b64decode(_read_parameter("u")(link) + "==").decode(),
+    "protection.sophos.com": lambda link: _decode_parameter("u", link),
     "secure-web.cisco.com": _read_path,
     "google.com": lambda link: _read_parameter("q", "url")(link) if "/url?" in link else "",
     "awstrack.me": _read_path,
-    "mandrillapp.com": _read_mandrill,
+    "mandrillapp.com": lambda link: str(json.loads(json.loads(_decode_parameter("p", link))["p"])["url"]),
 }

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from shared.checks.contacts import find_addresses
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
-from shared.checks.draft_checks import find_addresses, find_failed_checks
+from shared.checks.draft_checks import check_draft
+from shared.checks.evidence import Source, SourceKind
 from shared.domain import Cause, Email, EmailSummary, SubmittedReply, parse_address
 from shared.errors import AgentError, PermanentError, ThrottledError
 from shared.mail.mailboxes import MailboxDirectory
@@ -157,19 +159,15 @@ class Outbox:
         if outgoing.idempotency_key in self._used_keys:
             return SendResult("refused", DONE_BEFORE, recipient=outgoing.recipient)
         mailbox = self.mailboxes.get(outgoing.mailbox_id)
-        known_addresses = (parse_address(mailbox.address), outgoing.recipient)
         own = [read for read in self._read if outgoing.recipient in read.correspondents]
         foreign = [read.words for read in self._read if outgoing.recipient not in read.correspondents]
-        known_texts = (self.question, *(read.shown for read in own))
+        approved = f"{self.question}\n{parse_address(mailbox.address)} {outgoing.recipient}"
         texts = [outgoing.markdown] if outgoing.answered_id else [outgoing.subject, outgoing.markdown]
-        free = (self.question, *(read.words for read in own), *known_addresses)
-        if find_carried("\n".join(texts), foreign, free):
+        if find_carried("\n".join(texts), foreign, (approved, *(read.words for read in own))):
             return SendResult("refused", CARRIED, recipient=outgoing.recipient)
-        failed = [
-            check
-            for text in texts
-            for check in find_failed_checks(text, known_texts, known_addresses, load_prompt("ask"))
-        ]
+        read = [Source("", SourceKind.SENDER, "", read.shown) for read in own]
+        sources = [Source("", SourceKind.APPROVED, "", approved), *read]
+        failed = [check for text in texts for check in check_draft(text, sources, load_prompt("ask")).failed]
         if failed:
             reason = "; ".join(CHECK_SENTENCES[check] for check in failed)
             return SendResult("refused", reason, recipient=outgoing.recipient)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from shared.domain import Cause, Email, Rejection
+from shared.domain import Cause, Email
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -226,10 +226,9 @@ class ReplyTracker:
         """
         now = self._clock()
         if fate.reason and entry.draft is not None and len(entry.rejections) < MAX_REDRAFTS:
-            rejection = Rejection(
-                reply_id=reply.reply_id,
-                reason=fate.reason,
-                reply_markdown=entry.draft.reply_markdown,
+            rejection = entry.draft.rejected(
+                reply.reply_id,
+                fate.reason,
                 submitted_at=reply.submitted_at,
                 decided_at=fate.decided_at or now,
             )
@@ -262,11 +261,12 @@ class ReplyTracker:
         # The listing missed it, as after a submission by a wrong clock: it missed answers as well.
         if status == PENDING_APPROVAL and self._withdraw_answered(reply):
             status = CANCELLED
+        said = email.tags.get(REJECT_REASON_TAG, "") if status == "rejected" else ""
         return _Fate(
             status,
             status in SETTLED,
             self._clock() if status in TURNED_DOWN else email.approved_at,
-            _read_reason(email) if status == "rejected" else "",
+            clean_line(said, MAX_REJECT_REASON_CHARACTERS),
         )
 
     def _withdraw_answered(self, reply: TrackedReply) -> bool:
@@ -364,10 +364,6 @@ class _Fate:
     is_settled: bool
     decided_at: datetime | None = None
     reason: str = ""
-
-
-def _read_reason(email: Email) -> str:
-    return clean_line(email.tags.get(REJECT_REASON_TAG, ""), MAX_REJECT_REASON_CHARACTERS)
 
 
 def derive_status(email: Email) -> str:
