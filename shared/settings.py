@@ -352,7 +352,7 @@ class Settings:
     max_sender_token_share: float = _setting(
         LIMITS,
         _number,
-        "Maximum share of a mailbox's daily tokens for one sender; beyond it mail goes to a person. 1: no limit.",
+        "Maximum share of a mailbox's daily tokens for one sender; beyond it, mail goes to a person.",
         "0.2",
         bounds=(0.001, 1),
     )
