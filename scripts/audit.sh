@@ -11,13 +11,19 @@ git ls-files -z -- . ':!tests/hostile/*.toml' ':!evals/knowledge/recorded/*' ':!
 echo "no secrets in $(git ls-files | wc -l) files"
 
 report=$(mktemp)
-trap 'rm -f "$report"' EXIT
-"$bin/pip-audit" --format json --progress-spinner off >"$report" 2>/dev/null || true
+errors=$(mktemp)
+trap 'rm -f "$report" "$errors"' EXIT
+# Its status is 1 for a vulnerability and for a crash alike: the report tells which.
+"$bin/pip-audit" --format json --progress-spinner off >"$report" 2>"$errors" || true
+if ! "$bin/python" -m json.tool "$report" >/dev/null 2>&1; then
+    cat "$errors" >&2
+    echo "pip-audit made no report, so nothing was audited: see its error above and run it again" >&2
+    exit 1
+fi
 "$bin/python" - "$report" <<'PY'
 """Fail on a known vulnerability; say plainly when the package index knows of none because it has no such data."""
 import json, pathlib, sys
-text = pathlib.Path(sys.argv[1]).read_text()
-packages = json.loads(text)["dependencies"] if text.strip() else []
+packages = json.loads(pathlib.Path(sys.argv[1]).read_text())["dependencies"]
 audited = [package for package in packages if "skip_reason" not in package]
 found = [f"{p['name']} {p['version']}: {v['id']}, fixed in {', '.join(v['fix_versions']) or 'no version yet'}"
          for p in audited for v in p["vulns"]]

@@ -12,6 +12,7 @@ from local.testing.world import World
 from shared.domain import Cause
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.mail.mailboxes import MAX_AGE_SECONDS
+from shared.profiles.profile_file import parse_profiles
 
 
 @pytest.fixture
@@ -250,6 +251,36 @@ def test_a_flood_is_escalated_without_asking_a_model(world: World) -> None:
     assert causes.count(Cause.SENDER_FLOOD) == 3
     assert {world.tags(e)["agent.outcome"] for e in emails} == {"reply_submitted", "escalated"}
     assert sum(request.schema_name == "triage" for request in world.model.requests) == 50
+
+
+def test_a_sender_whose_share_of_the_tokens_is_used_up_goes_to_a_person_and_others_are_answered(
+    tmp_path: Path,
+) -> None:
+    own = parse_profiles("support@northwind.example:\n  max_sender_token_share: 0.25\n", "mailboxes.yaml")
+    with World(tmp_path, profiles=own, daily_token_budget=1000, max_sender_token_share=0.01) as world:
+        flood = [world.deliver(f"Hello {n}", sender=f"eve+{n}@elsewhere.example") for n in range(6)]
+        for _ in flood:
+            world.poll_and_work()
+        asked = len(world.model.requests)
+        causes = [world.entry(email_id).cause for email_id in flood]
+        assert causes.count(Cause.SENDER_TOKENS) == 4
+        assert asked * 120 < 1000  # the budget would have let more of them through
+        (tags,) = [world.tags(e) for e in flood if world.tags(e)["agent.cause"] == "sender_tokens"][:1]
+        assert "share (0.25) of the mailbox's tokens" in tags["agent.reason"]
+        other = world.deliver("When?")
+        world.run_until_idle()
+        assert world.outcome(other) == "reply_submitted"
+        world.clock.advance(days=1)
+        tomorrow = world.deliver("Again", sender="eve@elsewhere.example")
+        world.run_until_idle()
+        assert world.entry(tomorrow).cause is not Cause.SENDER_TOKENS
+
+
+def test_an_email_that_was_begun_is_finished_over_its_sender_s_share(tmp_path: Path) -> None:
+    with World(tmp_path, daily_token_budget=1000, max_sender_token_share=0.1) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        assert world.outcome(email_id) == "reply_submitted"
 
 
 def test_a_help_desk_with_a_new_subaddress_each_time_is_one_sender(tmp_path: Path) -> None:

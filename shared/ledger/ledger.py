@@ -236,22 +236,28 @@ class Ledger:
         row = Row(_slots_partition(scope), f"{SLOT}{len(seen):06}", {"scope": scope, "email_id": holder})
         return self._store.write([Change(Verb.INSERT, row)]) is not None or holder in self.slots(scope)
 
-    def add_tokens(self, mailbox_id: str, day: str, tokens: int) -> None:
-        """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""
+    def add_tokens(self, mailbox_id: str, day: str, tokens: int, sender: str = "") -> None:
+        """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC), and to those for one sender.
+
+        Both are counted, or neither.
+        """
         partition = _mailbox_partition(mailbox_id)
+        counters = [_token_counter(day), *([_token_counter(day, sender)] if sender else [])]
         for number in islice(self._counter_rows, COUNTER_TRIES):
-            key = f"tokens|{_key(day)}|{number}"
-            found = self._store.get(partition, key)
-            used = tokens + (int(found.fields["used"]) if found else 0)
-            row = Row(partition, key, {"used": str(used)}, found.etag if found else "")
-            # None when another writer was first
-            if self._store.write([Change(Verb.REPLACE if found else Verb.INSERT, row)]) is not None:
+            changes = [self._count(partition, f"{counter}{number}", tokens) for counter in counters]
+            if self._store.write(changes) is not None:  # None when another writer was first
                 return
         raise TransientError(f"the token counter of mailbox {mailbox_id} is written by too many at once")
 
-    def tokens_used(self, mailbox_id: str, day: str) -> int:
-        """The tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""
-        first = f"tokens|{_key(day)}|"
+    def _count(self, partition: str, key: str, tokens: int) -> Change:
+        found = self._store.get(partition, key)
+        used = tokens + (int(found.fields["used"]) if found else 0)
+        row = Row(partition, key, {"used": str(used)}, found.etag if found else "")
+        return Change(Verb.REPLACE if found else Verb.INSERT, row)
+
+    def tokens_used(self, mailbox_id: str, day: str, sender: str = "") -> int:
+        """The tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC), in all or for one sender."""
+        first = _token_counter(day, sender)
         rows = self._store.scan([_mailbox_partition(mailbox_id)], first, first + AFTER)
         return sum(int(row.fields["used"]) for row in rows)
 
@@ -266,9 +272,16 @@ def _key(value: str) -> str:
 
     A key has up to three parts and at most 512 characters (Azure Tables: 1 KiB of UTF-16).
     """
-    if re.fullmatch(r"[A-Za-z0-9._@:-]{1,160}", value):
-        return value
+    return value if re.fullmatch(r"[A-Za-z0-9._@:-]{1,160}", value) else _hash(value)
+
+
+def _hash(value: str) -> str:
     return "!" + sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _token_counter(day: str, sender: str = "") -> str:
+    """How the keys of a counter's rows begin. A key stands in a URL: it names no sender."""
+    return f"sender_tokens|{_key(day)}|{_hash(sender)}|" if sender else f"tokens|{_key(day)}|"
 
 
 def _email_key(item: WorkItem) -> str:

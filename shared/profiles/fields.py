@@ -166,6 +166,9 @@ FIELDS: Mapping[str, Field] = {
         "max_replies_per_sender_per_day", int, "Replies to one sender in a day"
     ),
     "daily_token_budget": _limit("daily_token_budget", int, "Model tokens in a day"),
+    "max_sender_token_share": _limit(
+        "max_sender_token_share", float, "Share of a day's model tokens for one sender's emails"
+    ),
     "min_confidence": _limit("min_confidence", float, "Confidence under which an email is escalated"),
     "min_draft_confidence": _limit(
         "min_draft_confidence", float, "Confidence under which a draft is proposed to a person, not submitted"

@@ -19,6 +19,7 @@ LIMITS = (
     "max_replies_per_thread",
     "max_replies_per_sender_per_day",
     "daily_token_budget",
+    "max_sender_token_share",
     "min_confidence",
     "min_draft_confidence",
 )
@@ -74,6 +75,7 @@ class MailboxProfile:
     max_replies_per_thread: int | None = None
     max_replies_per_sender_per_day: int | None = None
     daily_token_budget: int | None = None
+    max_sender_token_share: float | None = None
     min_confidence: float | None = None
     min_draft_confidence: float | None = None
     min_verified: float = 0.0

@@ -203,7 +203,7 @@ class _EmailRun:
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
-        refusal = self._limits.find_flood() or self._find_copy(email)
+        refusal = self._limits.find_flood() or self._limits.find_used_share() or self._find_copy(email)
         if refusal is not None:
             return refusal
         executor = self.pipeline.submitter.executor
@@ -317,9 +317,10 @@ class _EmailRun:
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""
         completion = self.pipeline.complete(request)
-        self.claim.note(usage=self.claim.entry.usage + completion.usage)
+        entry, used = self.claim.entry, completion.usage
+        self.claim.note(usage=entry.usage + used)
         day = f"{self.clock():%Y-%m-%d}"
-        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, day, completion.usage.tokens)
+        self.pipeline.ledger.add_tokens(entry.mailbox_id, day, used.tokens, base_address(entry.sender))
         return completion
 
     # Submission and the end
