@@ -42,6 +42,7 @@ from shared.replying.reporting import record_decision, render_cause, write_tags
 from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
+    PENDING_INBOUND,
     UNSENT_CAUSES,
     ThreadText,
     ThreadView,
@@ -179,7 +180,7 @@ class _EmailRun:
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
-        if email.status == "pending_inbound_approval":
+        if email.status == PENDING_INBOUND:
             raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
         if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
             self.claim.note(released_at=self.clock())
