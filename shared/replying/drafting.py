@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from shared.checks.draft_checks import Verdict, check_draft
+from shared.checks.draft_checks import DRAFT_CHECKS, Verdict, check_draft
 from shared.checks.evidence import Source, SourceKind, judge_claims
 from shared.domain import (
     Cause,
@@ -17,7 +17,7 @@ from shared.domain import (
 )
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.model.prompting import cut_text, load_prompt, text_version
+from shared.model.prompting import cut_text, escape_untrusted, load_prompt, text_version
 from shared.replying.draft_request import (
     DraftText,
     Material,
@@ -48,7 +48,9 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
         replace(
             text,
             markdown=cut_text(
-                text.markdown, MAX_EMAIL_TOKENS if text.email_id == answered_id else MAX_CONTEXT_EMAIL_TOKENS
+                text.markdown,
+                MAX_EMAIL_TOKENS if text.email_id == answered_id else MAX_CONTEXT_EMAIL_TOKENS,
+                escape_untrusted,
             ),
         )
         for text in sorted(thread, key=lambda text: text.received_at)
@@ -92,7 +94,12 @@ def write_draft(
         prompt_version=text_version(build_draft_instructions(address, profile)),
         cc=envelope.cc,
         subject=f"Your message to {address}" if envelope.is_form else "",
-        notes=(*envelope.notes, *verdict.warnings),
+        # What a check found shows on a proposal too, whatever its email was escalated for.
+        notes=(
+            *envelope.notes,
+            *verdict.warnings,
+            *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
+        ),
     )
     share = _share_verified(claims)
     reasons = (
