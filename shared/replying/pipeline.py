@@ -271,18 +271,19 @@ class _EmailRun:
 
     def _propose(self, refusal: Decision, email: Email, envelope: Envelope, texts: ReadTexts) -> None:
         """Write a draft for the person who answers what is escalated, where the knowledge has the answer."""
-        triage = self.claim.entry.triage
-        is_answerable = triage is not None and triage.knowledge_answers
-        if not is_answerable or refusal.cause not in PROPOSED_FOR or refusal.outcome is not Outcome.ESCALATED:
+        entry = self.claim.entry
+        is_answerable = entry.triage is not None and entry.triage.knowledge_answers
+        is_wanted = refusal.cause in PROPOSED_FOR and refusal.outcome is Outcome.ESCALATED
+        if not (is_answerable and is_wanted and entry.attempts == 1):  # what failed before may have been this
             return
         try:
             judged = self._write_draft(email, envelope, texts)
-        except (PermanentError, TransientError) as error:  # a person need not wait for a proposal
-            ids = self.claim.entry.email_id, self.claim.entry.mailbox_id
-            log.info("email %r of mailbox %r gets no proposed answer: %s", *ids, type(error).__name__)
-            return
-        if isinstance(judged, JudgedDraft):
-            self.claim.note(proposal=judged.draft)
+        except ContentFilteredError:  # a security signal
+            raise
+        except (ConfigurationError, PermanentError, TransientError) as error:  # nobody need wait for it
+            log.info("email %r gets no proposed answer: %s", entry.email_id, type(error).__name__)
+        else:
+            self.claim.note(proposal=judged.proposal if isinstance(judged, JudgedDraft) else None)
 
     def _draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> Decision | None:
         """Write, judge and store a draft; what may not be submitted is kept as a proposal."""
@@ -293,11 +294,11 @@ class _EmailRun:
             return judged
         form = Decision(Outcome.ESCALATED, Cause.CONTACT_FORM) if envelope.is_proposal else None
         refusal = judged.refusal or form
-        if refusal is not None:
-            self.claim.note(proposal=judged.draft)
-            return refusal
-        self.claim.save(draft=judged.draft)
-        return None
+        if refusal is None:
+            self.claim.save(draft=judged.draft)
+        else:
+            self.claim.note(proposal=judged.proposal)
+        return refusal
 
     def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
         entry, profile, settings = self.claim.entry, self._profile, self._settings
