@@ -67,7 +67,7 @@ def test_a_question_gets_a_reply_that_waits_for_approval(world: World) -> None:
     assert reply.status == "pending_send_approval"
     assert world.tags(email_id) == {
         "agent.outcome": "reply_submitted", "agent.action": "reply", "agent.category": "question",
-        "agent.urgency": "normal", "agent.sentiment": "neutral", "agent.reply_id": reply_id,
+        "agent.urgency": "normal", "agent.sentiment": "neutral", "agent.language": "en", "agent.reply_id": reply_id,
         "agent.cause": "triaged",
         "agent.reason": "A person asks.",
     }  # fmt: skip

@@ -31,7 +31,7 @@ from shared.replying.threads import ThreadText
 from shared.settings import Settings
 
 MAX_EMAIL_TOKENS = 4_000
-MAX_CONTEXT_EMAIL_TOKENS = 1_000
+MAX_CONTEXT_EMAIL_TOKENS = 500  # of each of the thread's other emails: 6,000 together
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
 ATTEMPTS = 2
 
