@@ -301,7 +301,11 @@ def _build_knowledge(
     from shared.knowledge.azure_search import AzureSearchKnowledge  # noqa: PLC0415 - only where there is an index
 
     return AzureSearchKnowledge(
-        settings.search_endpoint, settings.search_index, credential(), watch, settings.search_vector_field
+        settings.search_endpoint,
+        settings.search_index,
+        credential(),
+        watch,
+        vector_field=settings.search_vector_field,
     )
 
 

@@ -76,6 +76,24 @@ def test_the_key_of_another_account_touches_nothing(world: World) -> None:
     assert {statuses[email_id] for email_id in emails} == {"pending_send_approval"}
 
 
+def test_a_reply_does_not_cover_what_nobody_could_read_yet(world: World) -> None:
+    """An email that waits for inbound approval has no body: the reply to another one cannot answer it."""
+    world.simulator.set_mode(world.box, "gated_all")
+    first = world.deliver("How long does delivery take?", thread_id="th_1")
+    second = world.deliver("And do you deliver to Norway?", thread_id="th_1")
+    world.simulator.release_inbound(first)
+    world.poll_and_work()
+    draft = world.entry(first).draft
+    assert draft is not None
+    assert draft.covers == (first,)
+    reply_id = world.entry(first).reply_id
+    assert reply_id is not None
+    world.simulator.decide(reply_id, "approve")
+    world.simulator.release_inbound(second)
+    world.run_until_idle()
+    assert finished(world, second) == ("reply_submitted", Cause.TRIAGED)
+
+
 def test_an_email_that_failed_is_tagged_once_its_own_account_answers_again(world: World) -> None:
     email_id, mailbox = world.deliver(), world.simulator.mailboxes[world.box]
 

@@ -369,6 +369,25 @@ class Known:
             re.sub(r"[\W_]", "", plain).upper(),
         )
 
+    @classmethod
+    def join(cls, parts: Sequence["Known"]) -> "Known":
+        """What several sources show together."""
+        shown = [part.contacts for part in parts]
+        contacts = Contacts(
+            frozenset().union(*(one.places for one in shown)),
+            frozenset().union(*(one.hosts for one in shown)),
+            frozenset().union(*(one.addresses for one in shown)),
+            tuple(number for one in shown for number in one.numbers),
+            tuple(account for one in shown for account in one.accounts),
+        )
+        return cls(
+            contacts,
+            frozenset().union(*(part.hosts for part in parts)),
+            frozenset().union(*(part.runs for part in parts)),
+            frozenset().union(*(part.wholes for part in parts)),
+            " ".join(part.squeezed for part in parts),
+        )
+
     def has_number(self, number: Number) -> bool:
         """Whether the number is there, however it is grouped, or whole numbers that it is made of."""
         if not self.runs.isdisjoint(number.spellings):

@@ -22,6 +22,7 @@ from shared.checks.rendering import Rendered, render
 
 MAX_REPLY_CHARACTERS = 8_000
 MAX_SOURCE_CHARACTERS = 200_000  # of each source
+MAX_PASSAGES_KEPT = 4_096  # read once, not for each draft
 
 
 class DraftCheck(StrEnum):
@@ -99,8 +100,8 @@ def check_draft(
     contacts = read_contacts(rendered.text, rendered.links)
     # Trusted: approved knowledge, the profile, our own emails and the sender's address.
     said_texts = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is SourceKind.SENDER]
-    trusted_texts = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is not SourceKind.SENDER]
-    trusted, said = _read_known(tuple(trusted_texts)), _read_known(tuple(said_texts))
+    said = Known.read(said_texts)
+    trusted = Known.join([_read_trusted(s) for s in sources if s.kind is not SourceKind.SENDER])
     hosts = frozenset(map(normalise_place, allowed_hosts))
     places = trusted.contacts.places | trusted.hosts | hosts
     said_addresses, said_numbers = _list_foreign(contacts, trusted, said, is_said=True)
@@ -116,7 +117,7 @@ def check_draft(
         ],
         foreign_addresses=[*addresses, *(said_addresses if hold_back_sender_values else ())],
         foreign_numbers=[*numbers, *(said_numbers if hold_back_sender_values else ())],
-        source_text=fold("\n".join((*trusted_texts, *said_texts))),
+        source_text="\n".join(_fold_source(source) for source in sources),
         instructions=instructions,
     )
     warnings = (
@@ -127,9 +128,20 @@ def check_draft(
     return Verdict(tuple(check for check, rule in DRAFT_CHECKS.items() if rule.fails(case)), tuple(warnings))
 
 
-# The knowledge and the thread are the same for a draft and its second version.
-_read_known = functools.lru_cache(maxsize=16)(Known.read)
+# Approved passages are the same for every draft; what people wrote is read anew and kept nowhere.
+_read_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(lambda text: Known.read([text]))
+_fold_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(fold)
 _find_instruction_runs = functools.lru_cache(maxsize=64)(find_runs)
+
+
+def _read_trusted(source: Source) -> Known:
+    text = source.text[:MAX_SOURCE_CHARACTERS]
+    return _read_approved(text) if source.is_knowledge else Known.read([text])
+
+
+def _fold_source(source: Source) -> str:
+    text = source.text[:MAX_SOURCE_CHARACTERS]
+    return _fold_approved(text) if source.is_knowledge else fold(text)
 
 
 def _list_foreign(
@@ -155,11 +167,9 @@ def _list_foreign(
 
 
 def _has_key(case: _Case) -> bool:
-    known = case.source_text
-    lower = plain_words(known)
-    return has_known_format(case.plain) or any(
-        secret not in known and secret not in lower for secret in list_secrets(case.plain)
-    )
+    unknown = [secret for secret in list_secrets(case.plain) if secret not in case.source_text]
+    lower = plain_words(case.source_text) if unknown else ""
+    return has_known_format(case.plain) or any(secret not in lower for secret in unknown)
 
 
 DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {

@@ -9,7 +9,7 @@ from itertools import accumulate, takewhile, zip_longest
 
 from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_members
 from shared.checks.lexicon import find_language, find_pattern, lower, plain
-from shared.checks.values import CODE, NUMBER, find_carriers, read_values
+from shared.checks.values import CODE, NUMBER, Value, find_carriers, read_values
 from shared.domain import Claim, JudgedClaim, Support
 
 MAX_REPLY_CHARACTERS = 20_000
@@ -44,6 +44,11 @@ class Source:
     title: str
     text: str = field(repr=False)
 
+    @property
+    def is_knowledge(self) -> bool:
+        """Whether it is an approved passage: the same for every draft, and nothing personal."""
+        return self.kind is SourceKind.APPROVED and self.id.startswith("K")
+
 
 def judge_claims(
     reply_markdown: str, claims: Sequence[Claim], sources: Sequence[Source]
@@ -56,6 +61,7 @@ def judge_claims(
     """
     inbound = (source.text for source in sources if source.kind is SourceKind.SENDER)
     told = plain(" ; ".join(inbound))[:MAX_REPLY_CHARACTERS]
+    told_values = tuple(read_values(told))
     shared = _Shared.read(told, sources)
     named = {claim.source for claim in claims}  # of many passages: only these are read
     documents = {source.id: _Document(source, shared) for source in sources if source.id in named}
@@ -82,7 +88,7 @@ def judge_claims(
             judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
         else:
             is_edge = len(lines) > MAX_EDGE_LINES and sentence in edges
-            is_free = is_courtesy(sentence, told, is_edge=is_edge)
+            is_free = is_courtesy(sentence, told, told_values, is_edge=is_edge)
             judged.append(JudgedClaim(sentence, Support.FREE if is_free else Support.ASSERTED))
     return tuple(judged)
 
@@ -181,20 +187,21 @@ def _split_line(line: str) -> list[str]:
     return [part for part in (*parts, line[last:].strip()) if part]
 
 
-def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool:
+def is_courtesy(
+    sentence: str, told: str = "", told_values: Sequence[Value] = (), *, is_edge: bool = False
+) -> bool:
     """Whether a sentence has nothing in it that a source would have to carry.
 
-    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at
-    the beginning or end of the reply.
+    `told` is what the customer wrote, whose values (`told_values`) a sentence may repeat; `is_edge`: it is a
+    short line at the beginning or end of the reply.
     """
     text = plain(sentence)
     low = lower(text)
     is_lead_in = low.endswith(":") and len(low.split()) <= MAX_COURTESY_WORDS
-    known = read_values(told)
     values = [value for value in read_values(text) if not value.is_soft]
     if is_lead_in:  # "three questions:"
         values = [value for value in values if value.kinds != {NUMBER}]
-    if not all(find_carriers(value, known, told) for value in values):
+    if not all(find_carriers(value, told_values, told) for value in values):
         return False
     is_short = len(low.split()) <= 3 and len(low) <= 40  # noqa: PLR2004
     if re.search(r"\?\s*$", text) or (is_short and not _chooses(low)):

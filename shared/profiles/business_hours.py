@@ -139,7 +139,7 @@ def parse_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # the last for the name of a region alone, which is a folder
         near = get_close_matches(name, sorted(available_timezones()), n=1)
-        remedy = f"did you mean {near[0]}?" if near else "write a name such as Europe/Berlin"
+        remedy = f"did you mean {near[0]}" if near else "write a name such as Europe/Berlin"
         raise ValueError(f"has {name[:40]!r}, which is not an IANA time zone: {remedy}") from None
 
 

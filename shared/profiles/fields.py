@@ -149,9 +149,7 @@ FIELDS: Mapping[str, Field] = {
         "Emails and what to do with each (reply, escalate, ignore), in your words: shown to triage.",
     ),
     "knowledge": Field(list_of(FOLDER), "Folders of approved text in config/knowledge, besides shared."),
-    "business_hours": Field(
-        _BUSINESS_HOURS, "When people are at work: drafts and reminders go by it, in its time zone."
-    ),
+    "business_hours": Field(_BUSINESS_HOURS, "When people are at work, in its time zone: drafts are told."),
     "addresses": Field(list_of(_ADDRESS), "Other addresses under which this mailbox gets mail."),
     "not_addressed": Field(
         one_of("escalate", "ignore"),

@@ -11,11 +11,13 @@ from typing import Any
 from shared.checks.evidence import Source, SourceKind
 from shared.domain import Claim, JudgedClaim, ModelText, Rejection
 from shared.knowledge.passages import Knowledge
+from shared.mail.own_words import split_own_words
 from shared.model.answers import parse_answer
 from shared.model.chat import ChatRequest
 from shared.model.prompting import (
     build_documents,
     clean_sentence,
+    clean_text,
     escape_untrusted,
     fit_untrusted,
     load_prompt,
@@ -93,15 +95,18 @@ class Material:
             )
             for n, passage in enumerate(self.knowledge.passages, 1)
         )
-        emails = (
-            Source(
-                f"E{n}",
-                SourceKind.OURS if text.is_ours else SourceKind.SENDER,
-                f"{'our email' if text.is_ours else 'email'} of {text.received_at:%Y-%m-%d}",
-                f"{text.subject}\n{text.markdown}",
-            )
-            for n, text in enumerate(self.thread, 1)
-        )
+        emails = []
+        for n, text in enumerate(self.thread, 1):
+            title, said = f"email of {text.received_at:%Y-%m-%d}", f"{text.subject}\n{text.markdown}"
+            if text.is_ours:
+                # What our own email quotes, and its subject, are others' words.
+                words = split_own_words(text.markdown)
+                own = [line for line in words.own.splitlines() if not line.lstrip().startswith(">")]
+                quoted = [line for line in words.own.splitlines() if line.lstrip().startswith(">")]
+                emails.append(Source(f"E{n}", SourceKind.OURS, f"our {title}", "\n".join(own)))
+                said = "\n".join((text.subject, words.rest, *quoted))
+            id_ = f"E{n}, quoted" if text.is_ours else f"E{n}"  # no claim can name what ours only quotes
+            emails.append(Source(id_, SourceKind.SENDER, title, said))
         # What the profile says of the mailbox is the company's own word.
         profile = Source(
             "profile", SourceKind.APPROVED, "the mailbox's profile", self.profile.build_draft_part()
@@ -195,6 +200,6 @@ def _parse_claims(value: object) -> tuple[Claim, ...]:
         texts = [part for part in parts if isinstance(part, str)]
         if len(texts) != len(fields(Claim)):
             raise ValueError("the draft's claims are not a list of texts with their sources")
-        sentence, source, quote = (text[:MAX_CLAIM_CHARACTERS] for text in texts)
+        sentence, source, quote = (clean_text(text[:MAX_CLAIM_CHARACTERS]) for text in texts)
         claims.append(Claim(sentence, source.strip("[] "), quote))
     return tuple(claims[:MAX_CLAIMS])

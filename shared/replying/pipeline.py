@@ -42,6 +42,7 @@ from shared.replying.reporting import record_decision, render_cause, write_tags
 from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
+    PENDING_INBOUND,
     UNSENT_CAUSES,
     ThreadText,
     ThreadView,
@@ -179,7 +180,7 @@ class _EmailRun:
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
-        if email.status == "pending_inbound_approval":
+        if email.status == PENDING_INBOUND:
             raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
         if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
             self.claim.note(released_at=self.clock())
@@ -270,18 +271,19 @@ class _EmailRun:
 
     def _propose(self, refusal: Decision, email: Email, envelope: Envelope, texts: ReadTexts) -> None:
         """Write a draft for the person who answers what is escalated, where the knowledge has the answer."""
-        triage = self.claim.entry.triage
-        is_answerable = triage is not None and triage.knowledge_answers
-        if not is_answerable or refusal.cause not in PROPOSED_FOR or refusal.outcome is not Outcome.ESCALATED:
+        entry = self.claim.entry
+        is_answerable = entry.triage is not None and entry.triage.knowledge_answers
+        is_wanted = refusal.cause in PROPOSED_FOR and refusal.outcome is Outcome.ESCALATED
+        if not (is_answerable and is_wanted and entry.attempts == 1):  # what failed before may have been this
             return
         try:
             judged = self._write_draft(email, envelope, texts)
-        except (PermanentError, TransientError) as error:  # a person need not wait for a proposal
-            ids = self.claim.entry.email_id, self.claim.entry.mailbox_id
-            log.info("email %r of mailbox %r gets no proposed answer: %s", *ids, type(error).__name__)
-            return
-        if isinstance(judged, JudgedDraft):
-            self.claim.note(proposal=judged.draft)
+        except ContentFilteredError:  # a security signal
+            raise
+        except (ConfigurationError, PermanentError, TransientError) as error:  # nobody need wait for it
+            log.info("email %r gets no proposed answer: %s", entry.email_id, type(error).__name__)
+        else:
+            self.claim.note(proposal=judged.proposal if isinstance(judged, JudgedDraft) else None)
 
     def _draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> Decision | None:
         """Write, judge and store a draft; what may not be submitted is kept as a proposal."""
@@ -292,11 +294,11 @@ class _EmailRun:
             return judged
         form = Decision(Outcome.ESCALATED, Cause.CONTACT_FORM) if envelope.is_proposal else None
         refusal = judged.refusal or form
-        if refusal is not None:
-            self.claim.note(proposal=judged.draft)
-            return refusal
-        self.claim.save(draft=judged.draft)
-        return None
+        if refusal is None:
+            self.claim.save(draft=judged.draft)
+        else:
+            self.claim.note(proposal=judged.proposal)
+        return refusal
 
     def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
         entry, profile, settings = self.claim.entry, self._profile, self._settings

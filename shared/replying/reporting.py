@@ -27,6 +27,14 @@ SUPPORT_WORDS: Mapping[Support, str] = {
     Support.ASSERTED: "asserted",
 }
 MAX_PROPOSAL_CHARACTERS = 2_000
+# Tags that the audit trail leaves out: the model's words, and what it has elsewhere.
+NOT_AUDITED = (
+    "agent.reason",
+    "agent.reply_status",
+    "agent.proposed_reply",
+    "agent.language",
+    "agent.needs_case_facts",
+)
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 # `{detail}` is what code noted with the cause.
@@ -127,6 +135,8 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.category": triage and triage.category,
         "agent.urgency": triage and triage.urgency,
         "agent.sentiment": triage and triage.sentiment,
+        "agent.language": triage and triage.language,
+        "agent.needs_case_facts": triage and triage.needs_case_facts and "yes",
         "agent.reply_id": entry.reply_id,
         "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
@@ -184,7 +194,7 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     facts: dict[str, Value] = {
         key.removeprefix("agent."): value
         for key, value in build_tags(entry).items()
-        if key not in ("agent.reason", "agent.reply_status", "agent.proposed_reply")
+        if key not in NOT_AUDITED
     }
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_WHOLE_REASON_CHARACTERS)}

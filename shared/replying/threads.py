@@ -14,6 +14,7 @@ from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.telemetry import in_this_context
 
+PENDING_INBOUND = "pending_inbound_approval"
 PENDING_STATUSES = frozenset({"pending_scan", "pending_send_approval", "scheduled"})
 # By the status of a reply that reached nobody, where it tells more than that: why a person has to answer.
 UNSENT_CAUSES: Mapping[str | None, Cause] = {
@@ -208,14 +209,15 @@ def select_context(
     """The newest `limit` other emails of the thread that were exchanged with this sender, oldest first.
 
     A sender who forges a reference lands in another person's thread; what others wrote there, or were
-    written, must not reach a draft that goes to the forger. Drafts that never left were not said.
+    written, must not reach a draft that goes to the forger. Drafts that never left were not said. An email
+    that waits for inbound approval has no body yet: a draft cannot answer it.
     """
     received = [
         other
         for other in thread
         if other.direction == "inbound"
         and other.id != email_id
-        and other.status != "deleted"
+        and other.status not in ("deleted", PENDING_INBOUND)
         and parse_address(other.sender) == sender
     ]
     sent = [
