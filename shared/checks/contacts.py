@@ -218,34 +218,33 @@ class _Finder:
         return _NAME.sub(self._take_name, rest)
 
     def _take_name(self, match: re.Match[str]) -> str:
+        """Note the host in a dotted name, as far as its last top-level domain, unless it is no host."""
         rest = (match["rest"] or "").rstrip(_END)
-        name = match.group()[: match.end() - match.start() - len(match["rest"] or "")]
-        host = find_host(name, rest)
-        if not host:
+        whole = match.group()[: match.end() - match.start() - len(match["rest"] or "")]
+        name = whole.lstrip("-_")
+        labels = [label.strip("_") for label in name.lower().split(".")]
+        if ".-" in name or "-." in name:  # "Mo.-Do."
             return match.group()
-        self.add_place(host + rest if name.lower().strip("_-").endswith(host) else host)
+        if all(label.isdigit() for label in labels):
+            if not rest or len(labels) != 4:  # noqa: PLR2004 - the parts of an address
+                return match.group()
+            self.add_place(name + rest)
+            return SEPARATOR
+        last = len(labels) - 1
+        while last and labels[last] not in top_level_domains():
+            last = (
+                last - 1 if name.split(".")[last][:1].isupper() else 0
+            )  # the next sentence, without a space
+        host, domain = ".".join(labels[: last + 1]), labels[last]
+        # Mail programs make a link of every other name, however short it is and whatever follows.
+        is_measure = all(label.isdigit() for label in labels[:last]) and (
+            domain in _UNITS or (domain in _ORDINALS and len(host) == len("2.th"))
+        )
+        is_word = (host in _ABBREVIATIONS or is_measure) and not rest.startswith(("/", "?", "#"))
+        if not last or is_word:
+            return match.group()
+        self.add_place(host + rest if whole.lower().strip("_-").endswith(host) else host)
         return SEPARATOR
-
-
-def find_host(name: str, rest: str = "") -> str:
-    """The host in a dotted name, as far as its last top-level domain; empty when it is none."""
-    name = name.lstrip("-_")
-    if ".-" in name or "-." in name:  # "Mo.-Do."
-        return ""
-    labels = [label.strip("_") for label in name.lower().split(".")]
-    is_ip = all(label.isdigit() for label in labels)
-    if is_ip:
-        return name if rest and len(labels) == 4 else ""  # noqa: PLR2004 - the parts of an address
-    last = len(labels) - 1
-    while last and labels[last] not in top_level_domains():
-        last = last - 1 if name.split(".")[last][:1].isupper() else 0  # the next sentence, without a space
-    host, domain = ".".join(labels[: last + 1]), labels[last]
-    # Mail programs make a link of every other name, however short it is and whatever follows.
-    is_measure = all(label.isdigit() for label in labels[:last]) and (
-        domain in _UNITS or (domain in _ORDINALS and len(host) == len("2.th"))
-    )
-    is_word = (host in _ABBREVIATIONS or is_measure) and not rest.startswith(("/", "?", "#"))
-    return "" if not last or is_word else host
 
 
 def normalise_place(target: str) -> str:
@@ -286,15 +285,21 @@ def find_numbers(text: str) -> Iterator[Number]:
         for groups, whole, is_international in _join_groups(plain, between):
             is_call = is_international or (groups[0].startswith("0") and len(groups[0]) > 1)
             is_long = sum(map(len, groups)) >= MIN_DIGITS and (is_call or between is _BETWEEN)
-            if is_long and not all(_is_time(part.strip()) for part in _PART.split(whole)):
+            # Dates with their hours, or opening hours one after another.
+            clocks = {part.strip(): _CLOCK.findall(part) for part in _PART.split(whole)}
+            is_time = all(
+                _DATES.fullmatch(part)
+                or (
+                    _SPANS.fullmatch(part)
+                    and (
+                        clock == sorted(clock, key=lambda time: (int(time[0]), time[1]))
+                        or all(minute in ("00", "30") for _, minute in clock)
+                    )
+                )
+                for part, clock in clocks.items()
+            )
+            if is_long and not is_time:
                 yield Number(groups, whole, is_international)
-
-
-def _is_time(text: str) -> bool:
-    """Whether digits are dates with their hours, or opening hours one after another."""
-    clock = [(int(hour), minute) for hour, minute in _CLOCK.findall(text)]
-    is_in_order = clock == sorted(clock) or all(minute in ("00", "30") for _, minute in clock)
-    return _DATES.fullmatch(text) is not None or (_SPANS.fullmatch(text) is not None and is_in_order)
 
 
 def _join_groups(

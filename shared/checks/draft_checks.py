@@ -90,8 +90,8 @@ def check_draft(
     """Judge a draft by what a mail program shows of it.
 
     A link must come from what is approved or from our own emails, or lead to one of `allowed_hosts`. So must
-    phone numbers, account numbers, addresses and what looks like a secret, but those that the sender wrote may
-    be repeated with a warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt,
+    phone numbers, account numbers, addresses and what looks like a secret, but the sender's own may be
+    repeated with a warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt,
     which no draft repeats.
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
@@ -99,13 +99,10 @@ def check_draft(
     rendered = render(reply_markdown)
     plain, contacts = fold(rendered.text), read_contacts(rendered.text, rendered.links)
     # Trusted: approved knowledge, the profile, our own emails and the sender's address.
-    theirs = [source for source in sources if source.kind is SourceKind.SENDER]
-    ours = [source for source in sources if source.kind is not SourceKind.SENDER]
-    said = Known.read([source.text[:MAX_SOURCE_CHARACTERS] for source in theirs])
-    trusted = Known.join(list(map(_read_trusted, ours)))
+    said, said_text = _read_sources([s for s in sources if s.kind is SourceKind.SENDER])
+    trusted, trusted_text = _read_sources([s for s in sources if s.kind is not SourceKind.SENDER])
     hosts = frozenset(map(normalise_place, allowed_hosts))
     places = trusted.contacts.places | trusted.hosts | hosts
-    said_text, trusted_text = ("\n".join(map(_fold_source, group)) for group in (theirs, ours))
     said_addresses, said_numbers = _list_foreign(contacts, trusted, said, is_said=True)
     addresses, numbers = _list_foreign(contacts, trusted, said, is_said=False)
     not_ours = drop_known(list_secrets(plain), trusted_text)
@@ -144,14 +141,12 @@ _fold_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(fold)
 _find_instruction_runs = functools.lru_cache(maxsize=64)(find_runs)
 
 
-def _read_trusted(source: Source) -> Known:
-    text = source.text[:MAX_SOURCE_CHARACTERS]
-    return _read_approved(text) if source.is_knowledge else Known.read([text])
-
-
-def _fold_source(source: Source) -> str:
-    text = source.text[:MAX_SOURCE_CHARACTERS]
-    return _fold_approved(text) if source.is_knowledge else fold(text)
+def _read_sources(sources: Sequence[Source]) -> tuple[Known, str]:
+    """What the sources show, and their folded text."""
+    texts = [(source.text[:MAX_SOURCE_CHARACTERS], source.is_knowledge) for source in sources]
+    known = [_read_approved(text) if is_kept else Known.read([text]) for text, is_kept in texts]
+    folded = [_fold_approved(text) if is_kept else fold(text) for text, is_kept in texts]
+    return Known.join(known), "\n".join(folded)
 
 
 def _list_foreign(
