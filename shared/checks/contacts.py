@@ -78,8 +78,11 @@ _DATE = re.compile(
     rf"(?!\d)(?![./]\d)(?!-\d{{3}})"
 )
 _SHORT_DATE = rf"{_DAY}[./]\s?{_MONTH}(?:\.|[./]\d\d)?"
-_HOUR = r"(?:[01]?\d|2[0-4])"
-_TIME = rf"{_HOUR}[.:][0-5]\d(?::[0-5]\d(?:[.,]\d{{1,6}})?)?"
+_HOUR = r"(?:2[0-4]|[01]?\d)"
+_TIME = (
+    rf"(?:{_HOUR}:[0-5]\d:[0-5]\d(?:[.,]\d{{1,3}})?(?:\s?[+-](?:0\d|1[0-4]):?(?:00|30|45))?"
+    rf"|{_HOUR}[.:][0-5]\d)"
+)
 _SPAN = rf"(?:{_TIME}|{_HOUR})\s?-\s?(?:{_TIME}|{_HOUR})"
 _SPANS = re.compile(rf"{_SPAN}(?:(?:\s?[,/]\s?|\s){_SPAN}){{0,3}}")
 _DATES = re.compile(
@@ -89,9 +92,9 @@ _DATES = re.compile(
 _CLOCK = re.compile(rf"({_HOUR})(?:[.:](\d\d))?")
 _LETTER = r"[^\W\d_]"
 _CURRENCY = (
-    rf"(?:[€$£¥₹₩₽₴₺₪đ円元원]|บาท|دينار|ريال|(?<!{_LETTER})(?:zł(?:otych)?|zl|EUR|[Ee]uro[as]?|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|"
+    rf"(?:[€$£¥₹₩₽₴₺₪円元원]|บาท|دينار|ريال|(?<!{_LETTER})(?:zł(?:otych)?|zl|EUR|[Ee]uro[as]?|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|"
     r"BGN|RUB|UAH|TRY|JPY|CNY|KRW|INR|THB|VND|IDR|BRL|kr|kron(?:er|or)|Kč|Kc|korun|Ft|forint|lei|лв|лева|руб(?:л\w{1,3})?|грн|гривень|TL|"
-    rf"Rp|Rs|ש\"ח)(?!{_LETTER}))"
+    rf"Rp|Rs|đ|ש\"ח)(?!{_LETTER}))"
 )
 _AMOUNT_AFTER = re.compile(
     rf"{_CURRENCY}\s?(?:\d{{1,3}}(?:[., ']\d{{3}}){{0,3}}|\d{{1,9}})(?:[.,]\d\d?)?(?!\d)"
