@@ -343,7 +343,19 @@ def test_a_number_to_call_is_no_time_amount_or_standard(draft: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["1337.to", "777.cc", "5566.cn", "777.tv", "pay.no 24/7", "bank.no: 5", "x.ai", "u.to", "m.in/pay"],
+    [
+        "1337.to",
+        "777.cc",
+        "5566.cn",
+        "777.tv",
+        "pay.no 24/7",
+        "bank.no: 5",
+        "x.ai",
+        "u.to",
+        "m.in/pay",
+        "evil.cc._",
+        "evil.cc._x",
+    ],
 )
 def test_a_short_name_that_mail_programs_link_is_a_link(name: str) -> None:
     assert judge(f"See {name} now", []).failed == (DraftCheck.FOREIGN_LINK,)

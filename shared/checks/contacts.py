@@ -235,9 +235,8 @@ class _Finder:
             return SEPARATOR
         last = len(labels) - 1
         while last and labels[last] not in top_level_domains():
-            last = (
-                last - 1 if name.split(".")[last][:1].isupper() else 0
-            )  # the next sentence, without a space
+            after = name.split(".")[last]  # the next sentence, without a space, or emphasis
+            last = last - 1 if after[:1].isupper() or after.startswith("_") else 0
         host, domain = ".".join(labels[: last + 1]), labels[last]
         # Mail programs make a link of every other name, however short it is and whatever follows.
         is_measure = all(label.isdigit() for label in labels[:last]) and (
