@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -191,7 +190,7 @@ def list_outside_calls(url: str) -> dict[str, Callable[[], object]]:
     """Every call that takes personal data outside, to a service at `url`."""
     mail = MultiMailClient(url, StaticSecret(Secret("mm_test_1")))
     ledger = build_table_ledger(url, AzureNamedKeyCredential("account", "a2V5"))
-    search = AzureSearchKnowledge(url, "knowledge", Token(), nullcontext, "vector")
+    search = AzureSearchKnowledge(url, "knowledge", Token(), vector_field="vector")
     key, conversation = Secret(KEY), Conversation("large", WORD, (Message("user", ADDRESS),), (), 10)
     request = ChatRequest("small", WORD, ADDRESS, "triage", {"type": "object"}, 10)
     chats = {"openai": build_openai_model(url, key), "azure": build_azure_inference_model(url, key)}

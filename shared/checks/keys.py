@@ -1,7 +1,7 @@
 """Keys: API keys, tokens and passwords that a text gives away."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from shared.checks.characters import separate
 from shared.checks.phrases import find_words, plain_words
@@ -58,6 +58,13 @@ def list_secrets(plain: str) -> Iterator[str]:
             if looks_random or _looks_like_password(token):
                 yield token
     yield from _list_disclosed(plain)
+
+
+def drop_known(secrets: Iterable[str], source_text: str) -> list[str]:
+    """Those of the secrets that a folded text of sources does not have."""
+    unknown = [secret for secret in secrets if secret not in source_text]
+    lower = plain_words(source_text) if unknown else ""
+    return [secret for secret in dict.fromkeys(unknown) if secret not in lower]
 
 
 def _looks_like_password(token: str) -> bool:

@@ -181,7 +181,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "hold_back_sender_values": Field(
         SWITCH,
-        "Whether a draft is held back that repeats a phone number, account number or address which only"
-        " received mail has; false by default: the approver is warned.",
+        "Whether a draft is held back that repeats a phone number, account number, address, key, password or"
+        " code which only received mail has; false by default: the approver is warned.",
     ),
 }

@@ -49,8 +49,8 @@ class MailboxProfile:
     mailbox gets mail too, bare and in lower case. `not_addressed`: what to do with mail to others, "escalate"
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
-    mail names the link. `hold_back_sender_values`: numbers and addresses of the sender hold a draft back. The
-    limits override the settings of the same name.
+    mail names the link. `hold_back_sender_values`: numbers, addresses and secrets of the sender hold a draft
+    back. The limits override the settings of the same name.
     """
 
     purpose: str = ""

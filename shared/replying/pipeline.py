@@ -207,8 +207,8 @@ class _EmailRun:
         refusal = self._limits.find_flood() or self._limits.find_used_share() or self._find_copy(email)
         if refusal is not None:
             return refusal
-        executor = self.pipeline.submitter.executor
-        texts = cache(lambda: read_texts(self.claim.entry, email, thread, self.multimail, executor))
+        entry, executor = self.claim.entry, self.pipeline.submitter.executor
+        texts = cache(lambda: read_texts(entry, email, thread, self.multimail, executor))
         refusal = self._triage(email, texts)
         if refusal is None:  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
@@ -319,9 +319,8 @@ class _EmailRun:
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""
         completion = self.pipeline.complete(request)
-        entry, used = self.claim.entry, completion.usage
+        entry, used, day = self.claim.entry, completion.usage, f"{self.clock():%Y-%m-%d}"
         self.claim.note(usage=entry.usage + used)
-        day = f"{self.clock():%Y-%m-%d}"
         self.pipeline.ledger.add_tokens(entry.mailbox_id, day, used.tokens, base_address(entry.sender))
         return completion
 
