@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -15,9 +15,10 @@ MIN_WORD = 3
 MIN_STEM = 4  # letters in which two words are the same although their endings differ
 STEM_SHARE = 0.6  # of the shorter one
 MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are looked for
-MIN_SHARED_WORDS = 0.25
+MAX_MISSING_WORDS = 0.25  # of a sentence in the language of its source
 MAX_WORDS_FROM_ELSEWHERE = 0.34
 MIN_CLOSE_WORDS = 0.6  # in common: a sentence repeats its quote
+TOPIC_GROUPS = ("topic ", "subject", "remedy")
 MAX_ANSWER_WORDS = 1  # of a clause that answers the customer: "No, …"
 
 
@@ -453,12 +454,21 @@ def _split_condition(text: _Text) -> list[_Text]:
     return [_read(main, text.language), _read(text.text[match.start() : stop], text.language)]
 
 
+def _is_limited(said: _Text, quote: _Text, body: _Text) -> bool:
+    """Whether only one of both is about what is outside, or the quote alone about some people."""
+    for word in load_table("both_or_neither"):
+        pattern = find_pattern("both_or_neither", word)
+        has = pattern.search(said.low) is not None
+        if has != (pattern.search(body.low if has else quote.low) is not None):
+            return True
+    people = (find_pattern("limited_to", people) for people in load_table("limited_to"))
+    return any(pattern.search(quote.low) and not pattern.search(said.low) for pattern in people)
+
+
 def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether the source words have a condition, or are about some people, and the sentence is not."""
-    for people in load_table("limited_to"):
-        pattern = find_pattern("limited_to", people)
-        if pattern.search(quote.low) and not pattern.search(said.low):
-            return True
+    if _is_limited(said, quote, body):
+        return True
     if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
         return False
     # A limit ("before noon") of what the sentence speaks of.
@@ -503,18 +513,42 @@ def _is_kept(clause: _Text, said: _Text) -> bool:
 
 
 def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
-    """Whether in the language of its source a sentence shares enough words with it; always in another one.
+    """Whether a sentence is tied to the words of its source, and has hardly a word of another passage.
 
-    Few may be those of another passage alone. Values tie a sentence to its source as well.
+    In the language of its source all words but a few are there, or words for the same thing. In another
+    language the two have something in common: a value, a word written alike, or what the lexicon knows.
     """
-    if said.language != around.language:
-        return True
-    far = _read(evidence.elsewhere, evidence.language).words
+    ours, theirs = _find_members(said), _find_members(around)
+    is_same_thing = any(members & theirs.get(group, set()) for group, members in ours.items())
+    is_other_topic = not is_same_thing and bool(_find_topics(ours)) and bool(_find_topics(theirs))
+    values = [value for value in said.values if not value.is_soft]
+    equal = sum(bool(find_carriers(value, around.values, around.text)) for value in values)
+    rest = said.text
+    for value in reversed(said.values):
+        rest = f"{rest[: value.start]} {rest[value.end :]}"
+    light = find_pattern("light", said.language)
+    counted = [word for word in _read(rest, said.language).words if not light.fullmatch(word)]
+    if said.language and around.language and said.language != around.language:
+        sounds = _list_sounds(around)
+        ties = equal + sum(_is_among(word, sounds) for word in counted)
+        return is_same_thing or ties > is_other_topic  # one equal value is no tie between two topics
     strange = [word for word in said.words if not _is_among(word, around.words)]
+    far = _read(evidence.elsewhere, evidence.language).words
     if sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
         return False
-    has_values = any(not value.is_soft for value in said.values)
-    return has_values or len(said.words) - len(strange) >= MIN_SHARED_WORDS * len(said.words)
+    missing = [word for word in counted if word in strange and not _names_same_thing(word, theirs)]
+    is_tied = len(missing) < len(counted) or (bool(values) and not is_other_topic) or not counted
+    return is_tied and len(missing) <= max(1, MAX_MISSING_WORDS * len(counted))
+
+
+def _names_same_thing(word: str, members: Mapping[str, set[str]]) -> bool:
+    ours = _find_members(_read(word, "-")).items()
+    return any(some & members.get(group, set()) for group, some in ours)
+
+
+def _find_topics(members: Mapping[str, set[str]]) -> set[str]:
+    """What the lexicon knows a text to be about."""
+    return {one for group, some in members.items() if group.startswith(TOPIC_GROUPS) for one in some}
 
 
 def _is_among(word: str, others: Iterable[str]) -> bool:
