@@ -102,9 +102,10 @@ class _Text:
 _read = functools.lru_cache(maxsize=128)(_Text)
 
 
-def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
+def find_gap(sentence: str, evidence: Evidence, likely_language: str = "") -> Gap | None:
     """What of a sentence the evidence does not carry; None when all is in it."""
-    said, quote = _read(sentence), _read(evidence.quote, evidence.language)
+    said = _read(sentence, find_language(sentence, likely_language))
+    quote = _read(evidence.quote, evidence.language)
     body = _read(evidence.body, evidence.language)
     around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
     checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
@@ -174,8 +175,8 @@ def _takes_from_elsewhere(said: _Text, quote: _Text, evidence: Evidence) -> bool
     """
     text, cells = f" {_space_words(said.low)} ", [lower(cell) for _, cell in evidence.columns]
     if any(
-        _read(cell).words
-        and f" {_space_words(cell)} " in text
+        f" {_space_words(cell)} " in text
+        and _read(cell).words
         and f" {_space_words(ours)} " not in text
         and _space_words(cell) not in map(_space_words, re.split("[,;/]", ours))
         for row in evidence.other_rows
@@ -532,7 +533,8 @@ def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
         sounds = _list_sounds(around)
         ties = equal + sum(_is_among(word, sounds) for word in counted)
         return is_same_thing or ties > is_other_topic  # one equal value is no tie between two topics
-    strange = [word for word in said.words if not _is_among(word, around.words)]
+    near = around.words + _read(evidence.units, evidence.language).words
+    strange = [word for word in said.words if not _is_among(word, near)]
     far = _read(evidence.elsewhere, evidence.language).words
     if sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
         return False

@@ -93,17 +93,24 @@ def find_pattern(table: str, key: str) -> re.Pattern[str]:
     return re.compile(write_alternatives(lists[key] if key in lists else " ".join(lists.values())))
 
 
-def find_language(text: str) -> str:
-    """The language of a text that is plain, by its frequent words; "" when none of them is in it."""
+def find_language(text: str, likely: str = "") -> str:
+    """The language of a text that is plain, by its frequent words; "" when none of them is in it.
+
+    Of two that have as many of them, or almost, it is the one that is `likely`.
+    """
     if re.search("[\u3040-\u30ff]", text):
         return "ja"
+    low = lower(text)
     counts = Counter(
         {
-            language: sum(1 for _ in find_pattern("languages", language).finditer(lower(text)))
+            language: sum(1 for _ in find_pattern("languages", language).finditer(low))
             for language in load_table("languages")
         }
     )
+    counts[likely] += counts[likely] > 0
     language, count = counts.most_common(1)[0]
+    if counts[likely] >= count:
+        language = likely
     return language if count else ""
 
 
