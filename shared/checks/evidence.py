@@ -8,7 +8,7 @@ from enum import StrEnum
 from itertools import accumulate, takewhile, zip_longest
 
 from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_members
-from shared.checks.lexicon import find_language, find_pattern, lower, plain
+from shared.checks.lexicon import CJK, find_language, find_pattern, lower, plain
 from shared.checks.values import CODE, NUMBER, Value, find_carriers, read_values
 from shared.domain import Claim, JudgedClaim, Support
 
@@ -218,9 +218,8 @@ def is_courtesy(
         values = [value for value in values if value.kinds != {NUMBER}]
     if not all(find_carriers(value, told_values, told) for value in values):
         return False
-    is_short = len(low.split()) <= 3 and len(low) <= 40  # noqa: PLR2004
-    if re.search(r"\?\s*$", text) or (is_short and not _chooses(low)):
-        return True
+    if low.endswith("?"):
+        return _only_asks(low)
     # It says that a colleague will answer what is open, or is a plain request.
     rest, admits = find_pattern("unclaimed", "admits").subn(" ", low)
     colleague, looks_into, company, tells, please, asks = (
@@ -237,16 +236,48 @@ def is_courtesy(
     rest, count = find_pattern("courtesy", "all").subn(" ", low)
     if not count or len(rest.split()) > MAX_COURTESY_WORDS or any(CODE not in v.kinds for v in values):
         return False
-    return not any(find_pattern(table, "").search(rest) for table in ("negation", "condition"))
+    return not _grants(rest) and find_pattern("condition", "").search(rest) is None
+
+
+def _only_asks(low: str) -> bool:
+    """Whether a question states nothing: it begins as one, and what stands before or after is no statement."""
+    unclaimed = {
+        key: find_pattern("unclaimed", key)
+        for key in ("asks", "inverts", "leads", "please", "interrogates", "reminds")
+    }
+    if unclaimed["reminds"].search(low):
+        return False
+    clauses = [clause.strip(" \"'(¿¡*") for clause in re.split(r"[,;:.!、]", low)]
+    for index, clause in enumerate(clauses):
+        bare = unclaimed["leads"].sub("", clause, count=1).strip() if index == 0 else clause
+        is_opening = any(
+            unclaimed[key].match(begin) for key in ("asks", "inverts") for begin in (bare, clause)
+        )
+        if is_opening or unclaimed["interrogates"].search(clause):
+            return not any(map(_grants, clauses[:index] + clauses[index + 1 :]))
+        is_lead = any(pattern.match(clause) for pattern in (unclaimed["leads"], unclaimed["please"]))
+        if (
+            not is_lead
+            and not re.search(f"[{CJK}]", clause)
+            and not find_pattern("courtesy", "all").search(clause)
+        ):
+            return False
+    return False
 
 
 def _states(low: str) -> bool:
-    return _chooses(low) or find_pattern("negation", "").search(low) is not None
+    """Whether a text says one of two things of which a source may say the other one, or grants something."""
+    groups = find_members(low)
+    return _grants(low) or any(not group.startswith(("topic ", "subject")) for group in groups)
 
 
-def _chooses(low: str) -> bool:
-    """Whether a text says one of two things of which a source may say the other one."""
-    return any(not group.startswith(("topic ", "subject")) for group in find_members(low))
+def _grants(low: str) -> bool:
+    """Whether a text denies or promises something, or says what is free or costs."""
+    return (
+        find_pattern("negation", "").search(low) is not None
+        or find_pattern("unclaimed", "grants").search(low) is not None
+        or "charge" in find_members(low)
+    )
 
 
 # ---- Sources ----------------------------------------------------------------------------------------
