@@ -18,6 +18,7 @@ MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are 
 MAX_MISSING_WORDS = 0.25  # of a sentence in the language of its source
 MAX_WORDS_FROM_ELSEWHERE = 0.34
 MIN_CLOSE_WORDS = 0.6  # in common: a sentence repeats its quote
+DENYING_SYLLABLES = ("un", "in", "im", "non", "nie")
 TOPIC_GROUPS = ("topic ", "subject", "remedy")
 MAX_ANSWER_WORDS = 1  # of a clause that answers the customer: "No, …"
 
@@ -345,6 +346,8 @@ def _find_members(text: _Text) -> dict[str, set[str]]:
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
     """No limit is the other way round, "at least 5" for "up to 5", and nothing else that has an opposite."""
+    if said.language == around.language and (_turns_word(said, around) or _turns_word(around, said)):
+        return False
     for value in said.values:
         limits = _find_limits(said, value)
         carriers = find_carriers(value, quote.values, around.text)
@@ -373,6 +376,21 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if not there and not is_told and members & far.get(group, set()):
             return False
     return True
+
+
+def _turns_word(text: _Text, other: _Text) -> bool:
+    """Whether a text has a word with a syllable that denies it, as "uninsured", and the other one without."""
+    for word in text.words:
+        for bare in (word[len(begin) :] for begin in DENYING_SYLLABLES if word.startswith(begin)):
+            stem = bare[: max(MIN_STEM + 1, len(bare) - 2)]
+            if (
+                len(bare) > MIN_STEM
+                and any(theirs.startswith(stem) for theirs in other.words)
+                and not any(own.startswith(stem) for own in text.words)
+                and not any(theirs.startswith(word[:-2]) for theirs in other.words)
+            ):
+                return True
+    return False
 
 
 def _space_words(text: str) -> str:
@@ -520,32 +538,37 @@ def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
     language the two have something in common: a value, a word written alike, or what the lexicon knows.
     """
     ours, theirs = _find_members(said), _find_members(around)
-    is_same_thing = any(members & theirs.get(group, set()) for group, members in ours.items())
-    is_other_topic = not is_same_thing and bool(_find_topics(ours)) and bool(_find_topics(theirs))
+    same = [(group, one) for group, members in ours.items() for one in members & theirs.get(group, set())]
+    is_other_topic = not same and bool(_find_topics(ours)) and bool(_find_topics(theirs))
     values = [value for value in said.values if not value.is_soft]
-    equal = sum(bool(find_carriers(value, around.values, around.text)) for value in values)
-    rest = said.text
-    for value in reversed(said.values):
-        rest = f"{rest[: value.start]} {rest[value.end :]}"
-    light = find_pattern("light", said.language)
-    counted = [word for word in _read(rest, said.language).words if not light.fullmatch(word)]
+    counted = _list_telling_words(said)
     if said.language and around.language and said.language != around.language:
         sounds = _list_sounds(around)
-        ties = equal + sum(_is_among(word, sounds) for word in counted)
-        return is_same_thing or ties > is_other_topic  # one equal value is no tie between two topics
+        ties = sum(bool(find_carriers(value, around.values, around.text)) for value in values)
+        ties += sum(_is_among(word, sounds) for word in counted)
+        return bool(same) or ties > is_other_topic  # one equal value is no tie between two topics
     near = around.words + _read(evidence.units, evidence.language).words
     strange = [word for word in said.words if not _is_among(word, near)]
     far = _read(evidence.elsewhere, evidence.language).words
     if sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
         return False
-    missing = [word for word in counted if word in strange and not _names_same_thing(word, theirs)]
+    unshared = said.low
+    for group, one in same:  # perhaps in other words
+        table = "topics" if group.startswith("topic ") else f"opposites.{group}"
+        unshared = find_pattern(table, one).sub(" ", unshared)
+    missing = [word for word in counted if word in strange and word in unshared]
     is_tied = len(missing) < len(counted) or (bool(values) and not is_other_topic) or not counted
     return is_tied and len(missing) <= max(1, MAX_MISSING_WORDS * len(counted))
 
 
-def _names_same_thing(word: str, members: Mapping[str, set[str]]) -> bool:
-    ours = _find_members(_read(word, "-")).items()
-    return any(some & members.get(group, set()) for group, some in ours)
+def _list_telling_words(text: _Text) -> list[str]:
+    """The words of a text that no other check compares: no value, no denial, nothing that tells nothing."""
+    rest = text.text
+    for value in reversed(text.values):
+        rest = f"{rest[: value.start]} {rest[value.end :]}"
+    light, negation = find_pattern("light", text.language), find_pattern("negation", text.language)
+    words = _read(rest, text.language).words
+    return [word for word in words if not light.fullmatch(word) and not negation.fullmatch(word)]
 
 
 def _find_topics(members: Mapping[str, set[str]]) -> set[str]:

@@ -240,7 +240,7 @@ def is_courtesy(
 
 
 def _only_asks(low: str) -> bool:
-    """Whether a question states nothing: it begins as one, and what stands before or after is no statement."""
+    """Whether a question states nothing: it begins as one, and nothing around that is a statement."""
     unclaimed = {
         key: find_pattern("unclaimed", key)
         for key in ("asks", "inverts", "leads", "please", "interrogates", "reminds")
@@ -255,12 +255,8 @@ def _only_asks(low: str) -> bool:
         )
         if is_opening or unclaimed["interrogates"].search(clause):
             return not any(map(_grants, clauses[:index] + clauses[index + 1 :]))
-        is_lead = any(pattern.match(clause) for pattern in (unclaimed["leads"], unclaimed["please"]))
-        if (
-            not is_lead
-            and not re.search(f"[{CJK}]", clause)
-            and not find_pattern("courtesy", "all").search(clause)
-        ):
+        is_lead = any(unclaimed[key].match(clause) for key in ("leads", "please"))
+        if not (is_lead or re.search(f"[{CJK}]", clause) or find_pattern("courtesy", "all").search(clause)):
             return False
     return False
 

@@ -101,17 +101,18 @@ def find_language(text: str, likely: str = "") -> str:
     if re.search("[\u3040-\u30ff]", text):
         return "ja"
     low = lower(text)
-    counts = Counter(
-        {
-            language: sum(1 for _ in find_pattern("languages", language).finditer(low))
-            for language in load_table("languages")
-        }
-    )
-    counts[likely] += counts[likely] > 0
-    language, count = counts.most_common(1)[0]
-    if counts[likely] >= count:
-        language = likely
-    return language if count else ""
+    for table in ("languages", "light"):
+        counts = Counter(
+            {
+                language: sum(1 for _ in find_pattern(table, language).finditer(low))
+                for language in load_table(table)
+            }
+        )
+        counts[likely] += counts[likely] > 0
+        language, count = counts.most_common(1)[0]
+        if count:
+            return likely if counts[likely] == count else language
+    return ""
 
 
 def find_words(text: str) -> list[str]:
