@@ -1,5 +1,6 @@
 """How the CPU time of what reads hostile text grows with its length: `python -m tests.growth NAME` measures one."""
 
+import itertools
 import json
 import re
 import sys
@@ -30,6 +31,7 @@ SMALLEST_SECONDS = 0.02  # below, the clock's steps are seen
 FAMILIES = ("=", " ", "\n> ", "a", "a.", "1 ", "<a ", "[](", "a@", "www.", "{{", "\u0301漢")
 BODY = 40_000
 _FORM = ContactForm("form@ours.example", "Email")
+_CALLS = itertools.count()
 _OLD_LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
 
 
@@ -65,12 +67,14 @@ def _judge(text: str) -> None:
 
 
 def _judge_table(text: str) -> None:
-    """As many rows as the text would fill, and a sentence with its claim for each."""
-    rows = [f"| Part P{n}-A | {n} days | {text[:10]} |" for n in range(len(text) // 40)]
+    """As many rows as the text would fill, and a sentence with its claim for each; in no call those of another."""
+    first = 1_000 * next(_CALLS)
+    numbers = range(first, first + len(text) // 40)
+    rows = [f"| Part P{n}-A | {n} days | {text[:10]} |" for n in numbers]
     source = Source(
         "K1", SourceKind.APPROVED, "", "\n".join(["| Part | Delivery | Note |", "|---|---|---|", *rows])
     )
-    sentences = [f"Part P{n}-A has a delivery of {n} days." for n in range(len(rows))]
+    sentences = [f"Part P{n}-A has a delivery of {n} days." for n in numbers]
     claims = [Claim(sentence, "K1", row) for sentence, row in zip(sentences, rows, strict=True)]
     judge_claims(" ".join(sentences), claims, [source])
 

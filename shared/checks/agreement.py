@@ -100,7 +100,7 @@ class _Text:
 
 
 # A source is compared with several sentences.
-_read = functools.lru_cache(maxsize=128)(_Text)
+_read = functools.lru_cache(maxsize=1_024)(_Text)
 
 
 def find_gap(sentence: str, evidence: Evidence, likely_language: str = "") -> Gap | None:
@@ -330,7 +330,7 @@ def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
         yield low.split("'")[-1], is_marked or (not is_first and (text.language != "de" or is_shaped))
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1_024)
 def _find_members(text: _Text) -> dict[str, set[str]]:
     """The opposites and topics that a text speaks of, by their groups."""
     found: dict[str, set[str]] = {}
@@ -355,7 +355,7 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if limits and their_limits and not limits & their_limits:
             return False
     theirs, near = _find_members(quote), _find_members(around)
-    far = _find_members(_read(evidence.elsewhere, evidence.language))
+    far = _read(evidence.elsewhere, evidence.language)
     values = [value for value in said.values if not value.is_soft]
     headers = [
         header
@@ -373,7 +373,7 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if there and not members & there:
             return False
         is_told = is_close or (has_amount and group == "topic payment")
-        if not there and not is_told and members & far.get(group, set()):
+        if not there and not is_told and members & _find_members(far).get(group, set()):
             return False
     return True
 
@@ -549,7 +549,7 @@ def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
         return bool(same) or ties > is_other_topic  # one equal value is no tie between two topics
     near = around.words + _read(evidence.units, evidence.language).words
     strange = [word for word in said.words if not _is_among(word, near)]
-    far = _read(evidence.elsewhere, evidence.language).words
+    far = _read(evidence.elsewhere, evidence.language).words if strange else ()
     if sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
         return False
     unshared = said.low
