@@ -346,6 +346,10 @@ def _find_members(text: _Text) -> dict[str, set[str]]:
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
     """No limit is the other way round, "at least 5" for "up to 5", and nothing else that has an opposite."""
+    outside = find_pattern("both_or_neither", "outside")
+    is_said = outside.search(said.low) is not None
+    if is_said != (outside.search(around.low if is_said else quote.low) is not None):
+        return False
     if said.language == around.language and (_turns_word(said, around) or _turns_word(around, said)):
         return False
     for value in said.values:
@@ -473,20 +477,10 @@ def _split_condition(text: _Text) -> list[_Text]:
     return [_read(main, text.language), _read(text.text[match.start() : stop], text.language)]
 
 
-def _is_limited(said: _Text, quote: _Text, body: _Text) -> bool:
-    """Whether only one of both is about what is outside, or the quote alone about some people."""
-    for word in load_table("both_or_neither"):
-        pattern = find_pattern("both_or_neither", word)
-        has = pattern.search(said.low) is not None
-        if has != (pattern.search(body.low if has else quote.low) is not None):
-            return True
-    people = (find_pattern("limited_to", people) for people in load_table("limited_to"))
-    return any(pattern.search(quote.low) and not pattern.search(said.low) for pattern in people)
-
-
 def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether the source words have a condition, or are about some people, and the sentence is not."""
-    if _is_limited(said, quote, body):
+    people = (find_pattern("limited_to", people) for people in load_table("limited_to"))
+    if any(pattern.search(quote.low) and not pattern.search(said.low) for pattern in people):
         return True
     if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
         return False
@@ -541,7 +535,12 @@ def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
     same = [(group, one) for group, members in ours.items() for one in members & theirs.get(group, set())]
     is_other_topic = not same and bool(_find_topics(ours)) and bool(_find_topics(theirs))
     values = [value for value in said.values if not value.is_soft]
-    counted = _list_telling_words(said)
+    rest = said.text
+    for value in reversed(said.values):
+        rest = f"{rest[: value.start]} {rest[value.end :]}"
+    compared = [find_pattern(table, said.language) for table in ("light", "negation")]
+    words = _read(rest, said.language).words
+    counted = [word for word in words if not any(pattern.fullmatch(word) for pattern in compared)]
     if said.language and around.language and said.language != around.language:
         sounds = _list_sounds(around)
         ties = sum(bool(find_carriers(value, around.values, around.text)) for value in values)
@@ -559,16 +558,6 @@ def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
     missing = [word for word in counted if word in strange and word in unshared]
     is_tied = len(missing) < len(counted) or (bool(values) and not is_other_topic) or not counted
     return is_tied and len(missing) <= max(1, MAX_MISSING_WORDS * len(counted))
-
-
-def _list_telling_words(text: _Text) -> list[str]:
-    """The words of a text that no other check compares: no value, no denial, nothing that tells nothing."""
-    rest = text.text
-    for value in reversed(text.values):
-        rest = f"{rest[: value.start]} {rest[value.end :]}"
-    light, negation = find_pattern("light", text.language), find_pattern("negation", text.language)
-    words = _read(rest, text.language).words
-    return [word for word in words if not light.fullmatch(word) and not negation.fullmatch(word)]
 
 
 def _find_topics(members: Mapping[str, set[str]]) -> set[str]:

@@ -139,7 +139,7 @@ def _judge(
             other_rows=(),
             elsewhere="",
         )
-        if find_gap(text, together, language) is None:
+        if _is_carried(text, language, (text,), together):
             titles = dict.fromkeys(source.title for _, _, source, _ in some)
             quotes = " … ".join(claim.quote for _, claim, _, _ in some)
             return JudgedClaim(sentence, support, "; ".join(titles), quotes)
