@@ -67,15 +67,12 @@ def _judge(text: str) -> None:
 
 
 def _judge_table(text: str) -> None:
-    """As many rows as the text would fill, and a sentence with its claim for each; in no call those of another."""
-    first = 1_000 * next(_CALLS)
-    numbers = range(first, first + len(text) // 40)
-    rows = [f"| Part P{n}-A | {n} days | {text[:10]} |" for n in numbers]
-    source = Source(
-        "K1", SourceKind.APPROVED, "", "\n".join(["| Part | Delivery | Note |", "|---|---|---|", *rows])
-    )
-    sentences = [f"Part P{n}-A has a delivery of {n} days." for n in numbers]
-    claims = [Claim(sentence, "K1", row) for sentence, row in zip(sentences, rows, strict=True)]
+    """Sentences, each with its claim, on rows of a table twenty times as long; in no call those of another."""
+    count, first = len(text) // 40, 100_000 * next(_CALLS)
+    rows = [f"| P{n}-A | {n} days |" for n in range(first, first + 20 * count)]
+    source = Source("K1", SourceKind.APPROVED, "", "\n".join(["| Part | Delivery |", "|---|---|", *rows]))
+    sentences = [f"Part P{n}-A has a delivery of {n} days {text[:10]}." for n in range(first, first + count)]
+    claims = [Claim(sentence, "K1", row) for sentence, row in zip(sentences, rows, strict=False)]
     judge_claims(" ".join(sentences), claims, [source])
 
 
@@ -83,7 +80,7 @@ def _judge_table(text: str) -> None:
 FUNCTIONS: Mapping[str, tuple[Callable[[str], object], int]] = {
     "check_draft": (lambda text: check_draft(text, [], "instructions"), MAX_REPLY_CHARACTERS),
     "judge_claims": (_judge, MAX_REPLY_CHARACTERS),
-    "judge_claims, table": (_judge_table, MAX_REPLY_CHARACTERS),
+    "judge_claims, table": (_judge_table, 8_000),
     "check_draft, sources": (
         lambda text: check_draft("See a.example", [Source("E1", SourceKind.SENDER, "", text)], ""), BODY,
     ),

@@ -680,7 +680,7 @@ def test_the_development_half_keeps_its_figures() -> None:
     assert sum(not claim.is_right for claim in claims if claim.kind == "true") <= 15
 
 
-def test_hardly_a_false_statement_made_from_recorded_drafts_is_verified() -> None:
+def test_no_false_statement_made_from_recorded_drafts_is_verified() -> None:
     knowledge = KnowledgeFiles(KNOWLEDGE_SET / "config" / "knowledge").read(["help"], "", 1_000_000)
     pages = [
         Source(f"K{n}", SourceKind.APPROVED, f"{passage.source} › {passage.title}", passage.text)
@@ -695,4 +695,4 @@ def test_hardly_a_false_statement_made_from_recorded_drafts_is_verified() -> Non
         claim = Claim(one["sentence"], page, one["quote"])
         if any(j.support is Support.VERIFIED for j in judge_claims(one["sentence"], [claim], sources)):
             verified.append(one["sentence"])
-    assert len(verified) <= 3, verified
+    assert verified == []
