@@ -43,7 +43,7 @@ def at(text: str) -> datetime:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("time_zone: Europe/Berlim", "time_zone has 'Europe/Berlim', which is not an IANA time zone: did you mean Europe/Berlin?"),
+        ("time_zone: Europe/Berlim", "time_zone has 'Europe/Berlim', which is not an IANA time zone: did you mean Europe/Berlin."),
         ("time_zone: Europe", "time_zone has 'Europe', which is not an IANA time zone"),
         ("time_zone: ../../etc/passwd", "time_zone has '../../etc/passwd', which is not an IANA time zone"),
         ("days: {mon-fry: 09:00-17:00}", "days has 'mon-fry', which is not a weekday or a range such as mon or mon-fri"),

@@ -131,7 +131,8 @@ class Outbox:
         """Whether the question has the id, the address, or the name that the address book has for it.
 
         A name that the sender chose for itself does not count."""
-        if sender in find_addresses(self.question) or email_id in re.findall(r"[\w.:-]*\w", self.question):
+        ids = {word.rstrip(".:-") for word in re.findall(r"[\w.:-]+", self.question)}
+        if sender in find_addresses(self.question) or email_id in ids:
             return True
         question = self.question.casefold()
         asked_for = set(re.findall(r"\w{3,}", question))

@@ -38,7 +38,7 @@ from shared.replying.draft_request import Material
 from shared.replying.drafting import JudgedDraft, bound_texts, write_draft
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
-from shared.replying.reporting import record_decision, render_cause, write_tags
+from shared.replying.reporting import list_tags, record_decision, render_cause, write_tags
 from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
@@ -328,13 +328,13 @@ class _EmailRun:
 
     def _tag(self) -> None:
         entry = self.claim.entry
-        is_escalated = entry.outcome is Outcome.ESCALATED
-        try:
-            write_tags(self.multimail, entry, self._profile.escalate_to if is_escalated else "")
-        except NotFoundError as error:
-            if entry.cause is not Cause.DELETED:
-                self._confirm_missing(str(error))
-            log.info("email %r of mailbox %r is gone: it has no tags", entry.email_id, entry.mailbox_id)
+        for email_id, tags in list_tags(entry, self._profile).items():
+            try:
+                write_tags(self.multimail, entry.mailbox_id, email_id, tags)
+            except NotFoundError as error:
+                if entry.cause is not Cause.DELETED:
+                    self._confirm_missing(str(error))
+                log.info("email %r of mailbox %r is gone: it has no tags", email_id, entry.mailbox_id)
 
     @property
     def _mailbox(self) -> Mailbox:

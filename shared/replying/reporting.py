@@ -6,10 +6,11 @@ from datetime import datetime
 
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.checks.draft_checks import DraftCheck
-from shared.domain import Cause, Draft, Support
+from shared.domain import Cause, Draft, Outcome, Support
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
+from shared.profiles.profiles import MailboxProfile
 from shared.telemetry import EMAIL_DECIDED, Value, record
 
 MAX_REASON_CHARACTERS = 200  # of a tag
@@ -123,10 +124,7 @@ def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str
 
 
 def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
-    """The tags that show a decided row on its inbound email; absent facts have no tag.
-
-    `escalate_to`: whom the mailbox's profile names for what it escalates.
-    """
+    """The tags that show a decided row on its inbound email; absent facts have no tag."""
     triage = entry.triage
     values = {
         "agent.outcome": entry.outcome,
@@ -160,13 +158,22 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
     return {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
 
 
-def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str) -> None:
-    """Write a decided row's tags on its inbound email, next to the tags of others as they are now."""
-    existing = multimail.get_tags(entry.mailbox_id, entry.email_id)
+def list_tags(entry: LedgerEntry, profile: MailboxProfile) -> dict[str, dict[str, str]]:
+    """The tags that show a decided row, by the id of the email that has them: the inbound one, and its reply."""
+    escalate_to = profile.escalate_to if entry.outcome is Outcome.ESCALATED else ""
+    tags = {entry.email_id: build_tags(entry, escalate_to)}
+    if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_id and entry.draft is not None:
+        tags[entry.reply_id] = build_reply_tags(entry.draft)
+    return {email_id: shown for email_id, shown in tags.items() if shown}
+
+
+def write_tags(multimail: MultiMailClient, mailbox_id: str, email_id: str, tags: Mapping[str, str]) -> None:
+    """Write the agent's tags on an email, next to the tags of others as they are now."""
+    existing = multimail.get_tags(mailbox_id, email_id)
     others = {key: value for key, value in existing.items() if not key.startswith("agent.")}
-    wanted = others | build_tags(entry, escalate_to)
+    wanted = others | tags
     if wanted != existing:
-        multimail.set_tags(entry.mailbox_id, entry.email_id, wanted)
+        multimail.set_tags(mailbox_id, email_id, wanted)
 
 
 def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> None:
