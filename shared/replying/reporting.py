@@ -167,7 +167,7 @@ def list_tags(entry: LedgerEntry, profile: MailboxProfile) -> dict[str, dict[str
     return {email_id: shown for email_id, shown in tags.items() if shown}
 
 
-def write_tags(multimail: MultiMailClient, mailbox_id: str, email_id: str, tags: Mapping[str, str]) -> None:
+def write_tags(multimail: MultiMailClient, mailbox_id: str, email_id: str, tags: dict[str, str]) -> None:
     """Write the agent's tags on an email, next to the tags of others as they are now."""
     existing = multimail.get_tags(mailbox_id, email_id)
     others = {key: value for key, value in existing.items() if not key.startswith("agent.")}
