@@ -33,8 +33,8 @@ class Host(protos.FunctionRpcServicer):  # type: ignore[misc, name-defined]
 
     def EventStream(self, incoming: Iterator[Any], _context: object) -> Iterator[Any]:  # noqa: N802
         threading.Thread(target=self.read, args=(incoming,), daemon=True).start()
-        while True:
-            yield self.outgoing.get()
+        while (message := self.outgoing.get()) is not None:
+            yield message
 
     def read(self, incoming: Iterator[Any]) -> None:
         try:
@@ -134,8 +134,9 @@ def main() -> None:
                 }
             )
     finally:
-        worker.kill()
+        worker.terminate()
         worker.wait()
+        host.outgoing.put(None)
         server.stop(None)
 
 
