@@ -30,7 +30,9 @@ def build_whole_worker(version: str, folder: Path) -> list[str]:
     """The command for the checkout's worker on a Python version, built into `folder`; skips where there is none."""
     checkout = os.environ.get(VARIABLE)
     if not checkout:
-        pytest.skip(f"left out: set {VARIABLE} to a checkout of Microsoft's worker to run the app in all of it")
+        pytest.skip(
+            f"left out: set {VARIABLE} to a checkout of Microsoft's worker to run the app in all of it"
+        )
     root = next(path for path in (Path(checkout) / "workers", Path(checkout)) if path.is_dir())
     package = "proxy_worker" if version == "3.13" else "azure_functions_worker"
     if not (root / package).is_dir():

@@ -31,7 +31,7 @@ class Host(protos.FunctionRpcServicer):  # type: ignore[misc, name-defined]
         self.outgoing: queue.Queue[Any] = queue.Queue()
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
 
-    def EventStream(self, incoming: Iterator[Any], _context: object) -> Iterator[Any]:  # noqa: N802
+    def EventStream(self, incoming: Iterator[Any], _context: object) -> Iterator[Any]:
         threading.Thread(target=self.read, args=(incoming,), daemon=True).start()
         while (message := self.outgoing.get()) is not None:
             yield message

@@ -33,7 +33,7 @@ class Message(SimpleNamespace):
             raise AttributeError(name)
         return Message()
 
-    def WhichOneof(self, _group: str) -> str | None:  # noqa: N802  # protobuf's name
+    def WhichOneof(self, _group: str) -> str | None:  # protobuf's name
         return next((kind for kind in KINDS if kind in vars(self)), None)
 
 

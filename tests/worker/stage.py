@@ -1,7 +1,8 @@
 """The services around a worker, on loopback: the demo's mail and model, a work queue, a collector of telemetry."""
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,9 +11,8 @@ from pathlib import Path
 
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import seed_demo
-from local.commands.demo_model import respond
 from local.host.http_server import LoopbackServer
-from local.model.chat_simulator import ChatSimulator
+from local.model.chat_simulator import ChatSimulator, Payload
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.amqp_peer import AmqpPeer, running_amqp_peer
 from shared.ledger.entries import LedgerEntry
@@ -30,8 +30,8 @@ class Stage:
 
     folder: Path
     multimail: MultiMailSimulator
-    chat: ChatSimulator
     settings: dict[str, str]
+    webhook_secret: str = WEBHOOK_SECRET
     collector: Collector = field(default_factory=Collector)
 
     def list_entries(self) -> list[LedgerEntry]:
@@ -55,8 +55,8 @@ class Stage:
 
 
 @contextmanager
-def build_stage(folder: Path) -> Iterator[Stage]:
-    """Run the simulators, with the demo's mail in the mailboxes."""
+def build_stage(folder: Path, respond: Callable[[Payload], str | Payload]) -> Iterator[Stage]:
+    """Run the simulators, with the demo's mail in the mailboxes and a model that answers by `respond`."""
     multimail = MultiMailSimulator(lambda: datetime.now(UTC))
     seed_demo(multimail, datetime.now(UTC))
     chat = ChatSimulator(api_key=CHAT_KEY, shields=True, respond=respond)
@@ -64,7 +64,6 @@ def build_stage(folder: Path) -> Iterator[Stage]:
         yield Stage(
             folder,
             multimail,
-            chat,
             {
                 "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT),
                 "HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "127.0.0.1",
@@ -83,16 +82,16 @@ class Run:
     def __init__(self, stage: Stage, worker: Worker, peer: AmqpPeer) -> None:
         self.stage, self.worker, self._peer = stage, worker, peer
         self._delivered = 0
+        self.answers: list[Answer] = []
 
-    def work_until_idle(self, traceparent: str = "", rounds: int = 30) -> list[Answer]:
-        """Poll, and deliver every message at once, until nothing is open; return the answers."""
-        answers: list[Answer] = []
+    def work_until_idle(self, poll_traceparent: str, process_traceparent: str, rounds: int = 30) -> None:
+        """Poll, and deliver every message at once, until nothing is open; keep the answers."""
         for _ in range(rounds):
-            polled = self.worker.fire("poll_inboxes", traceparent)
+            polled = self.worker.fire("poll_inboxes", poll_traceparent)
             assert polled.error is None, polled.error
-            answers += [future.result(PATIENCE_SECONDS) for future in self._deliver(traceparent)]
+            self.answers += [future.result(PATIENCE_SECONDS) for future in self._deliver(process_traceparent)]
             if all(entry.finished_at for entry in self.stage.list_entries()):
-                return answers
+                return
         raise AssertionError(f"not idle after {rounds} rounds")
 
     def _deliver(self, traceparent: str) -> Sequence["Future[Answer]"]:
@@ -101,13 +100,24 @@ class Run:
         return [self.worker.deliver(message["body"], traceparent) for message in messages]
 
 
+def read_deployed_telemetry() -> dict[str, str]:
+    """The app settings for the worker and its telemetry, as they are deployed."""
+    snapshot = json.loads((ROOT / "tests" / "infra" / "plain.snapshot.json").read_text(encoding="utf-8"))
+    (deployed,) = (r for r in snapshot["predictedResources"] if r["type"] == "Microsoft.Web/sites/config")
+    prefixes = ("PYTHON_", "OTEL_", "APPLICATIONINSIGHTS_")
+    found = {name: value for name, value in deployed["properties"].items() if name.startswith(prefixes)}
+    # Without a sign-in: the identity's token goes out over TLS only. Older workers know the other switch.
+    del found["APPLICATIONINSIGHTS_AUTHENTICATION_STRING"]
+    return found | {"PYTHON_ENABLE_OPENTELEMETRY": "true"}
+
+
 @contextmanager
-def run_worker(stage: Stage, command: Sequence[str], **settings: str) -> Iterator[Run]:
+def run_worker(stage: Stage, command: Sequence[str]) -> Iterator[Run]:
     """Run the app in a worker on that stage, with its telemetry exported to the stage's collector."""
     with ExitStack() as stack:
         peer = stack.enter_context(running_amqp_peer())
         url = stack.enter_context(LoopbackServer(stage.collector.app)).url
         queue = {"ServiceBusConnection": peer.connection_string.value}
-        environment = {**stage.settings, **build_settings(url), **queue, **settings}
+        environment = {**stage.settings, **read_deployed_telemetry(), **build_settings(url), **queue}
         worker = stack.enter_context(Worker(command, environment, stage.folder / "worker.err"))
         yield Run(stage, worker, peer)
