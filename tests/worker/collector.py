@@ -3,13 +3,13 @@
 import gzip
 import json
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, Response, jsonify, request
 
 INSTRUMENTATION_KEY = "00000000-0000-0000-0000-000000000001"
+EXPORT_SECONDS = 30.0  # the exporter sends every five
 TABLES = {
     "MessageData": "AppTraces", "RemoteDependencyData": "AppDependencies", "RequestData": "AppRequests",
     "ExceptionData": "AppExceptions", "MetricData": "AppMetrics", "EventData": "AppEvents",
@@ -48,13 +48,15 @@ class Collector:
         self.app.add_url_rule("/v2.1/track", view_func=self._take, methods=["POST"])
         self.app.add_url_rule("/QuickPulseService.svc/ping", view_func=self._ping, methods=["POST"])
 
-    def wait_for(self, is_found: Callable[[list[Row]], bool], seconds: float = 30) -> list[Row]:
-        """All rows so far, as soon as they are what is looked for."""
+    def wait_for(self, trace_id: str, name: str) -> None:
+        """Wait until a row of a trace has come whose name or message begins so."""
+
+        def has_come() -> bool:
+            return any(row.trace_id == trace_id and row.name.startswith(name) for row in self.rows)
+
         with self._arrived:
-            assert self._arrived.wait_for(lambda: is_found(self.rows), seconds), sorted(
-                {f"{row.table} {row.name[:60]}" for row in self.rows}
-            )
-            return list(self.rows)
+            if not self._arrived.wait_for(has_come, EXPORT_SECONDS):
+                raise AssertionError(f"no {name}: {[row for row in self.rows if row.trace_id == trace_id]}")
 
     def _take(self) -> Response:
         body = request.get_data()
