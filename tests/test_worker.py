@@ -170,7 +170,7 @@ def test_an_exception_is_reported_with_its_type_and_text(run: Run) -> None:
     ("function", "recorded"),
     [
         ("poll_inboxes", "poll"), ("process_email", "process"), ("receive_webhook", "webhook.received"),
-        ("ask_agent", "ask"), ("report", "GET /v1/mailboxes"),
+        ("ask_agent", "ask"),
     ],
 )  # fmt: skip
 def test_what_a_function_records_belongs_to_the_platforms_trace(
