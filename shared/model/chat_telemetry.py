@@ -22,8 +22,8 @@ def traced(
 ) -> Callable[[Asked], ChatCompletion]:
     """The same completion with a span around it, and its tokens and estimated cost counted.
 
-    `endpoint` is the model's address. `watch` sees whether each call works. Names: OpenTelemetry's semantic conventions for generative AI.
-    Azure Monitor's exporter knows a model call by `gen_ai.system`, which the conventions have replaced by
+    `endpoint` is the model's address. `watch` sees whether each call works. Names: OpenTelemetry's
+    semantic conventions for generative AI. Azure Monitor's exporter knows a model call by `gen_ai.system`, which the conventions have replaced by
     `gen_ai.provider.name`.
     """
 

@@ -44,7 +44,7 @@ class Stage:
 
     def describe_outcomes(self) -> dict[tuple[str, str], tuple[str, ...]]:
         """What became of each email, whatever its id and whenever it was."""
-        found = {}
+        found: dict[tuple[str, str], tuple[str, ...]] = {}
         for entry in self.list_entries():
             email = self.multimail.find_email(entry.email_id)
             assert email is not None

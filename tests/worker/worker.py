@@ -148,7 +148,8 @@ class Worker:
                     waiting = self._waiting.pop(line["id"])
                 waiting.set_result(Answer(line["id"], line["error"], http))
         ended = RuntimeError(f"the worker has ended: {self._errors.read_text()[-2000:]}")
+        if not self._started.done():
+            self._started.set_exception(ended)
         with self._lock:
-            for future in [self._started, *self._waiting.values()]:
-                if not future.done():
-                    future.set_exception(ended)
+            for waiting in self._waiting.values():
+                waiting.set_exception(ended)
