@@ -23,8 +23,8 @@ def traced(
     """The same completion with a span around it, and its tokens and estimated cost counted.
 
     `endpoint` is the model's address. `watch` sees whether each call works. Names: OpenTelemetry's
-    semantic conventions for generative AI. Azure Monitor's exporter knows a model call by `gen_ai.system`, which the conventions have replaced by
-    `gen_ai.provider.name`.
+    semantic conventions for generative AI. Azure Monitor's exporter knows a model call by `gen_ai.system`,
+    which the conventions have replaced by `gen_ai.provider.name`.
     """
 
     def complete_traced(asked: Asked) -> ChatCompletion:
