@@ -9,7 +9,7 @@ from typing import Any
 from flask import Flask, Response, jsonify, request
 
 INSTRUMENTATION_KEY = "00000000-0000-0000-0000-000000000001"
-EXPORT_SECONDS = 30.0  # the exporter sends every five
+EXPORT_SECONDS = 60.0  # the exporter sends every five
 TABLES = {
     "MessageData": "AppTraces", "RemoteDependencyData": "AppDependencies", "RequestData": "AppRequests",
     "ExceptionData": "AppExceptions", "MetricData": "AppMetrics", "EventData": "AppEvents",
@@ -48,14 +48,14 @@ class Collector:
         self.app.add_url_rule("/v2.1/track", view_func=self._take, methods=["POST"])
         self.app.add_url_rule("/QuickPulseService.svc/ping", view_func=self._ping, methods=["POST"])
 
-    def wait_for(self, trace_id: str, name: str) -> None:
+    def wait_for(self, trace_id: str, name: str, seconds: float = EXPORT_SECONDS) -> None:
         """Wait until a row of a trace has come whose name or message begins so."""
 
         def has_come() -> bool:
             return any(row.trace_id == trace_id and row.name.startswith(name) for row in self.rows)
 
         with self._arrived:
-            if not self._arrived.wait_for(has_come, EXPORT_SECONDS):
+            if not self._arrived.wait_for(has_come, seconds):
                 raise AssertionError(f"no {name}: {[row for row in self.rows if row.trace_id == trace_id]}")
 
     def _take(self) -> Response:

@@ -31,7 +31,7 @@ def build_whole_worker(version: str, folder: Path) -> list[str]:
     checkout = os.environ.get(VARIABLE)
     if not checkout:
         pytest.skip(
-            f"left out: set {VARIABLE} to a checkout of Microsoft's worker to run the app in all of it"
+            f"left out: set {VARIABLE} to a checkout of Microsoft's worker to run the app in it, over gRPC"
         )
     root = next(path for path in (Path(checkout) / "workers", Path(checkout)) if path.is_dir())
     package = "proxy_worker" if version == "3.13" else "azure_functions_worker"

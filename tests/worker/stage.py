@@ -112,12 +112,18 @@ def read_deployed_telemetry() -> dict[str, str]:
 
 
 @contextmanager
-def run_worker(stage: Stage, command: Sequence[str]) -> Iterator[Run]:
+def run_worker(stage: Stage, command: Sequence[str], **settings: str) -> Iterator[Run]:
     """Run the app in a worker on that stage, with its telemetry exported to the stage's collector."""
     with ExitStack() as stack:
         peer = stack.enter_context(running_amqp_peer())
         url = stack.enter_context(LoopbackServer(stage.collector.app)).url
         queue = {"ServiceBusConnection": peer.connection_string.value}
-        environment = {**stage.settings, **read_deployed_telemetry(), **build_settings(url), **queue}
+        environment = {
+            **stage.settings,
+            **read_deployed_telemetry(),
+            **build_settings(url),
+            **queue,
+            **settings,
+        }
         worker = stack.enter_context(Worker(command, environment, stage.folder / "worker.err"))
         yield Run(stage, worker, peer)
