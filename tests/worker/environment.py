@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from tests.worker.worker import ROOT
 
@@ -42,8 +41,8 @@ def build_whole_worker(version: str, folder: Path) -> list[str]:
     if made.returncode:
         pytest.skip(f"{VARIABLE}: no Python {version} on this machine")
     needs = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
-    wanted = [need for need in needs if not Requirement(need).name.startswith("azure-functions")]
-    locked = ["-r", str(ROOT / "requirements.txt")]
+    wanted = [need for need in needs if not need.startswith(("azure-functions", "azurefunctions"))]  # the app's own
+    locked = ["-r", str(PEERS / "requirements.txt")]
     wanted.append("setuptools<81")  # an older compiler of messages imports pkg_resources
     for packages in (locked, wanted):  # the second has no hashes
         done = _run("pip", "install", "--python", str(python), *packages)
