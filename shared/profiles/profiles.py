@@ -47,13 +47,15 @@ class MailboxProfile:
     `examples` are shown to triage. `knowledge` names folders of passages. `addresses`: under which the
     mailbox gets mail too, bare and in lower case. `not_addressed`: what to do with mail to others, "escalate"
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
-    factual sentences that must be verified. The limits override the settings of the same name.
+    factual sentences that must be verified. `disclosure`: whether a line under each reply says that an AI
+    system wrote it. The limits override the settings of the same name.
     """
 
     purpose: str = ""
     voice: str = ""
     language: str = ""
     signature: str = ""
+    disclosure: bool = False
     answer: tuple[str, ...] = ()
     escalate: tuple[str, ...] = ()
     escalate_words: tuple[str, ...] = ()
@@ -122,6 +124,9 @@ class MailboxProfile:
                 "Voice": self.voice,
                 "Language": f"Always {self.language}, whatever the email's." if self.language else "",
                 "Signature": "A fixed one is put under your closing; write none." if self.signature else "",
+                "Disclosure": "A fixed line that an AI system wrote the reply is put under it; write none."
+                if self.disclosure
+                else "",
                 "Business hours": hours.render() if hours else "",
             }
         )

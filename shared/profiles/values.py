@@ -127,6 +127,15 @@ def one_of(*choices: str) -> Kind:
     return parsed(TEXT, check, enum=list(choices))
 
 
+def _read_switch(node: yaml.Node) -> bool:
+    if not isinstance(node, yaml.ScalarNode) or node.value not in ("true", "false"):
+        raise refuse(node, "must be true or false")
+    return bool(node.value == "true")
+
+
+SWITCH = Kind(_read_switch, {"type": "boolean"})
+
+
 def number(kind: type[int] | type[float], bounds: tuple[float, float]) -> Kind:
     """A number from the lower to the upper bound."""
     low, high = bounds

@@ -18,6 +18,7 @@ from shared.domain import (
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import cut_text, text_version
+from shared.profiles.disclosure import drop_disclosures, find_disclosure
 from shared.replying.draft_request import (
     DraftText,
     Material,
@@ -89,9 +90,12 @@ def _ask(
     for _ in range(ATTEMPTS):
         completion = complete(request)
         try:
-            return replace(parse_draft(completion.text), model=completion.model)
+            written = replace(parse_draft(completion.text), model=completion.model)
         except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
+        if not material.profile.disclosure:
+            return written
+        return replace(written, reply_markdown=drop_disclosures(written.reply_markdown))
     return None
 
 
@@ -132,8 +136,10 @@ def _build_draft(
     envelope: Envelope,
 ) -> Draft:
     address, profile = material.mailbox_address, material.profile
+    language = entry.triage.language if entry.triage is not None else ""
+    disclosure = find_disclosure(language) if profile.disclosure else ""
     return Draft(
-        reply_markdown=sign_reply(written.reply_markdown, profile.signature),
+        reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure),
         confidence=written.confidence,
         open_points=written.open_points,
         covers=tuple(text.email_id for text in material.thread if not text.is_ours),
@@ -148,13 +154,15 @@ def _build_draft(
     )
 
 
-def sign_reply(reply_markdown: str, signature: str) -> str:
-    """The reply with the signature under it, once: one that already has it stays as it is."""
-    own, lines = _visible_lines(signature), _visible_lines(reply_markdown)
-    if any(lines[i : i + len(own)] == own for i in range(len(lines))):
-        return reply_markdown
-    # Two spaces end a line in Markdown; without them the signature would run together.
-    return "\n\n".join(filter(None, (reply_markdown, "  \n".join(own))))
+def sign_reply(reply_markdown: str, signature: str, disclosure: str = "") -> str:
+    """The reply with the signature and the disclosure under it, each once: what it already has stays."""
+    signed = reply_markdown
+    for own in (_visible_lines(signature), _visible_lines(disclosure)):
+        lines = _visible_lines(signed)
+        if own and not any(lines[i : i + len(own)] == own for i in range(len(lines))):
+            # Two spaces end a line in Markdown; without them the signature would run together.
+            signed = "\n\n".join(filter(None, (signed, "  \n".join(own))))
+    return signed
 
 
 def _visible_lines(text: str) -> list[str]:
