@@ -120,6 +120,7 @@ class Cause(StrEnum):
     # needs_human
     REPLY_REFUSED = "reply_refused"
     REPLY_UNCONFIRMED = "reply_unconfirmed"
+    ERASED = "erased"
 
     # failed
     ATTEMPTS_USED_UP = "attempts_used_up"
