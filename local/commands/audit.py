@@ -56,6 +56,8 @@ def _find_entry(ledger_path: Path, record: Record) -> LedgerEntry | None:
 
 def build_evidence(entry: LedgerEntry) -> RenderableType:
     """The text that was submitted, or is only proposed, and what carries each of its statements."""
+    if entry.erased_at is not None:
+        return Text("The ledger has erased the texts of this email.")
     draft = entry.draft or entry.proposal
     if draft is None:
         return Text("There is no draft.")

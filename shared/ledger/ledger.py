@@ -82,7 +82,7 @@ class Ledger:
         return _to_entry(found) if found else None
 
     def entries(self, mailbox_id: str | None = None) -> Iterator[LedgerEntry]:
-        """Every row of a mailbox or of all, in no promised order. Reads history: for people, not for the work."""
+        """Every row of a mailbox or of all, in no promised order. Reads history: not for the work."""
         first = EMAIL if mailbox_id is None else f"{EMAIL}{_key(mailbox_id)}|"
         shards = SHARDS if mailbox_id is None else [name_shard(mailbox_id)]
         return map(_to_entry, self._store.scan(shards, first, first + AFTER))

@@ -38,7 +38,7 @@ class Retention:
                 return
 
     def _erase(self, note: Expiry, day: str) -> None:
-        """Erase a row, unless it was opened since or is erased; look again tomorrow while its reply is pending."""
+        """Erase a row, unless it was opened since or is erased; wait while its reply is pending."""
         entry = self.ledger.get(note.work_item)
         if entry is None or entry.finished_at is None or entry.erased_at:
             self.ledger.move_expiry(note)
