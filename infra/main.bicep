@@ -170,6 +170,11 @@ param maxRepliesPerSenderPerDay int = 5
 @description('Maximum tokens for one mailbox in a day; further mail waits until tomorrow.')
 param dailyTokenBudget int = 12000000
 
+@minValue(1)
+@maxValue(3650)
+@description('Days after which the ledger erases the drafts, senders and texts of an email that is done.')
+param retentionDays int = 90
+
 @description('US dollars per million input, output and cached input tokens of each deployment: small=0.40/1.60/0.04,large=2/8/0.2; without the third, cached input costs as much as other.')
 param tokenPrices string = ''
 
@@ -420,6 +425,7 @@ module functionApp 'modules/function-app.bicep' = {
       MAX_REPLIES_PER_THREAD: string(maxRepliesPerThread)
       MAX_REPLIES_PER_SENDER_PER_DAY: string(maxRepliesPerSenderPerDay)
       DAILY_TOKEN_BUDGET: string(dailyTokenBudget)
+      RETENTION_DAYS: string(retentionDays)
       TOKEN_PRICES: tokenPrices
       MIN_CONFIDENCE: minConfidence
       MIN_DRAFT_CONFIDENCE: minDraftConfidence
