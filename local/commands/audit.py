@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from local.commands.audit_file import FILE_NAME, Record, read_records
+from local.host.audit_file import FILE_NAME, Record, read_records
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
 from shared.domain import Cause, Support, WorkItem
 from shared.errors import ConfigurationError

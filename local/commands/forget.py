@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 from rich.text import Text
 
-from local.commands.audit_file import AuditFile
+from local.host.audit_file import AuditFile
 from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
 from shared.composition import open_ledger
 from shared.domain import Cause, Outcome, base_address, parse_address
@@ -156,7 +156,7 @@ class Forgetting:
             if self.clock() - entry.intent_in_doubt >= SETTLES_WITHIN:
                 return entry
             self.unfinished.append(
-                f"Email {entry.email_id}: a reply may just have been submitted. It is closed, not yet erased: "
+                f"Email {entry.email_id}: a reply may just have been submitted. It is closed, not erased: "
                 f"run forget again in {SETTLES_WITHIN.total_seconds() / 60:.0f} minutes."
             )
             return None

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from local.commands.audit_file import AuditFile
 from local.commands.console import STYLES
+from local.host.audit_file import AuditFile
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
 from shared.composition import open_ledger
 from shared.domain import Outcome
