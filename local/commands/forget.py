@@ -167,14 +167,16 @@ class Forgetting:
         (self.cancelled if is_cancelled else self.not_cancelled).append(reply_id)
         if not is_cancelled:
             return replace(entry, reply_id=reply_id)
-        return replace(
-            entry,
-            outcome=Outcome.NEEDS_HUMAN,
-            cause=Cause.ERASED,
-            detail="",
-            reply_id=reply_id,
-            reply_status="cancelled",
-            reply_settled_at=self.clock(),
+        return self._show(
+            replace(
+                entry,
+                outcome=Outcome.NEEDS_HUMAN,
+                cause=Cause.ERASED,
+                detail="",
+                reply_id=reply_id,
+                reply_status="cancelled",
+                reply_settled_at=self.clock(),
+            )
         )
 
     def _find_reply(self, entry: LedgerEntry) -> str | None:

@@ -259,9 +259,9 @@ class Ledger:
 
     # Erasing
 
-    def expired(self, shard: str, day: str) -> Iterator[Expiry]:
-        """The notes of a partition about rows that were finished before a day, the oldest first."""
-        rows = self._store.scan([shard], EXPIRY, EXPIRY + day)
+    def expired(self, day: str, first: int) -> Iterator[Expiry]:
+        """The notes about rows that were finished before a day, beginning with the `first` partition."""
+        rows = self._store.scan([*SHARDS[first:], *SHARDS[:first]], EXPIRY, EXPIRY + day)
         return (from_row(Expiry, row.fields) for row in rows)
 
     def move_expiry(self, note: Expiry, day: str | None = None) -> None:
@@ -281,9 +281,10 @@ class Ledger:
         rows = [_expiry_row(note) if isinstance(note, Expiry) else _reply_row(note) for note in others]
         return self._keep(entry.erased(now), *(Change(Verb.DELETE, row) for row in rows))
 
-    def erase_sender_days(self, shard: str, day: str, limit: int) -> int:
-        """Delete up to `limit` of a partition's slots of senders from before a day; say how many."""
-        return self._delete(islice(self._store.scan([_days_partition(shard)], SLOT, SLOT + day), limit))
+    def erase_sender_days(self, day: str, first: int, limit: int) -> int:
+        """Delete up to `limit` of the slots of senders from before a day; say how many."""
+        partitions = [_days_partition(shard) for shard in (*SHARDS[first:], *SHARDS[:first])]
+        return self._delete(islice(self._store.scan(partitions, SLOT, SLOT + day), limit))
 
     def erase_sender(self, matches: Callable[[str], bool]) -> int:
         """Delete the slots of the senders that match; say how many. Reads all days: for people."""
