@@ -235,6 +235,30 @@ def test_what_is_forgotten_stays_forgotten_and_nothing_is_submitted(world: World
     assert all(world.entry(email_id).erased_at is not None for email_id in (pending, waiting))
 
 
+def test_what_a_cancelled_reply_was_to_answer_too_is_left_to_a_person(world: World) -> None:
+    first = world.deliver("My grandmother waits.")
+    world.run_until_idle()
+    second = world.deliver("She still waits.", in_reply_to=first)
+    world.run_until_idle()
+    settled = replace(world.entry(first), reply_status="cancelled", reply_settled_at=world.clock.now)
+    reply_id = world.entry(second).reply_id
+    world.ledger.save(replace(settled, outcome=Outcome.SKIPPED, cause=Cause.COVERED, depends_on=reply_id))
+    forget(world)
+    assert world.entry(first).cause is Cause.ERASED
+    assert world.tags(first)["agent.outcome"] == "needs_human"
+
+
+def test_a_reply_that_was_rejected_before_is_left_to_a_person(world: World) -> None:
+    email_id = world.deliver("My grandmother waits.")
+    world.run_until_idle()
+    reply_id = world.entry(email_id).reply_id
+    assert reply_id is not None
+    world.simulator.decide(reply_id, "reject")
+    done = forget(world)
+    assert (done.cancelled, done.not_cancelled) == ([], [])
+    assert world.tags(email_id)["agent.outcome"] == "needs_human"
+
+
 def test_a_reply_that_left_is_named(world: World) -> None:
     email_id = world.deliver("My grandmother waits.")
     world.run_until_idle()

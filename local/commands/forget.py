@@ -21,7 +21,7 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import UNSENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import LedgerInUseError
 from shared.mail.mailboxes import MailboxDirectory
@@ -31,6 +31,7 @@ from shared.replying.same_email import name_copies_scope
 from shared.replying.submission import Outgoing, Submitter, withdraw_reply
 from shared.settings import Settings
 from shared.telemetry import EMAIL_ERASED, record
+from shared.watching.tracking import CANCELLED, derive_status
 
 # So long a worker may go on to submit, and MultiMail's listing may lack what was submitted.
 SETTLES_WITHIN = timedelta(minutes=15)
@@ -84,6 +85,7 @@ class Forgetting:
     erased: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     not_cancelled: list[str] = field(default_factory=list)
+    unanswered: set[str] = field(default_factory=set)
     unfinished: list[str] = field(default_factory=list)
     in_copy: list[str] = field(default_factory=list)
 
@@ -96,7 +98,7 @@ class Forgetting:
                 found.append(entry)
             elif any(self._is_theirs(copy) for draft in drafts for copy in draft.cc):
                 self.in_copy.append(entry.email_id)
-        for step in (self._close, self._cancel, self._erase):
+        for step in (self._close, self._cancel, self._uncover, self._erase):
             found = [entry for entry in map(step, found) if entry is not None]
         self.ledger.erase_sender(self._is_theirs)
 
@@ -160,24 +162,31 @@ class Forgetting:
                 f"run forget again in {SETTLES_WITHIN.total_seconds() / 60:.0f} minutes."
             )
             return None
+        status = self._withdraw(entry, reply_id)
+        if status not in UNSENT_STATUSES:
+            self.not_cancelled.append(reply_id)
+            return replace(entry, reply_id=reply_id)
+        self.unanswered.add(reply_id)
+        settled = replace(entry, reply_id=reply_id, reply_status=status, reply_settled_at=self.clock())
+        return self._leave_to_a_person(settled)
+
+    def _withdraw(self, entry: LedgerEntry, reply_id: str) -> str:
+        """Cancel the reply if it is pending; return the word for where it stands then."""
         try:
-            is_cancelled = withdraw_reply(self.multimail, entry.mailbox_id, reply_id)
+            if withdraw_reply(self.multimail, entry.mailbox_id, reply_id):
+                self.cancelled.append(reply_id)
+                return CANCELLED
+            return derive_status(self.multimail.get_email(entry.mailbox_id, reply_id))
         except NotFoundError:
-            return replace(entry, reply_id=reply_id)
-        (self.cancelled if is_cancelled else self.not_cancelled).append(reply_id)
-        if not is_cancelled:
-            return replace(entry, reply_id=reply_id)
-        return self._show(
-            replace(
-                entry,
-                outcome=Outcome.NEEDS_HUMAN,
-                cause=Cause.ERASED,
-                detail="",
-                reply_id=reply_id,
-                reply_status="cancelled",
-                reply_settled_at=self.clock(),
-            )
-        )
+            return "gone"
+
+    def _uncover(self, entry: LedgerEntry) -> LedgerEntry:
+        """Leave an email to a person when the reply that was to answer it too reaches nobody."""
+        is_uncovered = entry.erased_at is None and entry.depends_on in self.unanswered
+        return self._leave_to_a_person(entry) if is_uncovered else entry
+
+    def _leave_to_a_person(self, entry: LedgerEntry) -> LedgerEntry:
+        return self._show(replace(entry, outcome=Outcome.NEEDS_HUMAN, cause=Cause.ERASED, detail=""))
 
     def _find_reply(self, entry: LedgerEntry) -> str | None:
         """The reply that MultiMail may have accepted without our knowing."""
