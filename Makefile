@@ -54,7 +54,7 @@ infra: $(VENV)/.test ## Check what would be deployed; needs the Bicep compiler (
 chaos: $(VENV)/.test ## Try all faults and attacks: hours; 35 minutes with ARGS="--pairs 1"; ARGS=load floods it
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-eval: $(VENV)/.demo ## Measure the answers to labelled emails; the model is MODEL_ENDPOINT or simulated (seconds)
+eval: $(VENV)/.demo ## Measure answers, the model is MODEL_ENDPOINT or simulated; ARGS="--set knowledge", ARGS=scorecard
 	@$(BIN)/python -m evals $(ARGS)
 
 bench: $(VENV)/.test $(if $(NODE),.node/.installed) ## Measure speed, calls, tokens and growth: 20 minutes; ARGS=--quick two

@@ -1,4 +1,4 @@
-"""The command line: `python -m evals` measures, `python -m evals compare A B` compares two runs."""
+"""The command line: `python -m evals` measures; with `compare A B` two runs, `scorecard` writes a page."""
 
 import argparse
 import os
@@ -16,12 +16,14 @@ from rich.text import Text
 from evals import claims
 from evals.cases import Case, cases_version, load_cases
 from evals.compare import compare
+from evals.gaia import evaluate_gaia
 from evals.judge import judge_version
 from evals.knowledge_report import evaluate_knowledge
 from evals.metrics import COLUMNS, Figures, measure, write_figure
 from evals.prices import load_prices
 from evals.report import SIMULATED, write_reports
 from evals.results import CaseResult, Run, RunInfo
+from evals.scorecard import write_scorecard
 from evals.stage import Stage, open_stage
 from evals.tau3 import evaluate_tau3
 from evals.thresholds import THRESHOLDS, default_bounds, find_missed
@@ -58,6 +60,7 @@ class Options:
 # What else can be measured than the labelled emails; each says whether its goals are reached.
 SETS: Mapping[str, Callable[[Console, argparse.Namespace], bool]] = {
     "claims": lambda console, parsed: claims.run(console, parsed.half),
+    "gaia": lambda console, parsed: evaluate_gaia(console, os.environ, parsed.judge),
     "knowledge": lambda console, parsed: evaluate_knowledge(console, os.environ, parsed.record),
     "tau3": lambda console, _: evaluate_tau3(console, os.environ),
 }
@@ -67,6 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, run the command, return the exit status."""
     console = Console()
     parsed = _build_parser().parse_args(arguments)
+    # The simulated services are on this machine, whatever proxy the way to the model takes.
+    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
+    try:
+        return _run(console, parsed)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+
+
+def _run(console: Console, parsed: argparse.Namespace) -> int:
     if parsed.command == "compare":
         try:
             compare(console, parsed.a, parsed.b)
@@ -74,21 +86,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(Text(str(error), "red"), soft_wrap=True)
             return MISCONFIGURED
         return OK
+    if parsed.command == "scorecard":
+        write_scorecard(console, os.environ, datetime.now(UTC))
+        return OK
     if parsed.set is not None:
-        try:
-            return OK if SETS[parsed.set](console, parsed) else MISSED
-        except ConfigurationError as error:
-            return report_misconfigured(console, error)
+        return OK if SETS[parsed.set](console, parsed) else MISSED
     given = {t.name: getattr(parsed, t.name) for t in THRESHOLDS if getattr(parsed, t.name) is not None}
-    options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
-    # The simulated services are on this machine, whatever proxy the way to the model takes.
-    os.environ["NO_PROXY"] = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
     environment = dict(os.environ)
-    try:
-        load_local_settings(environment)
-        return evaluate(console, environment, options, REPORTS)
-    except ConfigurationError as error:
-        return report_misconfigured(console, error)
+    load_local_settings(environment)
+    options = Options(parsed.concurrency, parsed.judge, parsed.only, given)
+    return evaluate(console, environment, options, REPORTS)
 
 
 def evaluate(console: Console, environment: Mapping[str, str], options: Options, reports: Path) -> int:
@@ -194,6 +201,7 @@ def _build_parser() -> argparse.ArgumentParser:
     comparison = commands.add_parser("compare", help="two runs side by side, and the cases that changed")
     for name in ("a", "b"):
         comparison.add_argument(name, type=Path, metavar=name.upper(), help="a run's folder or results.json")
+    commands.add_parser("scorecard", help="write docs/scorecard.md; with EVAL_DATA_DIR, measure first")
     return parser
 
 

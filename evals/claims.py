@@ -1,7 +1,8 @@
 """The claim set: how often the evidence check verifies what is false, and not what is true."""
 
 import tomllib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from shared.checks.evidence import Source, SourceKind, judge_claims
 from shared.domain import Claim, Support
 
 FOLDER = Path(__file__).parent / "claims"
+TRUE = "true"
 HALVES = ("development", "held_out")
 MAX_FALSE_VERIFIED = 0.10
 MAX_TRUE_NOT_VERIFIED = 0.05
@@ -37,7 +39,7 @@ class LabelledClaim:
         source = Source("K1", SourceKind.APPROVED, "", self.source)
         claim = Claim(self.sentence, source.id, self.quote)
         judged = judge_claims(self.sentence, [claim], [source])
-        return all(one.support is Support.VERIFIED for one in judged) is (self.kind == "true")
+        return all(one.support is Support.VERIFIED for one in judged) is (self.kind == TRUE)
 
 
 def load_claims(half: str) -> tuple[LabelledClaim, ...]:
@@ -46,30 +48,31 @@ def load_claims(half: str) -> tuple[LabelledClaim, ...]:
     return tuple(LabelledClaim(**{k: v.strip() for k, v in entry.items()}) for entry in raw)
 
 
+def measure(half: str) -> Mapping[str, tuple[int, int]]:
+    """By kind: how many claims are judged wrongly, of how many. The kind "true" comes last."""
+    claims = load_claims(half)
+    kinds = dict.fromkeys(sorted((claim.kind for claim in claims), key=lambda kind: kind == TRUE))
+    wrong = Counter(claim.kind for claim in claims if not claim.is_right)
+    return {kind: (wrong[kind], sum(claim.kind == kind for claim in claims)) for kind in kinds}
+
+
+def add_false(kinds: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """The figures of every kind that is false, together."""
+    false = [figures for kind, figures in kinds.items() if kind != TRUE]
+    return sum(wrong for wrong, _ in false), sum(number for _, number in false)
+
+
 def run(console: Console, half: str) -> bool:
     """Print the figures of one half; say whether both goals are reached."""
-    claims = load_claims(half)
+    kinds = measure(half)
+    false, true = add_false(kinds), kinds[TRUE]
     table = Table(box=None, pad_edge=False, title=f"Claims, {half} half", title_justify="left")
     for name in ("kind", "claims", "judged wrongly", "share"):
         table.add_column(name, justify="left" if name == "kind" else "right")
-    kinds = dict.fromkeys(sorted((claim.kind for claim in claims), key=lambda kind: kind == "true"))
-    wrong = {claim.id for claim in claims if not claim.is_right}
-    for kind in kinds:
-        _add_row(table, kind, [claim for claim in claims if claim.kind == kind], wrong)
-    false = [claim for claim in claims if claim.kind != "true"]
-    true = [claim for claim in claims if claim.kind == "true"]
-    _add_row(table, "all false: verified", false, wrong)
-    _add_row(table, "all true: not verified", true, wrong)
+    rows = {**kinds, "all false: verified": false, "all true: not verified": true}
+    for kind, (wrong, number) in rows.items():
+        table.add_row(kind, str(number), str(wrong), f"{wrong / number:.2f}")
     console.print(table)
     goals = f"Goals: false at most {MAX_FALSE_VERIFIED:.2f}, true at most {MAX_TRUE_NOT_VERIFIED:.2f}."
     console.print(Text(goals))
-    return _share(false, wrong) <= MAX_FALSE_VERIFIED and _share(true, wrong) <= MAX_TRUE_NOT_VERIFIED
-
-
-def _add_row(table: Table, name: str, claims: Sequence[LabelledClaim], wrong: set[str]) -> None:
-    count = sum(claim.id in wrong for claim in claims)
-    table.add_row(name, str(len(claims)), str(count), f"{_share(claims, wrong):.2f}")
-
-
-def _share(claims: Sequence[LabelledClaim], wrong: set[str]) -> float:
-    return sum(claim.id in wrong for claim in claims) / max(len(claims), 1)
+    return false[0] <= MAX_FALSE_VERIFIED * false[1] and true[0] <= MAX_TRUE_NOT_VERIFIED * true[1]

@@ -3,13 +3,15 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from evals.cases import Case
 from evals.results import Verdict
 from shared.errors import PermanentError, TransientError
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import build_documents, clean_sentence, fit_untrusted, text_version
+
+T = TypeVar("T")
 
 PROMPT = Path(__file__).with_suffix(".md")
 MAX_TEXT_TOKENS = 6_000
@@ -47,10 +49,19 @@ def judge_draft(
 
     Raises ConfigurationError when the deployment cannot be asked at all.
     """
-    request = build_judge_request(case, draft, deployment)
+    return ask_judge(build_judge_request(case, draft, deployment), parse_verdict, complete, sleep)
+
+
+def ask_judge(
+    request: ChatRequest,
+    parse: Callable[[str], T],
+    complete: Callable[[ChatRequest], ChatCompletion],
+    sleep: Callable[[float], None],
+) -> T | None:
+    """Ask until `parse` can read the answer, which it refuses by ValueError; None when none can be had."""
     for attempt in range(TRIES):
         try:
-            return parse_verdict(complete(request).text)
+            return parse(complete(request).text)
         except TransientError as error:
             delay = error.retry_after_seconds
             sleep(WAIT_SECONDS * 2**attempt if delay is None else delay)

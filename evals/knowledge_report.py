@@ -1,6 +1,6 @@
 """The knowledge set's figures in words: for the terminal and for the scorecard."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -41,7 +41,8 @@ WRITTEN_BY = (
     "The triages and drafts were written by a language model that saw the prompts alone, and judged by "
     "another that saw email, pages and answer alone; neither saw the expected facts, this code or the "
     "checks. They show what a careful model makes of these prompts, not what your deployment does: run the "
-    "set with it."
+    "set with it. Rules of the evidence check were changed with these drafts in view: what it makes of them "
+    "is not blind."
 )
 
 
@@ -60,15 +61,20 @@ def evaluate_knowledge(console: Console, environment: Mapping[str, str], record:
             ]
             console.print(Markdown("\n".join(lines)))
         return True
-    recorded = RecordedAnswers(FOLDER / "recorded")
-    chosen = choose_recorded(cases)
-    found = run_set(environment, chosen, recorded, concurrency=CONCURRENCY)
+    lines, recorded = replay_recorded()
     if record is not None:
         console.print(f"{write_prompts(recorded, record)} prompts without an answer of their own: {record}")
-    lines = ["# The knowledge set", "", *render_search(cases), "", WRITTEN_BY, ""]
-    lines += render_answers(chosen, found, load_judgements(), recorded.prompts)
-    console.print(Markdown("\n".join(lines)))
+    console.print(Markdown("\n".join(["# The knowledge set", "", *lines])))
     return True
+
+
+def replay_recorded() -> tuple[list[str], RecordedAnswers]:
+    """The figures of the recorded answers in Markdown, and the answers; it needs no model and no network."""
+    cases, recorded = load_knowledge_cases(), RecordedAnswers(FOLDER / "recorded")
+    chosen = choose_recorded(cases)
+    found = run_set({}, chosen, recorded, concurrency=CONCURRENCY)
+    lines = [*render_search(cases), "", *_render_written_queries(chosen, found), "", WRITTEN_BY, ""]
+    return lines + render_answers(chosen, found, load_judgements(), recorded.prompts), recorded
 
 
 def render_search(cases: Sequence[KnowledgeCase]) -> list[str]:
@@ -76,12 +82,29 @@ def render_search(cases: Sequence[KnowledgeCase]) -> list[str]:
     everything = KnowledgeFiles(FOLDER / "config" / "knowledge").read([PAGES], "", 10**9).passages
     tokens = sum(passage.tokens for passage in everything)
     shares = measure_search(cases)
-    lines = [
+    return [
         f"The pages have about {tokens:,} tokens in {len(everything)} sections. With `KNOWLEDGE_TOKENS` of",
         f"{WHOLE_TOKENS:,}, as the answers below were written, all of them go into each draft and nothing",
         "has to be found. With a smaller budget the search by words finds every quote that the answer needs",
         "for this share of the emails (the query is the email's own text, whatever its language):",
         "",
+        *_render_budgets(shares),
+    ]
+
+
+def _render_written_queries(cases: Sequence[KnowledgeCase], found: Found) -> list[str]:
+    """The same for the emails that have a recorded triage, with the query that it wrote."""
+    triages = {case.id: found[case.id][1].triage for case in cases}
+    queries = {case_id: triage.query.text for case_id, triage in triages.items() if triage is not None}
+    return [
+        "With the query that triage writes, of the emails that have a recorded triage:",
+        "",
+        *_render_budgets(measure_search(cases, queries)),
+    ]
+
+
+def _render_budgets(shares: Mapping[str, Mapping[int, Share]]) -> list[str]:
+    lines = [
         "| emails | " + " | ".join(f"{tokens:,} tokens" for tokens in SEARCH_TOKENS) + " |",
         "|---|" + "---|" * len(SEARCH_TOKENS),
     ]
@@ -105,10 +128,19 @@ def render_answers(
         "",
         *_render_table("the one right action", measure_actions(cases, found)),
         "",
-        *_render_drafts(cases, found, judgements),
+        "Another action: " + (", ".join(_list_wrong_actions(cases, found)) or "none") + ".",
+        "",
+        *(_render_drafts(cases, found, judgements) if judgements else ["The drafts were not judged."]),
         "",
         *_render_claims(cases, found, entries),
     ]
+
+
+def _list_wrong_actions(cases: Sequence[KnowledgeCase], found: Found) -> Iterator[str]:
+    for case in cases:
+        triage, right = found[case.id][1].triage, case.case.actions[0]
+        if triage is None or triage.action != right:
+            yield f"`{case.id}` ({'no triage' if triage is None else triage.action}, right is {right})"
 
 
 def _render_table(heading: str, shares: Mapping[str, Share]) -> list[str]:

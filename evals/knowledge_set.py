@@ -18,7 +18,7 @@ from typing import Any
 from evals.cases import Case, build_earlier
 from evals.recorded import RecordedAnswers
 from evals.results import CaseResult
-from evals.stage import Stage, open_stage
+from evals.stage import NO_DEPLOYMENT, open_stage
 from shared.domain import Action, Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.words import fold
@@ -137,18 +137,18 @@ def compute_share(hits: Sequence[bool], seed: int = 0) -> Share:
 
 
 def measure_search(
-    cases: Iterable[KnowledgeCase], folder: Path = FOLDER
+    cases: Iterable[KnowledgeCase], queries: Mapping[str, str] | None = None, folder: Path = FOLDER
 ) -> Mapping[str, Mapping[int, Share]]:
     """By kind of email and budget: the share of emails for which the search finds every quote of the answer.
 
-    The query is the email's own text, in its own language: the worst that triage could write.
+    `queries`: by case id; without them the query is the email's own text, in its own language.
     """
     knowledge = KnowledgeFiles(folder / "config" / "knowledge")
     found: dict[str, dict[int, list[bool]]] = {}
     for case in cases:
         if not case.facts:
             continue
-        query = f"{case.case.subject}\n{case.case.markdown}"
+        query = (queries or {}).get(case.id) or f"{case.case.subject}\n{case.case.markdown}"
         for tokens in SEARCH_TOKENS:
             passages = knowledge.read([PAGES], query, tokens).passages
             shown = fold(" ".join(passage.text for passage in passages))
@@ -171,8 +171,7 @@ def run_set(
     address = read_address(folder)
     changes = {"CONFIG_PATH": str(folder / "config"), "KNOWLEDGE_TOKENS": str(WHOLE_TOKENS)}
     if recorded is not None:
-        changes |= {"MODEL_ENDPOINT": "https://unused.invalid", "MODEL_API_KEY": "unused"}
-        changes |= {"TRIAGE_DEPLOYMENT": "recorded", "DRAFT_DEPLOYMENT": "recorded"}
+        changes |= NO_DEPLOYMENT
     with open_stage(
         environment,
         mailboxes={MAILBOX_ID: address},
@@ -181,19 +180,15 @@ def run_set(
         clock=(lambda: datetime.now(UTC)) if recorded is None else (lambda: NOW),
         sleep=time.sleep if recorded is None else _refuse_to_wait,
     ) as stage:
-        found = {}
-        for result in stage.run(tuple(case.case for case in cases), concurrency=concurrency, judge=None):
-            found[result.id] = result, _find_entry(stage, result.id)
+        found, by_id = {}, {case.id: case.case for case in cases}
+        for result in stage.run(tuple(by_id.values()), concurrency=concurrency, judge=None):
+            found[result.id] = result, stage.find_entry(by_id[result.id])
             on_result(result)
     return found
 
 
 def _refuse_to_wait(seconds: float) -> None:
     raise AssertionError(f"an email of the recorded run waits for {seconds} s")
-
-
-def _find_entry(stage: Stage, case_id: str) -> LedgerEntry:
-    return next(e for e in stage.agent.ledger.entries(MAILBOX_ID) if e.thread_id == f"thread-{case_id}")
 
 
 def read_address(folder: Path = FOLDER) -> str:

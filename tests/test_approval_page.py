@@ -862,8 +862,11 @@ def test_the_page_of_a_real_account_offers_no_reasons_and_speaks_of_no_simulated
 # The README's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_approval_page.py -k picture
 
 
-def handle_demo(office: Office, clock: Clock, ledger: Path) -> None:
-    """Let the real agent, with the simulated model, work on the demo's mail until nothing is due."""
+def handle_demo(office: Office, clock: Clock, ledger: Path) -> FindEntry:
+    """Let the real agent, with the simulated model, work on the demo's mail until nothing is due.
+
+    Return how its rows are found.
+    """
     with LoopbackServer(ChatSimulator(shields=True, respond=respond).app) as model:
         agent = build_agent(
             Settings.from_env(
@@ -887,6 +890,7 @@ def handle_demo(office: Office, clock: Clock, ledger: Path) -> None:
             while not agent.work_queue.bodies.empty():
                 agent.process(agent.work_queue.bodies.get())
             due_at = agent.ledger.next_due_at()
+        return agent.ledger.get
 
 
 @in_browser
@@ -894,16 +898,23 @@ def test_picture_of_the_demo(browser: Browser, tmp_path: Path) -> None:
     clock = Clock()
     simulator = MultiMailSimulator(clock)
     seed_demo(simulator, clock())
-    with serve(simulator, note=f"{NOTE} {RIDDLE}", list_reasons=list_reasons) as office:
-        handle_demo(office, clock, tmp_path / "ledger.sqlite")
+    finders: list[FindEntry] = []
+    with serve(
+        simulator,
+        note=f"{NOTE} {RIDDLE}",
+        list_reasons=list_reasons,
+        find_entry=lambda item: next(find(item) for find in finders),
+    ) as office:
+        finders.append(handle_demo(office, clock, tmp_path / "ledger.sqlite"))
         kept = (f"Re: {PICTURED}", *(s for s, answer in DEMO_ANSWERS.items() if answer.mistake))
         others = [email for email in simulator.list_awaiting_decision() if email.subject not in kept]
         for waiting in others[:4]:
             simulator.decide(waiting.id, "approve")
-        page = browser.new_page(viewport=ViewportSize(width=1400, height=1130))
+        page = browser.new_page(viewport=ViewportSize(width=1400, height=1780))
         page.goto(office.url)
         page.get_by_role("link", name=PICTURED).click()
         assert page.get_by_role("button", name="Approve").is_visible()
+        assert page.get_by_role("region", name="Evidence").locator(".claims li").count() > 1
         # The README's picture is taken with SCREENSHOT_DIR=docs.
         page.screenshot(path=Path(os.environ.get("SCREENSHOT_DIR", tmp_path)) / "approval-page.png")
         page.close()

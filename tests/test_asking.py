@@ -14,8 +14,8 @@ from local.multimail.faults import Fault, answer_with, cut, in_order, rate_limit
 from local.testing.ask_world import CHECK_INBOX, AskWorld
 from local.testing.world import START
 from shared.errors import ConfigurationError, ContentFilteredError, DeferredError, ThrottledError
-from shared.operator.ask_sending import IN_DOUBT, UNKNOWN_RECIPIENT
 from shared.model.tokens import estimate_tokens
+from shared.operator.ask_sending import IN_DOUBT, UNKNOWN_RECIPIENT
 from shared.operator.ask_tools import MAX_EMAIL_TOKENS, MAX_LISTED
 from shared.operator.asking import MAX_STEPS, MAX_TOKENS, MAX_TOOL_CALLS, TOKEN_COUNTER
 from shared.settings import MODEL_SDKS

@@ -1,7 +1,7 @@
 """The demo's mail and the answers to it: what they promise to a person who watches it being handled."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,20 +16,23 @@ from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Listing, StoredEmail
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
-from shared.checks.draft_checks import find_failed_checks
+from shared.checks.draft_checks import check_draft
+from shared.checks.evidence import Source, SourceKind
 from shared.composition import Agent, build_agent
 from shared.domain import Decision, Email, parse_address
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import Passage
+from shared.profiles.profile_file import load_profiles
 from shared.profiles.profiles import CATEGORIES
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.draft_request import build_draft_instructions
 from shared.replying.envelope import find_skip
-from shared.settings import Settings
+from shared.settings import Settings, declared_settings
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, REJECT_REASON_TAG
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 LONGEST_AGE = timedelta(hours=20)
+SUPPORT = load_profiles(CONFIG, None).own["support"]
 RECEIVED = [email for email in DEMO_EMAILS if not email.answer_to]
 
 
@@ -164,11 +167,12 @@ def test_no_draft_only_passes_the_email_on_or_is_too_long() -> None:
             assert len(text.split()) <= 150, subject
 
 
-def shown_passages(subject: str) -> list[Passage]:
+def shown_passages(subject: str) -> Sequence[Passage]:
     """What the model is shown of the knowledge with this email."""
     asked = email_about(subject)
-    source = KnowledgeFiles(CONFIG / "knowledge")
-    return list(source.search(("support",), f"{asked.subject}\n{asked.markdown}")[:3])
+    max_tokens = int(declared_settings()["knowledge_tokens"].default)
+    files = KnowledgeFiles(CONFIG / "knowledge")
+    return files.read(SUPPORT.knowledge, f"{asked.subject}\n{asked.markdown}", max_tokens).passages
 
 
 def test_each_draft_rests_on_a_passage_that_the_model_is_shown() -> None:
@@ -176,12 +180,14 @@ def test_each_draft_rests_on_a_passage_that_the_model_is_shown() -> None:
         assert answer.source in [passage.title for passage in shown_passages(subject)], subject
 
 
-def test_each_number_of_a_draft_is_in_its_thread_or_a_shown_passage_but_for_the_mistake() -> None:
+def test_each_number_of_a_draft_is_in_its_thread_or_a_passage_that_it_names_but_for_the_mistake() -> None:
     """Numbers, written out or not, are what a draft is most easily wrong about."""
     for subject, answer in OFFERED.items():
         topic = subject.removeprefix("Re: ")
         thread = [email.markdown for email in DEMO_EMAILS if email.subject.removeprefix("Re: ") == topic]
-        known = numbers_of(" ".join((subject, *thread, *(p.text for p in shown_passages(subject)))))
+        named = {answer.source, *(claim["source"] for claim in answer.claims)}
+        passages = [passage.text for passage in shown_passages(subject) if passage.title in named]
+        known = numbers_of(" ".join((subject, *thread, *passages)))
         for text in (answer.draft, *answer.second.values()):
             foreign = numbers_of(text) - known - FOLLOWING.get(subject, set())
             assert foreign == ({"ten"} if answer.mistake and text == answer.draft else set()), (subject, text)
@@ -268,12 +274,15 @@ def test_every_draft_but_the_one_with_a_key_passes_the_checks_and_waits(
 
 
 def test_every_second_version_passes_the_checks() -> None:
-    instructions = build_draft_instructions("support@northwind-instruments.example")
+    instructions = build_draft_instructions("support@northwind-instruments.example", SUPPORT)
     for subject, answer in OFFERED.items():
         asked = email_about(subject)
         known = [asked.subject, asked.markdown, *(passage.text for passage in shown_passages(subject))]
         for text in answer.second.values():
-            assert find_failed_checks(text, known, [parse_address(asked.sender)], instructions) == (), text
+            sources = [
+                Source("", SourceKind.APPROVED, "", part) for part in (*known, parse_address(asked.sender))
+            ]
+            assert check_draft(text, sources, instructions).failed == (), text
 
 
 @pytest.mark.parametrize(
@@ -300,7 +309,7 @@ def test_a_rejected_draft_comes_back_as_the_reason_wants_or_says_that_the_model_
 
 
 def test_the_model_answers_other_mail_by_the_simulator_s_rules() -> None:
-    assert DemoAnswer(triage={}).build_draft("Write a reply.")["reply_markdown"] == ""
+    assert DemoAnswer(triage={}).build_draft("Write a reply.", {})["reply_markdown"] == ""
     body = {
         "messages": [
             {"role": "user", "content": '""" <documents>\nSubject: Elsewhere\nBody:\nHi\n</documents> """'}

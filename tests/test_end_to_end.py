@@ -420,6 +420,8 @@ def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Serv
     shown = (
         "40 emails processed",
         "Five of them",
+        "its draft: 4 verified, 2 asserted",
+        "its proposal, not submitted: ",
         "What to do next",
         "contains a mistake: find it",
         "ARGS=--all",
@@ -436,7 +438,8 @@ def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_rep
     assert status == 0
     for shown in (
         "Every email", "お礼と電池のご質問",
-        "Audit trail of one email",
+        "Audit trail of one email", "Submitted for approval", "verified: ",
+        "statements in these drafts are verified",
         "Asked: Which drafts are pending?", "list_pending  ok", "19 waiting for approval",
         "Recommendation: keep the current mode",
     ):  # fmt: skip

@@ -1,6 +1,8 @@
 """Evidence: a sentence is verified only by words of its source that say all of it."""
 
 import random
+import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,10 +10,12 @@ from hypothesis import strategies as st
 
 from evals.__main__ import main
 from evals.claims import load_claims
+from evals.knowledge_set import FOLDER as KNOWLEDGE_SET
 from shared.checks.evidence import Source, SourceKind, judge_claims, split_sentences
 from shared.checks.lexicon import plain
 from shared.checks.values import find_carriers, read_values
 from shared.domain import Claim, JudgedClaim, Support
+from shared.knowledge.files import KnowledgeFiles
 
 HALL = (
     "## Kletterhalle Nordwand\n\nKinder unter 14 Jahren dürfen nur in Begleitung eines Erwachsenen klettern. "
@@ -210,6 +214,51 @@ def test_approved_words_count_before_those_of_the_sender() -> None:
     assert (judged.support, judged.source) == (Support.VERIFIED, "gym.md")
 
 
+BICYCLES = (
+    "## Dogs and bicycles\n\nA dog of up to **40 kg** may ride. You may return a complete bicycle within 14 days. "
+    "Rods may look alike. They must not be mixed up. We deliver on weekdays, and parcels are not sent to islands.\n\n"
+    "Lengths in cm:\n\n| Model | Code | Length | Remark |\n|---|---|---|---|\n| Heron 2 | H2-E | 255 | yes, no assist |\n"
+    "| Heron 2 Long | H2L-E | 274 | none |\n\n| Code | Price |\n|---|---|\n| H2-E | £5,490 |\n| H2L-E | £5,890 |\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("email", "quote", "sentence", "support"),
+    [
+        ("My dog is 34 kg.", "A dog of up to **40 kg**", "Your 34 kg dog may ride: up to 40 kg.", "verified"),
+        (
+            "Mon chien pèse 34 kg.",
+            "A dog of up to **40 kg**",
+            "Votre chien de 34 kg peut monter : jusqu'à 40 kg.",
+            "verified",
+        ),
+        ("My dog is 44 kg.", "A dog of up to **40 kg**", "Your 44 kg dog may ride.", "asserted"),
+        ("30 days?", "return a complete bicycle within 14 days", "You may return it within 30 days.", "asserted"),
+        ("The Dunlin?", "return a complete bicycle within 14 days", "Den Dunlin können Sie binnen 14 Tagen zurückgeben.", "verified"),
+        ("", "return a complete bicycle within 14 days", "You may return the Dunlin within 14 days.", "asserted"),
+        ("", "| Heron 2 | H2-E | 255 |", "Der Heron 2 ist 255 cm lang.", "verified"),
+        ("", "| Heron 2 | H2-E | 255 |", "Der Heron 2 Long ist 255 cm lang.", "asserted"),
+        ("", "| Heron 2 | H2-E | 255 |", "Der Heron 2 ist 255 mm lang.", "asserted"),
+        ("", "| H2-E | £5,490 |", "La Heron 2 cuesta 5490 £.", "verified"),
+        ("The Dunlin?", "| H2-E | £5,490 |", "La Dunlin cuesta 5490 £.", "asserted"),
+        ("", "| Heron 2 | H2-E | 255 | yes, no assist |", "The Heron 2 has a length of 255 cm.", "verified"),
+        ("", "| Heron 2 | H2-E | 255 | yes, no assist |", "The Heron 2 rides with assist.", "asserted"),
+        ("", "They must not be mixed up.", "The rods must not be mixed up.", "verified"),
+        ("", "We deliver on weekdays, and parcels are not sent to islands.", "We deliver on weekdays.", "verified"),
+        ("", "We deliver on weekdays, and parcels are not sent to islands.", "Parcels are sent to islands.", "asserted"),
+    ],
+)  # fmt: skip
+def test_a_sentence_may_repeat_the_customer_but_never_instead_of_the_page(
+    email: str, quote: str, sentence: str, support: str
+) -> None:
+    sources = [
+        Source("E1", SourceKind.SENDER, "", email),
+        Source("K1", SourceKind.APPROVED, "help.md", BICYCLES),
+    ]
+    (judged,) = judge_claims(sentence, [Claim(sentence, "K1", quote)], sources)
+    assert judged.support.value == support
+
+
 @pytest.mark.parametrize("source", ["K2", "", "K1 "])
 def test_a_source_that_was_not_shown_carries_nothing(source: str) -> None:
     sources = [Source("K1", SourceKind.APPROVED, "gym.md", GYM)]
@@ -264,6 +313,17 @@ def test_two_claims_carry_a_sentence_together() -> None:
         "お問い合わせいただきありがとうございます。",
         "Please do not hesitate to contact us.",
         "Could you tell us the serial number?",
+        "Please send the photos and the name of the shop today.",
+        "Schicken Sie bitte ein Foto der Stelle.",
+        "Merci de joindre une photo de la roue.",
+        "Por favor, envíe una foto del desperfecto.",
+        "Proszę przesłać zdjęcie opakowania.",
+        "写真をお送りください。",
+        "A colleague will look into your question and write to you.",
+        "Welche Farbe vorrätig ist, prüft eine Kollegin und schreibt Ihnen.",
+        "Se la borsa entra nella cassa, lo verificherà un collega, che Le scriverà.",
+        "Here are the answers to your three questions:",
+        "Zu Ihren Fragen im Einzelnen:",
     ],
 )
 def test_courtesy_needs_no_source(sentence: str) -> None:
@@ -278,14 +338,46 @@ def test_courtesy_needs_no_source(sentence: str) -> None:
         "Unsere Lieferung ist kostenlos und versichert.",
         "See https://rivet.example.",
         "Does Monday suit you?",
+        "Please pay the 20 € by Friday.",
+        "Bitte beachten Sie, dass der Versand kostenlos ist.",
+        "Please send it to us, for our repairs are done in the house.",
+        "We repair every make, and a colleague will write to you.",
+        "The delivery is free, and a colleague will write to you.",
+        "La livraison est offerte pour les lieux suivants :",
     ],
 )
 def test_a_fact_without_a_claim_is_asserted(sentence: str) -> None:
     assert judge_claims(sentence, [], [])[0].support is Support.ASSERTED
 
 
+def test_short_lines_at_both_ends_of_a_reply_need_no_source() -> None:
+    reply = (
+        "Grüß Gott Herr Moosgruber,\n\nWir liefern gern bis Ulm\n\n(d) Ja.\n\nGet well soon to the kids,\n"
+        "Your Rivet Fitness help desk team\nDelivery is free"
+    )
+    supports = {one.sentence: one.support.value for one in judge_claims(reply, [], [])}
+    assert supports == {
+        "Grüß Gott Herr Moosgruber,": "free",
+        "Wir liefern gern bis Ulm": "asserted",
+        "Ja.": "free",
+        "Get well soon to the kids,": "free",
+        "Your Rivet Fitness help desk team": "free",
+        "Delivery is free": "asserted",
+    }
+
+
+def test_an_open_point_may_repeat_what_the_customer_wrote() -> None:
+    email = Source("E1", SourceKind.SENDER, "", "Where is my refund of 20 € for RT-117790?")
+    for sentence, support in (
+        ("A colleague will look into return RT-117790 and write to you.", Support.FREE),
+        ("A colleague will look into return RT-117791 and write to you.", Support.ASSERTED),
+        ("Thank you, the 20 € are on their way.", Support.ASSERTED),
+    ):
+        assert judge_claims(sentence, [], [email])[0].support is support, sentence
+
+
 def test_sentences_end_where_they_end() -> None:
-    text = "Wir liefern z. B. am 3. März um 10.30 Uhr. Dr. Lind hilft. Kostet es 3.50 €? Ja!\n| a | b |\n|---|---|\n今日です。明日も。"
+    text = "Wir liefern z. B. am 3. März um 10.30 Uhr. Dr. Lind hilft. Kostet es 3.50 €? Ja!\n| a | b |\n|---|---|\n今日です。 明日も。"
     assert split_sentences(text) == [
         "Wir liefern z. B. am 3. März um 10.30 Uhr.",
         "Dr. Lind hilft.",
@@ -426,3 +518,21 @@ def test_the_development_half_keeps_the_goals() -> None:
     claims = load_claims("development")
     assert sum(not claim.is_right for claim in claims if claim.kind != "true") <= 5
     assert sum(not claim.is_right for claim in claims if claim.kind == "true") <= 2
+
+
+def test_hardly_a_false_statement_made_from_recorded_drafts_is_verified() -> None:
+    knowledge = KnowledgeFiles(KNOWLEDGE_SET / "config" / "knowledge").read(["help"], "", 1_000_000)
+    pages = [
+        Source(f"K{n}", SourceKind.APPROVED, f"{passage.source} › {passage.title}", passage.text)
+        for n, passage in enumerate(knowledge.passages, 1)
+    ]
+    text = Path(__file__).with_name("evidence").joinpath("false_statements.toml").read_text(encoding="utf-8")
+    verified = []
+    for one in tomllib.loads(text)["statement"]:
+        sources = [*pages, Source("E1", SourceKind.SENDER, "", one["email"])]
+        quoted = " ".join(one["quote"].replace("**", "").split())
+        (page,) = [p.id for p in pages if quoted in " ".join(p.text.replace("**", "").split())]
+        claim = Claim(one["sentence"], page, one["quote"])
+        if any(j.support is Support.VERIFIED for j in judge_claims(one["sentence"], [claim], sources)):
+            verified.append(one["sentence"])
+    assert len(verified) <= 3, verified

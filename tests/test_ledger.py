@@ -27,10 +27,12 @@ from shared.domain import (
     Action,
     Cause,
     Draft,
+    JudgedClaim,
     ModelText,
     Outcome,
     Rejection,
     Sentiment,
+    Support,
     Triage,
     Urgency,
     Usage,
@@ -328,9 +330,24 @@ def test_long_texts_have_values_of_their_own_and_the_version_has_none() -> None:
     assert "version" not in row
 
 
+def test_a_draft_with_more_statements_than_a_row_has_values_can_be_stored(ledger: Ledger) -> None:
+    claims = tuple(
+        JudgedClaim(f"{n}. 字", Support.VERIFIED, f"a.md › {n}", "quote " * 40) for n in range(600)
+    )
+    entry = replace(new_entry(), draft=replace(DRAFT, claims=claims))
+    ledger.add(entry)
+    stored = ledger.get(entry.work_item)
+    assert stored is not None
+    assert stored.draft == entry.draft
+    row = to_row(entry)
+    assert len(row) < 100
+    assert max(len(str(value).encode("utf-16-le")) for value in row.values()) < 64 * 1024
+
+
 def test_a_row_that_a_newer_version_wrote_can_be_read() -> None:
     row = to_row(FULL)
-    row["rejections__1"] = json.dumps(json.loads(str(row["rejections__1"])) | {"field_of_tomorrow": 1})
+    [rejection] = json.loads(str(row["rejections__1"]))
+    row["rejections__1"] = json.dumps([rejection | {"field_of_tomorrow": 1}])
     more: dict[str, str | int] = {"of_tomorrow": 1, "draft__of_tomorrow": "x", "triage__of_tomorrow": "[1]"}
     assert from_row(LedgerEntry, row | more) == FULL
 

@@ -35,6 +35,7 @@ VALID = (
     "disclosure: true\n  signature: Northwind",
     "disclosure: false",
     "min_confidence: 0\n  min_verified: 1\n  daily_token_budget: 100000\n  max_replies_per_thread: 2\n  min_draft_confidence: 0.5",
+    "allowed_hosts: [Track.Carrier.example]\n  hold_back_sender_values: true\n  min_draft_confidence: 0.4",
 )
 INVALID = (
     "disclosure: 'yes'",
@@ -64,6 +65,8 @@ INVALID = (
     "max_replies_per_thread: 2.5",
     "min_confidence: 1.1",
     "min_verified: -1",
+    "allowed_hosts: [a@b.example]",
+    "hold_back_sender_values: sometimes",
     HOURS % "mon-fri",
     HOURS % "{mon-fry: 09:00-17:00}",
     HOURS % "{mon: 9 to 5}",

@@ -64,7 +64,9 @@ def text(number: int, markdown: str = "Hello", *, is_ours: bool = False) -> Thre
 
 def material(*thread: ThreadText, answered_id: str = "em_1", **changes: Any) -> Material:
     """What a draft is written from: a thread, and nothing else unless it is given."""
-    known = {"profile": NO_PROFILE, "knowledge": NO_KNOWLEDGE, "now": "Now it is Monday."} | changes
+    known: dict[str, Any] = {
+        "profile": NO_PROFILE, "knowledge": NO_KNOWLEDGE, "now": "Now it is Monday.", **changes
+    }  # fmt: skip
     return Material(
         "us@ours.example", thread=bound_texts(thread, answered_id), answered_id=answered_id, **known
     )

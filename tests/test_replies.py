@@ -154,6 +154,24 @@ def test_a_reply_that_a_human_cancels_is_seen(world: World) -> None:
     assert status_of(world, email_id) == "cancelled"
 
 
+def test_a_reply_whose_end_opened_its_email_does_not_open_it_twice(world: World) -> None:
+    """The answer to that write may be lost: the reply is then noted once more."""
+    email_id, reply_id = replied(world)
+    world.simulator.cancel(world.box, reply_id, "operator")
+    (tracked,) = world.ledger.tracked_replies()
+    world.tracker.track()
+    reopened_at = world.entry(email_id).reopened_at
+    assert reopened_at is not None
+    world.ledger.track_replies([tracked])
+    track_after(world, minutes=5)
+    assert world.ledger.tracked_replies() == []
+    world.run_until_idle()
+    world.ledger.track_replies([tracked])
+    track_after(world, minutes=5)
+    assert world.ledger.tracked_replies() == []
+    assert world.entry(email_id).reopened_at == reopened_at
+
+
 def test_a_reply_that_no_longer_exists_is_gone(world: World, events: Events) -> None:
     email_id, reply_id = replied(world)
     world.simulator.decide(reply_id, "approve")
@@ -675,10 +693,14 @@ def test_a_reason_is_bounded_and_one_line(world: World) -> None:
     assert rejection.reason.startswith("ab ab")
 
 
-def test_a_link_that_the_reviewer_asked_for_may_stand_in_the_new_draft(world: World) -> None:
-    email_id, first = replied(world)
-    world.model.draft["reply_markdown"] = "Dear Ann,\n\nsee https://northwind.example/delivery\n\nSupport"
-    assert redrafted(world, email_id, "Link https://northwind.example/delivery") != first
+def test_a_reviewers_reason_is_no_source_of_a_link(world: World) -> None:
+    email_id, reply_id = replied(world)
+    world.model.draft["reply_markdown"] = "Dear Ann,\n\nsee https://elsewhere.example/delivery\n\nSupport"
+    reject(world, reply_id, "Link https://elsewhere.example/delivery")
+    track_after(world, minutes=31)
+    world.run_until_idle()
+    assert (world.outcome(email_id), world.entry(email_id).cause) == ("escalated", Cause.DRAFT_CHECK)
+    assert world.entry(email_id).proposal is not None
 
 
 def test_a_rejected_reply_with_the_same_words_is_not_taken_for_the_new_one(world: World) -> None:

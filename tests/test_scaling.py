@@ -101,7 +101,7 @@ def test_the_limits_are_what_their_services_publish() -> None:
     assert limits["Table account"].rate * facts.email.table_transactions == pytest.approx(20_000)
     assert limits["Service Bus Standard"].rate == pytest.approx(1_000 / 3)
     assert limits["40 instances x 4 emails at once"].rate * count_worker_seconds(facts) == pytest.approx(160)
-    assert get_calls_a_minute(facts, "triage", 50) == 50  # requests bind, not tokens
+    assert get_calls_a_minute(facts, "triage", 50) == pytest.approx(47.8, abs=3)  # tokens bind, just
     reasoning = replace(facts, assumption={**facts.assumption, "is_reasoning": 1})
     assert get_calls_a_minute(reasoning, "triage", 50) < 6
 
@@ -167,7 +167,7 @@ def test_cached_input_counts_against_the_quota() -> None:
 def test_a_quota_is_judged_over_a_minute_when_tokens_run_out_first() -> None:
     facts = read_facts()
     assert get_quota_window(facts, "draft", 200) == 60
-    assert get_quota_window(facts, "triage", 100) == 10
+    assert get_quota_window(facts, "triage", 100) == 60
 
 
 def test_a_backlog_takes_few_work_items_and_keeps_every_worker_busy() -> None:

@@ -154,7 +154,7 @@ def test_a_completion_is_described_as_the_conventions_ask_and_its_cost_is_counte
         "gen_ai.provider.name": "azure.ai.openai",
         "gen_ai.system": "azure.ai.openai",
         "gen_ai.request.model": "small",
-        "gen_ai.request.max_tokens": 200,
+        "gen_ai.request.max_tokens": 400,
         "gen_ai.response.model": "scripted",
         "gen_ai.response.finish_reasons": ("stop",),
         "gen_ai.usage.input_tokens": 100,

@@ -14,7 +14,7 @@ from shared.model.tokens import estimate_tokens
 from shared.profiles.fields import MAX_OWN_CATEGORIES, MAX_SIGNATURE_CHARACTERS
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.replying.triage import MAX_MAIL_TOKENS
+from shared.replying.triage import MAX_MAIL_TOKENS, MAX_TITLES_TOKENS
 
 QUESTION = (
     "Hello, we have used your T2 sensors in our three cold stores since last spring and are happy with them. "
@@ -59,6 +59,7 @@ def count(world: World) -> Cost:
 
 TRIAGE_TOKENS = 1_300  # instructions, schema and answer
 PROFILE_TOKENS = 2_000  # of the largest one, and of its categories in the schema
+MOST_TOKENS = PROFILE_TOKENS + MAX_TITLES_TOKENS  # of what a mailbox adds to triage
 HUGE = TRIAGE_TOKENS + MAX_MAIL_TOKENS
 CASES = [
     ("machine mail", "skipped", {"sender": "noreply@shop.example"}, 0, 0),
@@ -109,19 +110,28 @@ def build_largest_profile() -> MailboxProfile:
 
 
 class EndlessKnowledge:
-    """As much as a draft may show, whatever it is asked for."""
+    """As much as a draft may show, whatever it is asked for, and more titles than triage may show."""
 
     def read(self, _folders: Sequence[str], _query: str, max_tokens: int) -> Knowledge:
         return Knowledge((Passage(title="Endless", text="word " * (max_tokens - 20), source="a.md"),))
+
+    def list_titles(self, _folders: Sequence[str]) -> tuple[str, ...]:
+        return tuple(f"Endless {number}" for number in range(1_000))
 
 
 @pytest.mark.parametrize(
     ("name", "action", "body", "calls", "bound"),
     [
-        ("escalated, largest profile", "escalate", QUESTION, 1, 1_600 + PROFILE_TOKENS),
-        ("60,000 times 'x', largest profile", "ignore", "x" * 60_000, 1, HUGE + PROFILE_TOKENS),
-        ("60,000 times '<', largest profile", "ignore", "<" * 60_000, 1, HUGE + PROFILE_TOKENS),
-        ("reply, largest profile, most knowledge", "reply", QUESTION, 2, 3_000 + 2 * PROFILE_TOKENS + 24_000),
+        ("escalated, largest profile", "escalate", QUESTION, 1, 1_600 + MOST_TOKENS),
+        ("60,000 times 'x', largest profile", "ignore", "x" * 60_000, 1, HUGE + MOST_TOKENS),
+        ("60,000 times '<', largest profile", "ignore", "<" * 60_000, 1, HUGE + MOST_TOKENS),
+        (
+            "reply, largest profile, most knowledge",
+            "reply",
+            QUESTION,
+            2,
+            3_000 + MOST_TOKENS + PROFILE_TOKENS + 24_000,
+        ),
     ],
 )
 def test_the_largest_profile_and_knowledge_stay_within_their_bounds(

@@ -31,11 +31,13 @@ from shared.domain import (
     Action,
     Cause,
     Draft,
+    JudgedClaim,
     Mailbox,
     ModelText,
     Outcome,
     Rejection,
     Sentiment,
+    Support,
     Triage,
     Urgency,
     Usage,
@@ -57,7 +59,15 @@ from shared.operator.trust import (
     format_share,
     read_drafts,
 )
-from shared.operator.trust_page import answer_report, describe_usage, format_duration
+from shared.operator.trust_page import (
+    answer_report,
+    describe_statements,
+    describe_usage,
+    format_duration,
+    list_passages,
+    render_html,
+    render_json,
+)
 from shared.settings import Secret
 from shared.watching.tracking import REJECT_REASON_TAG
 from tests.declared_functions import read_declared_functions
@@ -300,6 +310,91 @@ def test_the_usage_is_that_of_every_email_in_the_time() -> None:
         "4 model calls: 8,000 input tokens, 75% of them cached, and 200 output tokens."
     )
     assert describe_usage(judge().usage).startswith("0 model calls")
+
+
+# What drafts rest on
+
+
+def resting_on(
+    entry: LedgerEntry, *titles: str, support: Support = Support.VERIFIED, courtesies: int = 1
+) -> LedgerEntry:
+    """The row with a draft that makes a statement for each title."""
+    assert entry.draft is not None
+    claims = tuple(JudgedClaim("Two years.", support, title, "for two years") for title in titles)
+    free = (JudgedClaim("Kind regards", Support.FREE),) * courtesies
+    return replace(entry, draft=replace(entry.draft, claims=(*claims, *free)))
+
+
+def test_the_share_of_verified_statements_counts_facts_of_submitted_drafts_only() -> None:
+    rows = [
+        resting_on(row("em_1"), "a.md › Returns", "our email of 2026-11-20", courtesies=5),
+        resting_on(row("em_2"), "email of 2026-11-20", support=Support.FROM_SENDER),
+        resting_on(row("em_3"), "", support=Support.ASSERTED),
+        resting_on(row("em_4", at=SINCE - timedelta(days=1)), "a.md › Returns"),
+        replace(resting_on(row("em_5"), "a.md › Returns"), submit_intent_at=None, reply_id=None),
+    ]
+    judged = judge(*rows)
+    assert (judged.statements, judged.verified) == (4, 2)
+    assert describe_statements(judged) == "2 of 4 statements in these drafts are verified, 50.00 %."
+    assert describe_statements(judge(row())) == "The drafts state no facts."
+
+
+def test_a_passage_has_the_decisions_on_the_drafts_that_name_it() -> None:
+    both = "a.md › Returns; b.md › Cost"
+    rows = [
+        resting_on(decided("delivered", email_id="em_1"), "a.md › Returns", "a.md › Returns"),  # one draft
+        resting_on(decided("rejected", email_id="em_2"), both),
+        resting_on(decided("cancelled", email_id="em_3"), "a.md › Returns", support=Support.ASSERTED),
+        resting_on(row("em_4"), "a.md › Returns"),
+        resting_on(decided("delivered", email_id="em_5"), "the mailbox's profile", "email of 2026-11-20"),
+    ]
+    assert list_passages(judge(*rows)) == [("a.md › Returns", 4, 1, 2), ("b.md › Cost", 1, 0, 1)]
+
+
+def test_a_draft_that_was_written_again_keeps_what_it_rested_on_without_its_words(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver("I bought it in May. Is it covered?")
+        world.model.draft |= {
+            "reply_markdown": "You bought it in May.",
+            "claims": [{"sentence": "You bought it in May.", "source": "E1", "quote": "I bought it in May"}],
+        }
+        world.run_until_idle()
+        first = world.entry(email_id).reply_id or ""
+        world.simulator.set_tags(world.box, first, {REJECT_REASON_TAG: "Say more."}, "reviewer")
+        world.simulator.decide(first, "reject")
+        world.clock.advance(minutes=6)
+        world.tracker.track()
+        (kept,) = world.entry(email_id).rejections
+        assert kept.claims == (JudgedClaim("", Support.FROM_SENDER, "email of 2026-03-02"),)
+        world.run_until_idle()
+        (judged,) = world.agent.report(30).mailboxes
+    assert (judged.statements, judged.verified) == (2, 0)
+    passage = JudgedClaim("", Support.VERIFIED, "a.md › Returns")
+    again = replace(rejection(NOW - timedelta(days=2)), claims=(passage,))
+    assert list_passages(judge(replace(row(), rejections=(again,)))) == [("a.md › Returns", 1, 0, 1)]
+
+
+def test_ten_passages_are_shown_at_first_and_the_rest_unfolds() -> None:
+    rows = [
+        resting_on(decided("delivered", email_id=f"em_{n}_{use}"), f"a.md › {ATTACK}{n:02}")
+        for n in range(12)
+        for use in range(30 - n)
+    ]
+    report = build_report([BOX], lambda _: iter(rows), now=NOW)
+    page = render_html(report)
+    shown, folded = page.split("<details>")
+    assert [f"{ATTACK}{n:02}" in shown for n in range(12)] == [False] * 12  # escaped
+    assert [f"$style{n:02}</th><td>{30 - n}</td>" in shown for n in range(12)] == [True] * 10 + [False] * 2
+    assert [f"$style{n:02}</th><td>{30 - n}</td>" in folded for n in range(10, 12)] == [True] * 2
+    assert "<summary>Other passages: 2</summary>" in folded
+    assert "294 of 294 statements in these drafts are verified, 100.00 %." in page
+    (mailbox,) = json.loads(render_json(report))["mailboxes"]
+    assert (mailbox["statements"], mailbox["verified"], len(mailbox["passages"])) == (294, 294, 12)
+    assert mailbox["passages"][0] == {
+        "passage": f"a.md › {ATTACK}00", "drafts": 30, "approved": 30, "rejected": 0,
+    }  # fmt: skip
+    few = render_html(build_report([BOX], lambda _: iter(rows[:200]), now=NOW))
+    assert "<details>" not in few
 
 
 # The rule
@@ -605,7 +700,8 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     with closing(open_sqlite_ledger(path)) as ledger, LoopbackServer(simulator.app) as server:
         at = datetime.now(UTC) - timedelta(days=1)
         for n in range(150):
-            ledger.add(replace(decided("delivered", email_id=f"em_{n}", at=at), mailbox_id=box))
+            entry = resting_on(decided("delivered", email_id=f"em_{n}", at=at), f"a.md › [bold]{n % 11:02}")
+            ledger.add(replace(entry, mailbox_id=box))
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT),
             "MULTIMAIL_API_URL": server.url, "MULTIMAIL_API_KEY": simulator.add_key(),
@@ -621,6 +717,9 @@ def test_the_command_shows_figures_arithmetic_and_advice_beside_a_running_agent(
     assert "last 7 days" in output
     assert "150 of 150 decided drafts were approved, 100.00 %" in output
     assert "Recommendation: ask for monitored" in output
+    assert "150 of 150 statements in these drafts are verified, 100.00 %." in output
+    assert [f"a.md › [bold]{n:02}" in output for n in range(11)] == [True] * 10 + [False]
+    assert "The 10 most used of 11 passages; GET /api/report lists all." in output
     assert operator.asked() == []
 
 

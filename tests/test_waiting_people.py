@@ -10,7 +10,7 @@ import pytest
 from local.multimail.faults import Fault, answer_with
 from local.testing.world import World
 from shared.domain import Cause
-from shared.errors import ConfigurationError, TransientError
+from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.mail.mailboxes import MAX_AGE_SECONDS
 
 
@@ -73,6 +73,22 @@ def test_the_key_of_another_account_touches_nothing(world: World) -> None:
     assert {finished(world, id_)[0] for id_ in [*emails, late]} == {"reply_submitted"}
     statuses = {reply.email_id: reply.status for reply in world.ledger.tracked_replies()}
     assert {statuses[email_id] for email_id in emails} == {"pending_send_approval"}
+
+
+def test_an_email_that_failed_is_tagged_once_its_own_account_answers_again(world: World) -> None:
+    email_id, mailbox = world.deliver(), world.simulator.mailboxes[world.box]
+
+    def leave() -> None:
+        del world.simulator.mailboxes[world.box]
+        world.clock.advance(seconds=MAX_AGE_SECONDS)
+        raise PermanentError("the model refused")
+
+    world.model.steps = [leave]
+    world.poll_and_work()
+    assert world.entry(email_id).finished_at is None
+    world.simulator.mailboxes[world.box] = mailbox
+    world.run_until_idle()
+    assert finished(world, email_id) == ("failed", Cause.REFUSED)
 
 
 # What closed an email may end

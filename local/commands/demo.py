@@ -16,7 +16,7 @@ from rich.text import Text
 
 from local.approval.page import build_approval_page
 from local.commands.ask import print_answer, tool_calls_printed
-from local.commands.audit import build_trail
+from local.commands.audit import build_evidence, build_trail
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import list_reasons, respond
@@ -33,7 +33,7 @@ from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.multimail import MultiMailClient
 from shared.operator.asking import Question
 from shared.operator.trust import DEFAULT_DAYS
-from shared.replying.reporting import render_reason
+from shared.replying.reporting import CLAIMS_TAG, build_reply_tags, render_reason
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
@@ -192,6 +192,10 @@ class Demo:
                 continue
             why = Text.assemble((str(entry.outcome), STYLES[entry.outcome]), f": {render_reason(entry)}")
             self._console.print(Text(subject), Padding(why, (0, 0, 0, 2)), sep="\n")
+            written = entry.draft or entry.proposal
+            if written is not None and (claims := build_reply_tags(written).get(CLAIMS_TAG)):
+                kind = "draft" if entry.draft else "proposal, not submitted"
+                self._console.print(Padding(Text(f"its {kind}: {claims}", "bright_black"), (0, 0, 0, 2)))
 
     def _show_operator(self) -> None:
         """What an operator would type next: why one email got its reply, a question, the trust report."""
@@ -202,6 +206,9 @@ class Demo:
             _print_heading(self._console, "Audit trail of one email")
             of_one = [record for record in decided if record["email_id"] == email_id]
             self._console.print(build_trail(of_one, self._console.width))
+            entry = self._agent.ledger.get(WorkItem(decided[0]["mailbox_id"], email_id))
+            if entry is not None:
+                self._console.print(build_evidence(entry))
             self._console.print(Text("All decisions:", "bright_black"))
             self._console.print(Text(f"LEDGER_PATH={ledger_path} .venv/bin/python -m local audit"))
         _print_heading(self._console, f"Asked: {QUESTION}")

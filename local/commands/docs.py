@@ -5,13 +5,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from local.documentation.draft_checks import render_draft_checks
 from local.documentation.packages import render_packages
 from local.documentation.profile_schema import render_profile_schema
 from local.documentation.settings_reference import render_example, render_settings_page
 from local.host.run import OK, UNFINISHED
 
 ROOT = Path(__file__).parent.parent.parent
-BEGIN, END = "<!-- packages: written by `make docs` -->\n", "\n<!-- end of packages -->"
+BEGIN, END = "<!-- {}: written by `make docs` -->\n", "\n<!-- end of {} -->"
 
 
 def docs(console: Console, *, check: bool, root: Path = ROOT) -> int:
@@ -28,19 +29,25 @@ def docs(console: Console, *, check: bool, root: Path = ROOT) -> int:
 
 def find_outdated(root: Path) -> Mapping[str, str]:
     """The generated files under `root` that are not what would be written now, with what would be."""
-    architecture = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
-    before, begin, rest = architecture.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"docs/architecture.md has no place for the packages: it lacks {BEGIN}{END}")
     wanted = {
         "docs/settings.md": render_settings_page(),
         "local.settings.json.example": render_example(),
         "config/mailboxes.schema.json": render_profile_schema(),
-        "docs/architecture.md": f"{before}{begin}{render_packages()}{end}{after}",
+        "docs/architecture.md": _fill(root, "docs/architecture.md", "packages", render_packages()),
+        "docs/evaluation.md": _fill(root, "docs/evaluation.md", "draft checks", render_draft_checks()),
     }
     return {
         path: text
         for path, text in wanted.items()
         if not (root / path).exists() or (root / path).read_text(encoding="utf-8") != text
     }
+
+
+def _fill(root: Path, path: str, name: str, text: str) -> str:
+    """The page with the text between its two marks."""
+    begin, end = BEGIN.format(name), END.format(name)
+    before, found_begin, rest = (root / path).read_text(encoding="utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"{path} has no place for the {name}: it lacks {begin}{end}")
+    return f"{before}{begin}{text}{end}{after}"

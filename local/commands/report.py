@@ -14,7 +14,16 @@ from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
 from shared.mail.multimail import MultiMailClient
 from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, build_report
-from shared.operator.trust_page import HEADINGS, describe_record, describe_usage, parse_days
+from shared.operator.trust_page import (
+    HEADINGS,
+    PASSAGE_HEADINGS,
+    SHOWN_PASSAGES,
+    describe_record,
+    describe_statements,
+    describe_usage,
+    list_passages,
+    parse_days,
+)
 from shared.settings import Settings
 
 FULL_WIDTH = 130  # columns of the terminal that the table with all of its columns takes
@@ -70,11 +79,28 @@ def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
     table.add_row("all", *(total[number] for number in shown), style="bold")
     console.print(table)
     console.print(describe_usage(judged.usage), highlight=False)
+    _print_passages(console, judged)
     for check in judged.checks:
         mark = ("✓ ", "green") if check.is_met else ("✗ ", "red")
         console.print(Text.assemble(mark, f"{check.rule} ", (check.finding, "bright_black")))
     style = "bold green" if judged.recommendation == ASK else "bold yellow"
     console.print(Text.assemble("Recommendation: ", (judged.recommendation, style)))
+
+
+def _print_passages(console: Console, judged: MailboxReport) -> None:
+    console.print(describe_statements(judged), highlight=False)
+    rows = list_passages(judged)
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, header_style="bright_black")
+    table.add_column(PASSAGE_HEADINGS[0], overflow="fold")
+    for heading in PASSAGE_HEADINGS[1:]:
+        table.add_column(heading, justify="right")
+    for title, *figures in rows[:SHOWN_PASSAGES]:
+        table.add_row(Text(title), *map(str, figures))
+    console.print(table)
+    if len(rows) > SHOWN_PASSAGES:
+        console.print(f"The {SHOWN_PASSAGES} most used of {len(rows)} passages; GET /api/report lists all.")
 
 
 def _ask_for_upgrade(console: Console, multimail: MultiMailClient, judged: MailboxReport) -> int:

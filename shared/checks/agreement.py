@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import product
 from math import ceil
 
 from shared.checks.lexicon import CJK, find_language, find_pattern, find_words, load_table, lower
@@ -16,18 +17,19 @@ STEM_SHARE = 0.6  # of the shorter one
 MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are looked for
 MIN_SHARED_WORDS = 0.25
 MAX_WORDS_FROM_ELSEWHERE = 0.34
+MIN_CLOSE_WORDS = 0.6  # in common: a sentence repeats its quote
+MAX_ANSWER_WORDS = 1  # of a clause that answers the customer: "No, …"
 
 
 class Gap(StrEnum):
     """What of a sentence its source does not carry."""
 
     VALUE = "value"
+    PASSAGE = "passage"
     NAME = "name"
-    DIRECTION = "direction"
     NEGATION = "negation"
     CONDITION = "condition"
     OPPOSITE = "opposite"
-    PASSAGE = "passage"
     WORDS = "words"
 
 
@@ -36,7 +38,9 @@ class Evidence:
     """The words of a source: the quoted ones, the sentences or rows around them, and what these stand under.
 
     `columns` has the cells of a quoted row, each with the header of its column, `other_rows` the cells of the
-    rest of the table; `elsewhere` is the rest of the source. All of it is plain text.
+    rest of the table; `elsewhere` is the rest of the source, `told` what the customer wrote, `units` the
+    text before a table and at the start of its document, `names` those of codes in the quote. All of it is
+    plain text.
     """
 
     language: str
@@ -46,6 +50,9 @@ class Evidence:
     columns: tuple[tuple[str, str], ...] = ()
     other_rows: tuple[tuple[str, ...], ...] = ()
     elsewhere: str = ""
+    told: str = ""
+    units: str = ""
+    names: str = ""
 
 
 _CJK_WORD = re.compile("[\u30a1-\u30fa\u30fc]{2,}|[\u4e00-\u9fff]{2,}")
@@ -100,13 +107,11 @@ def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
     body = _read(evidence.body, evidence.language)
     around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
     checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
-        (Gap.VALUE, lambda: _carries_values(said, quote, around)),
-        (Gap.VALUE, lambda: not _takes_from_another_clause(said, quote, evidence)),
-        (Gap.PASSAGE, lambda: not _names_another_row(said, evidence)),
-        (Gap.DIRECTION, lambda: _agrees_in_direction(said, quote, around)),
+        (Gap.VALUE, lambda: _carries_values(said, quote, around, evidence)),
+        (Gap.PASSAGE, lambda: not _takes_from_elsewhere(said, quote, evidence)),
         (Gap.NAME, lambda: _carries_names(said, quote, around, evidence)),
         (Gap.OPPOSITE, lambda: _agrees_in_opposites(said, quote, around, evidence)),
-        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote)),
+        (Gap.NEGATION, lambda: _agrees_in_negation(said, quote, evidence.columns)),
         (Gap.CONDITION, lambda: not _drops_condition(said, quote, body, evidence.columns)),
         (Gap.WORDS, lambda: _agrees_in_words(said, around, evidence)),
     )
@@ -118,27 +123,41 @@ def denies(text: str, language: str) -> bool:
     return _is_negative(_read(text, language))
 
 
+def find_members(text: str) -> dict[str, set[str]]:
+    """The opposites and topics that a plain text speaks of, by their groups."""
+    return _find_members(_read(text))
+
+
 # ---- Values -----------------------------------------------------------------------------------------
 
 
-def _carries_values(said: _Text, quote: _Text, around: _Text) -> bool:
-    """Each value is in the quote; or around it, unless the quote has another of its kind that goes unused."""
+def _carries_values(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """Each value is in the quote; or around it, or the customer's own.
+
+    In the latter cases the quote has no other value of its kind that goes unused: "your 34 kg dog may ride,
+    up to 40 kg" has the page's figure besides the customer's.
+    """
+    told, text = _read(evidence.told), f"{around.text} ; {evidence.units}"
     outside: list[Value] = []
     for value in said.values:
-        if find_carriers(value, quote.values, around.text):
+        if find_carriers(value, quote.values, text):
             continue
-        is_near = bool(find_carriers(value, around.values, around.text))
+        is_near = bool(find_carriers(value, around.values, text))
         if value.is_soft:
             rivals = [v for v in around.values if v.kinds & value.kinds - {NUMBER} and not v.is_soft]
             if rivals and not is_near:
                 return False
-        elif not is_near:
+        elif not is_near and not find_carriers(value, told.values, told.text):
             return False
         else:
             outside.append(value)
-    used = _find_used(said, quote, around.text)
+    used = _find_used(said, quote, text)
     unused = [value for value in quote.values if value not in used and not value.is_soft]
-    return not any(value.kinds & other.kinds for value in outside for other in unused)
+    for value in outside:
+        bare = {NUMBER} if evidence.columns and value.unit is not None else set()  # the unit is in the header
+        if any((value.kinds | bare) & other.kinds for other in unused):
+            return False
+    return True
 
 
 def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
@@ -146,34 +165,56 @@ def _find_used(said: _Text, quote: _Text, text: str) -> list[Value]:
     return [carrier for value in said.values for carrier in find_carriers(value, quote.values, text)]
 
 
-def _takes_from_another_clause(said: _Text, quote: _Text, evidence: Evidence) -> bool:
-    """Whether a value of the quote is said of what the quote says of another value of its kind.
+def _takes_from_elsewhere(said: _Text, quote: _Text, evidence: Evidence) -> bool:
+    """Whether a sentence takes a cell from another row, or a value from another clause of the quote.
 
-    In another language that stays open where nothing ties the value to either.
+    The cell of the quoted row in the same column is then not said. The value is said of what the quote says
+    of another value of its kind; in another language that stays open where nothing ties it to either.
     """
+    text, cells = f" {_space_words(said.low)} ", [lower(cell) for _, cell in evidence.columns]
+    if any(
+        _read(cell).words
+        and f" {_space_words(cell)} " in text
+        and f" {_space_words(ours)} " not in text
+        and _space_words(cell) not in map(_space_words, re.split("[,;/]", ours))
+        for row in evidence.other_rows
+        for cell, ours in zip(map(lower, row), cells, strict=False)
+    ):
+        return True
     clauses = [_read(f"{header} ; {cell}") for header, cell in evidence.columns] or _cut_clauses(quote)
     used = {reading for value in _find_used(said, quote, quote.text) for reading in value.readings}
     for own in _cut_clauses(said):
+        named = set(_list_names(own))
         for value in (value for value in own.values if not value.is_soft):
             theirs = [clause for clause in clauses if find_carriers(value, clause.values, clause.text)]
-            pairs = [
-                (clause, rival)
-                for clause in theirs
-                for rival in clauses
-                if rival not in theirs
-                and any(
+            others = [clause for clause in clauses if theirs and clause not in theirs]
+            kinds = value.kinds | {NUMBER}
+            kept = {name for clause in theirs for name in _list_names(clause)}
+            like = [clause for clause in others if any(v.kinds & kinds for v in clause.values)]
+            strange = {name for clause in like for name in _list_names(clause)} - kept
+            if named & strange and not named & kept:
+                return True  # it names what only a clause with another value of the kind names
+            rivals = [
+                clause
+                for clause in like
+                if any(
                     v.kinds & value.kinds and not v.is_soft and v.readings.isdisjoint(used)
-                    for v in rival.values
+                    for v in clause.values
                 )
             ]
-            if not pairs:
+            if not rivals:
                 continue
+            pairs = list(product(theirs, rivals))
             for_them = max(_count_shared(own, clause, rival) for clause, rival in pairs)
             against = max(_count_shared(own, rival, clause) for clause, rival in pairs)
             is_tied = for_them > 0 or said.language == quote.language or value.kinds == {NUMBER}
             if against > for_them or not is_tied:
                 return True
     return False
+
+
+def _list_names(text: _Text) -> list[str]:
+    return [name for name, is_certain in _find_names(text) if is_certain]
 
 
 _CLAUSE_END = re.compile(r"[,;:.。、](?!\d)|(?<= )(?:and|und|et|y|i|oraz|but|aber|mais|pero|ale) ")
@@ -191,41 +232,19 @@ def _count_shared(said: _Text, clause: _Text, other: _Text) -> int:
     return count + sum(bool(ours.get(g, set()) & (m - others.get(g, set()))) for g, m in theirs.items())
 
 
-def _agrees_in_direction(said: _Text, quote: _Text, around: _Text) -> bool:
-    """No limit is the other way round: "up to 5" is not "at least 5"."""
-    for value in said.values:
-        limits = _find_limits(said, value)
-        carriers = find_carriers(value, quote.values, around.text)
-        their_limits = {limit for carrier in carriers for limit in _find_limits(quote, carrier)}
-        if limits and their_limits and not limits & their_limits:
-            return False
-    return True
-
-
-@functools.cache
-def _limit_patterns(language: str) -> tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...]:
-    glue = r"(?:[^\w;.]{1,3}[^\W\d]{1,5}){0,2}[^\w;]{0,3}$"
-    found = []
-    for limit in ("at_most", "at_least"):
-        before = find_pattern(f"{limit}_before", language).pattern
-        after = find_pattern(f"{limit}_after", language).pattern
-        found.append(
-            (
-                limit,
-                re.compile(f"(?P<word>{before}){glue}"),
-                re.compile(rf"[^\w;.]{{0,3}}(?:(?!\d)\w{{1,20}} ){{0,2}}(?P<word>{after})"),
-            )
-        )
-    return tuple(found)
-
-
 def _find_limits(text: _Text, value: Value) -> set[str]:
     """The limits that the words directly before and after a value make of it."""
     before = text.low[max(0, value.start - MAX_BOUND_CHARACTERS) : value.start]
     after = text.low[value.end : value.end + MAX_BOUND_CHARACTERS]
+    glue = r"(?:[^\w;.]{1,3}[^\W\d]{1,5}){0,2}[^\w;]{0,3}"
     found: dict[str, int] = {}
-    for limit, left, right in _limit_patterns(text.language):
-        for match in (left.search(before), right.match(after)):
+    for limit in ("at_most", "at_least"):
+        left = find_pattern(f"{limit}_before", text.language).pattern
+        right = find_pattern(f"{limit}_after", text.language).pattern
+        for match in (
+            re.search(f"(?P<word>{left}){glue}$", before),
+            re.match(rf"[^\w;.]{{0,3}}(?:(?!\d)\w{{1,20}} ){{0,2}}(?P<word>{right})", after),
+        ):
             if match is not None:
                 found[limit] = max(found.get(limit, 0), len(match["word"]))
     longest = max(found.values(), default=0)
@@ -244,18 +263,19 @@ def _carries_names(said: _Text, quote: _Text, around: _Text, evidence: Evidence)
         return False
     here = _list_sounds(quote)
     near = here + _list_sounds(around)
-    far = set(find_words(lower(evidence.elsewhere)))
+    far, told = set(find_words(lower(evidence.elsewhere))), find_words(lower(evidence.told))
     is_outside = False
     for name, is_certain in _find_names(said):
         if not _is_among(name, near) and name not in around.low:
-            if is_certain or (name in far and said.language != quote.language):
+            if _is_among(name, told):
+                is_outside |= is_certain
+            elif is_certain or (name in far and said.language != quote.language):
                 return False
         elif is_certain and name not in lower(evidence.context):
             is_outside |= not _is_among(name, here)
     ours = _list_sounds(said)
-    return not is_outside or all(
-        _is_among(name, ours) for name, is_certain in _find_names(quote) if is_certain
-    )
+    theirs = _list_names(quote) + find_words(lower(evidence.names))
+    return not is_outside or all(_is_among(name, ours) for name in theirs)
 
 
 def _find_place(word: str) -> str | None:
@@ -322,6 +342,13 @@ def _find_members(text: _Text) -> dict[str, set[str]]:
 
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
+    """No limit is the other way round, "at least 5" for "up to 5", and nothing else that has an opposite."""
+    for value in said.values:
+        limits = _find_limits(said, value)
+        carriers = find_carriers(value, quote.values, around.text)
+        their_limits = {limit for carrier in carriers for limit in _find_limits(quote, carrier)}
+        if limits and their_limits and not limits & their_limits:
+            return False
     theirs, near = _find_members(quote), _find_members(around)
     far = _find_members(_read(evidence.elsewhere, evidence.language))
     values = [value for value in said.values if not value.is_soft]
@@ -331,25 +358,19 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if any(find_carriers(value, _read(cell).values, f"{header} {cell}") for value in values)
     ]
     heading = _find_members(_read(" ; ".join(headers)))
+    names = {name for name, _ in _find_names(said)}
+    words = [word for word in said.words if word not in names]
+    shared = sum(_is_among(word, quote.words) for word in words)
+    is_close = bool(words) and shared >= MIN_CLOSE_WORDS * len(words)
+    has_amount = any(kind.isupper() for value in quote.values for kind in value.kinds)
     for group, members in _find_members(said).items():
         there = theirs.get(group, set()) | heading.get(group, set()) or near.get(group, set())
         if there and not members & there:
             return False
-        if not there and members & far.get(group, set()):
+        is_told = is_close or (has_amount and group == "topic payment")
+        if not there and not is_told and members & far.get(group, set()):
             return False
     return True
-
-
-def _names_another_row(said: _Text, evidence: Evidence) -> bool:
-    """Whether a sentence has a cell of another row, and not that of the quoted row in its column."""
-    own = [lower(cell) for _, cell in evidence.columns]
-    text = f" {_space_words(said.low)} "
-    for row in evidence.other_rows:
-        for cell, ours in zip((lower(cell) for cell in row), own, strict=False):
-            is_said = re.search(r"[^\W\d_]", cell) is not None and f" {_space_words(cell)} " in text
-            if is_said and f" {_space_words(ours)} " not in text:
-                return True
-    return False
 
 
 def _space_words(text: str) -> str:
@@ -365,10 +386,11 @@ def _is_negative(text: _Text) -> bool:
     return find_pattern("negation", text.language).search(rest) is not None
 
 
-def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
+def _agrees_in_negation(said: _Text, quote: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether both deny or neither does; "only if" is as good as "not unless".
 
-    Two conditions are compared by themselves; where only one text has one, it may be in other words.
+    Two conditions are compared by themselves; where only one text has one, it may be in other words. A clause
+    or cell that has nothing to do with the other text may deny whatever it does.
     """
     ours, theirs = _split_condition(said), _split_condition(quote)
     if len(ours) == len(theirs):
@@ -376,9 +398,41 @@ def _agrees_in_negation(said: _Text, quote: _Text) -> bool:
     else:
         agrees = _is_alike_in_negation(said, quote) or _is_alike_in_negation(ours[0], theirs[0])
     denied, stated = (said, quote) if _is_negative(said) else (quote, said)
-    return agrees or bool(
+    if agrees or (
         find_pattern("unless", denied.language).search(denied.low)
         and find_pattern("only", stated.language).search(stated.low)
+    ):
+        return True
+    if denied is quote and any(cell for _, cell in columns):
+        return _denies_apart(
+            [_read(f"{header} ; {cell}", quote.language) for header, cell in columns], stated
+        )
+    return _denies_apart(_cut_clauses(denied), stated)
+
+
+def _denies_apart(clauses: Sequence[_Text], stated: _Text) -> bool:
+    """Whether only those of some clauses deny something that share nothing with a text, and others share.
+
+    In another language words say nothing: there such a clause is an answer of one word.
+    """
+    apart = [clause for clause in clauses if _is_negative(clause)]
+    rest = [clause for clause in clauses if clause not in apart]
+    is_foreign = clauses[0].language != stated.language
+    if is_foreign and any(len(find_words(clause.low)) > MAX_ANSWER_WORDS for clause in apart):
+        return False
+    known = [word for clause in rest for word in clause.words]
+    own = [_read(" ".join(w for w in find_words(c.low) if w not in known), c.language) for c in apart]
+    return not any(_has_in_common(clause, stated) for clause in own) and any(
+        _has_in_common(clause, stated) for clause in rest
+    )
+
+
+def _has_in_common(clause: _Text, other: _Text) -> bool:
+    ours, theirs = _find_members(clause), _find_members(other)
+    return (
+        any(_is_among(word, other.words) for word in clause.words)
+        or any(find_carriers(value, other.values, other.text) for value in clause.values if not value.is_soft)
+        or any(members & theirs.get(group, set()) for group, members in ours.items())
     )
 
 
@@ -407,7 +461,13 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[t
             return True
     if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
         return False
-    if _drops_limit(said, quote) or not all(
+    # A limit ("before noon") of what the sentence speaks of.
+    if any(
+        any(not value.is_soft and _find_limits(clause, value) for value in clause.values)
+        and not any(find_carriers(value, said.values, said.text) for value in clause.values)
+        and _has_in_common(clause, said)
+        for clause in _cut_clauses(quote)
+    ) or not all(
         _is_kept(_read(cell, body.language), said)
         for header, cell in columns
         if find_pattern("condition_header", "all").search(lower(header))
@@ -418,21 +478,10 @@ def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[t
             clause = re.split("[、。,;:]", body.text[: match.start()])[-1]
         else:
             clause = re.split("[,;:.]", body.text[match.end() :], maxsplit=1)[0]
+            main = _read(_CLAUSE_END.split(body.text[: match.start()])[-1], body.language)
+            if said.language == body.language and len(main.words) > 1 and not _has_in_common(main, said):
+                continue  # it is the condition of something else
         if not _is_kept(_read(clause, body.language), said):
-            return True
-    return False
-
-
-def _drops_limit(said: _Text, quote: _Text) -> bool:
-    """Whether a limit ("before noon") is left out of what the quote says of the same."""
-    clauses = _cut_clauses(quote)
-    for clause in clauses:
-        limited = [value for value in clause.values if not value.is_soft and _find_limits(clause, value)]
-        if not limited or any(find_carriers(value, said.values, said.text) for value in clause.values):
-            continue
-        ours, theirs = _find_members(said), _find_members(clause)
-        is_same = any(ours.get(group, set()) & members for group, members in theirs.items())
-        if is_same or any(_is_among(word, said.words) for word in clause.words):
             return True
     return False
 

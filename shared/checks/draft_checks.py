@@ -1,15 +1,27 @@
-"""Draft checks: what must not be in a reply, decided in code, before it may leave."""
+"""Draft checks: what must not be in a reply, decided in code on what its recipient would see."""
 
 import functools
 import re
-import unicodedata
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
+from shared.checks.characters import find_hidden, fold
+from shared.checks.contacts import Contacts, Known, normalise_place, read_contacts
+from shared.checks.evidence import Source, SourceKind
+from shared.checks.keys import has_known_format, list_secrets
+from shared.checks.phrases import (
+    asks_for_secret,
+    find_placeholders,
+    find_runs,
+    is_remark,
+    names_field,
+    plain_words,
+)
+from shared.checks.rendering import Rendered, render
+
 MAX_REPLY_CHARACTERS = 8_000
-PHONE_DIGITS = 7  # shorter numbers are quantities, prices, rooms
-LEFT_OUT = "[link left out]"
-ECHO_WORDS = 9  # this many words in a row from the instructions are an echo, not a coincidence
+MAX_SOURCE_CHARACTERS = 200_000  # of each source
 
 
 class DraftCheck(StrEnum):
@@ -24,198 +36,225 @@ class DraftCheck(StrEnum):
     REMARK = "remark"
     INSTRUCTIONS = "instructions"
     KEY = "key"
+    PASSWORD_REQUEST = "password_request"  # noqa: S105  # not a password
     MARKUP = "markup"
+    HIDDEN = "hidden"
     BLANK_LINES = "blank_lines"
     INVISIBLE = "invisible"
 
 
-SENTENCES: Mapping[DraftCheck, str] = {
-    DraftCheck.EMPTY: "it is empty",
-    DraftCheck.TOO_LONG: f"it is longer than {MAX_REPLY_CHARACTERS} characters",
-    DraftCheck.FOREIGN_LINK: "it contains a link from neither the thread nor approved knowledge",
-    DraftCheck.FOREIGN_ADDRESS: "it contains an address from neither the thread nor approved knowledge",
-    DraftCheck.FOREIGN_NUMBER: "it contains a phone or account number from neither the thread nor knowledge",
-    DraftCheck.PLACEHOLDER: "it contains a placeholder",
-    DraftCheck.REMARK: "it begins with a remark about the draft",
-    DraftCheck.INSTRUCTIONS: "it repeats the instructions",
-    DraftCheck.KEY: "it contains something that looks like a key",
-    DraftCheck.MARKUP: "it contains markup or an image",
-    DraftCheck.BLANK_LINES: "it contains a long run of blank lines",
-    DraftCheck.INVISIBLE: "it contains invisible characters",
-}
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the checks say of a draft: `failed` holds it back, `warnings` are for the approver."""
 
-# Top-level domains under which a bare name is taken for a link; mail programs link those by themselves.
-_LINKED_TLDS = (
-    "com|net|org|info|biz|io|ai|app|dev|co|me|tv|cc|ly|gg|to|sh|xyz|top|site|online|shop|store|tech|cloud|live|"
-    "link|click|example|test|invalid|onion|eu|de|at|ch|fr|uk|it|es|nl|be|pl|se|no|dk|fi|ie|pt|cz|ru|ua|tr|cn|jp|"
-    "kr|in|br|mx|au|nz|ca|us|za|ng|tk|ml|ga|cf|gq|pw|su"
-)
-_REST = r"[^\s<>\"')\]}`]"
-_URL = re.compile(
-    rf"\b[a-z][a-z0-9+.-]{{1,20}}:(?://|\\\\){_REST}+|\b(?:mailto|tel|javascript|data):\S+", re.IGNORECASE
-)
-# A name under such a domain, in small or in capital letters ("thanks.It" is neither); any name that starts
-# with www or has a path, unless it is a file's; and a numeric address with a port or a path.
-_BARE_DOMAIN = re.compile(
-    r"(?<![\w@-])(?<![\w@-]\.)(?:"
-    rf"(?:[\w-]+\.)+(?:{_LINKED_TLDS}|{_LINKED_TLDS.upper()})(?![A-Za-z0-9-])(?:[/?#:]{_REST}*)?"
-    rf"|(?:[\w-]+\.)+(?!(?:js|py|ts|md|html|json|xml|ya?ml|txt|csv|pdf)\b)[A-Za-z]{{2,}}/{_REST}+"
-    rf"|[wW]{{3}}\.(?:[\w-]+\.)+[A-Za-z]{{2,}}(?:[/?#:]{_REST}*)?"
-    rf"|\d{{1,3}}(?:\.\d{{1,3}}){{3}}[:/]{_REST}+)"
-)
-_LINK_TARGET = re.compile(r"\]\(\s*<?([^)\s>]+)|^\s{0,3}\[[^\]\n]+\]:\s*(\S+)", re.MULTILINE)
-_ADDRESS = re.compile(r"(?<![\w.!#$%&'*+/=?^`{|}~-])[\w.!#$%&'*+/=?^`{|}~-]+@[\w-]+(?:\.[\w-]+)+")
-_NUMBER = re.compile(r"(?<![\w])\+?\(?\d[\d\s()./·•-]{5,40}\d(?!\w)")
-_DATE = re.compile(
-    r"(?<![\d./])(?<!\d-)(?:\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./]\s?\d{1,2}[./]\s?\d{2,4}|\d{1,2}\.\d{1,2}\."
-    r"|\d{1,2}[:.]\d{2}\s*-\s*\d{1,2}[:.]\d{2})(?![./]?\d)(?!-\d{3})"
-)
-_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,30}\b|\b[a-z]{2}\d{2}[a-z0-9]{11,30}\b")
-_PLACEHOLDER = re.compile(
-    r"\[(?![ xX]?\])[^\]\n]{1,60}\](?![(\[:])|\{\{[^}\n]{0,60}\}\}"
-    r"|\bX{3,}\b|\bTODO\b|\bTBD\b|(?i:lorem ipsum)"
-)
-_LEAD_IN = re.compile(
-    r"\s*(?:(?:sure|certainly|of course|absolutely|ok(?:ay)?)\b[,!.:\s]*)?"
-    r"(?:here(?:'s| is| are)\b[^.\n]{0,40}\b(?:draft|reply|response|email|answer)\b"
-    r"|(?:draft|suggested|proposed) (?:reply|response|email)\b|as an ai\b|subject:|betreff:|件名"
-    r"|hier ist (?:der|ein|eine|die) (?:entwurf|antwort)|以下(?:は|が)[^\n]{0,20}(?:返信|下書き|案))",
-    re.IGNORECASE,
-)
-_MARKUP = re.compile(r"<\s*[a-z/!?][^>]*>?|!\[", re.IGNORECASE)
-_SECRET_WORD = re.compile(
-    r"\b(?:(?:sk|pk|rk)[-_][\w-]{16,}|mm_(?:live|test)_\w+|whsec_\w+|gh[pousr]_\w{20,}|xox[abprs]-[\w-]{10,}"
-    r"|AKIA[0-9A-Z]{16}\b|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,})",
-    re.IGNORECASE,
-)
-_SECRET_PHRASE = re.compile(
-    r"\b(?:(?:AccountKey|SharedAccessKey|SharedAccessSignature)\s*[=:]\s*\S{6,}"
-    r"|(?:api[_ -]?key|password|passwort|secret)\s*=\s*\S{6,}"
-    r"|(?:api[_ -]?key|password|passwort|secret)\s*:\s*(?=\S*(?:\d|[^\w\s]\w))\S{6,}"  # no plain word
-    r"|Bearer\s+[\w.~+/-]{16,})|-----BEGIN [A-Z ]+-----",
-    re.IGNORECASE,
-)
-TOKEN_LETTERS = 28
-_LONG_TOKEN = re.compile(rf"(?<![\w/+-])[\w/+-]{{{TOKEN_LETTERS},}}={{0,2}}")
-# Joiners belong to emoji and to some scripts, one at a time.
-_INVISIBLE = re.compile(
-    "[\u00ad\u061c\u115f\u1160\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\u3164\ufeff\uffa0\ufff9-\ufffb]"
-    "|[\U000e0000-\U000e0fff\ud800-\udfff]|[\u200c\u200d]{2}|[\ufe00-\ufe0f]{2}|[\x00-\x08\x0b-\x1f\x7f]"
-)
-GAP_LINES = 8
-_GAP = re.compile(rf"(?:\n[^\S\n]*){{{GAP_LINES}}}")  # what follows is out of the approver's view
-_DASHES = dict.fromkeys((*range(0x2010, 0x2016), 0x2212), "-")
+    failed: tuple[DraftCheck, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def find_failed_checks(
-    reply_markdown: str, known_texts: Sequence[str], known_addresses: Collection[str], instructions: str
-) -> tuple[DraftCheck, ...]:
-    """Say which checks a draft fails; empty when it may leave.
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A draft as the checks see it, with what its sources say.
 
-    `known_texts` are the thread and the knowledge as the draft saw them; a link, address, phone number or
-    IBAN must be in them.
+    Foreign is what it may not show: places to go to, addresses, and numbers to call or to pay to.
+    """
+
+    markdown: str
+    rendered: Rendered
+    plain: str
+    foreign_places: Sequence[str]
+    foreign_addresses: Sequence[str]
+    foreign_numbers: Sequence[str]
+    source_text: str
+    instructions: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRule:
+    """A check: the sentence that a person reads, whether a draft fails it, and drafts that do or do not."""
+
+    sentence: str
+    fails: Callable[[_Case], bool]
+    bad: tuple[str, ...]
+    good: tuple[str, ...]
+
+
+def check_draft(
+    reply_markdown: str,
+    sources: Sequence[Source],
+    instructions: str,
+    *,
+    allowed_hosts: Collection[str] = (),
+    hold_back_sender_values: bool = False,
+) -> Verdict:
+    """Judge a draft by what a mail program shows of it.
+
+    A link must come from what is approved or from our own emails, or lead to one of `allowed_hosts`. So must
+    phone numbers, account numbers and addresses, but those that the sender wrote may be repeated with a
+    warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt, which no draft
+    repeats.
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
-        return (DraftCheck.TOO_LONG,)
-    known = _plain("\n".join(known_texts))
-    draft = _plain(reply_markdown)
-    # A known key format is never repeated; another long random-looking token only if the thread has it.
-    known_format = _SECRET_PHRASE.search(draft) or _SECRET_WORD.search(draft)
-    tokens = [match.group() for match in _LONG_TOKEN.finditer(_URL.sub(" ", draft))]
-    random_looking = [token for token in tokens if re.search(r"\d", token) and re.search("[A-Za-z]", token)]
-    # No markup are `<https://...>` and `<name@host>`, judged as links, and code spans. Code stays in
-    # where a backtick could pair with one of another line.
-    markup = re.sub(r"<(?:https?://[^>\s]+|[^>\s@]+@[^>\s]+)>", " ", reply_markdown)
-    if not ("``" in markup or "\\`" in markup or any(line.count("`") % 2 for line in markup.split("\n"))):
-        markup = re.sub("`[^`]*`", " ", markup)
-    checks: Mapping[DraftCheck, bool] = {
-        DraftCheck.EMPTY: not reply_markdown.strip(),
-        DraftCheck.FOREIGN_LINK: _KnownLinks(known, known_addresses).leaves_out(draft),
-        DraftCheck.FOREIGN_ADDRESS: not find_addresses(draft)
-        <= find_addresses(known) | {address.lower() for address in known_addresses},
-        DraftCheck.FOREIGN_NUMBER: _has_foreign_number(draft, known),
-        DraftCheck.PLACEHOLDER: any(match.group() not in known for match in _PLACEHOLDER.finditer(draft)),
-        DraftCheck.REMARK: _LEAD_IN.match(reply_markdown) is not None,
-        DraftCheck.INSTRUCTIONS: not _find_runs(reply_markdown).isdisjoint(
-            _find_instruction_runs(instructions)
+        return Verdict((DraftCheck.TOO_LONG,))
+    rendered = render(reply_markdown)
+    contacts = read_contacts(rendered.text, rendered.links)
+    # Trusted: approved knowledge, the profile, our own emails and the sender's address.
+    said_texts = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is SourceKind.SENDER]
+    trusted_texts = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is not SourceKind.SENDER]
+    trusted, said = _read_known(tuple(trusted_texts)), _read_known(tuple(said_texts))
+    hosts = frozenset(map(normalise_place, allowed_hosts))
+    places = trusted.contacts.places | trusted.hosts | hosts
+    said_addresses, said_numbers = _list_foreign(contacts, trusted, said, is_said=True)
+    addresses, numbers = _list_foreign(contacts, trusted, said, is_said=False)
+    case = _Case(
+        markdown=reply_markdown,
+        rendered=rendered,
+        plain=fold(rendered.text),
+        foreign_places=[
+            place
+            for place in contacts.places | contacts.hosts
+            if place not in places and re.split("[/?#:]", place, maxsplit=1)[0] not in hosts
+        ],
+        foreign_addresses=[*addresses, *(said_addresses if hold_back_sender_values else ())],
+        foreign_numbers=[*numbers, *(said_numbers if hold_back_sender_values else ())],
+        source_text=fold("\n".join((*trusted_texts, *said_texts))),
+        instructions=instructions,
+    )
+    warnings = (
+        f"it repeats {kind} that only received mail has: {' '.join(', '.join(values).split())}"
+        for kind, values in (("an address", said_addresses), ("a phone or account number", said_numbers))
+        if values
+    )
+    return Verdict(tuple(check for check, rule in DRAFT_CHECKS.items() if rule.fails(case)), tuple(warnings))
+
+
+# The knowledge and the thread are the same for a draft and its second version.
+_read_known = functools.lru_cache(maxsize=16)(Known.read)
+_find_instruction_runs = functools.lru_cache(maxsize=64)(find_runs)
+
+
+def _list_foreign(
+    contacts: Contacts, trusted: Known, said: Known, *, is_said: bool
+) -> tuple[list[str], list[str]]:
+    """Addresses and numbers of no trusted source: those that the sender wrote, or that nobody did."""
+    addresses = [
+        address
+        for address in sorted(contacts.addresses - trusted.contacts.addresses)
+        if (address in said.contacts.addresses) is is_said
+    ]
+    numbers = [
+        number.text
+        for number in contacts.numbers
+        if not trusted.has_number(number) and said.has_number(number) is is_said
+    ]
+    numbers += [
+        account
+        for account in contacts.accounts
+        if account not in trusted.squeezed and (account in said.squeezed) is is_said
+    ]
+    return addresses, list(dict.fromkeys(numbers))
+
+
+def _has_key(case: _Case) -> bool:
+    known = case.source_text
+    lower = plain_words(known)
+    return has_known_format(case.plain) or any(
+        secret not in known and secret not in lower for secret in list_secrets(case.plain)
+    )
+
+
+DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
+    DraftCheck.EMPTY: CheckRule(
+        "it is empty",
+        lambda case: not case.plain.strip() and not case.rendered.has_markup,
+        bad=("", "  \n", "&nbsp;"),
+        good=("Thank you.",),
+    ),
+    DraftCheck.TOO_LONG: CheckRule(
+        f"it is longer than {MAX_REPLY_CHARACTERS} characters",
+        lambda case: len(case.markdown) > MAX_REPLY_CHARACTERS,
+        bad=("x" * (MAX_REPLY_CHARACTERS + 1),),
+        good=("x" * 80,),
+    ),
+    DraftCheck.FOREIGN_LINK: CheckRule(
+        "it contains a link from neither our own mail nor approved knowledge",
+        lambda case: bool(case.foreign_places),
+        bad=("See https://evil.example/login", "[here](//evil.com/x)", "See evil.com"),
+        good=("It runs on ASP.NET, e.g. version 2.1.", "Mamy m.in. certyfikaty."),
+    ),
+    DraftCheck.FOREIGN_ADDRESS: CheckRule(
+        "it contains an address from neither the thread nor approved knowledge",
+        lambda case: bool(case.foreign_addresses),
+        bad=("Write to eve@evil.example", "Write to eve&#64;evil&#46;example"),
+        good=("We are open from 9 to 17 @ the main gate.",),
+    ),
+    DraftCheck.FOREIGN_NUMBER: CheckRule(
+        "it contains a phone or account number from neither the thread nor approved knowledge",
+        lambda case: bool(case.foreign_numbers),
+        bad=("Call 020 **7946** 0958", "Pay to GB29 NWBK 6016 1331 9268 19"),
+        good=("We meet on 2026. 10. 12. or on 12-16.10.2026, 14:00-15:00.",),
+    ),
+    DraftCheck.PLACEHOLDER: CheckRule(
+        "it contains a placeholder",
+        lambda case: any(
+            names_field(found) or found.strip("[]{}<>【】") not in case.source_text
+            for found in find_placeholders(case.rendered.text)
+            if found not in case.source_text
         ),
-        DraftCheck.KEY: known_format is not None or any(token not in known for token in random_looking),
-        DraftCheck.MARKUP: _MARKUP.search(markup) is not None,
-        DraftCheck.BLANK_LINES: _GAP.search(reply_markdown) is not None,
-        DraftCheck.INVISIBLE: _INVISIBLE.search(reply_markdown) is not None,
-    }
-    return tuple(check for check, fails in checks.items() if fails)
-
-
-def find_addresses(text: str) -> set[str]:
-    """Every email address in a text, in lower case."""
-    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(text)}
-
-
-def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
-    """The text without the links, images included, that are in none of the known texts."""
-    known, plain = _KnownLinks(_plain("\n".join(known_texts)), ()), _plain(text)
-    if not known.leaves_out(plain):
-        return text
-    for pattern in (_URL, _BARE_DOMAIN):
-        plain = pattern.sub(
-            lambda match: LEFT_OUT if known.leaves_out(match.group()) else match.group(), plain
-        )
-    return plain
-
-
-def _plain(text: str) -> str:
-    """The text with wide letters, dashes and dots as the plain ones that they are read as."""
-    narrow = unicodedata.normalize("NFKC", text).translate(_DASHES)
-    return re.sub(r"(?<=[A-Za-z0-9])[\u3002\uff61](?=[A-Za-z])", ".", narrow)
-
-
-def _links(text: str) -> Iterator[str]:
-    """Every link in a text, scheme and `www.` taken off, lower case: the same place is the same string."""
-    links = [match.group() for match in (*_URL.finditer(text), *_BARE_DOMAIN.finditer(text))]
-    links += [group for match in _LINK_TARGET.finditer(text) for group in match.groups() if group]
-    for link in links:
-        bare = re.sub(r"^(?:https?://)?(?:www\.)?", "", link.strip().lower())
-        yield bare.lstrip("*_").rstrip(".,;:!?*_/")
-
-
-class _KnownLinks:
-    """The links of the known texts: a link must be one of them; a bare host may also be that of a link or
-    an address in them.
-    """
-
-    def __init__(self, known: str, known_addresses: Collection[str]) -> None:
-        self._links = set(_links(known))
-        self._hosts = {re.split("[/?#:]", link, maxsplit=1)[0] for link in self._links}
-        self._hosts |= {a.rpartition("@")[2] for a in (*known_addresses, *find_addresses(known))}
-
-    def leaves_out(self, text: str) -> bool:
-        """Whether the text has a link that is none of them."""
-        return any(link not in self._links and link not in self._hosts for link in _links(text))
-
-
-def _has_foreign_number(draft: str, known: str) -> bool:
-    """Numbers of seven digits and more must be in the thread, whole or group by group; dates and times
-    of day are free.
-    """
-    found = [match.group() for match in _NUMBER.finditer(_DATE.sub(" ; ", draft))]
-    numbers = [number for number in found if len(re.sub(r"\D", "", number)) >= PHONE_DIGITS]
-    runs = {re.sub(r"\D", "", match.group()) for match in _NUMBER.finditer(known)}
-    groups = set(re.findall(r"\d+", known))
-    for number in numbers:
-        digits = re.sub(r"\D", "", number)
-        if not groups.issuperset(re.findall(r"\d+", number)) and not any(digits in run for run in runs):
-            return True
-    accounts = [re.sub(r"[\s-]", "", match.group()).upper() for match in _IBAN.finditer(draft)]
-    known_plain = re.sub(r"[\s-]", "", known).upper()
-    return any(account not in known_plain for account in accounts)
-
-
-def _find_runs(text: str) -> set[tuple[str, ...]]:
-    """Every run of ECHO_WORDS words in the text."""
-    words = re.findall(r"\w+", text.lower())
-    return {tuple(words[start : start + ECHO_WORDS]) for start in range(len(words) - ECHO_WORDS + 1)}
-
-
-# A profile's instructions are the same for all of its emails.
-_find_instruction_runs = functools.lru_cache(maxsize=64)(_find_runs)
+        bad=("Dear [Name],", "Your order {{order}}"),
+        good=("- [x] invoice", "Revisaremos que TODO esté listo."),
+    ),
+    DraftCheck.REMARK: CheckRule(
+        "it contains a remark about the draft",
+        lambda case: is_remark(case.rendered.text),
+        bad=("Here is a draft reply:\n\nHello", "Subject: Re: order"),
+        good=("Here is a short answer to your question.",),
+    ),
+    DraftCheck.INSTRUCTIONS: CheckRule(
+        "it repeats the instructions",
+        lambda case: not find_runs(case.rendered.text).isdisjoint(_find_instruction_runs(case.instructions)),
+        bad=("Never reveal a secret to anybody who asks for one by email.",),
+        good=("Never mind.",),
+    ),
+    DraftCheck.KEY: CheckRule(
+        "it contains something that looks like a key or a password",
+        _has_key,
+        bad=("The key is mm_live_abc123", "Ihr Passwort lautet Wolke7!Regen42"),
+        good=("Open Settings/Devices/Logger-2/Calibration.", "Our DIN-EN-ISO-9001-Zertifizierung is valid."),
+    ),
+    DraftCheck.PASSWORD_REQUEST: CheckRule(
+        "it asks for a password, a code or a card's numbers",
+        lambda case: asks_for_secret(
+            "\n".join((case.rendered.text, *(link.target for link in case.rendered.links)))
+        ),
+        bad=("Please send us your password.", "Bitte nennen Sie uns Ihre TAN."),
+        good=("We never ask for your password.", "You can reset your password under Profile."),
+    ),
+    DraftCheck.MARKUP: CheckRule(
+        "it contains markup or an image",
+        lambda case: case.rendered.has_markup,
+        bad=("<b>Hello</b>", "![x](https://acme.example/help)"),
+        good=("The export shows `<br>`.", "5 < 6 and 7 > 3"),
+    ),
+    DraftCheck.HIDDEN: CheckRule(
+        "it contains text that its reader does not see",
+        lambda case: case.rendered.has_hidden,
+        bad=("Hello\n\n[x]: https://acme.example/help 'we take the blame'", "[](https://acme.example/help)"),
+        good=("Hello, see the table.",),
+    ),
+    DraftCheck.BLANK_LINES: CheckRule(
+        "it contains a long run of blank lines or spaces",
+        lambda case: case.rendered.has_gap,
+        bad=(
+            "Hello" + "\n" * 9 + "We take the blame.",
+            "Hello" + "\n\n&nbsp;" * 9 + "\n\nWe take the blame.",
+        ),
+        good=("Hello\n\n\nBest regards",),
+    ),
+    DraftCheck.INVISIBLE: CheckRule(
+        "it contains invisible or look-alike characters",
+        lambda case: find_hidden(case.markdown) or find_hidden(case.rendered.text),
+        bad=("a\u202eb", "pass\u00adword"),
+        good=("هزینه می\u200cشود. 👩\u200d🔧",),
+    ),
+}
+SENTENCES: Mapping[DraftCheck, str] = {check: rule.sentence for check, rule in DRAFT_CHECKS.items()}

@@ -3,13 +3,13 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, takewhile, zip_longest
 
-from shared.checks.agreement import Evidence, Gap, denies, find_gap
+from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_members
 from shared.checks.lexicon import find_language, find_pattern, lower, plain
-from shared.checks.values import read_values
+from shared.checks.values import CODE, NUMBER, find_carriers, read_values
 from shared.domain import Claim, JudgedClaim, Support
 
 MAX_REPLY_CHARACTERS = 20_000
@@ -22,6 +22,9 @@ MAX_PART_CHARACTERS = 2_000
 MAX_AROUND_CHARACTERS = 4_000  # of the source in which another passage is looked for
 MAX_CLAIMS_OF_SENTENCE = 4
 MAX_COURTESY_WORDS = 14
+MAX_OPENING_CHARACTERS = 500  # of a document, in which the units of its tables may stand
+MAX_EDGE_LINES = 3  # at the end of a reply: a closing, a name, a team
+MAX_EDGE_WORDS = 8
 
 
 class SourceKind(StrEnum):
@@ -51,7 +54,20 @@ def judge_claims(
     It carries one when its quote is in the source that it names and nothing in the sentence goes beyond the
     words there; several claims may carry a sentence together.
     """
-    documents = {source.id: _Document(source) for source in sources}
+    inbound = (source.text for source in sources if source.kind is SourceKind.SENDER)
+    told = plain(" ; ".join(inbound))[:MAX_REPLY_CHARACTERS]
+    shared = _Shared.read(told, sources)
+    named = {claim.source for claim in claims}  # of many passages: only these are read
+    documents = {source.id: _Document(source, shared) for source in sources if source.id in named}
+    # The short lines at both ends that are no sentences: a greeting, a closing, a name.
+    lines = [
+        _strip_marks(line) for line in reply_markdown[:MAX_REPLY_CHARACTERS].splitlines() if line.strip()
+    ]
+    edges = {
+        line
+        for line in (*lines[:1], *lines[-MAX_EDGE_LINES:])
+        if not line.endswith((".", ":", ";", "?", "。")) and len(line.split()) <= MAX_EDGE_WORDS
+    }
     known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
     compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
     judged = []
@@ -65,7 +81,9 @@ def judge_claims(
         if own:
             judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
         else:
-            judged.append(JudgedClaim(sentence, Support.FREE if is_courtesy(sentence) else Support.ASSERTED))
+            is_edge = len(lines) > MAX_EDGE_LINES and sentence in edges
+            is_free = is_courtesy(sentence, told, is_edge=is_edge)
+            judged.append(JudgedClaim(sentence, Support.FREE if is_free else Support.ASSERTED))
     return tuple(judged)
 
 
@@ -86,7 +104,21 @@ def _judge(
         for parts, claim, source, places in some:
             if any(_is_carried(text, parts, place) for place in places):
                 return JudgedClaim(sentence, support, source.title, claim.quote)
-        if len(some) > 1 and find_gap(text, _join([places[0] for *_, places in some])) is None:
+        if len(some) < 2:  # noqa: PLR2004 - two together
+            continue
+        firsts = [places[0] for *_, places in some]
+        together = replace(
+            firsts[0],
+            quote=" ; ".join(place.quote for place in firsts),
+            body=" ; ".join(place.body for place in firsts),
+            context=" ; ".join(place.context for place in firsts),
+            names=" ; ".join(place.names for place in firsts),
+            columns=tuple(column for place in firsts for column in place.columns),
+            units=" ; ".join(place.units for place in firsts),
+            other_rows=(),
+            elsewhere="",
+        )
+        if find_gap(text, together) is None:
             titles = dict.fromkeys(source.title for _, _, source, _ in some)
             quotes = " … ".join(claim.quote for _, claim, _, _ in some)
             return JudgedClaim(sentence, support, "; ".join(titles), quotes)
@@ -108,19 +140,9 @@ def _is_carried(text: str, parts: Sequence[str], place: Evidence) -> bool:
     return denials[0] == denials[1] and find_gap(plain(" ".join(parts)), place) is None
 
 
-def _join(places: Sequence[Evidence]) -> Evidence:
-    return Evidence(
-        language=places[0].language,
-        quote=" ; ".join(place.quote for place in places),
-        body=" ; ".join(place.body for place in places),
-        context=" ; ".join(place.context for place in places),
-        columns=tuple(column for place in places for column in place.columns),
-    )
-
-
 # ---- Sentences --------------------------------------------------------------------------------------
 
-_END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])(?=[^」』）)\s])\s*")
+_END = re.compile(r"(?<=[.!?…])[\"'”»)*_]*\s+(?=[^a-z\s])|(?<=[。！？])\s*(?=[^」』）)\s])")
 _NO_END = re.compile(
     r"(?:\b(?:z\.\s?b|bzw|ca|nr|no|dr|mr|mrs|ms|hr|fr|st|str|inkl|zzgl|max|min|e\.g|i\.e|approx|art|tel|godz|np"
     r"|ul|sr|sra|mme|p\.\s?ej|d\.\s?h|u\.\s?a|vs|incl|jan|feb|mar|apr|aug|sept?|oct|nov|dec|\w)"
@@ -128,9 +150,10 @@ _NO_END = re.compile(
     re.IGNORECASE,
 )
 _MARKS = re.compile(
-    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|>)\s+|^\s{0,3}#{1,6}\s+|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
+    r"^\s{0,12}(?:[-*+•]|\d{1,3}[.)]|\((?:[a-z]|\d{1,2})\)|>)\s+|^\s{0,3}#{1,6}\s+"
+    r"|\*{1,3}|`{1,3}|~~|(?<!\w)_{1,3}(?=\S)|(?<=\S)_{1,3}(?!\w)"
 )
-_LINK = re.compile(r"!?\[([^\]\n]{0,300})\]\(\s*<?([^)\s>]{0,300})>?[^)\n]{0,100}\)")
+_LINK = re.compile(r"!?\[([^\[\]\n]{0,300})\]\(<?([^()<>\s]{0,300})>?(?:[ \t][^()\n]{0,100})?\)")
 
 
 def split_sentences(markdown: str) -> list[str]:
@@ -158,18 +181,50 @@ def _split_line(line: str) -> list[str]:
     return [part for part in (*parts, line[last:].strip()) if part]
 
 
-def is_courtesy(sentence: str) -> bool:
-    """Whether a sentence has nothing in it that a source would have to carry."""
+def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool:
+    """Whether a sentence has nothing in it that a source would have to carry.
+
+    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at
+    the beginning or end of the reply.
+    """
     text = plain(sentence)
     low = lower(text)
-    if any(not value.is_soft for value in read_values(text)):
+    is_lead_in = low.endswith(":") and len(low.split()) <= MAX_COURTESY_WORDS
+    known = read_values(told)
+    values = [value for value in read_values(text) if not value.is_soft]
+    if is_lead_in:  # "three questions:"
+        values = [value for value in values if value.kinds != {NUMBER}]
+    if not all(find_carriers(value, known, told) for value in values):
         return False
-    if re.search(r"\?\s*$", text) or (len(low.split()) <= 3 and len(low) <= 40):  # noqa: PLR2004
+    is_short = len(low.split()) <= 3 and len(low) <= 40  # noqa: PLR2004
+    if re.search(r"\?\s*$", text) or (is_short and not _chooses(low)):
+        return True
+    # It says that a colleague will answer what is open, or is a plain request.
+    rest, admits = find_pattern("unclaimed", "admits").subn(" ", low)
+    colleague, looks_into, company, tells, please, asks = (
+        find_pattern("unclaimed", key)
+        for key in ("colleague", "looks_into", "company", "tells", "please", "asks")
+    )
+    is_handed_over = colleague.search(rest) and looks_into.search(rest)
+    is_open = (is_handed_over or admits) and not company.search(rest)
+    is_request = please.search(low) and not company.search(low) and not tells.search(low)
+    if (is_handed_over and asks.match(low)) or ((is_open or is_request) and not _states(rest)):
+        return True
+    if (is_lead_in or is_edge) and not _states(low):
         return True
     rest, count = find_pattern("courtesy", "all").subn(" ", low)
-    if not count or len(rest.split()) > MAX_COURTESY_WORDS:
+    if not count or len(rest.split()) > MAX_COURTESY_WORDS or any(CODE not in v.kinds for v in values):
         return False
     return not any(find_pattern(table, "").search(rest) for table in ("negation", "condition"))
+
+
+def _states(low: str) -> bool:
+    return _chooses(low) or find_pattern("negation", "").search(low) is not None
+
+
+def _chooses(low: str) -> bool:
+    """Whether a text says one of two things of which a source may say the other one."""
+    return any(not group.startswith(("topic ", "subject")) for group in find_members(low))
 
 
 # ---- Sources ----------------------------------------------------------------------------------------
@@ -184,12 +239,13 @@ def _compact(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A sentence or table row with the headings and the line that it stands under."""
+    """A sentence or row with the headings and the line it stands under; `note` is before its table."""
 
     text: str
     headings: tuple[str, ...] = ()
     lead_in: str = ""
     header: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -200,14 +256,14 @@ def _read_parts(text: str) -> Iterator[_Part]:
     """The sentences and rows of a Markdown text, each with what it stands under."""
     headings: list[tuple[int, str]] = []
     header: tuple[str, ...] = ()
-    lead_in, previous = "", ""
+    lead_in, previous, note = "", "", ""
     for line in text.splitlines():
         if heading := re.match(r"\s{0,3}(#{1,6})\s+(.*)", line):
             headings = [(level, title) for level, title in headings if level < len(heading[1])]
             headings.append((len(heading[1]), plain(_strip_marks(heading[2]))))
-            header, lead_in = (), ""
+            header, lead_in, note = (), "", ""
         is_row = line.lstrip().startswith("|")
-        if re.fullmatch(r"\s*\|[\s|:-]*-[\s|:-]*", line):
+        if line.lstrip().startswith("|") and "-" in line and not line.strip(" \t|:-"):
             header = tuple(cell.strip() for cell in plain(_strip_marks(previous)).strip("| ").split("|"))
             continue
         header = header if is_row else ()
@@ -217,17 +273,56 @@ def _read_parts(text: str) -> Iterator[_Part]:
         for sentence in _split_line(_strip_marks(line)):
             for start in range(0, len(sentence), MAX_PART_CHARACTERS):
                 piece = plain(sentence[start : start + MAX_PART_CHARACTERS])
-                yield _Part(piece, titles, lead_in if is_item else "", header if is_row else ())
+                yield _Part(piece, titles, lead_in if is_item else "", header, note if is_row else "")
         if line.rstrip(" *_").endswith((":", "：")) and not is_item:
             lead_in = plain(_strip_marks(line))
         previous = line if line.strip() else previous
+        if not is_row and line.strip():  # the last line before a table may have its units
+            note = plain(_strip_marks(line))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What all sources share: the customer's words, how each document begins, names next to codes."""
+
+    told: str
+    openings: dict[str, str]
+    names: dict[str, str]
+
+    @classmethod
+    def read(cls, told: str, sources: Sequence[Source]) -> "_Shared":
+        """Gather it from all sources; names and codes only from approved tables."""
+        openings: dict[str, str] = {}
+        names: dict[str, str] = {}
+        for source in sources:
+            openings.setdefault(
+                _find_document(source), plain(source.text[:MAX_OPENING_CHARACTERS].partition("|")[0])
+            )
+            if source.kind is SourceKind.APPROVED:
+                text = source.text[:MAX_SOURCE_CHARACTERS]
+                for pair in re.findall(r"^\s*\|([^|\n]{1,60})\|([^|\n]{1,60})\|", text, re.MULTILINE):
+                    cells = [plain(_strip_marks(cell.strip())) for cell in pair]
+                    for name, code in (cells, cells[::-1]):
+                        if _CODE_CELL.fullmatch(code) and _NAME_CELL.match(name):
+                            names.setdefault(code, name)
+        return cls(told, openings, names)
+
+
+_CODE_CELL = re.compile(r"(?=[^\d]*\d)[A-Z][A-Z\d]{0,9}(?:-[A-Z\d]{1,9}){0,3}")
+_NAME_CELL = re.compile(r"[A-Z][^\W\d_]+")
+
+
+def _find_document(source: Source) -> str:
+    """The document that a passage is from, by its title."""
+    return source.title.partition(" › ")[0]
 
 
 class _Document:
     """A source cut into its parts, in which quotes are found."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, shared: _Shared) -> None:
         self.source = source
+        self._shared = shared
         self._parts = list(_read_parts(source.text[:MAX_SOURCE_CHARACTERS]))
         compact = [_DROPPED.sub("", lower(part.text)) for part in self._parts]
         self._text = "".join(compact)
@@ -258,6 +353,17 @@ class _Document:
         context = dict.fromkeys(
             text for part in parts for text in (*part.headings, part.lead_in, *part.header) if text
         )
+        codes = (quote[value.start : value.end] for value in read_values(quote) if CODE in value.kinds)
+        names = [name for code in codes if (name := self._shared.names.get(code))]
+        context |= dict.fromkeys(names)
+        openings = {self._shared.openings[_find_document(self.source)]} if headers else set()
+        # The nearest parts before and after, as many as there is room for.
+        before, after = self._parts[:first][::-1], self._parts[last + 1 :]
+        pairs = zip_longest(before, after, fillvalue=_Part(""))
+        sizes = accumulate(len(left.text) + len(right.text) for left, right in pairs)
+        reach = 1 + sum(1 for _ in takewhile(lambda size: size < MAX_AROUND_CHARACTERS, sizes))
+        if first and find_pattern("pronouns", "").match(lower(parts[0].text)):
+            context[self._parts[first - 1].text] = None
         return Evidence(
             language=self._language,
             quote=quote,
@@ -269,19 +375,8 @@ class _Document:
             other_rows=tuple(
                 part.cells for part in self._parts if part.header in headers and part not in parts
             ),
-            elsewhere=self._read_around(first, last),
+            elsewhere=" ".join(part.text for part in (*before[:reach][::-1], *after[:reach])),
+            told=self._shared.told,
+            names=" ; ".join(names),
+            units=" ; ".join({part.note for part in parts} | openings),
         )
-
-    def _read_around(self, first: int, last: int) -> str:
-        """The nearest parts before and after some, as many as MAX_AROUND_CHARACTERS have room for."""
-        before, after = [], []
-        left, right, size = first - 1, last + 1, 0
-        while size < MAX_AROUND_CHARACTERS and (left >= 0 or right < len(self._parts)):
-            if left >= 0:
-                before.append(self._parts[left].text)
-                size += len(before[-1])
-            if right < len(self._parts):
-                after.append(self._parts[right].text)
-                size += len(after[-1])
-            left, right = left - 1, right + 1
-        return " ".join([*reversed(before), *after])

@@ -17,9 +17,12 @@ from shared.checks.lexicon import (
 )
 
 TEN = 10
+MAX_NAME = 30
 MAX_DIGITS = 30  # a longer run of digits is a code, whatever stands around it
 NUMBER, CLOCK, DATE, MONTH, WEEKDAY, CODE, LINK = "", "clock", "date", "month", "weekday", "code", "link"
+NAMED = "named"  # a number that belongs to the word before it: "Heron 2"
 NOON, HOURS_OF_HALF_DAY, MINUTES = 12, 12, 60
+FIRST_YEAR, LAST_YEAR = 1900, 2100
 LAST_HOUR, LAST_MONTH, LAST_DAY = 24, 12, 31
 Date = tuple[int | None, int, int]
 Reading = tuple[str, Fraction | Date | str]
@@ -59,6 +62,10 @@ def read_values(text: str) -> tuple[Value, ...]:
     """Every value of a text that is plain, in its order."""
     found: list[Value] = []
     rest = lower(text)
+    for match in _LINK.finditer(rest):
+        bare = re.sub(r"^(?:https?://|mailto:)?(?:www\.)?", "", match.group()).rstrip("./,;:!?")
+        found.append(Value(match.start(), match.end(), frozenset({(LINK, bare)})))
+    rest = _LINK.sub(lambda match: "\0" * len(match.group()), rest)
     for find in _FINDERS:
         pieces, last = [], 0
         for value in sorted(find(rest, text), key=lambda value: (value.start, -value.end)):
@@ -82,35 +89,28 @@ _ORDINAL = re.compile(
 )
 
 
-def _find_links(rest: str, _: str) -> Iterator[Value]:
-    for match in _LINK.finditer(rest):
-        bare = re.sub(r"^(?:https?://|mailto:)?(?:www\.)?", "", match.group()).rstrip("./,;:!?")
-        yield Value(match.start(), match.end(), frozenset({(LINK, bare)}))
+def _find_codes(rest: str, _: str, *, begins_with_letter: bool) -> Iterator[Value]:
+    """Codes that begin with a letter, or those that begin with a digit.
 
-
-def _find_names_with_digits(rest: str, _: str) -> Iterator[Value]:
-    """Codes that begin with a letter; they are looked for first, for a part may be like a date or a time."""
+    The latter are numbers with letters that are neither unit nor ending, versions, and very long numbers.
+    """
+    units = _units().after
     for match in _TOKEN.finditer(rest):
         token = match.group()
-        if token[0].isalpha() and re.search(r"\d", token) and not _units().after.fullmatch(token):
-            yield Value(match.start(), match.end(), frozenset({(CODE, re.sub(r"[\W_]", "", token))}))
-
-
-def _find_codes(rest: str, _: str) -> Iterator[Value]:
-    """Codes that begin with a digit: numbers with letters that are neither unit nor ending, and versions."""
-    for match in _TOKEN.finditer(rest):
-        token = match.group()
-        number = _NUMBER.match(rest, match.start())
-        is_short = token.count(".") < 2 and len(token) <= MAX_DIGITS  # noqa: PLR2004 - a version has two
-        if number is None or (number.end() >= match.end() and is_short):
-            continue
-        follows = number.end()
-        is_number = (
-            _ORDINAL.match(rest, follows)
-            or _units().after.match(rest, follows)
-            or not re.search(r"[^\W\d_]", token)
-        )
-        if not is_number or not is_short:
+        if begins_with_letter:
+            is_code = token[0].isalpha() and re.search(r"\d", token) and not units.fullmatch(token)
+        elif (number := _NUMBER.match(rest, match.start())) is None:
+            is_code = False
+        elif token.count(".") >= 2 or len(token) > MAX_DIGITS:  # noqa: PLR2004 - a version has two
+            is_code = True
+        else:
+            follows = number.end()
+            is_code = (
+                follows < match.end()
+                and re.search(r"[^\W\d_]", token)
+                and not (_ORDINAL.match(rest, follows) or units.match(rest, follows))
+            )
+        if is_code:
             yield Value(match.start(), match.end(), frozenset({(CODE, re.sub(r"[\W_]", "", token))}))
 
 
@@ -129,19 +129,38 @@ _BEFORE_MONTH = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Calendar:
+    """Patterns: a month with its day and year, one alone, a weekday, and a short one or a range of them."""
+
+    date: re.Pattern[str]
+    month: re.Pattern[str]
+    weekday: re.Pattern[str]
+    short_weekdays: re.Pattern[str]
+
+
 @functools.cache
-def _months() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The pattern of a month with its day and year, and that of one alone."""
-    names = write_alternatives(
-        " ".join((*load_table("months").values(), *load_table("short_months").values()))
+def _calendar() -> _Calendar:
+    months, short_months, weekdays, short = (
+        " ".join(load_table(table).values())
+        for table in ("months", "short_months", "weekdays", "short_weekdays")
     )
+    names = write_alternatives(f"{months} {short_months}")
     year = r"(?:,? ?(?:de |del |of |r\. )?(?P<{}>\d{{4}})(?!\w))?"
-    with_day = re.compile(
+    date = (
         r"(?<![\w.,])(?P<day>\d\d?)(?:st|nd|rd|th|er|o|\.)?,? ?(?:de |of |di )?"
         rf"(?P<month>{names})\.?{year.format('year')}"
         rf"|(?P<month2>{names})\.? ?(?P<day2>\d\d?)(?:st|nd|rd|th|,)?(?![\w.:])(?!,\d){year.format('year2')}"
     )
-    return with_day, re.compile(write_alternatives(" ".join(load_table("months").values())))
+    short = write_alternatives(short)
+    between = "(?: ?(?:-|to|bis|a|au|do|und|and|et|y|i|/|、|から) ?)"
+    in_range = rf"(?P<first>{short})\.?{between}(?P<last>{short})"
+    return _Calendar(
+        re.compile(date),
+        re.compile(write_alternatives(months)),
+        re.compile(write_alternatives(weekdays)),
+        re.compile(rf"{in_range}|(?<!\w)(?P<alone>{short})(?:\.,?|,) ?(?=[\d\0])"),
+    )
 
 
 def _find_key(word: str, *tables: str) -> int:
@@ -165,15 +184,16 @@ def _find_dates_in_digits(rest: str, text: str) -> Iterator[Value]:
 
 def _find_months(rest: str, text: str) -> Iterator[Value]:
     """Months in words, with a day or alone; where they are other words too, their letters decide."""
-    with_day, alone = _months()
-    for match in with_day.finditer(rest):
+    for match in _calendar().date.finditer(rest):
         group = "month" if match["month"] else "month2"
         if match[group] not in ("may", "march") or text[match.start(group)].isupper():
             month = str(_find_key(match[group], "months", "short_months"))
             yield from _build_date(
                 match, (match["year"] or match["year2"], month, match["day"] or match["day2"])
             )
-    for match in alone.finditer(rest):
+    for match in _calendar().month.finditer(rest):
+        if match.group() == "mai" and find_language(text) == "it":  # never
+            continue
         is_capital = text[match.start()].isupper()
         is_english = match.group() in ("may", "march")
         is_other = match.group() in ("mars", "mai") and is_capital
@@ -262,30 +282,13 @@ def _build_time(
     return [Value(match.start(), match.end(), frozenset(readings), numbers=frozenset({number}))]
 
 
-@functools.cache
-def _weekdays() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The pattern of a weekday, and that of a range of two short ones."""
-    short = write_alternatives(" ".join(load_table("short_weekdays").values()))
-    long = write_alternatives(" ".join(load_table("weekdays").values()))
-    between = "(?: ?(?:-|to|bis|a|au|do|und|and|et|y|i|/|、|から) ?)"
-    in_range = rf"(?P<first>{short})\.?{between}(?P<last>{short})"
-    return re.compile(long), re.compile(rf"{in_range}|(?<!\w)(?P<alone>{short})(?:\.,?|,) ?(?=[\d\0])")
-
-
 def _find_weekdays(rest: str, _: str) -> Iterator[Value]:
-    long, short = _weekdays()
-    found = [
-        Value(
-            match.start(), match.end(), frozenset({(WEEKDAY, Fraction(_find_key(match.group(), "weekdays")))})
-        )
-        for match in long.finditer(rest)
-    ]
-    for match in short.finditer(rest):
-        for name in ("first", "last", "alone"):
-            if match[name]:
-                key = Fraction(_find_key(match[name], "short_weekdays"))
-                found.append(Value(match.start(name), match.end(name), frozenset({(WEEKDAY, key)})))
-    yield from found
+    found = [(match, 0, "weekdays") for match in _calendar().weekday.finditer(rest)]
+    for match in _calendar().short_weekdays.finditer(rest):
+        found += [(match, group, "short_weekdays") for group in (1, 2, 3) if match[group]]
+    for match, group, table in found:
+        key = Fraction(_find_key(match[group], table))
+        yield Value(match.start(group), match.end(group), frozenset({(WEEKDAY, key)}))
 
 
 # ---- Numbers and units ------------------------------------------------------------------------------
@@ -334,6 +337,7 @@ class _NumberWords:
     soft: frozenset[str]
 
 
+_YEAR = Unit("month", Fraction(12))
 _GERMAN_ONES = frozenset({"zwei", "drei", "vier", "funf", "sechs", "sieben", "acht", "neun"})
 
 
@@ -363,7 +367,10 @@ def _number_words() -> _NumberWords:
     return _NumberWords(pattern, values | stems, frozenset(soft))
 
 
-def _find_numbers(rest: str, _: str) -> Iterator[Value]:
+_NAMED = re.compile(r"(?<![\w'-])[^\W\d_a-z][\w'-]+ $")
+
+
+def _find_numbers(rest: str, text: str) -> Iterator[Value]:
     """Numbers in digits and in words, each with the unit next to it."""
     found = []
     for match in _NUMBER.finditer(rest):
@@ -377,7 +384,14 @@ def _find_numbers(rest: str, _: str) -> Iterator[Value]:
         ordinal = _ORDINAL.match(rest, end)
         if ordinal and not _units().after.match(rest, end) and not ordinal.group().startswith("-"):
             end = ordinal.end()
-        found.append(_add_unit(rest, match.start(), end, numbers, is_soft=False))
+        value = _add_unit(rest, match.start(), end, numbers, is_soft=False)
+        name = _NAMED.search(text[max(0, match.start() - MAX_NAME) : match.start()])
+        if name and value.unit is None and re.fullmatch(r"\d{1,2}", match["digits"]):
+            word = lower(name.group().strip())
+            if not find_pattern("languages", "").fullmatch(word):
+                readings = frozenset((NAMED, f"{word} {n}") for n in numbers)
+                value = replace(value, readings=readings, also=frozenset((NUMBER, n) for n in numbers))
+        found.append(value)
     found += _find_number_words(rest)
     yield from found
 
@@ -433,6 +447,8 @@ def _add_unit(rest: str, start: int, end: int, numbers: frozenset[Fraction], is_
     after = _units().after.match(rest, end)
     word = after["unit"] if after is not None else before["unit"] if before is not None else None
     unit = next((unit for pattern, unit in _units().each if word and pattern.fullmatch(word)), None)
+    if unit == _YEAR and any(FIRST_YEAR <= number < LAST_YEAR for number in numbers):  # 2019年
+        unit = None
     if unit is None:
         return Value(start, end, frozenset((NUMBER, n) for n in numbers), numbers=numbers, is_soft=is_soft)
     readings = frozenset((unit.kind, n * unit.factor) for n in numbers)
@@ -449,12 +465,10 @@ def _share_units(values: Sequence[Value], text: str) -> tuple[Value, ...]:
     for index in range(len(shared) - 2, -1, -1):
         value, follow = shared[index], shared[index + 1]
         between = lower(text[value.end : follow.start])
-        if (
-            value.kinds != {NUMBER}
-            or value.is_soft
-            or follow.kinds == {NUMBER}
-            or not _BETWEEN.fullmatch(between)
-        ):
+        is_bare = value.kinds == {NUMBER} or (
+            NAMED in value.kinds and between.strip() == "-"  # "Allow 6-8 weeks"
+        )
+        if not is_bare or value.is_soft or follow.kinds == {NUMBER} or not _BETWEEN.fullmatch(between):
             continue
         readings: set[Reading] = set()
         for kind, amount in follow.readings:
@@ -486,7 +500,12 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
     same = [other for other in available if value.readings & (other.readings | other.also)]
     if same:
         return same
-    if value.kinds == {NUMBER}:
+    own, *theirs = (
+        {str(reading).rpartition(" ")[0] for kind, reading in v.readings if kind == NAMED}
+        for v in (value, *available)
+    )
+    is_translated = bool(own) and not any(own & words for words in theirs)  # "Artikel 5", "article 5"
+    if is_translated or value.kinds == {NUMBER}:
         return [other for other in available if value.numbers & other.numbers]
     dates = {reading for kind, reading in value.readings if kind == DATE and isinstance(reading, tuple)}
     if dates:
@@ -502,12 +521,11 @@ def find_carriers(value: Value, values: Iterable[Value], text: str) -> list[Valu
 
 
 _FINDERS: Sequence[Callable[[str, str], Iterator[Value]]] = (
-    _find_links,
-    _find_names_with_digits,
+    functools.partial(_find_codes, begins_with_letter=True),  # a part may be like a date or a time
     _find_dates_in_digits,
     _find_months,
     _find_times,
     _find_weekdays,
-    _find_codes,
+    functools.partial(_find_codes, begins_with_letter=False),
     _find_numbers,
 )

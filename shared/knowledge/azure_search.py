@@ -88,7 +88,13 @@ class AzureSearchKnowledge:
         narrowed = {"filter": f"search.in(folder, '{names}', ',')", "select": "folder,title,content"}
         with self._watch("the knowledge search"):
             answer = self._post({**body, **narrowed})
-        return self._read(answer)
+        try:
+            return tuple(
+                Passage(str(found["folder"]), str(found["title"] or ""), str(found["content"] or ""))
+                for found in answer.json()["value"]
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise TransientError(f"{self} gave an answer that cannot be read.") from error
 
     def _post(self, body: Mapping[str, Any]) -> requests.Response:
         headers = {"Authorization": f"Bearer {self._tokens.get_bearer()}"}
@@ -107,15 +113,6 @@ class AzureSearchKnowledge:
         if answer.status_code != HTTPStatus.OK:
             raise self._build_error(answer)
         return answer
-
-    def _read(self, answer: requests.Response) -> tuple[Passage, ...]:
-        try:
-            return tuple(
-                Passage(str(found["folder"]), str(found["title"] or ""), str(found["content"] or ""))
-                for found in answer.json()["value"]
-            )
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise TransientError(f"{self} gave an answer that cannot be read.") from error
 
     def _build_error(self, answer: requests.Response) -> AgentError:
         status = answer.status_code

@@ -36,7 +36,10 @@ def split_passages(markdown: str, source: str, name: str) -> Iterator[Passage]:
     for number, section in enumerate(sections):
         body = "\n".join(section.lines).strip("\n")
         if body.strip():
-            yield from (Passage(source, section.title, piece) for piece in _pack(body))
+            parts = (part for block in _split_blocks(body.splitlines()) for part in _split_block(block))
+            is_short = estimate_tokens(body) <= MAX_PASSAGE_TOKENS
+            pieces = [body] if is_short else _fill(parts, "\n\n", MAX_PASSAGE_TOKENS)
+            yield from (Passage(source, section.title, piece) for piece in pieces)
         elif section.level and not any(s.level > section.level for s in sections[number + 1 : number + 2]):
             yield Passage(source, section.title, "")
 
@@ -66,25 +69,6 @@ def _follow_fence(fence: str, line: str) -> str:
     if not fence:
         return mark[1]
     return "" if mark[1].startswith(fence) else fence
-
-
-def _pack(body: str) -> Iterator[str]:
-    """Put as many blocks into a piece as fit."""
-    if estimate_tokens(body) <= MAX_PASSAGE_TOKENS:
-        yield body
-        return
-    piece: list[str] = []
-    tokens = 0
-    for block in _split_blocks(body.splitlines()):
-        for part in _split_block(block):
-            part_tokens = estimate_tokens(part)
-            if piece and tokens + part_tokens > MAX_PASSAGE_TOKENS:
-                yield "\n\n".join(piece)
-                piece, tokens = [], 0
-            piece.append(part)
-            tokens += part_tokens
-    if piece:
-        yield "\n\n".join(piece)
 
 
 def _split_blocks(lines: list[str]) -> Iterator[list[str]]:

@@ -152,10 +152,9 @@ class LedgerEntry:
         written a second time; without one, the email is triaged and drafted again, under a key of its own.
         """
         if self.has_unsent_reply and self.draft is not None and self.reply_id is not None:
-            ended = Rejection(
-                reply_id=self.reply_id,
-                reason="",
-                reply_markdown=self.draft.reply_markdown,
+            ended = self.draft.rejected(
+                self.reply_id,
+                "",
                 submitted_at=self.submit_intent_at or now,
                 decided_at=self.reply_decided_at or now,
             )
@@ -206,6 +205,7 @@ class LedgerEntry:
                 open_points=(),
                 covers=draft.covers,
                 idempotency_key=draft.idempotency_key,
+                claims=draft.wordless_claims,
                 model=draft.model,
                 prompt_version=draft.prompt_version,
             ),

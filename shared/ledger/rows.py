@@ -1,7 +1,7 @@
 """The ledger's dataclasses as flat rows of plain values, field by field: a new field needs no line here."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -10,14 +10,15 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
+MAX_LIST_CHARACTERS = 15_000  # a value of Table Storage has 32,000 and a row 252 values
 VERSION = "version"  # a field of this name is the store's ETag and is not stored
 
 
 def to_row(value: Any) -> dict[str, str | int]:
     """Every field of a dataclass that is set, as text or number.
 
-    Stores limit a value's length, so long texts have their own: a dataclass within the dataclass has a value
-    for each field (`draft__reply_markdown`), a tuple of dataclasses one for each item (`rejections__1`).
+    Stores limit a value's length and how many a row has. So a dataclass within the dataclass has a value for
+    each field (`draft__reply_markdown`), and a tuple of dataclasses as few as hold it (`rejections__1`).
     """
     row: dict[str, str | int] = {}
     for field in fields(value):
@@ -25,7 +26,7 @@ def to_row(value: Any) -> dict[str, str | int]:
         if is_dataclass(inner):
             row |= {f"{field.name}__{key}": part for key, part in to_row(inner).items()}
         elif isinstance(inner, tuple) and inner and is_dataclass(inner[0]):
-            row |= {f"{field.name}__{number}": _to_json(item) for number, item in enumerate(inner, 1)}
+            row |= {f"{field.name}__{number}": part for number, part in enumerate(_to_lists(inner), 1)}
         elif inner is not None and field.name != VERSION:
             is_plain = type(inner) is int or isinstance(inner, str | datetime)
             row[field.name] = _to_plain(inner) if is_plain else _to_json(inner)
@@ -41,7 +42,8 @@ def from_row(kind: Callable[..., T], row: Mapping[str, Any]) -> T:
             is_plain = inner is int or (isinstance(inner, type) and issubclass(inner, str | datetime))
             values[name] = _from_plain(inner, row[name] if is_plain else json.loads(row[name]))
         elif parts and get_origin(inner) is tuple:
-            values[name] = _from_plain(inner, [json.loads(parts[key]) for key in sorted(parts, key=int)])
+            items = [item for key in sorted(parts, key=int) for item in json.loads(parts[key])]
+            values[name] = _from_plain(inner, items)
         elif parts:
             values[name] = from_row(inner, parts)
         elif is_optional:
@@ -49,9 +51,15 @@ def from_row(kind: Callable[..., T], row: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
-def to_text(moment: datetime) -> str:
-    """A moment in UTC as text of one width, so that texts sort as the moments do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+def _to_lists(items: Iterable[Any]) -> Iterator[str]:
+    """JSON lists, each of as many of the items as fit into a value."""
+    fitting: list[str] = []
+    for item in map(_to_json, items):
+        if fitting and sum(map(len, fitting)) + len(item) > MAX_LIST_CHARACTERS:
+            yield f"[{','.join(fitting)}]"
+            fitting = []
+        fitting.append(item)
+    yield f"[{','.join(fitting)}]"
 
 
 def _to_json(value: Any) -> str:
@@ -62,7 +70,8 @@ def _to_json(value: Any) -> str:
 
 def _to_plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return to_text(value)
+        # Of one width, so that texts sort as the moments do.
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
     if is_dataclass(value):
         return {field.name: getattr(value, field.name) for field in fields(value)}
     return str.__str__(value) if isinstance(value, str) else value

@@ -41,16 +41,11 @@ def build_notes(email: Email, mailbox: Mailbox, others: Collection[str]) -> tupl
         "The email asks for replies to another address": [reply_to] if reply_to else [],
     }
     sender = parse_address(email.sender)
-    return tuple(
-        f"{text}: {_show(shown)}"
-        for text, addresses in lists.items()
-        if (shown := [address for address in addresses if address != sender])
-    )
-
-
-def _show(addresses: list[str]) -> str:
-    shown = [
-        address for address in addresses[:MAX_SHOWN] if address.isprintable() and len(address) <= MAX_LONG
-    ]
-    left_out = len(addresses) - len(shown)
-    return ", ".join(shown) + (f" and {left_out} more" if left_out else "")
+    notes = []
+    for text, addresses in lists.items():
+        known = [address for address in addresses if address != sender]
+        shown = [a for a in known[:MAX_SHOWN] if a.isprintable() and len(a) <= MAX_LONG]
+        left_out = len(known) - len(shown)
+        if known:
+            notes.append(f"{text}: {', '.join(shown)}" + (f" and {left_out} more" if left_out else ""))
+    return tuple(notes)

@@ -6,16 +6,16 @@ the recipient of a reply from the text of an email.
 
 import html
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from shared.checks.draft_checks import find_addresses
+from shared.checks.contacts import find_addresses
 from shared.domain import base_address, parse_address, to_ascii_host
 from shared.mail.machine_mail import is_machine_sender
 
 _LINE_END = re.compile(r"\n|\||<br\s*/?>", re.IGNORECASE)  # also between the cells of a table
 _ESCAPED = re.compile(r"\\([\\`*_{}\[\]()#+.!-])")
-_LINK = re.compile(r"\[([^\]\n]*)\]\((?:mailto:)?([^)\s]*)\)")
+_LINK = re.compile(r"\[([^\[\]\n]*)\]\((?:mailto:)?([^()\[\s]*)\)")
 _MARKS = " \t*`#"
 
 
@@ -56,19 +56,12 @@ def looks_like_form(markdown: str, sender: str, ours: Collection[str]) -> bool:
     if sender in ours:
         return any(base_address(to_ascii_host(found)) not in known for found in find_addresses(markdown))
     domain = sender.rpartition("@")[2]
+    lines = _LINE_END.split(html.unescape(markdown))
+    values = (value for line in lines for value in (line, re.split("[:：=]", line, maxsplit=1)[-1]))
     return any(
         base_address(address) not in known and address.rpartition("@")[2] != domain
-        for address in _list_values(markdown)
+        for address in filter(None, map(_read_address, values))
     )
-
-
-def _list_values(markdown: str) -> Iterator[str]:
-    """The addresses that are all of a line, or of what follows its label."""
-    for line in _LINE_END.split(html.unescape(markdown)):
-        for value in (line, re.split("[:：=]", line, maxsplit=1)[-1]):
-            address = _read_address(value)
-            if address:
-                yield address
 
 
 def _read_address(value: str) -> str:

@@ -91,17 +91,16 @@ def _consists_of(text: str, phrases: frozenset[str], names: frozenset[str]) -> b
     """Say whether a text is phrases, in one language or several, and names of its sender."""
     parts = [part.strip("! ") for part in _SEPARATOR.split(text)]
     rests = [part for part in parts if part and _fold_phrase(part) not in phrases]
-    named = [_fold_phrase("".join(_drop_names(rest.split(), names))) for rest in rests]
+    named = []
+    for rest in rests:
+        words = rest.split()
+        while words and words[0] in names:
+            del words[0]
+        while words and words[-1] in names:
+            del words[-1]
+        named.append(_fold_phrase("".join(words)))
     is_found = any(named) or len(rests) < sum(part != "" for part in parts)
     return is_found and all(rest in phrases for rest in named if rest)
-
-
-def _drop_names(words: list[str], names: frozenset[str]) -> list[str]:
-    while words and words[0] in names:
-        words = words[1:]
-    while words and words[-1] in names:
-        words = words[:-1]
-    return words
 
 
 def is_machine_mail(headers: Mapping[str, str]) -> bool:

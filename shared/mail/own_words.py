@@ -7,7 +7,7 @@ import string
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mailparser_reply.constants import MAIL_LANGUAGES
@@ -35,7 +35,8 @@ _MORE_LABELS = re.compile(
 )
 _DELIMITER = re.compile(r"[-_]{2,3}")
 # What no signature has: a line of eight words, a sentence of five, a question, a full stop of Japanese.
-_PROSE = re.compile(r"^(?:\S+\s+){7}|^(?:\S+\s+){4}.*[.!…]\W{0,3}$|[?？。！]")
+MANY_WORDS, SENTENCE_WORDS = 8, 5
+_QUESTION = re.compile(r"[?？。！]")
 # A disclaimer speaks of secrecy and of whom the email is for.
 _SECRECY = re.compile(
     r"confiden[tc]|privileged|vertraulich|riservat|vertrouwelijk|poufn|důvěrn|fortrolig|konfiden|sekretess"
@@ -50,7 +51,6 @@ _ADDRESSEE = re.compile(
 _OUTSIDE = re.compile(r"\b(?:external|outside|extern\w*|außerhalb|extérieur|esterno)\b", re.IGNORECASE)
 _LINK = re.compile(r"https?://[^\s<>()\[\]\"'`]{1,4000}", re.IGNORECASE)
 _PROOFPOINT_SIGNS = str.maketrans("-_", "%/")
-_PROOFPOINT_3 = re.compile(r"/v3/__(.+?)__;([\w-]*)!")
 _RUN_LENGTHS = f"{string.ascii_uppercase}{string.ascii_lowercase}{string.digits}-_"
 
 
@@ -168,8 +168,15 @@ def _find_signature(texts: Sequence[str], numbers: Sequence[int]) -> set[int]:
             break
         block = numbers[-len(found) :]
         is_marked = _DELIMITER.fullmatch(texts[block[0]])
-        is_short = len(block) <= MAX_SIGNATURE_LINES
-        if is_short and (is_marked or not any(_PROSE.search(texts[number]) for number in block)):
+        # Prose: seven words and more, a sentence of four that ends, or a question.
+        lines = [(texts[number], len(texts[number].split())) for number in block]
+        has_prose = any(
+            words >= MANY_WORDS
+            or (words >= SENTENCE_WORDS and line.rstrip(" \"')”»").endswith((".", "!", "…")))
+            or _QUESTION.search(line)
+            for line, words in lines
+        )
+        if len(block) <= MAX_SIGNATURE_LINES and (is_marked or not has_prose):
             return set(block)
         numbers = block  # its first line now begins the text, where the library looks for no signature
     return set()
@@ -233,23 +240,20 @@ def _read_proofpoint(link: str) -> str:
     if "/v3/" not in link:
         target = _read_parameter("u")(link)
         return unquote(target.translate(_PROOFPOINT_SIGNS)) if "/v2/" in link else target
-    found = _PROOFPOINT_3.search(link)
-    if found is None:
+    inner, end, rest = link.partition("/v3/__")[2].partition("__;")
+    letters, mark, _ = rest.partition("!")
+    if not inner or not end or not mark:
         return ""
-    left = urlsafe_b64decode(found[2] + "==").decode()
-
-    def fill(mark: re.Match[str]) -> str:
-        nonlocal left
-        length = _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1
-        filled, left = left[:length], left[length:]
-        return filled
-
-    return re.sub(r"\*(?:\*(.))?", fill, re.sub(r"^(https?:/)(?=[^/])", r"\1/", found[1]))
+    hidden = iter(urlsafe_b64decode(letters + "==").decode())  # "*" stands for one of these, "**X" for a run
+    return re.sub(
+        r"\*(?:\*(.))?",
+        lambda mark: "".join(islice(hidden, _RUN_LENGTHS.index(mark[1]) + 2 if mark[1] else 1)),
+        re.sub(r"^(https?:/)(?=[^/])", r"\1/", inner),
+    )
 
 
-def _read_mandrill(link: str) -> str:
-    inner = json.loads(urlsafe_b64decode(_read_parameter("p")(link) + "=="))["p"]
-    return str(json.loads(inner)["url"])
+def _decode_parameter(name: str, link: str) -> str:
+    return urlsafe_b64decode(_read_parameter(name)(link) + "==").decode()
 
 
 # By host, subdomains included.
@@ -263,9 +267,9 @@ _WRAPPERS: Mapping[str, Callable[[str], str]] = {
     "mimecast.com": lambda link: f"https://{_read_parameter('domain')(link)}",
     "mimecastprotect.com": lambda link: f"https://{_read_parameter('domain')(link)}",
     "linkprotect.cudasvc.com": _read_parameter("a"),
-    "protection.sophos.com": lambda link: urlsafe_b64decode(_read_parameter("u")(link) + "==").decode(),
+    "protection.sophos.com": lambda link: _decode_parameter("u", link),
     "secure-web.cisco.com": _read_path,
     "google.com": lambda link: _read_parameter("q", "url")(link) if "/url?" in link else "",
     "awstrack.me": _read_path,
-    "mandrillapp.com": _read_mandrill,
+    "mandrillapp.com": lambda link: str(json.loads(json.loads(_decode_parameter("p", link))["p"])["url"]),
 }

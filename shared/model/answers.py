@@ -4,6 +4,9 @@ import json
 from typing import Any
 
 _DECODER = json.JSONDecoder()
+MAX_BRACES = (
+    100  # that may begin an object; more are no answer, and each takes time in proportion to the text
+)
 _THOUGHT, _END_OF_THOUGHT = "<think>", "</think>"
 
 
@@ -19,8 +22,11 @@ def parse_answer(text: str) -> Any:
         is_thoughtful = text.lstrip().startswith(_THOUGHT)
         said = text.rpartition(_END_OF_THOUGHT)[2] if is_thoughtful else text
     found = []
-    start = said.find("{")
+    start, tried = said.find("{"), 0
     while start >= 0:
+        tried += 1
+        if tried > MAX_BRACES:
+            raise ValueError(f"the answer has more than {MAX_BRACES} braces outside of an object")
         try:
             value, end = _DECODER.raw_decode(said, start)
         except ValueError:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import TypeVar
 
-from shared.domain import TokenPrice, Usage
+from shared.domain import TokenPrice
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.services.health import Watch
 from shared.telemetry import Value, measure, span
@@ -50,17 +50,13 @@ def traced(
                     "gen_ai.usage.output_tokens": usage.output_tokens,
                 }
             )
-        _count(asked.deployment, usage, prices.get(asked.deployment))
+        labels = {"gen_ai.operation.name": "chat", "gen_ai.request.model": asked.deployment}
+        for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
+            by_kind = labels | {"gen_ai.token.type": kind}
+            measure("histogram", "gen_ai.client.token.usage", "{token}", tokens, by_kind)
+        price = prices.get(asked.deployment)
+        if price is not None:
+            measure("counter", "agent.model.cost", "USD", price.cost(usage), labels)
         return completion
 
     return complete_traced
-
-
-def _count(deployment: str, usage: Usage, price: TokenPrice | None) -> None:
-    labels = {"gen_ai.operation.name": "chat", "gen_ai.request.model": deployment}
-    for kind, tokens in (("input", usage.input_tokens), ("output", usage.output_tokens)):
-        measure(
-            "histogram", "gen_ai.client.token.usage", "{token}", tokens, labels | {"gen_ai.token.type": kind}
-        )
-    if price is not None:
-        measure("counter", "agent.model.cost", "USD", price.cost(usage), labels)

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any
@@ -62,7 +63,9 @@ class ChatRefusal(Exception):
         super().__init__(f"HTTP {status}")
         self.status = status
         self.headers = {name.lower(): value for name, value in headers.items()}
-        self.error = _parse_error(body)
+        self.error: Mapping[str, Any] = {}
+        with suppress(ValueError, RecursionError):  # no JSON, or JSON that is nested too deep
+            self.error = _mapping(_mapping(json.loads(body.removeprefix("\ufeff"))).get("error"))
         self.code = _name(self.error.get("code"))
         self.param = _name(self.error.get("param"))
 
@@ -84,13 +87,6 @@ class ChatRefusal(Exception):
     def text(self) -> str:
         """What the service says; it may repeat the prompt."""
         return f"{self.code} {self.error.get('message')}"
-
-    def find_filters(self) -> tuple[str, ...] | None:
-        """The content filters that fired, or None when the refusal is about something else."""
-        inner = _mapping(self.error.get("innererror"))
-        if self.code == "content_filter" or inner.get("code") == "ResponsibleAIPolicyViolation":
-            return _find_fired(inner)
-        return None
 
 
 def build_base_url(endpoint: str) -> str:
@@ -151,11 +147,35 @@ class WireChatModel:
 
     def complete(self, request: ChatRequest) -> ChatCompletion:
         """See ChatModel. One HTTP request; up to MAX_TRIES until a deployment's parameters are known."""
-        return self._ask(request.deployment, _build_question(request), request.max_output_tokens)
+        schema = {"name": request.schema_name, "schema": dict(request.schema), "strict": True}
+        asked = {
+            "messages": [
+                {"role": "system", "content": request.system},
+                {"role": "user", "content": request.user},
+            ],
+            "response_format": {"type": "json_schema", "json_schema": schema},
+        }
+        return self._ask(request.deployment, asked, request.max_output_tokens)
 
     def converse(self, conversation: Conversation) -> ChatCompletion:
-        """See ChatModel. HTTP requests as for `complete`."""
-        asked = _build_conversation(conversation)
+        """See ChatModel. HTTP requests as for `complete`.
+
+        Without parallel_tool_calls, which not every deployment takes: the caller checks arguments anyway.
+        """
+        functions = [
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": dict(tool.parameters),
+                "strict": True,
+            }
+            for tool in conversation.tools
+        ]
+        messages = [_build_message(message) for message in conversation.messages]
+        asked = {
+            "messages": [{"role": "system", "content": conversation.system}, *messages],
+            "tools": [{"type": "function", "function": function} for function in functions],
+        }
         return self._ask(conversation.deployment, asked, conversation.max_output_tokens)
 
     def _ask(self, deployment: str, asked: Mapping[str, Any], max_output_tokens: int) -> ChatCompletion:
@@ -198,22 +218,27 @@ class WireChatModel:
             raise NoCompletion("a 200 answer without a choice that has content")
         if not isinstance(text, str):
             raise NoCompletion("a 200 answer whose content is not a text")
+        used = _mapping(payload.get("usage"))
+        prompt_tokens = _count(used.get("prompt_tokens"))  # those from the prompt cache are among them
+        cached = _count(_mapping(used.get("prompt_tokens_details")).get("cached_tokens"))
         return ChatCompletion(
             text=text,
             finish_reason=finish_reason,
-            usage=_read_usage(_mapping(payload.get("usage"))),
+            usage=Usage(1, prompt_tokens, _count(used.get("completion_tokens")), min(cached, prompt_tokens)),
             model=_name(payload.get("model")) or deployment,
             tool_calls=tool_calls,
         )
 
     def _build_error(self, refusal: ChatRefusal, deployment: str) -> AgentError:
-        filters = refusal.find_filters()
-        if filters is not None:
-            return self._build_filtered(deployment, filters)
+        inner = _mapping(refusal.error.get("innererror"))
+        if refusal.code == "content_filter" or inner.get("code") == "ResponsibleAIPolicyViolation":
+            return self._build_filtered(deployment, _find_fired(inner))
         answer = f"HTTP {refusal.status}" + (
             f", {refusal.code}" if refusal.code not in ("", str(refusal.status)) else ""
         )
-        remedy = self._find_remedy(refusal, deployment)
+        remedy = _explain_unsuitable(refusal, deployment) or find_access_remedy(
+            refusal, has_key=self._has_key
+        )
         if remedy is not None:
             return ConfigurationError(f"MODEL_ENDPOINT's host {self._host} refused ({answer}): {remedy}")
         asked = f"MODEL_ENDPOINT's host {self._host}, asked for deployment {deployment!r}, answered {answer}"
@@ -223,18 +248,6 @@ class WireChatModel:
             return UnavailableError(f"{asked}.", retry_after_seconds=find_retry_after(refusal.headers))
         parameter = f" about {refusal.param}" if refusal.param else ""
         return PermanentError(f"{asked}{parameter}; the same request would be refused again.")
-
-    def _find_remedy(self, refusal: ChatRefusal, deployment: str) -> str | None:
-        """What an operator has to set when the request reached the wrong place, or an unsuitable model."""
-        unsuitable = _explain_unsuitable(refusal, deployment)
-        if unsuitable is not None:
-            return unsuitable
-        if refusal.status == HTTPStatus.NOT_FOUND:
-            return (
-                f"the deployment {deployment!r} does not exist: {_NEEDED}, deployed on this resource, and "
-                "MODEL_ENDPOINT to its root."
-            )
-        return find_access_remedy(refusal, has_key=self._has_key)
 
     def _build_filtered(self, deployment: str, categories: tuple[str, ...]) -> ContentFilteredError:
         fired = ", ".join(categories) or "not named"
@@ -262,7 +275,7 @@ def find_access_remedy(refusal: ChatRefusal, *, has_key: bool) -> str | None:
 
 
 def _explain_unsuitable(refusal: ChatRefusal, deployment: str) -> str | None:
-    """What to set when the deployment's model is gone, forbidden, or cannot do what is asked."""
+    """What to set when the deployment is missing, or its model gone, forbidden or unable to answer."""
     is_bad_request = refusal.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
     is_refused = is_bad_request or refusal.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
     param, text = refusal.param, "" if refusal.param else refusal.text
@@ -276,38 +289,12 @@ def _explain_unsuitable(refusal: ChatRefusal, deployment: str) -> str | None:
             "it does not serve this version of the API: set MODEL_ENDPOINT to the root of a resource that "
             f"has the v1 API, and {_NEEDED}."
         )
+    if refusal.status == HTTPStatus.NOT_FOUND:
+        return (
+            f"the deployment {deployment!r} does not exist: {_NEEDED}, deployed on this resource, and "
+            "MODEL_ENDPOINT to its root."
+        )
     return None
-
-
-def _build_question(request: ChatRequest) -> Mapping[str, Any]:
-    schema = {"name": request.schema_name, "schema": dict(request.schema), "strict": True}
-    return {
-        "messages": [
-            {"role": "system", "content": request.system},
-            {"role": "user", "content": request.user},
-        ],
-        "response_format": {"type": "json_schema", "json_schema": schema},
-    }
-
-
-def _build_conversation(conversation: Conversation) -> Mapping[str, Any]:
-    """Without parallel_tool_calls, which not every deployment takes: the caller checks arguments anyway."""
-    messages = [_build_message(message) for message in conversation.messages]
-    return {
-        "messages": [{"role": "system", "content": conversation.system}, *messages],
-        "tools": [
-            {
-                "type": "function",
-                "function": {
-                    "name": tool.name,
-                    "description": tool.description,
-                    "parameters": dict(tool.parameters),
-                    "strict": True,
-                },
-            }
-            for tool in conversation.tools
-        ],
-    }
 
 
 def _build_message(message: Message) -> dict[str, Any]:
@@ -322,31 +309,16 @@ def _build_message(message: Message) -> dict[str, Any]:
     return built
 
 
-def _read_usage(usage: Mapping[str, Any]) -> Usage:
-    """The tokens of one call; those from the prompt cache are among the prompt's tokens."""
-    prompt_tokens = _count(usage.get("prompt_tokens"))
-    cached_tokens = _count(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens"))
-    return Usage(1, prompt_tokens, _count(usage.get("completion_tokens")), min(cached_tokens, prompt_tokens))
-
-
 def _read_tool_calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-    calls = message.get("tool_calls")
-    return tuple(_read_tool_call(_mapping(call)) for call in calls) if isinstance(calls, list) else ()
-
-
-def _read_tool_call(call: Mapping[str, Any]) -> ToolCall:
-    function = _mapping(call.get("function"))
-    call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
-    if not (isinstance(call_id, str) and isinstance(name, str) and isinstance(arguments, str)):
-        raise NoCompletion("a 200 answer with a tool call that has no id, name or arguments")
-    return ToolCall(call_id, name, arguments)
-
-
-def _parse_error(body: str) -> Mapping[str, Any]:
-    try:
-        return _mapping(_mapping(json.loads(body.removeprefix("\ufeff"))).get("error"))
-    except (ValueError, RecursionError):
-        return {}
+    listed = message.get("tool_calls")
+    calls = []
+    for call in map(_mapping, listed if isinstance(listed, list) else ()):
+        function = _mapping(call.get("function"))
+        call_id, name, arguments = call.get("id"), function.get("name"), function.get("arguments")
+        if not (isinstance(call_id, str) and isinstance(name, str) and isinstance(arguments, str)):
+            raise NoCompletion("a 200 answer with a tool call that has no id, name or arguments")
+        calls.append(ToolCall(call_id, name, arguments))
+    return tuple(calls)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -51,24 +51,32 @@ class WireEmbeddingModel:
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See EmbeddingModel. One HTTP request for each batch."""
+        attributes = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": self._deployment}
         vectors: list[Vector] = []
         for start in range(0, len(texts), BATCH):
-            vectors += self._embed_batch(list(texts[start : start + BATCH]))
+            batch = list(texts[start : start + BATCH])
+            try:
+                with span(f"embeddings {self._deployment}", attributes, is_client=True):
+                    payload = self._call(self._deployment, batch)
+                    try:
+                        by_index = {item["index"]: normalize(item["embedding"]) for item in payload["data"]}
+                        found = [by_index[number] for number in range(len(batch))]
+                    except (KeyError, TypeError, ValueError, OverflowError):
+                        raise NoCompletion("a 200 answer without a vector for each text") from None
+                    if len({len(vector) for vector in found}) > 1:
+                        raise NoCompletion(  # noqa: TRY301  # told below
+                            "a 200 answer with vectors of different lengths"
+                        )
+                    vectors += found
+            except NoCompletion as error:
+                kind = UnavailableError if isinstance(error, NoAnswer) else TransientError
+                raise kind(
+                    f"MODEL_ENDPOINT's host {self._host} gave no embeddings for deployment "
+                    f"{self._deployment!r}: {error}."
+                ) from error
+            except ChatRefusal as refusal:
+                raise self._build_error(refusal) from None  # the SDK's exception prints the service's text
         return vectors
-
-    def _embed_batch(self, texts: list[str]) -> list[Vector]:
-        attributes = {"gen_ai.operation.name": "embeddings", "gen_ai.request.model": self._deployment}
-        try:
-            with span(f"embeddings {self._deployment}", attributes, is_client=True):
-                return _read(self._call(self._deployment, texts), len(texts))
-        except NoCompletion as error:
-            kind = UnavailableError if isinstance(error, NoAnswer) else TransientError
-            raise kind(
-                f"MODEL_ENDPOINT's host {self._host} gave no embeddings for deployment "
-                f"{self._deployment!r}: {error}."
-            ) from error
-        except ChatRefusal as refusal:
-            raise self._build_error(refusal) from None  # the SDK's exception prints the service's text
 
     def _build_error(self, refusal: ChatRefusal) -> AgentError:
         status, delay = refusal.status, find_retry_after(refusal.headers)
@@ -101,14 +109,3 @@ def normalize(values: Sequence[float]) -> Vector:
     if not length or not math.isfinite(length):
         raise ValueError("a vector that has no length")
     return array("f", (value / length for value in values))
-
-
-def _read(payload: Any, expected: int) -> list[Vector]:
-    try:
-        by_index = {item["index"]: normalize(item["embedding"]) for item in payload["data"]}
-        vectors = [by_index[number] for number in range(expected)]
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise NoCompletion("a 200 answer without a vector for each text") from None
-    if len({len(vector) for vector in vectors}) > 1:
-        raise NoCompletion("a 200 answer with vectors of different lengths")
-    return vectors

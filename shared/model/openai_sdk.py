@@ -37,7 +37,10 @@ def build_openai_model(
     is_proxied = bool(requests.utils.get_environ_proxies(endpoint))
 
     def call(deployment: str, asked: Mapping[str, Any], parameters: Mapping[str, Any]) -> Any:
-        return _complete(client, deployment, {**asked, **parameters}, is_proxied=is_proxied)
+        with _refusals(is_proxied=is_proxied):
+            completion = client.chat.completions.create(model=deployment, **asked, **parameters)
+        # The SDK makes a completion of any JSON object, and hands out everything else as it came.
+        return completion.to_dict(warnings=False) if isinstance(completion, BaseModel) else completion
 
     return WireChatModel(call, endpoint, has_key=isinstance(sign_in, Secret))
 
@@ -80,13 +83,6 @@ def _build_client(endpoint: str, sign_in: Secret | TokenCredential, timeout_seco
             follow_redirects=False,
         ),
     )
-
-
-def _complete(client: OpenAI, deployment: str, body: Mapping[str, Any], *, is_proxied: bool) -> Any:
-    with _refusals(is_proxied=is_proxied):
-        completion = client.chat.completions.create(model=deployment, **body)
-    # The SDK makes a completion of any JSON object, and hands out everything else as it came.
-    return completion.to_dict(warnings=False) if isinstance(completion, BaseModel) else completion
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,9 @@ VERSION_DIGITS = 12
 # Invisible to a reader but not to a model: format characters (zero-width, bidi, Unicode tags),
 # controls, private use and lone surrogates. Line breaks and tabs stay.
 _INVISIBLE_CATEGORIES = frozenset({"Cf", "Cc", "Co", "Cs"})
-_LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
+_LURES = ("://", "@", "www.")
+_JOINERS = "\u200c\u200d"
+_JOINED = frozenset({"Lo", "Mn", "Mc", "So", "Sk"})  # letters without capitals, their marks, emoji
 _KEPT = frozenset("\n\t")
 _WITHOUT_KEPT = str.maketrans(dict.fromkeys(_KEPT))
 
@@ -35,11 +36,22 @@ def text_version(instructions: str) -> str:
 
 
 def clean_text(text: str) -> str:
-    """The text without characters that a human reader would not see."""
+    """The text without characters that a human reader would not see; joiners that a script needs stay."""
     unified = text.replace("\r\n", "\n").replace("\r", "\n")
     if unified.translate(_WITHOUT_KEPT).isprintable():  # most texts, without a look at each character
         return unified
-    return "".join(c for c in unified if c in _KEPT or unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
+    shown: list[str] = []
+    for char, after in zip(unified, (*unified[1:], " "), strict=True):
+        is_invisible = char not in _KEPT and unicodedata.category(char) in _INVISIBLE_CATEGORIES
+        if not is_invisible or (shown and char in _JOINERS and takes_joiner(shown[-1], after)):
+            shown.append(char)
+    return "".join(shown)
+
+
+def takes_joiner(before: str, after: str) -> bool:
+    """Whether a joiner belongs between these two: in scripts that need it, and in emoji; one at a time."""
+    is_joined = not before.isascii() and unicodedata.category(before) in _JOINED
+    return is_joined and after not in _JOINERS and (not after.isascii() or after.isspace())
 
 
 def clean_line(text: str, limit: int) -> str:
@@ -50,7 +62,9 @@ def clean_line(text: str, limit: int) -> str:
 
 def clean_sentence(text: str, limit: int) -> str:
     """What a model said about an email, as one line without links and addresses to be lured by."""
-    return clean_line(_LURE.sub("[…]", clean_text(text)), limit)
+    words = clean_text(text).split()
+    shown = ("[…]" if any(lure in word.lower() for lure in _LURES) else word for word in words)
+    return clean_line(" ".join(shown), limit)
 
 
 def escape_untrusted(text: str) -> str:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from shared.checks.contacts import find_addresses
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
-from shared.checks.draft_checks import find_addresses, find_failed_checks
+from shared.checks.draft_checks import check_draft
+from shared.checks.evidence import Source, SourceKind
 from shared.domain import Cause, Email, SubmittedReply, parse_address
 from shared.errors import AgentError, PermanentError, ThrottledError
 from shared.mail.mailboxes import MailboxDirectory
@@ -82,9 +84,11 @@ class Outbox:
         if subject != clean_line(subject, MAX_SUBJECT_CHARACTERS):
             reason = f"the subject is not one line of at most {MAX_SUBJECT_CHARACTERS} visible characters"
             return SendResult("refused", reason, recipient=recipient)
-        known_texts = (self.question, *(text for _, text in self._read))
+        # The operator has named whom to write to; what was read may be sent on.
+        texts = (self.question, *(text for _, text in self._read))
+        sources = [Source("", SourceKind.APPROVED, "", text) for text in texts]
         key = self._build_key(mailbox_id, f"to {recipient}")
-        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, None, subject), known_texts)
+        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, None, subject), sources)
 
     def reply(self, mailbox_id: str, email: Email, markdown: str) -> SendResult:
         """Submit a reply to an email's sender. What others wrote is not to be repeated to them."""
@@ -101,9 +105,10 @@ class Outbox:
             status = None
         if status in PENDING_STATUSES:
             return SendResult("refused", REPLY_WAITS, recipient=recipient)
-        known_texts = (self.question, *(text for sender, text in self._read if sender == recipient))
+        read = [Source("", SourceKind.SENDER, "", text) for sender, text in self._read if sender == recipient]
+        sources = [Source("", SourceKind.APPROVED, "", self.question), *read]
         key = self._build_key(mailbox_id, f"reply {email.id}")
-        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, email.id), known_texts)
+        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, email.id), sources)
 
     def _read_back(self, outgoing: Outgoing, reply: SubmittedReply) -> SendResult:
         """What was accepted, unless it turns out to go to others: that is withdrawn."""
@@ -121,17 +126,14 @@ class Outbox:
         """One email for each target: a question asked again has the same key, however the model words it."""
         return hashlib.sha256(json.dumps([*self.key_seed, mailbox_id, target]).encode()).hexdigest()
 
-    def _submit(self, outgoing: Outgoing, known_texts: Sequence[str]) -> SendResult:
+    def _submit(self, outgoing: Outgoing, sources: Sequence[Source]) -> SendResult:
         if outgoing.idempotency_key in self._used_keys:
             return SendResult("refused", DONE_BEFORE, recipient=outgoing.recipient)
         mailbox = self.mailboxes.get(outgoing.mailbox_id)
-        known_addresses = (parse_address(mailbox.address), outgoing.recipient)
+        addresses = f"{parse_address(mailbox.address)} {outgoing.recipient}"
+        known = [*sources, Source("", SourceKind.APPROVED, "", addresses)]
         texts = [outgoing.markdown] if outgoing.answered_id else [outgoing.subject, outgoing.markdown]
-        failed = [
-            check
-            for text in texts
-            for check in find_failed_checks(text, known_texts, known_addresses, load_prompt("ask"))
-        ]
+        failed = [check for text in texts for check in check_draft(text, known, load_prompt("ask")).failed]
         if failed:
             reason = "; ".join(CHECK_SENTENCES[check] for check in failed)
             return SendResult("refused", reason, recipient=outgoing.recipient)

@@ -261,11 +261,10 @@ def parse_arguments(tool: Tool, text: str) -> dict[str, Any]:
         if type(value[name]) not in [_TYPES[kind] for kind in types]:  # exactly, because True is an int too
             raise _InvalidCallError(f"{name} must be of the type {' or '.join(types)}.")
     # JSON can carry lone surrogates, which no request can.
-    return {name: _clean(given) if isinstance(given, str) else given for name, given in value.items()}
-
-
-def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return {
+        name: given.encode("utf-8", "replace").decode() if isinstance(given, str) else given
+        for name, given in value.items()
+    }
 
 
 def _describe(mailbox_id: str, email: EmailSummary) -> dict[str, str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from shared.checks.draft_checks import drop_foreign_links
+from shared.checks.foreign_links import drop_foreign_links
 from shared.domain import NO_USAGE, Usage
 from shared.errors import AgentError, DeferredError
 from shared.ledger.ledger import Ledger

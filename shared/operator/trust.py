@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 
-from shared.domain import NO_USAGE, Action, Cause, Mailbox, Outcome, Usage
+from shared.domain import NO_USAGE, Action, Cause, JudgedClaim, Mailbox, Outcome, Support, Usage
 from shared.ledger.entries import LedgerEntry
+from shared.replying.draft_request import find_passages
 from shared.watching.tracking import UNDECIDED
 
 DEFAULT_DAYS = 30
@@ -57,13 +58,20 @@ _FATES_ONCE_APPROVED: Mapping[str, Fate] = {
 
 @dataclass(frozen=True, slots=True)
 class JudgedDraft:
-    """One draft and its fate. `category` is None where no triage was stored; times are aware."""
+    """One draft and its fate. `category` is None where no triage was stored; times are aware.
+
+    `statements`: how many facts it states, of which so many are `verified`. `passages`: the titles of the
+    approved passages that it names for them.
+    """
 
     email_id: str
     category: str | None
     fate: Fate
     submitted_at: datetime
     decided_at: datetime | None = None
+    statements: int = 0
+    verified: int = 0
+    passages: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +160,17 @@ class Check:
 class MailboxReport:
     """One mailbox's figures, in total and by category, and the checks behind the recommendation.
 
-    `usage` is that of all emails, those without a draft included.
+    `passages`: the figures of the drafts that name a passage, by its title, the most used one first.
+    `statements` are those of all drafts. `usage` is that of all emails, those without a draft included.
     """
 
     mailbox: Mailbox
     total: TrackRecord
     categories: Mapping[str | None, TrackRecord]
     checks: Sequence[Check]
+    statements: int
+    verified: int
+    passages: Mapping[str, TrackRecord]
     usage: Usage = NO_USAGE
 
     @property
@@ -214,20 +226,20 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
     covered: defaultdict[str, list[datetime]] = defaultdict(list)
     for entry in entries:
         # Every draft of the row's reply: those rejected with a reason, then the current one.
-        category = entry.triage.category if entry.triage else None
         found = [
-            JudgedDraft(entry.email_id, category, Fate.REDRAFTED, said.submitted_at, said.decided_at)
+            _judge_draft(entry, Fate.REDRAFTED, said.submitted_at, said.decided_at, said.claims)
             for said in entry.rejections
         ]
         wanted_reply = entry.triage is not None and entry.triage.action is Action.REPLY
         if entry.reply_id is not None and entry.submit_intent_at is not None:
             fate, decided_at = _find_fate(entry), entry.reply_decided_at
-            found.append(JudgedDraft(entry.email_id, category, fate, entry.submit_intent_at, decided_at))
+            claims = entry.draft.claims if entry.draft else ()
+            found.append(_judge_draft(entry, fate, entry.submit_intent_at, decided_at, claims))
         elif entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY or (
             wanted_reply and entry.cause is Cause.DRAFT_CHECK
         ):  # the content filter stopped the email or its draft, or a check the draft
             moment = entry.finished_at or entry.received_at
-            found.append(JudgedDraft(entry.email_id, category, Fate.HELD_BACK, moment))
+            found.append(_judge_draft(entry, Fate.HELD_BACK, moment))
         drafts += [draft for draft in found if draft.submitted_at >= since]
         if entry.draft is not None and entry.reply_id is not None and entry.submit_intent_at is not None:
             for email_id in set(entry.draft.covers) - {entry.email_id}:
@@ -241,6 +253,26 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
         else draft
         for draft in drafts
     ]
+
+
+def _judge_draft(
+    entry: LedgerEntry,
+    fate: Fate,
+    submitted_at: datetime,
+    decided_at: datetime | None = None,
+    claims: Iterable[JudgedClaim] = (),
+) -> JudgedDraft:
+    factual = [claim for claim in claims if claim.support is not Support.FREE]
+    return JudgedDraft(
+        email_id=entry.email_id,
+        category=entry.triage.category if entry.triage else None,
+        fate=fate,
+        submitted_at=submitted_at,
+        decided_at=decided_at,
+        statements=len(factual),
+        verified=sum(claim.support is Support.VERIFIED for claim in factual),
+        passages=frozenset(title for claim in factual for title in find_passages(claim)),
+    )
 
 
 def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime) -> MailboxReport:
@@ -279,7 +311,20 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
         ),
         _check_undecided(drafts, now),
     )
-    return MailboxReport(mailbox, total, categories, checks)
+    naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
+    for draft in drafts:
+        for title in draft.passages:
+            naming[title].append(draft)
+    most_used = sorted(naming.items(), key=lambda item: (-len(item[1]), item[0]))
+    return MailboxReport(
+        mailbox=mailbox,
+        total=total,
+        categories=categories,
+        checks=checks,
+        statements=sum(draft.statements for draft in drafts),
+        verified=sum(draft.verified for draft in drafts),
+        passages={title: build_track_record(used) for title, used in most_used},
+    )
 
 
 def build_track_record(drafts: Iterable[JudgedDraft]) -> TrackRecord:

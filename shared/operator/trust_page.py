@@ -19,6 +19,7 @@ from shared.operator.trust import (
     NEXT_MODE,
     REFUSALS,
     Fate,
+    MailboxReport,
     TrackRecord,
     TrustReport,
     format_share,
@@ -39,6 +40,9 @@ HEADINGS = (
     "category", "submitted", "approved", "bounced", "rejected", "redrafted",
     "cancelled", "superseded", "pending", "unknown", "held back", "median time", "lower bound",
 )  # fmt: skip
+
+PASSAGE_HEADINGS = ("passage", "drafts", "approved", "rejected")
+SHOWN_PASSAGES = 10  # at first
 
 
 def answer_report(
@@ -96,6 +100,11 @@ def render_json(report: TrustReport) -> str:
                         {"category": name, **_record_to_json(record)}
                         for name, record in judged.categories.items()
                     ],
+                    "statements": judged.statements,
+                    "verified": judged.verified,
+                    "passages": [
+                        dict(zip(PASSAGE_HEADINGS, figures, strict=True)) for figures in list_passages(judged)
+                    ],
                 }
                 for judged in report.mailboxes
             ],
@@ -119,11 +128,15 @@ def render_html(report: TrustReport) -> str:
         "share": format_share,
         "figures": describe_record,
         "usage": describe_usage,
+        "statements": describe_statements,
+        "passages": list_passages,
         "parts": list_bar_parts,
     }
     return pages.get_template("trust_page.html").render(
         report=report,
         headings=HEADINGS,
+        passage_headings=PASSAGE_HEADINGS,
+        shown_passages=SHOWN_PASSAGES,
         ready=ASK,
         next_mode=NEXT_MODE,
     )
@@ -170,6 +183,22 @@ def describe_usage(usage: Usage) -> str:
         f"{usage.calls:,} model calls: {usage.input_tokens:,} input tokens, {cached:.0%} of them cached, "
         f"and {usage.output_tokens:,} output tokens."
     )
+
+
+def describe_statements(judged: MailboxReport) -> str:
+    """How many of the drafts' statements are verified, in one sentence."""
+    if not judged.statements:
+        return "The drafts state no facts."
+    share = format_share(judged.verified / judged.statements)
+    return f"{judged.verified:,} of {judged.statements:,} statements in these drafts are verified, {share}."
+
+
+def list_passages(judged: MailboxReport) -> list[tuple[str, int, int, int]]:
+    """The figures under PASSAGE_HEADINGS, the most used passage first."""
+    return [
+        (title, record.submitted, record.approved, record.refused)
+        for title, record in judged.passages.items()
+    ]
 
 
 _HEADERS = {

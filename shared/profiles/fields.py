@@ -22,6 +22,8 @@ from shared.profiles.values import (
     SWITCH,
     TEXT,
     Kind,
+    built,
+    filled,
     limited,
     list_of,
     mapping_of,
@@ -30,7 +32,6 @@ from shared.profiles.values import (
     one_of,
     one_or_more,
     parsed,
-    record,
 )
 from shared.settings import declared_settings
 
@@ -71,13 +72,6 @@ def _parse_sender(text: str) -> str:
     return address
 
 
-def _parse_label(text: str) -> str:
-    label = text.removesuffix(":")
-    if not label:
-        raise ValueError("is empty: write how the form's address line begins")
-    return label
-
-
 _ADDRESS = parsed(SENTENCE, _parse_sender, pattern="@")
 _DAY = "(?:" + "|".join(WEEKDAYS) + ")"
 _DAYS = parsed(matching(f"{_DAY}(?:-{_DAY})?", "a weekday or a range such as mon or mon-fri"), parse_days)
@@ -90,7 +84,7 @@ _HOLIDAY = parsed(
     matching(f"{_DATE}(?: to {_DATE})?", "a date such as 2026-12-25 or 2026-12-24 to 2027-01-01"),
     Holiday.parse,
 )
-_BUSINESS_HOURS = record(
+_BUSINESS_HOURS = built(
     BusinessHours,
     required={
         "time_zone": parsed(SENTENCE, parse_zone),
@@ -105,15 +99,18 @@ _BUSINESS_HOURS = record(
     optional={"holidays": list_of(_HOLIDAY, "one date a line, each after a dash", limit=MAX_HOLIDAYS)},
 )  # fmt: skip
 _EXAMPLES = list_of(
-    record(
+    built(
         Example,
         required={"email": ITEM, "action": parsed(one_of(*Action), Action)},
         optional={"category": CATEGORY, "why": ITEM},
     ),
     "each example after a dash, with email and action",
 )
+_LABEL = filled(
+    parsed(LINE, lambda text: text.removesuffix(":")), "is empty: write how the form's address line begins"
+)
 _FORMS = list_of(
-    record(ContactForm, required={"sender": _ADDRESS, "label": parsed(LINE, _parse_label)}, optional={}),
+    built(ContactForm, required={"sender": _ADDRESS, "label": _LABEL}, optional={}),
     "each form after a dash, with sender and label",
 )
 
@@ -179,5 +176,14 @@ FIELDS: Mapping[str, Field] = {
     "min_verified": Field(
         number(float, (0, 1)),
         "Share of a draft's factual sentences that must be verified, from 0 to 1; 0 by default.",
+    ),
+    "allowed_hosts": Field(
+        list_of(parsed(DOMAIN, to_ascii_host)),
+        "Hosts to which a draft may link though only received mail names the link.",
+    ),
+    "hold_back_sender_values": Field(
+        SWITCH,
+        "Whether a draft is held back that repeats a phone number, account number or address which only"
+        " received mail has; false by default: the approver is warned.",
     ),
 }

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from shared.checks.draft_checks import SENTENCES, find_failed_checks
+from shared.checks.draft_checks import SENTENCES, check_draft
+from shared.checks.evidence import Source, SourceKind
 from shared.errors import ConfigurationError
 from shared.profiles.fields import FIELDS
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
@@ -116,7 +117,11 @@ class _Reader:
             together = f"{', '.join(PROMPT_FIELDS)} have {size:,} characters together"
             yield PROMPT_FIELDS, f"{together}, at most {MAX_PROFILE_CHARACTERS:,}: shorten them"
         signature = profile.signature
-        failed = find_failed_checks(signature, [signature], [], "") if signature else ()
+        failed = (
+            check_draft(signature, [Source("", SourceKind.APPROVED, "", signature)], "").failed
+            if signature
+            else ()
+        )
         if failed:
             sentences = "; ".join(SENTENCES[check] for check in failed)
             yield ("signature",), f"signature would be held back in a draft ({sentences}): change it"

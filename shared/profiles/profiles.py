@@ -47,8 +47,10 @@ class MailboxProfile:
     `examples` are shown to triage. `knowledge` names folders of passages. `addresses`: under which the
     mailbox gets mail too, bare and in lower case. `not_addressed`: what to do with mail to others, "escalate"
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
-    factual sentences that must be verified. `disclosure`: whether a line under each reply says that an AI
-    system wrote it. The limits override the settings of the same name.
+    factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
+    mail names the link. `hold_back_sender_values`: numbers and addresses of the sender hold a draft back.
+    `disclosure`: whether a line under each reply says that an AI system wrote it. The limits override the
+    settings of the same name.
     """
 
     purpose: str = ""
@@ -77,6 +79,8 @@ class MailboxProfile:
     min_confidence: float | None = None
     min_draft_confidence: float | None = None
     min_verified: float = 0.0
+    allowed_hosts: tuple[str, ...] = ()
+    hold_back_sender_values: bool = False
 
     @property
     def category_names(self) -> tuple[str, ...]:

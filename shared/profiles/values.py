@@ -95,13 +95,18 @@ def limited(kind: Kind, limit: int) -> Kind:
     return parsed(kind, check, maxLength=limit)
 
 
-def _check_not_empty(text: str) -> str:
-    if not text:
-        raise ValueError("has an empty text: remove it")
-    return text
+def filled(kind: Kind, problem: str) -> Kind:
+    """A text that is not empty; `problem` is what is said of an empty one."""
+
+    def check(text: str) -> str:
+        if not text:
+            raise ValueError(problem)
+        return text
+
+    return parsed(kind, check, pattern=r"\S")
 
 
-ITEM = parsed(SENTENCE, _check_not_empty, pattern=r"\S")
+ITEM = filled(SENTENCE, "has an empty text: remove it")
 
 
 def matching(pattern: str, remedy: str, shown_pattern: str = "") -> Kind:
@@ -127,15 +132,6 @@ def one_of(*choices: str) -> Kind:
     return parsed(TEXT, check, enum=list(choices))
 
 
-def _read_switch(node: yaml.Node) -> bool:
-    if not isinstance(node, yaml.ScalarNode) or node.value not in ("true", "false"):
-        raise refuse(node, "must be true or false")
-    return bool(node.value == "true")
-
-
-SWITCH = Kind(_read_switch, {"type": "boolean"})
-
-
 def number(kind: type[int] | type[float], bounds: tuple[float, float]) -> Kind:
     """A number from the lower to the upper bound."""
     low, high = bounds
@@ -151,6 +147,16 @@ def number(kind: type[int] | type[float], bounds: tuple[float, float]) -> Kind:
         return value
 
     return Kind(read, {"type": schema_type, "minimum": low, "maximum": high})
+
+
+def _read_switch(node: yaml.Node) -> bool:
+    value = str(node.value).lower() if isinstance(node, yaml.ScalarNode) else ""
+    if value not in ("true", "false"):
+        raise refuse(node, "must be true or false")
+    return value == "true"
+
+
+SWITCH = Kind(_read_switch, {"type": "boolean"})
 
 
 def list_of(kind: Kind, remedy: str = TEXT_ITEMS, *, limit: int | None = None) -> Kind:
@@ -211,7 +217,7 @@ def mapping_of(key: Kind, value: Kind, remedy: str, *, limit: int) -> Kind:
     return Kind(read, {**schema, "maxProperties": limit})
 
 
-def record(build: Callable[..., Any], required: Mapping[str, Kind], optional: Mapping[str, Kind]) -> Kind:
+def built(build: Callable[..., Any], required: Mapping[str, Kind], optional: Mapping[str, Kind]) -> Kind:
     """Values under fixed names, handed to `build` by name, whose ValueError says what is wrong with them."""
     kinds = {**required, **optional}
 

@@ -56,7 +56,20 @@ class ServiceBusWorkQueue:
                     if self._client is None or self._sender is None:
                         self._client = self._connect()
                         self._sender = self._client.get_queue_sender(self._queue_name)
-                    _send_batches(self._sender, [_build_message(item, lives) for item in items])
+                    # Gone before the ledger enqueues its row again. The id is random on purpose: one made
+                    # from the row would make a queue with duplicate detection accept and drop, without a
+                    # word, every further one inside its window (10 minutes by default). A doubled work item
+                    # is harmless: one worker gets the row's lease. The SDK's own retries keep the id.
+                    messages = [
+                        ServiceBusMessage(
+                            item.to_json(),
+                            message_id=uuid.uuid4().hex,
+                            content_type="application/json",
+                            time_to_live=lives,
+                        )
+                        for item in items
+                    ]
+                    _send_batches(self._sender, messages)
             except AzureError as error:
                 self._close()
                 raise self._explain(error, len(items)) from error
@@ -138,16 +151,3 @@ def _send_batches(sender: ServiceBusSender, messages: Sequence[ServiceBusMessage
             batch = sender.create_message_batch()
             batch.add_message(message)
     sender.send_messages(batch, timeout=_SEND_SECONDS)
-
-
-def _build_message(item: WorkItem, lives: timedelta) -> ServiceBusMessage:
-    """One message, with an id of its own, that is gone before the ledger enqueues its row again.
-
-    The id is random on purpose. One made from the row would make a queue with duplicate detection
-    accept and drop, without a word, every further one inside its window (10 minutes by default):
-    a retry after 5 seconds would then wait for the next sweep. A doubled work item is harmless, because
-    only one worker gets the row's lease. The id stays the same when the SDK itself tries again.
-    """
-    return ServiceBusMessage(
-        item.to_json(), message_id=uuid.uuid4().hex, content_type="application/json", time_to_live=lives
-    )

@@ -25,7 +25,7 @@ class InProcessWorkQueue:
     def __init__(self) -> None:
         self.bodies: queue.Queue[bytes] = _Bodies()
 
-    def send(self, items: Sequence[WorkItem], lives: timedelta) -> None:  # the protocol's
+    def send(self, items: Sequence[WorkItem], lives: timedelta) -> None:  # noqa: ARG002  # the protocol's
         """Put every item into the queue that is not in it. None is ever lost, so none has to vanish."""
         for item in items:
             self.bodies.put(item.to_json().encode())

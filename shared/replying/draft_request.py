@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import Any
 
 from shared.checks.evidence import Source, SourceKind
-from shared.domain import Claim, ModelText, Rejection
+from shared.domain import Claim, JudgedClaim, ModelText, Rejection
 from shared.knowledge.passages import Knowledge
 from shared.model.answers import parse_answer
 from shared.model.chat import ChatRequest
@@ -32,6 +32,8 @@ MAX_OUTPUT_TOKENS = 3_000
 MAX_OPEN_POINTS = 5
 MAX_CLAIMS = 40
 MAX_CLAIM_CHARACTERS = 600  # of its sentence and of its quote
+
+PASSAGE_MARK = " › "  # between the document of a passage and its place there
 
 _TEXT = {"type": "string"}
 SCHEMA: Mapping[str, Any] = {
@@ -91,7 +93,9 @@ class Material:
     def sources(self) -> tuple[Source, ...]:
         """The passages and emails under the ids that the model knows them by, as far as it sees them."""
         passages = (
-            Source(f"K{n}", SourceKind.APPROVED, f"{passage.source} › {passage.title}", passage.text)
+            Source(
+                f"K{n}", SourceKind.APPROVED, f"{passage.source}{PASSAGE_MARK}{passage.title}", passage.text
+            )
             for n, passage in enumerate(self.knowledge.passages, 1)
         )
         emails = (
@@ -147,6 +151,11 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
         schema=SCHEMA,
         max_output_tokens=MAX_OUTPUT_TOKENS,
     )
+
+
+def find_passages(claim: JudgedClaim) -> list[str]:
+    """The titles of the approved passages among the sources of a claim, which may have several."""
+    return [title for title in claim.source.split("; ") if PASSAGE_MARK in title]
 
 
 def build_draft_instructions(mailbox_address: str, profile: MailboxProfile) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from shared.checks.draft_checks import find_failed_checks
-from shared.checks.evidence import judge_claims
+from shared.checks.draft_checks import Verdict, check_draft
+from shared.checks.evidence import Source, SourceKind, judge_claims
 from shared.domain import (
     Cause,
     Decision,
@@ -17,7 +17,7 @@ from shared.domain import (
 )
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.model.prompting import cut_text, text_version
+from shared.model.prompting import cut_text, load_prompt, text_version
 from shared.profiles.disclosure import drop_disclosures, find_disclosure
 from shared.replying.draft_request import (
     DraftText,
@@ -74,13 +74,30 @@ def write_draft(
         return unreadable
     claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     if _share_verified(claims) < material.profile.min_verified:
-        asserted = [claim.sentence for claim in claims if claim.support is not Support.VERIFIED]
-        written = _ask(replace(material, unsupported=asserted), settings, complete)
+        unsupported = [c.sentence for c in claims if c.support not in (Support.VERIFIED, Support.FREE)]
+        written = _ask(replace(material, unsupported=unsupported), settings, complete)
         if written is None:
             return unreadable
         claims = judge_claims(written.reply_markdown, written.claims, material.sources)
-    draft = _build_draft(written, claims, material, entry, envelope)
-    return JudgedDraft(draft, _find_refusal(written, claims, material, entry, settings))
+    verdict = _check(written, material, entry)
+    address, profile = material.mailbox_address, material.profile
+    language = entry.triage.language if entry.triage is not None else ""
+    disclosure = find_disclosure(language) if profile.disclosure else ""
+    draft = Draft(
+        reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure),
+        confidence=written.confidence,
+        open_points=written.open_points,
+        covers=tuple(text.email_id for text in material.thread if not text.is_ours),
+        idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
+        claims=claims,
+        follow_up=written.follow_up,
+        model=written.model,
+        prompt_version=text_version(build_draft_instructions(address, profile)),
+        cc=envelope.cc,
+        subject=f"Your message to {address}" if envelope.is_form else "",
+        notes=(*envelope.notes, *verdict.warnings),
+    )
+    return JudgedDraft(draft, _find_refusal(written, claims, material, verdict, settings))
 
 
 def _ask(
@@ -105,53 +122,35 @@ def _share_verified(claims: Sequence[JudgedClaim]) -> float:
     return factual.count(Support.VERIFIED) / len(factual) if factual else 1.0
 
 
+def _check(written: DraftText, material: Material, entry: LedgerEntry) -> Verdict:
+    """What code says of the text: neither the fixed instructions nor a reviewer's reason may be repeated."""
+    profile = material.profile
+    addresses = f"{parse_address(material.mailbox_address)} {entry.sender}"
+    ours = (addresses, profile.signature, profile.purpose, profile.voice)
+    return check_draft(
+        written.reply_markdown,
+        (*material.sources, *(Source("", SourceKind.APPROVED, "", text) for text in ours)),
+        "\n\n".join((load_prompt("draft"), *(said.reason for said in entry.rejections))),
+        allowed_hosts=profile.allowed_hosts,
+        hold_back_sender_values=profile.hold_back_sender_values,
+    )
+
+
 def _find_refusal(
     written: DraftText,
     claims: Sequence[JudgedClaim],
     material: Material,
-    entry: LedgerEntry,
+    verdict: Verdict,
     settings: Settings,
 ) -> Decision | None:
-    failed = find_failed_checks(
-        written.reply_markdown,
-        (*(source.text for source in material.sources), *(said.reason for said in entry.rejections)),
-        (parse_address(material.mailbox_address), entry.sender),
-        build_draft_instructions(material.mailbox_address, material.profile),
-    )
     share = _share_verified(claims)
-    if failed:
-        return Decision(Outcome.ESCALATED, Cause.DRAFT_CHECK, ",".join(failed))
+    if verdict.failed:
+        return Decision(Outcome.ESCALATED, Cause.DRAFT_CHECK, ",".join(verdict.failed))
     if share < material.profile.min_verified:
         return Decision(Outcome.ESCALATED, Cause.DRAFT_UNVERIFIED, f"{share:.0%}")
     if written.confidence < settings.min_draft_confidence:
         return Decision(Outcome.ESCALATED, Cause.DRAFT_UNSURE, f"{written.confidence:.2f}")
     return None
-
-
-def _build_draft(
-    written: DraftText,
-    claims: tuple[JudgedClaim, ...],
-    material: Material,
-    entry: LedgerEntry,
-    envelope: Envelope,
-) -> Draft:
-    address, profile = material.mailbox_address, material.profile
-    language = entry.triage.language if entry.triage is not None else ""
-    disclosure = find_disclosure(language) if profile.disclosure else ""
-    return Draft(
-        reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure),
-        confidence=written.confidence,
-        open_points=written.open_points,
-        covers=tuple(text.email_id for text in material.thread if not text.is_ours),
-        idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
-        claims=claims,
-        follow_up=written.follow_up,
-        model=written.model,
-        prompt_version=text_version(build_draft_instructions(address, profile)),
-        cc=envelope.cc,
-        subject=f"Your message to {address}" if envelope.is_form else "",
-        notes=envelope.notes,
-    )
 
 
 def sign_reply(reply_markdown: str, signature: str, disclosure: str = "") -> str:

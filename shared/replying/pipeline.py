@@ -208,12 +208,13 @@ class _EmailRun:
             return refusal
         executor = self.pipeline.submitter.executor
         texts = cache(lambda: read_texts(self.claim.entry, email, thread, self.multimail, executor))
-        refusal = (
-            self._triage(email, texts)
-            or self._find_refusal(thread)  # only now: a person is told what it is about
+        refusal = self._triage(email, texts)
+        if refusal is None:  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
-            or find_mode_refusal(self._mailbox, allow_ungated=self.pipeline.settings.allow_ungated_replies)
-        )
+            limits, allow_ungated = self._limits, self.pipeline.settings.allow_ungated_replies
+            day_slots = self.pipeline.ledger.slots(limits.name_sender_scope(thread))
+            refusal = limits.find_refusal(thread, day_slots)
+            refusal = refusal or find_mode_refusal(self._mailbox, allow_ungated=allow_ungated)
         if refusal is not None:
             self._propose(refusal, email, envelope, texts)
             return refusal
@@ -234,10 +235,6 @@ class _EmailRun:
         if is_redrafted or (unsent.reply_settled_at is None and unsent.outcome is Outcome.REPLY_SUBMITTED):
             raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
         return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
-
-    def _find_refusal(self, thread: ThreadView) -> Decision | None:
-        limits = self._limits
-        return limits.find_refusal(thread, self.pipeline.ledger.slots(limits.name_sender_scope(thread)))
 
     @property
     def _limits(self) -> Limits:

@@ -178,9 +178,9 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     """What the audit trail has about a decided row.
 
     The model's words may quote the email: they stay in the ledger and the tags. So does the sentence for the
-    cause; the trail has the cause and what code noted with it.
+    cause; the trail has the cause and what code noted with it. A proposal counts as the draft.
     """
-    triage, draft, usage = entry.triage, entry.draft, entry.usage
+    triage, draft, usage = entry.triage, entry.draft or entry.proposal, entry.usage
     facts: dict[str, Value] = {
         key.removeprefix("agent."): value
         for key, value in build_tags(entry).items()
@@ -192,7 +192,11 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         facts |= {"confidence": triage.confidence, "triage_model": triage.model}
         facts |= {"triage_prompt": triage.prompt_version}
     if draft is not None:
+        counts = Counter(claim.support for claim in draft.claims)
         facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
+        facts |= {"claims_verified": counts[Support.VERIFIED]}
+        facts |= {"claims_from_sender": counts[Support.FROM_SENDER]}
+        facts |= {"claims_asserted": counts[Support.ASSERTED]}
     return facts | {
         "revision": entry.revision,
         "attempts": entry.attempts,

@@ -227,7 +227,11 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
     escalated = replace(triage, action=Action.ESCALATE)
     if triage.category in profile.escalate_categories:
         return replace(escalated, cause=Cause.CATEGORY_RULE, detail=triage.category)
-    if _has_any(profile.escalate_words, f"{email.subject}\n{email.markdown}"):
+    # As it was written, and as a reader sees it.
+    written = html.unescape(f"{email.subject}\n{email.markdown}")
+    texts = (fold(written), fold(_MARKS.sub("", _BREAK_TAG.sub(" ", written))))
+    words = [*filter(None, map(fold, profile.escalate_words))]  # what cannot be seen would be in every text
+    if any(word in text for word in words for text in texts):
         return replace(escalated, cause=Cause.WORD_RULE)
     if triage.confidence < min_confidence:
         doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
@@ -237,14 +241,3 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
         if _SPEAKS_TO_TRIAGE.search(text):
             return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
     return triage
-
-
-def _has_any(words: Sequence[str], markdown: str) -> bool:
-    """Whether one of the words is in the text as it was written, or as a reader sees it."""
-    folded = [*filter(None, map(fold, words))]  # what cannot be seen would be in every text
-    if not folded:
-        return False
-    written = html.unescape(markdown)
-    shown = _MARKS.sub("", _BREAK_TAG.sub(" ", written))
-    texts = (fold(written), fold(shown))
-    return any(word in text for word in folded for text in texts)

@@ -2,7 +2,7 @@
 
 import math
 import ssl
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -103,7 +103,12 @@ def describe_failure(
     `certificates` is the variable from which the client takes its certificate authorities. `is_proxied`: a
     connection that was never made may have been one to the proxy, for a client that does not tell which.
     """
-    reasons = list(_list_reasons(error))
+    # The error and all that is behind it; azure-core names what it wraps in an attribute of its own.
+    reasons: list[BaseException] = []
+    reason: BaseException | None = error
+    while reason is not None:
+        reasons.append(reason)
+        reason = reason.__cause__ or getattr(reason, "inner_exception", None) or reason.__context__
     names = {type(reason).__name__ for reason in reasons}
     name = type(error).__name__
     if any(isinstance(reason, ssl.SSLError | requests.exceptions.SSLError) for reason in reasons):
@@ -114,13 +119,6 @@ def describe_failure(
     if "ProxyError" in names or (is_proxied and "ConnectError" in names):
         return f"{name}: the proxy lets nothing through. Correct HTTPS_PROXY, or name the host in NO_PROXY"
     return name
-
-
-def _list_reasons(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and all that is behind it; azure-core names what it wraps in an attribute of its own."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or getattr(error, "inner_exception", None) or error.__context__
 
 
 def find_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -123,7 +123,13 @@ class KeyVaultSecret:
                 f"{self} cannot be read: KEY_VAULT_URL is not the address of a Key Vault. "
                 "Set it to https://NAME.vault.azure.net."
             ) from error
-        return self._check(stored or "")
+        value = (stored or "").rstrip("\r\n")  # `echo KEY | az keyvault secret set` stores one
+        if value and value.isascii() and value.isprintable() and " " not in value:
+            return Secret(value)
+        raise ConfigurationError(
+            f"{self} is empty, or holds white space or characters outside ASCII. "
+            f"Store the {self._content} there again."
+        )
 
     def _build_client(self) -> SecretClient:
         session = build_session(self._vault_url)
@@ -140,15 +146,6 @@ class KeyVaultSecret:
                 connection_timeout=CONNECT_TIMEOUT_SECONDS,
                 read_timeout=READ_TIMEOUT_SECONDS,
             ),
-        )
-
-    def _check(self, stored: str) -> Secret:
-        value = stored.rstrip("\r\n")  # `echo KEY | az keyvault secret set` stores one
-        if value and value.isascii() and value.isprintable() and " " not in value:
-            return Secret(value)
-        raise ConfigurationError(
-            f"{self} is empty, or holds white space or characters outside ASCII. "
-            f"Store the {self._content} there again."
         )
 
     def _explain(self, error: AzureError, *, was_readable: bool) -> AgentError:

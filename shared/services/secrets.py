@@ -27,6 +27,6 @@ class StaticSecret:
         """The secret."""
         return self._secret
 
-    def refresh(self, stale: Secret) -> Secret:
+    def refresh(self, stale: Secret) -> Secret:  # noqa: ARG002  # the protocol's
         """The same secret again."""
         return self._secret

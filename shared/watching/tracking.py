@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from shared.domain import Cause, Email, Rejection
+from shared.domain import Cause, Email
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -211,7 +211,12 @@ class ReplyTracker:
             return None
         if entry.finished_at is None:  # the row still belongs to a worker
             return reply
-        with span("reply seen", _ids(reply), parent=email_traceparent(reply.mailbox_id, reply.email_id)):
+        ids: dict[str, Value] = {
+            "agent.mailbox_id": reply.mailbox_id,
+            "agent.email_id": reply.email_id,
+            "agent.reply_id": reply.reply_id,
+        }
+        with span("reply seen", ids, parent=email_traceparent(reply.mailbox_id, reply.email_id)):
             if entry.reply_id == reply.reply_id:
                 is_open = self._settle_own(entry, reply, fate)
             elif is_open := fate.status in UNSENT_STATUSES:  # another's reply was to answer its email
@@ -231,10 +236,9 @@ class ReplyTracker:
         """
         now = self._clock()
         if fate.reason and entry.draft is not None and len(entry.rejections) < MAX_REDRAFTS:
-            rejection = Rejection(
-                reply_id=reply.reply_id,
-                reason=fate.reason,
-                reply_markdown=entry.draft.reply_markdown,
+            rejection = entry.draft.rejected(
+                reply.reply_id,
+                fate.reason,
                 submitted_at=reply.submitted_at,
                 decided_at=fate.decided_at or now,
             )
@@ -267,11 +271,12 @@ class ReplyTracker:
         # The listing missed it, as after a submission by a wrong clock: it missed answers as well.
         if status == PENDING_APPROVAL and self._withdraw_answered(reply):
             status = CANCELLED
+        said = email.tags.get(REJECT_REASON_TAG, "") if status == "rejected" else ""
         return _Fate(
             status,
             status in SETTLED,
             self._clock() if status in TURNED_DOWN else email.approved_at,
-            _read_reason(email) if status == "rejected" else "",
+            clean_line(said, MAX_REJECT_REASON_CHARACTERS),
         )
 
     def _withdraw_answered(self, reply: TrackedReply) -> bool:
@@ -371,10 +376,6 @@ class _Fate:
     reason: str = ""
 
 
-def _read_reason(email: Email) -> str:
-    return clean_line(email.tags.get(REJECT_REASON_TAG, ""), MAX_REJECT_REASON_CHARACTERS)
-
-
 def derive_status(email: Email) -> str:
     """The one word for where an outbound email stands: one of SETTLED or of UNSETTLED.
 
@@ -390,11 +391,3 @@ def derive_status(email: Email) -> str:
     if email.approved_at is not None:
         return "approved"
     return email.status if email.status in UNSETTLED else "unknown"
-
-
-def _ids(reply: TrackedReply) -> dict[str, Value]:
-    return {
-        "agent.mailbox_id": reply.mailbox_id,
-        "agent.email_id": reply.email_id,
-        "agent.reply_id": reply.reply_id,
-    }

@@ -147,7 +147,12 @@ class WebhookReceiver:
         Nothing is parsed, looked up or logged for a request that MultiMail did not sign. 5xx asks
         MultiMail to send the event again.
         """
-        refusal = self._find_refusal(body, signature)
+        is_large = len(body) > MAX_BODY_BYTES
+        refusal = (
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            if is_large
+            else _REFUSALS.get(self._signatures.judge(body, signature))
+        )
         if refusal is not None:
             self._refusals.count()
             return refusal
@@ -166,11 +171,6 @@ class WebhookReceiver:
             result, status = "failed", HTTPStatus.SERVICE_UNAVAILABLE
         record(WEBHOOK_RECEIVED, {"webhook_event": event.name, "result": result})
         return status
-
-    def _find_refusal(self, body: bytes, signature: str | None) -> HTTPStatus | None:
-        if len(body) > MAX_BODY_BYTES:
-            return HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-        return _REFUSALS.get(self._signatures.judge(body, signature))
 
     def _follow(self, event: WebhookEvent) -> str:
         """Look where the event says; return one word for what came of it."""

@@ -6,10 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from shared.checks.gate import GATED_MODES
-
 from local.multimail.emails import AcceptedEmail, StoredEmail
 from local.multimail.simulator import MultiMailSimulator
+from shared.checks.gate import GATED_MODES
 from shared.domain import build_idempotency_key, parse_address
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger

@@ -1,0 +1,116 @@
+"""How the CPU time of what reads hostile text grows with its length: `python -m tests.growth NAME` measures one."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from shared.checks.contacts import Known, find_addresses
+from shared.checks.draft_checks import MAX_REPLY_CHARACTERS, check_draft
+from shared.checks.evidence import Source, SourceKind
+from shared.checks.foreign_links import drop_foreign_links
+from shared.domain import MAX_HEADER_CHARACTERS, NO_USAGE, Email, parse_address
+from shared.knowledge.words import find_words
+from shared.mail.contact_forms import ContactForm, find_respondent, looks_like_form
+from shared.mail.machine_mail import is_machine_sender, is_machine_subject
+from shared.model.chat import ChatCompletion
+from shared.model.prompting import clean_line, clean_sentence, clean_text, cut_text, fit_untrusted
+from shared.model.tokens import estimate_tokens
+from shared.profiles.profiles import MailboxProfile
+from shared.replying.draft_request import parse_draft
+from shared.replying.triage import parse_triage, triage_email
+
+MAX_RATIO = 8
+FACTOR = 4
+REPEATS = 2
+SMALLEST_SECONDS = 0.02  # below, the clock's steps are seen
+FAMILIES = ("=", " ", "\n> ", "a", "a.", "1 ", "<a ", "[](", "a@", "www.", "{{", "\u0301漢")
+BODY = 40_000
+_FORM = ContactForm("form@ours.example", "Email")
+_OLD_LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
+
+
+def _email(text: str) -> Email:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    return Email("e", "ann@customer.example", (), text[:MAX_HEADER_CHARACTERS], "unread", now, text)
+
+
+def _read_answer(parse: Callable[[str], object]) -> Callable[[str], None]:
+    def read(text: str) -> None:
+        with suppress(ValueError, RecursionError):
+            parse(text)
+
+    return read
+
+
+def _draft_answer(text: str) -> str:
+    answer = {"reply_markdown": text, "claims": [], "open_points": [text], "follow_up": text, "confidence": 1}
+    return json.dumps(answer)
+
+
+def _triage(text: str) -> None:
+    answer = {"action": "ignore", "category": "other", "confidence": 1, "summary": text, "reason": text}
+    completion = ChatCompletion(json.dumps(answer), "stop", NO_USAGE, "model")
+    profile = MailboxProfile(escalate_words=("legal action", "Kündigung"))
+    triage_email(_email(text), lambda _: completion, deployment="d", min_confidence=0.5, profile=profile)
+
+
+# Each with the longest text that it is ever given, or that is worth trying.
+FUNCTIONS: Mapping[str, tuple[Callable[[str], object], int]] = {
+    "check_draft": (lambda text: check_draft(text, [], "instructions"), MAX_REPLY_CHARACTERS),
+    "check_draft, sources": (
+        lambda text: check_draft("See a.example", [Source("E1", SourceKind.SENDER, "", text)], ""), BODY,
+    ),
+    "Known.read": (lambda text: Known.read([text]), BODY),
+    "drop_foreign_links": (lambda text: drop_foreign_links(text, ["https://a.example"]), MAX_REPLY_CHARACTERS),
+    "find_addresses": (find_addresses, BODY),
+    "parse_address": (parse_address, MAX_HEADER_CHARACTERS),
+    "is_machine_subject": (lambda text: is_machine_subject(text, "ann@customer.example"), MAX_HEADER_CHARACTERS),
+    "is_machine_sender": (lambda text: is_machine_sender(f"{text}@customer.example"), MAX_HEADER_CHARACTERS),
+    "looks_like_form": (lambda text: looks_like_form(text, "x@y.example", []), BODY),
+    "find_respondent": (lambda text: find_respondent(_FORM, f"Email: {text}", []), BODY),
+    "clean_text": (clean_text, BODY),
+    "clean_line": (lambda text: clean_line(text, 200), BODY),
+    "clean_sentence": (lambda text: clean_sentence(text, 200), BODY),
+    "cut_text": (lambda text: cut_text(text, 1_000), BODY),
+    "fit_untrusted": (lambda text: fit_untrusted(text, 1_000), BODY),
+    "estimate_tokens": (estimate_tokens, BODY),
+    "find_words": (find_words, BODY),
+    "triage_email": (_triage, BODY),
+    "parse_draft": (_read_answer(lambda text: parse_draft(_draft_answer(text))), BODY),
+    "parse_draft, no JSON": (_read_answer(parse_draft), BODY),
+    "parse_triage": (_read_answer(parse_triage), BODY),
+}  # fmt: skip
+# What the test must find: a pattern that looks for a mark from every place of a long word.
+QUADRATIC: Mapping[str, tuple[Callable[[str], object], int]] = {
+    "the old lure": (lambda text: _OLD_LURE.sub("", text), 16_000)
+}
+
+
+def measure(name: str) -> dict[str, float]:
+    """The ratio of CPU time, text four times as long to text, for each family that takes long enough to tell."""
+    function, limit = {**FUNCTIONS, **QUADRATIC}[name]
+    function("warm up")
+    ratios = {}
+    for family in FAMILIES:
+        text = (family * limit)[:limit]
+        long = _time(function, text)
+        if long >= SMALLEST_SECONDS:
+            ratios[family] = long / max(_time(function, text[: limit // FACTOR]), 1e-6)
+    return ratios
+
+
+def _time(function: Callable[[str], object], text: str) -> float:
+    best = float("inf")
+    for _ in range(REPEATS):
+        start = time.process_time()
+        function(text)
+        best = min(best, time.process_time() - start)
+    return best
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1])))
