@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import DEMO_EMAILS
 from local.testing.world import ScriptedModel, World, build_settings
-from shared.checks.draft_checks import find_failed_checks
+from shared.checks.draft_checks import check_draft
 from shared.composition import build_agent
 from shared.domain import Action, Cause, Mailbox, Triage
 from shared.errors import ConfigurationError
@@ -522,7 +522,7 @@ def test_every_promised_language_has_a_line_of_its_own_that_the_draft_checks_let
     lines = {language: find_disclosure(language) for language in languages}
     assert len(set(lines.values())) == len(languages)
     for line in lines.values():
-        assert find_failed_checks(f"Hello.\n\n{line}", [], [], "") == ()
+        assert check_draft(f"Hello.\n\n{line}", [], "").failed == ()
 
 
 @pytest.mark.parametrize(
