@@ -120,8 +120,10 @@ def evaluate(console: Console, environment: Mapping[str, str], options: Options,
         info = _build_info(stage, options, started_at, is_simulated=is_simulated)
         models = f"triage by {info.triage_deployment}, drafts by {info.draft_deployment}"
         console.print(Text(f"{len(cases)} emails, {models}, at {info.model_host}"), soft_wrap=True)
-        expected = "a few seconds" if is_simulated else f"{_expect_minutes(len(cases), options):.0f} minutes"
-        console.print(Text(f"Expected to take about {expected}."), soft_wrap=True)
+        expected = (
+            "a few seconds" if is_simulated else f"about {_expect_minutes(len(cases), options):.0f} minutes"
+        )
+        console.print(Text(f"Expected to take {expected}."), soft_wrap=True)
         run = Run(info, _collect(console, stage, cases, options))
     return _conclude(console, run, cases, options, reports / f"eval-{started_at:%Y%m%dT%H%M%SZ}")
 

@@ -170,6 +170,9 @@ param maxRepliesPerSenderPerDay int = 5
 @description('Maximum tokens for one mailbox in a day; further mail waits until tomorrow.')
 param dailyTokenBudget int = 12000000
 
+@description('Maximum share of a mailbox\'s daily tokens for one sender; beyond it mail goes to a person. From 0.001 to 1 (no limit), as text.')
+param maxSenderTokenShare string = '0.2'
+
 @minValue(1)
 @maxValue(3650)
 @description('Days after which the ledger erases the drafts, senders and texts of an email that is done.')
@@ -425,6 +428,7 @@ module functionApp 'modules/function-app.bicep' = {
       MAX_REPLIES_PER_THREAD: string(maxRepliesPerThread)
       MAX_REPLIES_PER_SENDER_PER_DAY: string(maxRepliesPerSenderPerDay)
       DAILY_TOKEN_BUDGET: string(dailyTokenBudget)
+      MAX_SENDER_TOKEN_SHARE: maxSenderTokenShare
       RETENTION_DAYS: string(retentionDays)
       TOKEN_PRICES: tokenPrices
       MIN_CONFIDENCE: minConfidence

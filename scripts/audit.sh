@@ -4,19 +4,26 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$(dirname "${PYTHON:-.venv/bin/python}")
 
-# What the tests make up, and the key that every Azurite has. The locks are left out: they are full of hashes.
-made_up='^(multimail-(api-key|webhook-secret)|no secret|real|whsec_(of_the_world|1|abcdefghij0123456789)|sk-abcdefghij0123456789|ba9876543210|0123456789ab|The code is .*|simulated|unused|right|wrong|abc def|mm_(test|live)_[a-z0-9]{1,5}|model-key-abc|sk-hidden.*|Eby8vdM02.*)$'
-git ls-files -z -- . ':!tests/hostile/*.toml' ':!*requirements.txt' | xargs -0 "$bin/detect-secrets-hook" --exclude-secrets "$made_up"
+# What the tests make up, tables of letters and words, and the key that every Azurite has. Left out are the locks and the
+# recorded answers, which are full of hashes, and hostile mail and drafts, whose keys are made up.
+made_up='^(benchmark|9f86d081884c7d659a2feaa0c55ad015a3bf4f1b|password_request|key|aeopcyxijsdh[A-Za-z]+|password\* passwor\* [^"]*|iVBORw0KGgo[A-Za-z0-9+/=]+|multimail-(api-key|webhook-secret)|no secret|real|whsec_(of_the_world|1|abcdefghij0123456789)|sk-abcdefghij0123456789|ba9876543210|0123456789ab|The code is .*|simulated|unused|right|wrong|abc def|mm_(test|live)_[a-z0-9]{1,5}|model-key-abc|sk-hidden.*|Eby8vdM02.*)$'
+git ls-files -z -- . ':!tests/hostile/*.toml' ':!evals/knowledge/recorded/*' ':!tests/drafts/*' ':!*requirements.txt' | xargs -0 "$bin/detect-secrets-hook" --exclude-secrets "$made_up"
 echo "no secrets in $(git ls-files | wc -l) files"
 
 report=$(mktemp)
-trap 'rm -f "$report"' EXIT
-"$bin/pip-audit" --format json --progress-spinner off >"$report" 2>/dev/null || true
+errors=$(mktemp)
+trap 'rm -f "$report" "$errors"' EXIT
+# Its status is 1 for a vulnerability and for a crash alike: the report tells which.
+"$bin/pip-audit" --format json --progress-spinner off >"$report" 2>"$errors" || true
+if ! "$bin/python" -m json.tool "$report" >/dev/null 2>&1; then
+    cat "$errors" >&2
+    echo "pip-audit made no report, so nothing was audited: see its error above and run it again" >&2
+    exit 1
+fi
 "$bin/python" - "$report" <<'PY'
 """Fail on a known vulnerability; say plainly when the package index knows of none because it has no such data."""
 import json, pathlib, sys
-text = pathlib.Path(sys.argv[1]).read_text()
-packages = json.loads(text)["dependencies"] if text.strip() else []
+packages = json.loads(pathlib.Path(sys.argv[1]).read_text())["dependencies"]
 audited = [package for package in packages if "skip_reason" not in package]
 found = [f"{p['name']} {p['version']}: {v['id']}, fixed in {', '.join(v['fix_versions']) or 'no version yet'}"
          for p in audited for v in p["vulns"]]

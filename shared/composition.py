@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 READERS = 32  # threads for reads that run in parallel; each is busy for one short call
 KNOWLEDGE_FOLDER = "knowledge"  # in the folder of the configuration
 # The SDKs log every request; the worker's root logger would let it through, and every line is paid for.
-CHATTY_LOGGERS = ("azure.core", "azure.identity", "azure.servicebus", "httpx2", "urllib3")
+CHATTY_LOGGERS = ("azure", "httpx2", "openai")
 
 T = TypeVar("T")
 
@@ -310,7 +310,11 @@ def _build_knowledge(
     from shared.knowledge.azure_search import AzureSearchKnowledge  # noqa: PLC0415 - only where there is an index
 
     return AzureSearchKnowledge(
-        settings.search_endpoint, settings.search_index, credential(), watch, settings.search_vector_field
+        settings.search_endpoint,
+        settings.search_index,
+        credential(),
+        watch,
+        vector_field=settings.search_vector_field,
     )
 
 

@@ -90,6 +90,7 @@ class Cause(StrEnum):
     THREAD_LIMIT = "thread_limit"
     SENDER_LIMIT = "sender_limit"
     SENDER_FLOOD = "sender_flood"
+    SENDER_TOKENS = "sender_tokens"
     TOO_OLD = "too_old"
     WAITED_TOO_LONG = "waited_too_long"
     THREAD_MISSING = "thread_missing"

@@ -349,6 +349,13 @@ class Settings:
         "12000000",
         bounds=(1, 10**12),
     )
+    max_sender_token_share: float = _setting(
+        LIMITS,
+        _number,
+        "Maximum share of a mailbox's daily tokens for one sender; beyond it, mail goes to a person.",
+        "0.2",
+        bounds=(0.001, 1),
+    )
     min_confidence: float = _setting(
         LIMITS, _number, "What triage is less sure of goes to a person.", "0.6", bounds=(0, 1)
     )

@@ -1,5 +1,6 @@
 """How the CPU time of what reads hostile text grows with its length: `python -m tests.growth NAME` measures one."""
 
+import itertools
 import json
 import re
 import sys
@@ -10,9 +11,9 @@ from datetime import UTC, datetime
 
 from shared.checks.contacts import Known, find_addresses
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS, check_draft
-from shared.checks.evidence import Source, SourceKind
+from shared.checks.evidence import MAX_QUOTE_CHARACTERS, Source, SourceKind, judge_claims
 from shared.checks.foreign_links import drop_foreign_links
-from shared.domain import MAX_HEADER_CHARACTERS, NO_USAGE, Email, parse_address
+from shared.domain import MAX_HEADER_CHARACTERS, NO_USAGE, Claim, Email, parse_address
 from shared.knowledge.words import find_words
 from shared.mail.contact_forms import ContactForm, find_respondent, looks_like_form
 from shared.mail.machine_mail import is_machine_sender, is_machine_subject
@@ -30,6 +31,7 @@ SMALLEST_SECONDS = 0.02  # below, the clock's steps are seen
 FAMILIES = ("=", " ", "\n> ", "a", "a.", "1 ", "<a ", "[](", "a@", "www.", "{{", "\u0301漢")
 BODY = 40_000
 _FORM = ContactForm("form@ours.example", "Email")
+_CALLS = itertools.count()
 _OLD_LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
 
 
@@ -58,9 +60,27 @@ def _triage(text: str) -> None:
     triage_email(_email(text), lambda _: completion, deployment="d", min_confidence=0.5, profile=profile)
 
 
+def _judge(text: str) -> None:
+    claims = [Claim(text[:300], "K1", text[:MAX_QUOTE_CHARACTERS]), Claim(text, "E1", text[:200])]
+    sources = [Source("K1", SourceKind.APPROVED, "", text), Source("E1", SourceKind.SENDER, "", text)]
+    judge_claims(text, claims, sources)
+
+
+def _judge_table(text: str) -> None:
+    """Sentences, each with its claim, on rows of a table twenty times as long; in no call those of another."""
+    count, first = len(text) // 40, 100_000 * next(_CALLS)
+    rows = [f"| P{n}-A | {n} days |" for n in range(first, first + 20 * count)]
+    source = Source("K1", SourceKind.APPROVED, "", "\n".join(["| Part | Delivery |", "|---|---|", *rows]))
+    sentences = [f"Part P{n}-A has a delivery of {n} days {text[:10]}." for n in range(first, first + count)]
+    claims = [Claim(sentence, "K1", row) for sentence, row in zip(sentences, rows, strict=False)]
+    judge_claims(" ".join(sentences), claims, [source])
+
+
 # Each with the longest text that it is ever given, or that is worth trying.
 FUNCTIONS: Mapping[str, tuple[Callable[[str], object], int]] = {
     "check_draft": (lambda text: check_draft(text, [], "instructions"), MAX_REPLY_CHARACTERS),
+    "judge_claims": (_judge, MAX_REPLY_CHARACTERS),
+    "judge_claims, table": (_judge_table, 8_000),
     "check_draft, sources": (
         lambda text: check_draft("See a.example", [Source("E1", SourceKind.SENDER, "", text)], ""), BODY,
     ),

@@ -20,7 +20,7 @@ from shared.operator.ask_tools import MAX_EMAIL_TOKENS, MAX_LISTED
 from shared.operator.asking import MAX_STEPS, MAX_TOKENS, MAX_TOOL_CALLS, TOKEN_COUNTER
 from shared.settings import MODEL_SDKS
 
-TO_BOB = "Write to bob@partner.example that we are on it."
+TO_BOB = "Write to bob@partner.example, and to ann@customer.example, that we are on it."
 BOB = "bob@partner.example"
 
 
@@ -61,7 +61,9 @@ def test_a_question_is_answered_from_what_the_tools_read_with_either_sdk(tmp_pat
 def test_a_reply_that_the_operator_wants_waits_for_approval_with_either_sdk(tmp_path: Path, sdk: str) -> None:
     with AskWorld(tmp_path, sdk=sdk) as world:
         email_id = world.deliver()
-        answer = world.ask("Tell Ann that we are on it.", [world.reply_call(email_id)], "It waits.")
+        answer = world.ask(
+            "Tell ann@customer.example that we are on it.", [world.reply_call(email_id)], "It waits."
+        )
         (sent,) = answer.submitted
         assert (sent.status, sent.recipient) == ("pending_scan", "ann@customer.example")
         stored = world.mail.find_email(sent.email_id)
@@ -115,7 +117,9 @@ def test_what_waits_for_approval_is_listed_in_both_directions(world: AskWorld) -
     gated = world.mail.add_mailbox("legal@northwind.example", "gated_all")
     held = world.deliver("Not to be seen yet.", box=gated)
     email_id = world.deliver()
-    sent = world.ask("Tell Ann.", [world.reply_call(email_id)], "Done.").submitted[0].email_id
+    sent = (
+        world.ask("Tell ann@customer.example.", [world.reply_call(email_id)], "Done.").submitted[0].email_id
+    )
     world.ask("What waits?", [("list_pending", {"mailbox_id": None})], "Two.")
     (listing,) = world.model.results()
     assert held in listing
@@ -320,7 +324,9 @@ def test_there_is_no_copy_and_no_second_recipient(world: AskWorld, to: Any, more
 def test_a_reply_goes_to_the_emails_sender_and_never_to_one_of_our_own(world: AskWorld) -> None:
     email_id = world.deliver()
     ours = world.mail.human_reply(email_id, "On its way.")
-    answer = world.ask("Reply.", [world.reply_call(email_id), world.reply_call(ours)], "Done.")
+    answer = world.ask(
+        f"Reply to {email_id} and {ours}.", [world.reply_call(email_id), world.reply_call(ours)], "Done."
+    )
     assert [r.state for r in answer.tool_calls] == ["submitted", "refused"]
     assert world.recipients() == ["ann@customer.example"]
 
@@ -377,22 +383,25 @@ def test_a_subject_is_one_plain_line(world: AskWorld, subject: str) -> None:
     assert world.posts() == []
 
 
-def test_a_link_of_the_operator_or_of_an_email_that_was_read_may_be_sent_on(world: AskWorld) -> None:
-    email_id = world.deliver("Track it at https://carrier.example/t/1")
+def test_a_link_of_the_operator_may_be_sent_on_and_one_of_another_correspondent_may_not(
+    world: AskWorld,
+) -> None:
+    email_id = world.deliver("Track it at https://carrier.example/t")
     answer = world.ask(
         "Send bob@partner.example the tracking link, and https://northwind.example/faq too.",
         [world.read_call(email_id)],
-        [world.send_call(BOB, "https://carrier.example/t/1 and https://northwind.example/faq")],
+        [world.send_call(BOB, "https://carrier.example/t and https://northwind.example/faq")],
+        [world.send_call(BOB, "https://northwind.example/faq")],
         "It waits.",
     )
-    assert len(answer.submitted) == 1
+    assert [r.state for r in answer.tool_calls] == ["ok", "refused", "submitted"]
 
 
 def test_a_reply_repeats_no_link_or_number_that_somebody_else_wrote(world: AskWorld) -> None:
     other = world.deliver("My IBAN is DE89 3704 0044 0532 0130 00.", sender="Eve <eve@other.example>")
     email_id = world.deliver()
     answer = world.ask(
-        "Reply to Ann.",
+        "Reply to ann@customer.example.",
         [world.read_call(other), world.read_call(email_id)],
         [world.reply_call(email_id, "Pay to DE89 3704 0044 0532 0130 00.")],
         "Done.",
@@ -406,7 +415,7 @@ def test_a_stranger_who_writes_to_us_and_ann_gets_no_link_into_a_reply_to_ann(wo
     trap = world.deliver("Pay at https://outside.example/pay", sender="Mark <mark@outside.example>")
     world.mail.get_email(world.box, trap).to = ("support@northwind.example", "ann@customer.example")
     answer = world.ask(
-        "Reply to Ann.",
+        "Reply to ann@customer.example.",
         [world.read_call(trap)],
         [world.reply_call(email_id, "Please pay at https://outside.example/pay")],
         "Done.",
@@ -508,7 +517,7 @@ def test_a_refusal_for_sure_is_told_and_may_be_tried_again(world: AskWorld, faul
 def test_a_conflict_finds_the_email_that_the_service_has_already(world: AskWorld) -> None:
     email_id = world.deliver()
     world.mail.fault = in_order(answer_with(409, after_effect=True), matching=is_submission)
-    answer = world.ask("Reply to Ann.", [world.reply_call(email_id)], "It waits.")
+    answer = world.ask("Reply to ann@customer.example.", [world.reply_call(email_id)], "It waits.")
     assert [s.email_id for s in answer.submitted] == [world.mail.accepted[0].email_id]
 
 
@@ -574,7 +583,7 @@ def test_the_log_has_names_ids_and_results_and_no_content(
         "Canary-body.", subject="Canary-subject", sender="Canary <canary@customer.example>"
     )
     world.ask(
-        "Canary-question for bob@partner.example",
+        f"Canary-question for bob@partner.example and {email_id}",
         [CHECK_INBOX, world.read_call(email_id), world.read_call("Canary-id"), ("Canary-tool", {})],
         [
             world.send_call("canary@outside.example"),

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 
 from shared.errors import ConfigurationError
 from shared.profiles.business_hours import BusinessHours
@@ -44,7 +43,7 @@ def at(text: str) -> datetime:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("time_zone: Europe/Berlim", "time_zone has 'Europe/Berlim', which is not an IANA time zone: did you mean Europe/Berlin?"),
+        ("time_zone: Europe/Berlim", "time_zone has 'Europe/Berlim', which is not an IANA time zone: did you mean Europe/Berlin."),
         ("time_zone: Europe", "time_zone has 'Europe', which is not an IANA time zone"),
         ("time_zone: ../../etc/passwd", "time_zone has '../../etc/passwd', which is not an IANA time zone"),
         ("days: {mon-fry: 09:00-17:00}", "days has 'mon-fry', which is not a weekday or a range such as mon or mon-fri"),
@@ -107,8 +106,17 @@ def test_time_zones_are_known_where_the_system_has_none() -> None:
 # Open or closed
 
 
+def next_opening(hours: BusinessHours, moment: datetime) -> datetime | None:
+    start, _ = next(hours.list_openings(moment), (None, None))
+    return None if start is None else max(moment, start)
+
+
+def is_open(hours: BusinessHours, moment: datetime) -> bool:
+    return next_opening(hours, moment) == moment
+
+
 @pytest.mark.parametrize(
-    ("hours", "moment", "is_open"),
+    ("hours", "moment", "expected"),
     [
         (BERLIN, "2026-03-02T08:00+01:00", True),
         (BERLIN, "2026-03-02T07:59:59+01:00", False),
@@ -128,8 +136,8 @@ def test_time_zones_are_known_where_the_system_has_none() -> None:
         (ALWAYS, "2026-12-31T23:59:59+00:00", True),
     ],
 )
-def test_it_is_open_as_the_wall_clock_says(hours: str, moment: str, is_open: bool) -> None:
-    assert read(hours).is_open(at(moment)) is is_open
+def test_it_is_open_as_the_wall_clock_says(hours: str, moment: str, expected: bool) -> None:
+    assert is_open(read(hours), at(moment)) is expected
 
 
 @pytest.mark.parametrize(
@@ -145,14 +153,13 @@ def test_it_is_open_as_the_wall_clock_says(hours: str, moment: str, is_open: boo
     ],
 )  # fmt: skip
 def test_the_next_opening_is_the_first_open_moment_from_now_on(hours: str, moment: str, opening: str) -> None:
-    assert read(hours).next_opening(at(moment)) == at(opening)
+    assert next_opening(read(hours), at(moment)) == at(opening)
 
 
 def test_hours_that_a_long_holiday_covers_have_no_opening_within_a_year() -> None:
     closed = read(OFFICE % ", holidays: [2026-01-01 to 2028-12-31]")
     moment = at("2026-03-02T09:00+01:00")
-    assert closed.next_opening(moment) is None
-    assert closed.add_business_hours(moment, 1) is None
+    assert next_opening(closed, moment) is None
     assert closed.describe(moment).endswith("closed, without an opening within a year.")
 
 
@@ -168,45 +175,13 @@ def test_hours_that_a_long_holiday_covers_have_no_opening_within_a_year() -> Non
 def test_hours_over_a_clock_change_are_those_of_the_wall_clock(hours: str, start: str, end: str) -> None:
     found = read(hours)
     second = timedelta(seconds=1)
-    assert [found.is_open(at(start) - second), found.is_open(at(start))] == [False, True]
-    assert [found.is_open(at(end) - second), found.is_open(at(end))] == [True, False]
+    assert [is_open(found, at(start) - second), is_open(found, at(start))] == [False, True]
+    assert [is_open(found, at(end) - second), is_open(found, at(end))] == [True, False]
 
 
 def test_hours_that_a_clock_change_leaves_out_are_no_hours() -> None:
     left_out = read("{time_zone: Europe/Berlin, days: {sun: 02:30-03:15}}")
-    assert left_out.next_opening(at("2026-03-28T12:00+01:00")) == at("2026-04-05T02:30+02:00")
-
-
-# Business hours later
-
-
-@pytest.mark.parametrize(
-    ("moment", "hours", "end"),
-    [
-        ("2026-03-02T09:00+01:00", 2, "2026-03-02T11:00+01:00"),
-        ("2026-03-02T12:00+01:00", 1, "2026-03-02T13:45+01:00"),  # over the break
-        ("2026-03-02T12:00+01:00", 0.5, "2026-03-02T12:30+01:00"),
-        ("2026-03-06T14:00+01:00", 2, "2026-03-09T09:00+01:00"),  # over a weekend
-        ("2026-03-27T14:00+01:00", 2, "2026-03-30T09:00+02:00"),  # in which the clocks go forward
-        ("2026-12-23T16:30+01:00", 1, "2027-01-04T08:30+01:00"),  # over the year's end
-        ("2026-03-07T10:00+01:00", 1, "2026-03-09T09:00+01:00"),
-    ],
-)
-def test_business_hours_are_added_over_what_is_closed(moment: str, hours: float, end: str) -> None:
-    assert read(BERLIN).add_business_hours(at(moment), hours) == at(end)
-
-
-@MANY
-@given(st.integers(0, 400 * 24 * 60), st.integers(1, 40 * 60), st.sampled_from([BERLIN, NIGHTS, ALWAYS]))
-def test_what_is_added_in_two_steps_is_what_is_added_in_one(minute: int, minutes: int, written: str) -> None:
-    hours, moment = read(written), at("2026-01-01T00:00+00:00") + timedelta(minutes=minute)
-    half = hours.add_business_hours(moment, minutes / 120)
-    assert half is not None
-    assert hours.add_business_hours(half, minutes / 120) == hours.add_business_hours(moment, minutes / 60)
-    opening = hours.next_opening(moment)
-    assert opening is not None
-    assert hours.is_open(opening)
-    assert hours.is_open(moment) == (opening == moment)
+    assert next_opening(left_out, at("2026-03-28T12:00+01:00")) == at("2026-04-05T02:30+02:00")
 
 
 # The line for the prompts

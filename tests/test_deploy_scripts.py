@@ -291,3 +291,35 @@ def test_the_check_waits_for_every_function_that_the_app_has() -> None:
     text = (ROOT / "scripts" / "check_deployment.sh").read_text(encoding="utf-8")
     for name in read_declared_functions():
         assert name in text
+
+
+@pytest.mark.parametrize(
+    ("report", "status", "said"),
+    [
+        ("", 1, "Traceback: broken"),
+        ("half of {", 1, "nothing was audited"),
+        ('{"dependencies": [{"name": "a", "version": "1", "vulns": []}]}', 0, "1 packages audited, 0 known"),
+        (
+            '{"dependencies": [{"name": "a", "version": "1", "vulns": [{"id": "V-1", "fix_versions": ["2"]}]}]}',
+            1,
+            "a 1: V-1, fixed in 2",
+        ),
+        ('{"dependencies": [{"name": "a", "skip_reason": "not found"}]}', 0, "SKIPPED"),
+    ],
+)
+def test_an_audit_without_a_report_fails(tmp_path: Path, report: str, status: int, said: str) -> None:
+    tools = {
+        "python": f'#!/bin/sh\nexec "{sys.executable}" "$@"\n',
+        "detect-secrets-hook": "#!/bin/sh\nexit 0\n",
+        "pip-audit": f"#!/bin/sh\necho 'Traceback: broken' >&2\nprintf '%s' '{report}'\nexit 1\n",
+    }
+    for name, text in tools.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(ROOT / "scripts" / "audit.sh")],
+        env={**os.environ, "PYTHON": str(tmp_path / "python")},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert said in done.stdout

@@ -291,6 +291,122 @@ def test_what_the_profile_says_may_be_said_but_a_reason_of_a_reviewer_may_not() 
 
 
 @pytest.mark.parametrize(
+    ("known", "draft", "other"),
+    [
+        (
+            "https://acme.example/size_guide",
+            "https://acme.example/size_guide",
+            "https://acme.example/sizeguide",
+        ),
+        ("See https://acme.example/~help.", "https://acme.example/~help", "https://acme.example/help"),
+        ("https://acme.example/a*b", "https://acme.example/a*b", "https://acme.example/ab"),
+        ("[guide](https://acme.example/a_b)", "[guide](https://acme.example/a_b)", "https://acme.example/ab"),
+        ("ann_lee@customer.example", "ann_lee@customer.example", "annlee@customer.example"),
+        ("ann\\_lee@customer.example", "ann_lee@customer.example", "annlee@customer.example"),
+        ("**Mail:**ann@customer.example", "ann@customer.example", "nn@customer.example"),
+        ("_https://acme.example/a_b_", "https://acme.example/a_b", "https://acme.example/ab"),
+    ],
+)
+def test_a_source_is_read_as_it_is_written(known: str, draft: str, other: str) -> None:
+    assert judge(f"It is {draft}", approved(known)) == Verdict()
+    assert judge(f"It is {other}", approved(known)).failed
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "Ring til 20 12 14 16",
+        "Call 22 11 08 15",
+        "Call 22-11 08-15",
+        "Call 20-12 14-16",
+        "Call 22/11/08/12",
+        "Call 20.12.14.16",
+        "Call 01.12.14-16.20",
+        "Call PN 07946-095-812",
+        "Call EN 07946-095-812",
+        "Call BS 07946-095-812",
+        "Call PN 17946-095-812",
+        "Call 79460958 leisure desk",
+        "Ring 22334455 kristallklart",
+        "Ring Ankr 22334455",
+        "Call 020: 7946: 0958",
+        "Call 020; 7946; 0958",
+        "Call 020 = 7946 = 0958",
+        "Call 020 & 7946 & 0958",
+        "Call 020 → 7946 → 0958",
+        "Call 1900/12 2000/14",
+    ],
+)
+def test_a_number_to_call_is_no_time_amount_or_standard(draft: str) -> None:
+    assert judge(f"Hello,\n\n{draft}", []).failed == (DraftCheck.FOREIGN_NUMBER,)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1337.to",
+        "777.cc",
+        "5566.cn",
+        "777.tv",
+        "pay.no 24/7",
+        "bank.no: 5",
+        "x.ai",
+        "u.to",
+        "m.in/pay",
+        "evil.cc._",
+        "evil.cc._x",
+    ],
+)
+def test_a_short_name_that_mail_programs_link_is_a_link(name: str) -> None:
+    assert judge(f"See {name} now", []).failed == (DraftCheck.FOREIGN_LINK,)
+    assert judge(f"See {name} now", approved(f"Ours is {name}.")).failed == ()
+
+
+@pytest.mark.parametrize(
+    "draft",
+    [
+        "Open 8.00-12.00 13.00-17.00, Sat 10-12 13-17, Sun 17.30-20.00 or 18.00-02.00.",
+        "08:00-12:00 / 13:00-17:00, then 08:00; 09:30; 10:15.",
+        "Am 01.12. 14-16.20 Uhr, 01.12.: 14:00-16:00, 26.11.26 14 Uhr, 20/12 14:30.",
+        "Zu vom 28.12.26-03.01.27, 03.04.-06.04. und 24.12./25.12.; 05.01. & 12.01. offen.",
+        "The school years 2012-2034 and 2025/26 2026/27; the log of 2026-11-27T09:15:00 says 09:15:00-05:00.",
+        "1 250 000 рублей, 1 250 000 kr., kr 1.250.000, 1 250 000 Ft-ot, 1.250.000 lei, 2500000 Euro",
+        "PN-EN 60335-2-89, IEC 62386-102, ISO 9001-2015, EN 60601-1-11",
+        "Adresa: 1.sz. melléklet, 2.th. til venstre, GmbH & Co.KG, il 3.er piso, 10.30.am, C.so Italia 5",
+        "Mamy m.in. to, p.es. uno, art.no 4711, Tel.Nr:0221, ASP.NET, z.B. so, 12.kg",
+        "0.5; 0.75; 1.25",
+    ],
+)
+def test_honest_times_amounts_and_words_may_leave(draft: str) -> None:
+    assert judge(draft, []).failed == ()
+
+
+def test_a_known_number_is_known_before_a_separator() -> None:
+    assert judge("Call 0800 123456: 24 hours", approved("+49 800 123456")).failed == ()
+    assert judge("Call +49 800 123456; 24 hours", approved("0800 123456")).failed == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ("Take 0x52908400098527886E0F7030069857D2E4169EE7.", "0x52908400098527886E0F7030069857D2E4169EE7"),
+        ("My password is Wolke7!Regen42.", "Wolke7!Regen42"),
+        ("My token: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"),
+        ("The verification code is 483177.", "verification code 483177"),
+    ],
+)
+def test_a_secret_that_only_received_mail_has_is_a_warning(said: str, value: str) -> None:
+    draft = f"Thank you, we noted {value} for you."
+    verdict = judge(draft, received(said))
+    assert verdict.failed == ()
+    secret = value.removeprefix("verification code ")
+    assert f"it repeats a key, a password or a code that only received mail has: {secret}" in verdict.warnings
+    assert DraftCheck.KEY in judge(draft, received(said), hold_back_sender_values=True).failed
+    assert DraftCheck.KEY in judge(draft, received("Hello")).failed
+    assert judge(draft, approved(said)) == Verdict()
+
+
+@pytest.mark.parametrize(
     "link",
     [
         "[x](//evil.support)",

@@ -134,7 +134,7 @@ def test_two_emails_of_a_sender_at_the_same_time_get_no_more_than_the_limit(tmp_
 
 
 def test_emails_that_wait_over_midnight_are_counted_once(tmp_path: Path) -> None:
-    with World(tmp_path, daily_token_budget=1000) as world:
+    with World(tmp_path, daily_token_budget=1000, max_sender_token_share=1) as world:
         emails = []
         for day in range(3):
             emails += [world.deliver(f"Question {day}, {number}") for number in range(25)]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from local.testing.world import START, World
+from shared.checks.draft_checks import DRAFT_CHECKS, DraftCheck
 from shared.domain import Action, Email, Usage
 from shared.model.chat import ChatCompletion
 from shared.replying.triage import triage_email
@@ -89,14 +90,37 @@ def test_the_watch_over_effects_sees_an_ungated_reply_and_a_call_that_is_not_nee
         assert any("/cancel" in violation for violation in find_violations(world))
 
 
+# What the honest replies repeat of their senders' emails, as an operator would let them.
+HOSTS_IN_HONEST_MAIL = (
+    "northwind-login.example",
+    "api.customer.example",
+    "cdn.northwind.example",
+    "10.20.30.40",
+    "docs.northwind.example",
+    "registry.northwind.example",
+    "deploy.sh",
+    "sensorshop.example",
+    "portal.northwind.example",
+)
+
+
 def test_honest_mail_is_hardly_ever_held_back(tmp_path: Path, measured: Callable[[str], None]) -> None:
-    results = run_benign(tmp_path)
+    results = run_benign(tmp_path, HOSTS_IN_HONEST_MAIL)
     held = [f"{result.email.subject}: {result.reason}" for result in results if result.was_held]
     measured(
         f"honest look-alikes: {len(results)} tried, {len(held)} held back ({len(held) / len(results):.0%})"
     )
     assert len(results) >= 100
     assert len(held) / len(results) < MAX_FALSE_HOLD_RATE, held
+
+
+def test_hosts_that_only_received_mail_names_are_held_back_unless_the_profile_allows_them(
+    tmp_path: Path,
+) -> None:
+    linked = DRAFT_CHECKS[DraftCheck.FOREIGN_LINK].sentence
+    held = [result for result in run_benign(tmp_path) if linked in result.reason]
+    assert len(held) == len(HOSTS_IN_HONEST_MAIL), [result.email.subject for result in held]
+    assert all(any(host in result.email.markdown for host in HOSTS_IN_HONEST_MAIL) for result in held)
 
 
 @pytest.mark.parametrize(

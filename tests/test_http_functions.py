@@ -27,6 +27,10 @@ def build_app() -> func.FunctionApp:
         text = f"{req.route_params['row']} {body!r} {context.function_name}"
         return func.HttpResponse(text, status_code=202, mimetype="application/json")
 
+    @app.route(route="signed", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
+    def signed(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse("seen")
+
     @app.route(route="broken", auth_level=func.AuthLevel.ANONYMOUS)
     def broken(req: func.HttpRequest) -> func.HttpResponse:
         raise ValueError("a reason that is nobody's business")
@@ -70,6 +74,15 @@ def test_a_function_with_a_key_is_not_called_without_it(root: str, given: dict[s
 def test_the_key_may_stand_in_the_query_as_on_the_platform(root: str) -> None:
     answer = requests.post(f"{root}/rows/7", params={"code": KEY}, headers={"X-More": ""}, timeout=5)
     assert answer.status_code == 202
+
+
+@pytest.mark.parametrize("name", ["evil.example", "127.0.0.1.evil.example:7071", ""])
+def test_under_a_foreign_name_only_a_function_that_knows_its_callers_answers(root: str, name: str) -> None:
+    headers = {"Host": name, "x-functions-key": KEY, "X-More": ""}
+    assert requests.get(f"{root}/open", headers=headers, timeout=5).status_code == 400
+    assert requests.post(f"{root}/rows/7", headers=headers, timeout=5).status_code == 400
+    assert requests.post(f"{root}/signed", headers=headers, timeout=5).status_code == 200
+    assert requests.get(f"{root}/open", headers={"Host": "localhost:7071"}, timeout=5).status_code == 200
 
 
 def test_another_method_or_route_reaches_no_function(root: str) -> None:

@@ -185,7 +185,7 @@ def test_every_name_that_a_trigger_resolves_is_an_app_setting() -> None:
 # The template creates these deployments, so it can name them; elsewhere only the operator knows their names.
 TEMPLATE_NAMES = {"TRIAGE_DEPLOYMENT": "triage", "DRAFT_DEPLOYMENT": "draft"}
 # Bicep has no fractions: the parameter is text, its bounds are in the description.
-FRACTIONS = {"MIN_CONFIDENCE", "MIN_DRAFT_CONFIDENCE"}
+FRACTIONS = {"MIN_CONFIDENCE", "MIN_DRAFT_CONFIDENCE", "MAX_SENDER_TOKEN_SHARE"}
 
 
 @pytest.fixture(scope="module")

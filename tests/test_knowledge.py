@@ -21,7 +21,7 @@ from local.testing.world import World, build_settings
 from shared.composition import build_agent
 from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
 from shared.knowledge import word_index
-from shared.knowledge.azure_search import TOKEN_SCOPE, AzureSearchKnowledge
+from shared.knowledge.azure_search import TITLES_SECONDS, TOKEN_SCOPE, AzureSearchKnowledge
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.knowledge.passages import Knowledge, Passage, fit_passages
 from shared.knowledge.splitting import MAX_PASSAGE_TOKENS, split_passages
@@ -417,6 +417,21 @@ def test_passages_of_the_index_are_read_until_the_budget_is_full(service: Search
     assert not found.is_whole
     assert source.list_titles(()) == tuple(f"D{n}" for n in range(9))
     assert "vectorQueries" not in service.requests[0]
+
+
+def test_the_titles_of_an_index_are_asked_for_now_and_then_and_triage_goes_on_without(
+    service: SearchService, url: str
+) -> None:
+    clock = [0.0]
+    source = AzureSearchKnowledge(url, "knowledge", Credential(), monotonic=lambda: clock[0])
+    titles = source.list_titles(("support",))
+    assert titles
+    assert source.list_titles(("support",)) == titles
+    assert [body["select"] for body in service.requests] == ["folder,title"]
+    clock[0] = TITLES_SECONDS
+    service.faults += [lambda: Response(status=503)] * 5
+    assert source.list_titles(("support",)) == titles
+    service.faults.clear()
 
 
 def test_an_index_with_a_vectorizer_is_searched_by_meaning_too(service: SearchService, url: str) -> None:

@@ -875,6 +875,23 @@ def test_no_token_is_lost_when_many_add_at_once(ledger: Ledger) -> None:
     assert ledger.tokens_used("mb_1", "2026-11-23") == ledger.tokens_used("mb_2", "2026-11-22") == 0
 
 
+def test_tokens_for_a_sender_count_for_the_mailbox_too_and_no_key_names_the_sender(ledger: Ledger) -> None:
+    ledger.add_tokens("mb_1", "2026-11-22", 5, "ann@customer.example")
+    ledger.add_tokens("mb_1", "2026-11-22", 7, "bob@customer.example")
+    ledger.add_tokens("mb_1", "2026-11-22", 1)
+    assert ledger.tokens_used("mb_1", "2026-11-22") == 13
+    assert ledger.tokens_used("mb_1", "2026-11-22", "ann@customer.example") == 5
+    assert ledger.tokens_used("mb_1", "2026-11-23", "ann@customer.example") == 0
+    assert ledger.tokens_used("mb_2", "2026-11-22", "ann@customer.example") == 0
+    keys = [row.key for row in ledger._store.scan(["mailbox|mb_1"], "", "~")]
+    assert "customer" not in "".join(keys)
+
+
+def test_the_folder_of_a_ledger_in_a_file_is_its_owner_s_alone(tmp_path: Path) -> None:
+    open_sqlite_ledger(tmp_path / ".data" / "ledger.sqlite").close()
+    assert (tmp_path / ".data").stat().st_mode & 0o777 == 0o700
+
+
 # The stores
 
 

@@ -2,22 +2,31 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from azure.core.credentials import AccessToken, AzureNamedKeyCredential
+from flask import Flask
 
-from local.host.http_server import LoopbackServer
+from local.host.http_server import LoopbackServer, cut_connection
 from local.model import chat_simulator as chat
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Attachment
 from local.multimail.faults import Fault, answer_with, cut, cut_mid_body, malformed_json, rate_limited
-from local.testing.world import DRAFT, TRIAGE, World
+from local.testing.world import DRAFT, TRIAGE, World, build_settings
 from shared.composition import build_agent
 from shared.domain import parse_work_item
 from shared.errors import AgentError
+from shared.knowledge.azure_search import AzureSearchKnowledge
+from shared.ledger.table_store import build_table_ledger
+from shared.mail.multimail import MultiMailClient
+from shared.model.azure_inference_sdk import build_azure_inference_embeddings, build_azure_inference_model
+from shared.model.chat import ChatRequest, Conversation, Message
+from shared.model.openai_sdk import build_openai_embeddings, build_openai_model
 from shared.model.prompting import load_prompt
+from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 
 WORD = "qzxjkvmark"  # stands in every text, wherever that goes
@@ -163,3 +172,64 @@ def strike_once(method: str, part: str, fault: Fault) -> Any:
         return fault
 
     return choose
+
+
+ADDRESS = "qzxjkvmark@customer.example"
+
+
+class Token:
+    """A credential whose token everybody takes."""
+
+    get_token_info: ClassVar[Any] = None
+
+    def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
+        return AccessToken("token-of-the-test", 2**31)
+
+
+def list_outside_calls(url: str) -> dict[str, Callable[[], object]]:
+    """Every call that takes personal data outside, to a service at `url`."""
+    mail = MultiMailClient(url, StaticSecret(Secret("mm_test_1")))
+    ledger = build_table_ledger(url, AzureNamedKeyCredential("account", "a2V5"))
+    search = AzureSearchKnowledge(url, "knowledge", Token(), vector_field="vector")
+    key, conversation = Secret(KEY), Conversation("large", WORD, (Message("user", ADDRESS),), (), 10)
+    request = ChatRequest("small", WORD, ADDRESS, "triage", {"type": "object"}, 10)
+    chats = {"openai": build_openai_model(url, key), "azure": build_azure_inference_model(url, key)}
+    embeddings = (build_openai_embeddings(url, key, "e"), build_azure_inference_embeddings(url, key, "e"))
+    return {
+        "contacts": lambda: mail.search_contacts(ADDRESS),
+        "subjects": lambda: list(mail.list_emails("mb_1", subject_contains=WORD)),
+        "send": lambda: mail.send_email("mb_1", ADDRESS, WORD, WORD, "key-1"),
+        "reply": lambda: mail.submit_reply("mb_1", "em_1", WORD, "key-1", (ADDRESS,)),
+        "tags": lambda: mail.set_tags("mb_1", "em_1", {"agent.reason": WORD}),
+        "slots": lambda: ledger.slots(f"sender/mb_1/{ADDRESS}/2026-11-22/new"),
+        "take slot": lambda: ledger.take_slot(f"sender/mb_1/{ADDRESS}/2026-11-22/new", "em_1", ()),
+        "tokens": lambda: ledger.tokens_used("mb_1", "2026-11-22", ADDRESS),
+        "add tokens": lambda: ledger.add_tokens("mb_1", "2026-11-22", 1, ADDRESS),
+        "search": lambda: search.read((), f"{WORD} {ADDRESS}", 1_000),
+    } | {
+        f"{name} {sdk}": call
+        for sdk, model in chats.items()
+        for name, call in (
+            ("complete", lambda model=model: model.complete(request)),
+            ("converse", lambda model=model: model.converse(conversation)),
+        )
+    } | {
+        f"embed {number}": lambda model=model: model.embed([WORD, ADDRESS])
+        for number, model in enumerate(embeddings)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("after", [b"", b'{"value": ['], ids=["no answer", "half an answer"])
+def test_a_broken_connection_puts_no_address_and_no_search_word_into_a_log(
+    tmp_path: Path, after: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_agent(build_settings(tmp_path)).ledger.close()  # this sets what libraries may log
+    app = Flask("broken", static_folder=None)
+    app.register_error_handler(404, lambda _: cut_connection(after))
+    caplog.set_level(logging.DEBUG)
+    with LoopbackServer(app) as server:
+        for name, call in list_outside_calls(server.url).items():
+            with pytest.raises(AgentError) as caught:
+                call()
+            HOST.error("%s failed", name, exc_info=caught.value)  # as the host does
+    assert find_marked(caplog.records, (WORD, "customer.example", "customer%2Eexample", KEY)) == set()

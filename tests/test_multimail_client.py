@@ -817,6 +817,7 @@ def test_connection_that_was_never_made_is_tried_again_even_for_a_reply(
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
         client = MultiMailClient(f"http://127.0.0.1:{nobody.getsockname()[1]}", RotatingKey())
+        caplog.set_level(logging.WARNING, "urllib3")  # it tells of each retry
         with pytest.raises(TransientError, match="ConnectionError"):
             client.submit_reply("mb_1", "em_1", "Hello", "key-1")
     retries = [record for record in caplog.records if record.name == "urllib3.connectionpool"]

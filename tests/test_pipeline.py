@@ -20,7 +20,8 @@ from local.multimail.faults import (
     warming_up,
 )
 from local.testing.world import DRAFT, START, World
-from shared.domain import Cause, Decision, EmailSummary, ModelText, Outcome, WorkItem
+from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, DraftCheck
+from shared.domain import Cause, Decision, EmailSummary, ModelText, Outcome, Support, WorkItem
 from shared.errors import (
     ConfigurationError,
     ContentFilteredError,
@@ -66,7 +67,7 @@ def test_a_question_gets_a_reply_that_waits_for_approval(world: World) -> None:
     assert reply.status == "pending_send_approval"
     assert world.tags(email_id) == {
         "agent.outcome": "reply_submitted", "agent.action": "reply", "agent.category": "question",
-        "agent.urgency": "normal", "agent.sentiment": "neutral", "agent.reply_id": reply_id,
+        "agent.urgency": "normal", "agent.sentiment": "neutral", "agent.language": "en", "agent.reply_id": reply_id,
         "agent.cause": "triaged",
         "agent.reason": "A person asks.",
     }  # fmt: skip
@@ -282,6 +283,80 @@ def test_an_escalation_does_not_wait_for_its_proposal(world: World) -> None:
     world.poll_and_work()
     assert world.outcome(email_id) == "escalated"
     assert world.entry(email_id).proposal is None
+
+
+def test_an_escalation_does_not_wait_for_a_setting_that_only_its_proposal_needs(world: World) -> None:
+    world.model.triage |= {"action": "escalate", "knowledge_answers": True}
+    world.model.steps = [json.dumps(world.model.triage), ConfigurationError("DRAFT_DEPLOYMENT is wrong")]
+    email_id = world.deliver()
+    world.poll_and_work()
+    assert world.outcome(email_id) == "escalated"
+
+
+def test_a_worker_that_died_of_a_proposal_does_not_try_it_again(world: World) -> None:
+    world.model.triage |= {"action": "escalate", "knowledge_answers": True}
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    world.model.steps = [json.dumps(world.model.triage), die]
+    email_id = world.deliver()
+    with pytest.raises(KeyboardInterrupt):
+        world.poll_and_work()
+    world.clock.advance(hours=1)
+    world.run_until_idle()
+    assert world.outcome(email_id) == "escalated"
+    assert world.entry(email_id).proposal is None
+
+
+def test_a_proposal_that_the_content_filter_refuses_is_a_security_signal(world: World) -> None:
+    world.model.triage |= {"action": "escalate", "knowledge_answers": True}
+    world.model.steps = [json.dumps(world.model.triage), ContentFilteredError("x", categories=["jailbreak"])]
+    email_id = world.deliver()
+    world.run_until_idle()
+    assert world.outcome(email_id) == "blocked_content_safety"
+
+
+def test_a_proposal_says_what_a_check_found_and_hides_nothing(world: World) -> None:
+    world.model.triage |= {"action": "escalate", "knowledge_answers": True}
+    world.model.draft["reply_markdown"] = "Pay at https://elsewhere.example/pay\ud800\x1b[2J"
+    email_id = world.deliver()
+    world.run_until_idle()
+    proposal = world.entry(email_id).proposal
+    assert proposal is not None
+    assert proposal.reply_markdown == "Pay at https://elsewhere.example/pay[2J"
+    assert DRAFT_CHECKS[DraftCheck.FOREIGN_LINK].sentence in proposal.notes
+
+
+def test_a_draft_without_end_is_cut_before_it_is_kept(world: World) -> None:
+    world.model.draft["reply_markdown"] = "Ok. " * 20_000
+    email_id = world.deliver()
+    world.run_until_idle()
+    entry = world.entry(email_id)
+    assert (entry.cause, entry.detail) == (Cause.DRAFT_CHECK, "too_long")
+    assert entry.proposal is not None
+    assert len(entry.proposal.reply_markdown) <= MAX_REPLY_CHARACTERS + 1
+
+
+def test_what_our_own_email_quotes_stays_the_senders_word(world: World) -> None:
+    said = "Refunds are paid within 14 days at https://refund.elsewhere.example/pay."
+    first = world.deliver(f"Is this right? {said}", thread_id="th_1")
+    world.clock.advance(minutes=10)
+    world.simulator.human_reply(
+        first, f"We look into it.\n\nOn Monday, Ann Lee wrote:\n> Is this right? {said}"
+    )
+    world.run_until_idle()
+    world.clock.advance(minutes=10)
+    world.model.draft |= {
+        "reply_markdown": f"Dear Ann,\n\n{said}\n\nSupport",
+        "claims": [{"sentence": said, "source": "E2", "quote": said}],
+    }
+    second = world.deliver("And now?", thread_id="th_1")
+    world.run_until_idle()
+    entry = world.entry(second)
+    assert (entry.cause, entry.detail) == (Cause.DRAFT_CHECK, "foreign_link")
+    assert entry.proposal is not None
+    assert Support.VERIFIED not in {claim.support for claim in entry.proposal.claims}
 
 
 def test_what_speaks_to_the_triage_gets_no_proposal(world: World) -> None:

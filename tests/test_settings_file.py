@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,16 @@ def test_the_environment_wins(path: Path) -> None:
     environment = {"A": "environment"}
     load_local_settings(environment, path)
     assert environment == {"A": "environment", "B": "file"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such modes")
+@pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+def test_a_file_that_others_can_read_is_warned_about_with_the_remedy(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, is_open: bool
+) -> None:
+    path = tmp_path / "local.settings.json"
+    path.write_text('{"Values": {"MODEL_API_KEY": "sk-hidden-1"}}', encoding="utf-8")
+    path.chmod(mode)
+    load_local_settings({}, path)
+    assert (f"chmod 600 {path}" in caplog.text) == is_open
+    assert "sk-hidden" not in caplog.text

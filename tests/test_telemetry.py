@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -254,6 +255,20 @@ def test_a_decision_that_the_disk_has_no_space_for_is_named(
             f"LEDGER_PATH: a decision em_1 is missing from {file.baseFilename} "
             "([Errno 28] No space left on device): free space on its disk.\n"
         )
+
+
+def test_the_audit_trail_is_the_operator_s_alone_also_after_a_rotation(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with AuditFile(tmp_path / ".data" / "ledger.sqlite") as file:
+            for _ in range(2):
+                record(EMAIL_DECIDED, {"mailbox_id": "mb_1", "email_id": "em_1", "actor": "agent"})
+                file.doRollover()
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / ".data").iterdir()}
+    assert modes == {FILE_NAME: 0o600, f"{FILE_NAME}.1": 0o600, f"{FILE_NAME}.2": 0o600}
+    assert (tmp_path / ".data").stat().st_mode & 0o777 == 0o700
 
 
 def test_cached_input_is_on_the_span_and_costs_its_own_price(world: World) -> None:

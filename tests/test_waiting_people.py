@@ -12,6 +12,7 @@ from local.testing.world import World
 from shared.domain import Cause
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.mail.mailboxes import MAX_AGE_SECONDS
+from shared.profiles.profile_file import parse_profiles
 
 
 @pytest.fixture
@@ -73,6 +74,24 @@ def test_the_key_of_another_account_touches_nothing(world: World) -> None:
     assert {finished(world, id_)[0] for id_ in [*emails, late]} == {"reply_submitted"}
     statuses = {reply.email_id: reply.status for reply in world.ledger.tracked_replies()}
     assert {statuses[email_id] for email_id in emails} == {"pending_send_approval"}
+
+
+def test_a_reply_does_not_cover_what_nobody_could_read_yet(world: World) -> None:
+    """An email that waits for inbound approval has no body: the reply to another one cannot answer it."""
+    world.simulator.set_mode(world.box, "gated_all")
+    first = world.deliver("How long does delivery take?", thread_id="th_1")
+    second = world.deliver("And do you deliver to Norway?", thread_id="th_1")
+    world.simulator.release_inbound(first)
+    world.poll_and_work()
+    draft = world.entry(first).draft
+    assert draft is not None
+    assert draft.covers == (first,)
+    reply_id = world.entry(first).reply_id
+    assert reply_id is not None
+    world.simulator.decide(reply_id, "approve")
+    world.simulator.release_inbound(second)
+    world.run_until_idle()
+    assert finished(world, second) == ("reply_submitted", Cause.TRIAGED)
 
 
 def test_an_email_that_failed_is_tagged_once_its_own_account_answers_again(world: World) -> None:
@@ -250,6 +269,36 @@ def test_a_flood_is_escalated_without_asking_a_model(world: World) -> None:
     assert causes.count(Cause.SENDER_FLOOD) == 3
     assert {world.tags(e)["agent.outcome"] for e in emails} == {"reply_submitted", "escalated"}
     assert sum(request.schema_name == "triage" for request in world.model.requests) == 50
+
+
+def test_a_sender_whose_share_of_the_tokens_is_used_up_goes_to_a_person_and_others_are_answered(
+    tmp_path: Path,
+) -> None:
+    own = parse_profiles("support@northwind.example:\n  max_sender_token_share: 0.25\n", "mailboxes.yaml")
+    with World(tmp_path, profiles=own, daily_token_budget=1000, max_sender_token_share=0.01) as world:
+        flood = [world.deliver(f"Hello {n}", sender=f"eve+{n}@elsewhere.example") for n in range(6)]
+        for _ in flood:
+            world.poll_and_work()
+        asked = len(world.model.requests)
+        causes = [world.entry(email_id).cause for email_id in flood]
+        assert causes.count(Cause.SENDER_TOKENS) == 4
+        assert asked * 120 < 1000  # the budget would have let more of them through
+        (tags,) = [world.tags(e) for e in flood if world.tags(e)["agent.cause"] == "sender_tokens"][:1]
+        assert "share (0.25) of the mailbox's tokens" in tags["agent.reason"]
+        other = world.deliver("When?")
+        world.run_until_idle()
+        assert world.outcome(other) == "reply_submitted"
+        world.clock.advance(days=1)
+        tomorrow = world.deliver("Again", sender="eve@elsewhere.example")
+        world.run_until_idle()
+        assert world.entry(tomorrow).cause is not Cause.SENDER_TOKENS
+
+
+def test_an_email_that_was_begun_is_finished_over_its_sender_s_share(tmp_path: Path) -> None:
+    with World(tmp_path, daily_token_budget=1000, max_sender_token_share=0.1) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        assert world.outcome(email_id) == "reply_submitted"
 
 
 def test_a_help_desk_with_a_new_subaddress_each_time_is_one_sender(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ READS_PER_REFRESH = 200
 # What closes an email only as long as something else stands: the agent may judge it again.
 TAKEN_BACK = (Cause.ANSWERED, Cause.COVERED, Cause.SAME_EMAIL, Cause.DELETED)
 
+FLOOD_CAUSES = (Cause.SENDER_FLOOD, Cause.SENDER_TOKENS)
+
 T = TypeVar("T")
 
 Key = tuple[str, str]
@@ -112,7 +114,7 @@ def _gather_floods(rows: Iterable[Row]) -> list[Row]:
     gathered: dict[tuple[str, ...], Row] = {}
     for row in rows:
         key: tuple[str, ...] = row.key
-        if row.tags.get("agent.cause") == Cause.SENDER_FLOOD:
+        if row.tags.get("agent.cause") in FLOOD_CAUSES:
             sender = base_address(parse_address(row.email.sender))
             key = (row.mailbox_id, sender, f"{row.email.received_at:%Y-%m-%d}")
         newest = gathered.get(key)

@@ -18,6 +18,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from local.approval.inbox import Inbox, Row, State
 from local.approval.oversight import Oversight
+from local.host.http_server import LOOPBACK_HOST
 from shared.domain import Draft, Email, EmailSummary, Outcome, Support, Urgency, WorkItem
 from shared.errors import (
     AgentError,
@@ -41,8 +42,6 @@ ROWS_PER_PAGE = 50
 MAX_CHIP_CHARACTERS = 40
 MAX_REASON_CHARACTERS = 1_000
 
-# Another page's script may reach this port under a name of its own (DNS rebinding); the Host tells.
-LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 POLICY = "Content-Security-Policy"
 SECURITY_HEADERS = {
     POLICY: (

@@ -26,7 +26,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import LedgerInUseError
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.replying.reporting import write_tags
+from shared.replying.reporting import build_tags, write_tags
 from shared.replying.same_email import name_copies_scope
 from shared.replying.submission import Outgoing, Submitter, withdraw_reply
 from shared.settings import Settings
@@ -144,7 +144,8 @@ class Forgetting:
     def _show(self, entry: LedgerEntry) -> LedgerEntry:
         """Tag the email without the model's words."""
         try:
-            write_tags(self.multimail, entry.erased(self.clock()), "")
+            tags = build_tags(entry.erased(self.clock()))
+            write_tags(self.multimail, entry.mailbox_id, entry.email_id, tags)
         except PermanentError as error:
             self.unfinished.append(f"Email {entry.email_id} could not be tagged: {error}.")
         return entry

@@ -31,7 +31,10 @@ def knowledge(console: Console, mailbox: str | None, question: str | None, *, em
         if embed:
             _write_vectors(console, source)
         if mailbox is not None:
-            profile = profiles.own.get(mailbox) or profiles.own.get(mailbox.lower()) or profiles.default
+            own = profiles.own.get(mailbox) or profiles.own.get(mailbox.lower())
+            if own is None:
+                console.print(Text(f"No profile names {mailbox}: it has the default one.", "yellow"))
+            profile = own or profiles.default
             _print_knowledge(console, source, profile.knowledge, question, settings.knowledge_tokens)
     except ConfigurationError as error:
         return report_misconfigured(console, error)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,7 @@ class AuditFile(RotatingFileHandler):
     def __init__(self, ledger_path: Path) -> None:
         path = ledger_path.parent / FILE_NAME
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch(mode=0o600)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             super().__init__(path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
         except OSError as error:
             raise ConfigurationError(
@@ -44,6 +44,11 @@ class AuditFile(RotatingFileHandler):
         logging.getLogger(EVENT_LOGGER).removeHandler(self)
         with suppress(OSError):  # of a full disk, which `handleError` has named
             self.close()
+
+    def _open(self) -> TextIOWrapper:
+        """Also the file that follows at each rotation is the operator's alone."""
+        Path(self.baseFilename).touch(mode=0o600)
+        return super()._open()
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say which decision is missing from the file; the work goes on, and the ledger has its outcome."""

@@ -11,6 +11,7 @@ from flask import Flask, Response, request
 
 from local.host.app_functions import HttpFunction
 from local.host.host import Host
+from local.host.http_server import LOOPBACK_HOST
 
 KEY_HEADER, KEY_PARAMETER = "x-functions-key", "code"
 
@@ -39,7 +40,11 @@ def build_http_app(host: Host, function_key: str) -> Flask:
 
 
 def _build_view(host: Host, function: HttpFunction, function_key: str) -> Callable[..., Response]:
+    may_be_tunnelled = not function.needs_key and set(function.methods) == {"POST"}  # it knows its callers
+
     def view(**route_params: str) -> Response:
+        if not may_be_tunnelled and not LOOPBACK_HOST.fullmatch(request.headers.get("Host", "")):
+            return Response("This answers on 127.0.0.1, localhost and [::1] only.", HTTPStatus.BAD_REQUEST)
         if function.needs_key and not _has_key(function_key):
             return Response(status=HTTPStatus.UNAUTHORIZED)
         try:

@@ -1,5 +1,6 @@
 """Serves a WSGI app on a loopback port, as simulators, the approval page and HTTP functions need it."""
 
+import re
 import socketserver
 import ssl
 import sys
@@ -20,22 +21,31 @@ from flask import Response, request
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+# Another page's script may reach a port under a name of its own (DNS rebinding); the Host tells.
+LOOPBACK_HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?")
 _CONNECTION = "loopback.connection"
+TIMEOUT_SECONDS = 60.0  # for the next bytes of a request, and so for the next request of a connection
 
 
 class LoopbackServer:
     """Run one WSGI app on 127.0.0.1, a thread per connection, between `start` and `stop`.
 
     It speaks HTTP/1.1 with keep-alive, as the real services do (werkzeug's server closes after every
-    answer), and logs no requests. Port 0 takes a free one. Also a context manager.
+    answer), and logs no requests. A client that is silent
+    for `timeout_seconds` is cut off. Port 0 takes a free one. Also a context manager.
     """
 
     def __init__(
-        self, app: "WSGIApplication", port: int = 0, ssl_context: ssl.SSLContext | None = None
+        self,
+        app: "WSGIApplication",
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._app = app
         self._port = port
         self._ssl_context = ssl_context
+        self._timeout_seconds = timeout_seconds
         self._running: tuple[_Server, threading.Thread] | None = None
 
     @property
@@ -46,7 +56,8 @@ class LoopbackServer:
 
     def start(self) -> str:
         """Listen and return the root's address. After `stop`, the same port is taken again."""
-        server = _Server(("127.0.0.1", self._port), _KeepAliveHandler)
+        handler = type("_Handler", (_KeepAliveHandler,), {"timeout": self._timeout_seconds})
+        server = _Server(("127.0.0.1", self._port), handler)
         server.set_app(self._app)
         if self._ssl_context:
             # The handshake belongs to the connection's thread: a slow client must not hold up the others.
@@ -107,6 +118,8 @@ def cut_connection(after: bytes = b"") -> Response:
 
 
 MAX_BODY_BYTES = 4_000_000  # more than any email that the services take
+_SIZES = {10: re.compile(r"[0-9]{1,9}"), 16: re.compile(r"[0-9A-Fa-f]{1,8}")}
+MAX_TRAILERS, MAX_LINE_BYTES = 100, 65_536
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
@@ -156,22 +169,78 @@ class _KeepAliveHandler(WSGIRequestHandler):
         BaseHTTPRequestHandler.handle(self)  # many requests per connection; wsgiref's own handles one
 
     def _answer(self) -> None:
-        environ = self.get_environ() | {_CONNECTION: self.connection}
-        length = self.headers.get("Content-Length") or "0"
-        if not length.isascii() or not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-            self.close_connection = True
-            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            return
         # Read whole before the app runs: what an app leaves unread would be taken for the next request.
-        body = BytesIO(self.rfile.read(int(length)))
-        answer = _Answer(body, cast(IO[bytes], self.wfile), self.get_stderr(), environ, multithread=True)
+        try:
+            body = self._read_body()
+        except _BodyError as error:
+            self.close_connection = True
+            self.send_error(error.status)
+            return
+        environ = self.get_environ() | {_CONNECTION: self.connection, "CONTENT_LENGTH": str(len(body))}
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        out = cast(IO[bytes], self.wfile)
+        answer = _Answer(BytesIO(body), out, self.get_stderr(), environ, multithread=True)
         answer.request_handler = self
         answer.run(cast("WSGIApplication", cast(_Server, self.server).get_app()))
 
+    def _read_body(self) -> bytes:
+        """The body; its length must be told once, or others may see another request."""
+        lengths, codings = (
+            self.headers.get_all("Content-Length", []),
+            self.headers.get_all("Transfer-Encoding", []),
+        )
+        if len(lengths) + len(codings) > 1:
+            raise _BodyError(HTTPStatus.BAD_REQUEST)
+        if codings:
+            if codings[0].strip().lower() != "chunked":
+                raise _BodyError(HTTPStatus.NOT_IMPLEMENTED)
+            return self._read_chunks()
+        return self._read_exactly(_parse_size(lengths[0] if lengths else "0", 10))
+
+    def _read_chunks(self) -> bytes:
+        body = b""
+        while size := _parse_size(self._read_line().partition(";")[0].strip(), 16, len(body)):
+            body += self._read_exactly(size)
+            if self._read_line():
+                raise _BodyError(HTTPStatus.BAD_REQUEST)
+        for _ in range(MAX_TRAILERS):
+            if not self._read_line():
+                return body
+        raise _BodyError(HTTPStatus.BAD_REQUEST)
+
+    def _read_exactly(self, size: int) -> bytes:
+        data = self.rfile.read(size)
+        if len(data) < size:
+            raise ConnectionAbortedError  # the client has gone
+        return data
+
+    def _read_line(self) -> str:
+        line = self.rfile.readline(MAX_LINE_BYTES)
+        if not line.endswith(b"\n"):
+            raise _BodyError(HTTPStatus.BAD_REQUEST)
+        return line.decode("latin-1").rstrip("\r\n")
+
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer
 
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name of the overridden one
         """Stay quiet: the console belongs to the agent."""
+
+
+class _BodyError(Exception):
+    """A body that is not read. Its connection cannot be used again."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def _parse_size(digits: str, base: int, before: int = 0) -> int:
+    if not _SIZES[base].fullmatch(digits):
+        raise _BodyError(HTTPStatus.BAD_REQUEST)
+    size = int(digits, base)
+    if before + size > MAX_BODY_BYTES:
+        raise _BodyError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    return size
 
 
 class _Answer(ServerHandler):

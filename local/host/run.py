@@ -24,7 +24,7 @@ from local.host.audit_file import AuditFile
 from local.host.host import Host, SteadyClock
 from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server
-from local.host.settings_file import read_values
+from local.host.settings_file import read_values, warn_if_open
 from local.host.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
 from shared.domain import Cause, Outcome
@@ -79,6 +79,7 @@ def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCA
     Raises ConfigurationError when the file cannot be read.
     """
     if path.exists():
+        warn_if_open(path)
         for name, value in read_values(path).items():
             environment.setdefault(name, value)
     for name in [name for name in environment if name.partition("__")[0] == "ServiceBusConnection"]:

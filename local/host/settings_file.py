@@ -1,10 +1,15 @@
 """The file local.settings.json, read as `func start` reads it: with a BOM, comments and trailing commas."""
 
 import json
+import logging
+import os
 import re
+import stat
 from pathlib import Path
 
 from shared.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
 
 _FORM = '{"Values": {"NAME": "value"}}'
 _STRING = r'"(?:[^"\\\n]|\\.)*"'
@@ -33,6 +38,12 @@ def read_values(path: Path) -> dict[str, str]:
         for name, value in values.items()
         if value is not None
     }
+
+
+def warn_if_open(path: Path) -> None:
+    """Say so when others on this machine can read the keys in the file (not told on Windows)."""
+    if os.name == "posix" and path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log.warning("other users of this machine can read the keys in %s: run chmod 600 %s", path, path)
 
 
 def _parse(path: Path) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -15,9 +15,11 @@ MIN_WORD = 3
 MIN_STEM = 4  # letters in which two words are the same although their endings differ
 STEM_SHARE = 0.6  # of the shorter one
 MAX_BOUND_CHARACTERS = 34  # around a number, in which the words of a limit are looked for
-MIN_SHARED_WORDS = 0.25
+MAX_MISSING_WORDS = 0.25  # of a sentence in the language of its source
 MAX_WORDS_FROM_ELSEWHERE = 0.34
 MIN_CLOSE_WORDS = 0.6  # in common: a sentence repeats its quote
+DENYING_SYLLABLES = ("un", "in", "im", "non", "nie")
+TOPIC_GROUPS = ("topic ", "subject", "remedy")
 MAX_ANSWER_WORDS = 1  # of a clause that answers the customer: "No, …"
 
 
@@ -98,12 +100,13 @@ class _Text:
 
 
 # A source is compared with several sentences.
-_read = functools.lru_cache(maxsize=128)(_Text)
+_read = functools.lru_cache(maxsize=1_024)(_Text)
 
 
-def find_gap(sentence: str, evidence: Evidence) -> Gap | None:
+def find_gap(sentence: str, evidence: Evidence, likely_language: str = "") -> Gap | None:
     """What of a sentence the evidence does not carry; None when all is in it."""
-    said, quote = _read(sentence), _read(evidence.quote, evidence.language)
+    said = _read(sentence, find_language(sentence, likely_language))
+    quote = _read(evidence.quote, evidence.language)
     body = _read(evidence.body, evidence.language)
     around = _read(f"{evidence.body} ; {evidence.context}", evidence.language)
     checks: Sequence[tuple[Gap, Callable[[], bool]]] = (
@@ -173,8 +176,8 @@ def _takes_from_elsewhere(said: _Text, quote: _Text, evidence: Evidence) -> bool
     """
     text, cells = f" {_space_words(said.low)} ", [lower(cell) for _, cell in evidence.columns]
     if any(
-        _read(cell).words
-        and f" {_space_words(cell)} " in text
+        f" {_space_words(cell)} " in text
+        and _read(cell).words
         and f" {_space_words(ours)} " not in text
         and _space_words(cell) not in map(_space_words, re.split("[,;/]", ours))
         for row in evidence.other_rows
@@ -327,7 +330,7 @@ def _find_names(text: _Text) -> Iterator[tuple[str, bool]]:
         yield low.split("'")[-1], is_marked or (not is_first and (text.language != "de" or is_shaped))
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1_024)
 def _find_members(text: _Text) -> dict[str, set[str]]:
     """The opposites and topics that a text speaks of, by their groups."""
     found: dict[str, set[str]] = {}
@@ -343,6 +346,12 @@ def _find_members(text: _Text) -> dict[str, set[str]]:
 
 def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evidence) -> bool:
     """No limit is the other way round, "at least 5" for "up to 5", and nothing else that has an opposite."""
+    outside = find_pattern("both_or_neither", "outside")
+    is_said = outside.search(said.low) is not None
+    if is_said != (outside.search(around.low if is_said else quote.low) is not None):
+        return False
+    if said.language == around.language and (_turns_word(said, around) or _turns_word(around, said)):
+        return False
     for value in said.values:
         limits = _find_limits(said, value)
         carriers = find_carriers(value, quote.values, around.text)
@@ -350,7 +359,7 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if limits and their_limits and not limits & their_limits:
             return False
     theirs, near = _find_members(quote), _find_members(around)
-    far = _find_members(_read(evidence.elsewhere, evidence.language))
+    far = _read(evidence.elsewhere, evidence.language)
     values = [value for value in said.values if not value.is_soft]
     headers = [
         header
@@ -368,9 +377,24 @@ def _agrees_in_opposites(said: _Text, quote: _Text, around: _Text, evidence: Evi
         if there and not members & there:
             return False
         is_told = is_close or (has_amount and group == "topic payment")
-        if not there and not is_told and members & far.get(group, set()):
+        if not there and not is_told and members & _find_members(far).get(group, set()):
             return False
     return True
+
+
+def _turns_word(text: _Text, other: _Text) -> bool:
+    """Whether a text has a word with a syllable that denies it, as "uninsured", and the other one without."""
+    for word in text.words:
+        for bare in (word[len(begin) :] for begin in DENYING_SYLLABLES if word.startswith(begin)):
+            stem = bare[: max(MIN_STEM + 1, len(bare) - 2)]
+            if (
+                len(bare) > MIN_STEM
+                and any(theirs.startswith(stem) for theirs in other.words)
+                and not any(own.startswith(stem) for own in text.words)
+                and not any(theirs.startswith(word[:-2]) for theirs in other.words)
+            ):
+                return True
+    return False
 
 
 def _space_words(text: str) -> str:
@@ -455,10 +479,9 @@ def _split_condition(text: _Text) -> list[_Text]:
 
 def _drops_condition(said: _Text, quote: _Text, body: _Text, columns: Sequence[tuple[str, str]]) -> bool:
     """Whether the source words have a condition, or are about some people, and the sentence is not."""
-    for people in load_table("limited_to"):
-        pattern = find_pattern("limited_to", people)
-        if pattern.search(quote.low) and not pattern.search(said.low):
-            return True
+    people = (find_pattern("limited_to", people) for people in load_table("limited_to"))
+    if any(pattern.search(quote.low) and not pattern.search(said.low) for pattern in people):
+        return True
     if any(find_pattern(table, said.language).search(said.low) for table in ("condition", "condition_kept")):
         return False
     # A limit ("before noon") of what the sentence speaks of.
@@ -503,18 +526,43 @@ def _is_kept(clause: _Text, said: _Text) -> bool:
 
 
 def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
-    """Whether in the language of its source a sentence shares enough words with it; always in another one.
+    """Whether a sentence is tied to the words of its source, and has hardly a word of another passage.
 
-    Few may be those of another passage alone. Values tie a sentence to its source as well.
+    In the language of its source all words but a few are there, or words for the same thing. In another
+    language the two have something in common: a value, a word written alike, or what the lexicon knows.
     """
-    if said.language != around.language:
-        return True
-    far = _read(evidence.elsewhere, evidence.language).words
-    strange = [word for word in said.words if not _is_among(word, around.words)]
+    ours, theirs = _find_members(said), _find_members(around)
+    same = [(group, one) for group, members in ours.items() for one in members & theirs.get(group, set())]
+    is_other_topic = not same and bool(_find_topics(ours)) and bool(_find_topics(theirs))
+    values = [value for value in said.values if not value.is_soft]
+    rest = said.text
+    for value in reversed(said.values):
+        rest = f"{rest[: value.start]} {rest[value.end :]}"
+    compared = [find_pattern(table, said.language) for table in ("light", "negation")]
+    words = _read(rest, said.language).words
+    counted = [word for word in words if not any(pattern.fullmatch(word) for pattern in compared)]
+    if said.language and around.language and said.language != around.language:
+        sounds = _list_sounds(around)
+        ties = sum(bool(find_carriers(value, around.values, around.text)) for value in values)
+        ties += sum(_is_among(word, sounds) for word in counted)
+        return bool(same) or ties > is_other_topic  # one equal value is no tie between two topics
+    near = around.words + _read(evidence.units, evidence.language).words
+    strange = [word for word in said.words if not _is_among(word, near)]
+    far = _read(evidence.elsewhere, evidence.language).words if strange else ()
     if sum(_is_among(word, far) for word in strange) > MAX_WORDS_FROM_ELSEWHERE * len(said.words):
         return False
-    has_values = any(not value.is_soft for value in said.values)
-    return has_values or len(said.words) - len(strange) >= MIN_SHARED_WORDS * len(said.words)
+    unshared = said.low
+    for group, one in same:  # perhaps in other words
+        table = "topics" if group.startswith("topic ") else f"opposites.{group}"
+        unshared = find_pattern(table, one).sub(" ", unshared)
+    missing = [word for word in counted if word in strange and word in unshared]
+    is_tied = len(missing) < len(counted) or (bool(values) and not is_other_topic) or not counted
+    return is_tied and len(missing) <= max(1, MAX_MISSING_WORDS * len(counted))
+
+
+def _find_topics(members: Mapping[str, set[str]]) -> set[str]:
+    """What the lexicon knows a text to be about."""
+    return {one for group, some in members.items() if group.startswith(TOPIC_GROUPS) for one in some}
 
 
 def _is_among(word: str, others: Iterable[str]) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from shared.checks.characters import fold, separate
+from shared.checks.characters import SEPARATOR, fold, separate
 from shared.checks.rendering import CELL, Link, top_level_domains
 from shared.domain import to_ascii_host
 
@@ -32,7 +32,10 @@ _DEFANGED = re.compile(
 )
 _DEFANGED_AT = re.compile(r"(?<=[^\W_])\s?[\[({]\s?(?:at|@|ät)\s?[\])}]\s?(?=[^\W_])", re.IGNORECASE)
 _BROKEN = re.compile(r"(?<=[@/_-])[\n\t](?=[^\W_])|(?<=[^\W_])[\n\t](?=[@./_-][^\W_])")
-_STRAY = re.compile(r"[*~`]{1,4}")  # emphasis that is none, within a word
+# Emphasis that is none, within a name; in the path of a link it belongs to the link.
+_STRAY = re.compile(
+    r"((?<![\w.-])[\w-]{1,63}(?:\.[\w-]{1,63}){0,7}\.[^\W\d_]{2,63}(?::\d{2,5})?/\S{1,2000})|[*~`]{1,4}"
+)
 _BROKEN_NAME = re.compile(r"(?<=[^\W_]\.)[\n\t](?=(?:com|net|org|info|biz|co\.[a-z]{2})(?![^\W_]))")
 _BROKEN_HYPHENATED = re.compile(r"(?<![\w-])(\w{1,40}-[\w-]{1,40}\.)[\n\t](?=[a-z]{2,10}(?![^\W_]))")
 _END = ".,;:!?*_~'\")"
@@ -42,60 +45,56 @@ _IPV6 = re.compile(
 _IP = re.compile(r"(?<![\w.])(?:10|127|169|172|192)(?:\.\d{1,3}){3}(?!\.?\w)")
 
 # Not hosts, though their last part is a top-level domain.
-_ABBREVIATIONS = frozenset(
-    [
-        "asp.net",
-        "ado.net",
-        "vb.net",
-        "ml.net",
-        "f#.net",
-        "dr.med",
-        "dipl.ing",
-        "co.ltd",
-        "e.kfm",
-        "ing.st",
-        "prof.em",
-        "bl.med",
-        "th.ds",
-        "art.no",
-        "art.nr",
-        "best.nr",
-        "kd.nr",
-        "tel.nr",
-        "hr.nr",
-        "id.nr",
-        "p.es",
-        "m.in",
-    ]
-)
-_NUMBERED = frozenset({"no", "nr"})
-_SHORT = 4
+_ABBREVIATIONS = frozenset([
+    "asp.net", "ado.net", "vb.net", "ml.net", "f#.net", "dr.med", "bl.med", "dipl.ing", "ing.st",
+    "prof.em", "co.ltd", "co.kg", "e.kfm", "th.ds", "m.in", "m.st", "p.es", "c.so", "p.za", "n.ro",
+    "e.kr", "f.kr", "st.th", "st.tv", "sig.na", "gent.ma", "gent.mo", "art.no", "best.no", "cat.no",
+    "id.no", "item.no", "kat.no", "order.no", "part.no", "po.no", "ref.no", "reg.no", "tel.no",
+    "art.nr", "best.nr", "hr.nr", "id.nr", "kd.nr", "ord.nr", "org.nr", "ref.nr", "tel.nr",
+])  # fmt: skip
+_UNITS = frozenset({"am", "cm", "kg", "km", "mm", "pm"})  # "10.30.am"
+_ORDINALS = frozenset({"do", "er", "mo", "ro", "sz", "th", "to", "tv"})  # after one digit: "3.er", "2.th"
 
 _MARKUP = re.compile(r"[*_~`\\]+")
+_ESCAPE = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
+_EMPHASIS = re.compile(r"(?<![^\s(\[<\"',;:])[*_~`]{1,4}|[*_~`]{1,4}(?![^\s)\]>\"',;:.!?])")
 _GROUP = re.compile(r"\d+")
 _BETWEEN = frozenset(" \u00a0-./()·•|_*~+',")
+_BETWEEN_PARTS = _BETWEEN | frozenset(f":;=&\u2192{CELL}")  # of a number that begins as one to call
+_PART = re.compile(rf"[;=&\u2192{CELL}]")
 _MAX_BETWEEN = 3
 _INTERNATIONAL = re.compile(r"\+\d{7,15}")
 _RUN = re.compile(r"\d[\d \u00a0./()|·•'+\n,-]{0,80}")
 _MAX_GROUPS = 14
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _TO = r"\s?[-/]\s?"
+_NEXT_YEARS = "|".join(f"{year:02}/{(year + 1) % 100:02}" for year in range(100))  # "2026/27"
 _DATE = re.compile(
     rf"(?<![\d.,])(?:"
     rf"{_YEAR}(?:-{_MONTH}-{_DAY}|/{_MONTH}/{_DAY}|\.\s?{_MONTH}\.\s?{_DAY}\.?(?:-{_DAY}\.?)?)"
     rf"|(?:{_DAY}\.?{_TO})?{_DAY}(?:\.\s?{_MONTH}\.\s?|/{_MONTH}[/ -]|-{_MONTH}-){_YEAR}"
     rf"|{_DAY}[./]{_MONTH}\.?{_TO}{_DAY}[./]{_MONTH}[./]{_YEAR}"
-    rf"|{_MONTH}/{_DAY}/{_YEAR}|{_YEAR}{_TO}{_YEAR}|{_YEAR}/\d\d)"
+    rf"|{_MONTH}/{_DAY}/{_YEAR}|{_YEAR}{_TO}{_YEAR}|(?:19|20)(?:{_NEXT_YEARS}))"
     rf"(?!\d)(?![./]\d)(?!-\d{{3}})"
 )
 _SHORT_DATE = rf"{_DAY}[./]\s?{_MONTH}(?:\.|[./]\d\d)?"
-_HOURS = r"(?:[01]?\d|2[0-4])(?:[.:][0-5]\d)?"
-_TIMES = re.compile(
-    rf"(?:{_SHORT_DATE}|{_HOURS})(?:\s?[-/]\s?(?:{_SHORT_DATE}|{_HOURS})|\s(?:{_SHORT_DATE}|{_HOURS})){{0,3}}"
+_HOUR = r"(?:2[0-4]|[01]?\d)"
+_TIME = (
+    rf"(?:{_HOUR}:[0-5]\d:[0-5]\d(?:[.,]\d{{1,3}})?(?:\s?[+-](?:0\d|1[0-4]):?(?:00|30|45))?"
+    rf"|{_HOUR}[.:][0-5]\d)"
 )
+_SPAN = rf"(?:{_TIME}|{_HOUR})\s?-\s?(?:{_TIME}|{_HOUR})"
+_SPANS = re.compile(rf"{_SPAN}(?:(?:\s?[,/]\s?|\s){_SPAN}){{0,3}}")
+_DATES = re.compile(
+    rf"{_SHORT_DATE}(?:(?:\s?-\s?|\s?/\s?(?={_DAY}\.)){_SHORT_DATE})?"
+    rf"(?::?\s(?:{_SPAN}(?:\s{_SPAN})?|{_TIME}))?|{_TIME}|{_DAY}[./]{_MONTH}[./][23]\d\s{_HOUR}"
+)
+_CLOCK = re.compile(rf"({_HOUR})(?:[.:](\d\d))?")
+_LETTER = r"[^\W\d_]"
 _CURRENCY = (
-    r"(?:€|\$|£|¥|₹|₩|₽|₴|₺|₪|zł|zl|EUR|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|RUB|UAH|TRY|JPY|CNY|KRW|INR|THB|VND|IDR|BRL|"
-    r"kr|Kč|Kc|Ft|lei|лв|руб|грн|TL|Rp|Rs|đ|円|元|원|บาท|دينار|ريال|ש\"ח)"
+    rf"(?:[€$£¥₹₩₽₴₺₪円元원]|บาท|دينار|ريال|(?<!{_LETTER})(?:zł(?:otych)?|zl|EUR|[Ee]uro[as]?|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|"
+    r"BGN|RUB|UAH|TRY|JPY|CNY|KRW|INR|THB|VND|IDR|BRL|kr|kron(?:er|or)|Kč|Kc|korun|Ft|forint|lei|лв|лева|руб(?:л\w{1,3})?|грн|гривень|TL|"
+    rf"Rp|Rs|đ|ש\"ח)(?!{_LETTER}))"
 )
 _AMOUNT_AFTER = re.compile(
     rf"{_CURRENCY}\s?(?:\d{{1,3}}(?:[., ']\d{{3}}){{0,3}}|\d{{1,9}})(?:[.,]\d\d?)?(?!\d)"
@@ -105,7 +104,7 @@ _AMOUNT_BEFORE = re.compile(
 )
 _STANDARD = re.compile(
     r"(?<![A-Za-z])(?:ISO|IEC|EN|DIN|NF|BS|UNE|UNI|SFS|ČSN|PN|NBR|ABNT|IEEE|ASTM|JIS|GB/T|ГОСТ|ДСТУ|RFC|СТО)"
-    r"[ /-]?\d{3,5}(?:-\d{1,3}){0,2}(?:[.:-](?:19|20)\d\d|\.\d)?(?!\d)"
+    r"[ /-]?[1-9]\d{2,4}(?:-[1-9]\d{0,2}(?:-[1-9]\d?)?)?(?:[.:-](?:19|20)\d\d|\.\d)?(?!-?\d)"
 )
 _NUMBER_LINE = re.compile(r"\n(?=[+(]?\d[\d ()./-]{0,40}(?:\n|$))")
 _AMID_NUMBER_LINES = re.compile(r"\n(\d[\d ()./-]{0,40})\n(?=\d)")
@@ -161,7 +160,7 @@ def read_contacts(text: str, links: Sequence[Link] = ()) -> Contacts:
     found = _Finder()
     for link in links:
         found.add_link(link)
-    broken = _BROKEN_NAME.sub("", _BROKEN.sub("", _STRAY.sub("", plain)))
+    broken = _BROKEN_NAME.sub("", _BROKEN.sub("", _STRAY.sub(r"\1", plain)))
     broken = _BROKEN_HYPHENATED.sub(r"\1", broken)
     joined = _DEFANGED_AT.sub("@", _DEFANGED.sub(".", broken))
     rest = found.read_names(separate(plain))
@@ -209,56 +208,45 @@ class _Finder:
         """Note all names in a text; what is left of it."""
         for found in _OPAQUE.findall(text):
             self.add_link(Link(found.rstrip(_END), ""))
-        rest = _OPAQUE.sub(" ; ", text)
+        rest = _OPAQUE.sub(SEPARATOR, text)
         for found in _URL.findall(rest):
             self.add_place(found.rstrip(_END))
-        rest = _URL.sub(" ; ", rest)
+        rest = _URL.sub(SEPARATOR, rest)
         self.addresses.update(map(normalise_address, _ADDRESS.findall(rest)))
-        rest = _ADDRESS.sub(" ; ", rest)
+        rest = _ADDRESS.sub(SEPARATOR, rest)
         self.addresses.update(found.lower().rstrip(".") for found in _HANDLE.findall(rest))
-        rest = _HANDLE.sub(" ; ", rest)
+        rest = _HANDLE.sub(SEPARATOR, rest)
         for pattern in (_IPV6, _IP):
             self.hosts.update(pattern.findall(rest))
         return _NAME.sub(self._take_name, rest)
 
     def _take_name(self, match: re.Match[str]) -> str:
+        """Note the host in a dotted name, as far as its last top-level domain, unless it is no host."""
         rest = (match["rest"] or "").rstrip(_END)
-        name = match.group()[: match.end() - match.start() - len(match["rest"] or "")]
-        host = find_host(name, rest, match.string[match.end() : match.end() + 3])
-        if not host:
+        whole = match.group()[: match.end() - match.start() - len(match["rest"] or "")]
+        name = whole.lstrip("-_")
+        labels = [label.strip("_") for label in name.lower().split(".")]
+        if ".-" in name or "-." in name:  # "Mo.-Do."
             return match.group()
-        self.add_place(host + rest if name.lower().strip("_-").endswith(host) else host)
-        return " ; "
-
-
-def find_host(name: str, rest: str = "", after: str = "") -> str:
-    """The host in a dotted name, as far as its last top-level domain; empty when it is none."""
-    name = name.lstrip("-_")
-    if ".-" in name or "-." in name:  # "Mo.-Do."
-        return ""
-    labels = [label.strip("_") for label in name.lower().split(".")]
-    is_ip = all(label.isdigit() for label in labels)
-    if is_ip:
-        return name if rest and len(labels) == 4 else ""  # noqa: PLR2004 - the parts of an address
-    last = len(labels) - 1
-    while last and labels[last] not in top_level_domains():
-        last = last - 1 if name.split(".")[last][:1].isupper() else 0  # the next sentence, without a space
-    host = ".".join(labels[: last + 1])
-    if not last or host in _ABBREVIATIONS:
-        return ""
-    before, domain = labels[:last], labels[last]
-    if rest.startswith(("/", "?", "#", ":")) or before[0] == "www":
-        return host
-    is_abbreviation = all(len(label) == 1 for label in before) and domain not in (
-        "com",
-        "org",
-        "net",
-        "co",
-        "me",
-    )
-    is_number = domain in _NUMBERED and len(labels[0]) <= _SHORT and re.match(r"[.:]?\s?[\d:]", after)
-    is_measure = all(label.isdigit() for label in before) and len(domain) == 2  # noqa: PLR2004 - kg, am, pm
-    return "" if is_abbreviation or is_number or is_measure else host
+        if all(label.isdigit() for label in labels):
+            if not rest or len(labels) != 4:  # noqa: PLR2004 - the parts of an address
+                return match.group()
+            self.add_place(name + rest)
+            return SEPARATOR
+        last = len(labels) - 1
+        while last and labels[last] not in top_level_domains():
+            after = name.split(".")[last]  # the next sentence, without a space, or emphasis
+            last = last - 1 if after[:1].isupper() or after.startswith("_") else 0
+        host, domain = ".".join(labels[: last + 1]), labels[last]
+        # Mail programs make a link of every other name, however short it is and whatever follows.
+        is_measure = all(label.isdigit() for label in labels[:last]) and (
+            domain in _UNITS or (domain in _ORDINALS and len(host) == len("2.th"))
+        )
+        is_word = (host in _ABBREVIATIONS or is_measure) and not rest.startswith(("/", "?", "#"))
+        if not last or is_word:
+            return match.group()
+        self.add_place(host + rest if whole.lower().strip("_-").endswith(host) else host)
+        return SEPARATOR
 
 
 def normalise_place(target: str) -> str:
@@ -294,24 +282,37 @@ def find_numbers(text: str) -> Iterator[Number]:
     plain = _AMID_NUMBER_LINES.sub(r" \1 ", text.replace("(0)", " "))
     plain = _NUMBER_LINE.sub(" ", plain)
     for pattern in (_STANDARD, _DATE, _AMOUNT_AFTER, _AMOUNT_BEFORE):
-        plain = pattern.sub(" ; ", plain)
-    for groups, whole, is_international in _join_groups(plain):
-        if sum(map(len, groups)) >= MIN_DIGITS and not _TIMES.fullmatch(whole):
-            yield Number(groups, whole, is_international)
-    for line in plain.split("\n"):  # over the cells of a table only what begins as a phone number does
-        if CELL in line:
-            for groups, whole, is_international in _join_groups(line.replace(CELL, " ")):
-                if sum(map(len, groups)) >= MIN_DIGITS and (groups[0].startswith("0") or is_international):
-                    yield Number(groups, whole, is_international)
+        plain = pattern.sub(SEPARATOR, plain)
+    for between in (_BETWEEN, _BETWEEN_PARTS):
+        for groups, whole, is_international in _join_groups(plain, between):
+            is_call = is_international or (groups[0].startswith("0") and len(groups[0]) > 1)
+            is_long = sum(map(len, groups)) >= MIN_DIGITS and (is_call or between is _BETWEEN)
+            # Dates with their hours, or opening hours one after another.
+            clocks = {part.strip(): _CLOCK.findall(part) for part in _PART.split(whole)}
+            is_time = all(
+                _DATES.fullmatch(part)
+                or (
+                    _SPANS.fullmatch(part)
+                    and (
+                        clock == sorted(clock, key=lambda time: (int(time[0]), time[1]))
+                        or all(minute in ("00", "30") for _, minute in clock)
+                    )
+                )
+                for part, clock in clocks.items()
+            )
+            if is_long and not is_time:
+                yield Number(groups, whole, is_international)
 
 
-def _join_groups(text: str) -> Iterator[tuple[tuple[str, ...], str, bool]]:
+def _join_groups(
+    text: str, allowed: frozenset[str] = _BETWEEN
+) -> Iterator[tuple[tuple[str, ...], str, bool]]:
     """The runs of groups of digits: the groups, the whole, and whether a plus stands before it."""
     run: list[re.Match[str]] = []
     for match in (*_GROUP.finditer(text), None):
         if match is not None and run:
             between = text[run[-1].end() : match.start()]
-            if len(between) <= _MAX_BETWEEN and _BETWEEN.issuperset(between) and ", " not in between:
+            if len(between) <= _MAX_BETWEEN and allowed.issuperset(between) and ", " not in between:
                 run.append(match)
                 continue
         if run:
@@ -347,8 +348,11 @@ class Known:
     @classmethod
     def read(cls, texts: Collection[str]) -> "Known":
         """Read the texts of some sources."""
-        text = _MARKUP.sub("", "\n".join(texts))
-        contacts, plain = read_contacts(text), fold(text)
+        text = "\n".join(texts)
+        # As it is written and as it is shown: `_` within a link or an address belongs to it.
+        shown = _EMPHASIS.sub("", _ESCAPE.sub("", text))
+        contacts = read_contacts(text if shown == text else f"{text}\n{shown}")
+        plain = fold(_MARKUP.sub("", text))
         hosts = {re.split("[/?#:]", place, maxsplit=1)[0] for place in contacts.places}
         hosts |= {address.rpartition("@")[2] for address in contacts.addresses}
         runs: set[str] = set()
@@ -360,13 +364,32 @@ class Known:
             for first in range(len(groups)):
                 for last in range(first + 1, min(first + _MAX_GROUPS, len(groups)) + 1):
                     runs.add("".join(groups[first:last]).lstrip("0"))
-        wholes = ("".join(groups) for groups, *_ in _join_groups(separate(plain).replace("(0)", " ")))
+        wholes = (Number(*found).spellings for found in _join_groups(separate(plain).replace("(0)", " ")))
         return cls(
             contacts,
             contacts.hosts | hosts,
             frozenset(runs),
-            frozenset(digits.lstrip("0") for digits in wholes),
+            frozenset().union(*wholes),
             re.sub(r"[\W_]", "", plain).upper(),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence["Known"]) -> "Known":
+        """What several sources show together."""
+        shown = [part.contacts for part in parts]
+        contacts = Contacts(
+            frozenset().union(*(one.places for one in shown)),
+            frozenset().union(*(one.hosts for one in shown)),
+            frozenset().union(*(one.addresses for one in shown)),
+            tuple(number for one in shown for number in one.numbers),
+            tuple(account for one in shown for account in one.accounts),
+        )
+        return cls(
+            contacts,
+            frozenset().union(*(part.hosts for part in parts)),
+            frozenset().union(*(part.runs for part in parts)),
+            frozenset().union(*(part.wholes for part in parts)),
+            " ".join(part.squeezed for part in parts),
         )
 
     def has_number(self, number: Number) -> bool:

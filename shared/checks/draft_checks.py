@@ -9,19 +9,19 @@ from enum import StrEnum
 from shared.checks.characters import find_hidden, fold
 from shared.checks.contacts import Contacts, Known, normalise_place, read_contacts
 from shared.checks.evidence import Source, SourceKind
-from shared.checks.keys import has_known_format, list_secrets
+from shared.checks.keys import drop_known, has_known_format, list_secrets
 from shared.checks.phrases import (
     asks_for_secret,
     find_placeholders,
     find_runs,
     is_remark,
     names_field,
-    plain_words,
 )
 from shared.checks.rendering import Rendered, render
 
 MAX_REPLY_CHARACTERS = 8_000
 MAX_SOURCE_CHARACTERS = 200_000  # of each source
+MAX_PASSAGES_KEPT = 4_096  # read once, not for each draft
 
 
 class DraftCheck(StrEnum):
@@ -55,7 +55,7 @@ class Verdict:
 class _Case:
     """A draft as the checks see it, with what its sources say.
 
-    Foreign is what it may not show: places to go to, addresses, and numbers to call or to pay to.
+    Foreign is what it may not show: places to go to, addresses, numbers to call or to pay to, and secrets.
     """
 
     markdown: str
@@ -64,6 +64,7 @@ class _Case:
     foreign_places: Sequence[str]
     foreign_addresses: Sequence[str]
     foreign_numbers: Sequence[str]
+    foreign_secrets: Sequence[str]
     source_text: str
     instructions: str
 
@@ -89,26 +90,28 @@ def check_draft(
     """Judge a draft by what a mail program shows of it.
 
     A link must come from what is approved or from our own emails, or lead to one of `allowed_hosts`. So must
-    phone numbers, account numbers and addresses, but those that the sender wrote may be repeated with a
-    warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt, which no draft
-    repeats.
+    phone numbers, account numbers, addresses and what looks like a secret, but the sender's own may be
+    repeated with a warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt,
+    which no draft repeats.
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
         return Verdict((DraftCheck.TOO_LONG,))
     rendered = render(reply_markdown)
-    contacts = read_contacts(rendered.text, rendered.links)
+    plain, contacts = fold(rendered.text), read_contacts(rendered.text, rendered.links)
     # Trusted: approved knowledge, the profile, our own emails and the sender's address.
-    said_texts = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is SourceKind.SENDER]
-    trusted_texts = [s.text[:MAX_SOURCE_CHARACTERS] for s in sources if s.kind is not SourceKind.SENDER]
-    trusted, said = _read_known(tuple(trusted_texts)), _read_known(tuple(said_texts))
+    said, said_text = _read_sources([s for s in sources if s.kind is SourceKind.SENDER])
+    trusted, trusted_text = _read_sources([s for s in sources if s.kind is not SourceKind.SENDER])
     hosts = frozenset(map(normalise_place, allowed_hosts))
     places = trusted.contacts.places | trusted.hosts | hosts
     said_addresses, said_numbers = _list_foreign(contacts, trusted, said, is_said=True)
     addresses, numbers = _list_foreign(contacts, trusted, said, is_said=False)
+    not_ours = drop_known(list_secrets(plain), trusted_text)
+    secrets = drop_known(not_ours, said_text)
+    said_secrets = [secret for secret in not_ours if secret not in secrets]
     case = _Case(
         markdown=reply_markdown,
         rendered=rendered,
-        plain=fold(rendered.text),
+        plain=plain,
         foreign_places=[
             place
             for place in contacts.places | contacts.hosts
@@ -116,20 +119,34 @@ def check_draft(
         ],
         foreign_addresses=[*addresses, *(said_addresses if hold_back_sender_values else ())],
         foreign_numbers=[*numbers, *(said_numbers if hold_back_sender_values else ())],
-        source_text=fold("\n".join((*trusted_texts, *said_texts))),
+        foreign_secrets=[*secrets, *(said_secrets if hold_back_sender_values else ())],
+        source_text=f"{trusted_text}\n{said_text}",
         instructions=instructions,
     )
     warnings = (
         f"it repeats {kind} that only received mail has: {' '.join(', '.join(values).split())}"
-        for kind, values in (("an address", said_addresses), ("a phone or account number", said_numbers))
+        for kind, values in (
+            ("an address", said_addresses),
+            ("a phone or account number", said_numbers),
+            ("a key, a password or a code", said_secrets),
+        )
         if values
     )
     return Verdict(tuple(check for check, rule in DRAFT_CHECKS.items() if rule.fails(case)), tuple(warnings))
 
 
-# The knowledge and the thread are the same for a draft and its second version.
-_read_known = functools.lru_cache(maxsize=16)(Known.read)
+# Approved passages are the same for every draft; what people wrote is read anew and kept nowhere.
+_read_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(lambda text: Known.read([text]))
+_fold_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(fold)
 _find_instruction_runs = functools.lru_cache(maxsize=64)(find_runs)
+
+
+def _read_sources(sources: Sequence[Source]) -> tuple[Known, str]:
+    """What the sources show, and their folded text."""
+    texts = [(source.text[:MAX_SOURCE_CHARACTERS], source.is_knowledge) for source in sources]
+    known = [_read_approved(text) if is_kept else Known.read([text]) for text, is_kept in texts]
+    folded = [_fold_approved(text) if is_kept else fold(text) for text, is_kept in texts]
+    return Known.join(known), "\n".join(folded)
 
 
 def _list_foreign(
@@ -152,14 +169,6 @@ def _list_foreign(
         if account not in trusted.squeezed and (account in said.squeezed) is is_said
     ]
     return addresses, list(dict.fromkeys(numbers))
-
-
-def _has_key(case: _Case) -> bool:
-    known = case.source_text
-    lower = plain_words(known)
-    return has_known_format(case.plain) or any(
-        secret not in known and secret not in lower for secret in list_secrets(case.plain)
-    )
 
 
 DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
@@ -217,7 +226,7 @@ DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
     ),
     DraftCheck.KEY: CheckRule(
         "it contains something that looks like a key or a password",
-        _has_key,
+        lambda case: has_known_format(case.plain) or bool(case.foreign_secrets),
         bad=("The key is mm_live_abc123", "Ihr Passwort lautet Wolke7!Regen42"),
         good=("Open Settings/Devices/Logger-2/Calibration.", "Our DIN-EN-ISO-9001-Zertifizierung is valid."),
     ),

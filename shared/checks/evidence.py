@@ -8,14 +8,19 @@ from enum import StrEnum
 from itertools import accumulate, takewhile, zip_longest
 
 from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_members
-from shared.checks.lexicon import find_language, find_pattern, lower, plain
-from shared.checks.values import CODE, NUMBER, find_carriers, read_values
+from shared.checks.lexicon import CJK, find_language, find_pattern, lower, plain
+from shared.checks.values import CODE, NUMBER, Value, find_carriers, read_values
 from shared.domain import Claim, JudgedClaim, Support
 
 MAX_REPLY_CHARACTERS = 20_000
 MAX_SOURCE_CHARACTERS = 200_000
 MAX_QUOTE_CHARACTERS = 1_500
 MAX_CLAIMS = 200
+MAX_SENTENCES = 200  # of a reply that are judged; what lies beyond is asserted
+MAX_VALUES = 50  # of a sentence; one with more is asserted
+MAX_TOLD_VALUES = 500  # of the customer's that a sentence may repeat
+MAX_ROWS = 100  # of a table, before and after a quote, with which it is compared
+MAX_CELLS = 50
 MAX_PLACES = 3  # at which a quote that occurs several times is looked at
 MAX_PARTS = 8  # sentences or rows that a quote may touch
 MAX_PART_CHARACTERS = 2_000
@@ -44,6 +49,11 @@ class Source:
     title: str
     text: str = field(repr=False)
 
+    @property
+    def is_knowledge(self) -> bool:
+        """Whether it is an approved passage: the same for every draft, and nothing personal."""
+        return self.kind is SourceKind.APPROVED and self.id.startswith("K")
+
 
 def judge_claims(
     reply_markdown: str, claims: Sequence[Claim], sources: Sequence[Source]
@@ -52,10 +62,12 @@ def judge_claims(
 
     A claim counts for the sentences of the reply that are in it, and for one of which it is the greater part.
     It carries one when its quote is in the source that it names and nothing in the sentence goes beyond the
-    words there; several claims may carry a sentence together.
+    words there; several claims may carry a sentence together. What goes beyond the limits of this module, as
+    sentences, characters or values, is asserted.
     """
     inbound = (source.text for source in sources if source.kind is SourceKind.SENDER)
     told = plain(" ; ".join(inbound))[:MAX_REPLY_CHARACTERS]
+    told_values = read_values(told)[:MAX_TOLD_VALUES]
     shared = _Shared.read(told, sources)
     named = {claim.source for claim in claims}  # of many passages: only these are read
     documents = {source.id: _Document(source, shared) for source in sources if source.id in named}
@@ -70,39 +82,48 @@ def judge_claims(
     }
     known = [(split_sentences(claim.sentence[:MAX_QUOTE_CHARACTERS]), claim) for claim in claims[:MAX_CLAIMS]]
     compact = [[_compact(plain(part)) for part in parts] for parts, _ in known]
-    judged = []
-    for sentence in split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS]):
-        whole = _compact(plain(sentence))
+    language = find_language(plain(reply_markdown[:MAX_PART_CHARACTERS]))
+    judged: dict[str, JudgedClaim] = {}
+    sentences = split_sentences(reply_markdown[:MAX_REPLY_CHARACTERS])
+    for sentence in dict.fromkeys(sentences[:MAX_SENTENCES]):
+        text = plain(sentence[: MAX_PART_CHARACTERS + 1])
+        if len(sentence) > MAX_PART_CHARACTERS or len(read_values(text)) > MAX_VALUES:
+            continue
+        whole = _compact(text)
         own = [
             claim
             for claim, parts in zip(known, compact, strict=True)
             if any(part and part in whole and 2 * len(part) >= len(whole) for part in parts)
         ]
         if own:
-            judged.append(_judge(sentence, own[:MAX_CLAIMS_OF_SENTENCE], documents))
+            judged[sentence] = _judge(sentence, language, own[:MAX_CLAIMS_OF_SENTENCE], documents)
         else:
             is_edge = len(lines) > MAX_EDGE_LINES and sentence in edges
-            is_free = is_courtesy(sentence, told, is_edge=is_edge)
-            judged.append(JudgedClaim(sentence, Support.FREE if is_free else Support.ASSERTED))
-    return tuple(judged)
+            is_free = is_courtesy(sentence, told, told_values, is_edge=is_edge)
+            judged[sentence] = JudgedClaim(sentence, Support.FREE if is_free else Support.ASSERTED)
+    return tuple(judged.get(sentence, JudgedClaim(sentence, Support.ASSERTED)) for sentence in sentences)
 
 
 def _judge(
     sentence: str,
+    language: str,
     claims: Sequence[tuple[Sequence[str], Claim]],
     documents: dict[str, "_Document"],
 ) -> JudgedClaim:
-    """The best support that a sentence finds in the quotes of its claims, each by itself or all together."""
+    """The best support that a sentence finds in the quotes of its claims, each by itself or all together.
+
+    `language` is that of the reply.
+    """
     text = plain(sentence)
     found = []
     for parts, claim in claims:
         document = documents.get(claim.source)
-        if document is not None and (places := tuple(document.find(claim.quote))):
+        if document is not None and (places := document.find(claim.quote)):
             found.append((parts, claim, document.source, places))
     ours = [entry for entry in found if entry[2].kind is not SourceKind.SENDER]
     for some, support in ((ours, Support.VERIFIED), (found, Support.FROM_SENDER)):
         for parts, claim, source, places in some:
-            if any(_is_carried(text, parts, place) for place in places):
+            if any(_is_carried(text, language, parts, place) for place in places):
                 return JudgedClaim(sentence, support, source.title, claim.quote)
         if len(some) < 2:  # noqa: PLR2004 - two together
             continue
@@ -118,7 +139,7 @@ def _judge(
             other_rows=(),
             elsewhere="",
         )
-        if find_gap(text, together) is None:
+        if _is_carried(text, language, (text,), together):
             titles = dict.fromkeys(source.title for _, _, source, _ in some)
             quotes = " … ".join(claim.quote for _, claim, _, _ in some)
             return JudgedClaim(sentence, support, "; ".join(titles), quotes)
@@ -127,17 +148,17 @@ def _judge(
     return JudgedClaim(sentence, Support.ASSERTED, named.source.title if named else "", claim.quote)
 
 
-def _is_carried(text: str, parts: Sequence[str], place: Evidence) -> bool:
+def _is_carried(text: str, language: str, parts: Sequence[str], place: Evidence) -> bool:
     """Whether a quote carries a sentence, one of several in its claim.
 
     Of several, one may deny something that another one does not: then the quote has as many such sentences.
     """
-    gap = find_gap(text, place)
+    gap = find_gap(text, place, language)
     if gap is not Gap.NEGATION or len(parts) == 1:
         return gap is None
     denials = [sum(denies(plain(part), "") for part in parts)]
     denials.append(sum(denies(part, place.language) for part in _split_line(place.quote)))
-    return denials[0] == denials[1] and find_gap(plain(" ".join(parts)), place) is None
+    return denials[0] == denials[1] and find_gap(plain(" ".join(parts)), place, language) is None
 
 
 # ---- Sentences --------------------------------------------------------------------------------------
@@ -181,24 +202,24 @@ def _split_line(line: str) -> list[str]:
     return [part for part in (*parts, line[last:].strip()) if part]
 
 
-def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool:
+def is_courtesy(
+    sentence: str, told: str = "", told_values: Sequence[Value] = (), *, is_edge: bool = False
+) -> bool:
     """Whether a sentence has nothing in it that a source would have to carry.
 
-    `told` is what the customer wrote, whose values a sentence may repeat; `is_edge`: it is a short line at
-    the beginning or end of the reply.
+    `told` is what the customer wrote, whose values (`told_values`) a sentence may repeat; `is_edge`: it is a
+    short line at the beginning or end of the reply.
     """
     text = plain(sentence)
     low = lower(text)
     is_lead_in = low.endswith(":") and len(low.split()) <= MAX_COURTESY_WORDS
-    known = read_values(told)
     values = [value for value in read_values(text) if not value.is_soft]
     if is_lead_in:  # "three questions:"
         values = [value for value in values if value.kinds != {NUMBER}]
-    if not all(find_carriers(value, known, told) for value in values):
+    if not all(find_carriers(value, told_values, told) for value in values):
         return False
-    is_short = len(low.split()) <= 3 and len(low) <= 40  # noqa: PLR2004
-    if re.search(r"\?\s*$", text) or (is_short and not _chooses(low)):
-        return True
+    if low.endswith("?"):
+        return _only_asks(low)
     # It says that a colleague will answer what is open, or is a plain request.
     rest, admits = find_pattern("unclaimed", "admits").subn(" ", low)
     colleague, looks_into, company, tells, please, asks = (
@@ -215,16 +236,44 @@ def is_courtesy(sentence: str, told: str = "", *, is_edge: bool = False) -> bool
     rest, count = find_pattern("courtesy", "all").subn(" ", low)
     if not count or len(rest.split()) > MAX_COURTESY_WORDS or any(CODE not in v.kinds for v in values):
         return False
-    return not any(find_pattern(table, "").search(rest) for table in ("negation", "condition"))
+    return not _grants(rest) and find_pattern("condition", "").search(rest) is None
+
+
+def _only_asks(low: str) -> bool:
+    """Whether a question states nothing: it begins as one, and nothing around that is a statement."""
+    unclaimed = {
+        key: find_pattern("unclaimed", key)
+        for key in ("asks", "inverts", "leads", "please", "interrogates", "reminds")
+    }
+    if unclaimed["reminds"].search(low):
+        return False
+    clauses = [clause.strip(" \"'(¿¡*") for clause in re.split(r"[,;:.!、]", low)]
+    for index, clause in enumerate(clauses):
+        bare = unclaimed["leads"].sub("", clause, count=1).strip() if index == 0 else clause
+        is_opening = any(
+            unclaimed[key].match(begin) for key in ("asks", "inverts") for begin in (bare, clause)
+        )
+        if is_opening or unclaimed["interrogates"].search(clause):
+            return not any(map(_grants, clauses[:index] + clauses[index + 1 :]))
+        is_lead = any(unclaimed[key].match(clause) for key in ("leads", "please"))
+        if not (is_lead or re.search(f"[{CJK}]", clause) or find_pattern("courtesy", "all").search(clause)):
+            return False
+    return False
 
 
 def _states(low: str) -> bool:
-    return _chooses(low) or find_pattern("negation", "").search(low) is not None
+    """Whether a text says one of two things of which a source may say the other one, or grants something."""
+    groups = find_members(low)
+    return _grants(low) or any(not group.startswith(("topic ", "subject")) for group in groups)
 
 
-def _chooses(low: str) -> bool:
-    """Whether a text says one of two things of which a source may say the other one."""
-    return any(not group.startswith(("topic ", "subject")) for group in find_members(low))
+def _grants(low: str) -> bool:
+    """Whether a text denies or promises something, or says what is free or costs."""
+    return (
+        find_pattern("negation", "").search(low) is not None
+        or find_pattern("unclaimed", "grants").search(low) is not None
+        or "charge" in find_members(low)
+    )
 
 
 # ---- Sources ----------------------------------------------------------------------------------------
@@ -249,7 +298,8 @@ class _Part:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        return tuple(cell.strip() for cell in self.text.strip("| ").split("|")) if self.header else ()
+        cells = self.text.strip("| ").split("|", MAX_CELLS)[:MAX_CELLS]
+        return tuple(cell.strip() for cell in cells) if self.header else ()
 
 
 def _read_parts(text: str) -> Iterator[_Part]:
@@ -260,11 +310,12 @@ def _read_parts(text: str) -> Iterator[_Part]:
     for line in text.splitlines():
         if heading := re.match(r"\s{0,3}(#{1,6})\s+(.*)", line):
             headings = [(level, title) for level, title in headings if level < len(heading[1])]
-            headings.append((len(heading[1]), plain(_strip_marks(heading[2]))))
+            headings.append((len(heading[1]), plain(_strip_marks(heading[2][:MAX_PART_CHARACTERS]))))
             header, lead_in, note = (), "", ""
         is_row = line.lstrip().startswith("|")
         if line.lstrip().startswith("|") and "-" in line and not line.strip(" \t|:-"):
-            header = tuple(cell.strip() for cell in plain(_strip_marks(previous)).strip("| ").split("|"))
+            cells = plain(_strip_marks(previous[:MAX_PART_CHARACTERS])).strip("| ").split("|")
+            header = tuple(cell.strip() for cell in cells[:MAX_CELLS])
             continue
         header = header if is_row else ()
         is_item = re.match(r"\s{0,12}(?:[-*+•]|\d{1,3}[.)])\s", line) is not None
@@ -274,11 +325,12 @@ def _read_parts(text: str) -> Iterator[_Part]:
             for start in range(0, len(sentence), MAX_PART_CHARACTERS):
                 piece = plain(sentence[start : start + MAX_PART_CHARACTERS])
                 yield _Part(piece, titles, lead_in if is_item else "", header, note if is_row else "")
+        short = line[:MAX_PART_CHARACTERS]
         if line.rstrip(" *_").endswith((":", "：")) and not is_item:
-            lead_in = plain(_strip_marks(line))
+            lead_in = plain(_strip_marks(short))
         previous = line if line.strip() else previous
         if not is_row and line.strip():  # the last line before a table may have its units
-            note = plain(_strip_marks(line))
+            note = plain(_strip_marks(short))
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,11 +380,15 @@ class _Document:
         self._text = "".join(compact)
         self._language = find_language(plain(source.text[:MAX_PART_CHARACTERS]))
         self._starts = [0, *accumulate(map(len, compact))]
+        self._found: dict[str, tuple[Evidence, ...]] = {}
 
-    def find(self, quote: str) -> Iterator[Evidence]:
-        """The places at which a quote is in the source."""
-        if len(quote) > MAX_QUOTE_CHARACTERS:
-            return
+    def find(self, quote: str) -> tuple[Evidence, ...]:
+        """The places at which a quote is in the source, looked for once."""
+        if quote not in self._found:
+            self._found[quote] = tuple(self._find(quote)) if len(quote) <= MAX_QUOTE_CHARACTERS else ()
+        return self._found[quote]
+
+    def _find(self, quote: str) -> Iterator[Evidence]:
         text = plain(" ".join(map(_strip_marks, quote.splitlines())).strip(" |\"'“”„«»"))
         wanted = _compact(text)
         if not wanted:
@@ -358,7 +414,8 @@ class _Document:
         context |= dict.fromkeys(names)
         openings = {self._shared.openings[_find_document(self.source)]} if headers else set()
         # The nearest parts before and after, as many as there is room for.
-        before, after = self._parts[:first][::-1], self._parts[last + 1 :]
+        before = self._parts[max(0, first - MAX_ROWS) : first][::-1]
+        after = self._parts[last + 1 : last + 1 + MAX_ROWS]
         pairs = zip_longest(before, after, fillvalue=_Part(""))
         sizes = accumulate(len(left.text) + len(right.text) for left, right in pairs)
         reach = 1 + sum(1 for _ in takewhile(lambda size: size < MAX_AROUND_CHARACTERS, sizes))
@@ -373,7 +430,7 @@ class _Document:
             context=" ; ".join([*context, plain(self.source.title)]),
             columns=tuple(pair for part in parts for pair in zip(part.header, part.cells, strict=False)),
             other_rows=tuple(
-                part.cells for part in self._parts if part.header in headers and part not in parts
+                part.cells for part in (*before, *after) if part.header in headers and part not in parts
             ),
             elsewhere=" ".join(part.text for part in (*before[:reach][::-1], *after[:reach])),
             told=self._shared.told,

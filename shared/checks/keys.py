@@ -1,7 +1,7 @@
 """Keys: API keys, tokens and passwords that a text gives away."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from shared.checks.characters import separate
 from shared.checks.phrases import find_words, plain_words
@@ -51,19 +51,20 @@ def list_secrets(plain: str) -> Iterator[str]:
     for text in (separate(plain), separate(_BROKEN.sub("", plain))):
         for match in _TOKEN.finditer(text):
             token = match.group().strip(_END)
-            if _looks_random(token) or _looks_like_password(token):
+            # Long, and of pieces that mix letters and digits: those of a compound or a path are words.
+            mixed = [piece for piece in _PIECE.findall(token) if not piece.isdigit() and not piece.isalpha()]
+            is_long = len(token) >= TOKEN_LETTERS and not _PLACE.fullmatch(token)
+            looks_random = is_long and sum(map(len, mixed)) >= TOKEN_LETTERS // 2
+            if looks_random or _looks_like_password(token):
                 yield token
     yield from _list_disclosed(plain)
 
 
-def _looks_random(token: str) -> bool:
-    """Long, and of pieces that mix letters and digits; a compound or a menu's path has words for pieces."""
-    if len(token) < TOKEN_LETTERS or _PLACE.fullmatch(token):
-        return False
-    mixed = [piece for piece in _PIECE.findall(token) if not piece.isdigit() and not piece.isalpha()]
-    return (
-        any(len(piece) >= TOKEN_LETTERS // 2 for piece in mixed) or sum(map(len, mixed)) >= TOKEN_LETTERS // 2
-    )
+def drop_known(secrets: Iterable[str], source_text: str) -> list[str]:
+    """Those of the secrets that a folded text of sources does not have."""
+    unknown = [secret for secret in secrets if secret not in source_text]
+    lower = plain_words(source_text) if unknown else ""
+    return [secret for secret in dict.fromkeys(unknown) if secret not in lower]
 
 
 def _looks_like_password(token: str) -> bool:

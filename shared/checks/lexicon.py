@@ -93,18 +93,26 @@ def find_pattern(table: str, key: str) -> re.Pattern[str]:
     return re.compile(write_alternatives(lists[key] if key in lists else " ".join(lists.values())))
 
 
-def find_language(text: str) -> str:
-    """The language of a text that is plain, by its frequent words; "" when none of them is in it."""
+def find_language(text: str, likely: str = "") -> str:
+    """The language of a text that is plain, by its frequent words; "" when none of them is in it.
+
+    Of two that have as many of them, or almost, it is the one that is `likely`.
+    """
     if re.search("[\u3040-\u30ff]", text):
         return "ja"
-    counts = Counter(
-        {
-            language: sum(1 for _ in find_pattern("languages", language).finditer(lower(text)))
-            for language in load_table("languages")
-        }
-    )
-    language, count = counts.most_common(1)[0]
-    return language if count else ""
+    low = lower(text)
+    for table in ("languages", "light"):
+        counts = Counter(
+            {
+                language: sum(1 for _ in find_pattern(table, language).finditer(low))
+                for language in load_table(table)
+            }
+        )
+        counts[likely] += counts[likely] > 0
+        language, count = counts.most_common(1)[0]
+        if count:
+            return likely if counts[likely] == count else language
+    return ""
 
 
 def find_words(text: str) -> list[str]:

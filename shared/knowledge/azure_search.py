@@ -1,6 +1,8 @@
 """Knowledge in an Azure AI Search index, over its REST API."""
 
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any
@@ -25,7 +27,10 @@ TIMEOUT_SECONDS = (5.0, 10.0)  # connect, read
 MAX_FOUND = 50  # passages of one search, as many as the service's own ranking looks at
 MAX_LISTED = 1_000  # as many as one answer may have
 MAX_VECTORIZED_CHARACTERS = 4_000
+TITLES_SECONDS = 600.0
 ROLE = "Search Index Data Reader"
+
+log = logging.getLogger(__name__)
 
 
 class AzureSearchKnowledge:
@@ -43,12 +48,16 @@ class AzureSearchKnowledge:
         index: str,
         credential: TokenCredential,
         watch: Watch = nullcontext,
+        *,
         vector_field: str = "",
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = f"{endpoint.rstrip('/')}/indexes('{quote(index, safe='')}')/docs/search.post.search"
         self._index = index
         self._watch = watch
         self._vector_field = vector_field
+        self._monotonic = monotonic
+        self._titles: dict[tuple[str, ...], tuple[float, tuple[str, ...]]] = {}
         self._tokens = TokenSource(credential, TOKEN_SCOPE, "SEARCH_ENDPOINT")
         self._session = build_session(endpoint, ("POST",))  # a search changes nothing
 
@@ -80,17 +89,31 @@ class AzureSearchKnowledge:
         return self._ask(folders, body)
 
     def list_titles(self, folders: Sequence[str]) -> tuple[str, ...]:
-        """See KnowledgeSource; of the first 1,000 passages."""
-        return tuple(sorted({p.title for p in self._ask(folders, {"search": "*", "top": MAX_LISTED})}))
+        """See KnowledgeSource; in alphabetical order, of the first 1,000 passages, asked for now and then.
 
-    def _ask(self, folders: Sequence[str], body: Mapping[str, Any]) -> tuple[Passage, ...]:
+        Triage goes on without new ones while the service is out of reach.
+        """
+        names = tuple(folders)
+        asked_at, titles = self._titles.get(names, (float("-inf"), ()))
+        if self._monotonic() - asked_at >= TITLES_SECONDS:
+            try:
+                found = self._ask(folders, {"search": "*", "top": MAX_LISTED}, "folder,title")
+                titles = tuple(sorted({passage.title for passage in found}))
+            except TransientError as error:
+                log.warning("the titles of the knowledge are not read: %s", error)
+            self._titles[names] = self._monotonic(), titles
+        return titles
+
+    def _ask(
+        self, folders: Sequence[str], body: Mapping[str, Any], select: str = "folder,title,content"
+    ) -> tuple[Passage, ...]:
         names = ",".join((*folders, SHARED_FOLDER))
-        narrowed = {"filter": f"search.in(folder, '{names}', ',')", "select": "folder,title,content"}
+        narrowed = {"filter": f"search.in(folder, '{names}', ',')", "select": select}
         with self._watch("the knowledge search"):
             answer = self._post({**body, **narrowed})
         try:
             return tuple(
-                Passage(str(found["folder"]), str(found["title"] or ""), str(found["content"] or ""))
+                Passage(str(found["folder"]), str(found["title"] or ""), str(found.get("content") or ""))
                 for found in answer.json()["value"]
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -1,5 +1,6 @@
 """Knowledge: passages that the operator has approved, from which a draft may take its facts."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +9,8 @@ from typing import Protocol
 from shared.model.tokens import estimate_tokens
 
 SHARED_FOLDER = "shared"  # for every mailbox
+
+_BLOCK_MARK = re.compile(r"</?(?=knowledge>|documents>)|\"\"\"", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class Knowledge:
 
     passages: tuple[Passage, ...] = ()
     is_whole: bool = False
+
+    def render(self) -> str:
+        """The passages for a prompt, as their authors wrote them: trusted, but none may close the block."""
+        if not self.passages:
+            return ""
+        found = "" if self.is_whole else "\n\n(Found by a search: there are more passages.)"
+        passages = "\n\n".join(f"[K{n}] {p.title}\n{p.text.strip()}" for n, p in enumerate(self.passages, 1))
+        return f"<knowledge>\n{_BLOCK_MARK.sub(' ', passages)}{found}\n</knowledge>"
 
 
 class KnowledgeSource(Protocol):

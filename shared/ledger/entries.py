@@ -347,9 +347,9 @@ class Expiry:
 
 @dataclass(frozen=True, slots=True)
 class SenderDay:
-    """The slots of one sender on one day (`YYYY-MM-DD`, UTC), which go when the day is long past.
+    """The slots or the counter of one sender on one day (`YYYY-MM-DD`, UTC), which go when it is long past.
 
-    `kind`: what is counted.
+    `sender`: empty for all senders. `kind`: what is counted.
     """
 
     mailbox_id: str

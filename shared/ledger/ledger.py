@@ -20,13 +20,8 @@ from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb
 # second. A mailbox is always in the same one: its history is one range of keys, and a reply is found by its
 # id. It takes tens of emails a second in one mailbox to fill it (docs/scaling.md).
 SHARDS = tuple(f"{number:02}" for number in range(16))
-EMAIL, OPEN, REPLY, SLOT, EXPIRY = (
-    "email|",
-    "open|",
-    "reply|",
-    "slots|",
-    "expiry|",
-)  # how the keys of the kinds begin
+# How the keys of the kinds begin.
+EMAIL, OPEN, REPLY, SLOT, EXPIRY = ("email|", "open|", "reply|", "slots|", "expiry|")
 ERASING_CURSOR = ("erasing", "cursor")
 AFTER = "~"  # comes after every character that the rest of a key has
 
@@ -282,12 +277,12 @@ class Ledger:
         return self._keep(entry.erased(now), *(Change(Verb.DELETE, row) for row in rows))
 
     def erase_sender_days(self, day: str, first: int, limit: int) -> int:
-        """Delete up to `limit` of the slots of senders from before a day; say how many."""
+        """Delete up to `limit` of the slots and counters of senders from before a day; say how many."""
         partitions = [_days_partition(shard) for shard in (*SHARDS[first:], *SHARDS[:first])]
         return self._delete(islice(self._store.scan(partitions, SLOT, SLOT + day), limit))
 
     def erase_sender(self, matches: Callable[[str], bool]) -> int:
-        """Delete the slots of the senders that match; say how many. Reads all days: for people."""
+        """Delete slots and counters of the senders that match; say how many. Reads all days: for people."""
         rows = self._store.scan([_days_partition(shard) for shard in SHARDS], SLOT, SLOT + AFTER)
         return self._delete(row for row in rows if matches(str(row.fields["sender"])))
 
@@ -310,23 +305,29 @@ class Ledger:
 
     # Token counters
 
-    def add_tokens(self, mailbox_id: str, day: str, tokens: int) -> None:
-        """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""
-        partition = _mailbox_partition(mailbox_id)
+    def add_tokens(self, mailbox_id: str, day: str, tokens: int, sender: str = "") -> None:
+        """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC), and to those for one sender.
+
+        Both are counted, or neither.
+        """
+        scopes = [SenderDay(mailbox_id, name, day, "tokens") for name in dict.fromkeys(("", sender))]
         for number in islice(self._counter_rows, COUNTER_TRIES):
-            key = f"tokens|{_key(day)}|{number}"
-            found = self._store.get(partition, key)
-            used = tokens + (int(found.fields["used"]) if found else 0)
-            row = Row(partition, key, {"used": str(used)}, found.etag if found else "")
-            # None when another writer was first
-            if self._store.write([Change(Verb.REPLACE if found else Verb.INSERT, row)]) is not None:
+            changes = [self._count(scope, number, tokens) for scope in scopes]
+            if self._store.write(changes) is not None:  # None when another writer was first
                 return
         raise TransientError(f"the token counter of mailbox {mailbox_id} is written by too many at once")
 
-    def tokens_used(self, mailbox_id: str, day: str) -> int:
-        """The tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC)."""
-        first = f"tokens|{_key(day)}|"
-        rows = self._store.scan([_mailbox_partition(mailbox_id)], first, first + AFTER)
+    def _count(self, scope: SenderDay, number: int, tokens: int) -> Change:
+        partition, first = _place_slots(scope)
+        found = self._store.get(partition, f"{first}{number}")
+        used = tokens + (int(found.fields["used"]) if found else 0)
+        fields = {**to_row(scope), "used": str(used)}
+        row = Row(partition, f"{first}{number}", fields, found.etag if found else "")
+        return Change(Verb.REPLACE if found else Verb.INSERT, row)
+
+    def tokens_used(self, mailbox_id: str, day: str, sender: str = "") -> int:
+        """The tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC), in all or for one sender."""
+        rows = self._scan_slots(SenderDay(mailbox_id, sender, day, "tokens"))
         return sum(int(row.fields["used"]) for row in rows)
 
 
@@ -354,7 +355,7 @@ def _mailbox_partition(mailbox_id: str) -> str:
 
 
 def _place_slots(scope: str | SenderDay) -> tuple[str, str]:
-    """The partition of the slots of `scope`, and how their keys begin.
+    """The partition of the slots or counters of `scope`, and how their keys begin.
 
     Those of senders are in the order of their days. Keys are named in errors: they have no address.
     """

@@ -1,7 +1,7 @@
 """The ledger's dataclasses as flat rows of plain values, field by field: a new field needs no line here."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -26,7 +26,13 @@ def to_row(value: Any) -> dict[str, str | int]:
         if is_dataclass(inner):
             row |= {f"{field.name}__{key}": part for key, part in to_row(inner).items()}
         elif isinstance(inner, tuple) and inner and is_dataclass(inner[0]):
-            row |= {f"{field.name}__{number}": part for number, part in enumerate(_to_lists(inner), 1)}
+            # JSON lists, each of as many of the items as fit into a value.
+            lists: list[list[str]] = [[]]
+            for item in map(_to_json, inner):
+                if lists[-1] and sum(map(len, lists[-1])) + len(item) > MAX_LIST_CHARACTERS:
+                    lists.append([])
+                lists[-1].append(item)
+            row |= {f"{field.name}__{n}": f"[{','.join(items)}]" for n, items in enumerate(lists, 1)}
         elif inner is not None and field.name != VERSION:
             is_plain = type(inner) is int or isinstance(inner, str | datetime)
             row[field.name] = _to_plain(inner) if is_plain else _to_json(inner)
@@ -49,17 +55,6 @@ def from_row(kind: Callable[..., T], row: Mapping[str, Any]) -> T:
         elif is_optional:
             values[name] = None
     return kind(**values)
-
-
-def _to_lists(items: Iterable[Any]) -> Iterator[str]:
-    """JSON lists, each of as many of the items as fit into a value."""
-    fitting: list[str] = []
-    for item in map(_to_json, items):
-        if fitting and sum(map(len, fitting)) + len(item) > MAX_LIST_CHARACTERS:
-            yield f"[{','.join(fitting)}]"
-            fitting = []
-        fitting.append(item)
-    yield f"[{','.join(fitting)}]"
 
 
 def _to_json(value: Any) -> str:

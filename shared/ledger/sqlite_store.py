@@ -194,7 +194,7 @@ def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
 def _lock_process(path: Path) -> IO[bytes]:
     """Create the ledger's file if need be and hold the lock next to it."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)  # it will hold drafts of private mail
         file = path.with_name(path.name + ".lock").open("ab")
     except OSError as error:

@@ -106,4 +106,5 @@ class Connection:
                 allow_redirects=False,
             )
         except requests.RequestException as error:
-            raise UnavailableError(f"{call} got no whole answer: {describe_failure(error)}") from error
+            # Not from the error, whose text has the URL: traces and tracebacks would show its search words.
+            raise UnavailableError(f"{call} got no whole answer: {describe_failure(error)}") from None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,11 +13,12 @@ from shared.checks.contacts import find_addresses
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.checks.draft_checks import check_draft
 from shared.checks.evidence import Source, SourceKind
-from shared.domain import Cause, Email, SubmittedReply, parse_address
+from shared.domain import Cause, Email, EmailSummary, SubmittedReply, parse_address
 from shared.errors import AgentError, PermanentError, ThrottledError
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line, load_prompt
+from shared.operator.carried_words import NO_SPACES, find_carried
 from shared.replying.reporting import render_cause
 from shared.replying.submission import Outgoing, Submitter
 from shared.replying.threads import PENDING_STATUSES
@@ -25,6 +27,8 @@ MAX_SUBJECT_CHARACTERS = 200
 
 UNKNOWN_RECIPIENT = "the recipient is neither in the operator's question nor in the contacts"
 NOT_ONE_ADDRESS = "the recipient is not one readable address"
+NOT_NAMED = "the operator's question names neither that email's id nor its sender, by address or as a contact"
+CARRIED = "it repeats words, a number or a code that another correspondent wrote and the operator did not"
 OWN_EMAIL = "one of the account's own mailboxes sent that email: only received email is replied to"
 REPLY_WAITS = "the agent's own reply to that email waits for approval: decide about it first"
 REPLY_ID_TAG = "agent.reply_id"
@@ -48,6 +52,15 @@ class SendResult:
     recipient: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """An email that the model saw, with whom it was exchanged, and what was written in it."""
+
+    correspondents: frozenset[str]
+    shown: str
+    words: str
+
+
 @dataclass(slots=True)
 class Outbox:
     """Everything that leaves for one question. `key_seed` is the same when the question is asked again.
@@ -60,7 +73,7 @@ class Outbox:
     question: str
     key_seed: Sequence[str]
     submitter: Submitter
-    _read: list[tuple[str, str]] = field(default_factory=list)
+    _read: list["_Read"] = field(default_factory=list)
     _used_keys: set[str] = field(default_factory=set)
 
     @property
@@ -68,9 +81,16 @@ class Outbox:
         """Whether anything was or may have been submitted."""
         return bool(self._used_keys)
 
-    def note_read(self, email: Email, shown_text: str) -> None:
-        """Remember what of an email the model saw: links and numbers may be taken from there."""
-        self._read.append((parse_address(email.sender), shown_text))
+    def note_read(self, email: Email | EmailSummary, shown_text: str) -> None:
+        """Remember what of an email the model saw: it may go back to its correspondent, and to no other."""
+        sender = parse_address(email.sender)
+        parties = map(parse_address, email.to) if sender in self._own_addresses else [sender]
+        words = f"{email.subject}\n{email.markdown}" if isinstance(email, Email) else email.subject
+        self._read.append(_Read(frozenset(parties), shown_text, words))
+
+    @property
+    def _own_addresses(self) -> set[str]:
+        return {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}
 
     def send(self, mailbox_id: str, to: str, subject: str, markdown: str) -> SendResult:
         """Submit a new email to an address that the operator wrote, or that is a contact's."""
@@ -84,19 +104,18 @@ class Outbox:
         if subject != clean_line(subject, MAX_SUBJECT_CHARACTERS):
             reason = f"the subject is not one line of at most {MAX_SUBJECT_CHARACTERS} visible characters"
             return SendResult("refused", reason, recipient=recipient)
-        # The operator has named whom to write to; what was read may be sent on.
-        texts = (self.question, *(text for _, text in self._read))
-        sources = [Source("", SourceKind.APPROVED, "", text) for text in texts]
         key = self._build_key(mailbox_id, f"to {recipient}")
-        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, None, subject), sources)
+        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, None, subject))
 
     def reply(self, mailbox_id: str, email: Email, markdown: str) -> SendResult:
-        """Submit a reply to an email's sender. What others wrote is not to be repeated to them."""
+        """Submit a reply to an email that the operator's question names."""
         recipient = parse_address(email.sender)
         if not recipient:
             return SendResult("refused", NOT_ONE_ADDRESS)
-        if recipient in {parse_address(mailbox.address) for mailbox in self.mailboxes.read().values()}:
+        if recipient in self._own_addresses:
             return SendResult("refused", OWN_EMAIL, recipient=recipient)
+        if not self._is_named(email.id, recipient):
+            return SendResult("refused", NOT_NAMED, recipient=recipient)
         # While the agent's own reply to it still waits, an approver of both would answer twice.
         reply_id = email.tags.get(REPLY_ID_TAG)
         try:
@@ -105,10 +124,21 @@ class Outbox:
             status = None
         if status in PENDING_STATUSES:
             return SendResult("refused", REPLY_WAITS, recipient=recipient)
-        read = [Source("", SourceKind.SENDER, "", text) for sender, text in self._read if sender == recipient]
-        sources = [Source("", SourceKind.APPROVED, "", self.question), *read]
         key = self._build_key(mailbox_id, f"reply {email.id}")
-        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, email.id), sources)
+        return self._submit(Outgoing(mailbox_id, recipient, markdown, key, email.id))
+
+    def _is_named(self, email_id: str, sender: str) -> bool:
+        """Whether the question has the id, the address, or the name that the address book has for it.
+
+        A name that the sender chose for itself does not count."""
+        ids = {word.rstrip(".:-") for word in re.findall(r"[\w.:-]+", self.question)}
+        if sender in find_addresses(self.question) or email_id in ids:
+            return True
+        question = self.question.casefold()
+        asked_for = set(re.findall(r"\w{3,}", question))
+        names = [c.name for c in self.multimail.search_contacts(sender) if parse_address(c.address) == sender]
+        words = {word for name in names for word in re.findall(r"\w{2,}", name.casefold())}
+        return any(word in asked_for or (NO_SPACES.match(word) and word in question) for word in words)
 
     def _read_back(self, outgoing: Outgoing, reply: SubmittedReply) -> SendResult:
         """What was accepted, unless it turns out to go to others: that is withdrawn."""
@@ -126,14 +156,19 @@ class Outbox:
         """One email for each target: a question asked again has the same key, however the model words it."""
         return hashlib.sha256(json.dumps([*self.key_seed, mailbox_id, target]).encode()).hexdigest()
 
-    def _submit(self, outgoing: Outgoing, sources: Sequence[Source]) -> SendResult:
+    def _submit(self, outgoing: Outgoing) -> SendResult:
         if outgoing.idempotency_key in self._used_keys:
             return SendResult("refused", DONE_BEFORE, recipient=outgoing.recipient)
         mailbox = self.mailboxes.get(outgoing.mailbox_id)
-        addresses = f"{parse_address(mailbox.address)} {outgoing.recipient}"
-        known = [*sources, Source("", SourceKind.APPROVED, "", addresses)]
+        own = [read for read in self._read if outgoing.recipient in read.correspondents]
+        foreign = [read.words for read in self._read if outgoing.recipient not in read.correspondents]
+        approved = f"{self.question}\n{parse_address(mailbox.address)} {outgoing.recipient}"
         texts = [outgoing.markdown] if outgoing.answered_id else [outgoing.subject, outgoing.markdown]
-        failed = [check for text in texts for check in check_draft(text, known, load_prompt("ask")).failed]
+        if find_carried("\n".join(texts), foreign, (approved, *(read.words for read in own))):
+            return SendResult("refused", CARRIED, recipient=outgoing.recipient)
+        read = [Source("", SourceKind.SENDER, "", read.shown) for read in own]
+        sources = [Source("", SourceKind.APPROVED, "", approved), *read]
+        failed = [check for text in texts for check in check_draft(text, sources, load_prompt("ask")).failed]
         if failed:
             reason = "; ".join(CHECK_SENTENCES[check] for check in failed)
             return SendResult("refused", reason, recipient=outgoing.recipient)

@@ -216,7 +216,10 @@ class Toolbox:
     def _show_summaries(
         self, tool: str, found: Sequence[tuple[str, EmailSummary]], mailbox_id: str | None
     ) -> ToolResult:
-        return self._show(tool, [_fit_item(_describe(box, email)) for box, email in found], mailbox_id)
+        lines = [_fit_item(_describe(box, email)) for box, email in found]
+        for (_, email), line in zip(found, lines, strict=True):
+            self.outbox.note_read(email, unescape_untrusted(line))
+        return self._show(tool, lines, mailbox_id)
 
     def _show(
         self, tool: str, lines: Sequence[str], mailbox_id: str | None = None, email_id: str | None = None

@@ -287,6 +287,8 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
     recent = decided[-RECENT:]
     refused = sum(1 for draft in recent if draft.fate in REFUSALS)
     mode, held_back = mailbox.oversight_mode, total.counts[Fate.HELD_BACK]
+    unknown = total.counts[Fate.UNKNOWN]
+    old = sum(d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING for d in drafts)
     checks = (
         # Every other mode is out of this report's reach: gated_all also holds back inbound email.
         Check(f"The mailbox is {JUDGED_MODE}.", mode == JUDGED_MODE, f"It is {mode}."),
@@ -309,7 +311,13 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
             held_back == 0,
             f"{held_back} held back or blocked.",
         ),
-        _check_undecided(drafts, now),
+        # Who approves the easy drafts and leaves the doubtful ones has not approved those.
+        Check(
+            f"No draft is pending for more than {LONGEST_PENDING.days} days "
+            "or ended without a known decision.",
+            old + unknown == 0,
+            f"{old} pending that long, {unknown} without a known decision.",
+        ),
     )
     naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
     for draft in drafts:
@@ -393,16 +401,4 @@ def _check_categories(categories: Mapping[str | None, TrackRecord]) -> Check:
         "Each category with rejected drafts also meets the target.",
         not short,
         f"{found}." if found else "No drafts were rejected.",
-    )
-
-
-def _check_undecided(drafts: Iterable[JudgedDraft], now: datetime) -> Check:
-    """A reviewer who approves the easy drafts and leaves the doubtful ones has not approved those."""
-    undecided = [draft for draft in drafts if draft.fate in (Fate.PENDING, Fate.UNKNOWN)]
-    unknown = sum(1 for draft in undecided if draft.fate is Fate.UNKNOWN)
-    old = sum(1 for d in undecided if d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING)
-    return Check(
-        f"No draft is pending for more than {LONGEST_PENDING.days} days or ended without a known decision.",
-        old + unknown == 0,
-        f"{old} pending that long, {unknown} without a known decision.",
     )

@@ -71,30 +71,11 @@ class BusinessHours:
         if not any(self.days.values()):
             raise ValueError("has no day with hours: write some, or remove the field")
 
-    def is_open(self, at: datetime) -> bool:
-        """Whether it is open at a moment; the moment of closing is closed."""
-        return self.next_opening(at) == at
-
-    def next_opening(self, at: datetime) -> datetime | None:
-        """The first moment from `at` on at which it is open, `at` itself included; None within a year."""
-        start, _ = next(self._list_openings(at), (None, None))
-        return None if start is None else max(at, start)
-
-    def add_business_hours(self, at: datetime, hours: float) -> datetime | None:
-        """The moment until which it will have been open for so many hours since `at`; None within a year."""
-        left = timedelta(hours=hours)
-        for start, end in self._list_openings(at):
-            begin = max(at, start)
-            if begin + left <= end:
-                return begin + left
-            left -= end - begin
-        return None
-
     def describe(self, now: datetime) -> str:
         """One line for the prompts: weekday, date, time and zone, and whether it is open, and until when."""
         local = now.astimezone(self.time_zone)
         moment = f"{DAY_NAMES[local.weekday()]} {local:%Y-%m-%d}, {local:%H:%M} in {self.time_zone.key}"
-        start, end = next(self._list_openings(now), (None, None))
+        start, end = next(self.list_openings(now), (None, None))
         if start is None or end is None:
             return f"{moment}; closed, without an opening within a year."
         if start > now:
@@ -119,7 +100,7 @@ class BusinessHours:
         )
         return f"{'; '.join(week)} ({self.time_zone.key})" + (f"; closed on {closed}" if closed else "")
 
-    def _list_openings(self, at: datetime) -> Iterator[tuple[datetime, datetime]]:
+    def list_openings(self, at: datetime) -> Iterator[tuple[datetime, datetime]]:
         """Begin and end, in UTC, of the open times that end after `at`, in order; touching ones are one."""
         today = at.astimezone(self.time_zone).date()
         begin: datetime | None = None
@@ -158,7 +139,7 @@ def parse_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # the last for the name of a region alone, which is a folder
         near = get_close_matches(name, sorted(available_timezones()), n=1)
-        remedy = f"did you mean {near[0]}?" if near else "write a name such as Europe/Berlin"
+        remedy = f"did you mean {near[0]}" if near else "write a name such as Europe/Berlin"
         raise ValueError(f"has {name[:40]!r}, which is not an IANA time zone: {remedy}") from None
 
 

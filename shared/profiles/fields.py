@@ -152,9 +152,7 @@ FIELDS: Mapping[str, Field] = {
         "Emails and what to do with each (reply, escalate, ignore), in your words: shown to triage.",
     ),
     "knowledge": Field(list_of(FOLDER), "Folders of approved text in config/knowledge, besides shared."),
-    "business_hours": Field(
-        _BUSINESS_HOURS, "When people are at work: drafts and reminders go by it, in its time zone."
-    ),
+    "business_hours": Field(_BUSINESS_HOURS, "When people are at work, in its time zone: drafts are told."),
     "addresses": Field(list_of(_ADDRESS), "Other addresses under which this mailbox gets mail."),
     "not_addressed": Field(
         one_of("escalate", "ignore"),
@@ -169,6 +167,9 @@ FIELDS: Mapping[str, Field] = {
         "max_replies_per_sender_per_day", int, "Replies to one sender in a day"
     ),
     "daily_token_budget": _limit("daily_token_budget", int, "Model tokens in a day"),
+    "max_sender_token_share": _limit(
+        "max_sender_token_share", float, "Share of a day's model tokens for one sender's emails"
+    ),
     "min_confidence": _limit("min_confidence", float, "Confidence under which an email is escalated"),
     "min_draft_confidence": _limit(
         "min_draft_confidence", float, "Confidence under which a draft is proposed to a person, not submitted"
@@ -183,7 +184,7 @@ FIELDS: Mapping[str, Field] = {
     ),
     "hold_back_sender_values": Field(
         SWITCH,
-        "Whether a draft is held back that repeats a phone number, account number or address which only"
-        " received mail has; false by default: the approver is warned.",
+        "Whether a draft is held back that repeats a phone number, account number, address, key, password or"
+        " code which only received mail has; false by default: the approver is warned.",
     ),
 }

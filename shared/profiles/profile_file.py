@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ MAX_PROFILE_CHARACTERS = 6_000
 
 PROFILE_FILE = "mailboxes.yaml"
 DEFAULT = "default"
+RESEMBLANCE = 0.8  # of a name to `default`: one letter more, less or wrong
 PROMPT_FIELDS = ("purpose", "voice", "language", "answer", "escalate", "ignore", "categories", "examples")
 CATEGORY_LISTS = ("escalate_categories", "ignore_categories")
 
@@ -73,6 +75,8 @@ class _Reader:
         own, places = {}, {}
         known = {*CATEGORIES, *default.category_names}
         for name, (line, node) in sections.items():
+            if get_close_matches(name, [DEFAULT], 1, RESEMBLANCE):  # no mailbox is called so
+                self._add(line, f"{name!r} is no mailbox: did you mean {DEFAULT!r}")
             key = name.lower() if "@" in name else name
             if key in own:
                 self._add(line, f"{name!r} is defined twice: remove one of them")
@@ -92,8 +96,9 @@ class _Reader:
         lines, values = dict[str, int](), dict[str, Any]()
         for key, line, value in self._entries(node, name):
             if key not in FIELDS:
-                known = ", ".join(FIELDS)
-                self._add(line, f"{name}: unknown field {key!r}: correct or remove it (valid: {known})")
+                near = get_close_matches(key, FIELDS, 1)
+                known = f"did you mean {near[0]!r}" if near else f"valid: {', '.join(FIELDS)}"
+                self._add(line, f"{name}: unknown field {key!r}: correct or remove it ({known})")
                 continue
             problems: list[Problem] = []
             with collected(problems):

@@ -19,6 +19,7 @@ LIMITS = (
     "max_replies_per_thread",
     "max_replies_per_sender_per_day",
     "daily_token_budget",
+    "max_sender_token_share",
     "min_confidence",
     "min_draft_confidence",
 )
@@ -48,9 +49,9 @@ class MailboxProfile:
     mailbox gets mail too, bare and in lower case. `not_addressed`: what to do with mail to others, "escalate"
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
-    mail names the link. `hold_back_sender_values`: numbers and addresses of the sender hold a draft back.
-    `disclosure`: whether a line under each reply says that an AI system wrote it. The limits override the
-    settings of the same name.
+    mail names the link. `hold_back_sender_values`: numbers, addresses and secrets of the sender hold a draft
+    back. `disclosure`: whether a line under each reply says that an AI system wrote it. The limits override
+    the settings of the same name.
     """
 
     purpose: str = ""
@@ -76,6 +77,7 @@ class MailboxProfile:
     max_replies_per_thread: int | None = None
     max_replies_per_sender_per_day: int | None = None
     daily_token_budget: int | None = None
+    max_sender_token_share: float | None = None
     min_confidence: float | None = None
     min_draft_confidence: float | None = None
     min_verified: float = 0.0

@@ -4,21 +4,20 @@ What stays the same for a mailbox comes first (instructions, profile, knowledge)
 it; then what changes (date, thread, rejected drafts).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC
 from typing import Any
 
 from shared.checks.evidence import Source, SourceKind
 from shared.domain import Claim, JudgedClaim, ModelText, Rejection
 from shared.knowledge.passages import Knowledge
+from shared.mail.own_words import split_own_words
 from shared.model.answers import parse_answer
 from shared.model.chat import ChatRequest
 from shared.model.prompting import (
     build_documents,
-    clean_line,
     clean_sentence,
+    clean_text,
     escape_untrusted,
     fit_untrusted,
     load_prompt,
@@ -56,8 +55,6 @@ SCHEMA: Mapping[str, Any] = {
         "confidence": {"type": "number"},
     },
 }
-
-_BLOCK_MARK = re.compile(r"</?(?=knowledge>|documents>)|\"\"\"", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +95,18 @@ class Material:
             )
             for n, passage in enumerate(self.knowledge.passages, 1)
         )
-        emails = (
-            Source(
-                f"E{n}",
-                SourceKind.OURS if text.is_ours else SourceKind.SENDER,
-                f"{'our email' if text.is_ours else 'email'} of {text.received_at:%Y-%m-%d}",
-                f"{text.subject}\n{text.markdown}",
-            )
-            for n, text in enumerate(self.thread, 1)
-        )
+        emails = []
+        for n, text in enumerate(self.thread, 1):
+            title, said = f"email of {text.received_at:%Y-%m-%d}", f"{text.subject}\n{text.markdown}"
+            if text.is_ours:
+                # What our own email quotes, and its subject, are others' words.
+                words = split_own_words(text.markdown)
+                own = [line for line in words.own.splitlines() if not line.lstrip().startswith(">")]
+                quoted = [line for line in words.own.splitlines() if line.lstrip().startswith(">")]
+                emails.append(Source(f"E{n}", SourceKind.OURS, f"our {title}", "\n".join(own)))
+                said = "\n".join((text.subject, words.rest, *quoted))
+            id_ = f"E{n}, quoted" if text.is_ours else f"E{n}"  # no claim can name what ours only quotes
+            emails.append(Source(id_, SourceKind.SENDER, title, said))
         # What the profile says of the mailbox is the company's own word.
         profile = Source(
             "profile", SourceKind.APPROVED, "the mailbox's profile", self.profile.build_draft_part()
@@ -135,10 +135,13 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
             "Write the reply without them and make what they answered an open point."
         )
     parts = (
-        _render_knowledge(material.knowledge),
+        material.knowledge.render(),
         material.now,
         build_documents(
-            [*_render_thread(material), *(fit_untrusted(draft, MAX_ADDED_TOKENS) for draft in drafts)]
+            [
+                *(escape_untrusted(text.render(n)) for n, text in enumerate(material.thread, 1)),
+                *(fit_untrusted(draft, MAX_ADDED_TOKENS) for draft in drafts),
+            ]
         ),
         f"Write the reply to email E{numbers[material.answered_id]}.",
         *reasons,
@@ -197,30 +200,6 @@ def _parse_claims(value: object) -> tuple[Claim, ...]:
         texts = [part for part in parts if isinstance(part, str)]
         if len(texts) != len(fields(Claim)):
             raise ValueError("the draft's claims are not a list of texts with their sources")
-        sentence, source, quote = (text[:MAX_CLAIM_CHARACTERS] for text in texts)
+        sentence, source, quote = (clean_text(text[:MAX_CLAIM_CHARACTERS]) for text in texts)
         claims.append(Claim(sentence, source.strip("[] "), quote))
     return tuple(claims[:MAX_CLAIMS])
-
-
-def _render_knowledge(knowledge: Knowledge) -> str:
-    """The approved passages as their authors wrote them: trusted, but none may close the block."""
-    if not knowledge.passages:
-        return ""
-    found = "" if knowledge.is_whole else "\n\n(Found by a search: there are more passages.)"
-    passages = "\n\n".join(
-        f"[K{n}] {passage.title}\n{passage.text.strip()}" for n, passage in enumerate(knowledge.passages, 1)
-    )
-    return f"<knowledge>\n{_BLOCK_MARK.sub(' ', passages)}{found}\n</knowledge>"
-
-
-def _render_thread(material: Material) -> list[str]:
-    return [
-        escape_untrusted(
-            f"Email E{n}, {'sent by us' if text.is_ours else 'received'}"
-            f" {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
-            f"From: {clean_line(text.sender, MAX_HEADER_CHARACTERS)}\n"
-            f"Subject: {clean_line(text.subject, MAX_HEADER_CHARACTERS)}\n"
-            f"Body:\n{text.markdown.strip()}"
-        )
-        for n, text in enumerate(material.thread, 1)
-    ]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from shared.checks.draft_checks import Verdict, check_draft
+from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdict, check_draft
 from shared.checks.evidence import Source, SourceKind, judge_claims
 from shared.domain import (
     Cause,
@@ -15,9 +15,10 @@ from shared.domain import (
     build_idempotency_key,
     parse_address,
 )
+from shared.errors import PermanentError
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.model.prompting import cut_text, load_prompt, text_version
+from shared.model.prompting import clean_text, cut_text, escape_untrusted, load_prompt, text_version
 from shared.profiles.disclosure import drop_disclosures, find_disclosure
 from shared.replying.draft_request import (
     DraftText,
@@ -31,7 +32,8 @@ from shared.replying.threads import ThreadText
 from shared.settings import Settings
 
 MAX_EMAIL_TOKENS = 4_000
-MAX_CONTEXT_EMAIL_TOKENS = 1_000
+MAX_CONTEXT_EMAIL_TOKENS = 500  # of each of the thread's other emails: 6,000 together
+MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
 ATTEMPTS = 2
 
 
@@ -42,6 +44,11 @@ class JudgedDraft:
     draft: Draft
     refusal: Decision | None = None
 
+    @property
+    def proposal(self) -> Draft:
+        """The draft as it is kept for a person: what nobody could see in it left out."""
+        return replace(self.draft, reply_markdown=clean_text(self.draft.reply_markdown))
+
 
 def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadText]:
     """The texts in the order of arrival, each cut to what a draft is shown of it."""
@@ -49,7 +56,9 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
         replace(
             text,
             markdown=cut_text(
-                text.markdown, MAX_EMAIL_TOKENS if text.email_id == answered_id else MAX_CONTEXT_EMAIL_TOKENS
+                text.markdown,
+                MAX_EMAIL_TOKENS if text.email_id == answered_id else MAX_CONTEXT_EMAIL_TOKENS,
+                escape_untrusted,
             ),
         )
         for text in sorted(thread, key=lambda text: text.received_at)
@@ -68,17 +77,19 @@ def write_draft(
     Where the profile wants verified statements and too few are, it is written once more without the others.
     `settings`: with the limits that the mailbox has of its own. Raises what `ChatModel.complete` raises.
     """
-    unreadable = Decision(Outcome.ESCALATED, Cause.DRAFT_UNREADABLE)
     written = _ask(material, settings, complete)
     if written is None:
-        return unreadable
+        return Decision(Outcome.ESCALATED, Cause.DRAFT_UNREADABLE)
     claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     if _share_verified(claims) < material.profile.min_verified:
         unsupported = [c.sentence for c in claims if c.support not in (Support.VERIFIED, Support.FREE)]
-        written = _ask(replace(material, unsupported=unsupported), settings, complete)
-        if written is None:
-            return unreadable
-        claims = judge_claims(written.reply_markdown, written.claims, material.sources)
+        try:
+            again = _ask(replace(material, unsupported=unsupported), settings, complete)
+        except PermanentError:  # the content filter included: the first draft is there for a person
+            again = None
+        if again is not None:
+            written = again
+            claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     verdict = _check(written, material, entry)
     address, profile = material.mailbox_address, material.profile
     language = entry.triage.language if entry.triage is not None else ""
@@ -89,15 +100,27 @@ def write_draft(
         open_points=written.open_points,
         covers=tuple(text.email_id for text in material.thread if not text.is_ours),
         idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
-        claims=claims,
+        claims=tuple(replace(claim, quote=claim.quote[:MAX_QUOTE_CHARACTERS]) for claim in claims),
         follow_up=written.follow_up,
         model=written.model,
         prompt_version=text_version(build_draft_instructions(address, profile)),
         cc=envelope.cc,
         subject=f"Your message to {address}" if envelope.is_form else "",
-        notes=(*envelope.notes, *verdict.warnings),
+        # What a check found shows on a proposal too, whatever its email was escalated for.
+        notes=(
+            *envelope.notes,
+            *verdict.warnings,
+            *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
+        ),
     )
-    return JudgedDraft(draft, _find_refusal(written, claims, material, verdict, settings))
+    share = _share_verified(claims)
+    reasons = (
+        (bool(verdict.failed), Cause.DRAFT_CHECK, ",".join(verdict.failed)),
+        (share < profile.min_verified, Cause.DRAFT_UNVERIFIED, f"{share:.0%}"),
+        (written.confidence < settings.min_draft_confidence, Cause.DRAFT_UNSURE, f"{written.confidence:.2f}"),
+    )
+    refusals = (Decision(Outcome.ESCALATED, cause, detail) for holds, cause, detail in reasons if holds)
+    return JudgedDraft(draft, next(refusals, None))
 
 
 def _ask(
@@ -110,9 +133,11 @@ def _ask(
             written = replace(parse_draft(completion.text), model=completion.model)
         except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
-        if not material.profile.disclosure:
-            return written
-        return replace(written, reply_markdown=drop_disclosures(written.reply_markdown))
+        # One letter more than a reply may have is enough to hold it back: the rest is neither read nor kept.
+        markdown = written.reply_markdown[: MAX_REPLY_CHARACTERS + 1]
+        if material.profile.disclosure:
+            markdown = drop_disclosures(markdown)
+        return replace(written, reply_markdown=markdown)
     return None
 
 
@@ -134,23 +159,6 @@ def _check(written: DraftText, material: Material, entry: LedgerEntry) -> Verdic
         allowed_hosts=profile.allowed_hosts,
         hold_back_sender_values=profile.hold_back_sender_values,
     )
-
-
-def _find_refusal(
-    written: DraftText,
-    claims: Sequence[JudgedClaim],
-    material: Material,
-    verdict: Verdict,
-    settings: Settings,
-) -> Decision | None:
-    share = _share_verified(claims)
-    if verdict.failed:
-        return Decision(Outcome.ESCALATED, Cause.DRAFT_CHECK, ",".join(verdict.failed))
-    if share < material.profile.min_verified:
-        return Decision(Outcome.ESCALATED, Cause.DRAFT_UNVERIFIED, f"{share:.0%}")
-    if written.confidence < settings.min_draft_confidence:
-        return Decision(Outcome.ESCALATED, Cause.DRAFT_UNSURE, f"{written.confidence:.2f}")
-    return None
 
 
 def sign_reply(reply_markdown: str, signature: str, disclosure: str = "") -> str:

@@ -42,6 +42,20 @@ class Limits:
             raise Waiting(Cause.SLOT_TAKEN, seconds=SLOT_TAKEN_SECONDS)
         return None
 
+    def find_used_share(self) -> Decision | None:
+        """Leave an email to a person, without a model, once its sender's share of today's tokens is used up.
+
+        What has been triaged goes on: no sender gets past its share by more than the emails in hand.
+        """
+        share = self.settings.max_sender_token_share
+        if self.entry.triage is not None or share >= 1:  # then the mailbox's budget is the only bound
+            return None
+        sender, day = base_address(self.entry.sender), f"{self.now:%Y-%m-%d}"
+        used = self.ledger.tokens_used(self.entry.mailbox_id, day, sender)
+        if used < share * self.settings.daily_token_budget:
+            return None
+        return Decision(Outcome.ESCALATED, Cause.SENDER_TOKENS, f"{share:.4g}")
+
     def check_budget(self) -> None:
         """Raise Waiting when the mailbox's tokens for today are used up and the email would need more."""
         if self.entry.draft is not None:

@@ -38,10 +38,11 @@ from shared.replying.draft_request import Material
 from shared.replying.drafting import JudgedDraft, bound_texts, write_draft
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
-from shared.replying.reporting import record_decision, render_cause, write_tags
+from shared.replying.reporting import list_tags, record_decision, render_cause, write_tags
 from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
+    PENDING_INBOUND,
     UNSENT_CAUSES,
     ThreadText,
     ThreadView,
@@ -179,7 +180,7 @@ class _EmailRun:
 
     def _walk(self, email: Email) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
-        if email.status == "pending_inbound_approval":
+        if email.status == PENDING_INBOUND:
             raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
         if self.claim.entry.waiting_for is Cause.INBOUND_APPROVAL:
             self.claim.note(released_at=self.clock())
@@ -203,11 +204,11 @@ class _EmailRun:
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
 
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
-        refusal = self._limits.find_flood() or self._find_copy(email)
+        refusal = self._limits.find_flood() or self._limits.find_used_share() or self._find_copy(email)
         if refusal is not None:
             return refusal
-        executor = self.pipeline.submitter.executor
-        texts = cache(lambda: read_texts(self.claim.entry, email, thread, self.multimail, executor))
+        entry, executor = self.claim.entry, self.pipeline.submitter.executor
+        texts = cache(lambda: read_texts(entry, email, thread, self.multimail, executor))
         refusal = self._triage(email, texts)
         if refusal is None:  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
@@ -270,18 +271,19 @@ class _EmailRun:
 
     def _propose(self, refusal: Decision, email: Email, envelope: Envelope, texts: ReadTexts) -> None:
         """Write a draft for the person who answers what is escalated, where the knowledge has the answer."""
-        triage = self.claim.entry.triage
-        is_answerable = triage is not None and triage.knowledge_answers
-        if not is_answerable or refusal.cause not in PROPOSED_FOR or refusal.outcome is not Outcome.ESCALATED:
+        entry = self.claim.entry
+        is_answerable = entry.triage is not None and entry.triage.knowledge_answers
+        is_wanted = refusal.cause in PROPOSED_FOR and refusal.outcome is Outcome.ESCALATED
+        if not (is_answerable and is_wanted and entry.attempts == 1):  # what failed before may have been this
             return
         try:
             judged = self._write_draft(email, envelope, texts)
-        except (PermanentError, TransientError) as error:  # a person need not wait for a proposal
-            ids = self.claim.entry.email_id, self.claim.entry.mailbox_id
-            log.info("email %r of mailbox %r gets no proposed answer: %s", *ids, type(error).__name__)
-            return
-        if isinstance(judged, JudgedDraft):
-            self.claim.note(proposal=judged.draft)
+        except ContentFilteredError:  # a security signal
+            raise
+        except (ConfigurationError, PermanentError, TransientError) as error:  # nobody need wait for it
+            log.info("email %r gets no proposed answer: %s", entry.email_id, type(error).__name__)
+        else:
+            self.claim.note(proposal=judged.proposal if isinstance(judged, JudgedDraft) else None)
 
     def _draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> Decision | None:
         """Write, judge and store a draft; what may not be submitted is kept as a proposal."""
@@ -292,11 +294,11 @@ class _EmailRun:
             return judged
         form = Decision(Outcome.ESCALATED, Cause.CONTACT_FORM) if envelope.is_proposal else None
         refusal = judged.refusal or form
-        if refusal is not None:
-            self.claim.note(proposal=judged.draft)
-            return refusal
-        self.claim.save(draft=judged.draft)
-        return None
+        if refusal is None:
+            self.claim.save(draft=judged.draft)
+        else:
+            self.claim.note(proposal=judged.proposal)
+        return refusal
 
     def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
         entry, profile, settings = self.claim.entry, self._profile, self._settings
@@ -317,22 +319,22 @@ class _EmailRun:
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         """A completion whose tokens are counted for the email, and against the mailbox's budget."""
         completion = self.pipeline.complete(request)
-        self.claim.note(usage=self.claim.entry.usage + completion.usage)
-        day = f"{self.clock():%Y-%m-%d}"
-        self.pipeline.ledger.add_tokens(self.claim.entry.mailbox_id, day, completion.usage.tokens)
+        entry, used, day = self.claim.entry, completion.usage, f"{self.clock():%Y-%m-%d}"
+        self.claim.note(usage=entry.usage + used)
+        self.pipeline.ledger.add_tokens(entry.mailbox_id, day, used.tokens, base_address(entry.sender))
         return completion
 
     # Submission and the end
 
     def _tag(self) -> None:
         entry = self.claim.entry
-        is_escalated = entry.outcome is Outcome.ESCALATED
-        try:
-            write_tags(self.multimail, entry, self._profile.escalate_to if is_escalated else "")
-        except NotFoundError as error:
-            if entry.cause is not Cause.DELETED:
-                self._confirm_missing(str(error))
-            log.info("email %r of mailbox %r is gone: it has no tags", entry.email_id, entry.mailbox_id)
+        for email_id, tags in list_tags(entry, self._profile).items():
+            try:
+                write_tags(self.multimail, entry.mailbox_id, email_id, tags)
+            except NotFoundError as error:
+                if entry.cause is not Cause.DELETED:
+                    self._confirm_missing(str(error))
+                log.info("email %r of mailbox %r is gone: it has no tags", email_id, entry.mailbox_id)
 
     @property
     def _mailbox(self) -> Mailbox:

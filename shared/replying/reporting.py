@@ -6,10 +6,11 @@ from datetime import datetime
 
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.checks.draft_checks import DraftCheck
-from shared.domain import Cause, Draft, Support
+from shared.domain import Cause, Draft, Outcome, Support
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
+from shared.profiles.profiles import MailboxProfile
 from shared.telemetry import EMAIL_DECIDED, Value, record
 
 MAX_REASON_CHARACTERS = 200  # of a tag
@@ -27,6 +28,14 @@ SUPPORT_WORDS: Mapping[Support, str] = {
     Support.ASSERTED: "asserted",
 }
 MAX_PROPOSAL_CHARACTERS = 2_000
+# Tags that the audit trail leaves out: the model's words, and what it has elsewhere.
+NOT_AUDITED = (
+    "agent.reason",
+    "agent.reply_status",
+    "agent.proposed_reply",
+    "agent.language",
+    "agent.needs_case_facts",
+)
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 # `{detail}` is what code noted with the cause.
@@ -48,6 +57,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.THREAD_LIMIT: "its thread already has {detail} replies",
     Cause.SENDER_LIMIT: "its sender already got {detail} replies today",
     Cause.SENDER_FLOOD: "its sender wrote more than {detail} emails today",
+    Cause.SENDER_TOKENS: "its sender's emails used up their share ({detail}) of the mailbox's tokens today",
     Cause.THREAD_MISSING: "MultiMail does not find a part of its thread: {detail}",
     Cause.REPLY_REJECTED: "the reply to it was rejected",
     Cause.REPLY_CANCELLED: "the reply to it was cancelled",
@@ -115,10 +125,7 @@ def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str
 
 
 def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
-    """The tags that show a decided row on its inbound email; absent facts have no tag.
-
-    `escalate_to`: whom the mailbox's profile names for what it escalates.
-    """
+    """The tags that show a decided row on its inbound email; absent facts have no tag."""
     triage = entry.triage
     values = {
         "agent.outcome": entry.outcome,
@@ -127,6 +134,8 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.category": triage and triage.category,
         "agent.urgency": triage and triage.urgency,
         "agent.sentiment": triage and triage.sentiment,
+        "agent.language": triage and triage.language,
+        "agent.needs_case_facts": triage and triage.needs_case_facts and "yes",
         "agent.reply_id": entry.reply_id,
         "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
@@ -150,13 +159,22 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
     return {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
 
 
-def write_tags(multimail: MultiMailClient, entry: LedgerEntry, escalate_to: str) -> None:
-    """Write a decided row's tags on its inbound email, next to the tags of others as they are now."""
-    existing = multimail.get_tags(entry.mailbox_id, entry.email_id)
+def list_tags(entry: LedgerEntry, profile: MailboxProfile) -> dict[str, dict[str, str]]:
+    """The tags that show a decided row, by the email that has them: the inbound one, and its reply."""
+    escalate_to = profile.escalate_to if entry.outcome is Outcome.ESCALATED else ""
+    tags = {entry.email_id: build_tags(entry, escalate_to)}
+    if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_id and entry.draft is not None:
+        tags[entry.reply_id] = build_reply_tags(entry.draft)
+    return {email_id: shown for email_id, shown in tags.items() if shown}
+
+
+def write_tags(multimail: MultiMailClient, mailbox_id: str, email_id: str, tags: dict[str, str]) -> None:
+    """Write the agent's tags on an email, next to the tags of others as they are now."""
+    existing = multimail.get_tags(mailbox_id, email_id)
     others = {key: value for key, value in existing.items() if not key.startswith("agent.")}
-    wanted = others | build_tags(entry, escalate_to)
+    wanted = others | tags
     if wanted != existing:
-        multimail.set_tags(entry.mailbox_id, entry.email_id, wanted)
+        multimail.set_tags(mailbox_id, email_id, wanted)
 
 
 def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> None:
@@ -184,7 +202,7 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     facts: dict[str, Value] = {
         key.removeprefix("agent."): value
         for key, value in build_tags(entry).items()
-        if key not in ("agent.reason", "agent.reply_status", "agent.proposed_reply")
+        if key not in NOT_AUDITED
     }
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_WHOLE_REASON_CHARACTERS)}

@@ -41,7 +41,6 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.replying.claim import SLOT_TAKEN_SECONDS, Claim, Waiting
 from shared.replying.limits import Limits
-from shared.replying.reporting import build_reply_tags
 from shared.replying.threads import (
     ThreadView,
     find_closing_answer,
@@ -299,10 +298,6 @@ class ReplySubmission:
                 self.claim.note(reply_status="cancelled", reply_settled_at=self.submitter.clock())
             return wrong
         try:
-            added = build_reply_tags(self._draft)
-            if added:
-                tags = self.submitter.multimail.get_tags(self._mailbox_id, result.id)
-                self.submitter.multimail.set_tags(self._mailbox_id, result.id, {**tags, **added})
             for reply_id in find_stale_replies(
                 self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
             ):

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from shared.domain import Cause, Decision, Email, EmailSummary, Outcome, WorkItem, parse_address
@@ -11,8 +11,10 @@ from shared.errors import NotFoundError
 from shared.ledger.entries import NEVER_SENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailClient
+from shared.model.prompting import clean_line
 from shared.telemetry import in_this_context
 
+PENDING_INBOUND = "pending_inbound_approval"
 PENDING_STATUSES = frozenset({"pending_scan", "pending_send_approval", "scheduled"})
 # By the status of a reply that reached nobody, where it tells more than that: why a person has to answer.
 UNSENT_CAUSES: Mapping[str | None, Cause] = {
@@ -23,6 +25,7 @@ UNSENT_CAUSES: Mapping[str | None, Cause] = {
 # Sooner, a person can hardly have read the email: what they wrote then answers an earlier one.
 WRITTEN_WITHIN = timedelta(minutes=2)
 MAX_CONTEXT_EMAILS = 4
+MAX_HEADER_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,16 @@ class ThreadText:
     received_at: datetime
     markdown: str
     is_ours: bool
+
+    def render(self, number: int) -> str:
+        """The email for a prompt, under its number in the thread."""
+        return (
+            f"Email E{number}, {'sent by us' if self.is_ours else 'received'}"
+            f" {self.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC\n"
+            f"From: {clean_line(self.sender, MAX_HEADER_CHARACTERS)}\n"
+            f"Subject: {clean_line(self.subject, MAX_HEADER_CHARACTERS)}\n"
+            f"Body:\n{self.markdown.strip()}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +209,15 @@ def select_context(
     """The newest `limit` other emails of the thread that were exchanged with this sender, oldest first.
 
     A sender who forges a reference lands in another person's thread; what others wrote there, or were
-    written, must not reach a draft that goes to the forger. Drafts that never left were not said.
+    written, must not reach a draft that goes to the forger. Drafts that never left were not said. An email
+    that waits for inbound approval has no body yet: a draft cannot answer it.
     """
     received = [
         other
         for other in thread
         if other.direction == "inbound"
         and other.id != email_id
-        and other.status != "deleted"
+        and other.status not in ("deleted", PENDING_INBOUND)
         and parse_address(other.sender) == sender
     ]
     sent = [

@@ -1,5 +1,6 @@
 """HTTP sessions for the adapters: why no answer came, and how long an answer asks its caller to wait."""
 
+import logging
 import math
 import ssl
 from collections.abc import Collection, Mapping
@@ -32,6 +33,8 @@ def build_session(url: str, repeatable_methods: Collection[str] | None = None) -
 
     Raises ConfigurationError when the machine names a certificate bundle that does not exist.
     """
+    # It warns of each broken connection with the whole URL, and so with addresses and search words.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     session = requests.Session()
     # What the machine says about proxies and certificates is read once. Left to itself, requests reads it at
     # every request, and lets a .netrc entry replace the Authorization header.

@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from local.multimail.emails import Attachment
 from local.testing.world import TRIAGE, World
 from shared.domain import parse_address
+from shared.profiles.profiles import MailboxProfile, Profiles
 from tests.hostile.attacks import Attack, Benign, load_attacks, load_benign, load_payloads
 from tests.hostile.obedient_model import OBEYED, ObedientModel
 
@@ -139,10 +140,14 @@ def find_violations(world: World) -> list[str]:
     return found + [f"{email_id} was answered twice" for email_id, times in answered.items() if times > 1]
 
 
-def run_benign(folder: Path) -> tuple[BenignResult, ...]:
-    """Deliver every honest email, with a triage and a draft that are what they should be."""
+def run_benign(folder: Path, allowed_hosts: Sequence[str] = ()) -> tuple[BenignResult, ...]:
+    """Deliver every honest email, with a triage and a draft that are what they should be.
+
+    `allowed_hosts`: as the mailbox's profile names them.
+    """
     results = []
-    with World(folder, max_replies_per_sender_per_day=1000) as world:
+    profiles = Profiles(MailboxProfile(allowed_hosts=tuple(allowed_hosts)))
+    with World(folder, profiles=profiles, max_replies_per_sender_per_day=1000) as world:
         for email in load_benign():
             world.model.triage = TRIAGE | {"action": email.action}
             world.model.draft["reply_markdown"] = email.reply
