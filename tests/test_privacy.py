@@ -194,7 +194,7 @@ def test_a_run_erases_a_bounded_number_of_rows_and_the_next_goes_on(
             left.append(sum(world.entry(email_id).erased_at is None for email_id in emails))
             assert left[-2] - left[-1] <= 4
         assert left[-1] == 0
-        for _ in range(10):
+        for _ in range(20):
             world.agent.track()
         assert "@x.example" not in dump(world.ledger)
 
