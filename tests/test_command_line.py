@@ -7,7 +7,7 @@ import pytest
 
 from local.__main__ import COMMANDS, _build_parser
 
-WORDS = {"ask": ["What waits?"], "voice": ["support@northwind.example"]}
+WORDS = {"ask": ["What waits?"], "forget": ["ann@customer.example"], "voice": ["support@northwind.example"]}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
