@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import unified_diff
@@ -395,7 +396,7 @@ def test_missing_private_endpoint_is_caught() -> None:
 
 # The queries
 
-TABLES = {"AppTraces", "AppExceptions", "AZKVAuditLogs"}
+TABLES = tomllib.loads((ROOT / "tests" / "infra" / "tables.toml").read_text(encoding="utf-8"))
 
 
 def find_query_problems(text: str) -> list[str]:
