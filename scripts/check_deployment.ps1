@@ -9,7 +9,7 @@ $group = Get-Setting AZURE_RESOURCE_GROUP
 $subscription = Get-Setting AZURE_SUBSCRIPTION_ID
 $workspace = Get-Setting WORKSPACE_ID
 $lines = Get-Content "$PSScriptRoot/../infra/queries/last-poll.kql" | Where-Object { $_ -notlike '//*' }
-$query = $lines -join ' ' # an argument of az ends at the end of a line on Windows
+$query = $lines -join ' ' # on Windows an argument ends where its line does
 $pause = if ($env:RETRY_SECONDS) { $env:RETRY_SECONDS } else { 20 }
 
 function Test-Functions {

@@ -34,7 +34,7 @@ function Read-Key([string]$Prompt) {
     return $key
 }
 
-# Set-Stored NAME VALUE: return whether the vault took it. az reads the value from its standard input.
+# Set-Stored NAME VALUE: return whether the vault took it. the Azure CLI reads it from standard input.
 function Set-Stored([string]$Name, [string]$Value) {
     $Value | az keyvault secret set --vault-name $vault --subscription $subscription --name $Name `
         --value '@-' --output none

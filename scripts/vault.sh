@@ -39,8 +39,8 @@ ask_key() {
     esac
 }
 
-# store NAME VALUE. printf is built into the shell, and az reads the value from its standard input (@-): so it is in no
-# process's arguments.
+# store NAME VALUE. printf is built into the shell, and the Azure CLI reads the value from its standard input (@-): so it
+# is in no process's arguments.
 store() {
     printf '%s' "$2" | az keyvault secret set --vault-name "$vault" --subscription "$subscription" --name "$1" \
         --value '@-' --output none
