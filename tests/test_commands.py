@@ -27,9 +27,7 @@ from tests.commands import (
 AZURE_CLI = ROOT / ".azure-cli" / "bin" / "python"
 AZD = tomllib.loads((ROOT / "tests" / "azd_commands.toml").read_text(encoding="utf-8"))
 SCRIPTS = [path for path in list_files(".sh", ".ps1") if path.parent.name == "scripts"]
-PAIRS = sorted(
-    path.stem for path in SCRIPTS if {path.with_suffix(".sh"), path.with_suffix(".ps1")} <= set(SCRIPTS)
-)
+PAIRS = [path.stem for path in SCRIPTS if path.suffix == ".sh" and path.with_suffix(".ps1") in SCRIPTS]
 RUN_BY_MACHINES = [*SCRIPTS, ROOT / ".ci" / "run", ROOT / "azure.yaml", *list_files(".yml")]
 DOCUMENTS = list_files(".md")
 WITH_MESSAGES = [
