@@ -15,6 +15,7 @@ from shared.domain import (
     Urgency,
     Usage,
     WorkItem,
+    base_address,
 )
 
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
@@ -87,6 +88,11 @@ class LedgerEntry:
     def work_item(self) -> WorkItem:
         """The work item that names this row."""
         return WorkItem(self.mailbox_id, self.email_id)
+
+    @property
+    def base_sender(self) -> str:
+        """The sender without a subaddress: a help desk may write from a new one each time."""
+        return base_address(self.sender)
 
     @property
     def open_since(self) -> datetime:

@@ -1,5 +1,6 @@
 """Drafting: from what the mailbox knows to a reply whose claims, links and numbers code has judged."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -7,6 +8,7 @@ from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdi
 from shared.checks.evidence import Source, SourceKind, judge_claims
 from shared.domain import (
     Cause,
+    Contact,
     Decision,
     Draft,
     JudgedClaim,
@@ -15,8 +17,9 @@ from shared.domain import (
     build_idempotency_key,
     parse_address,
 )
-from shared.errors import PermanentError
+from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry
+from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_text, cut_text, escape_untrusted, load_prompt, text_version
 from shared.profiles.disclosure import drop_disclosures, find_disclosure
@@ -35,6 +38,8 @@ MAX_EMAIL_TOKENS = 4_000
 MAX_CONTEXT_EMAIL_TOKENS = 500  # of each of the thread's other emails: 6,000 together
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
 ATTEMPTS = 2
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,15 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
         )
         for text in sorted(thread, key=lambda text: text.received_at)
     ]
+
+
+def find_contact(multimail: MultiMailClient, address: str) -> Contact | None:
+    """What the address book has about an address; None also when it cannot be read: no draft waits."""
+    try:
+        return next(iter(multimail.find_contacts(address)), None)
+    except (ConfigurationError, PermanentError, TransientError) as error:
+        log.info("a draft is written without the address book: %s", type(error).__name__)
+        return None
 
 
 def write_draft(

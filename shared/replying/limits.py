@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.domain import Cause, Decision, Outcome, WorkItem, base_address
+from shared.domain import Cause, Decision, Outcome, WorkItem
 from shared.ledger.entries import LedgerEntry, SenderDay
 from shared.ledger.ledger import Ledger
 from shared.replying.claim import SLOT_TAKEN_SECONDS, Waiting
@@ -30,7 +30,7 @@ class Limits:
         """Count the email among those of its sender today; the models are not asked about endless ones."""
         if self.entry.triage is not None:
             return None
-        sender = base_address(self.entry.sender)
+        sender = self.entry.base_sender
         day = f"{self.entry.received_at:%Y-%m-%d}"
         scope = SenderDay(self.entry.mailbox_id, sender, day, "received")
         seen = self.ledger.slots(scope)
@@ -50,7 +50,7 @@ class Limits:
         share = self.settings.max_sender_token_share
         if self.entry.triage is not None or share >= 1:  # then the mailbox's budget is the only bound
             return None
-        sender, day = base_address(self.entry.sender), f"{self.now:%Y-%m-%d}"
+        sender, day = self.entry.base_sender, f"{self.now:%Y-%m-%d}"
         used = self.ledger.tokens_used(self.entry.mailbox_id, day, sender)
         if used < share * self.settings.daily_token_budget:
             return None
@@ -93,8 +93,7 @@ class Limits:
         new threads, and must not use up the slots of the person.
         """
         kind = "answered" if thread.was_answered(self.entry.sender) else "new"
-        sender = base_address(self.entry.sender)  # of a help desk that writes from a new subaddress each time
-        return SenderDay(self.entry.mailbox_id, sender, f"{self.now:%Y-%m-%d}", kind)
+        return SenderDay(self.entry.mailbox_id, self.entry.base_sender, f"{self.now:%Y-%m-%d}", kind)
 
     @property
     def is_too_old(self) -> bool:
