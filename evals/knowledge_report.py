@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
+from evals.forbidden import Finding, Verdict, judge_open_points, judge_statements
 from evals.knowledge_set import (
     FOLDER,
     PAGES,
@@ -132,6 +133,8 @@ def render_answers(
         "",
         *(_render_drafts(cases, found, judgements) if judgements else ["The drafts were not judged."]),
         "",
+        *_render_forbidden(cases, found, judgements),
+        "",
         *_render_claims(cases, found, entries),
     ]
 
@@ -162,10 +165,9 @@ def _render_drafts(
         result, entry = found[case.id]
         draft = entry.draft or entry.proposal
         judgement = judgements.get(case.id)
-        text = "" if draft is None else draft.reply_markdown
         if judgement is not None and draft is not None:
             judged += 1
-            outdated += judgement.draft not in text
+            outdated += not judgement.is_of(draft)
             wrong += judgement.wrong
             ungrounded += judgement.ungrounded
         is_full = bool(judgement and judgement.is_full and not judgement.wrong and result.action == "reply")
@@ -187,12 +189,55 @@ def _render_drafts(
     return [*lines, "", "What failed:", "", *(failures or ["- nothing"])]
 
 
+def _render_forbidden(
+    cases: Sequence[KnowledgeCase], found: Found, judgements: Mapping[str, Judgement]
+) -> list[str]:
+    """What no reply must state and what it must leave open, with the drafts that may have failed it."""
+    stated: list[Finding] = []
+    answered: list[Finding] = []
+    number = 0
+    for case in cases:
+        entry = found[case.id][1]
+        if (draft := entry.draft or entry.proposal) is not None:
+            number += 1
+            stated += judge_statements(case, draft, judgements.get(case.id))
+            answered += judge_open_points(case, draft, judgements.get(case.id))
+    failures = [
+        f"- `{finding.case_id}`: “{finding.statement}”"
+        + (f", perhaps in “{finding.sentence}”" if finding.sentence else "")
+        for finding in (*stated, *answered)
+        if finding.verdict is Verdict.FOUND or (finding.verdict is Verdict.UNREAD and judgements)
+    ]
+    return [
+        f"What {number} drafts must not state, and must leave open. Code finds forbidden amounts, measures,",
+        "dates and times in every language, and in English a sentence with nearly the same words, which may",
+        "deny the statement. Most statements have no such value, and code cannot tell. What counts then is",
+        "that the judge, who did not know the statements, found nothing wrong or ungrounded in this draft.",
+        "",
+        "| verdict | statements that a reply must not make | points that the pages do not answer |",
+        "|---|---|---|",
+        *(
+            f"| {verdict} | {_count(stated, verdict)} of {len(stated)}"
+            f" | {_count(answered, verdict)} of {len(answered)} |"
+            for verdict in Verdict
+        ),
+        "",
+        "Not cleared:",
+        "",
+        *(failures or ["- nothing"]),
+    ]
+
+
+def _count(findings: Iterable[Finding], verdict: Verdict) -> int:
+    return sum(finding.verdict is verdict for finding in findings)
+
+
 def _explain(result: CaseResult, judgement: Judgement | None) -> str:
     if result.action != "reply":
         return f"{result.action}: {result.reason}"
     if judgement is None:
         return "not judged"
-    return "; ".join((*judgement.wrong, *judgement.ungrounded)) or "the answer is not complete"
+    return "; ".join((*judgement.wrong, *judgement.ungrounded, *judgement.missing))
 
 
 def _render_claims(cases: Sequence[KnowledgeCase], found: Found, entries: Iterable[LedgerEntry]) -> list[str]:

@@ -19,7 +19,8 @@ from evals.cases import Case, build_earlier
 from evals.recorded import RecordedAnswers
 from evals.results import CaseResult
 from evals.stage import NO_DEPLOYMENT, open_stage
-from shared.domain import Action, Support
+from shared.checks.evidence import split_sentences
+from shared.domain import Action, Draft, Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.words import fold
 from shared.ledger.entries import LedgerEntry
@@ -63,13 +64,18 @@ class Judgement:
     """What a reader of answer, email and pages found.
 
     `is_full`: it answers all that the pages answer. `wrong` and `ungrounded`: statements that a page
-    contradicts, and that none carries.
+    contradicts, and that none carries. `missing`: what the answer lacks.
     """
 
     draft: str
     is_full: bool
     wrong: tuple[str, ...]
     ungrounded: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def is_of(self, draft: Draft) -> bool:
+        """Whether this very draft was judged; the signature that code adds to it does not count."""
+        return split_sentences(self.draft) == [claim.sentence for claim in draft.claims]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +126,9 @@ def load_judgements(folder: Path = FOLDER) -> Mapping[str, Judgement]:
     raw = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {
         case_id: Judgement(
-            found["draft"], found["is_full"], tuple(found["wrong"]), tuple(found["ungrounded"])
+            found["draft"],
+            found["is_full"],
+            *(tuple(found[name]) for name in ("wrong", "ungrounded", "missing")),
         )
         for case_id, found in raw.items()
     }
