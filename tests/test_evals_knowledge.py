@@ -21,6 +21,7 @@ from evals.knowledge_set import (
     Judgement,
     KnowledgeCase,
     choose_recorded,
+    compute_clustered_share,
     compute_share,
     load_judgements,
     load_knowledge_cases,
@@ -141,7 +142,19 @@ def test_a_changed_prompt_marks_the_figures_as_stale(tmp_path: Path) -> None:
         ("draft", False),
     ]
     said = "\n".join(render_answers([one_case()], found, load_judgements(), recorded.prompts))
-    assert "**Stale:** the prompts of 1 emails have changed since." in said
+    stale = "**Stale:** the prompts of 1 emails have changed since."
+    assert f"1 emails. {stale}" in said
+    assert f"The drafts: {stale}" in said, "they rest on the triage"
+
+
+def test_a_changed_prompt_of_drafts_marks_no_figure_of_triage(tmp_path: Path) -> None:
+    answers = json.loads((FOLDER / "recorded" / "direct-01.json").read_text(encoding="utf-8"))
+    answers["draft"]["prompt"] = "0" * 16
+    (tmp_path / "direct-01.json").write_text(json.dumps(answers), encoding="utf-8")
+    found, recorded = run_one(tmp_path)
+    said = "\n".join(render_answers([one_case()], found, load_judgements(), recorded.prompts))
+    assert "1 emails.\n" in said
+    assert "The drafts: **Stale:**" in said
 
 
 def test_a_prompts_version_changes_with_all_that_the_model_is_shown() -> None:
@@ -274,6 +287,15 @@ def test_the_bootstrap_interval_can_be_repeated_and_holds_the_share() -> None:
     assert (str(compute_share([])), compute_share([True]).low) == ("–", 1.0)
 
 
+def test_the_interval_of_facts_is_over_the_cases() -> None:
+    """Facts of one case stand and fall together: more of them in a case make no interval narrower."""
+    cases = [[True]] * 10 + [[False]] * 10
+    once, often = compute_clustered_share(cases), compute_clustered_share([hits * 9 for hits in cases])
+    assert (often.low, often.high) == (once.low, once.high)
+    assert (often.hits, often.of) == (90, 180)
+    assert compute_clustered_share([[], [True]]).of == 1
+
+
 # The scorecard
 
 
@@ -287,6 +309,8 @@ def test_the_scorecard_names_failures_and_who_wrote_and_judged(replayed: Replaye
     for said in (
         "`foreign-07` (reply, right is escalate)",
         "`paraphrased-10`",
+        "Not all found with 24,000 tokens: `foreign-03`",
+        "`no_reply_case-05`: “The order is confirmed.”",
         "judged by another",
         "not blind",
     ):
