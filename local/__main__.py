@@ -23,6 +23,7 @@ COMMANDS = {
     "report": "local.commands.report",
     "voice": "local.commands.voice",
     "knowledge": "local.commands.knowledge",
+    "profiles": "local.commands.profiles",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
@@ -88,6 +89,8 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
     voice = commands.add_parser("voice", help=text, description=text)
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    text = "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"
+    commands.add_parser("profiles", help=text, description=text)
     text = "show how much approved text a mailbox has, and which passages of it a question finds"
     knowledge = commands.add_parser("knowledge", help=text, description=text)
     knowledge.add_argument(
