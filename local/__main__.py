@@ -11,7 +11,7 @@ from importlib import import_module
 from rich.cells import cell_len
 from rich.console import Console
 
-PIPED_WIDTH = 150  # columns where the output is not a terminal
+PIPED_WIDTH = 100_000  # columns where the output is not a terminal: no line is wrapped
 # Each command is the function of its name in this module, which is imported only when it is asked for.
 # The function's parameters are the names of the arguments below.
 COMMANDS = {
