@@ -22,8 +22,8 @@ COMMANDS = {
     "ask": "local.commands.ask",
     "report": "local.commands.report",
     "voice": "local.commands.voice",
-    "knowledge": "local.commands.knowledge",
-    "profiles": "local.commands.profiles",
+    "knowledge": "local.commands.configuration",
+    "profiles": "local.commands.configuration",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves

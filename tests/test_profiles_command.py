@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from local.commands.profiles import profiles
+from local.commands.configuration import profiles
 from local.host.run import MISCONFIGURED, OK
 
 
