@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "local.commands.demo",
     "run": "local.host.run",
     "redrive": "local.commands.redrive",
+    "forget": "local.commands.forget",
     "audit": "local.commands.audit",
     "ask": "local.commands.ask",
     "report": "local.commands.report",
@@ -71,6 +72,9 @@ def _build_parser() -> argparse.ArgumentParser:
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
+    text = "cancel a person's pending replies and erase what the ledger knows of the person"
+    forget = commands.add_parser("forget", help=text, description=text)
+    forget.add_argument("address", metavar="ADDRESS")
     text = "who decided what about each email, and why, of one email or of all"
     audit = commands.add_parser("audit", help=text, description=text)
     audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID")

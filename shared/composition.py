@@ -37,6 +37,7 @@ from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Settings
 from shared.telemetry import span
 from shared.watching.polling import Poller
+from shared.watching.retention import Retention
 from shared.watching.tracking import ReplyTracker
 from shared.watching.webhooks import SignatureCheck, WebhookReceiver
 
@@ -60,6 +61,7 @@ class Agent:
     poller: Poller
     pipeline: Pipeline
     tracker: ReplyTracker
+    retention: Retention
     webhooks: WebhookReceiver
     asking: Asking
     ledger: Ledger
@@ -84,9 +86,15 @@ class Agent:
             self.pipeline.process(item)
 
     def track(self, traceparent: str = "") -> None:
-        """See what became of the submitted replies. Raises ConfigurationError and TransientError."""
+        """See what became of the submitted replies, then erase what is kept no longer.
+
+        Raises ConfigurationError and TransientError.
+        """
         with span("track", parent=traceparent):
-            self.tracker.track()
+            try:
+                self.tracker.track()
+            finally:
+                self.retention.run()
 
     def ask(self, question: Question) -> Answer:
         """Answer an operator's question. Raises what `Asking.answer` raises."""
@@ -186,7 +194,8 @@ def assemble_agent(
         multimail=multimail, mailboxes=mailboxes, converse=adapters.converse, ledger=ledger,
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
-    return Agent(poller, pipeline, tracker, webhooks, asking, ledger, adapters.work_queue)
+    retention = Retention(ledger, settings.retention_days, clock)
+    return Agent(poller, pipeline, tracker, retention, webhooks, asking, ledger, adapters.work_queue)
 
 
 def open_multimail(settings: Settings) -> MultiMailClient:

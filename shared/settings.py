@@ -366,6 +366,13 @@ class Settings:
         "0",
         bounds=(0, 1),
     )
+    retention_days: int = _setting(
+        LIMITS,
+        _whole,
+        "Days after which the ledger erases the drafts, senders and texts of an email that is done.",
+        "90",
+        bounds=(1, 3650),
+    )
     allow_ungated_replies: bool = _setting(
         LIMITS,
         lambda setting, text: _text(setting, text.lower()) == "true",

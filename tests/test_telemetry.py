@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from rich.console import Console
 
 from local.commands.audit import build_trail
-from local.commands.audit_file import FILE_NAME, AuditFile, read_records
+from local.host.audit_file import FILE_NAME, AuditFile, read_records
 from local.testing.world import World
 from shared.domain import TokenPrice, Usage, WorkItem
 from shared.errors import TransientError

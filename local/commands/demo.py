@@ -17,11 +17,11 @@ from rich.text import Text
 from local.approval.page import build_approval_page
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.audit import build_evidence, build_trail
-from local.commands.audit_file import AuditFile, read_records
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
+from local.host.audit_file import AuditFile, read_records
 from local.host.http_server import LoopbackServer, build_server
 from local.host.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator

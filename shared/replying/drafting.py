@@ -19,6 +19,7 @@ from shared.errors import PermanentError
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_text, cut_text, escape_untrusted, load_prompt, text_version
+from shared.profiles.disclosure import drop_disclosures, find_disclosure
 from shared.replying.draft_request import (
     DraftText,
     Material,
@@ -91,8 +92,10 @@ def write_draft(
             claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     verdict = _check(written, material, entry)
     address, profile = material.mailbox_address, material.profile
+    language = entry.triage.language if entry.triage is not None else ""
+    disclosure = find_disclosure(language) if profile.disclosure else ""
     draft = Draft(
-        reply_markdown=sign_reply(written.reply_markdown, profile.signature),
+        reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure),
         confidence=written.confidence,
         open_points=written.open_points,
         covers=tuple(text.email_id for text in material.thread if not text.is_ours),
@@ -131,7 +134,10 @@ def _ask(
         except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
         # One letter more than a reply may have is enough to hold it back: the rest is neither read nor kept.
-        return replace(written, reply_markdown=written.reply_markdown[: MAX_REPLY_CHARACTERS + 1])
+        markdown = written.reply_markdown[: MAX_REPLY_CHARACTERS + 1]
+        if material.profile.disclosure:
+            markdown = drop_disclosures(markdown)
+        return replace(written, reply_markdown=markdown)
     return None
 
 
@@ -155,13 +161,15 @@ def _check(written: DraftText, material: Material, entry: LedgerEntry) -> Verdic
     )
 
 
-def sign_reply(reply_markdown: str, signature: str) -> str:
-    """The reply with the signature under it, once: one that already has it stays as it is."""
-    own, lines = _visible_lines(signature), _visible_lines(reply_markdown)
-    if any(lines[i : i + len(own)] == own for i in range(len(lines))):
-        return reply_markdown
-    # Two spaces end a line in Markdown; without them the signature would run together.
-    return "\n\n".join(filter(None, (reply_markdown, "  \n".join(own))))
+def sign_reply(reply_markdown: str, signature: str, disclosure: str = "") -> str:
+    """The reply with the signature and the disclosure under it, each once: what it already has stays."""
+    signed = reply_markdown
+    for own in (_visible_lines(signature), _visible_lines(disclosure)):
+        lines = _visible_lines(signed)
+        if own and not any(lines[i : i + len(own)] == own for i in range(len(lines))):
+            # Two spaces end a line in Markdown; without them the signature would run together.
+            signed = "\n\n".join(filter(None, (signed, "  \n".join(own))))
+    return signed
 
 
 def _visible_lines(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain import Cause, Decision, Outcome, WorkItem, base_address
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import LedgerEntry, SenderDay
 from shared.ledger.ledger import Ledger
 from shared.replying.claim import SLOT_TAKEN_SECONDS, Waiting
 from shared.replying.threads import ThreadView, may_reply
@@ -31,7 +31,8 @@ class Limits:
         if self.entry.triage is not None:
             return None
         sender = base_address(self.entry.sender)
-        scope = f"received/{self.entry.mailbox_id}/{sender}/{self.entry.received_at:%Y-%m-%d}"
+        day = f"{self.entry.received_at:%Y-%m-%d}"
+        scope = SenderDay(self.entry.mailbox_id, sender, day, "received")
         seen = self.ledger.slots(scope)
         if self.entry.email_id in seen:
             return None
@@ -85,7 +86,7 @@ class Limits:
             return Decision(Outcome.ESCALATED, Cause.SENDER_LIMIT, str(limit))
         return None
 
-    def name_sender_scope(self, thread: ThreadView) -> str:
+    def name_sender_scope(self, thread: ThreadView) -> SenderDay:
         """Where the replies to this sender are counted today.
 
         Apart for threads in which we have answered that address: what somebody else sends in its name starts
@@ -93,7 +94,7 @@ class Limits:
         """
         kind = "answered" if thread.was_answered(self.entry.sender) else "new"
         sender = base_address(self.entry.sender)  # of a help desk that writes from a new subaddress each time
-        return f"sender/{self.entry.mailbox_id}/{sender}/{self.now:%Y-%m-%d}/{kind}"
+        return SenderDay(self.entry.mailbox_id, sender, f"{self.now:%Y-%m-%d}", kind)
 
     @property
     def is_too_old(self) -> bool:

@@ -31,7 +31,7 @@ def find_copy(
     What was sent again after the answer to the first had left is no copy: the sender still waits.
     `get_email` reads an email of a mailbox; what it raises is raised.
     """
-    scope, own = _name_scope(entry), entry.work_item.to_json()
+    scope, own = name_copies_scope(entry), entry.work_item.to_json()
     noted = ledger.slots(scope)
     if own not in noted:
         is_aside = bool(named) and entry.mailbox_id not in named
@@ -56,14 +56,15 @@ def reopen_copies(entry: LedgerEntry, ledger: Ledger, now: datetime) -> None:
     """Set the copies that name this row back to open, if it ends where neither sender nor person sees it."""
     if not entry.fingerprint or _is_seen(entry):
         return
-    for item in ledger.slots(_name_scope(entry)):
+    for item in ledger.slots(name_copies_scope(entry)):
         row = ledger.get(parse_work_item(item.encode()))
-        if row is not None and row.cause is Cause.SAME_EMAIL and row.finished_at is not None:
+        if row is not None and row.cause is Cause.SAME_EMAIL and row.finished_at and not row.erased_at:
             with suppress(LeaseLostError):  # another copy has done it
                 ledger.defer(row.judged_again(now))
 
 
-def _name_scope(entry: LedgerEntry) -> str:
+def name_copies_scope(entry: LedgerEntry) -> str:
+    """The scope in which the copies of the row's email are noted."""
     return f"same/{entry.fingerprint}"
 
 
