@@ -11,7 +11,7 @@ from importlib import import_module
 from rich.cells import cell_len
 from rich.console import Console
 
-PIPED_WIDTH = 150  # columns where the output is not a terminal
+PIPED_WIDTH = 100_000  # columns where the output is not a terminal: no line is wrapped
 # Each command is the function of its name in this module, which is imported only when it is asked for.
 # The function's parameters are the names of the arguments below.
 COMMANDS = {
@@ -23,7 +23,8 @@ COMMANDS = {
     "ask": "local.commands.ask",
     "report": "local.commands.report",
     "voice": "local.commands.voice",
-    "knowledge": "local.commands.knowledge",
+    "knowledge": "local.commands.configuration",
+    "profiles": "local.commands.configuration",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
@@ -92,6 +93,8 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
     voice = commands.add_parser("voice", help=text, description=text)
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    text = "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"
+    commands.add_parser("profiles", help=text, description=text)
     text = "show how much approved text a mailbox has, and which passages of it a question finds"
     knowledge = commands.add_parser("knowledge", help=text, description=text)
     knowledge.add_argument(

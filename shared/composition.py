@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.domain import parse_work_item
@@ -287,12 +288,18 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
     )
 
 
-def _load_profiles(settings: Settings) -> Profiles:
+def open_profiles(config_path: Path, *, has_search: bool) -> Profiles:
+    """Read the profiles; with a search service, only it knows the folders that they name.
+
+    Raises ConfigurationError.
+    """
     from shared.profiles.profile_file import load_profiles  # noqa: PLC0415 - the YAML parser, for who builds an agent
 
-    has_search = settings.search_endpoint is not None
-    folders = None if has_search else list_folders(settings.config_path / KNOWLEDGE_FOLDER)
-    return load_profiles(settings.config_path, folders)
+    return load_profiles(config_path, None if has_search else list_folders(config_path / KNOWLEDGE_FOLDER))
+
+
+def _load_profiles(settings: Settings) -> Profiles:
+    return open_profiles(settings.config_path, has_search=settings.search_endpoint is not None)
 
 
 def _build_knowledge(

@@ -425,6 +425,11 @@ def declared_settings() -> Mapping[str, Setting]:
     }
 
 
+def find_config_path(environment: Mapping[str, str]) -> Path:
+    """Where the profiles are, for a command that needs no other setting. Raises ConfigurationError."""
+    return _directory(declared_settings()["config_path"], environment.get("CONFIG_PATH", "").strip())
+
+
 def find_ledger_path(environment: Mapping[str, str]) -> Path:
     """Where the SQLite ledger is, or would be: also for commands that need no other setting."""
     return Path(environment.get("LEDGER_PATH", "").strip() or LEDGER_PATH)

@@ -74,7 +74,8 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("voise: Brief.", "default: unknown field 'voise'"),
+        ("voise: Brief.", "default: unknown field 'voise': correct or remove it (did you mean 'voice')"),
+        ("zzz: Brief.", "unknown field 'zzz': correct or remove it (docs/profiles.md lists the fields)"),
         ("voice: 7", "default: voice must be a text"),
         ("language: no", "default: language must be a text"),
         ("voice:", "default: voice is empty"),
@@ -157,6 +158,21 @@ def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mailboxes.yaml").write_bytes(b"default:\n  voice: \xff\n")
     with pytest.raises(ConfigurationError, match=r"mailboxes\.yaml cannot be read as UTF-8"):
         load_profiles(tmp_path, ())
+
+
+@pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("escalate_categories:\n    - legal\n    - nonsense", 4),
+        (
+            "examples:\n    - {email: a, action: reply}\n    - email: b\n      action: ignore\n      category: nonsense",
+            6,
+        ),
+    ],
+)
+def test_a_wrong_category_is_named_with_its_own_line(field: str, line: int) -> None:
+    (found,) = problems_of(f"default:\n  {field}\n")
+    assert found.startswith(f"mailboxes.yaml, line {line}, default: ")
 
 
 def test_an_inherited_mistake_is_told_once() -> None:

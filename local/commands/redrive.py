@@ -100,4 +100,4 @@ def _print_list(console: Console, entries: Iterable[LedgerEntry]) -> None:
         when = f"  {entry.finished_at:%Y-%m-%d %H:%M} UTC, mailbox {entry.mailbox_id}"
         console.print(Text.assemble((entry.email_id, "bold"), "  ", (outcome, style), when))
         why = render_reason(entry, MAX_WHOLE_REASON_CHARACTERS)
-        console.print(Padding(Text(why), (0, 0, 0, 4)))
+        console.print(Padding.indent(Text(why), 4))
