@@ -18,7 +18,7 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Show the main job, everything simulated; ARGS=--until-idle ends by itself
 	@$(BIN)/python -m local demo $(ARGS)
 
-test: $(VENV)/.test .node/.installed .worker/.installed ## Run the tests; ARGS="-x tests/test_pipeline.py" runs some of them
+test: $(VENV)/.test .node/.installed ## Run the tests; ARGS="-x tests/test_pipeline.py" runs some of them
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(VENV)/.test ## Check style, spelling and types
@@ -35,21 +35,22 @@ fmt: $(VENV)/.test ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# Each lock is limited to the versions of the one before it: what is tested is what is deployed.
+# Each lock is limited to the versions of the one before it: what is tested is what is deployed. The Azure CLI's is by itself.
 # Versions stay as they are where the ranges allow it; ARGS=--upgrade takes the newest. Dependabot reads the options from the locks.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version=3.11 --generate-hashes $(ARGS)
-lock: $(VENV)/.test ## Pin requirements.in with hashes (five locks); ARGS=--upgrade takes newer versions
+lock: $(VENV)/.test ## Pin requirements.in with hashes (six locks); ARGS=--upgrade takes newer versions
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) local/requirements.in --constraint requirements.txt --output-file local/requirements.txt
 	$(LOCK) tests/requirements.in --constraint local/requirements.txt --output-file tests/requirements.txt
 	$(LOCK) evals/requirements.in --constraint tests/requirements.txt --output-file evals/requirements.txt
+	$(LOCK) tests/azure_cli/requirements.in --output-file tests/azure_cli/requirements.txt
 	$(LOCK) tests/worker/requirements.in --constraint tests/requirements.txt --output-file tests/worker/requirements.txt
 
 audit: $(VENV)/.test ## Look for secrets and for known vulnerabilities in what is installed
 	PYTHON=$(BIN)/python scripts/audit.sh
 
-infra: $(VENV)/.test ## Check what would be deployed; needs the Bicep compiler (BICEP)
-	$(BIN)/python -m pytest tests/test_infra.py tests/test_deploy_scripts.py
+infra: $(VENV)/.test .node/.installed .azure-cli/.installed ## Check what would be deployed; needs the Bicep compiler (BICEP)
+	$(BIN)/python -m pytest tests/test_infra.py tests/test_queries.py tests/test_commands.py tests/test_deploy_scripts.py
 
 # The tests run a short form of all three.
 chaos: $(VENV)/.test ## Try all faults and attacks: hours; 35 minutes with ARGS="--pairs 1"; ARGS=load floods it
@@ -65,7 +66,7 @@ capacity: $(VENV)/.demo ## Print costs and limits on paper (seconds); ARGS=--wri
 	@$(BIN)/python -m capacity $(ARGS)
 
 clean: ## Remove what was installed and stored here
-	rm -rf $(VENV) .node .worker .data
+	rm -rf $(VENV) .node .azure-cli .worker .data
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -83,20 +84,26 @@ $(VENV)/.test: $(VENV)/.demo tests/requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
+# Only its parser is used, by tests/test_commands.py. `make test` leaves it out for its size; `make infra` and .ci/run have it.
+.azure-cli/.installed: $(VENV)/.test tests/azure_cli/requirements.txt
+	@echo "Installing the Azure CLI in an environment of its own (370 MB, half a minute)"
+	@$(BIN)/python -m venv --clear --without-pip .azure-cli
+	@$(BIN)/uv pip install --quiet --python .azure-cli/bin/python -r tests/azure_cli/requirements.txt
+	@touch $@
+
+# Microsoft's library worker wants Python 3.13, whatever the rest runs on. uv finds the Pythons of pyenv too, and brings one of its own
+# where it may.
+.worker/.installed: $(VENV)/.test tests/worker/requirements.txt
+	@echo "Installing Microsoft's library worker, with Python 3.13, in an environment of its own (half a minute)"
+	@PATH="$$PATH:$$(echo $$HOME/.pyenv/versions/3.13*/bin | tr ' ' ':')" $(BIN)/uv venv --quiet --clear --python 3.13 .worker
+	@$(BIN)/uv pip install --quiet --python .worker/bin/python -r tests/worker/requirements.txt
+	@touch $@
+
 # Node is optional, except in CI: with it the ledger is tested on Azurite and the work queue over AMQP.
 .node/.installed: tests/node/package.json
-	@echo "Installing Azurite and an AMQP peer (a few minutes)"
+	@echo "Installing Azurite, an AMQP peer and the parser of Kusto (a few minutes)"
 	@mkdir -p .node && cp tests/node/package.json .node/
 	@if [ -n "$(NODE)" ]; then npm install --prefix .node --no-audit --no-fund --loglevel=error --fetch-retries=1 \
 	  --fetch-retry-mintimeout=1000 >.node/npm.log 2>&1; else echo "npm is not on the PATH" >.node/npm.log; false; fi \
 	  && touch $@ || { echo "npm could not install them:"; sed -n '1,4s/^/  /p' .node/npm.log; \
 	  echo "Going on without the parts that need Node. With CI=true this is a failure."; test "$$CI" != true; }
-
-# Optional too, except in CI: Microsoft's library worker wants Python 3.13, whatever the rest runs on. uv also finds
-# the Pythons of pyenv, and brings one of its own where it may.
-.worker/.installed: $(VENV)/.test tests/worker/requirements.txt
-	@echo "Installing the library worker of Python 3.13 (a minute)"
-	@PATH="$$PATH:$$(echo $$HOME/.pyenv/versions/3.13*/bin | tr ' ' ':')" $(BIN)/uv venv --quiet --clear --python 3.13 .worker \
-	  2>$(VENV)/worker.log && $(BIN)/uv pip install --quiet --python .worker/bin/python -r tests/worker/requirements.txt \
-	  2>>$(VENV)/worker.log && touch $@ || { echo "uv could not install it:"; sed -n '1,4s/^/  /p' $(VENV)/worker.log; \
-	  echo "Going on without that worker. With CI=true this is a failure."; test "$$CI" != true; }

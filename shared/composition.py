@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.domain import parse_work_item
@@ -36,6 +37,7 @@ from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Settings
 from shared.telemetry import quieten_sdks, span
 from shared.watching.polling import Poller
+from shared.watching.retention import Retention
 from shared.watching.tracking import ReplyTracker
 from shared.watching.webhooks import SignatureCheck, WebhookReceiver
 
@@ -57,6 +59,7 @@ class Agent:
     poller: Poller
     pipeline: Pipeline
     tracker: ReplyTracker
+    retention: Retention
     webhooks: WebhookReceiver
     asking: Asking
     ledger: Ledger
@@ -81,9 +84,15 @@ class Agent:
             self.pipeline.process(item)
 
     def track(self, traceparent: str = "") -> None:
-        """See what became of the submitted replies. Raises ConfigurationError and TransientError."""
+        """See what became of the submitted replies, then erase what is kept no longer.
+
+        Raises ConfigurationError and TransientError.
+        """
         with span("track", parent=traceparent):
-            self.tracker.track()
+            try:
+                self.tracker.track()
+            finally:
+                self.retention.run()
 
     def ask(self, question: Question) -> Answer:
         """Answer an operator's question. Raises what `Asking.answer` raises."""
@@ -186,7 +195,8 @@ def assemble_agent(
         multimail=multimail, mailboxes=mailboxes, converse=adapters.converse, ledger=ledger,
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
-    return Agent(poller, pipeline, tracker, webhooks, asking, ledger, adapters.work_queue)
+    retention = Retention(ledger, settings.retention_days, clock)
+    return Agent(poller, pipeline, tracker, retention, webhooks, asking, ledger, adapters.work_queue)
 
 
 def open_multimail(settings: Settings) -> MultiMailClient:
@@ -279,12 +289,18 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
     )
 
 
-def _load_profiles(settings: Settings) -> Profiles:
+def open_profiles(config_path: Path, *, has_search: bool) -> Profiles:
+    """Read the profiles; with a search service, only it knows the folders that they name.
+
+    Raises ConfigurationError.
+    """
     from shared.profiles.profile_file import load_profiles  # noqa: PLC0415 - the YAML parser, for who builds an agent
 
-    has_search = settings.search_endpoint is not None
-    folders = None if has_search else list_folders(settings.config_path / KNOWLEDGE_FOLDER)
-    return load_profiles(settings.config_path, folders)
+    return load_profiles(config_path, None if has_search else list_folders(config_path / KNOWLEDGE_FOLDER))
+
+
+def _load_profiles(settings: Settings) -> Profiles:
+    return open_profiles(settings.config_path, has_search=settings.search_endpoint is not None)
 
 
 def _build_knowledge(

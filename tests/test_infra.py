@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import unified_diff
@@ -395,7 +396,7 @@ def test_missing_private_endpoint_is_caught() -> None:
 
 # The queries
 
-TABLES = {"AppTraces", "AppExceptions", "AZKVAuditLogs"}
+TABLES = tomllib.loads((ROOT / "tests" / "infra" / "tables.toml").read_text(encoding="utf-8"))
 
 
 def find_query_problems(text: str) -> list[str]:
@@ -453,7 +454,7 @@ def test_misspelt_status_in_a_query_is_caught(word: str) -> None:
 def test_the_events_are_read_from_the_code() -> None:
     assert set(EVENTS) == {
         "poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached",
-        "reply.settled", "replies.pending", "backlog.measured", "email.redriven", "webhook.received",
+        "reply.settled", "replies.pending", "backlog.measured", "email.redriven", "email.erased", "webhook.received",
         "webhooks.refused", "tool.called", "reply.withdrawn", "service.unavailable", "service.available",
     }  # fmt: skip
     assert {"agent.mailbox_id", "agent.outcome", "agent.calls"} <= EVENTS["email.decided"]
@@ -499,11 +500,11 @@ def test_the_workflow_checks_everything_and_deploys_a_tag_without_a_stored_secre
 
 def test_the_hooks_exist_and_can_be_run() -> None:
     azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
-    assert {hook["run"] for hook in azure["hooks"].values()} == {
+    assert {hook["posix"]["run"] for hook in azure["hooks"].values()} == {
         "scripts/store_key.sh",
         "scripts/check_deployment.sh",
     }
     for hook in azure["hooks"].values():
-        assert os.access(ROOT / hook["run"], os.X_OK)
+        assert os.access(ROOT / hook["posix"]["run"], os.X_OK)
     (app,) = deployment_of(read_snapshot("plain")).of_type("Microsoft.Web/sites")
     assert app["tags"]["azd-service-name"] in azure["services"]

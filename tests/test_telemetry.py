@@ -23,8 +23,8 @@ from rich.console import Console
 
 import function_app
 from local.commands.audit import build_trail
-from local.commands.audit_file import FILE_NAME, AuditFile, read_records
 from local.host.app_functions import InvocationContext, TraceContext, read_app_functions
+from local.host.audit_file import FILE_NAME, AuditFile, read_records
 from local.testing.world import World
 from shared import http_functions
 from shared.domain import TokenPrice, Usage, WorkItem
