@@ -41,9 +41,7 @@ def build_whole_worker(version: str, folder: Path) -> list[str]:
     if made.returncode:
         pytest.skip(f"{VARIABLE}: no Python {version} on this machine")
     needs = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
-    wanted = [
-        need for need in needs if not need.startswith(("azure-functions", "azurefunctions"))
-    ]  # the app's own
+    wanted = [need for need in needs if not need.startswith("azure-functions")]  # these are locked
     locked = ["-r", str(PEERS / "requirements.txt")]
     wanted.append("setuptools<81")  # an older compiler of messages imports pkg_resources
     for packages in (locked, wanted):  # the second has no hashes
