@@ -68,8 +68,8 @@ from shared.operator.trust_page import (
     render_html,
     render_json,
 )
+from shared.replying.reporting import REJECT_REASON_TAG
 from shared.settings import Secret
-from shared.watching.tracking import REJECT_REASON_TAG
 from tests.declared_functions import read_declared_functions
 
 ROOT = Path(__file__).parent.parent

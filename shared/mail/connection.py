@@ -103,7 +103,7 @@ class Connection:
                 params=call.params,
                 json=call.body,
                 headers={"Accept": "application/json", "Authorization": f"Bearer {key.value}"},
-                timeout=self._timeout,
+                timeout=(self._timeout[0], call.read_seconds or self._timeout[1]),
                 allow_redirects=False,
             )
         except requests.RequestException as error:

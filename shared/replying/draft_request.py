@@ -74,9 +74,9 @@ class DraftText:
 class Material:
     """Everything that a reply may be written from. `thread` is in the order of arrival, its texts bounded.
 
-    `now`: the line that tells date and business hours. `contact`: what the address book has about the sender;
-    it verifies nothing. `rejections`: earlier drafts that a reviewer turned down. `unsupported`: sentences of
-    an earlier draft that nothing carries.
+    `now`: the line that tells date and business hours. `contact`: the sender's entry in the address book, of
+    which only the name is shown: tags are not meant for the sender. `rejections`: earlier drafts that a
+    reviewer turned down. `unsupported`: sentences of an earlier draft that nothing carries.
     """
 
     mailbox_address: str
@@ -124,9 +124,7 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
     """
     numbers = {text.email_id: number for number, text in enumerate(material.thread, 1)}
     added = [
-        "What the address book has about the sender\n"
-        f"Name: {clean_line(contact.name, MAX_HEADER_CHARACTERS)}\n"
-        f"Tags: {clean_line(', '.join(contact.tags), MAX_HEADER_CHARACTERS)}"
+        f"The sender's name in the address book\nName: {clean_line(contact.name, MAX_HEADER_CHARACTERS)}"
         for contact in filter(None, [material.contact])
     ]
     added += [
