@@ -73,6 +73,10 @@ param draftDeployment string = 'draft'
 @description('Model for drafts: the stronger one.')
 param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 200 }
 
+@allowed(['default', 'none', 'minimal', 'low', 'medium', 'high', 'xhigh'])
+@description('How much the model thinks before it writes a draft: default leaves it to the model, others are for models that have them.')
+param draftReasoningEffort string = 'default'
+
 @description('Name of an embedding deployment (text-embedding-3), to search knowledge files by meaning as well; empty for words alone.')
 param embeddingDeployment string = ''
 
@@ -405,6 +409,7 @@ module functionApp 'modules/function-app.bicep' = {
       MODEL_ENDPOINT: 'https://${modelName}.openai.azure.com'
       TRIAGE_DEPLOYMENT: triageDeployment
       DRAFT_DEPLOYMENT: draftDeployment
+      DRAFT_REASONING_EFFORT: draftReasoningEffort
       SEARCH_ENDPOINT: searchEndpoint
       EMBEDDING_DEPLOYMENT: embeddingDeployment
       SEARCH_INDEX: searchIndex

@@ -468,6 +468,7 @@ def test_every_query_is_used() -> None:
 
 # What goes with it
 
+
 def test_the_workflow_checks_everything_and_deploys_a_tag_without_a_stored_secret() -> None:
     text = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     jobs = yaml.safe_load(text)["jobs"]
