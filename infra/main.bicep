@@ -42,6 +42,12 @@ param instanceMemoryMB int = 2048
 @description('Maximum number of instances. Each works on as many emails at once as maxConcurrentCalls in host.json says. Some regions refuse fewer than 40.')
 param maximumInstanceCount int = 40
 
+@description('Offer the HTTP functions ask and report. Off, they answer 404; the webhook and the health check stay.')
+param operatorFunctionsEnabled bool = true
+
+@description('Client id of an app registration in Entra ID, to whose audience a caller of ask and report needs a token, besides the function key; empty for the function key alone. The webhook and the health check stay without.')
+param entraClientId string = ''
+
 // Chat models. What retires when, and what replaces it:
 // https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirement-schedule
 // As of August 2026 it names 2027-09-21 for the triage model below and 2027-09-02 for the draft model.
@@ -391,6 +397,8 @@ module functionApp 'modules/function-app.bicep' = {
     pythonVersion: pythonVersion
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
+    operatorFunctionsEnabled: operatorFunctionsEnabled
+    entraClientId: entraClientId
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
     storageAccountName: names.storage

@@ -33,7 +33,11 @@ PLATFORM_SETTINGS = {
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
     "OTEL_TRACES_SAMPLER",
     "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
+    "AzureWebJobs.ask_agent.Disabled",
+    "AzureWebJobs.report.Disabled",
 }
+# What answers without a function key: it stays so behind Entra ID.
+OPEN_PATHS = ["/api/webhook", "/api/health"]
 # What the Azure CLI strips when it moves an app to Flex Consumption, what the plan's documentation
 # excludes, and AZURE_CLIENT_ID, which every connection would take for its own.
 FORBIDDEN_SETTINGS = {
@@ -181,7 +185,9 @@ class Deployment:
 
     @property
     def app_settings(self) -> Mapping[str, str]:
-        (config,) = self.of_type("Microsoft.Web/sites/config")
+        (config,) = (
+            c for c in self.of_type("Microsoft.Web/sites/config") if c["name"].endswith("/appsettings")
+        )
         settings: Mapping[str, str] = config["properties"]
         return settings
 
@@ -265,6 +271,24 @@ def check_identity_connections(deployment: Deployment) -> list[str]:
     if "Authorization=AAD" not in settings.get("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", ""):
         problems.append("telemetry does not sign in by identity")
     return problems
+
+
+def check_sign_in(deployment: Deployment) -> list[str]:
+    """Where Entra ID is in front of the app, it is in front of everything but the open paths."""
+    wanted: Mapping[str, object] = {
+        "platform.enabled": True,
+        "globalValidation.requireAuthentication": True,
+        "globalValidation.unauthenticatedClientAction": "Return401",
+        "globalValidation.excludedPaths": OPEN_PATHS,
+        "identityProviders.azureActiveDirectory.enabled": True,
+    }
+    return [
+        f"sign-in: {path} is {get_path(config, path)}"
+        for config in deployment.of_type("Microsoft.Web/sites/config")
+        if config["name"].endswith("/authsettingsV2")
+        for path, value in wanted.items()
+        if get_path(config, path) != value
+    ]
 
 
 def check_keys(deployment: Deployment) -> list[str]:
@@ -395,6 +419,7 @@ RULES: tuple[Callable[[Deployment], list[str]], ...] = (
     check_network,
     check_setting_names,
     check_identity_connections,
+    check_sign_in,
     check_keys,
     check_numbers,
     check_names,

@@ -24,7 +24,7 @@ from shared.settings import Setting, Settings, declared_settings
 from shared.watching.tracking import SETTLED, UNSETTLED
 from tests.declared_functions import read_declared_functions
 from tests.emitted_events import read_emitted_events
-from tests.infra_rules import Deployment, find_problems
+from tests.infra_rules import OPEN_PATHS, Deployment, find_problems
 
 ROOT = Path(__file__).parent.parent
 INFRA = ROOT / "infra"
@@ -178,6 +178,27 @@ def test_every_name_that_a_trigger_resolves_is_an_app_setting() -> None:
         for binding in bindings:
             if "connection" in binding:
                 assert f"{binding['connection']}__fullyQualifiedNamespace" in settings
+
+
+def test_every_function_without_a_key_and_no_other_stays_open_behind_entra_id() -> None:
+    triggers = [
+        b for bindings in read_declared_functions().values() for b in bindings if b["type"] == "httpTrigger"
+    ]
+    assert sorted(OPEN_PATHS) == sorted(
+        f"/api/{b['route']}" for b in triggers if b["authLevel"] == "ANONYMOUS"
+    )
+    closed = deployment_of(read_snapshot("private-network")).of_type("Microsoft.Web/sites/config")
+    assert sorted(config["name"].split("/")[1] for config in closed) == ["appsettings", "authsettingsV2"]
+    assert len(deployment_of(read_snapshot("plain")).of_type("Microsoft.Web/sites/config")) == 1
+
+
+def test_the_operator_s_functions_and_no_other_can_be_turned_off() -> None:
+    triggers = [(name, b) for name, bindings in read_declared_functions().items() for b in bindings]
+    keyed = {name for name, b in triggers if b["type"] == "httpTrigger" and b["authLevel"] == "FUNCTION"}
+    for snapshot, value in (("plain", "false"), ("existing-model", "true")):
+        settings = deployment_of(read_snapshot(snapshot)).app_settings
+        switches = {name: found for name, found in settings.items() if name.endswith(".Disabled")}
+        assert switches == {f"AzureWebJobs.{name}.Disabled": value for name in keyed}
 
 
 # The settings: what the template says of each is what shared/settings.py declares
@@ -385,6 +406,19 @@ def test_service_left_open_in_a_private_network_is_caught(kind: str) -> None:
     snapshot = copy.deepcopy(read_snapshot("private-network"))
     prop(kind, "publicNetworkAccess", "Enabled")(snapshot)
     assert any("open to the internet" in problem for problem in find_problems(deployment_of(snapshot)))
+
+
+def test_a_closed_webhook_and_an_open_door_are_caught() -> None:
+    for name, value in (
+        ("excludedPaths", ["/api/health"]),
+        ("unauthenticatedClientAction", "AllowAnonymous"),
+    ):
+        snapshot = copy.deepcopy(read_snapshot("private-network"))
+        (config,) = (r for r in snapshot["predictedResources"] if r["name"].endswith("/authsettingsV2"))
+        config["properties"]["globalValidation"][name] = value
+        assert any(
+            f"globalValidation.{name}" in problem for problem in find_problems(deployment_of(snapshot))
+        )
 
 
 def test_missing_private_endpoint_is_caught() -> None:

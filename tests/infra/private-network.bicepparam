@@ -4,3 +4,4 @@ param environmentName = 'private'
 param location = 'swedencentral'
 param vnetEnabled = true
 param embeddingDeployment = 'embedding'
+param entraClientId = '00000000-0000-0000-0000-0000000000ea'
