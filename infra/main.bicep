@@ -213,6 +213,16 @@ param approvalAlertHours int = 24
 @description('Number of days to keep logs.')
 param logRetentionDays int = 30
 
+@minValue(0)
+@description('Amount a month, in the currency of your bill, whose use raises an alert: at 80 % spent, and at a forecast above it. 0 for no budget. It stops nothing; dailyTokenBudget does.')
+param costBudget int = 0
+
+@description('First day of the month in which that budget begins, YYYY-MM-01, at most a month ago when it is created. Keep it: a budget\'s start cannot be changed. With azd it is chosen once, for you.')
+param costBudgetStart string = ''
+
+@description('Address that gets the budget\'s alerts besides the action group; empty for none.')
+param costBudgetEmail string = ''
+
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = { 'azd-env-name': environmentName }
 var groupName = 'rg-${environmentName}'
@@ -461,6 +471,17 @@ module alerts 'modules/alerts.bicep' = {
   }
 }
 
+module budget 'modules/cost-budget.bicep' = if (costBudget > 0) {
+  scope: group
+  params: {
+    name: 'budget-${token}'
+    amount: costBudget
+    startDate: empty(costBudgetStart) ? fail('costBudget needs costBudgetStart: YYYY-MM-01') : costBudgetStart
+    email: costBudgetEmail
+    actionGroupId: alerts.outputs.actionGroupId
+  }
+}
+
 module workbook 'modules/workbook.bicep' = {
   scope: group
   params: {
@@ -488,6 +509,9 @@ output MULTIMAIL_API_KEY_SECRET_NAME string = multimailApiKeySecretName
 
 @description('Name of the vault\'s secret that MultiMail\'s webhooks are signed with.')
 output MULTIMAIL_WEBHOOK_SECRET_NAME string = multimailWebhookSecretName
+
+@description('Start of the cost budget, so that azd env refresh finds it.')
+output COST_BUDGET_START string = costBudgetStart
 
 @description('The id that the query API knows the workspace by.')
 output WORKSPACE_ID string = monitoring.outputs.workspaceCustomerId

@@ -105,6 +105,7 @@ REQUIRED: Mapping[str, Mapping[str, object]] = {
     "Microsoft.Insights/scheduledQueryRules": {"enabled": True},
     "Microsoft.Insights/metricAlerts": {"enabled": True},
     "Microsoft.Insights/workbooks": {},
+    "Microsoft.Consumption/budgets": {"category": "Cost", "timeGrain": "Monthly"},
     "Microsoft.Web/serverfarms": {"reserved": True},
     "Microsoft.Web/sites": {
         "httpsOnly": True,
@@ -162,6 +163,7 @@ OUTPUTS = {
     "MULTIMAIL_API_KEY_SECRET_NAME",  # the secret's name
     "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
     "WORKSPACE_ID",
+    "COST_BUDGET_START",
 }
 KEY_SIGNS = re.compile(r"listKeys|listSecrets|AccountKey|SharedAccessKey|InstrumentationKey|Password=", re.I)
 
@@ -406,6 +408,10 @@ def check_alerts(deployment: Deployment) -> list[str]:
     (dead_letters,) = deployment.of_type("Microsoft.Insights/metricAlerts")
     if not get_path(dead_letters, "actions"):
         problems.append(f"{dead_letters['name']} calls nobody")
+    for budget in deployment.of_type("Microsoft.Consumption/budgets"):
+        for name, notification in budget["properties"]["notifications"].items():
+            if not notification["contactGroups"]:
+                problems.append(f"{budget['name']} calls nobody ({name})")
     (criterion,) = dead_letters["properties"]["criteria"]["allOf"]
     watched = [(d["name"], d["values"]) for d in criterion["dimensions"]]
     wanted = [("EntityName", [deployment.app_settings.get("WORK_QUEUE_NAME")])]

@@ -201,6 +201,18 @@ def test_the_operator_s_functions_and_no_other_can_be_turned_off() -> None:
         assert switches == {f"AzureWebJobs.{name}.Disabled": value for name in keyed}
 
 
+def test_a_cost_budget_begins_when_it_is_said_to_and_is_there_only_on_request(tmp_path: Path) -> None:
+    (budget,) = deployment_of(read_snapshot("plain")).of_type("Microsoft.Consumption/budgets")
+    assert budget["properties"]["timePeriod"] == {"startDate": "2026-11-01"}
+    assert not deployment_of(read_snapshot("private-network")).of_type("Microsoft.Consumption/budgets")
+    lines = (ROOT / "tests" / "infra" / "plain.bicepparam").read_text(encoding="utf-8").splitlines()
+    parameters = tmp_path / "no-start.bicepparam"
+    text = "\n".join(line for line in lines if "costBudgetStart" not in line)
+    parameters.write_text(text.replace("'../../infra/", f"'{os.path.relpath(INFRA, tmp_path)}/"), encoding="utf-8")
+    refused = bicep("snapshot", str(parameters), "--mode", "overwrite", "--location", "swedencentral")
+    assert "costBudget needs costBudgetStart" in refused.stderr + refused.stdout
+
+
 # The settings: what the template says of each is what shared/settings.py declares
 
 # The template creates these deployments, so it can name them; elsewhere only the operator knows their names.
@@ -350,6 +362,10 @@ def silent_alert(snapshot: dict[str, Any]) -> None:
     first(snapshot, "Insights/scheduledQueryRules")["properties"]["actions"] = {"actionGroups": []}
 
 
+def silent_budget(snapshot: dict[str, Any]) -> None:
+    first(snapshot, "Consumption/budgets")["properties"]["notifications"]["forecast"]["contactGroups"] = []
+
+
 def other_metric(snapshot: dict[str, Any]) -> None:
     criteria = first(snapshot, "Insights/metricAlerts")["properties"]["criteria"]
     criteria["allOf"][0]["metricName"] = "DeadLetterMessages"
@@ -386,6 +402,7 @@ MISTAKES: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "unknown type": (unknown_type, "no type that the rules know"),
     "shields off": (annotate_only, "Indirect Attack"),
     "silent alert": (silent_alert, "calls nobody"),
+    "silent budget": (silent_budget, "calls nobody (forecast)"),
     "misspelt metric": (other_metric, "DeadLetterMessages"),
 }  # fmt: skip
 
