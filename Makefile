@@ -35,20 +35,21 @@ fmt: $(VENV)/.test ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# Each lock is limited to the versions of the one before it: what is tested is what is deployed.
+# Each lock is limited to the versions of the one before it: what is tested is what is deployed. The Azure CLI's is by itself.
 # Versions stay as they are where the ranges allow it; ARGS=--upgrade takes the newest. Dependabot reads the options from the locks.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version=3.11 --generate-hashes $(ARGS)
-lock: $(VENV)/.test ## Pin requirements.in with hashes (four locks); ARGS=--upgrade takes newer versions
+lock: $(VENV)/.test ## Pin requirements.in with hashes (five locks); ARGS=--upgrade takes newer versions
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) local/requirements.in --constraint requirements.txt --output-file local/requirements.txt
 	$(LOCK) tests/requirements.in --constraint local/requirements.txt --output-file tests/requirements.txt
 	$(LOCK) evals/requirements.in --constraint tests/requirements.txt --output-file evals/requirements.txt
+	$(LOCK) tests/azure_cli/requirements.in --output-file tests/azure_cli/requirements.txt
 
 audit: $(VENV)/.test ## Look for secrets and for known vulnerabilities in what is installed
 	PYTHON=$(BIN)/python scripts/audit.sh
 
-infra: $(VENV)/.test ## Check what would be deployed; needs the Bicep compiler (BICEP)
-	$(BIN)/python -m pytest tests/test_infra.py tests/test_deploy_scripts.py
+infra: $(VENV)/.test .node/.installed .azure-cli/.installed ## Check what would be deployed; needs the Bicep compiler (BICEP)
+	$(BIN)/python -m pytest tests/test_infra.py tests/test_queries.py tests/test_commands.py tests/test_deploy_scripts.py
 
 # The tests run a short form of all three.
 chaos: $(VENV)/.test ## Try all faults and attacks: hours; 35 minutes with ARGS="--pairs 1"; ARGS=load floods it
@@ -64,7 +65,7 @@ capacity: $(VENV)/.demo ## Print costs and limits on paper (seconds); ARGS=--wri
 	@$(BIN)/python -m capacity $(ARGS)
 
 clean: ## Remove what was installed and stored here
-	rm -rf $(VENV) .node .data .package release.zip
+	rm -rf $(VENV) .node .azure-cli .data .package release.zip
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -82,9 +83,16 @@ $(VENV)/.test: $(VENV)/.demo tests/requirements.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
+# Only its parser is used, by tests/test_commands.py. `make test` leaves it out for its size; `make infra` and .ci/run have it.
+.azure-cli/.installed: $(VENV)/.test tests/azure_cli/requirements.txt
+	@echo "Installing the Azure CLI in an environment of its own (370 MB, half a minute)"
+	@$(BIN)/python -m venv --clear --without-pip .azure-cli
+	@$(BIN)/uv pip install --quiet --python .azure-cli/bin/python -r tests/azure_cli/requirements.txt
+	@touch $@
+
 # Node is optional, except in CI: with it the ledger is tested on Azurite and the work queue over AMQP.
 .node/.installed: tests/node/package.json
-	@echo "Installing Azurite and an AMQP peer (a few minutes)"
+	@echo "Installing Azurite, an AMQP peer and the parser of Kusto (a few minutes)"
 	@mkdir -p .node && cp tests/node/package.json .node/
 	@if [ -n "$(NODE)" ]; then npm install --prefix .node --no-audit --no-fund --loglevel=error --fetch-retries=1 \
 	  --fetch-retry-mintimeout=1000 >.node/npm.log 2>&1; else echo "npm is not on the PATH" >.node/npm.log; false; fi \

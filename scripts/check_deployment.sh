@@ -5,12 +5,14 @@ set -eu
 app=${FUNCTION_APP_NAME:-$(azd env get-value FUNCTION_APP_NAME)}
 host=${FUNCTION_APP_HOST:-$(azd env get-value FUNCTION_APP_HOST)}
 group=${AZURE_RESOURCE_GROUP:-$(azd env get-value AZURE_RESOURCE_GROUP)}
+subscription=${AZURE_SUBSCRIPTION_ID:-$(azd env get-value AZURE_SUBSCRIPTION_ID)}
 workspace=${WORKSPACE_ID:-$(azd env get-value WORKSPACE_ID)}
 query=$(grep -v '^//' "$(dirname "$0")/../infra/queries/last-poll.kql")
 pause=${RETRY_SECONDS:-20}
 
 has_functions() {
-    indexed=$(az functionapp function list --name "$app" --resource-group "$group" --query '[].name' --output tsv) &&
+    indexed=$(az functionapp function list --name "$app" --resource-group "$group" --subscription "$subscription" \
+        --query '[].name' --output tsv) &&
         for function in poll_inboxes process_email track_replies receive_webhook ask_agent report health; do
             echo "$indexed" | grep -q "$function" || return 1
         done
@@ -23,7 +25,7 @@ is_healthy() {
 # Telemetry takes some minutes to become readable.
 has_polled() {
     polls=$(az rest --method get --url "https://api.loganalytics.io/v1/workspaces/$workspace/query" \
-        --resource https://api.loganalytics.io --url-parameters "query=$query" \
+        --subscription "$subscription" --resource https://api.loganalytics.io --url-parameters "query=$query" \
         --query 'tables[0].rows[0][0]' --output tsv) && [ "${polls:-0}" -gt 0 ]
 }
 
@@ -42,7 +44,7 @@ wait_for() {
 }
 
 wait_for has_functions 5 "the functions are indexed" \
-    "The app does not start. Look at az functionapp log tail, or at the table FunctionAppLogs."
+    "The app does not start. Look at the table FunctionAppLogs in the workspace."
 wait_for is_healthy 10 "the app reaches its ledger" \
     "New roles take up to ten minutes. After that, look for 'the health check failed' in AppTraces."
 wait_for has_polled 15 "a poll succeeded" \

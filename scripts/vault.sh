@@ -3,12 +3,14 @@
 set +x
 
 vault=${KEY_VAULT_NAME:-$(azd env get-value KEY_VAULT_NAME)}
+subscription=${AZURE_SUBSCRIPTION_ID:-$(azd env get-value AZURE_SUBSCRIPTION_ID)}
 pause=${RETRY_SECONDS:-15}
 
 # find_stored NAME: print NAME if the vault holds such a secret. A new role takes minutes to arrive there.
 find_stored() {
     tries=20
-    until az keyvault secret list --vault-name "$vault" --query "[?name=='$1'].name" --output tsv; do
+    until az keyvault secret list --vault-name "$vault" --subscription "$subscription" \
+        --query "[?name=='$1'].name" --output tsv; do
         tries=$((tries - 1))
         if [ "$tries" -eq 0 ]; then
             echo "Reading the vault $vault failed. Sign in with az login as the operator who has the role" \
@@ -37,8 +39,9 @@ ask_key() {
     esac
 }
 
-# store NAME VALUE. printf is built into the shell, so the value is in no process's arguments.
+# store NAME VALUE. printf is built into the shell, and the Azure CLI reads the value from its standard input (@-): so it
+# is in no process's arguments.
 store() {
-    printf '%s' "$2" | az keyvault secret set --vault-name "$vault" --name "$1" \
-        --file /dev/stdin --encoding utf-8 --output none
+    printf '%s' "$2" | az keyvault secret set --vault-name "$vault" --subscription "$subscription" --name "$1" \
+        --value '@-' --output none
 }

@@ -29,8 +29,8 @@ name = Path(__file__).name
 words = " ".join([name, *sys.argv[1:]])
 with open(here / "calls.log", "a") as log:
     log.write(words + "\\n")
-if "/dev/stdin" in sys.argv:
-    (here / "stdin.log").write_text(open("/dev/stdin").read())
+if "@-" in sys.argv:
+    (here / "stdin.log").write_text(sys.stdin.read())
 if "--config" in sys.argv:
     (here / "config.log").write_text(sys.stdin.read())
 for answer in sorted((here / "answers").iterdir()):
@@ -72,6 +72,7 @@ class Shell:
             "FUNCTION_APP_NAME": "func-test",
             "FUNCTION_APP_HOST": "func-test.azurewebsites.net",
             "AZURE_RESOURCE_GROUP": "rg-test",
+            "AZURE_SUBSCRIPTION_ID": "subscription-test",
             "WORKSPACE_ID": "workspace-test",
         }
 
@@ -124,7 +125,10 @@ def shell(tmp_path: Path) -> Shell:
 def test_typed_key_reaches_the_vault_and_nothing_else(shell: Shell) -> None:
     status, screen = shell.type_key(KEY)
     assert (status, shell.stored) == (0, KEY)
-    assert "az keyvault secret set --vault-name kv-test --name multimail-api-key" in shell.calls
+    assert (
+        "az keyvault secret set --vault-name kv-test --subscription subscription-test --name multimail-api-key"
+        in shell.calls
+    )
     assert "--output none" in shell.calls  # az would print the stored value
     assert KEY not in shell.calls
     assert KEY not in screen
@@ -191,7 +195,10 @@ def test_subscribing_stores_the_signing_secret_and_shows_neither_it_nor_the_key(
     assert (status, shell.stored) == (0, SIGNING_SECRET)
     assert '"url": "https://func-test.azurewebsites.net/api/webhook"' in shell.calls
     assert "https://api.multimail.dev/v1/webhooks" in shell.calls
-    assert "az keyvault secret set --vault-name kv-test --name multimail-webhook-secret" in shell.calls
+    assert (
+        "az keyvault secret set --vault-name kv-test --subscription subscription-test --name multimail-webhook-secret"
+        in shell.calls
+    )
     config = (shell.directory / "config.log").read_text(encoding="utf-8")
     assert config == f'header = "Authorization: Bearer {KEY}"\n'
     for hidden in (KEY, SIGNING_SECRET):
@@ -199,8 +206,9 @@ def test_subscribing_stores_the_signing_secret_and_shows_neither_it_nor_the_key(
         assert hidden not in screen
 
 
-def test_the_events_that_are_subscribed_to_are_ones_that_the_agent_and_the_service_know() -> None:
-    text = (ROOT / "scripts" / "subscribe_webhook.sh").read_text(encoding="utf-8")
+@pytest.mark.parametrize("script", ["subscribe_webhook.sh", "subscribe_webhook.ps1"])
+def test_the_events_that_are_subscribed_to_are_ones_that_the_agent_and_the_service_know(script: str) -> None:
+    text = (ROOT / "scripts" / script).read_text(encoding="utf-8")
     events = set(re.findall(r'"((?:message|oversight)\.\w+)"', text))
     assert events
     assert events <= set(ARRIVALS + FATES) & EVENTS
@@ -287,8 +295,9 @@ def test_deployment_that_does_not_work_fails_the_check(
     assert complaint in done.stdout.splitlines()[-1]
 
 
-def test_the_check_waits_for_every_function_that_the_app_has() -> None:
-    text = (ROOT / "scripts" / "check_deployment.sh").read_text(encoding="utf-8")
+@pytest.mark.parametrize("script", ["check_deployment.sh", "check_deployment.ps1"])
+def test_the_check_waits_for_every_function_that_the_app_has(script: str) -> None:
+    text = (ROOT / "scripts" / script).read_text(encoding="utf-8")
     for name in read_declared_functions():
         assert name in text
 

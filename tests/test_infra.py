@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import unified_diff
@@ -446,7 +447,7 @@ def test_missing_private_endpoint_is_caught() -> None:
 
 # The queries
 
-TABLES = {"AppTraces", "AppExceptions", "AZKVAuditLogs"}
+TABLES = tomllib.loads((ROOT / "tests" / "infra" / "tables.toml").read_text(encoding="utf-8"))
 
 
 def find_query_problems(text: str) -> list[str]:
@@ -532,11 +533,11 @@ def test_the_workflow_checks_everything_and_deploys_a_tag_without_a_stored_secre
 
 def test_the_hooks_exist_and_can_be_run() -> None:
     azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
-    assert {hook["run"] for hook in azure["hooks"].values()} == {
+    assert {hook["posix"]["run"] for hook in azure["hooks"].values()} == {
         "scripts/store_key.sh",
         "scripts/check_deployment.sh",
     }
     for hook in azure["hooks"].values():
-        assert os.access(ROOT / hook["run"], os.X_OK)
+        assert os.access(ROOT / hook["posix"]["run"], os.X_OK)
     (app,) = deployment_of(read_snapshot("plain")).of_type("Microsoft.Web/sites")
     assert app["tags"]["azd-service-name"] in azure["services"]

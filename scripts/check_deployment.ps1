@@ -1,0 +1,58 @@
+#!/usr/bin/env pwsh
+#Requires -Version 7.0
+# After a deployment: are the functions there, does the app reach its ledger, did a poll succeed?
+. "$PSScriptRoot/settings.ps1"
+
+$app = Get-Setting FUNCTION_APP_NAME
+$hostName = Get-Setting FUNCTION_APP_HOST
+$group = Get-Setting AZURE_RESOURCE_GROUP
+$subscription = Get-Setting AZURE_SUBSCRIPTION_ID
+$workspace = Get-Setting WORKSPACE_ID
+$lines = Get-Content "$PSScriptRoot/../infra/queries/last-poll.kql" | Where-Object { $_ -notlike '//*' }
+$query = $lines -join ' ' # on Windows an argument ends where its line does
+$pause = if ($env:RETRY_SECONDS) { $env:RETRY_SECONDS } else { 20 }
+
+function Test-Functions {
+    $indexed = az functionapp function list --name $app --resource-group $group --subscription $subscription `
+        --query '[].name' --output tsv
+    if ($LASTEXITCODE -ne 0) { return $false }
+    foreach ($function in -split 'poll_inboxes process_email track_replies receive_webhook ask_agent report health') {
+        if (-not ("$indexed" -match $function)) { return $false }
+    }
+    return $true
+}
+
+function Test-Health {
+    try {
+        Invoke-WebRequest -UseBasicParsing -Uri "https://$hostName/api/health" -TimeoutSec 60 | Out-Null
+        return $true
+    } catch {
+        [Console]::Error.WriteLine($_.Exception.Message)
+        return $false
+    }
+}
+
+# Telemetry takes some minutes to become readable.
+function Test-Poll {
+    $polls = az rest --method get --url "https://api.loganalytics.io/v1/workspaces/$workspace/query" `
+        --subscription $subscription --resource https://api.loganalytics.io --url-parameters "query=$query" `
+        --query 'tables[0].rows[0][0]' --output tsv
+    return $LASTEXITCODE -eq 0 -and [int]"0$polls" -gt 0
+}
+
+# Wait-For CHECK MINUTES WHAT-IS-CHECKED WHAT-TO-DO
+function Wait-For([string]$Check, [int]$Minutes, [string]$What, [string]$Remedy) {
+    Write-Host "Waiting until $What (up to $Minutes minutes)"
+    for ($tries = $Minutes * 3; -not (& $Check); $tries--) {
+        if ($tries -eq 1) { Stop-Script "Timed out before $What. $Remedy" }
+        Start-Sleep -Seconds $pause
+    }
+}
+
+Wait-For Test-Functions 5 'the functions are indexed' `
+    'The app does not start. Look at the table FunctionAppLogs in the workspace.'
+Wait-For Test-Health 10 'the app reaches its ledger' `
+    "New roles take up to ten minutes. After that, look for 'the health check failed' in AppTraces."
+Wait-For Test-Poll 15 'a poll succeeded' `
+    'Store the MultiMail key (scripts/store_key.ps1), then look at the errors in the workbook.'
+Write-Host 'The agent is running.'

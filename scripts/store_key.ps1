@@ -1,0 +1,21 @@
+#!/usr/bin/env pwsh
+#Requires -Version 7.0
+# Asks for the MultiMail key and puts it into the vault, unless it is there (-Replace: even if it is).
+param([switch]$Replace)
+. "$PSScriptRoot/vault.ps1"
+
+$name = if ($env:MULTIMAIL_API_KEY_SECRET_NAME) { $env:MULTIMAIL_API_KEY_SECRET_NAME } else { 'multimail-api-key' }
+if ((Find-Stored $name) -and -not $Replace) {
+    Write-Host "The MultiMail key is in the vault $vault. To replace it: scripts/store_key.ps1 -Replace"
+    exit 0
+}
+if ([Console]::IsInputRedirected) {
+    Write-Host 'Not a terminal: cannot ask for the MultiMail key. Run this in a terminal: scripts/store_key.ps1'
+    exit 0
+}
+
+$key = Read-Key 'MultiMail key (scopes read and send; not shown as you type)'
+if (-not (Set-Stored $name $key)) {
+    Stop-Script "Storing the MultiMail key in the vault $vault failed. Run scripts/store_key.ps1 again."
+}
+Write-Host "Stored as $name in the vault $vault."
