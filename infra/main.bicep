@@ -12,8 +12,24 @@ import { ModelChoice } from 'modules/model-account.bicep'
 @description('Name of this installation. Every other name is made from it, the subscription and the region.')
 param environmentName string
 
+// azd lists the regions in which the subscription has the quota; scripts/check_plan.sh looks at the rest.
+@metadata({
+  azd: {
+    type: 'location'
+    usageName: ['OpenAI.GlobalStandard.gpt-5.4-mini, 100', 'OpenAI.GlobalStandard.gpt-5.4, 200']
+  }
+})
 @description('Region. It must offer Flex Consumption: az functionapp list-flexconsumption-locations.')
 param location string
+
+@metadata({
+  azd: {
+    type: 'location'
+    usageName: ['OpenAI.GlobalStandard.gpt-5.4-mini, 100', 'OpenAI.GlobalStandard.gpt-5.4, 200']
+  }
+})
+@description('Region of the model account; empty for that of the rest. It must offer the models.')
+param modelLocation string = ''
 
 @description('Put storage, Service Bus, vault and model account behind private endpoints and close them to the internet. Decide before the first deployment: Service Bus then needs its Premium tier, and a Standard namespace cannot be upgraded.')
 param vnetEnabled bool = false
@@ -302,7 +318,7 @@ module modelAccount 'modules/model-account.bicep' = if (hasOwnModel) {
   scope: group
   params: {
     name: names.model
-    location: location
+    location: empty(modelLocation) ? location : modelLocation
     tags: tags
     isPrivate: vnetEnabled
     triageDeployment: triageDeployment
@@ -510,7 +526,7 @@ output MULTIMAIL_API_KEY_SECRET_NAME string = multimailApiKeySecretName
 @description('Name of the vault\'s secret that MultiMail\'s webhooks are signed with.')
 output MULTIMAIL_WEBHOOK_SECRET_NAME string = multimailWebhookSecretName
 
-@description('Start of the cost budget, so that azd env refresh finds it.')
+@description('Start of the cost budget, kept by azd.')
 output COST_BUDGET_START string = costBudgetStart
 
 @description('The id that the query API knows the workspace by.')

@@ -68,6 +68,8 @@ def _replace_computed(node: Node, start: int) -> str:
         return ""
     if node.type in _COMPUTED:
         return PLACEHOLDER
+    if node.type == "redirection":
+        return ""
     text, at = b"", max(start, node.start_byte)
     for child in node.children:
         if child.end_byte > at:

@@ -30,9 +30,7 @@ from tests.infra_rules import OPEN_PATHS, Deployment, find_problems
 ROOT = Path(__file__).parent.parent
 INFRA = ROOT / "infra"
 SNAPSHOTS = sorted((ROOT / "tests" / "infra").glob("*.snapshot.json"))
-BICEP_FILES = sorted(
-    [*INFRA.rglob("*.bicep"), *ROOT.glob("tests/infra/*.bicepparam"), INFRA / "main.bicepparam"]
-)
+BICEP_FILES = sorted([*INFRA.rglob("*.bicep"), *ROOT.glob("tests/infra/*.bicepparam")])
 QUERIES = sorted((INFRA / "queries").rglob("*.kql"))
 EVENTS = read_emitted_events()
 SETTINGS = tuple(declared_settings().values())
@@ -55,11 +53,8 @@ def find_bicep() -> list[str]:
 
 
 def bicep(*arguments: str) -> subprocess.CompletedProcess[str]:
-    settings = {"AZURE_ENV_NAME": "test", "AZURE_LOCATION": "swedencentral"}
     command = [*find_bicep(), *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | settings, check=False
-    )
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 def read_settings_names() -> frozenset[str]:
@@ -93,8 +88,6 @@ def test_everything_builds_with_every_linter_rule_an_error() -> None:
     assert {rule["level"] for rule in rules.values()} == {"error"}
     built = bicep("build", "infra/main.bicep", "--stdout")
     assert (built.returncode, built.stderr) == (0, "")
-    parameters = bicep("build-params", "infra/main.bicepparam", "--stdout")
-    assert (parameters.returncode, parameters.stderr) == (0, "")
 
 
 def test_every_suppressed_rule_has_its_reason_beside_it() -> None:
@@ -209,7 +202,9 @@ def test_a_cost_budget_begins_when_it_is_said_to_and_is_there_only_on_request(tm
     lines = (ROOT / "tests" / "infra" / "plain.bicepparam").read_text(encoding="utf-8").splitlines()
     parameters = tmp_path / "no-start.bicepparam"
     text = "\n".join(line for line in lines if "costBudgetStart" not in line)
-    parameters.write_text(text.replace("'../../infra/", f"'{os.path.relpath(INFRA, tmp_path)}/"), encoding="utf-8")
+    parameters.write_text(
+        text.replace("'../../infra/", f"'{os.path.relpath(INFRA, tmp_path)}/"), encoding="utf-8"
+    )
     refused = bicep("snapshot", str(parameters), "--mode", "overwrite", "--location", "swedencentral")
     assert "costBudget needs costBudgetStart" in refused.stderr + refused.stdout
 
@@ -531,9 +526,45 @@ def test_the_workflow_checks_everything_and_deploys_a_tag_without_a_stored_secre
     assert "secrets." not in text
 
 
+PARAMETERS = json.loads((INFRA / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
+
+
+def test_azd_fills_in_only_parameters_that_there_are_and_who_deploys_with_the_right_type(
+    template: Mapping[str, Any],
+) -> None:
+    assert set(PARAMETERS) <= set(template["parameters"])
+    required = {name for name, parameter in template["parameters"].items() if "defaultValue" not in parameter}
+    assert required == {"environmentName", "location"}
+    assert (
+        PARAMETERS["location"]["value"] == "${AZURE_LOCATION}"
+    )  # azd's own name: it lists the regions that fit
+    # azd itself knows these two, of a person and of a pipeline alike.
+    assert PARAMETERS["operatorPrincipalId"]["value"] == "${AZURE_PRINCIPAL_ID}"
+    assert PARAMETERS["operatorPrincipalType"]["value"] == "${AZURE_PRINCIPAL_TYPE}"
+    assert not (
+        INFRA / "main.bicepparam"
+    ).exists()  # azd would prefer it, and knows neither type nor regions then
+
+
+def test_a_region_is_offered_where_there_is_quota_for_the_models_and_no_list_of_ours_forbids_one(
+    template: Mapping[str, Any],
+) -> None:
+    models = [PARAMETERS[name]["value"] for name in ("triageModel", "draftModel")]
+    defaults = [template["parameters"][name]["defaultValue"] for name in ("triageModel", "draftModel")]
+    assert models == defaults
+    for name in ("location", "modelLocation"):
+        parameter = template["parameters"][name]
+        assert "allowedValues" not in parameter
+        assert parameter["metadata"]["azd"] == {
+            "type": "location",
+            "usageName": [f"OpenAI.{model['sku']}.{model['name']}, {model['capacity']}" for model in models],
+        }
+
+
 def test_the_hooks_exist_and_can_be_run() -> None:
     azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
     assert {hook["posix"]["run"] for hook in azure["hooks"].values()} == {
+        "scripts/check_plan.sh",
         "scripts/store_key.sh",
         "scripts/check_deployment.sh",
     }

@@ -5,3 +5,4 @@ param location = 'swedencentral'
 param vnetEnabled = true
 param embeddingDeployment = 'embedding'
 param entraClientId = '00000000-0000-0000-0000-0000000000ea'
+param modelLocation = 'eastus2'

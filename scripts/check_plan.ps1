@@ -1,0 +1,50 @@
+#!/usr/bin/env pwsh
+#Requires -Version 7.0
+# Before anything is created: do the regions have what is needed?
+. "$PSScriptRoot/settings.ps1"
+Set-Location (Join-Path $PSScriptRoot '..')
+
+$subscription = $env:AZURE_SUBSCRIPTION_ID
+$region = $env:AZURE_LOCATION
+$modelRegion = if ($env:MODEL_LOCATION) { $env:MODEL_LOCATION } else { $region }
+if (-not $subscription -or -not $region) {
+    Stop-Script ('Nothing was created: AZURE_SUBSCRIPTION_ID and AZURE_LOCATION are not set. ' +
+        'Run azd up, which asks for them.')
+}
+
+# A budget's start cannot be changed later, so it is chosen once and kept.
+if ([int]"0$env:COST_BUDGET" -gt 0 -and -not $env:COST_BUDGET_START) {
+    azd env set COST_BUDGET_START "$([DateTime]::UtcNow.ToString('yyyy-MM-01'))"
+    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep COST_BUDGET_START.' }
+}
+
+$parameters = (Get-Content infra/main.parameters.json -Raw | ConvertFrom-Json).parameters
+$wanted = @($parameters.PSObject.Properties.Value.value | Where-Object { $_.sku })
+
+# Test-Models REGION: whether it offers every model of infra/main.parameters.json. An account that exists has its own.
+function Test-Models([string]$Candidate) {
+    if ($env:EXISTING_MODEL_ACCOUNT_NAME) { return $true }
+    $offered = az cognitiveservices model list --location $Candidate --subscription $subscription `
+        --query '[].[model.name, model.version, to_string(model.skus[].name)]' --output tsv
+    if ($LASTEXITCODE -ne 0) { return $false }
+    foreach ($model in $wanted) {
+        $line = "$($model.name)`t$($model.version)`t*`"$($model.sku)`"*"
+        if (-not ($offered -clike $line)) { return $false }
+    }
+    return $true
+}
+
+$flex = @(az functionapp list-flexconsumption-locations --subscription $subscription --query '[].name' --output tsv)
+if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: the Azure CLI did not list the regions. Sign in with az login.' }
+$problem = if ($flex -cnotcontains $region) {
+    "Flex Consumption is not offered in $region."
+} elseif (-not (Test-Models $modelRegion)) {
+    "The models of infra/main.parameters.json are not offered in $modelRegion."
+}
+if ($problem) {
+    [Console]::Error.WriteLine(
+        "Nothing was created: $problem These regions have both (looking for them takes some minutes):")
+    $flex | Where-Object { Test-Models $_ } | ForEach-Object { [Console]::Error.WriteLine("  $_") }
+    Stop-Script ('Choose one for everything, azd env set AZURE_LOCATION NAME, or one for the models alone, ' +
+        'azd env set MODEL_LOCATION NAME. Then run azd up again.')
+}
