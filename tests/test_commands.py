@@ -29,7 +29,9 @@ AZD = tomllib.loads((ROOT / "tests" / "azd_commands.toml").read_text(encoding="u
 SCRIPTS = [path for path in list_files(".sh", ".ps1") if path.parent.name == "scripts"]
 PAIRS = [path.stem for path in SCRIPTS if path.suffix == ".sh" and path.with_suffix(".ps1") in SCRIPTS]
 RUN_BY_MACHINES = [*SCRIPTS, ROOT / ".ci" / "run", ROOT / "azure.yaml", *list_files(".yml")]
-DOCUMENTS = list_files(".md")
+DOCUMENTS = [
+    path for path in list_files(".md") if path.name != "CHANGELOG.md"
+]  # which tells of earlier commands too
 WITH_MESSAGES = [
     path for path in list_files(".sh", ".ps1", ".bicep", ".bicepparam", ".py") if "tests" not in path.parts
 ]
