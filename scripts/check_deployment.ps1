@@ -40,8 +40,8 @@ function Test-Poll {
     return $LASTEXITCODE -eq 0 -and [int]"0$polls" -gt 0
 }
 
-# Without a key the agent waits for one: the first run of a pipeline has nobody who types it. Whoever may not look into
-# the vault, as the deployer of a tag, has the poll as the check.
+# Without a key the agent waits for one: in the first run of a pipeline nobody can type it. An identity that may not
+# look into the vault, such as the deployer of a tag, goes on to the poll.
 function Test-KeyMissing {
     $vault = if ($env:KEY_VAULT_NAME) { $env:KEY_VAULT_NAME } else { azd env get-value KEY_VAULT_NAME 2>$null }
     $name = if ($env:MULTIMAIL_API_KEY_SECRET_NAME) { $env:MULTIMAIL_API_KEY_SECRET_NAME } else { 'multimail-api-key' }

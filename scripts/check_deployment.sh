@@ -29,8 +29,8 @@ has_polled() {
         --query 'tables[0].rows[0][0]' --output tsv) && [ "${polls:-0}" -gt 0 ]
 }
 
-# Without a key the agent waits for one: the first run of a pipeline has nobody who types it. Whoever may not look into
-# the vault, as the deployer of a tag, has the poll as the check.
+# Without a key the agent waits for one: in the first run of a pipeline nobody can type it. An identity that may not
+# look into the vault, such as the deployer of a tag, goes on to the poll.
 lacks_key() {
     vault=${KEY_VAULT_NAME:-$(azd env get-value KEY_VAULT_NAME 2>/dev/null)} || return 1
     name=${MULTIMAIL_API_KEY_SECRET_NAME:-multimail-api-key}
