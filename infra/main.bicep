@@ -34,6 +34,12 @@ param modelLocation string = ''
 @description('Put storage, Service Bus, vault and model account behind private endpoints and close them to the internet. Decide before the first deployment: Service Bus then needs its Premium tier, and a Standard namespace cannot be upgraded.')
 param vnetEnabled bool = false
 
+@description('Recover the vault that was deleted with an earlier installation of the same name, with the secrets in it. azd sets it when there is one.')
+param recoverVault bool = false
+
+@description('Restore the model account that was deleted with an earlier installation of the same name. azd sets it when there is one.')
+param restoreModelAccount bool = false
+
 // Who
 
 @description('Object id of the operator who stores the MultiMail key; empty to grant nobody.')
@@ -310,6 +316,7 @@ module keyVault 'modules/key-vault.bicep' = {
     location: location
     tags: tags
     isPrivate: vnetEnabled
+    isRecovered: recoverVault
     workspaceId: monitoring.outputs.workspaceId
   }
 }
@@ -321,6 +328,7 @@ module modelAccount 'modules/model-account.bicep' = if (hasOwnModel) {
     location: empty(modelLocation) ? location : modelLocation
     tags: tags
     isPrivate: vnetEnabled
+    isRestored: restoreModelAccount
     triageDeployment: triageDeployment
     triageModel: triageModel
     draftDeployment: draftDeployment

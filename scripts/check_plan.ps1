@@ -1,6 +1,6 @@
 #!/usr/bin/env pwsh
 #Requires -Version 7.0
-# Before anything is created: do the regions have what is needed?
+# Before anything is created: do the regions and the subscription have what is needed, and are the names free?
 . "$PSScriptRoot/settings.ps1"
 Set-Location (Join-Path $PSScriptRoot '..')
 
@@ -47,4 +47,32 @@ if ($problem) {
     $flex | Where-Object { Test-Models $_ } | ForEach-Object { [Console]::Error.WriteLine("  $_") }
     Stop-Script ('Choose one for everything, azd env set AZURE_LOCATION NAME, or one for the models alone, ' +
         'azd env set MODEL_LOCATION NAME. Then run azd up again.')
+}
+
+if ($env:VNET_ENABLED -eq 'true') {
+    $state = az provider show --namespace Microsoft.App --subscription $subscription `
+        --query registrationState --output tsv
+    if ($state -cne 'Registered') {
+        Stop-Script ("Nothing was created: the private network needs the provider Microsoft.App, which is $state in this " +
+            'subscription. Register it, then run azd up again: ' +
+            "az provider register --namespace Microsoft.App --subscription $subscription --wait")
+    }
+}
+
+# A deleted vault keeps its name for days, and a deleted model account too: those of this installation are taken up again.
+if ($env:AZURE_ENV_NAME) {
+    $group = "/resourceGroups/rg-$($env:AZURE_ENV_NAME)/"
+    $vaults = az keyvault list-deleted --resource-type vault --subscription $subscription `
+        --query "[?contains(properties.vaultId, '$group') && properties.location=='$region'].name" --output tsv
+    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: the Azure CLI did not list the deleted vaults.' }
+    azd env set RECOVER_VAULT "$(if ($vaults) { 'true' } else { 'false' })"
+    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep RECOVER_VAULT.' }
+    $accounts = az cognitiveservices account list-deleted --subscription $subscription `
+        --query "[?contains(id, '$group') && location=='$modelRegion'].name" --output tsv
+    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: the Azure CLI did not list the deleted accounts.' }
+    azd env set RESTORE_MODEL_ACCOUNT "$(if ($accounts) { 'true' } else { 'false' })"
+    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep RESTORE_MODEL_ACCOUNT.' }
+    if ($vaults -or $accounts) {
+        Write-Host "Taken up again, as deleted with an earlier installation: $vaults $accounts"
+    }
 }

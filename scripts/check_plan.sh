@@ -1,5 +1,5 @@
 #!/bin/sh
-# Before anything is created: do the regions have what is needed?
+# Before anything is created: do the regions and the subscription have what is needed, and are the names free?
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -47,4 +47,27 @@ if [ -n "$problem" ]; then
     echo "Choose one for everything, azd env set AZURE_LOCATION NAME, or one for the models alone," \
         "azd env set MODEL_LOCATION NAME. Then run azd up again." >&2
     exit 1
+fi
+
+if [ "${VNET_ENABLED:-false}" = true ]; then
+    state=$(az provider show --namespace Microsoft.App --subscription "$subscription" \
+        --query registrationState --output tsv)
+    if [ "$state" != Registered ]; then
+        echo "Nothing was created: the private network needs the provider Microsoft.App, which is $state in this" \
+            "subscription. Register it, then run azd up again:" \
+            "az provider register --namespace Microsoft.App --subscription $subscription --wait" >&2
+        exit 1
+    fi
+fi
+
+# A deleted vault keeps its name for days, and a deleted model account too: those of this installation are taken up again.
+if [ -n "${AZURE_ENV_NAME:-}" ]; then
+    group="/resourceGroups/rg-$AZURE_ENV_NAME/"
+    vaults=$(az keyvault list-deleted --resource-type vault --subscription "$subscription" \
+        --query "[?contains(properties.vaultId, '$group') && properties.location=='$region'].name" --output tsv)
+    azd env set RECOVER_VAULT "$([ -n "$vaults" ] && echo true || echo false)"
+    accounts=$(az cognitiveservices account list-deleted --subscription "$subscription" \
+        --query "[?contains(id, '$group') && location=='$model_region'].name" --output tsv)
+    azd env set RESTORE_MODEL_ACCOUNT "$([ -n "$accounts" ] && echo true || echo false)"
+    if [ -n "$vaults$accounts" ]; then echo "Taken up again, as deleted with an earlier installation:" $vaults $accounts; fi
 fi

@@ -394,6 +394,56 @@ def test_who_is_not_signed_in_is_told_so_before_anything_is_created(plan: Shell)
     assert "Nothing was created" in done.stdout
 
 
+def test_a_private_network_needs_its_provider_before_anything_is_created(plan: Shell) -> None:
+    plan.answer("az provider show", "NotRegistered\n")
+    done = plan.run("check_plan.sh", settings={"VNET_ENABLED": "true"})
+    assert done.returncode == 1
+    assert "Nothing was created" in done.stdout
+    assert (
+        "az provider register --namespace Microsoft.App --subscription subscription-test --wait"
+        in done.stdout
+    )
+    assert plan.run("check_plan.sh", settings={"VNET_ENABLED": "false"}).returncode == 0
+    plan.answer("az provider show", "Registered\n")
+    assert plan.run("check_plan.sh", settings={"VNET_ENABLED": "true"}).returncode == 0
+
+
+def test_what_an_earlier_installation_left_deleted_is_taken_up_again(plan: Shell) -> None:
+    settings = {"AZURE_ENV_NAME": "mine", "MODEL_LOCATION": "eastus2"}
+    assert plan.run("check_plan.sh", settings=settings).returncode == 0
+    set_to_false = {"azd env set RECOVER_VAULT false", "azd env set RESTORE_MODEL_ACCOUNT false"}
+    assert set_to_false <= set(plan.calls.splitlines())
+    (plan.directory / "calls.log").unlink()
+    plan.answer("az keyvault list-deleted", "kv-1\n")
+    plan.answer("az cognitiveservices account list-deleted", "oai-1\n")
+    done = plan.run("check_plan.sh", settings=settings)
+    assert (done.returncode, "kv-1 oai-1" in done.stdout) == (0, True)
+    set_to_true = {"azd env set RECOVER_VAULT true", "azd env set RESTORE_MODEL_ACCOUNT true"}
+    assert set_to_true <= set(plan.calls.splitlines())
+    assert "'/resourceGroups/rg-mine/') && properties.location=='swedencentral'" in plan.calls
+    assert "'/resourceGroups/rg-mine/') && location=='eastus2'" in plan.calls
+
+
+# Before the first upload
+
+
+def test_the_first_upload_waits_for_the_role_and_a_later_one_for_nothing(shell: Shell) -> None:
+    shell.answer("az functionapp keys list#1", "FAIL: the host cannot read its storage")
+    shell.answer("az functionapp keys list#2", "FAIL: the host cannot read its storage")
+    done = shell.run("wait_for_roles.sh")
+    assert (done.returncode, shell.calls.count("az functionapp keys list")) == (0, 3)
+    assert "run azd deploy again" in done.stdout
+    shell.answer("az functionapp function list", "func-test/health\n")
+    again = shell.run("wait_for_roles.sh")
+    assert (again.returncode, again.stdout, shell.calls.count("az functionapp keys list")) == (0, "", 3)
+
+
+def test_a_role_that_does_not_show_holds_no_upload_up_for_ever(shell: Shell) -> None:
+    shell.answer("az functionapp keys list", "FAIL: the host does not run yet")
+    assert shell.run("wait_for_roles.sh").returncode == 0
+    assert shell.calls.count("az functionapp keys list") == 15
+
+
 # The audit
 
 

@@ -526,6 +526,15 @@ def test_the_workflow_checks_everything_and_deploys_a_tag_without_a_stored_secre
     assert "secrets." not in text
 
 
+def test_what_was_deleted_is_taken_up_again_only_on_request() -> None:
+    plain, private = (deployment_of(read_snapshot(name)) for name in ("plain", "private-network"))
+    for deployment, mode, restored in ((plain, "default", None), (private, "recover", True)):
+        (vault,) = deployment.of_type("Microsoft.KeyVault/vaults")
+        (account,) = deployment.of_type("Microsoft.CognitiveServices/accounts")
+        assert vault["properties"]["createMode"] == mode
+        assert account["properties"].get("restore") is restored
+
+
 PARAMETERS = json.loads((INFRA / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
 
 
@@ -565,6 +574,7 @@ def test_the_hooks_exist_and_can_be_run() -> None:
     azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
     assert {hook["posix"]["run"] for hook in azure["hooks"].values()} == {
         "scripts/check_plan.sh",
+        "scripts/wait_for_roles.sh",
         "scripts/store_key.sh",
         "scripts/check_deployment.sh",
     }

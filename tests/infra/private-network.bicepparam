@@ -6,3 +6,5 @@ param vnetEnabled = true
 param embeddingDeployment = 'embedding'
 param entraClientId = '00000000-0000-0000-0000-0000000000ea'
 param modelLocation = 'eastus2'
+param recoverVault = true
+param restoreModelAccount = true
