@@ -83,11 +83,34 @@ def first(snapshot: dict[str, Any], kind: str) -> dict[str, Any]:
 # The compiler
 
 
-def test_everything_builds_with_every_linter_rule_an_error() -> None:
-    rules = json.loads((INFRA / "bicepconfig.json").read_text(encoding="utf-8"))["analyzers"]["core"]["rules"]
-    assert {rule["level"] for rule in rules.values()} == {"error"}
-    built = bicep("build", "infra/main.bicep", "--stdout")
+def build_copy(folder: Path, level: str, *, is_outdated: bool = False) -> subprocess.CompletedProcess[str]:
+    """Build a copy of the infrastructure with every linter rule at this level, perhaps with an old API version."""
+    shutil.copytree(INFRA, folder / "infra")
+    shutil.copy(ROOT / "host.json", folder)
+    config = folder / "infra" / "bicepconfig.json"
+    config.write_text(config.read_text(encoding="utf-8").replace('"warning"', f'"{level}"'), encoding="utf-8")
+    if is_outdated:
+        module = folder / "infra" / "modules" / "identity.bicep"
+        text = re.sub(
+            r"(userAssignedIdentities)@[\d-]+", r"\1@2023-01-31", module.read_text(encoding="utf-8")
+        )
+        module.write_text(text, encoding="utf-8")
+    return bicep("build", str(folder / "infra" / "main.bicep"), "--stdout")
+
+
+def test_everything_builds_with_every_linter_rule_an_error(tmp_path: Path) -> None:
+    built = build_copy(tmp_path, "error")
     assert (built.returncode, built.stderr) == (0, "")
+
+
+def test_a_rule_that_time_breaks_warns_an_operator_and_fails_here(tmp_path: Path) -> None:
+    """A newer compiler knows newer API versions: what builds today must build in two years."""
+    rules = json.loads((INFRA / "bicepconfig.json").read_text(encoding="utf-8"))["analyzers"]["core"]["rules"]
+    assert {rule["level"] for rule in rules.values()} == {"warning"}
+    shipped = build_copy(tmp_path / "shipped", "warning", is_outdated=True)
+    assert (shipped.returncode, "Warning use-recent-api-versions" in shipped.stderr) == (0, True)
+    strict = build_copy(tmp_path / "strict", "error", is_outdated=True)
+    assert (strict.returncode, "Error use-recent-api-versions" in strict.stderr) == (1, True)
 
 
 def test_every_suppressed_rule_has_its_reason_beside_it() -> None:
