@@ -12,9 +12,12 @@ if (-not $subscription -or -not $region) {
         'Run azd up, which asks for them.')
 }
 
-# A budget's start cannot be changed later, so it is chosen once and kept.
+# A budget's start cannot be changed later, so it is chosen once and kept; a pipeline finds it in Azure again.
 if ([int]"0$env:COST_BUDGET" -gt 0 -and -not $env:COST_BUDGET_START) {
-    azd env set COST_BUDGET_START "$([DateTime]::UtcNow.ToString('yyyy-MM-01'))"
+    $start = az consumption budget list --resource-group "rg-$($env:AZURE_ENV_NAME)" --subscription $subscription `
+        --query "[?starts_with(name, 'budget-')].timePeriod.startDate" --output tsv 2>$null
+    $start = if ($start) { "$start".Substring(0, 10) } else { [DateTime]::UtcNow.ToString('yyyy-MM-01') }
+    azd env set COST_BUDGET_START $start
     if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep COST_BUDGET_START.' }
 }
 

@@ -11,9 +11,11 @@ if [ -z "$subscription" ] || [ -z "$region" ]; then
     exit 1
 fi
 
-# A budget's start cannot be changed later, so it is chosen once and kept.
+# A budget's start cannot be changed later, so it is chosen once and kept; a pipeline finds it in Azure again.
 if [ "${COST_BUDGET:-0}" -gt 0 ] && [ -z "${COST_BUDGET_START:-}" ]; then
-    azd env set COST_BUDGET_START "$(date -u +%Y-%m-01)"
+    start=$(az consumption budget list --resource-group "rg-${AZURE_ENV_NAME:-}" --subscription "$subscription" \
+        --query "[?starts_with(name, 'budget-')].timePeriod.startDate" --output tsv 2>/dev/null | cut -c 1-10)
+    azd env set COST_BUDGET_START "${start:-$(date -u +%Y-%m-01)}"
 fi
 
 wanted=$(sed -n 's/.*"name": "\([^"]*\)", "version": "\([^"]*\)", "sku": "\([^"]*\)".*/\1 \2 \3/p' infra/main.parameters.json)

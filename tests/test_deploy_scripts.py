@@ -378,6 +378,11 @@ def test_a_budget_gets_its_start_once(plan: Shell) -> None:
     (plan.directory / "calls.log").unlink()
     plan.run("check_plan.sh", settings={"COST_BUDGET": "200", "COST_BUDGET_START": "2026-11-01"})
     assert "azd env set" not in plan.calls
+    plan.answer(
+        "az consumption budget list", "2026-03-01T00:00:00Z\n"
+    )  # a pipeline has no environment of before
+    plan.run("check_plan.sh", settings={"COST_BUDGET": "200"})
+    assert "azd env set COST_BUDGET_START 2026-03-01\n" in plan.calls
 
 
 @pytest.mark.parametrize("missing", ["AZURE_LOCATION", "AZURE_SUBSCRIPTION_ID"])
