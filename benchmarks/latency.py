@@ -20,6 +20,7 @@ import requests
 
 from benchmarks.agent_process import ROOT, stay_on_one_core
 from benchmarks.figures import Figure, Part
+from benchmarks.reply_cost import write_pages
 from benchmarks.simulators import DRAFT_SECONDS, MULTIMAIL_SECONDS, TRIAGE_SECONDS, Latencies, Simulators
 from benchmarks.texts import QUESTION, build_subject
 from shared.composition import Agent, build_agent
@@ -29,6 +30,8 @@ from shared.settings import Settings
 IN_FLIGHT = 8
 MODEL_SECONDS = TRIAGE_SECONDS + DRAFT_SECONDS
 GOAL_SECONDS = 0.6
+# The second goes into each draft whole; the third is more than fits, and is searched.
+KNOWLEDGE_TOKENS = {"no knowledge": 0, "large knowledge": 20_000, "searched knowledge": 100_000}
 SECRET = "benchmark"  # noqa: S105  # signs the webhooks of the simulated service
 
 
@@ -44,26 +47,27 @@ class Job:
 def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
     """Answer emails that webhooks announce, with as many workers as emails in work."""
     each = 4 if quick else 25
-    advance(f"{IN_FLIGHT * each} emails")
-    with Simulators(Latencies()) as simulators:
-        seconds = run_webhooks(
-            Job(simulators.settings | {"MULTIMAIL_WEBHOOK_SECRET": SECRET}, IN_FLIGHT, each)
+    figures, seconds_by_size = [], {}
+    for size, tokens in KNOWLEDGE_TOKENS.items():
+        advance(f"{IN_FLIGHT * each} emails, {size}")
+        with tempfile.TemporaryDirectory() as config, Simulators(Latencies()) as simulators:
+            write_pages(Path(config) / "knowledge", tokens)
+            own = {"MULTIMAIL_WEBHOOK_SECRET": SECRET, "CONFIG_PATH": config}
+            seconds = run_webhooks(Job(simulators.settings | own, IN_FLIGHT, each))
+        p95 = quantiles(seconds, n=20)[-1]
+        note = (
+            f"p95 {p95:.2f} s, {p95 / MODEL_SECONDS:.2f} times the model's {MODEL_SECONDS:g} s; "
+            f"median {median(seconds):.2f} s; {len(seconds)} emails"
         )
-    p95 = quantiles(seconds, n=20)[-1]
-    name = f"from webhook to pending reply, {IN_FLIGHT} in flight"
-    note = (
-        f"p95 {p95:.2f} s, {p95 / MODEL_SECONDS:.2f} times the model's {MODEL_SECONDS:g} s; "
-        f"median {median(seconds):.2f} s; {len(seconds)} emails"
-    )
-    figure = Figure(
-        f"{name}: p95 over the model's latency", p95 - MODEL_SECONDS, "s", GOAL_SECONDS, note=note
-    )
+        name = f"from webhook to pending reply, {IN_FLIGHT} in flight, {size}: p95 over the model's latency"
+        figures.append(Figure(name, p95 - MODEL_SECONDS, "s", GOAL_SECONDS, note=note))
+        seconds_by_size[size] = seconds
     notes = [
         f"Triage takes {TRIAGE_SECONDS:g} s, a draft {DRAFT_SECONDS:g} s and a MultiMail call {MULTIMAIL_SECONDS:g} s. On Linux "
         "the agent runs on one core; the ledger is SQLite, the queue in the process. The end is that of the work item: the "
         "reply is pending and the email tagged."
     ]
-    return Part("From webhook to pending reply", [figure], notes, {"seconds": seconds})
+    return Part("From webhook to pending reply", figures, notes, {"seconds": seconds_by_size})
 
 
 def run_webhooks(job: Job) -> list[float]:

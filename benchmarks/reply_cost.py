@@ -61,15 +61,17 @@ def read_prices() -> Mapping[str, TokenPrice]:
     return {step: TokenPrice(**raw[step]) for step in STEPS}
 
 
-def build_pages(tokens: int) -> list[str]:
-    """Help pages of so many tokens together, each about another sensor."""
+def write_pages(root: Path, tokens: int) -> list[str]:
+    """Write help pages of so many tokens together, each about another sensor, for all mailboxes."""
     pages: list[str] = []
+    (root / "shared").mkdir(parents=True)
     left = tokens
     while left > 0:
         number = len(pages) + 1
         page = PAGE.format(
             model=f"T{number}", days=3 + number % 11, price=29 + 7 * number, limit=number % 5 + 1
         )
+        (root / "shared" / f"page-{number:03}.md").write_text(page, encoding="utf-8")
         pages.append(page)
         left -= count_tokens(page)
     return pages
@@ -77,12 +79,9 @@ def build_pages(tokens: int) -> list[str]:
 
 def count_second_reply(knowledge_tokens: int) -> tuple[Mapping[str, Usage], int]:
     """The usage of each step, cached tokens included, and how many tokens of the pages the draft was shown."""
-    pages = build_pages(knowledge_tokens)
     with ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        (root / "shared").mkdir()
-        for number, page in enumerate(pages):
-            (root / "shared" / f"page-{number:03}.md").write_text(page, encoding="utf-8")
+        pages = write_pages(root, knowledge_tokens)
         counted = stack.enter_context(counted_world(None, KnowledgeFiles(root)))
         cache = PromptCache()
         _count_reply(counted, 0, cache)

@@ -9,7 +9,6 @@ on the ladder; it is left out of these figures.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -20,7 +19,7 @@ from evals.eval_data import find_data
 from evals.gaia_drafts import render_drafts
 from evals.knowledge_set import Share, compute_share
 from evals.results import CaseResult
-from evals.stage import NO_DEPLOYMENT, Stage, open_stage
+from evals.stage import NO_DEPLOYMENT, START, Stage, open_stage
 from shared.domain import Action, Triage, Urgency, Usage
 from shared.model.chat import ChatCompletion, ChatRequest
 
@@ -28,7 +27,6 @@ DATA = "gaia_email"
 HOLDING = "emails_clean.jsonl and drafting_ground_truth.json of amd/gaia"
 MAILBOXES = {"inbox": "inbox@office.example"}
 LADDER = ("PROMOTIONAL", "FYI", "NEEDS_RESPONSE", "URGENT")
-NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)
 CONCURRENCY = 4
 DEPLOYMENT_RUNS = 3
 
@@ -104,7 +102,7 @@ def load_mails(data: Path) -> list[Mail]:
 
 def measure_guard(mails: Sequence[Mail]) -> GuardFigures:
     """Let every email arrive in front of a model that is not to be had; see what is closed without it."""
-    with open_stage({}, mailboxes=MAILBOXES, changes=NO_DEPLOYMENT, clock=lambda: NOW) as stage:
+    with open_stage({}, mailboxes=MAILBOXES, changes=NO_DEPLOYMENT, clock=lambda: START) as stage:
         found = _run(stage, mails, _say_nothing)
     skipped = {case_id: result.reason for case_id, result in found.items() if result.action == "ignore"}
     wanting = {mail.case.id for mail in mails if mail.wants_reply}
@@ -120,12 +118,17 @@ def render_guard(figures: GuardFigures) -> list[str]:
     """The guard's figures, and the emails that it would wrongly skip."""
     skipped, others = figures.skipped_wanting, figures.skipped_others
     return [
-        f"Without a model, the guard skips {len(skipped)} of {figures.wanting} emails that want a reply, and",
-        f"spares the model {len(others)} of the {figures.others} others. The set has no headers, by which",
-        "most mail that programs send is known. Wrongly skipped:",
+        "Without a model, the guard skips of the emails that want a reply",
+        f"{_share(skipped, figures.wanting)}, and spares the model of the others",
+        f"{_share(others, figures.others)}. The set has no headers, by which most mail that programs send is",
+        "known. Wrongly skipped:",
         "",
         *([f"- `{case_id}`: {reason}" for case_id, reason in skipped.items()] or ["- none"]),
     ]
+
+
+def _share(skipped: Mapping[str, str], number: int) -> Share:
+    return compute_share([True] * len(skipped) + [False] * (number - len(skipped)))
 
 
 def find_bucket(triage: Triage | None) -> str:

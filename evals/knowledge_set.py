@@ -11,26 +11,26 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from evals.cases import Case, build_earlier
 from evals.recorded import RecordedAnswers
 from evals.results import CaseResult
-from evals.stage import NO_DEPLOYMENT, open_stage
-from shared.domain import Action, Support
+from evals.stage import NO_DEPLOYMENT, START, open_stage
+from shared.checks.evidence import split_sentences
+from shared.domain import Action, Draft, Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.words import fold
 from shared.ledger.entries import LedgerEntry
 
 FOLDER = Path(__file__).parent / "knowledge"
 MAILBOX_ID, PAGES = "help", "help"
-NOW = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)  # the emails are written for this day
 WHOLE_TOKENS = 48_000  # a budget in which the pages fit whole
 SEARCH_TOKENS = (4_000, 8_000, 24_000)  # budgets in which they do not; the last is the default
 CHOICE_SEED, RECORDED_CASES = 16, 66
 RESAMPLES = 2_000
+ALL = "all"  # next to the kinds of emails
 COVERED = 0.5  # the share of a gold quote's words that a verified claim must quote
 
 
@@ -63,13 +63,18 @@ class Judgement:
     """What a reader of answer, email and pages found.
 
     `is_full`: it answers all that the pages answer. `wrong` and `ungrounded`: statements that a page
-    contradicts, and that none carries.
+    contradicts, and that none carries. `missing`: what the answer lacks.
     """
 
     draft: str
     is_full: bool
     wrong: tuple[str, ...]
     ungrounded: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def is_of(self, draft: Draft) -> bool:
+        """Whether this very draft was judged; the signature that code adds to it does not count."""
+        return split_sentences(self.draft) == [claim.sentence for claim in draft.claims]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,31 +125,43 @@ def load_judgements(folder: Path = FOLDER) -> Mapping[str, Judgement]:
     raw = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return {
         case_id: Judgement(
-            found["draft"], found["is_full"], tuple(found["wrong"]), tuple(found["ungrounded"])
+            found["draft"],
+            found["is_full"],
+            *(tuple(found[name]) for name in ("wrong", "ungrounded", "missing")),
         )
         for case_id, found in raw.items()
     }
 
 
-def compute_share(hits: Sequence[bool], seed: int = 0) -> Share:
-    """The share of true values and its bootstrap interval."""
-    if not hits:
+def compute_share(hits: Sequence[bool]) -> Share:
+    """The share of cases with a true value and its bootstrap interval."""
+    return compute_clustered_share([[hit] for hit in hits])
+
+
+def compute_clustered_share(cases: Sequence[Sequence[bool]]) -> Share:
+    """The share of true values, of which a case may have several; the interval is over the cases."""
+    counts = [(sum(hits), len(hits)) for hits in cases if hits]
+    if not counts:
         return Share(0, 0, 0.0, 0.0)
-    chance = random.Random(seed)  # noqa: S311 - figures, not secrets
-    shares = sorted(sum(chance.choices(hits, k=len(hits))) / len(hits) for _ in range(RESAMPLES))
+    chance = random.Random(0)  # noqa: S311 - figures, not secrets
+    shares = []
+    for _ in range(RESAMPLES):
+        hits, numbers = zip(*chance.choices(counts, k=len(counts)), strict=True)
+        shares.append(sum(hits) / sum(numbers))
+    shares.sort()
     cut = RESAMPLES // 40
-    return Share(sum(hits), len(hits), shares[cut], shares[-cut - 1])
+    return Share(sum(n for n, _ in counts), sum(n for _, n in counts), shares[cut], shares[-cut - 1])
 
 
 def measure_search(
     cases: Iterable[KnowledgeCase], queries: Mapping[str, str] | None = None, folder: Path = FOLDER
-) -> Mapping[str, Mapping[int, Share]]:
-    """By kind of email and budget: the share of emails for which the search finds every quote of the answer.
+) -> Mapping[str, Mapping[int, bool]]:
+    """By case id and budget: whether the search finds every quote of the answer, if the pages have one.
 
     `queries`: by case id; without them the query is the email's own text, in its own language.
     """
     knowledge = KnowledgeFiles(folder / "config" / "knowledge")
-    found: dict[str, dict[int, list[bool]]] = {}
+    found: dict[str, dict[int, bool]] = {}
     for case in cases:
         if not case.facts:
             continue
@@ -152,10 +169,8 @@ def measure_search(
         for tokens in SEARCH_TOKENS:
             passages = knowledge.read([PAGES], query, tokens).passages
             shown = fold(" ".join(passage.text for passage in passages))
-            is_complete = all(fold(fact.quote) in shown for fact in case.facts)
-            for kind in (case.case.kind, "all"):
-                found.setdefault(kind, {}).setdefault(tokens, []).append(is_complete)
-    return {kind: {n: compute_share(hits) for n, hits in budgets.items()} for kind, budgets in found.items()}
+            found.setdefault(case.id, {})[tokens] = all(fold(fact.quote) in shown for fact in case.facts)
+    return found
 
 
 def run_set(
@@ -167,7 +182,7 @@ def run_set(
     folder: Path = FOLDER,
     on_result: Callable[[CaseResult], None] = lambda _result: None,
 ) -> Mapping[str, tuple[CaseResult, LedgerEntry]]:
-    """Take every email the whole way; with `recorded`, on a fixed clock and without a model."""
+    """Take every email the whole way; with `recorded`, on a clock that stands and without a model."""
     address = read_address(folder)
     changes = {"CONFIG_PATH": str(folder / "config"), "KNOWLEDGE_TOKENS": str(WHOLE_TOKENS)}
     if recorded is not None:
@@ -177,7 +192,7 @@ def run_set(
         mailboxes={MAILBOX_ID: address},
         changes=changes,
         recorded=recorded,
-        clock=(lambda: datetime.now(UTC)) if recorded is None else (lambda: NOW),
+        clock=None if recorded is None else lambda: START,
         sleep=time.sleep if recorded is None else _refuse_to_wait,
     ) as stage:
         found, by_id = {}, {case.id: case.case for case in cases}
@@ -213,6 +228,19 @@ def is_covered(fact: Fact, entry: LedgerEntry) -> bool:
     )
 
 
+def measure_covered(
+    cases: Iterable[KnowledgeCase], found: Mapping[str, tuple[CaseResult, LedgerEntry]]
+) -> Share:
+    """The share of the drafts' facts that are covered."""
+    return compute_clustered_share(
+        [
+            [is_covered(fact, entry) for fact in case.facts]
+            for case in cases
+            if (entry := found[case.id][1]).draft or entry.proposal
+        ]
+    )
+
+
 def measure_actions(
     cases: Iterable[KnowledgeCase], found: Mapping[str, tuple[CaseResult, LedgerEntry]]
 ) -> Mapping[str, Share]:
@@ -221,7 +249,7 @@ def measure_actions(
     for case in cases:
         triage = found[case.id][1].triage
         said = Action.ESCALATE if triage is None else triage.action
-        for kind in (case.case.kind, "all"):
+        for kind in (case.case.kind, ALL):
             hits.setdefault(kind, []).append(said == case.case.actions[0])
     return {kind: compute_share(values) for kind, values in hits.items()}
 

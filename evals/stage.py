@@ -41,6 +41,7 @@ NO_DEPLOYMENT = {
     "TRIAGE_DEPLOYMENT": "recorded", "DRAFT_DEPLOYMENT": "recorded",
 }  # fmt: skip
 LONGEST_WAIT = timedelta(minutes=15)  # for one email, on a service that asks to be left alone
+START = datetime(2026, 11, 27, 10, 0, tzinfo=UTC)  # a Friday; the emails are written for this day
 UNSURE = "the model was not sure of it"
 
 
@@ -165,6 +166,12 @@ class _Recorder:
         return completion
 
 
+def start_clock() -> Callable[[], datetime]:
+    """A clock that starts at the same time in each run: prompts, dates and business hours can be repeated."""
+    began = time.monotonic()
+    return lambda: START + timedelta(seconds=time.monotonic() - began)
+
+
 @contextmanager
 def open_stage(
     environment: Mapping[str, str],
@@ -173,15 +180,17 @@ def open_stage(
     mailboxes: Mapping[str, str] = MAILBOXES,
     changes: Mapping[str, str] | None = None,
     recorded: RecordedAnswers | None = None,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    clock: Callable[[], datetime] | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Stage]:
     """Set up the agent with the model that the environment names, or with a simulated one in its place.
 
-    `changes` to the agent's settings come last. `recorded`: answers that take the model's place.
+    `changes` to the agent's settings come last. `recorded`: answers that take the model's place. `clock` is
+    that of `start_clock` if none is given.
 
     Raises ConfigurationError that names what is wrong in the environment.
     """
+    clock = clock or start_clock()
     multimail = MultiMailSimulator(clock)
     for mailbox_id, address in mailboxes.items():
         multimail.add_mailbox(address, "gated_send", mailbox_id=mailbox_id)

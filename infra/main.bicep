@@ -205,6 +205,11 @@ param dailyTokenBudget int = 12000000
 @description('Maximum share of a mailbox\'s daily tokens for one sender; beyond it mail goes to a person. From 0.001 to 1 (no limit), as text.')
 param maxSenderTokenShare string = '0.2'
 
+@minValue(1)
+@maxValue(3650)
+@description('Days after which the ledger erases the drafts, senders and texts of an email that is done.')
+param retentionDays int = 90
+
 @description('US dollars per million input, output and cached input tokens of each deployment: small=0.40/1.60/0.04,large=2/8/0.2; without the third, cached input costs as much as other.')
 param tokenPrices string = ''
 
@@ -471,6 +476,7 @@ module functionApp 'modules/function-app.bicep' = {
       MAX_REPLIES_PER_SENDER_PER_DAY: string(maxRepliesPerSenderPerDay)
       DAILY_TOKEN_BUDGET: string(dailyTokenBudget)
       MAX_SENDER_TOKEN_SHARE: maxSenderTokenShare
+      RETENTION_DAYS: string(retentionDays)
       TOKEN_PRICES: tokenPrices
       MIN_CONFIDENCE: minConfidence
       MIN_DRAFT_CONFIDENCE: minDraftConfidence

@@ -11,18 +11,20 @@ from importlib import import_module
 from rich.cells import cell_len
 from rich.console import Console
 
-PIPED_WIDTH = 150  # columns where the output is not a terminal
+PIPED_WIDTH = 100_000  # columns where the output is not a terminal: no line is wrapped
 # Each command is the function of its name in this module, which is imported only when it is asked for.
 # The function's parameters are the names of the arguments below.
 COMMANDS = {
     "demo": "local.commands.demo",
     "run": "local.host.run",
     "redrive": "local.commands.redrive",
+    "forget": "local.commands.forget",
     "audit": "local.commands.audit",
     "ask": "local.commands.ask",
     "report": "local.commands.report",
     "voice": "local.commands.voice",
-    "knowledge": "local.commands.knowledge",
+    "knowledge": "local.commands.configuration",
+    "profiles": "local.commands.configuration",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
@@ -70,6 +72,9 @@ def _build_parser() -> argparse.ArgumentParser:
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
+    text = "cancel a person's pending replies and erase what the ledger knows of the person"
+    forget = commands.add_parser("forget", help=text, description=text)
+    forget.add_argument("address", metavar="ADDRESS")
     text = "who decided what about each email, and why, of one email or of all"
     audit = commands.add_parser("audit", help=text, description=text)
     audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID")
@@ -88,6 +93,8 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
     voice = commands.add_parser("voice", help=text, description=text)
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    text = "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"
+    commands.add_parser("profiles", help=text, description=text)
     text = "show how much approved text a mailbox has, and which passages of it a question finds"
     knowledge = commands.add_parser("knowledge", help=text, description=text)
     knowledge.add_argument(

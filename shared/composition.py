@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.domain import parse_work_item
@@ -34,8 +35,9 @@ from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
 from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Settings
-from shared.telemetry import span
+from shared.telemetry import quieten_sdks, span
 from shared.watching.polling import Poller
+from shared.watching.retention import Retention
 from shared.watching.tracking import ReplyTracker
 from shared.watching.webhooks import SignatureCheck, WebhookReceiver
 
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
 
 READERS = 32  # threads for reads that run in parallel; each is busy for one short call
 KNOWLEDGE_FOLDER = "knowledge"  # in the folder of the configuration
-# The SDKs log every request; the worker's root logger would let it through, and every line is paid for.
-CHATTY_LOGGERS = ("azure", "httpx2", "openai")
 
 T = TypeVar("T")
 
@@ -59,6 +59,7 @@ class Agent:
     poller: Poller
     pipeline: Pipeline
     tracker: ReplyTracker
+    retention: Retention
     webhooks: WebhookReceiver
     asking: Asking
     ledger: Ledger
@@ -83,9 +84,15 @@ class Agent:
             self.pipeline.process(item)
 
     def track(self, traceparent: str = "") -> None:
-        """See what became of the submitted replies. Raises ConfigurationError and TransientError."""
+        """See what became of the submitted replies, then erase what is kept no longer.
+
+        Raises ConfigurationError and TransientError.
+        """
         with span("track", parent=traceparent):
-            self.tracker.track()
+            try:
+                self.tracker.track()
+            finally:
+                self.retention.run()
 
     def ask(self, question: Question) -> Answer:
         """Answer an operator's question. Raises what `Asking.answer` raises."""
@@ -127,19 +134,22 @@ def build_agent(
     Heavy SDKs are imported only where the settings ask for them, the chat SDK at the first completion.
     Raises ConfigurationError when a part cannot work as configured.
     """
-    for name in CHATTY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quieten_sdks()
     credential = _once(lambda: _build_credential(settings))
     chat_model = _once(lambda: _build_chat_model(settings, credential))
-    health = ServiceHealth(clock)
+    health, model = ServiceHealth(clock), settings.model_endpoint
     key_source = _build_key_source(settings, credential)
     multimail = MultiMailClient(settings.multimail_api_url, key_source, watch=health.watch)
     profiles = _load_profiles(settings)
     adapters = Adapters(
         multimail=multimail,
         mailboxes=MailboxDirectory(multimail),
-        complete=traced(lambda request: chat_model().complete(request), settings.token_prices, health.watch),
-        converse=traced(lambda asked: chat_model().converse(asked), settings.token_prices, health.watch),
+        complete=traced(
+            lambda request: chat_model().complete(request), model, settings.token_prices, health.watch
+        ),
+        converse=traced(
+            lambda asked: chat_model().converse(asked), model, settings.token_prices, health.watch
+        ),
         work_queue=work_queue or _build_work_queue(settings, credential),
         knowledge=_build_knowledge(settings, credential, health.watch, clock),
         signing_secret=_find_signing_secret(settings, credential),
@@ -185,7 +195,8 @@ def assemble_agent(
         multimail=multimail, mailboxes=mailboxes, converse=adapters.converse, ledger=ledger,
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
-    return Agent(poller, pipeline, tracker, webhooks, asking, ledger, adapters.work_queue)
+    retention = Retention(ledger, settings.retention_days, clock)
+    return Agent(poller, pipeline, tracker, retention, webhooks, asking, ledger, adapters.work_queue)
 
 
 def open_multimail(settings: Settings) -> MultiMailClient:
@@ -278,12 +289,18 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
     )
 
 
-def _load_profiles(settings: Settings) -> Profiles:
+def open_profiles(config_path: Path, *, has_search: bool) -> Profiles:
+    """Read the profiles; with a search service, only it knows the folders that they name.
+
+    Raises ConfigurationError.
+    """
     from shared.profiles.profile_file import load_profiles  # noqa: PLC0415 - the YAML parser, for who builds an agent
 
-    has_search = settings.search_endpoint is not None
-    folders = None if has_search else list_folders(settings.config_path / KNOWLEDGE_FOLDER)
-    return load_profiles(settings.config_path, folders)
+    return load_profiles(config_path, None if has_search else list_folders(config_path / KNOWLEDGE_FOLDER))
+
+
+def _load_profiles(settings: Settings) -> Profiles:
+    return open_profiles(settings.config_path, has_search=settings.search_endpoint is not None)
 
 
 def _build_knowledge(

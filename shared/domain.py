@@ -121,6 +121,7 @@ class Cause(StrEnum):
     # needs_human
     REPLY_REFUSED = "reply_refused"
     REPLY_UNCONFIRMED = "reply_unconfirmed"
+    ERASED = "erased"
 
     # failed
     ATTEMPTS_USED_UP = "attempts_used_up"
@@ -247,10 +248,11 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """An entry of the account's address book. Its name is untrusted text."""
+    """An entry of the account's address book. Its name and tags are untrusted text."""
 
     name: str
     address: str
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,16 +389,22 @@ class Draft:
     subject: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
 
-    def rejected(
-        self, reply_id: str, reason: str, *, submitted_at: datetime, decided_at: datetime
-    ) -> "Rejection":
-        """What is kept of it once its reply was turned down: of its statements only what carries them."""
-        claims = tuple(
+    @property
+    def wordless_claims(self) -> tuple[JudgedClaim, ...]:
+        """Of its statements only what carries them."""
+        return tuple(
             JudgedClaim("", claim.support, claim.source)
             for claim in self.claims
             if claim.support is not Support.FREE
         )
-        return Rejection(reply_id, reason, self.reply_markdown, submitted_at, decided_at, claims)
+
+    def rejected(
+        self, reply_id: str, reason: str, *, submitted_at: datetime, decided_at: datetime
+    ) -> "Rejection":
+        """What is kept of it once its reply was turned down: of its statements only what carries them."""
+        return Rejection(
+            reply_id, reason, self.reply_markdown, submitted_at, decided_at, self.wordless_claims
+        )
 
 
 @dataclass(frozen=True, slots=True)

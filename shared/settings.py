@@ -376,6 +376,13 @@ class Settings:
         "0",
         bounds=(0, 1),
     )
+    retention_days: int = _setting(
+        LIMITS,
+        _whole,
+        "Days after which the ledger erases the drafts, senders and texts of an email that is done.",
+        "90",
+        bounds=(1, 3650),
+    )
     allow_ungated_replies: bool = _setting(
         LIMITS,
         lambda setting, text: _text(setting, text.lower()) == "true",
@@ -426,6 +433,11 @@ def declared_settings() -> Mapping[str, Setting]:
         attribute: replace(setting, name=setting.name or attribute.upper())
         for attribute, setting in declared.items()
     }
+
+
+def find_config_path(environment: Mapping[str, str]) -> Path:
+    """Where the profiles are, for a command that needs no other setting. Raises ConfigurationError."""
+    return _directory(declared_settings()["config_path"], environment.get("CONFIG_PATH", "").strip())
 
 
 def find_ledger_path(environment: Mapping[str, str]) -> Path:

@@ -7,7 +7,8 @@ from pathlib import Path
 from shared import telemetry
 
 SHARED = Path(telemetry.__file__).parent
-SOURCES = (*sorted(SHARED.rglob("*.py")), SHARED.parent / "local" / "commands" / "redrive.py")
+COMMANDS = SHARED.parent / "local" / "commands"
+SOURCES = (*sorted(SHARED.rglob("*.py")), COMMANDS / "redrive.py", COMMANDS / "forget.py")
 
 
 def read_emitted_events() -> Mapping[str, frozenset[str]]:

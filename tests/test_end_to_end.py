@@ -12,6 +12,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -299,6 +300,34 @@ def test_failed_emails_are_listed_and_set_back_by_one_command(services: Services
     status, output = services.call("redrive", email_id)
     assert status == 1
     assert "redriving would send a second reply" in output
+
+
+def test_a_person_is_forgotten_by_one_command_and_stays_so(services: Services) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    email_id = services.multimail.deliver(
+        box, "ann@customer.example", "Delivery time", "How long does it take?"
+    )
+    assert services.run()[0] == 0
+    with closing(open_sqlite_ledger(services.ledger_path)):  # as a running agent holds it
+        status, output = services.call("forget", "ann@customer.example")
+    assert status == 2
+    assert "Stop it, then run forget again." in output
+    status, output = services.call("forget", "Ann <ann@customer.example>")
+    assert status == 0, output
+    assert "Erased in the ledger: 1 emails." in output
+    assert "Cancelled: 1 pending replies." in output
+    assert "MultiMail still holds" in output
+    posts = len([r for r in services.multimail.requests if r.method == "POST"])
+    assert services.run()[0] == 0
+    assert len([r for r in services.multimail.requests if r.method == "POST"]) == posts
+    assert services.entries()[email_id].cause is Cause.ERASED
+    assert b"ann@customer.example" not in services.ledger_path.read_bytes()
+    assert email_id not in services.call("redrive")[1]
+    status, output = services.call("redrive", email_id)
+    assert status == 1
+    assert "the ledger has erased it" in output
+    assert "has erased the texts" in services.call("audit", email_id)[1]
+    assert services.call("forget", "no address")[0] == 2
 
 
 def test_a_key_that_may_not_reply_leaves_the_run_unfinished_and_the_remedy_readable(

@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from rich.console import Console
 
+from evals import stage as evals_stage
 from evals.__main__ import MISSED, OK, Options, evaluate
 from evals.cases import ATTACKS, LOOK_ALIKES, MAILBOXES, Case, EarlierEmail, load_cases
 from evals.compare import compare, find_changes, find_differences, select_common
@@ -206,6 +207,21 @@ def respond(
 def run_cases(stage: Stage, *names: str, judge: str | None = None) -> dict[str, CaseResult]:
     chosen = tuple(CASES[name] for name in names)
     return {found.id: found for found in stage.run(chosen, concurrency=2, judge=judge)}
+
+
+def test_each_run_begins_at_the_same_time_and_its_clock_runs() -> None:
+    """Prompts name the date, and the emails are written for it."""
+    shown: list[str] = []
+
+    def answer(body: dict[str, Any]) -> str:
+        shown.append(json.dumps(body["messages"]))
+        return respond()(body)
+
+    with open_stage({}, chat=ChatSimulator(respond=answer)) as stage:
+        run_cases(stage, "everyday-support-trip")
+        first, second = stage.clock(), stage.clock()
+    assert evals_stage.START < first < second < evals_stage.START + timedelta(minutes=5)
+    assert any("Friday 2026-11-27, 1" in text for text in shown)
 
 
 def test_a_few_cases_take_the_whole_way_against_the_simulated_model() -> None:

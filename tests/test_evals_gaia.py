@@ -58,8 +58,8 @@ def evaluate(data: Path, judge: str | None = None, **environment: str) -> str:
 
 def test_without_a_deployment_the_guard_is_measured_and_what_it_skips_is_listed(data: Path) -> None:
     said = evaluate(data)
-    assert "skips 1 of 2 emails that want a reply" in said
-    assert "spares the model 1 of the 1 others" in said
+    assert "skips of the emails that want a reply 1 of 2 (50.0%" in " ".join(said.split())
+    assert "spares the model of the others 1 of 1 (100.0%" in " ".join(said.split())
     assert "b: the sender is a no-reply" in said
     assert "set MODEL_ENDPOINT" in said
 

@@ -13,6 +13,7 @@ import pytest
 
 from evals import scorecard
 from evals.__main__ import MISCONFIGURED, main
+from evals.forbidden import Verdict, judge_open_points
 from evals.knowledge_report import render_answers, replay_recorded
 from evals.knowledge_set import (
     FOLDER,
@@ -20,6 +21,7 @@ from evals.knowledge_set import (
     Judgement,
     KnowledgeCase,
     choose_recorded,
+    compute_clustered_share,
     compute_share,
     load_judgements,
     load_knowledge_cases,
@@ -28,7 +30,7 @@ from evals.knowledge_set import (
 )
 from evals.recorded import RecordedAnswers, compute_version
 from evals.results import CaseResult
-from shared.domain import Action, Sentiment, Urgency
+from shared.domain import Action, Draft, JudgedClaim, ModelText, Sentiment, Support, Urgency
 from shared.knowledge.words import fold
 from shared.ledger.entries import LedgerEntry
 from shared.model.chat import ChatRequest
@@ -140,7 +142,19 @@ def test_a_changed_prompt_marks_the_figures_as_stale(tmp_path: Path) -> None:
         ("draft", False),
     ]
     said = "\n".join(render_answers([one_case()], found, load_judgements(), recorded.prompts))
-    assert "**Stale:** the prompts of 1 emails have changed since." in said
+    stale = "**Stale:** the prompts of 1 emails have changed since."
+    assert f"1 emails. {stale}" in said
+    assert f"The drafts: {stale}" in said, "they rest on the triage"
+
+
+def test_a_changed_prompt_of_drafts_marks_no_figure_of_triage(tmp_path: Path) -> None:
+    answers = json.loads((FOLDER / "recorded" / "direct-01.json").read_text(encoding="utf-8"))
+    answers["draft"]["prompt"] = "0" * 16
+    (tmp_path / "direct-01.json").write_text(json.dumps(answers), encoding="utf-8")
+    found, recorded = run_one(tmp_path)
+    said = "\n".join(render_answers([one_case()], found, load_judgements(), recorded.prompts))
+    assert "1 emails.\n" in said
+    assert "The drafts: **Stale:**" in said
 
 
 def test_a_prompts_version_changes_with_all_that_the_model_is_shown() -> None:
@@ -169,10 +183,63 @@ def test_drafts_that_nobody_judged_have_no_share() -> None:
 def test_what_a_judge_finds_wrong_is_no_full_answer() -> None:
     found, recorded = run_one(FOLDER / "recorded")
     draft = load_judgements()["direct-01"].draft
-    judged = {"direct-01": Judgement(draft, True, ("The price is old.",), ())}
+    judged = {"direct-01": Judgement(draft, True, ("The price is old.",), (), ())}
     said = "\n".join(render_answers([one_case()], found, judged, recorded.prompts))
     assert "0 of 1" in said
     assert "- `direct-01`: The price is old." in said
+
+
+# What a reply must not state
+
+
+def run_planted(tmp_path: Path, sentence: str) -> tuple[Found, RecordedAnswers]:
+    """The first recorded case, with a sentence more in its draft."""
+    answers = json.loads((FOLDER / "recorded" / "direct-01.json").read_text(encoding="utf-8"))
+    answers["draft"]["answer"]["reply_markdown"] += f"\n\n{sentence}"
+    (tmp_path / "direct-01.json").write_text(json.dumps(answers), encoding="utf-8")
+    return run_one(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "statement"),
+    [
+        ("Delivery to Ireland is €159.", "Delivery to Ireland costs €159."),
+        ("La livraison coûte 159 euros.", "Delivery to Ireland costs €159."),
+        ("You may have to pay customs duty to the driver.", "The customer may have to pay customs duty"),
+    ],
+)
+def test_a_planted_forbidden_statement_is_listed(tmp_path: Path, sentence: str, statement: str) -> None:
+    found, recorded = run_planted(tmp_path, sentence)
+    said = "\n".join(render_answers([one_case()], found, load_judgements(), recorded.prompts))
+    assert f"- `direct-01`: “{statement}" in said
+    assert f"perhaps in “{sentence}”" in said
+
+
+def test_a_draft_without_the_forbidden_values_is_acquitted_by_code_and_the_rest_by_its_judge() -> None:
+    found, recorded = run_one(FOLDER / "recorded")
+    said = [
+        "\n".join(render_answers([one_case()], found, judgements, recorded.prompts))
+        for judgements in (load_judgements(), {})
+    ]
+    assert "| code: not there | 1 of 2 | 0 of 0 |" in said[0]
+    assert f"| {Verdict.READ} | 1 of 2 |" in said[0]
+    assert f"| {Verdict.UNREAD} | 1 of 2 |" in said[1], "nobody judged it"
+    assert "Not cleared:\n\n- nothing" in said[0]
+
+
+def test_what_the_pages_do_not_answer_is_left_open_or_listed() -> None:
+    case = next(case for case in CASES if case.id == "partly-04")
+    words = "The CH-4A works on 110 V mains."
+    claims = (JudgedClaim(words, Support.ASSERTED),)
+    draft = Draft(words, 0.9, (), (), "key", claims=claims)
+    point = ModelText("Does the CH-4A work on 110 V?")
+    verdicts = [
+        judge_open_points(case, one, None)[0].verdict
+        for one in (draft, replace(draft, open_points=(point,)), replace(draft, claims=()))
+    ]
+    assert verdicts == [Verdict.FOUND, Verdict.KEPT, Verdict.KEPT]
+    foreign = replace(case, case=replace(case.case, language="de"))
+    assert judge_open_points(foreign, draft, None)[0].verdict is Verdict.UNREAD
 
 
 # Recording
@@ -220,6 +287,15 @@ def test_the_bootstrap_interval_can_be_repeated_and_holds_the_share() -> None:
     assert (str(compute_share([])), compute_share([True]).low) == ("–", 1.0)
 
 
+def test_the_interval_of_facts_is_over_the_cases() -> None:
+    """Facts of one case stand and fall together: more of them in a case make no interval narrower."""
+    cases = [[True]] * 10 + [[False]] * 10
+    once, often = compute_clustered_share(cases), compute_clustered_share([hits * 9 for hits in cases])
+    assert (often.low, often.high) == (once.low, once.high)
+    assert (often.hits, often.of) == (90, 180)
+    assert compute_clustered_share([[], [True]]).of == 1
+
+
 # The scorecard
 
 
@@ -233,6 +309,8 @@ def test_the_scorecard_names_failures_and_who_wrote_and_judged(replayed: Replaye
     for said in (
         "`foreign-07` (reply, right is escalate)",
         "`paraphrased-10`",
+        "Not all found with 24,000 tokens: `foreign-03`",
+        "`no_reply_case-05`: “The order is confirmed.”",
         "judged by another",
         "not blind",
     ):

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from local.commands.audit import build_evidence
-from local.commands.audit_file import AuditFile
+from local.host.audit_file import AuditFile
 from local.testing.world import DRAFT, World, build_settings
 from shared.domain import Cause, Draft, JudgedClaim, ModelText, Outcome, Support
 from shared.ledger.entries import LedgerEntry

@@ -523,7 +523,7 @@ def test_misspelt_status_in_a_query_is_caught(word: str) -> None:
 def test_the_events_are_read_from_the_code() -> None:
     assert set(EVENTS) == {
         "poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached",
-        "reply.settled", "replies.pending", "backlog.measured", "email.redriven", "webhook.received",
+        "reply.settled", "replies.pending", "backlog.measured", "email.redriven", "email.erased", "webhook.received",
         "webhooks.refused", "tool.called", "reply.withdrawn", "service.unavailable", "service.available",
     }  # fmt: skip
     assert {"agent.mailbox_id", "agent.outcome", "agent.calls"} <= EVENTS["email.decided"]

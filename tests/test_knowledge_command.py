@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from local.commands.knowledge import knowledge
+from local.commands.configuration import knowledge
 from local.host.http_server import LoopbackServer
 from local.host.run import MISCONFIGURED, OK
 from local.model.chat_simulator import ChatSimulator

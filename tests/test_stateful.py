@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from local.commands.forget import Forgetting
 from local.multimail.emails import MODES, StoredEmail
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
 from shared.composition import Agent
 from shared.domain import WorkItem, build_idempotency_key, parse_address, parse_work_item
-from shared.errors import ThrottledError
+from shared.errors import AgentError, ThrottledError
 from shared.ledger.entries import LedgerEntry
 from shared.watching.tracking import REJECT_REASON_TAG
 from tests.chaos.__main__ import find_fast_directory
@@ -30,7 +32,7 @@ ALLOWLISTED = "bob@customer.example"
 OFTEN_GATED = (*("gated_send",) * 6, "gated_all", *MODES)
 WORK_ELSEWHERE = ("lease ends, work on the same", "work on the same", "work on the rest", "lease ends")
 DEEDS = (
-    "follow-up arrives", "email is opened", "email is answered", "reply is approved", "reply is rejected",
+    "sender is forgotten", "follow-up arrives", "email is opened", "email is answered", "reply is approved", "reply is rejected",
     "reply is rejected with a reason", "email is let in", "email is kept out", "mode changes", "allowlist changes", "key is rotated",
 )  # fmt: skip
 LONG_WAITS = ("a day passes", "the key is about to be forgotten")
@@ -56,6 +58,7 @@ class Scene(Stage):
         self.answered: set[str] = set()
         self.broken: list[str] = []
         self.late: list[str] = []
+        self.forgotten: set[str] = set()
         self.is_past_gate = False
         self._other: Agent
         self._current: bytes | None = None
@@ -74,6 +77,13 @@ class Scene(Stage):
     def poll(self) -> None:
         """Poll without working."""
         self._try(self._agent.poll)
+
+    def forget(self, address: str) -> None:
+        """Let an operator forget a sender from another machine; what was not done is done by a second try."""
+        forgetting = Forgetting(self._agent.pipeline.multimail, self.ledger, address, self.clock)
+        with suppress(AgentError):
+            forgetting.run()
+        self.forgotten.update(forgetting.erased)
 
     def enqueue(self, item: WorkItem) -> None:
         """Put a work item into the queue that nobody asked for."""
@@ -322,6 +332,7 @@ class Histories(RuleBasedStateMachine):
             "mode changes": lambda: self.simulator.set_mode(self.box, mode),
             "allowlist changes": lambda: self._toggle_allowlist(ALLOWLISTED),
             "key is rotated": scene.rotate_key,
+            "sender is forgotten": lambda: scene.forget(parse_address(email.sender)),
         }
         if not (scene.is_past_gate and happening in ("mode changes", "allowlist changes")):
             acts[happening]()
@@ -435,6 +446,12 @@ class Histories(RuleBasedStateMachine):
             assert entry.submit_intent_at <= reply.at
             scope = f"thread/{entry.mailbox_id}/{entry.thread_id}"
             assert entry.email_id in self.scene.ledger.slots(scope)
+        for email_id in self.scene.forgotten:
+            entry = self.scene.entry(email_id)
+            assert entry is not None
+            assert entry.erased_at is not None
+            assert not entry.sender
+            assert entry.finished_at is not None
         for email_id in self.scene.inbound.values():
             tagged = self._find(email_id).tags.get("agent.outcome")
             entry = self.scene.entry(email_id)

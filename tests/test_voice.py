@@ -35,7 +35,7 @@ GERMAN = (
 )
 BY_LANGUAGE = {
     "English": (ENGLISH, 'greet with "Hi" with the first name; about 20 words; no exclamation marks; no lists; close with "Kind regards"'),
-    "German": (GERMAN, 'greet with "Sehr geehrte" with title and surname; address the reader as "Sie"; about 30 words; '
+    "German": (GERMAN, 'greet with "Sehr geehrte" with title and surname; address the reader as "Sie"; about 20 words; '
                        'no exclamation marks; often lists; close with "Mit freundlichen Grüßen"'),
     "French": ("Bonjour Léa,\n\nmerci pour ton message ! Nous avons vérifié le capteur et tu peux garder les réglages dans le menu.\n\nÀ bientôt\nNina",
                'greet with "Bonjour" with the first name; address the reader as "tu"; about 20 words; often exclamation marks; no lists; close with "À bientôt"'),
@@ -73,6 +73,11 @@ def test_what_is_quoted_is_not_the_mailbox_s_own_style() -> None:
     quoted = f"{ENGLISH}\n\nOn Monday Ann Lee wrote:\n> Hello!\n> - one\n> Cheers\n"
     original = f"{ENGLISH}\n\n-----Original Message-----\nHello! " + "word " * 500
     signed = f"{ENGLISH}\n-- \nNorthwind! The best!\n- loggers\n"
+    outlook = (
+        f"{ENGLISH}\n\nFrom: Ann Lee <ann@customer.example>\nSent: Monday, 2 November 2026 10:15\n"
+        "To: support@northwind.example\nSubject: Logger\n\nHello! Now!\n- one\n\nCheers\nAnn"
+    )
+    assert describe_style([outlook] * 3)[0] == describe_style([ENGLISH] * 3)[0]
     assert describe_style([quoted, original, signed])[0] == describe_style([ENGLISH] * 3)[0]
 
 
@@ -285,7 +290,7 @@ def test_hostile_mail_leaves_no_trace(account: Account) -> None:
     added = [line[1:].strip() for line in output.splitlines() if line.startswith("+ ")]
     assert added == [
         "voice: |",
-        'Replies in English: greet with "Hi"; about 40 words; often exclamation marks; often lists; close with "Kind regards".',
+        'Replies in English: greet with "Hi"; about 30 words; often exclamation marks; often lists; close with "Kind regards".',
     ]
     assert [
         word for word in ("Ignore", "EUR", "hunter", "refund", "evil", "Mallory", "\x1b") if word in output

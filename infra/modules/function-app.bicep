@@ -70,6 +70,11 @@ var platformSettings = {
   PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: 'true'
   // The app has a span of its own around each outside call: these would double them, and are cold start.
   OTEL_PYTHON_DISABLED_INSTRUMENTATIONS: 'azure_sdk,django,fastapi,flask,httpx,httpx2,psycopg2,requests,urllib,urllib3'
+  // What the exporter reports of itself: rows that nobody reads, and hosts that a private network does not reach.
+  APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL: 'true'
+  APPLICATIONINSIGHTS_SDKSTATS_DISABLED: 'true'
+  APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED: 'true'
+  APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED: 'true'
   // The distro's default keeps five traces a second; an audit trail has to have all of them.
   OTEL_TRACES_SAMPLER: 'always_on'
   // A webhook's event has 64 KiB at most, and the platform takes a body in whole before the app sees it.

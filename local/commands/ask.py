@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from local.commands.audit_file import AuditFile
+from local.host.audit_file import AuditFile
 from local.host.run import (
     MISCONFIGURED,
     OK,

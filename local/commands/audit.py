@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from local.commands.audit_file import FILE_NAME, Record, read_records
+from local.host.audit_file import FILE_NAME, Record, read_records
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
 from shared.domain import Cause, Support, WorkItem
 from shared.errors import ConfigurationError
@@ -56,6 +56,8 @@ def _find_entry(ledger_path: Path, record: Record) -> LedgerEntry | None:
 
 def build_evidence(entry: LedgerEntry) -> RenderableType:
     """The text that was submitted, or is only proposed, and what carries each of its statements."""
+    if entry.erased_at is not None:
+        return Text("The ledger has erased the texts of this email.")
     draft = entry.draft or entry.proposal
     if draft is None:
         return Text("There is no draft.")

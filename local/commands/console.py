@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from email.utils import parseaddr
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -131,31 +132,44 @@ class TableRow:
     entry: LedgerEntry
 
 
-def build_table(rows: Iterable[TableRow], width: int) -> Table:
-    """The table of what became of each email, a line each; below WIDE columns, without the smaller ones.
+def build_table(rows: Iterable[TableRow], width: int) -> RenderableType:
+    """What became of each email: a table, or below WIDE columns two lines or more for each.
 
     Every cell is plain text: email text is never markup.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    table.add_column("email", ratio=3, no_wrap=True)
-    for name in ("category", "action") if width >= WIDE else ():
+    if width < WIDE:
+        return Group(*(_build_lines(row) for row in rows))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("email")
+    for name in ("category", "action", "outcome"):
         table.add_column(name, no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
-    if width >= WIDE:
-        table.add_column("tokens", no_wrap=True, justify="right")
-    table.add_column("why", ratio=3 if width >= WIDE else 2, no_wrap=True)
+    table.add_column("tokens", no_wrap=True, justify="right")
+    table.add_column("why")
     for row in rows:
-        entry, triage = row.entry, row.entry.triage
-        outcome = entry.outcome
-        wide = (triage.category if triage else "-", str(triage.action) if triage else "-")
+        triage = row.entry.triage
         table.add_row(
             _describe_email(row.summary),
-            *(wide if width >= WIDE else ()),
-            Text(str(outcome or "waiting"), STYLES[outcome] if outcome else "yellow"),
-            *((str(entry.usage.tokens),) if width >= WIDE else ()),
-            Text(clean_line(render_reason(entry) or render_waiting(entry), 200), "bright_black"),
+            triage.category if triage else "-",
+            str(triage.action) if triage else "-",
+            _describe_outcome(row.entry),
+            str(row.entry.usage.tokens),
+            _describe_reason(row.entry),
         )
     return table
+
+
+def _build_lines(row: TableRow) -> RenderableType:
+    why = Text.assemble(_describe_outcome(row.entry), ": ", _describe_reason(row.entry))
+    return Group(_describe_email(row.summary), Padding.indent(why, 2))
+
+
+def _describe_outcome(entry: LedgerEntry) -> Text:
+    outcome = entry.outcome
+    return Text(str(outcome or "waiting"), STYLES[outcome] if outcome else "yellow")
+
+
+def _describe_reason(entry: LedgerEntry) -> Text:
+    return Text(clean_line(render_reason(entry) or render_waiting(entry), 200), "bright_black")
 
 
 def _describe_email(summary: EmailSummary) -> Text:

@@ -17,11 +17,11 @@ from rich.text import Text
 from local.approval.page import build_approval_page
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.audit import build_evidence, build_trail
-from local.commands.audit_file import AuditFile, read_records
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
+from local.host.audit_file import AuditFile, read_records
 from local.host.http_server import LoopbackServer, build_server
 from local.host.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator
@@ -191,11 +191,11 @@ class Demo:
             if entry is None or entry.outcome is None:
                 continue
             why = Text.assemble((str(entry.outcome), STYLES[entry.outcome]), f": {render_reason(entry)}")
-            self._console.print(Text(subject), Padding(why, (0, 0, 0, 2)), sep="\n")
+            self._console.print(Text(subject), Padding.indent(why, 2), sep="\n")
             written = entry.draft or entry.proposal
             if written is not None and (claims := build_reply_tags(written).get(CLAIMS_TAG)):
                 kind = "draft" if entry.draft else "proposal, not submitted"
-                self._console.print(Padding(Text(f"its {kind}: {claims}", "bright_black"), (0, 0, 0, 2)))
+                self._console.print(Padding.indent(Text(f"its {kind}: {claims}", "bright_black"), 2))
 
     def _show_operator(self) -> None:
         """What an operator would type next: why one email got its reply, a question, the trust report."""

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from local.commands.audit_file import AuditFile
 from local.commands.console import STYLES
+from local.host.audit_file import AuditFile
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
 from shared.composition import open_ledger
 from shared.domain import Outcome
@@ -46,12 +46,13 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
         console.print(Text(f"Redrive failed: {error}. Try again later.", "red"))
         return UNFINISHED
     if not email_ids and not all_failed:
-        listed = [entry for entry in finished if entry.outcome in LISTED]
+        listed = [entry for entry in finished if entry.outcome in LISTED and entry.erased_at is None]
         if not listed:
             console.print("Nothing failed or was blocked.")
         _print_list(console, listed)
         return OK
-    chosen = [e for e in finished if e.email_id in email_ids or (all_failed and e.outcome is Outcome.FAILED)]
+    failed = {e.email_id for e in finished if e.outcome is Outcome.FAILED and e.erased_at is None}
+    chosen = [e for e in finished if e.email_id in email_ids or (all_failed and e.email_id in failed)]
     unknown = set(email_ids) - {entry.email_id for entry in chosen}
     for email_id in sorted(unknown):
         console.print(
@@ -69,6 +70,9 @@ def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:
                 f"{entry.email_id}: already answered ({entry.reply_id}); redriving would send a second reply."
             )
         )
+        return False
+    if entry.erased_at is not None:
+        console.print(Text(f"{entry.email_id}: the ledger has erased it; answer it at MultiMail."))
         return False
     try:
         ledger.defer(entry.redriven(datetime.now(UTC)))
@@ -96,4 +100,4 @@ def _print_list(console: Console, entries: Iterable[LedgerEntry]) -> None:
         when = f"  {entry.finished_at:%Y-%m-%d %H:%M} UTC, mailbox {entry.mailbox_id}"
         console.print(Text.assemble((entry.email_id, "bold"), "  ", (outcome, style), when))
         why = render_reason(entry, MAX_WHOLE_REASON_CHARACTERS)
-        console.print(Padding(Text(why), (0, 0, 0, 4)))
+        console.print(Padding.indent(Text(why), 4))

@@ -69,7 +69,10 @@ def render_azure_picture(root: Path) -> str:
         y = TOP + place * STEP
         is_outside = (place, name, purpose) in PARTNERS
         start, end = (LEFT + BOX_WIDTH, MIDDLE) if column == 0 else (MIDDLE + BOX_WIDTH, RIGHT)
-        lines.append(f'<path d="M{start} {y + BOX_HEIGHT // 2}H{end}"/>')
+        if name == "Reviewer":  # in MultiMail, not at the app
+            lines.append(f'<path d="M{LEFT + BOX_WIDTH // 2} {y}V{y - STEP + BOX_HEIGHT}"/>')
+        elif name != "Action group":  # Log Analytics calls it
+            lines.append(f'<path d="M{start} {y + BOX_HEIGHT // 2}H{end}"/>')
         lines += _draw_box(COLUMN[column], y, BOX_HEIGHT, "b x" if is_outside else "b", [name, purpose])
     lines += _draw_box(
         MIDDLE, TOP, height, "b a", ["Function app", "Flex Consumption, Python", "", *FUNCTIONS]

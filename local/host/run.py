@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.text import Text
 
 import function_app
-from local.commands.audit_file import AuditFile
 from local.commands.console import EventWatch, print_outcomes
+from local.host.audit_file import AuditFile
 from local.host.host import Host, SteadyClock
 from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server

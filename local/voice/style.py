@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from shared.mail.own_words import OwnWords, split_own_words
+
 MAX_CHARACTERS = 20_000  # of an email: what is longer shows no more of its style
 MIN_EMAILS = 3  # of a language: fewer say little about it
 MIN_KNOWN_WORDS = 3  # in an email, by which its language is told
@@ -17,8 +19,6 @@ USUAL = 0.6  # the share of emails from which a form counts as the mailbox's own
 RARE = 0.1
 CLOSING_LINES = 10
 
-# Where what an email answers begins: a quoted line, or a line that other programs draw above it.
-_QUOTE = re.compile(r"\s*>|\s*-{2,}[^-]+-{2,}\s*$|\s*_{5,}\s*$|-- ?$")
 _WORD = re.compile(r"[^\W\d_]+")
 _LIST_LINE = re.compile(r"\s*(?:[-*+•]|\d{1,2}[.)])\s+\S")
 
@@ -76,11 +76,11 @@ def describe_style(emails: Iterable[str]) -> tuple[dict[str, str], Counter[str]]
     found: dict[str, list[_Traits]] = {}
     counts = Counter[str]()
     for markdown in emails:
-        lines = _cut_quotes(markdown[:MAX_CHARACTERS])
-        language = _find_language("\n".join(lines))
+        words = split_own_words("\n".join(markdown[:MAX_CHARACTERS].splitlines()))
+        language = _find_language(words.own)
         counts[language.name if language else ""] += 1
         if language:
-            found.setdefault(language.name, []).append(_read_traits(lines, language))
+            found.setdefault(language.name, []).append(_read_traits(words, language))
     lines_by_name = {
         name: f"{begin_line(name)} {_describe(traits)}."
         for name, traits in sorted(found.items())
@@ -103,15 +103,6 @@ def _build_count(form: Mapping[str, Any]) -> Callable[[Sequence[str]], int]:
     return lambda words: sum(word in exact or word.lower() in folded for word in words)
 
 
-def _cut_quotes(markdown: str) -> list[str]:
-    """The lines before what the email answers, and before a signature's delimiter."""
-    lines = markdown.splitlines()
-    end = next((n for n, line in enumerate(lines) if _QUOTE.match(line)), len(lines))
-    kept = [line for line in lines[:end] if line.strip()]
-    is_introduced = end < len(lines) and kept and kept[-1].rstrip().endswith(":")
-    return kept[:-1] if is_introduced else kept
-
-
 def _find_language(text: str) -> Language | None:
     """The language of which the text has most words; None when it has few, or as many of another."""
     words = Counter(word.lower() for word in _WORD.findall(text))
@@ -120,11 +111,13 @@ def _find_language(text: str) -> Language | None:
     return language if first >= MIN_KNOWN_WORDS and first > second else None
 
 
-def _read_traits(lines: Sequence[str], language: Language) -> _Traits:
-    text = "\n".join(lines)
-    words = _WORD.findall(text)
+def _read_traits(text: OwnWords, language: Language) -> _Traits:
+    lines = [line for line in text.own.splitlines() if line.strip()]
+    words = _WORD.findall(text.own)
     greeting = _find_phrase(lines[0], language.greetings)
-    closings = [_find_phrase(line, language.closings) for line in lines[1:][-CLOSING_LINES:]]
+    # A closing begins the signature, and so the rest, or stands above it.
+    ends = [*lines[1:][-CLOSING_LINES:], *text.rest.splitlines()[:1]]
+    closings = [_find_phrase(line, language.closings) for line in ends]
     counts = Counter({form: count(words) for form, count in language.address.items()})
     (form, most), *others = counts.most_common() or [("", 0)]
     is_clear = most > max((count for _, count in others), default=0)
@@ -134,7 +127,7 @@ def _read_traits(lines: Sequence[str], language: Language) -> _Traits:
         address=form if is_clear else "",
         closing=next((phrase for phrase in reversed(closings) if phrase), ""),
         words=len(words),
-        has_exclamation="!" in text,
+        has_exclamation="!" in text.own,
         has_list=any(map(_LIST_LINE.match, lines)),
     )
 

@@ -234,9 +234,9 @@ _CLOCK = re.compile(
     r"(?!\w))?"
 )
 _WORD_CLOCK = re.compile(
-    r"(?<!\w)las (?P<word>\w+)(?: de la (?P<part>tarde|noche|manana))?(?!\w)"
-    r"|(?<!\w)godzin\w{1,3} (?P<word3>\w+)"
-    r"|(?<!\w)(?P<word2>\w+) (?:uhr|o'clock|heures du (?P<part2>soir))(?!\w)"
+    r"(?<!\w)las (?P<word>\w{1,20})(?: de la (?P<part>tarde|noche|manana))?(?!\w)"
+    r"|(?<!\w)godzin\w{1,3} (?P<word3>\w{1,20})"
+    r"|(?<!\w)(?P<word2>\w{1,20}) (?:uhr|o'clock|heures du (?P<part2>soir))(?!\w)"
 )
 _JAPANESE_CLOCK = re.compile(
     r"(?:(?P<half>午前|午後|夕方|夜) ?)?(?<!\d)(?P<hour>\d\d?) 時(?!間)"

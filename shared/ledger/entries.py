@@ -3,7 +3,20 @@
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from shared.domain import NO_USAGE, Cause, Draft, Outcome, Rejection, Triage, Usage, WorkItem
+from shared.domain import (
+    NO_MODEL_TEXT,
+    NO_USAGE,
+    Cause,
+    Draft,
+    Outcome,
+    Rejection,
+    Sentiment,
+    Triage,
+    Urgency,
+    Usage,
+    WorkItem,
+    base_address,
+)
 
 FIRST_CHECK_AFTER = timedelta(minutes=5)  # sooner, most replies are still being scanned
 LONGEST_MARK = timedelta(hours=1)  # or a lease, if that is longer
@@ -28,7 +41,8 @@ class LedgerEntry:
     for copies of the email. `reopened_at`: when it was last set back to open, `redriven_at` when by an
     operator. `released_at`: when it was seen to be released from inbound approval. `missing`: what the email
     needs and was answered with 404, at every look since `missing_since`. `rejections`: its earlier replies
-    that a reviewer turned down, each of which gets a new draft.
+    that a reviewer turned down, each of which gets a new draft. `erased_at`: when what it knew of people was
+    removed; such a row is never worked on again.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
     that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
@@ -67,12 +81,18 @@ class LedgerEntry:
     missing: str = ""
     missing_since: datetime | None = None
     rejections: tuple[Rejection, ...] = ()
+    erased_at: datetime | None = None
     version: str = ""
 
     @property
     def work_item(self) -> WorkItem:
         """The work item that names this row."""
         return WorkItem(self.mailbox_id, self.email_id)
+
+    @property
+    def base_sender(self) -> str:
+        """The sender without a subaddress: a help desk may write from a new one each time."""
+        return base_address(self.sender)
 
     @property
     def open_since(self) -> datetime:
@@ -163,6 +183,42 @@ class LedgerEntry:
             reply_status=self.reply_status,
             reply_decided_at=self.reply_decided_at,
             reply_settled_at=self.reply_settled_at,
+        )
+
+    def erased(self, now: datetime) -> "LedgerEntry":
+        """The finished row without what it knows of people: ids, times, counts, outcome and category stay.
+
+        They keep the email from being taken for new, and the trust report right.
+        """
+        triage, draft = self.triage, self.draft
+        return replace(
+            self,
+            sender="",
+            triage=triage
+            and replace(
+                triage,
+                summary=NO_MODEL_TEXT,
+                reason=NO_MODEL_TEXT,
+                query=NO_MODEL_TEXT,
+                language="",
+                urgency=Urgency.NORMAL,
+                sentiment=Sentiment.NEUTRAL,
+            ),
+            draft=draft
+            and Draft(
+                reply_markdown="",
+                confidence=draft.confidence,
+                open_points=(),
+                covers=draft.covers,
+                idempotency_key=draft.idempotency_key,
+                claims=draft.wordless_claims,
+                model=draft.model,
+                prompt_version=draft.prompt_version,
+            ),
+            proposal=None,
+            fingerprint="",
+            rejections=tuple(replace(said, reason="", reply_markdown="") for said in self.rejections),
+            erased_at=now,
         )
 
     def rejected(self, rejection: Rejection, now: datetime) -> "LedgerEntry":
@@ -276,6 +332,36 @@ class TrackedReply:
     def work_item(self) -> WorkItem:
         """The row of the email that it closed."""
         return WorkItem(self.mailbox_id, self.email_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A note that an email's row was finished on a day (`YYYY-MM-DD`, UTC), to be erased some time after.
+
+    A row that is set back and finished again has one more; where they differ, the row is right.
+    """
+
+    mailbox_id: str
+    email_id: str
+    day: str
+
+    @property
+    def work_item(self) -> WorkItem:
+        """The row that it is about."""
+        return WorkItem(self.mailbox_id, self.email_id)
+
+
+@dataclass(frozen=True, slots=True)
+class SenderDay:
+    """The slots or the counter of one sender on one day (`YYYY-MM-DD`, UTC), which go when it is long past.
+
+    `sender`: empty for all senders. `kind`: what is counted.
+    """
+
+    mailbox_id: str
+    sender: str
+    day: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from itertools import cycle, groupby, islice
 
 from shared.domain import Cause, WorkItem
 from shared.errors import LeaseLostError, TransientError
-from shared.ledger.entries import LedgerEntry, OpenWork, TrackedReply, Watermark
+from shared.ledger.entries import Expiry, LedgerEntry, OpenWork, SenderDay, TrackedReply, Watermark
 from shared.ledger.rows import from_row, to_row
 from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb
 
@@ -20,7 +20,9 @@ from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb
 # second. A mailbox is always in the same one: its history is one range of keys, and a reply is found by its
 # id. It takes tens of emails a second in one mailbox to fill it (docs/scaling.md).
 SHARDS = tuple(f"{number:02}" for number in range(16))
-EMAIL, OPEN, REPLY, SLOT = "email|", "open|", "reply|", "slots|"  # how the keys of the kinds begin
+# How the keys of the kinds begin.
+EMAIL, OPEN, REPLY, SLOT, EXPIRY = ("email|", "open|", "reply|", "slots|", "expiry|")
+ERASING_CURSOR = ("erasing", "cursor")
 AFTER = "~"  # comes after every character that the rest of a key has
 
 # Each token counter is spread over rows that are written in turn, so that concurrent writers seldom meet.
@@ -56,7 +58,7 @@ class Ledger:
         found = self.get(entry.work_item)  # polls see most emails again and again
         if found is None:
             return self._open(Verb.INSERT, entry)
-        was_missed = found.finished_at is not None and found.cause is Cause.DELETED
+        was_missed = found.finished_at is not None and found.cause is Cause.DELETED and not found.erased_at
         return self._open(Verb.REPLACE, found.redriven(entry.due_at)) if was_missed else None
 
     def hasten(self, entry: LedgerEntry, now: datetime) -> OpenWork | None:
@@ -74,10 +76,11 @@ class Ledger:
         found = self._store.get(name_shard(item.mailbox_id), _email_key(item))
         return _to_entry(found) if found else None
 
-    def entries(self, mailbox_id: str) -> Iterator[LedgerEntry]:
-        """Every row of a mailbox, in no promised order. Reads history: for people, not for the work."""
-        first = f"{EMAIL}{_key(mailbox_id)}|"
-        return map(_to_entry, self._store.scan([name_shard(mailbox_id)], first, first + AFTER))
+    def entries(self, mailbox_id: str | None = None) -> Iterator[LedgerEntry]:
+        """Every row of a mailbox or of all, in no promised order. Reads history: not for the work."""
+        first = EMAIL if mailbox_id is None else f"{EMAIL}{_key(mailbox_id)}|"
+        shards = SHARDS if mailbox_id is None else [name_shard(mailbox_id)]
+        return map(_to_entry, self._store.scan(shards, first, first + AFTER))
 
     def claim(self, item: WorkItem, now: datetime, lease_until: datetime) -> LedgerEntry | None:
         """Take the row's lease; None when it is unknown, done, leased, not due, or lost to another worker."""
@@ -106,7 +109,11 @@ class Ledger:
         """
         if entry.finished_at is None:
             raise ValueError(f"email {entry.email_id} of mailbox {entry.mailbox_id} has no finished_at")
-        changes = [Change(Verb.DELETE, _open_row(entry.open_work))]
+        day = f"{entry.finished_at:%Y-%m-%d}"
+        changes = [
+            Change(Verb.DELETE, _open_row(entry.open_work)),
+            Change(Verb.UPSERT, _expiry_row(Expiry(entry.mailbox_id, entry.email_id, day))),
+        ]
         if entry.tracked_reply is not None:
             changes.append(Change(Verb.UPSERT, _reply_row(entry.tracked_reply)))
         return self._keep(replace(entry, lease_until=None), *changes)
@@ -208,7 +215,7 @@ class Ledger:
         """Stop tracking a reply, once its row says that it is settled."""
         self._store.write([Change(Verb.DELETE, _reply_row(reply))])
 
-    # Watermarks, slots, token counters
+    # Watermarks, slots
 
     def get_watermark(self, mailbox_id: str) -> Watermark | None:
         """How far the mailbox has been polled; None before its first poll."""
@@ -220,12 +227,11 @@ class Ledger:
         row = Row(_mailbox_partition(mailbox_id), "watermark", to_row(watermark))
         self._store.write([Change(Verb.UPSERT, row)])
 
-    def slots(self, scope: str) -> tuple[str, ...]:
+    def slots(self, scope: str | SenderDay) -> tuple[str, ...]:
         """Who holds a slot in `scope`, in that order: replies of a thread, emails of a sender, copies."""
-        rows = self._store.scan([_slots_partition(scope)], SLOT, SLOT + AFTER)
-        return tuple(str(row.fields["email_id"]) for row in rows)
+        return tuple(str(row.fields["email_id"]) for row in self._scan_slots(scope))
 
-    def take_slot(self, scope: str, holder: str, seen: Sequence[str]) -> bool:
+    def take_slot(self, scope: str | SenderDay, holder: str, seen: Sequence[str]) -> bool:
         """Add a holder to the slots of `scope`, which were `seen` a moment ago, unless it is there already.
 
         False when another one took a slot meanwhile: read again and decide again. Each slot is a row, named
@@ -233,32 +239,95 @@ class Ledger:
         """
         if holder in seen:
             return True
-        row = Row(_slots_partition(scope), f"{SLOT}{len(seen):06}", {"scope": scope, "email_id": holder})
+        partition, first = _place_slots(scope)
+        named = {"scope": scope} if isinstance(scope, str) else to_row(scope)
+        row = Row(partition, f"{first}{len(seen):06}", {**named, "email_id": holder})
         return self._store.write([Change(Verb.INSERT, row)]) is not None or holder in self.slots(scope)
+
+    def drop_slots(self, scope: str) -> None:
+        """Forget who held a slot in `scope`."""
+        self._delete(self._scan_slots(scope))
+
+    def _scan_slots(self, scope: str | SenderDay) -> Iterator[Row]:
+        partition, first = _place_slots(scope)
+        return self._store.scan([partition], first, first + AFTER)
+
+    # Erasing
+
+    def expired(self, day: str, first: int) -> Iterator[Expiry]:
+        """The notes about rows that were finished before a day, beginning with the `first` partition."""
+        rows = self._store.scan([*SHARDS[first:], *SHARDS[:first]], EXPIRY, EXPIRY + day)
+        return (from_row(Expiry, row.fields) for row in rows)
+
+    def move_expiry(self, note: Expiry, day: str | None = None) -> None:
+        """Put the note down for a later day, or drop it."""
+        changes = [Change(Verb.DELETE, _expiry_row(note))]
+        if day is not None:
+            changes.append(Change(Verb.UPSERT, _expiry_row(replace(note, day=day))))
+        self._store.write(changes)
+
+    def erase(self, entry: LedgerEntry, now: datetime, *others: Expiry | TrackedReply) -> LedgerEntry:
+        """Remove what a finished row knows of people, and its notes. Raises LeaseLostError.
+
+        Raises ValueError for an open row, whose work would be lost.
+        """
+        if entry.finished_at is None:
+            raise ValueError(f"email {entry.email_id} of mailbox {entry.mailbox_id} is not finished")
+        rows = [_expiry_row(note) if isinstance(note, Expiry) else _reply_row(note) for note in others]
+        return self._keep(entry.erased(now), *(Change(Verb.DELETE, row) for row in rows))
+
+    def erase_sender_days(self, day: str, first: int, limit: int) -> int:
+        """Delete up to `limit` of the slots and counters of senders from before a day; say how many."""
+        partitions = [_days_partition(shard) for shard in (*SHARDS[first:], *SHARDS[:first])]
+        return self._delete(islice(self._store.scan(partitions, SLOT, SLOT + day), limit))
+
+    def erase_sender(self, matches: Callable[[str], bool]) -> int:
+        """Delete slots and counters of the senders that match; say how many. Reads all days: for people."""
+        rows = self._store.scan([_days_partition(shard) for shard in SHARDS], SLOT, SLOT + AFTER)
+        return self._delete(row for row in rows if matches(str(row.fields["sender"])))
+
+    def _delete(self, rows: Iterable[Row]) -> int:
+        count = 0
+        for _, group in groupby([Change(Verb.DELETE, row) for row in rows], key=_get_partition):
+            while some := list(islice(group, MAX_CHANGES)):
+                self._store.write(some)
+                count += len(some)
+        return count
+
+    def get_erasing_shard(self) -> int:
+        """The number of the partition with which the next run of erasing begins."""
+        found = self._store.get(*ERASING_CURSOR)
+        return int(found.fields["shard"]) if found else 0
+
+    def set_erasing_shard(self, number: int) -> None:
+        """Remember with which partition the next run of erasing begins."""
+        self._store.write([Change(Verb.UPSERT, Row(*ERASING_CURSOR, {"shard": number}))])
+
+    # Token counters
 
     def add_tokens(self, mailbox_id: str, day: str, tokens: int, sender: str = "") -> None:
         """Add to the tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC), and to those for one sender.
 
         Both are counted, or neither.
         """
-        partition = _mailbox_partition(mailbox_id)
-        counters = [_token_counter(day), *([_token_counter(day, sender)] if sender else [])]
+        scopes = [SenderDay(mailbox_id, name, day, "tokens") for name in dict.fromkeys(("", sender))]
         for number in islice(self._counter_rows, COUNTER_TRIES):
-            changes = [self._count(partition, f"{counter}{number}", tokens) for counter in counters]
+            changes = [self._count(scope, number, tokens) for scope in scopes]
             if self._store.write(changes) is not None:  # None when another writer was first
                 return
         raise TransientError(f"the token counter of mailbox {mailbox_id} is written by too many at once")
 
-    def _count(self, partition: str, key: str, tokens: int) -> Change:
-        found = self._store.get(partition, key)
+    def _count(self, scope: SenderDay, number: int, tokens: int) -> Change:
+        partition, first = _place_slots(scope)
+        found = self._store.get(partition, f"{first}{number}")
         used = tokens + (int(found.fields["used"]) if found else 0)
-        row = Row(partition, key, {"used": str(used)}, found.etag if found else "")
+        fields = {**to_row(scope), "used": str(used)}
+        row = Row(partition, f"{first}{number}", fields, found.etag if found else "")
         return Change(Verb.REPLACE if found else Verb.INSERT, row)
 
     def tokens_used(self, mailbox_id: str, day: str, sender: str = "") -> int:
         """The tokens a mailbox has used on a day (`YYYY-MM-DD`, UTC), in all or for one sender."""
-        first = _token_counter(day, sender)
-        rows = self._store.scan([_mailbox_partition(mailbox_id)], first, first + AFTER)
+        rows = self._scan_slots(SenderDay(mailbox_id, sender, day, "tokens"))
         return sum(int(row.fields["used"]) for row in rows)
 
 
@@ -272,16 +341,9 @@ def _key(value: str) -> str:
 
     A key has up to three parts and at most 512 characters (Azure Tables: 1 KiB of UTF-16).
     """
-    return value if re.fullmatch(r"[A-Za-z0-9._@:-]{1,160}", value) else _hash(value)
-
-
-def _hash(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._@:-]{1,160}", value):
+        return value
     return "!" + sha256(json.dumps(value).encode()).hexdigest()
-
-
-def _token_counter(day: str, sender: str = "") -> str:
-    """How the keys of a counter's rows begin. A key stands in a URL: it names no sender."""
-    return f"sender_tokens|{_key(day)}|{_hash(sender)}|" if sender else f"tokens|{_key(day)}|"
 
 
 def _email_key(item: WorkItem) -> str:
@@ -292,8 +354,19 @@ def _mailbox_partition(mailbox_id: str) -> str:
     return f"mailbox|{_key(mailbox_id)}"
 
 
-def _slots_partition(scope: str) -> str:
-    return f"slots|{_key(scope)}"
+def _place_slots(scope: str | SenderDay) -> tuple[str, str]:
+    """The partition of the slots or counters of `scope`, and how their keys begin.
+
+    Those of senders are in the order of their days. Keys are named in errors: they have no address.
+    """
+    if isinstance(scope, str):
+        return f"slots|{_key(scope)}", SLOT
+    name = sha256(json.dumps([scope.mailbox_id, scope.sender, scope.kind]).encode()).hexdigest()
+    return _days_partition(name_shard(scope.mailbox_id)), f"{SLOT}{scope.day}|{name}|"
+
+
+def _days_partition(shard: str) -> str:
+    return f"days|{shard}"
 
 
 def build_email_row(entry: LedgerEntry) -> Row:
@@ -310,6 +383,11 @@ def _reply_row(reply: TrackedReply) -> Row:
     # By the reply, then the email: a reply may answer several, and dropping it leaves a later one alone.
     key = f"{REPLY}{_key(reply.mailbox_id)}|{_key(reply.reply_id)}|{_key(reply.email_id)}"
     return Row(name_shard(reply.mailbox_id), key, to_row(reply))
+
+
+def _expiry_row(note: Expiry) -> Row:
+    key = f"{EXPIRY}{note.day}|{_key(note.mailbox_id)}|{_key(note.email_id)}"
+    return Row(name_shard(note.mailbox_id), key, to_row(note))
 
 
 def _note(entry: LedgerEntry) -> Change:

@@ -21,7 +21,7 @@ else:
     import fcntl
 
 OLDEST_SQLITE = (3, 24)  # has ON CONFLICT
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 SCHEMA = """
     CREATE TABLE rows (
         partition TEXT NOT NULL, key TEXT NOT NULL, etag TEXT NOT NULL, fields TEXT NOT NULL,
@@ -128,6 +128,8 @@ class SqliteStore:
                 self._read("PRAGMA journal_mode = WAL")
                 # What was paid for and submitted must outlive a power cut too.
                 self._read("PRAGMA synchronous = FULL")
+                # What is erased must not stay in the free space of the file.
+                self._read("PRAGMA secure_delete = ON")
             if version == 0:
                 with _sqlite_errors(path), self._connection as connection:
                     connection.execute("BEGIN IMMEDIATE")

@@ -8,7 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply
+from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply, parse_address
 from shared.errors import AgentError, ConfigurationError, NotFoundError, TransientError
 from shared.mail.call import Call
 from shared.mail.connection import Connection
@@ -170,6 +170,10 @@ class MultiMailClient:
         """Search the account's address book by name or address."""
         answer = self._connection.send(Call("GET", "/v1/contacts", params={"q": query}))
         return answer.read(parse_contacts)
+
+    def find_contacts(self, address: str) -> tuple[Contact, ...]:
+        """The entries of the address book that have exactly this address, as `parse_address` gives it."""
+        return tuple(c for c in self.search_contacts(address) if parse_address(c.address) == address)
 
     def get_tags(self, mailbox_id: str, email_id: str) -> dict[str, str]:
         """Get an email's tags."""

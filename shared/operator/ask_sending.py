@@ -97,10 +97,8 @@ class Outbox:
         recipient = parse_address(to)
         if not recipient:
             return SendResult("refused", NOT_ONE_ADDRESS)
-        if recipient not in find_addresses(self.question):
-            contacts = self.multimail.search_contacts(recipient)
-            if recipient not in {parse_address(contact.address) for contact in contacts}:
-                return SendResult("refused", UNKNOWN_RECIPIENT, recipient=recipient)
+        if recipient not in find_addresses(self.question) and not self.multimail.find_contacts(recipient):
+            return SendResult("refused", UNKNOWN_RECIPIENT, recipient=recipient)
         if subject != clean_line(subject, MAX_SUBJECT_CHARACTERS):
             reason = f"the subject is not one line of at most {MAX_SUBJECT_CHARACTERS} visible characters"
             return SendResult("refused", reason, recipient=recipient)
@@ -136,8 +134,8 @@ class Outbox:
             return True
         question = self.question.casefold()
         asked_for = set(re.findall(r"\w{3,}", question))
-        names = [c.name for c in self.multimail.search_contacts(sender) if parse_address(c.address) == sender]
-        words = {word for name in names for word in re.findall(r"\w{2,}", name.casefold())}
+        names = [contact.name.casefold() for contact in self.multimail.find_contacts(sender)]
+        words = {word for name in names for word in re.findall(r"\w{2,}", name)}
         return any(word in asked_for or (NO_SPACES.match(word) and word in question) for word in words)
 
     def _read_back(self, outgoing: Outgoing, reply: SubmittedReply) -> SendResult:

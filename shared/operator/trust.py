@@ -359,7 +359,10 @@ def format_chance(chance: float) -> str:
 
 
 def _find_fate(entry: LedgerEntry) -> Fate:
-    if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because another person had answered
+    # Cancelled because its sender's data was erased, or:
+    if (
+        entry.cause is Cause.ERASED or entry.outcome is Outcome.SKIPPED
+    ):  # a late reply, withdrawn because another person had answered
         return Fate.SUPERSEDED
     status = entry.reply_status
     if status is None:

@@ -126,6 +126,9 @@ FIELDS: Mapping[str, Field] = {
     "voice": Field(TEXT, "How replies sound: shown to the draft."),
     "language": Field(LINE, "The language of every reply; without it, that of the email."),
     "signature": Field(limited(TEXT, MAX_SIGNATURE_CHARACTERS), "Put under every reply, once, by code."),
+    "disclosure": Field(
+        SWITCH, "Put a line under every reply, in the sender's language, that an AI system wrote it."
+    ),
     "answer": Field(list_of(ITEM), "What to reply to, in your words: shown to triage."),
     "escalate": Field(list_of(ITEM), "What to hand to a person, in your words: shown to triage."),
     "escalate_words": Field(

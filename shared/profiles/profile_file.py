@@ -13,7 +13,7 @@ from shared.checks.evidence import Source, SourceKind
 from shared.errors import ConfigurationError
 from shared.profiles.fields import FIELDS
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
-from shared.profiles.values import Problem, collected, is_null
+from shared.profiles.values import SENTENCE, Problem, collected, is_null
 
 # Characters of all texts of a profile that triage and draft are given: about 1,500 tokens.
 MAX_PROFILE_CHARACTERS = 6_000
@@ -22,7 +22,7 @@ PROFILE_FILE = "mailboxes.yaml"
 DEFAULT = "default"
 RESEMBLANCE = 0.8  # of a name to `default`: one letter more, less or wrong
 PROMPT_FIELDS = ("purpose", "voice", "language", "answer", "escalate", "ignore", "categories", "examples")
-CATEGORY_LISTS = ("escalate_categories", "ignore_categories")
+CATEGORY_LISTS, EXAMPLES = ("escalate_categories", "ignore_categories"), "examples"
 
 
 def load_profiles(folder: Path, knowledge_folders: Collection[str] | None) -> Profiles:
@@ -69,9 +69,9 @@ class _Reader:
 
     def read(self, root: yaml.Node) -> Profiles:
         sections = {key: (line, node) for key, line, node in self._entries(root, "the file")}
-        default, default_lines = NO_PROFILE, dict[str, int]()
+        default, default_fields = NO_PROFILE, dict[str, yaml.Node]()
         if DEFAULT in sections:
-            default, default_lines = self._profile(DEFAULT, sections.pop(DEFAULT)[1], NO_PROFILE)
+            default, default_fields = self._profile(DEFAULT, sections.pop(DEFAULT)[1], NO_PROFILE)
         own, places = {}, {}
         known = {*CATEGORIES, *default.category_names}
         for name, (line, node) in sections.items():
@@ -80,30 +80,30 @@ class _Reader:
             key = name.lower() if "@" in name else name
             if key in own:
                 self._add(line, f"{name!r} is defined twice: remove one of them")
-            profile, lines = self._profile(name, node, default)
-            self._judge_categories(name, profile, lines, profile.category_names)
+            profile, fields = self._profile(name, node, default)
+            self._judge_categories(name, fields, profile.category_names)
             own[key] = _keep_known_categories(profile)
             known.update(profile.category_names)
             places[key] = f"{self._path}, line {line}"
         # The default's rules name categories of all mailboxes; each has those that it knows.
-        self._judge_categories(DEFAULT, default, default_lines, known)
+        self._judge_categories(DEFAULT, default_fields, known)
         return Profiles(_keep_known_categories(default), own, places)
 
     def _profile(
         self, name: str, node: yaml.Node, base: MailboxProfile
-    ) -> tuple[MailboxProfile, dict[str, int]]:
-        """A profile, and the lines of the fields that it sets itself: only these are judged here."""
-        lines, values = dict[str, int](), dict[str, Any]()
+    ) -> tuple[MailboxProfile, dict[str, yaml.Node]]:
+        """A profile, and the fields that it sets itself: only these are judged here."""
+        lines, values, fields = dict[str, int](), dict[str, Any](), dict[str, yaml.Node]()
         for key, line, value in self._entries(node, name):
             if key not in FIELDS:
                 near = get_close_matches(key, FIELDS, 1)
-                known = f"did you mean {near[0]!r}" if near else f"valid: {', '.join(FIELDS)}"
+                known = f"did you mean {near[0]!r}" if near else "docs/profiles.md lists the fields"
                 self._add(line, f"{name}: unknown field {key!r}: correct or remove it ({known})")
                 continue
             problems: list[Problem] = []
             with collected(problems):
                 values[key] = FIELDS[key].kind.read(value)
-                lines[key] = line
+                lines[key], fields[key] = line, value
             for problem in problems:
                 self._add(problem.line, f"{name}: {key}{problem.path} {problem.text}")
         profile = replace(base, **values)
@@ -111,7 +111,7 @@ class _Reader:
             own = [lines[key] for key in keys if key in lines]
             if own:  # else it is the default's
                 self._add(own[0], f"{name}: {sentence}")
-        return profile, lines
+        return profile, fields
 
     def _find_problems(self, profile: MailboxProfile) -> Iterator[tuple[tuple[str, ...], str]]:
         """What is wrong with a profile as a whole: the fields to blame, and a sentence."""
@@ -135,18 +135,14 @@ class _Reader:
                 missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
                 yield ("knowledge",), f"{missing}: create it, or correct the name"
 
-    def _judge_categories(
-        self, name: str, profile: MailboxProfile, lines: dict[str, int], known: Collection[str]
-    ) -> None:
-        named = {key: getattr(profile, key) for key in CATEGORY_LISTS}
-        named["examples"] = [example.category for example in profile.examples if example.category]
+    def _judge_categories(self, name: str, fields: dict[str, yaml.Node], known: Collection[str]) -> None:
         whose = "this mailbox" if name != DEFAULT else "any mailbox"
-        for key, categories in named.items():
-            for category in categories if key in lines else ():
+        for key in (*CATEGORY_LISTS, EXAMPLES):
+            for category, line in _list_categories(key, fields[key]) if key in fields else ():
                 if category not in known:
                     choice = f"choose from {', '.join(known)}"
                     self._add(
-                        lines[key],
+                        line,
                         f"{name}: {key} names {category!r}, which is not a category of {whose}: {choice}",
                     )
 
@@ -171,6 +167,15 @@ class _Reader:
 
     def _add(self, line: int, problem: str) -> None:
         self.problems.append((line, f"{self._path}, line {line}, {problem}."))
+
+
+def _list_categories(key: str, field: yaml.Node) -> Iterator[tuple[str, int]]:
+    """Each category that a field names, as it was read, and its line."""
+    nodes = field.value
+    if key == EXAMPLES:
+        nodes = [value for example in nodes for name, value in example.value if name.value == "category"]
+    for node in nodes:
+        yield SENTENCE.read(node), node.start_mark.line + 1
 
 
 def _keep_known_categories(profile: MailboxProfile) -> MailboxProfile:

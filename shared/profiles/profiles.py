@@ -50,13 +50,15 @@ class MailboxProfile:
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
     mail names the link. `hold_back_sender_values`: numbers, addresses and secrets of the sender hold a draft
-    back. The limits override the settings of the same name.
+    back. `disclosure`: whether a line under each reply says that an AI system wrote it. The limits override
+    the settings of the same name.
     """
 
     purpose: str = ""
     voice: str = ""
     language: str = ""
     signature: str = ""
+    disclosure: bool = False
     answer: tuple[str, ...] = ()
     escalate: tuple[str, ...] = ()
     escalate_words: tuple[str, ...] = ()
@@ -128,6 +130,9 @@ class MailboxProfile:
                 "Voice": self.voice,
                 "Language": f"Always {self.language}, whatever the email's." if self.language else "",
                 "Signature": "A fixed one is put under your closing; write none." if self.signature else "",
+                "Disclosure": "A fixed line that an AI system wrote the reply is put under it; write none."
+                if self.disclosure
+                else "",
                 "Business hours": hours.render() if hours else "",
             }
         )

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from shared.checks.evidence import Source, SourceKind
-from shared.domain import Claim, JudgedClaim, ModelText, Rejection
+from shared.domain import Claim, Contact, JudgedClaim, ModelText, Rejection
 from shared.knowledge.passages import Knowledge
 from shared.mail.own_words import split_own_words
 from shared.model.answers import parse_answer
 from shared.model.chat import ChatRequest
 from shared.model.prompting import (
     build_documents,
+    clean_line,
     clean_sentence,
     clean_text,
     escape_untrusted,
@@ -74,8 +75,9 @@ class DraftText:
 class Material:
     """Everything that a reply may be written from. `thread` is in the order of arrival, its texts bounded.
 
-    `now`: the line that tells date and business hours. `rejections`: earlier drafts that a reviewer turned
-    down. `unsupported`: sentences of an earlier draft that nothing carries.
+    `now`: the line that tells date and business hours. `contact`: what the address book has about the sender;
+    it verifies nothing. `rejections`: earlier drafts that a reviewer turned down. `unsupported`: sentences of
+    an earlier draft that nothing carries.
     """
 
     mailbox_address: str
@@ -84,6 +86,7 @@ class Material:
     now: str
     thread: Sequence[ThreadText]
     answered_id: str
+    contact: Contact | None = None
     rejections: Sequence[Rejection] = ()
     unsupported: Sequence[str] = ()
 
@@ -123,7 +126,13 @@ def build_draft_request(
     A reviewer's reason is an instruction; the draft that it speaks of is data, as a model wrote it from mail.
     """
     numbers = {text.email_id: number for number, text in enumerate(material.thread, 1)}
-    drafts = [
+    added = [
+        "What the address book has about the sender\n"
+        f"Name: {clean_line(contact.name, MAX_HEADER_CHARACTERS)}\n"
+        f"Tags: {clean_line(', '.join(contact.tags), MAX_HEADER_CHARACTERS)}"
+        for contact in filter(None, [material.contact])
+    ]
+    added += [
         f"Draft {n}, rejected by a colleague\nBody:\n{said.reply_markdown}"
         for n, said in enumerate(material.rejections, 1)
     ]
@@ -132,7 +141,7 @@ def build_draft_request(
         for n, said in enumerate(material.rejections, 1)
     ]
     if material.unsupported:
-        drafts.append("\n".join(("Statements that no source carries", *material.unsupported)))
+        added.append("\n".join(("Statements that no source carries", *material.unsupported)))
         reasons.append(
             "Your last draft was held back: no source carries the statements in the last document. "
             "Write the reply without them and make what they answered an open point."
@@ -143,7 +152,7 @@ def build_draft_request(
         build_documents(
             [
                 *(escape_untrusted(text.render(n)) for n, text in enumerate(material.thread, 1)),
-                *(fit_untrusted(draft, MAX_ADDED_TOKENS) for draft in drafts),
+                *(fit_untrusted(text, MAX_ADDED_TOKENS) for text in added),
             ]
         ),
         f"Write the reply to email E{numbers[material.answered_id]}.",

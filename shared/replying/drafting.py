@@ -1,5 +1,6 @@
 """Drafting: from what the mailbox knows to a reply whose claims, links and numbers code has judged."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -7,6 +8,7 @@ from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdi
 from shared.checks.evidence import Source, SourceKind, judge_claims
 from shared.domain import (
     Cause,
+    Contact,
     Decision,
     Draft,
     JudgedClaim,
@@ -15,10 +17,12 @@ from shared.domain import (
     build_idempotency_key,
     parse_address,
 )
-from shared.errors import PermanentError
+from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry
+from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_text, cut_text, escape_untrusted, load_prompt, text_version
+from shared.profiles.disclosure import drop_disclosures, find_disclosure
 from shared.replying.draft_request import (
     DraftText,
     Material,
@@ -34,6 +38,8 @@ MAX_EMAIL_TOKENS = 4_000
 MAX_CONTEXT_EMAIL_TOKENS = 500  # of each of the thread's other emails: 6,000 together
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
 ATTEMPTS = 2
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,15 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
     ]
 
 
+def find_contact(multimail: MultiMailClient, address: str) -> Contact | None:
+    """What the address book has about an address; None also when it cannot be read: no draft waits."""
+    try:
+        return next(iter(multimail.find_contacts(address)), None)
+    except (ConfigurationError, PermanentError, TransientError) as error:
+        log.info("a draft is written without the address book: %s", type(error).__name__)
+        return None
+
+
 def write_draft(
     material: Material,
     entry: LedgerEntry,
@@ -91,8 +106,10 @@ def write_draft(
             claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     verdict = _check(written, material, entry)
     address, profile = material.mailbox_address, material.profile
+    language = entry.triage.language if entry.triage is not None else ""
+    disclosure = find_disclosure(language) if profile.disclosure else ""
     draft = Draft(
-        reply_markdown=sign_reply(written.reply_markdown, profile.signature),
+        reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure),
         confidence=written.confidence,
         open_points=written.open_points,
         covers=tuple(text.email_id for text in material.thread if not text.is_ours),
@@ -131,7 +148,10 @@ def _ask(
         except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
         # One letter more than a reply may have is enough to hold it back: the rest is neither read nor kept.
-        return replace(written, reply_markdown=written.reply_markdown[: MAX_REPLY_CHARACTERS + 1])
+        markdown = written.reply_markdown[: MAX_REPLY_CHARACTERS + 1]
+        if material.profile.disclosure:
+            markdown = drop_disclosures(markdown)
+        return replace(written, reply_markdown=markdown)
     return None
 
 
@@ -155,13 +175,15 @@ def _check(written: DraftText, material: Material, entry: LedgerEntry) -> Verdic
     )
 
 
-def sign_reply(reply_markdown: str, signature: str) -> str:
-    """The reply with the signature under it, once: one that already has it stays as it is."""
-    own, lines = _visible_lines(signature), _visible_lines(reply_markdown)
-    if any(lines[i : i + len(own)] == own for i in range(len(lines))):
-        return reply_markdown
-    # Two spaces end a line in Markdown; without them the signature would run together.
-    return "\n\n".join(filter(None, (reply_markdown, "  \n".join(own))))
+def sign_reply(reply_markdown: str, signature: str, disclosure: str = "") -> str:
+    """The reply with the signature and the disclosure under it, each once: what it already has stays."""
+    signed = reply_markdown
+    for own in (_visible_lines(signature), _visible_lines(disclosure)):
+        lines = _visible_lines(signed)
+        if own and not any(lines[i : i + len(own)] == own for i in range(len(lines))):
+            # Two spaces end a line in Markdown; without them the signature would run together.
+            signed = "\n\n".join(filter(None, (signed, "  \n".join(own))))
+    return signed
 
 
 def _visible_lines(text: str) -> list[str]:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.domain import Cause, Decision, Outcome, WorkItem, base_address
-from shared.ledger.entries import LedgerEntry
+from shared.domain import Cause, Decision, Outcome, WorkItem
+from shared.ledger.entries import LedgerEntry, SenderDay
 from shared.ledger.ledger import Ledger
 from shared.replying.claim import SLOT_TAKEN_SECONDS, Waiting
 from shared.replying.threads import ThreadView, may_reply
@@ -30,8 +30,9 @@ class Limits:
         """Count the email among those of its sender today; the models are not asked about endless ones."""
         if self.entry.triage is not None:
             return None
-        sender = base_address(self.entry.sender)
-        scope = f"received/{self.entry.mailbox_id}/{sender}/{self.entry.received_at:%Y-%m-%d}"
+        sender = self.entry.base_sender
+        day = f"{self.entry.received_at:%Y-%m-%d}"
+        scope = SenderDay(self.entry.mailbox_id, sender, day, "received")
         seen = self.ledger.slots(scope)
         if self.entry.email_id in seen:
             return None
@@ -49,7 +50,7 @@ class Limits:
         share = self.settings.max_sender_token_share
         if self.entry.triage is not None or share >= 1:  # then the mailbox's budget is the only bound
             return None
-        sender, day = base_address(self.entry.sender), f"{self.now:%Y-%m-%d}"
+        sender, day = self.entry.base_sender, f"{self.now:%Y-%m-%d}"
         used = self.ledger.tokens_used(self.entry.mailbox_id, day, sender)
         if used < share * self.settings.daily_token_budget:
             return None
@@ -85,15 +86,14 @@ class Limits:
             return Decision(Outcome.ESCALATED, Cause.SENDER_LIMIT, str(limit))
         return None
 
-    def name_sender_scope(self, thread: ThreadView) -> str:
+    def name_sender_scope(self, thread: ThreadView) -> SenderDay:
         """Where the replies to this sender are counted today.
 
         Apart for threads in which we have answered that address: what somebody else sends in its name starts
         new threads, and must not use up the slots of the person.
         """
         kind = "answered" if thread.was_answered(self.entry.sender) else "new"
-        sender = base_address(self.entry.sender)  # of a help desk that writes from a new subaddress each time
-        return f"sender/{self.entry.mailbox_id}/{sender}/{self.now:%Y-%m-%d}/{kind}"
+        return SenderDay(self.entry.mailbox_id, self.entry.base_sender, f"{self.now:%Y-%m-%d}", kind)
 
     @property
     def is_too_old(self) -> bool:

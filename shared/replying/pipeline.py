@@ -7,17 +7,7 @@ from datetime import datetime, timedelta
 from functools import cache, cached_property
 
 from shared.checks.gate import find_mode_refusal
-from shared.domain import (
-    Action,
-    Cause,
-    Decision,
-    Email,
-    Mailbox,
-    Outcome,
-    WorkItem,
-    base_address,
-    parse_address,
-)
+from shared.domain import Action, Cause, Decision, Email, Mailbox, Outcome, WorkItem, parse_address
 from shared.errors import (
     ConfigurationError,
     ContentFilteredError,
@@ -27,6 +17,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.knowledge.passages import KnowledgeSource
+from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
@@ -35,7 +26,7 @@ from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
 from shared.replying.draft_request import Material
-from shared.replying.drafting import JudgedDraft, bound_texts, write_draft
+from shared.replying.drafting import JudgedDraft, bound_texts, find_contact, write_draft
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
 from shared.replying.reporting import list_tags, record_decision, render_cause, write_tags
@@ -49,12 +40,12 @@ from shared.replying.threads import (
     find_closing_answer,
     find_unsent_cover,
     read_texts,
-    read_thread,
+    start_reading,
 )
 from shared.replying.triage import triage_email
 from shared.services.health import ServiceHealth
 from shared.settings import Settings
-from shared.telemetry import Value, email_traceparent, span
+from shared.telemetry import Value, email_traceparent, in_this_context, span
 
 # How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
@@ -156,8 +147,11 @@ class _EmailRun:
         try:
             if entry.intent_in_doubt is not None:
                 return self._submission.settle(entry.intent_in_doubt)
+            finish_reading = start_reading(
+                entry, self.multimail, self.pipeline.ledger, self.pipeline.submitter.executor
+            )
             email = self.multimail.get_email(entry.mailbox_id, entry.email_id)
-            return self._walk(email)
+            return self._walk(email, finish_reading)
         except NotFoundError as error:
             self._confirm_missing(str(error))
             if self.claim.entry.intent_in_doubt is not None:
@@ -178,7 +172,7 @@ class _EmailRun:
         self.pipeline.mailboxes.get(self.claim.entry.mailbox_id, max_age_seconds=0)
         self.claim.confirm_missing(what, self.clock())
 
-    def _walk(self, email: Email) -> Decision:
+    def _walk(self, email: Email, finish_reading: Callable[[LedgerEntry], ThreadView]) -> Decision:
         """Each step returns the decision that ends the work here, or None to go on."""
         if email.status == PENDING_INBOUND:
             raise Waiting(Cause.INBOUND_APPROVAL, seconds=INBOUND_APPROVAL_SECONDS)
@@ -191,7 +185,7 @@ class _EmailRun:
         self.claim.note(sender=envelope.sender, thread_id=thread_id, received_at=email.received_at)
         if envelope.decision is not None:
             return envelope.decision
-        thread = read_thread(self.claim.entry, self.multimail, self.pipeline.ledger)
+        thread = finish_reading(self.claim.entry)
         if thread.busy_until is not None:
             waited_before = self.claim.entry.waiting_for is Cause.THREAD_BUSY
             seconds = (thread.busy_until - self.clock()).total_seconds()
@@ -246,9 +240,7 @@ class _EmailRun:
             self.claim.save(fingerprint=compute_fingerprint(self.claim.entry.sender, email))
         wanted = self.pipeline.settings.multimail_mailbox_ids
         watched = select_mailboxes(self.pipeline.mailboxes.read(), wanted).values()
-        to = {base_address(parse_address(address)) for address in email.to}
-        named = {mailbox.id for mailbox in watched if parse_address(mailbox.address) in to}
-        return find_copy(self.claim.entry, named, self.pipeline.ledger, self.multimail.get_email)
+        return find_copy(self.claim.entry, email, watched, self.pipeline.ledger, self.multimail.get_email)
 
     # Triage and draft
 
@@ -302,6 +294,9 @@ class _EmailRun:
 
     def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
         entry, profile, settings = self.claim.entry, self._profile, self._settings
+        finding = self.pipeline.submitter.executor.submit(
+            in_this_context(find_contact), self.multimail, entry.sender
+        )
         query = entry.triage.query.text if entry.triage is not None else ""
         material = Material(
             mailbox_address=self._mailbox.address,
@@ -309,6 +304,7 @@ class _EmailRun:
             knowledge=self.pipeline.knowledge.read(
                 profile.knowledge, query or f"{email.subject}\n{email.markdown}", settings.knowledge_tokens
             ),
+            contact=finding.result(),
             now=profile.describe_now(self.clock()),
             thread=bound_texts(texts(), email.id),
             answered_id=email.id,
@@ -321,7 +317,7 @@ class _EmailRun:
         completion = self.pipeline.complete(request)
         entry, used, day = self.claim.entry, completion.usage, f"{self.clock():%Y-%m-%d}"
         self.claim.note(usage=entry.usage + used)
-        self.pipeline.ledger.add_tokens(entry.mailbox_id, day, used.tokens, base_address(entry.sender))
+        self.pipeline.ledger.add_tokens(entry.mailbox_id, day, used.tokens, entry.base_sender)
         return completion
 
     # Submission and the end

@@ -82,6 +82,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.CONTENT_FILTER: "the model's content filter refused it ({detail})",
     Cause.REPLY_REFUSED: "MultiMail refused the reply: {detail}",
     Cause.REPLY_UNCONFIRMED: "its reply cannot be found, but may have been accepted: {detail}",
+    Cause.ERASED: "the agent's data about its sender was erased: a human has to answer, if one is due",
     Cause.ATTEMPTS_USED_UP: "every attempt failed; the last one: {detail}",
     Cause.REFUSED: "{detail}",
     Cause.CRASHED: "processing crashed {detail} times",

@@ -1,12 +1,21 @@
 """The same email in two of our mailboxes, or delivered twice: one copy is worked on, the others name it."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from shared.domain import Cause, Decision, Email, Outcome, parse_work_item
+from shared.domain import (
+    Cause,
+    Decision,
+    Email,
+    Mailbox,
+    Outcome,
+    base_address,
+    parse_address,
+    parse_work_item,
+)
 from shared.errors import LeaseLostError
 from shared.knowledge.words import fold
 from shared.ledger.entries import LedgerEntry
@@ -23,17 +32,23 @@ def compute_fingerprint(sender: str, email: Email) -> str:
 
 
 def find_copy(
-    entry: LedgerEntry, named: Collection[str], ledger: Ledger, get_email: Callable[[str, str], Email]
+    entry: LedgerEntry,
+    email: Email,
+    watched: Iterable[Mailbox],
+    ledger: Ledger,
+    get_email: Callable[[str, str], Email],
 ) -> Decision | None:
-    """Say which other copy of the row's email is worked on. `named`: our mailboxes that To names.
+    """Say which other copy of the row's email is worked on.
 
     The first copy that is noted is worked on; one in a mailbox that To does not name waits a little first.
     What was sent again after the answer to the first had left is no copy: the sender still waits.
     `get_email` reads an email of a mailbox; what it raises is raised.
     """
-    scope, own = _name_scope(entry), entry.work_item.to_json()
+    scope, own = name_copies_scope(entry), entry.work_item.to_json()
     noted = ledger.slots(scope)
     if own not in noted:
+        to = {base_address(parse_address(address)) for address in email.to}
+        named = {mailbox.id for mailbox in watched if parse_address(mailbox.address) in to}
         is_aside = bool(named) and entry.mailbox_id not in named
         if is_aside and entry.waiting_for is not Cause.NAMED_COPY:
             raise Waiting(Cause.NAMED_COPY, seconds=NAMED_COPY_SECONDS)
@@ -56,14 +71,15 @@ def reopen_copies(entry: LedgerEntry, ledger: Ledger, now: datetime) -> None:
     """Set the copies that name this row back to open, if it ends where neither sender nor person sees it."""
     if not entry.fingerprint or _is_seen(entry):
         return
-    for item in ledger.slots(_name_scope(entry)):
+    for item in ledger.slots(name_copies_scope(entry)):
         row = ledger.get(parse_work_item(item.encode()))
-        if row is not None and row.cause is Cause.SAME_EMAIL and row.finished_at is not None:
+        if row is not None and row.cause is Cause.SAME_EMAIL and row.finished_at and not row.erased_at:
             with suppress(LeaseLostError):  # another copy has done it
                 ledger.defer(row.judged_again(now))
 
 
-def _name_scope(entry: LedgerEntry) -> str:
+def name_copies_scope(entry: LedgerEntry) -> str:
+    """The scope in which the copies of the row's email are noted."""
     return f"same/{entry.fingerprint}"
 
 

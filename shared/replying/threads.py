@@ -1,6 +1,6 @@
 """Threads: what they hold, and what that says about one email: answered, context, stale replies."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -234,6 +234,25 @@ def _outbound_to(sender: str, thread: Iterable[EmailSummary]) -> list[EmailSumma
         for other in thread
         if other.direction == "outbound" and sender in {parse_address(to) for to in other.to}
     ]
+
+
+def start_reading(
+    entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger, executor: Executor
+) -> Callable[[LedgerEntry], ThreadView]:
+    """Begin to read the thread that an email's row names; the call waits for it, given the row as it is then.
+
+    A row that names another thread by then, which only the email itself tells, has it read again.
+    The call raises what `read_thread` raises.
+    """
+    known = entry.thread_id
+    begun = executor.submit(in_this_context(read_thread), entry, multimail, ledger) if known else None
+
+    def finish(now: LedgerEntry) -> ThreadView:
+        if begun is not None and now.thread_id == known:
+            return begun.result()
+        return read_thread(now, multimail, ledger)
+
+    return finish
 
 
 def read_texts(

@@ -201,7 +201,12 @@ class ReplyTracker:
         entry = self._ledger.get(reply.work_item)
         # Its email was set back to work since, or ended otherwise.
         is_known = entry is not None and reply.reply_id in (entry.reply_id, entry.depends_on)
-        if entry is None or not is_known or (entry.reply_id == reply.reply_id and entry.was_judged_again):
+        if (
+            entry is None
+            or entry.erased_at
+            or not is_known
+            or (entry.reply_id == reply.reply_id and entry.was_judged_again)
+        ):
             self._ledger.drop_reply(reply)
             return None
         if entry.finished_at is None:  # the row still belongs to a worker

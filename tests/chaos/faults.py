@@ -188,7 +188,7 @@ def _find_lane_and_kind(partition: str, key: str) -> tuple[str, str]:
     """The mailbox that a row belongs to, or "" for those of several or none, and what kind of row it is."""
     place, _, name = partition.partition("|")
     kind, _, rest = key.partition("|")
-    lanes = {"mailbox": name, "slots": ""}
+    lanes = {"mailbox": name, "slots": "", "days": ""}
     return lanes.get(place, rest.partition("|")[0]), kind
 
 

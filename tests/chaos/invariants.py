@@ -247,6 +247,8 @@ def check_tracking(stage: Evidence) -> Iterator[Violation]:
         entry = stage.entry(email_id)
         if entry is None or entry.tracked_reply is None or entry.reply_settled_at is not None:
             continue
+        if entry.erased_at is not None:  # nobody is to look any more
+            continue
         reply_id = entry.tracked_reply.reply_id
         reply = stage.simulator.find_email(reply_id)
         # A row that depends on another's reply has no word for the end of it.

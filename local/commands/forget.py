@@ -1,0 +1,232 @@
+"""`python -m local forget`: a person's pending replies are cancelled, and the ledger forgets the person."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+from rich.text import Text
+
+from local.host.audit_file import AuditFile
+from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.composition import open_ledger
+from shared.domain import Cause, Outcome, base_address, parse_address
+from shared.errors import (
+    ConfigurationError,
+    LeaseLostError,
+    NotFoundError,
+    PermanentError,
+    TransientError,
+)
+from shared.ledger.entries import UNSENT_STATUSES, LedgerEntry
+from shared.ledger.ledger import Ledger
+from shared.ledger.sqlite_store import LedgerInUseError
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient
+from shared.replying.reporting import build_tags, write_tags
+from shared.replying.same_email import name_copies_scope
+from shared.replying.submission import Outgoing, Submitter, withdraw_reply
+from shared.settings import Settings
+from shared.telemetry import EMAIL_ERASED, record
+from shared.watching.tracking import CANCELLED, derive_status
+
+# So long a worker may go on to submit, and MultiMail's listing may lack what was submitted.
+SETTLES_WITHIN = timedelta(minutes=15)
+TRIES = 3  # at a row that an agent writes at the same moment
+
+ELSEWHERE = (
+    "What this command cannot reach: MultiMail still holds the person's emails, the replies to them, "
+    "their tags (agent.*) and the address book: delete them there. The model's provider may hold the texts "
+    "of calls for some time: see the terms of your model deployment. docs/privacy.md lists both."
+)
+
+
+def forget(console: Console, address: str) -> int:
+    """Cancel an address' pending replies, then erase it in the ledger; return the exit status."""
+    wanted = parse_address(address)
+    if not wanted:
+        console.print("forget needs one email address: write it as name@host.")
+        return MISCONFIGURED
+    try:
+        load_local_settings(os.environ)
+        settings = Settings.from_env(os.environ)
+        multimail, ledger = open_ledger(settings)
+        with closing(ledger), AuditFile(settings.ledger_path):
+            forgetting = Forgetting(multimail, ledger, wanted, lambda: datetime.now(UTC))
+            forgetting.run()
+    except LedgerInUseError as error:
+        console.print("An agent runs on this ledger. Stop it, then run forget again.")
+        return report_misconfigured(console, error)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    except (PermanentError, TransientError) as error:
+        text = f"Forget failed before its end: {error}. Run it again; what is done stays done."
+        console.print(Text(text, "red"))
+        return UNFINISHED
+    for line in forgetting.describe():
+        console.print(Text(line))
+    return UNFINISHED if forgetting.unfinished else OK
+
+
+@dataclass(slots=True)
+class Forgetting:
+    """Forgets one address, with its subaddresses (`ann+orders@host` for `ann@host`).
+
+    Rows are closed first: from then on no worker begins to submit. What one had begun before is looked for.
+    """
+
+    multimail: MultiMailClient
+    ledger: Ledger
+    address: str
+    clock: Callable[[], datetime]
+    erased: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
+    not_cancelled: list[str] = field(default_factory=list)
+    unanswered: set[str] = field(default_factory=set)
+    unfinished: list[str] = field(default_factory=list)
+    in_copy: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Close, cancel, erase. Raises what MultiMail's client and the ledger raise."""
+        found = []
+        for entry in self.ledger.entries():
+            drafts = [draft for draft in (entry.draft, entry.proposal) if draft is not None]
+            if self._is_theirs(entry.sender):
+                found.append(entry)
+            elif any(self._is_theirs(copy) for draft in drafts for copy in draft.cc):
+                self.in_copy.append(entry.email_id)
+        for step in (self._close, self._cancel, self._uncover, self._erase):
+            found = [entry for entry in map(step, found) if entry is not None]
+        self.ledger.erase_sender(self._is_theirs)
+
+    def describe(self) -> Iterable[str]:
+        """What was done, and what was not."""
+        yield f"Erased in the ledger: {len(self.erased)} emails."
+        yield f"Cancelled: {len(self.cancelled)} pending replies."
+        for reply_id in self.not_cancelled:
+            yield f"Reply {reply_id} could not be cancelled: it was no longer pending at MultiMail."
+        yield from self.unfinished
+        if self.in_copy:
+            yield (
+                f"The address is in copy of the replies to {len(self.in_copy)} emails of other people "
+                f"({', '.join(self.in_copy)}): the ledger erases those after RETENTION_DAYS."
+            )
+        yield ELSEWHERE
+
+    def _is_theirs(self, sender: str) -> bool:
+        return self.address in (sender, base_address(sender))
+
+    def _close(self, entry: LedgerEntry) -> LedgerEntry | None:
+        """Close an open row for a person, and show that on its email."""
+        for _ in range(TRIES):
+            if entry.finished_at is not None:
+                return entry
+            closed = replace(
+                entry,
+                outcome=Outcome.NEEDS_HUMAN,
+                cause=Cause.ERASED,
+                detail="",
+                depends_on=None,
+                finished_at=self.clock(),
+                waiting_for=None,
+                waiting_detail="",
+            )
+            try:
+                return self._show(self.ledger.finish(closed))
+            except LeaseLostError:
+                entry = self.ledger.get(entry.work_item) or entry
+        self.unfinished.append(f"Email {entry.email_id} is written by an agent now: run forget again.")
+        return None
+
+    def _show(self, entry: LedgerEntry) -> LedgerEntry:
+        """Tag the email without the model's words."""
+        try:
+            tags = build_tags(entry.erased(self.clock()))
+            write_tags(self.multimail, entry.mailbox_id, entry.email_id, tags)
+        except PermanentError as error:
+            self.unfinished.append(f"Email {entry.email_id} could not be tagged: {error}.")
+        return entry
+
+    def _cancel(self, entry: LedgerEntry) -> LedgerEntry | None:
+        """Cancel the row's reply, or one that may be on its way, unless its end is known."""
+        if entry.erased_at is not None or entry.intent_in_doubt is None:
+            return entry
+        reply_id = entry.reply_id or self._find_reply(entry)
+        if reply_id is None:
+            if self.clock() - entry.intent_in_doubt >= SETTLES_WITHIN:
+                return entry
+            self.unfinished.append(
+                f"Email {entry.email_id}: a reply may just have been submitted. It is closed, not erased: "
+                f"run forget again in {SETTLES_WITHIN.total_seconds() / 60:.0f} minutes."
+            )
+            return None
+        status = self._withdraw(entry, reply_id)
+        if status not in UNSENT_STATUSES:
+            self.not_cancelled.append(reply_id)
+            return replace(entry, reply_id=reply_id)
+        self.unanswered.add(reply_id)
+        settled = replace(entry, reply_id=reply_id, reply_status=status, reply_settled_at=self.clock())
+        return self._leave_to_a_person(settled)
+
+    def _withdraw(self, entry: LedgerEntry, reply_id: str) -> str:
+        """Cancel the reply if it is pending; return the word for where it stands then."""
+        try:
+            if withdraw_reply(self.multimail, entry.mailbox_id, reply_id):
+                self.cancelled.append(reply_id)
+                return CANCELLED
+            return derive_status(self.multimail.get_email(entry.mailbox_id, reply_id))
+        except NotFoundError:
+            return "gone"
+
+    def _uncover(self, entry: LedgerEntry) -> LedgerEntry:
+        """Leave an email to a person when the reply that was to answer it too reaches nobody."""
+        is_uncovered = entry.erased_at is None and entry.depends_on in self.unanswered
+        return self._leave_to_a_person(entry) if is_uncovered else entry
+
+    def _leave_to_a_person(self, entry: LedgerEntry) -> LedgerEntry:
+        return self._show(replace(entry, outcome=Outcome.NEEDS_HUMAN, cause=Cause.ERASED, detail=""))
+
+    def _find_reply(self, entry: LedgerEntry) -> str | None:
+        """The reply that MultiMail may have accepted without our knowing."""
+        if entry.draft is None or entry.intent_in_doubt is None:
+            return None
+        outgoing = Outgoing(
+            mailbox_id=entry.mailbox_id,
+            recipient=entry.sender,
+            markdown=entry.draft.reply_markdown,
+            idempotency_key=entry.draft.idempotency_key,
+            answered_id=entry.email_id,
+            other_replies={said.reply_id for said in entry.rejections} | set(self.cancelled),
+        )
+        with ThreadPoolExecutor(1) as executor:
+            directory = MailboxDirectory(self.multimail)
+            submitter = Submitter(self.multimail, directory, executor, self.clock, allow_ungated=False)
+            found = submitter.find(outgoing, entry.intent_in_doubt)
+        return found.id if found is not None else None
+
+    def _erase(self, entry: LedgerEntry) -> LedgerEntry | None:
+        if entry.erased_at is not None:
+            return None
+        if entry.fingerprint:
+            self.ledger.drop_slots(name_copies_scope(entry))
+        reply_ids = {entry.reply_id, entry.depends_on} - {None}
+        notes = [
+            note
+            for reply_id in reply_ids
+            for note in self.ledger.find_tracked_replies(entry.mailbox_id, reply_id or "")
+            if note.email_id == entry.email_id
+        ]
+        try:
+            self.ledger.erase(entry, self.clock(), *notes)
+        except LeaseLostError:
+            self.unfinished.append(f"Email {entry.email_id} is written by an agent now: run forget again.")
+            return None
+        record(
+            EMAIL_ERASED,
+            {"mailbox_id": entry.mailbox_id, "email_id": entry.email_id, "actor": "operator"},
+        )
+        self.erased.append(entry.email_id)
+        return entry
