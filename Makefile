@@ -66,7 +66,7 @@ capacity: $(VENV)/.demo ## Print costs and limits on paper (seconds); ARGS=--wri
 	@$(BIN)/python -m capacity $(ARGS)
 
 clean: ## Remove what was installed and stored here
-	rm -rf $(VENV) .node .azure-cli .worker .data
+	rm -rf $(VENV) .node .azure-cli .worker .data .package release.zip
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \

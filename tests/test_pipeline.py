@@ -185,6 +185,13 @@ def test_a_mailbox_may_want_a_confidence_and_gets_the_draft_as_a_proposal(tmp_pa
         assert_is_proposed(world, email_id)
 
 
+def test_a_chosen_reasoning_effort_is_asked_for_with_drafts_alone(tmp_path: Path) -> None:
+    with World(tmp_path, draft_reasoning_effort="high") as world:
+        world.deliver()
+        world.run_until_idle()
+        assert [request.reasoning_effort for request in world.model.requests] == ["default", "high"]
+
+
 def test_a_draft_that_the_checks_hold_back_is_kept_as_a_proposal(world: World) -> None:
     world.model.draft["reply_markdown"] = "Pay at https://elsewhere.example/pay"
     email_id = world.deliver()

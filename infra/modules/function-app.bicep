@@ -21,6 +21,12 @@ param instanceMemoryMB int
 @description('Maximum number of instances.')
 param maximumInstanceCount int
 
+@description('Whether the HTTP functions ask and report answer.')
+param operatorFunctionsEnabled bool
+
+@description('Client id of the app registration that callers of ask and report sign in to; empty for none.')
+param entraClientId string
+
 @description('Resource id of the app\'s identity.')
 param identityId string
 
@@ -73,6 +79,9 @@ var platformSettings = {
   OTEL_TRACES_SAMPLER: 'always_on'
   // A webhook's event has 64 KiB at most, and the platform takes a body in whole before the app sees it.
   FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '1048576'
+  // The platform's own switch: https://learn.microsoft.com/azure/azure-functions/disable-function
+  'AzureWebJobs.ask_agent.Disabled': toLower(string(!operatorFunctionsEnabled))
+  'AzureWebJobs.report.Disabled': toLower(string(!operatorFunctionsEnabled))
   // Fewer threads than calls would leave messages waiting with their locks running out. Twice as many
   // leave room for the other functions on the instance.
   PYTHON_THREADPOOL_THREAD_COUNT: string(2 * hostConfig.extensions.serviceBus.maxConcurrentCalls)
@@ -119,6 +128,30 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   }
 
   resource appSettings 'config' = { name: 'appsettings', properties: union(agentSettings, platformSettings) }
+
+  // In front of every path but those that answer strangers: the webhook, which is signed, and the health check.
+  resource authentication 'config' = if (!empty(entraClientId)) {
+    name: 'authsettingsV2'
+    properties: {
+      platform: { enabled: true }
+      globalValidation: {
+        requireAuthentication: true
+        unauthenticatedClientAction: 'Return401'
+        excludedPaths: ['/api/webhook', '/api/health']
+      }
+      identityProviders: {
+        azureActiveDirectory: {
+          enabled: true
+          registration: {
+            clientId: entraClientId
+            openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+          }
+          validation: { allowedAudiences: [entraClientId, 'api://${entraClientId}'] }
+        }
+      }
+      login: { tokenStore: { enabled: false } }
+    }
+  }
 
   // Deployments sign in with Entra ID; the passwords of older days stay off.
   resource ftpPassword 'basicPublishingCredentialsPolicies' = { name: 'ftp', properties: { allow: false } }

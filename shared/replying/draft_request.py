@@ -25,6 +25,7 @@ from shared.model.prompting import (
 )
 from shared.profiles.profiles import MailboxProfile
 from shared.replying.threads import ThreadText
+from shared.settings import DEFAULT_EFFORT
 
 MAX_ADDED_TOKENS = 1_000  # of a rejected draft, and of what nothing carries
 MAX_HEADER_CHARACTERS = 200
@@ -117,7 +118,9 @@ class Material:
         return (*passages, *emails, profile)
 
 
-def build_draft_request(material: Material, deployment: str) -> ChatRequest:
+def build_draft_request(
+    material: Material, deployment: str, reasoning_effort: str = DEFAULT_EFFORT
+) -> ChatRequest:
     """The drafting call for one email of a thread.
 
     A reviewer's reason is an instruction; the draft that it speaks of is data, as a model wrote it from mail.
@@ -160,6 +163,7 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
         schema_name="draft",
         schema=SCHEMA,
         max_output_tokens=MAX_OUTPUT_TOKENS,
+        reasoning_effort=reasoning_effort,
     )
 
 
