@@ -49,8 +49,11 @@ lock: $(VENV)/.test ## Pin requirements.in with hashes (six locks); ARGS=--upgra
 audit: $(VENV)/.test ## Look for secrets and for known vulnerabilities in what is installed
 	PYTHON=$(BIN)/python scripts/audit.sh
 
-infra: $(VENV)/.test .node/.installed .azure-cli/.installed ## Check what would be deployed; needs the Bicep compiler (BICEP)
-	$(BIN)/python -m pytest tests/test_infra.py tests/test_queries.py tests/test_commands.py tests/test_deploy_scripts.py
+# With CI=true a tool that is missing is a failure.
+infra: export CI = true
+infra: $(VENV)/.test .node/.installed .azure-cli/.installed .worker/.installed ## Check what would be deployed; needs the Bicep compiler (BICEP)
+	$(BIN)/python -m pytest tests/test_infra.py tests/test_queries.py tests/test_commands.py tests/test_deploy_scripts.py \
+	  tests/test_package.py tests/test_worker.py
 
 # The tests run a short form of all three.
 chaos: $(VENV)/.test ## Try all faults and attacks: hours; 35 minutes with ARGS="--pairs 1"; ARGS=load floods it

@@ -1,7 +1,6 @@
 """The commands that operators, hooks and workflows run: the real Azure CLI and azd's own help know every one of them."""
 
 import json
-import os
 import re
 import subprocess
 import tomllib
@@ -23,6 +22,7 @@ from tests.commands import (
     read_commands,
     read_names,
 )
+from tests.missing_tools import leave_out
 
 AZURE_CLI = ROOT / ".azure-cli" / "bin" / "python"
 AZD = tomllib.loads((ROOT / "tests" / "azd_commands.toml").read_text(encoding="utf-8"))
@@ -142,8 +142,7 @@ def test_a_command_without_a_subscription_is_caught() -> None:
 @cache
 def find_az_problems(commands: tuple[Command, ...], names: tuple[Command, ...]) -> dict[str, str]:
     if not AZURE_CLI.exists():
-        reason = "no Azure CLI: `make .azure-cli/.installed` installs it (370 MB, half a minute), `make infra` does too"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+        leave_out("no Azure CLI: `make .azure-cli/.installed` installs it (370 MB), `make infra` does too")
     given = {"commands": [c.words[1:] for c in commands], "names": [c.words[1:] for c in names]}
     done = subprocess.run(
         [AZURE_CLI, ROOT / "tests" / "azure_cli" / "parse_commands.py"], check=True, timeout=600,
