@@ -553,7 +553,8 @@ def test_a_role_that_does_not_show_holds_no_upload_up_for_ever(shell: Shell) -> 
 )
 def test_a_hook_waits_for_no_input_where_nobody_types(plan: Shell, script: str) -> None:
     """azd hands its own input to them, which may be a pipe that stays open."""
-    deployed(plan)
+    if script == "check_deployment.sh":
+        deployed(plan)
     nobody, writes = os.pipe()
     try:
         done = subprocess.run(
