@@ -109,6 +109,28 @@ def test_both_variants_run_the_same_az_commands_with_the_same_settings(name: str
     assert settings[0] == settings[1]
 
 
+def test_the_document_names_the_versions_that_are_required() -> None:
+    document = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
+    azd = azure["requiredVersions"]["azd"].removeprefix(">= ").removesuffix(".0")
+    assert f"[azd](https://aka.ms/azd) {azd} or newer" in document
+    required = {
+        re.findall(r"^#Requires -Version (.+)$", path.read_text(encoding="utf-8"), re.M)[0]
+        for path in SCRIPTS
+        if path.suffix == ".ps1"
+    }
+    (powershell,) = required
+    assert f"[PowerShell](https://aka.ms/powershell) {powershell} or newer" in document
+
+
+def test_the_app_for_signing_in_asks_for_tokens_of_the_issuer_that_is_accepted() -> None:
+    function_app = (ROOT / "infra" / "modules" / "function-app.bicep").read_text(encoding="utf-8")
+    version = re.findall(r"openIdIssuer: '.*/v(\d)\.0'", function_app)
+    registrations = [c.words for c in read_all(DOCUMENTS, "az") if c.words[1:4] == ("ad", "app", "create")]
+    (operators,) = (words for words in registrations if "AzureADMyOrg" in words)
+    assert [operators[operators.index("--requested-access-token-version") + 1]] == version
+
+
 # The subscription
 
 
