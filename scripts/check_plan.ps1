@@ -23,7 +23,7 @@ if ([int]"0$env:COST_BUDGET" -gt 0 -and -not $env:COST_BUDGET_START) {
 
 $parameters = (Get-Content infra/main.parameters.json -Raw | ConvertFrom-Json).parameters
 $wanted = @($parameters.PSObject.Properties.Value.value | Where-Object { $_.sku })
-if (-not $wanted) {
+if (-not $wanted -and -not $env:EXISTING_MODEL_ACCOUNT_NAME) {
     Stop-Script ('Nothing was created: no model was read from infra/main.parameters.json. Give triageModel and draftModel ' +
         'a name, a version and a sku there, then run azd up again.')
 }
@@ -66,6 +66,10 @@ if ($problem) {
 if ($env:VNET_ENABLED -eq 'true') {
     $state = az provider show --namespace Microsoft.App --subscription $subscription `
         --query registrationState --output tsv
+    if ($LASTEXITCODE -ne 0) {
+        Stop-Script ('Nothing was created: the Azure CLI did not say whether the provider Microsoft.App is registered, ' +
+            'and says above why.')
+    }
     if ($state -cne 'Registered') {
         Stop-Script ("Nothing was created: the private network needs the provider Microsoft.App, which is $state in this " +
             'subscription. Register it, then run azd up again: ' +

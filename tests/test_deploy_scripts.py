@@ -426,6 +426,8 @@ def test_parameters_without_a_model_are_named(plan: Shell, tree: Path) -> None:
     done = plan.run("check_plan.sh", root=tree)
     assert done.returncode == 1
     assert "Nothing was created: no model was read from infra/main.parameters.json" in done.stdout
+    own = {"EXISTING_MODEL_ACCOUNT_NAME": "mine"}
+    assert plan.run("check_plan.sh", root=tree, settings=own).returncode == 0
 
 
 @pytest.mark.parametrize("settings", [{"MODEL_LOCATION": "eastus2"}, {"EXISTING_MODEL_ACCOUNT_NAME": "oai"}])
@@ -511,18 +513,18 @@ def test_a_model_account_that_was_deleted_in_another_region_is_named_with_what_t
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        ("az keyvault list-deleted", "deleted vaults"),
-        ("az cognitiveservices account list-deleted", "deleted model accounts"),
+        ("az provider show", "say whether the provider Microsoft.App is registered"),
+        ("az keyvault list-deleted", "list the deleted vaults"),
+        ("az cognitiveservices account list-deleted", "list the deleted model accounts"),
     ],
 )
-def test_who_may_not_see_what_was_deleted_is_told_so_before_anything_is_created(
-    plan: Shell, words: str, what: str
-) -> None:
+def test_who_gets_no_answer_is_told_so_before_anything_is_created(plan: Shell, words: str, what: str) -> None:
+    plan.answer("az provider show", "Registered\n")
     plan.answer(words, "FAIL: Forbidden")
-    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine"})
+    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine", "VNET_ENABLED": "true"})
     assert done.returncode == 1
     assert "Forbidden" in done.stdout
-    assert f"Nothing was created: the Azure CLI did not list the {what}" in done.stdout
+    assert f"Nothing was created: the Azure CLI did not {what}" in done.stdout
 
 
 # Before the first upload
