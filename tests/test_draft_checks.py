@@ -167,6 +167,20 @@ def test_the_instructions_are_not_repeated(words_before: int) -> None:
     assert "it repeats the instructions" not in problems(f"{before}{' '.join(words[3:11])}, well.")
 
 
+@pytest.mark.parametrize(
+    ("reason", "draft", "is_echo"),
+    [
+        ("Tell him that the offer ends today.", "Dear Bob, tell him that the OFFER ends today! Yours", True),
+        ("Tell him that the offer ends today.", "Dear Bob, the offer ends today. Yours", False),
+        ("Add the price.", "Please add the price to your order.", False),  # too few words to tell
+        ("価格は二万円だと伝えてください", "お客様、価格は二万円だと伝えてください。", True),
+    ],
+)
+def test_a_reviewer_s_reason_is_not_repeated(reason: str, draft: str, *, is_echo: bool) -> None:
+    failed = check_draft(draft, [], f"{load_prompt('draft')}\n\n{reason}").failed
+    assert (DraftCheck.INSTRUCTIONS in failed) == is_echo
+
+
 def test_a_problem_never_quotes_the_draft() -> None:
     assert "evil" not in " ".join(problems("https://evil.example eve@evil.example sk-evilevilevilevil1234"))
 
