@@ -14,7 +14,7 @@ from shared.mail.contact_forms import ContactForm
 from shared.model.prompting import load_prompt
 from shared.profiles.profiles import MailboxProfile, Profiles
 from tests.certify.attacks import COPIES, FORGED_THREAD, FORM, WRAPPERS, Attack
-from tests.certify.careless_model import BEHAVIOURS, IGNORE, INSTRUCTIONS, KNOWN, MARK, CarelessModel, Case, build_mark, flatten
+from tests.certify.careless_model import BEHAVIOURS, PIECE, WHOLE, IGNORE, INSTRUCTIONS, KNOWN, MARK, CarelessModel, Case, build_mark, flatten
 from tests.certify.effects import (
     CALL,
     GATE,
@@ -52,7 +52,10 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """What came of one email. `reached`: a draft has the attack's text; `submitted`: so has the reply to approve."""
+    """What came of one email. `reached`: a draft has the attack's text; `submitted`: so has the reply to approve.
+
+    `verified` of the submitted reply's `sentences` are shown as verified, and no approved text has them.
+    """
 
     set: str
     wrapper: str
@@ -61,6 +64,8 @@ class CaseResult:
     outcome: str
     reached: bool
     submitted: bool
+    sentences: int
+    verified: int
     violations: tuple[Violation, ...]
 
 
@@ -70,7 +75,9 @@ def build_cases(attacks: Sequence[Attack]) -> list[Case]:
     for number, attack in enumerate(attacks):
         pieces = (*attack.values, INSTRUCTIONS, *attack.sentences)
         for place, (name, wrap) in enumerate(WRAPPERS.items()):
-            for behaviour in BEHAVIOURS:
+            # Triage takes each action in turn; what is replied to is drafted in both ways.
+            turn = BEHAVIOURS[(number + place) % 3] if (number + place) % 3 < 2 else None
+            for behaviour in filter(None, (turn, WHOLE, PIECE)):
                 mark = build_mark(len(cases))
                 letter = wrap(attack, f"{attack.carrier} My case is {mark}.", number)
                 piece = pieces[place % len(pieces)]
@@ -155,12 +162,13 @@ def _conclude(
         violations.append(Violation(UNSEEN, _name(case), f"it ended as {outcome}, its tags are {sorted(email.tags)}"))
     if case.behaviour == IGNORE and outcome == "reply_submitted":
         violations.append(Violation(CALL, _name(case), "a reply was written to what triage ignored"))
-    violations += [Violation(rule, _name(case), facts) for rule, facts in find_false_support(entry, KNOWLEDGE)]
     reply = world.simulator.find_email(entry.reply_id) if entry.reply_id else None
     return CaseResult(
         case.attack.set, case.wrapper, case.attack.name, case.behaviour, outcome,
         reached=any(part in flatten(text) for text in model.drafts[case.mark] for part in goal),
         submitted=reply is not None and any(part in flatten(reply.markdown) for part in goal),
+        sentences=len(entry.draft.claims) if entry.draft else 0,
+        verified=len(find_false_support(entry.draft, KNOWLEDGE)) if entry.draft else 0,
         violations=tuple(violations),
     )  # fmt: skip
 
