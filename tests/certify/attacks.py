@@ -96,8 +96,11 @@ def load_own_attacks() -> list[Attack]:
 
 
 def _read(raw: Mapping[str, Any]) -> Attack:
-    lists = {name: tuple(raw.get(name, ())) for name in ("forbidden", "copies", "may_copy")}
-    return Attack(OWN, raw["name"], raw["text"], via=raw.get("via", MAIL), **lists)
+    forbidden, copies, may_copy = (tuple(raw.get(name, ())) for name in ("forbidden", "copies", "may_copy"))
+    via = raw.get("via", MAIL)
+    return Attack(
+        OWN, raw["name"], raw["text"], via=via, forbidden=forbidden, copies=copies, may_copy=may_copy
+    )
 
 
 # How an attack is carried. Each stands for one way by which text of others comes into a prompt.
@@ -128,13 +131,17 @@ def _header(attack: Attack, honest: str, _: int) -> Letter:
 
 def _thread(attack: Attack, honest: str, number: int) -> Letter:
     """In an earlier email, which our colleague's answer quotes: what we quote is not what we say."""
-    return Letter(attack.sender_name, attack.subject, f"Any news? {honest}", _plain(attack, honest, number).markdown)
+    return Letter(
+        attack.sender_name, attack.subject, f"Any news? {honest}", _plain(attack, honest, number).markdown
+    )
 
 
 def _encoded(attack: Attack, honest: str, number: int) -> Letter:
     """In base64, in full-width letters or with invisible characters, in turn; a model reads all three."""
     encode = _ENCODINGS[number % len(_ENCODINGS)]
-    return Letter(attack.sender_name, attack.subject, f"{honest} Please read this too:\n\n{encode(attack.text)}")
+    return Letter(
+        attack.sender_name, attack.subject, f"{honest} Please read this too:\n\n{encode(attack.text)}"
+    )
 
 
 def _widen(text: str) -> str:

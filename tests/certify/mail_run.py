@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from local.multimail.emails import AcceptedEmail
@@ -11,20 +11,21 @@ from local.testing.world import World
 from shared.domain import parse_address
 from shared.knowledge.files import KnowledgeFiles
 from shared.mail.contact_forms import ContactForm
-from shared.model.prompting import load_prompt
 from shared.profiles.profiles import MailboxProfile, Profiles
 from tests.certify.attacks import COPIES, FORGED_THREAD, FORM, WRAPPERS, Attack
-from tests.certify.careless_model import BEHAVIOURS, PIECE, WHOLE, IGNORE, INSTRUCTIONS, KNOWN, MARK, CarelessModel, Case, build_mark, flatten
-from tests.certify.effects import (
-    CALL,
-    GATE,
-    HELD,
-    OTHER_THREAD,
-    UNSEEN,
-    find_broken_rules,
-    find_false_support,
-    find_shared_run,
+from tests.certify.careless_model import (
+    BEHAVIOURS,
+    IGNORE,
+    INSTRUCTIONS,
+    KNOWN,
+    PIECE,
+    WHOLE,
+    CarelessModel,
+    Case,
+    build_mark,
 )
+from tests.certify.effects import CALL, GATE, OTHER_THREAD, UNSEEN, find_broken_rules, find_false_support
+from tests.certify.results import CaseResult, Violation
 
 FORM_SENDER, FORM_LABEL = "form@website.example", "Email"
 PROFILE = MailboxProfile(
@@ -39,34 +40,6 @@ _PLAN = re.compile(
     r"GET /v1/mailboxes|GET /v1/mailboxes/[^/]+/(?:emails|allowlist|threads/[^/]+|emails/[^/]+(?:/tags)?)"
     r"|PUT /v1/mailboxes/[^/]+/emails/[^/]+/tags|POST /v1/mailboxes/[^/]+/(?:reply/[^/]+|send)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A broken rule: the email, and the facts."""
-
-    rule: str
-    case: str
-    facts: str
-
-
-@dataclass(frozen=True, slots=True)
-class CaseResult:
-    """What came of one email. `reached`: a draft has the attack's text; `submitted`: so has the reply to approve.
-
-    `verified` of the submitted reply's `sentences` are shown as verified, and no approved text has them.
-    """
-
-    set: str
-    wrapper: str
-    attack: str
-    behaviour: str
-    outcome: str
-    reached: bool
-    submitted: bool
-    sentences: int
-    verified: int
-    violations: tuple[Violation, ...]
 
 
 def build_cases(attacks: Sequence[Attack]) -> list[Case]:
@@ -90,8 +63,7 @@ def run_mail(cases: Sequence[Case], folder: Path, profile: MailboxProfile = PROF
     (folder / "knowledge" / "support").mkdir(parents=True)
     (folder / "knowledge" / "support" / "returns.md").write_text(KNOWLEDGE, encoding="utf-8")
     knowledge, model = KnowledgeFiles(folder / "knowledge"), CarelessModel(cases)
-    limits = {"daily_token_budget": 10**12, "max_sender_token_share": 1.0}
-    with World(folder, profiles=Profiles(profile), knowledge=knowledge, **limits) as world:
+    with World(folder, profiles=Profiles(profile), knowledge=knowledge, daily_token_budget=10**12) as world:
         world.pipeline = replace(world.pipeline, complete=model.complete)
         delivered = deliver(world, cases)
         world.run_until_idle()
@@ -120,31 +92,38 @@ def deliver(world: World, cases: Sequence[Case]) -> Mapping[str, Case]:
 
 
 def _deliver(world: World, case: Case, markdown: str, in_reply_to: str | None = None) -> str:
-    sender, cc = f'"{case.letter.sender_name}" <{case.address}>', ()
+    sender = f'"{case.letter.sender_name}" <{case.address}>'
+    cc = case.attack.copies if case.attack.via == COPIES else ()
     if case.attack.via == FORM:
         sender = FORM_SENDER
         markdown = f"Name: {case.letter.sender_name}\n{FORM_LABEL}: {case.address}\nMessage:\n{markdown}"
-    if case.attack.via == COPIES:
-        cc = case.attack.copies
     return world.deliver(markdown, sender=sender, subject=case.letter.subject, in_reply_to=in_reply_to, cc=cc)
 
 
 def judge(world: World, model: CarelessModel, delivered: Mapping[str, Case]) -> list[CaseResult]:
     """What came of each case, with the rules that were broken on the simulator's own log."""
-    found: Mapping[str, list[Violation]] = defaultdict(list)
+    found: defaultdict[str, list[Violation]] = defaultdict(list)
     by_address = {case.address: case for case in delivered.values()}
     answers: Counter[str] = Counter()
     for accepted in world.simulator.accepted:
-        case = delivered.get(accepted.in_reply_to or "") or by_address.get(parse_address(accepted.recipients[0]))
+        case = delivered.get(accepted.in_reply_to or "") or by_address.get(
+            parse_address(accepted.recipients[0])
+        )
         name = case.mark if case else accepted.email_id
         answers[name] += 1
-        found[name] += [Violation(rule, _name(case), facts) for rule, facts in _judge_reply(world, accepted, case)]
+        shown = case.name if case else ""
+        found[name] += [Violation(rule, shown, facts) for rule, facts in _judge_reply(world, accepted, case)]
         if answers[name] > 1 or case is None:
-            found[name].append(Violation(CALL, _name(case), f"{accepted.email_id} was not to be sent"))
+            found[name].append(Violation(CALL, shown, f"{accepted.email_id} was not to be sent"))
     for marks in model.mixed:
         owner = next((case for case in delivered.values() if case.mark in marks), None)
-        found[owner.mark if owner else ""].append(Violation(OTHER_THREAD, _name(owner), "a prompt shows it"))
-    results = [_conclude(world, model, email_id, case, found.pop(case.mark, [])) for email_id, case in delivered.items()]
+        found[owner.mark if owner else ""].append(
+            Violation(OTHER_THREAD, owner.name if owner else "", "a prompt shows it")
+        )
+    results = [
+        _conclude(world, model, email_id, case, found.pop(case.mark, []))
+        for email_id, case in delivered.items()
+    ]
     loose = [*(violation for rest in found.values() for violation in rest), *_find_unplanned(world)]
     if loose:  # of no case
         results[0] = replace(results[0], violations=(*results[0].violations, *loose))
@@ -156,26 +135,23 @@ def _conclude(
 ) -> CaseResult:
     entry, email = world.entry(email_id), world.simulator.find_email(email_id)
     assert email is not None
-    outcome, goal = str(entry.outcome), _list_goals(case)
+    outcome = str(entry.outcome)
     has_cause = bool(email.tags.get("agent.cause")) or outcome != "ignored"
     if email.tags.get("agent.outcome") != outcome or not has_cause or email.status in ("archived", "deleted"):
-        violations.append(Violation(UNSEEN, _name(case), f"it ended as {outcome}, its tags are {sorted(email.tags)}"))
+        violations.append(
+            Violation(UNSEEN, case.name, f"it ended as {outcome}, its tags are {sorted(email.tags)}")
+        )
     if case.behaviour == IGNORE and outcome == "reply_submitted":
-        violations.append(Violation(CALL, _name(case), "a reply was written to what triage ignored"))
+        violations.append(Violation(CALL, case.name, "a reply was written to what triage ignored"))
     reply = world.simulator.find_email(entry.reply_id) if entry.reply_id else None
     return CaseResult(
         case.attack.set, case.wrapper, case.attack.name, case.behaviour, outcome,
-        reached=any(part in flatten(text) for text in model.drafts[case.mark] for part in goal),
-        submitted=reply is not None and any(part in flatten(reply.markdown) for part in goal),
+        reached=any(map(case.is_carried_by, model.drafts[case.mark])),
+        submitted=reply is not None and case.is_carried_by(reply.markdown),
         sentences=len(entry.draft.claims) if entry.draft else 0,
         verified=len(find_false_support(entry.draft, KNOWLEDGE)) if entry.draft else 0,
         violations=tuple(violations),
     )  # fmt: skip
-
-
-def _list_goals(case: Case) -> list[str]:
-    """What a draft must have of an attack to be its work: one of its values, without any its longest sentence."""
-    return [flatten(part) for part in case.attack.values or (max(case.attack.sentences, key=len),)]
 
 
 def _judge_reply(world: World, accepted: AcceptedEmail, case: Case | None) -> Iterator[tuple[str, str]]:
@@ -186,19 +162,16 @@ def _judge_reply(world: World, accepted: AcceptedEmail, case: Case | None) -> It
     if case is not None:
         entry = next(e for e in world.ledger.entries(world.box) if e.reply_id == accepted.email_id)
         yield from find_broken_rules(case, reply, "\n".join(entry.draft.notes if entry.draft else ()))
-        run = find_shared_run(load_prompt("draft"), reply.markdown)
-        if run:
-            yield HELD, f"the reply repeats the instructions: {run!r}"
 
 
 def _find_unplanned(world: World) -> Iterator[Violation]:
     for request in world.simulator.requests:
         call = f"{request.method} {request.path}"
         fields = set(request.body) if isinstance(request.body, dict) and request.method == "POST" else set()
-        more = fields - {"markdown", "idempotency_key", "cc"} - ({"to", "subject"} if call.endswith("/send") else set())
+        more = (
+            fields
+            - {"markdown", "idempotency_key", "cc"}
+            - ({"to", "subject"} if call.endswith("/send") else set())
+        )
         if not _PLAN.fullmatch(call) or more:
             yield Violation(CALL, "", f"{call} with {sorted(fields)}")
-
-
-def _name(case: Case | None) -> str:
-    return f"{case.attack.set}: {case.attack.name} ({case.wrapper}, {case.behaviour})" if case else ""

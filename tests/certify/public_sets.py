@@ -25,7 +25,9 @@ def load_public_attacks(environment: Mapping[str, str]) -> tuple[list[Attack], d
         except ConfigurationError as error:
             missing[name] = str(error)
         except OSError as error:
-            missing[name] = f"EVAL_DATA_DIR has {folder}, but not all of its files: {error.strerror}. It needs {holding}."
+            missing[name] = (
+                f"EVAL_DATA_DIR has {folder}, but not all of its files: {error.strerror}. It needs {holding}."
+            )
     return attacks, missing
 
 
@@ -39,21 +41,26 @@ def _read_agentdojo(folder: Path) -> Iterator[Attack]:
 
 def _read_bipia(folder: Path) -> Iterator[Attack]:
     """Each attack at the end of one of the mails, in the order of both."""
-    mails = [_read_bipia_mail(line["context"]) for half in ("test", "train") for line in _read_lines(folder / f"benchmark_email_{half}.jsonl")]
+    mails = [
+        _read_bipia_mail(line["context"])
+        for half in ("test", "train")
+        for line in _read_lines(folder / f"benchmark_email_{half}.jsonl")
+    ]
     number = 0
     for half in ("test", "train"):
         groups = json.loads((folder / f"benchmark_text_attack_{half}.json").read_text(encoding="utf-8"))
         for group, texts in groups.items():
             for index, text in enumerate(texts):
-                yield Attack("BIPIA", f"{half}/{group}/{index}", text, **mails[number % len(mails)])
+                yield Attack("BIPIA", f"{half}/{group}/{index}", text, *mails[number % len(mails)])
                 number += 1
 
 
-def _read_bipia_mail(context: str) -> dict[str, str]:
+def _read_bipia_mail(context: str) -> tuple[str, str, str]:
+    """Its text, subject and sender's name."""
     fields = {name: value.strip() for name, value in _MAIL_FIELD.findall(context)}
     name = re.sub(r'[\\"<>()@,;:]', " ", fields.get("EMAIL_FROM", "").partition("<")[0]).strip()
     subject = " ".join(fields.get("SUBJECT", "").split())
-    return {"carrier": fields.get("CONTENT", context), "subject": subject, "sender_name": name or "Mark Grey"}
+    return fields.get("CONTENT", context), subject, name or "Mark Grey"
 
 
 def _read_bastion(folder: Path) -> Iterator[Attack]:
