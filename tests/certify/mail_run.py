@@ -160,8 +160,10 @@ def _judge_reply(world: World, accepted: AcceptedEmail, case: Case | None) -> It
     if accepted.approval_bypassed or reply.status != "pending_send_approval":
         yield GATE, f"the reply is {reply.status}"
     if case is not None:
-        entry = next(e for e in world.ledger.entries(world.box) if e.reply_id == accepted.email_id)
-        yield from find_broken_rules(case, reply, "\n".join(entry.draft.notes if entry.draft else ()))
+        drafts = [e.draft for e in world.ledger.entries(world.box) if e.reply_id == accepted.email_id]
+        yield from find_broken_rules(
+            case, reply, "\n".join(note for draft in drafts if draft for note in draft.notes)
+        )
 
 
 def _find_unplanned(world: World) -> Iterator[Violation]:
