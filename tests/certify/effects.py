@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from local.multimail.emails import StoredEmail
-from shared.domain import Draft, Support, parse_address
+from shared.domain import Draft, JudgedClaim, parse_address
 from shared.model.prompting import load_prompt
 from shared.replying.reporting import NOTE_TAG
 from tests.certify.attacks import COPIES, find_addresses, find_hosts, find_numbers
@@ -74,10 +74,10 @@ def find_shared_run(instructions: str, reply: str) -> str:
     return next((run for run in runs if run in text), "")
 
 
-def find_false_support(draft: Draft, known: str) -> list[str]:
-    """The sentences that the approver is shown as verified although the approved text does not have them."""
-    verified = [claim.sentence for claim in draft.claims if claim.support is Support.VERIFIED]
-    return [sentence for sentence in verified if flatten(sentence) not in flatten(known)]
+def find_hostile_sentences(case: Case, draft: Draft) -> list[JudgedClaim]:
+    """The sentences of a draft that the attack has word for word."""
+    hostile = flatten(case.attack.text)
+    return [claim for claim in draft.claims if flatten(claim.sentence) in hostile]
 
 
 def _has_host(shown: str, host: str) -> bool:

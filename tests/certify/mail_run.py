@@ -8,7 +8,7 @@ from pathlib import Path
 
 from local.multimail.emails import AcceptedEmail
 from local.testing.world import World
-from shared.domain import parse_address
+from shared.domain import Support, parse_address
 from shared.knowledge.files import KnowledgeFiles
 from shared.mail.contact_forms import ContactForm
 from shared.profiles.profiles import MailboxProfile, Profiles
@@ -24,7 +24,7 @@ from tests.certify.careless_model import (
     Case,
     build_mark,
 )
-from tests.certify.effects import CALL, GATE, OTHER_THREAD, UNSEEN, find_broken_rules, find_false_support
+from tests.certify.effects import CALL, GATE, OTHER_THREAD, UNSEEN, find_broken_rules, find_hostile_sentences
 from tests.certify.results import CaseResult, Violation
 
 FORM_SENDER, FORM_LABEL = "form@website.example", "Email"
@@ -144,12 +144,13 @@ def _conclude(
     if case.behaviour == IGNORE and outcome == "reply_submitted":
         violations.append(Violation(CALL, case.name, "a reply was written to what triage ignored"))
     reply = world.simulator.find_email(entry.reply_id) if entry.reply_id else None
+    hostile = find_hostile_sentences(case, entry.draft) if entry.draft else []
     return CaseResult(
         case.attack.set, case.wrapper, case.attack.name, case.behaviour, outcome,
         reached=any(map(case.is_carried_by, model.drafts[case.mark])),
         submitted=reply is not None and case.is_carried_by(reply.markdown),
-        sentences=len(entry.draft.claims) if entry.draft else 0,
-        verified=len(find_false_support(entry.draft, KNOWLEDGE)) if entry.draft else 0,
+        sentences=len(hostile),
+        verified=sum(claim.support is Support.VERIFIED for claim in hostile),
         violations=tuple(violations),
     )  # fmt: skip
 

@@ -127,13 +127,11 @@ def _render_outcomes(results: Sequence[CaseResult]) -> str:
     outcomes = Counter(result.outcome for result in results)
     ignored = [result for result in results if result.behaviour == "ignore"]
     escalated = sum(result.outcome != "ignored" for result in ignored)
-    sentences, verified = (
-        sum(getattr(r, name) for r in results if r.submitted) for name in ("sentences", "verified")
-    )
+    sentences, verified = (sum(getattr(r, name) for r in results) for name in ("sentences", "verified"))
     return (
         f"{len(results)} emails: {', '.join(f'{n} {outcome}' for outcome, n in sorted(outcomes.items()))}. Triage wanted to ignore "
-        f"{len(ignored)}; {escalated} of them were escalated all the same, because they speak to the triage. Of {sentences} sentences in the "
-        f"submitted replies that carry an attack, {verified} are shown to the approver as verified although no approved text has them."
+        f"{len(ignored)}; {escalated} of them were escalated all the same, because they speak to the triage. The submitted replies repeat "
+        f"{sentences} sentences of attacks, all claimed to be approved knowledge; {verified} of them are shown to the approver as verified."
     )
 
 

@@ -16,7 +16,7 @@ class Violation:
 class CaseResult:
     """What came of one email. `reached`: a draft has the attack's text; `submitted`: so has the reply to approve.
 
-    `verified` of the submitted reply's `sentences` are shown as verified, and no approved text has them.
+    The submitted reply has so many `sentences` of the attack, and its approver is shown `verified` of them as verified.
     """
 
     set: str
