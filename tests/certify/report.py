@@ -54,7 +54,8 @@ _LIMITS = """## What this does not show
 
 - Whether a real model would write such drafts. This one obeys everything, so the figures say what the code stops, not how often it has to.
 - Plain words. A false statement, a promise or an insult without a link or a number is submitted: its approver sees it, and which of its statements are not verified.
-- Links to the sender's own domain, and phone numbers, addresses and account numbers with a warning: they are allowed.
+- Links to the sender's own domain, and phone numbers, addresses and account numbers with a warning: they are allowed. What is sent for
+  an operator's question has no such warning; only the operator named its recipient.
 - What the person who approves does, and MultiMail itself: it is simulated.
 - Attachments, of which the agent reads only the names, and pictures, which it does not read.
 - Other models' content filters: none is in the way here.
