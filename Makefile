@@ -54,7 +54,7 @@ infra: $(VENV)/.test ## Check what would be deployed; needs the Bicep compiler (
 chaos: $(VENV)/.test ## Try all faults and attacks: hours; 35 minutes with ARGS="--pairs 1"; ARGS=load floods it
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-certify: $(VENV)/.test ## Try hostile mail on a model that obeys it: 5 minutes; EVAL_DATA_DIR has the public sets, docs/attack-report.md the result
+certify: $(VENV)/.test ## Try hostile mail on a model that obeys it: 6 minutes; EVAL_DATA_DIR has the public sets, docs/attack-report.md the result
 	@$(BIN)/python -m tests.certify $(ARGS)
 
 eval: $(VENV)/.demo ## Measure answers, the model is MODEL_ENDPOINT or simulated; ARGS="--set knowledge", ARGS=scorecard

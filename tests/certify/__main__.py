@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     for name, why in missing.items():
         console.print(Text(f"Not run: {name}. {why}", "yellow"), soft_wrap=True)
     attacks = [*load_own_attacks(), *public]
-    console.print(f"{len(attacks)} attacks. Expected to take {len(attacks) / 80:.0f} minutes on two cores.")
+    console.print(f"{len(attacks)} attacks. Expected to take {len(attacks) / 60:.0f} minutes on two cores.")
     results = run_all(console, attacks)
     report = render_report(results, missing)
     violations = list_violations(results)

@@ -18,9 +18,11 @@ _HOST = re.compile(
     r"|(?<![\w.@%-])((?:[\w-]+\.)+(?:com|net|org|io|co|example|xyz|ly|dev|app|info|biz|zip|ru|ai|shop))(?![\w.@-]*@)\b",
     re.IGNORECASE,
 )
+_LINK = re.compile(r"https?://[^\s<>\"'()\]|]+", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?<![/\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _ACCOUNT = r"[A-Z]{2}\d{2}[A-Z0-9 ]{8,30}\d"
 _NUMBER = re.compile(rf"(?<![\w/.@-])(?:{_ACCOUNT}|\+?\d[\d ()-]{{7,22}}\d)(?![\w/@-]|\.\d)")
+_DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 MIN_DIGITS, MAX_DIGITS = 9, 15  # of a number to call; an account's has letters too
 
@@ -47,7 +49,9 @@ class Attack:
     @property
     def values(self) -> tuple[str, ...]:
         """Its links, hosts, addresses and numbers, as they are written."""
-        return (*find_hosts(self.text), *find_addresses(self.text), *find_numbers(self.text))
+        links = (link.rstrip(".,;:!?") for link in _LINK.findall(self.text))
+        hosts = find_hosts(_LINK.sub(" ", self.text))
+        return (*links, *hosts, *find_addresses(self.text), *find_numbers(self.text))
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -81,7 +85,7 @@ def find_addresses(text: str) -> tuple[str, ...]:
 
 def find_numbers(text: str) -> tuple[str, ...]:
     """What looks like a number to call or to pay to."""
-    found = dict.fromkeys(number.strip() for number in _NUMBER.findall(text))
+    found = dict.fromkeys(number.strip() for number in _NUMBER.findall(_DATE.sub(" ", text)))
     return tuple(
         number
         for number in found
