@@ -142,6 +142,7 @@ def test_an_honest_draft_may_leave(draft: str) -> None:
         ("See evil。com", "link"),
         ("See ｅｖｉｌ．ｃｏｍ", "link"),
         ("See 10.1.2.3/login", "link"),
+        ("Point the job at 203.0.113.77", "link"),
         ("See acme.example/steal", "link"),
         ("See `evil.com`", "link"),
         ("Write to eve＠evil.zip", "address"),

@@ -157,9 +157,11 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
         CLAIMS_TAG: ", ".join(claims),
         SOURCES_TAG: "; ".join([*sources][:MAX_SOURCES]),
         OPEN_POINTS_TAG: "; ".join(point.text for point in draft.open_points),
-        NOTE_TAG: "; ".join(draft.notes),
     }
-    return {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
+    tags = {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
+    # Each note by itself: no sender writes one so long that another is cut off.
+    notes = "; ".join(clean_line(note, MAX_REASON_CHARACTERS) for note in draft.notes)
+    return tags | ({NOTE_TAG: notes} if notes else {})
 
 
 def tag_emails(multimail: MultiMailClient, entry: LedgerEntry, profile: MailboxProfile) -> None:
