@@ -198,7 +198,8 @@ def test_the_approver_is_told_which_number_only_received_mail_has(tmp_path: Path
     with AskWorld(tmp_path) as world:
         ann = world.deliver("Please call me: +44 20 7946 0958.", sender="Ann Lee <ann@customer.example>")
         text = "Hello Ann, we will call you at +44 20 7946 0958."
-        world.ask("Tell ann@customer.example that we call.", [world.reply_call(ann, text)], "It waits.")
+        calls = [[world.read_call(ann)], [world.reply_call(ann, text)]]
+        world.ask("Tell ann@customer.example that we call.", *calls, "It waits.")
         (accepted,) = world.mail.accepted
         stored = world.mail.find_email(accepted.email_id)
         assert stored is not None
