@@ -513,12 +513,11 @@ def test_no_line_of_the_demo_is_wider_than_the_terminal(services: Services, colu
     terminal = Terminal(services, columns, "demo", "--until-idle", "--all", LANG="C.UTF-8")
     assert terminal.read_to_end() == 0, terminal.text
     lines = [line.rsplit("\r", 1)[-1] for line in terminal.text.split("\r\n")]
-    table = lines[lines.index("Every email") + 2 :][:40]
+    emails = "\n".join(lines[lines.index("Every email") : lines.index("Audit trail of one email")])
     assert [line for line in lines if cell_len(line) > columns] == []
-    assert all(cell_len(line) == columns for line in table)  # one line for each email
-    assert table[-1].startswith("LINE DOWN")
-    assert any("🚆" in line for line in table)
-    assert any("お礼" in line for line in table)
+    assert all(
+        shown in emails for shown in ("LINE DOWN", "お礼", "blink code", "山本 さくら")
+    )  # nothing is cut
     assert "category    submitted  pending  held back" in terminal.text  # no word is cut
 
 

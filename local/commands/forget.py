@@ -105,7 +105,7 @@ class Forgetting:
         for step in (self._close, self._cancel):
             found = [entry for entry in map(step, found) if entry is not None]
         self._cancel_others()
-        for step in (self._uncover, self._show, self._erase):
+        for step in (self._uncover, self._erase):
             found = [entry for entry in map(step, found) if entry is not None]
         self.ledger.erase_sender(self._is_theirs)
 
@@ -139,7 +139,7 @@ class Forgetting:
                 return entry
             closed = replace(entry, finished_at=now, waiting_for=None, waiting_detail="")
             if entry.outcome is not Outcome.REPLY_SUBMITTED:
-                closed = _left_to_a_person(replace(closed, depends_on=None))
+                closed = self._leave_to_a_person(replace(closed, depends_on=None))
             try:
                 closed = self.ledger.finish(closed)
             except LeaseLostError:
@@ -154,16 +154,15 @@ class Forgetting:
         self.unfinished.append(f"Email {entry.email_id} is written by an agent now: run forget again.")
         return None
 
-    def _show(self, entry: LedgerEntry) -> LedgerEntry:
-        """Tag an email that is left to a person, without the model's words."""
-        if entry.cause is not Cause.ERASED or entry.erased_at is not None:
-            return entry
+    def _leave_to_a_person(self, entry: LedgerEntry) -> LedgerEntry:
+        """Tag the email without the model's words, before the row says so: it is seen in any case."""
+        left = replace(entry, outcome=Outcome.NEEDS_HUMAN, cause=Cause.ERASED, detail="")
         try:
-            tags = build_tags(entry.erased(self.clock()))
+            tags = build_tags(left.erased(self.clock()))
             write_tags(self.multimail, entry.mailbox_id, entry.email_id, tags)
         except PermanentError as error:
             self.unfinished.append(f"Email {entry.email_id} could not be tagged: {error}.")
-        return entry
+        return left
 
     def _cancel(self, entry: LedgerEntry) -> LedgerEntry | None:
         """Cancel the row's reply, or one that may be on its way, unless its end is known."""
@@ -192,7 +191,7 @@ class Forgetting:
         settled = replace(entry, reply_id=reply_id, reply_status=status, reply_settled_at=now)
         if status in TURNED_DOWN and reply_id not in self.cancelled:  # by a reviewer
             settled = replace(settled, reply_decided_at=now)
-        return self._save(_left_to_a_person(settled))
+        return self._save(self._leave_to_a_person(settled))
 
     def _cancel_others(self) -> None:
         """Cancel what waits to go to the person alone, colleagues' drafts too; name what others get too."""
@@ -220,7 +219,7 @@ class Forgetting:
     def _uncover(self, entry: LedgerEntry) -> LedgerEntry | None:
         """Leave an email to a person when the reply that was to answer it too reaches nobody."""
         is_uncovered = entry.erased_at is None and entry.depends_on in self.unanswered
-        return self._save(_left_to_a_person(entry)) if is_uncovered else entry
+        return self._save(self._leave_to_a_person(entry)) if is_uncovered else entry
 
     def _save(self, entry: LedgerEntry) -> LedgerEntry | None:
         try:
@@ -270,7 +269,3 @@ class Forgetting:
         )
         self.erased.append(entry.email_id)
         return entry
-
-
-def _left_to_a_person(entry: LedgerEntry) -> LedgerEntry:
-    return replace(entry, outcome=Outcome.NEEDS_HUMAN, cause=Cause.ERASED, detail="")

@@ -27,6 +27,7 @@ from shared.replying.threads import ThreadText
 
 # Tokens of mail in the prompt, escaped: whatever arrives, the call stays bounded.
 MAX_MAIL_TOKENS = 3_000
+MAX_SEARCHED_CHARACTERS = 20_000
 MAX_OWN_TOKENS = 1_800  # of the email's head and new words
 MAX_REST_TOKENS = 400
 MAX_EARLIER = 4  # emails of the thread
@@ -239,6 +240,7 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
         shown = _render_mail(email, ())[
             0
         ]  # what the model was shown of it, whatever else the email is full of
-        if _SPEAKS_TO_TRIAGE.search(" ".join(shown.split())):
+        written = clean_text(f"{email.subject} {email.markdown}")[:MAX_SEARCHED_CHARACTERS]
+        if any(_SPEAKS_TO_TRIAGE.search(" ".join(text.split())) for text in (shown, written)):
             return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
     return triage

@@ -21,8 +21,8 @@ MAX_CALLS = 20  # that a question may make; what is over it is not answered
 
 _IDS = re.compile(r"^mailbox_id: (\S+)\nemail_id: (\S+)$(?:\nthread_id: (\S+)$)?", re.MULTILINE)
 _PLAN = re.compile(
-    r"GET /v1/(?:mailboxes|contacts)|GET /v1/mailboxes/[^/]+/(?:emails|allowlist|threads/[^/]+|emails/[^/]+)"
-    r"|POST /v1/mailboxes/[^/]+/(?:reply/[^/]+|send)"
+    r"GET /v1/(?:mailboxes|contacts)|GET /v1/mailboxes/[^/]+/(?:emails|allowlist|threads/[^/]+|emails/[^/]+(?:/tags)?)"
+    r"|PUT /v1/mailboxes/[^/]+/emails/[^/]+/tags|POST /v1/mailboxes/[^/]+/(?:reply/[^/]+|send)"
 )
 Calls = list[tuple[str, dict[str, Any]]]
 

@@ -321,6 +321,7 @@ class LoadRun:
     def _work_off(self, agent: AgentUnderFire) -> None:
         """Go on until nothing is open; then faults and people stop, and the last looks must leave nothing open."""
         to_come, is_fine, said, report_at, looks = self.figures.emails // 2, False, None, 0, 0
+        was_open = False
         for number in range(1000 + MAX_ROUNDS_AN_EMAIL * self.figures.emails):
             if not looks and (
                 said is not None or not self._flood.arrived
@@ -334,7 +335,10 @@ class LoadRun:
                 continue
             self._take_notes(said, tracks=tracks, is_arriving=is_arriving)
             due_at = datetime.fromisoformat(said["due_at"]) if said["due_at"] else None
-            is_over = due_at is None and not is_arriving
+            was_open = was_open or due_at is not None
+            is_over = (
+                was_open and due_at is None and not is_arriving
+            )  # nothing is over that no poll found yet
             if number >= report_at or is_over:
                 report_at = number + REPORT_EVERY_ROUNDS
                 self._report(said, agent)
