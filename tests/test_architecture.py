@@ -146,7 +146,7 @@ def test_what_is_not_deployed_is_layered_too(package: str, unknown: Sequence[str
 
 @pytest.mark.parametrize(
     ("imported", "heavy"),
-    [("function_app", HEAVY), ("shared.http_functions", [m for m in HEAVY if m not in AGENT])],
+    [("function_app", HEAVY), ("shared.operator.http_functions", [m for m in HEAVY if m not in AGENT])],
 )
 def test_importing_the_triggers_and_the_agent_needs_no_setting_and_no_heavy_sdk(
     imported: str, heavy: Sequence[str]

@@ -19,7 +19,6 @@ LAYERS = (
     ("watching",),
     ("operator",),
     ("composition",),
-    ("http_functions",),
 )
 
 
