@@ -35,6 +35,12 @@ def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # n
     _get_agent().track(context.trace_context.trace_parent)
 
 
+@app.timer_trigger(arg_name="timer", schedule="%POLL_SCHEDULE%", use_monitor=True)
+def notify_people(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # bound by name
+    """Tell people what waits for them."""
+    _get_agent().notify(context.trace_context.trace_parent)
+
+
 @app.route(route="webhook", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:
     """Receive a MultiMail webhook; its signature authenticates it."""

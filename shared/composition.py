@@ -1,5 +1,6 @@
 """The composition root: builds the agent from its settings, once per process."""
 
+import functools
 import logging
 import os
 import random
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.domain import parse_work_item
-from shared.errors import PermanentError
+from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.knowledge.meaning import VECTOR_FILE, MeaningIndex, VectorFile
 from shared.knowledge.passages import KnowledgeSource
@@ -25,6 +26,8 @@ from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.model.chat_telemetry import traced
 from shared.model.embeddings import EmbeddingModel
+from shared.notifying.delivery import Delivery, name_variable
+from shared.notifying.notifier import Notifier
 from shared.operator.asking import Answer, Asking, Question
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.profiles import Profiles
@@ -64,6 +67,7 @@ class Agent:
     retention: Retention
     webhooks: WebhookReceiver
     asking: Asking
+    notifier: Notifier
     ledger: Ledger
     work_queue: WorkQueue
 
@@ -96,6 +100,14 @@ class Agent:
             finally:
                 self.retention.run()
 
+    def notify(self, traceparent: str = "") -> None:
+        """Tell people what waits for them, in a run of its own: no email waits for it.
+
+        Raises ConfigurationError and TransientError.
+        """
+        with span("notify people", parent=traceparent):
+            self.notifier.run()
+
     def ask(self, question: Question) -> Answer:
         """Answer an operator's question. Raises what `Asking.answer` raises."""
         with span("ask"):
@@ -120,6 +132,7 @@ class Adapters:
     knowledge: KnowledgeSource
     signing_secret: SecretSource | None
     health: ServiceHealth
+    delivery: Delivery
 
 
 def build_agent(
@@ -153,6 +166,7 @@ def build_agent(
         knowledge=_build_knowledge(settings, credential, health.watch, clock),
         signing_secret=_find_signing_secret(settings, credential),
         health=health,
+        delivery=Delivery(_build_notify_secrets(settings, credential)),
         # Last: a ledger in a file is locked from here on, and no wrong setting may leave it so.
         ledger=ledger or _build_ledger(settings, credential, clock),
     )
@@ -195,7 +209,10 @@ def assemble_agent(
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
     retention = Retention(ledger, settings.retention_days, clock)
-    return Agent(poller, pipeline, tracker, retention, webhooks, asking, ledger, adapters.work_queue)
+    notifier = Notifier(multimail, mailboxes, ledger, profiles, adapters.delivery, clock)
+    return Agent(
+        poller, pipeline, tracker, retention, webhooks, asking, notifier, ledger, adapters.work_queue
+    )
 
 
 def open_multimail(settings: Settings) -> MultiMailClient:
@@ -256,6 +273,31 @@ def _find_signing_secret(
         setting="MULTIMAIL_WEBHOOK_SECRET_NAME",
         content="webhook's signing secret",
     )
+
+
+def _build_notify_secrets(
+    settings: Settings, credential: "Callable[[], TokenCredential]"
+) -> Callable[[str], SecretSource]:
+    """Where the addresses and keys of targets are: in the environment, or in the vault."""
+
+    @functools.cache
+    def find(name: str) -> SecretSource:
+        variable = name_variable(name)
+        known = settings.notify_secrets.get(variable)
+        if known is not None:
+            return StaticSecret(known)
+        if settings.key_vault_url is None:
+            raise ConfigurationError(
+                f"{variable} is not set: a profile names the target (notify), so set it to the target's "
+                f"secret, or set KEY_VAULT_URL to a vault that holds it as {name}."
+            )
+        from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
+
+        return KeyVaultSecret(
+            settings.key_vault_url, name, credential(), setting=variable, content="secret of the target"
+        )
+
+    return find
 
 
 def _build_ledger(

@@ -22,6 +22,7 @@ ADAPTERS = frozenset(
         "services.http_session",
         "services.credentials",
         "mail.connection",
+        "notifying.delivery",
         "services.key_vault",
         "model.openai_sdk",
         "model.azure_inference_sdk",
@@ -213,7 +214,7 @@ def test_the_triggers_are_the_documented_ones_and_stay_a_few_lines() -> None:
     functions = {
         node.name: node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list
     }
-    timers = {"poll_inboxes", "track_replies"}
+    timers = {"poll_inboxes", "track_replies", "notify_people"}
     assert set(functions) == timers | {"process_email", "receive_webhook", "ask_agent", "report", "health"}
     assert all(len(function.body) <= 3 for function in functions.values())
 

@@ -17,6 +17,7 @@ LAYERS = (
     ("profiles",),
     ("replying",),
     ("watching",),
+    ("notifying",),
     ("operator",),
     ("composition",),
 )

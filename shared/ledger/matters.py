@@ -16,10 +16,14 @@ DIGEST, ANSWERS = "digest", "answers"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """What was sent to a target of notifications: when in the last hour, and until when it wants nothing."""
+    """A target of notifications: when it got some in the last hour; since it last did, how often it failed.
+
+    `not_before`: when to try again.
+    """
 
     target: str
     sent: tuple[datetime, ...] = ()
+    failures: int = 0
     not_before: datetime | None = None
 
 

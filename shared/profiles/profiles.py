@@ -167,6 +167,11 @@ class Profiles:
         """The profile of a mailbox, under its id or its address."""
         return self.own.get(mailbox.id) or self.own.get(mailbox.address.lower()) or self.default
 
+    @property
+    def has_targets(self) -> bool:
+        """Whether any profile says who is notified."""
+        return any(profile.notify is not None for profile in (self.default, *self.own.values()))
+
     def find_problems(self, mailboxes: Iterable[Mailbox]) -> list[str]:
         """A sentence for each profile that none of the account's mailboxes has, or that another one hides."""
         known = list(mailboxes)
