@@ -25,6 +25,7 @@ COMMANDS = {
     "voice": "local.commands.voice",
     "knowledge": "local.commands.configuration",
     "profiles": "local.commands.configuration",
+    "notify": "local.people.notify",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
@@ -95,6 +96,9 @@ def _build_parser() -> argparse.ArgumentParser:
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
     text = "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"
     commands.add_parser("profiles", help=text, description=text)
+    text = "check that notifications about a mailbox arrive: each target that its profile names gets a test"
+    notify = commands.add_parser("notify", help=text, description=text)
+    notify.add_argument("--test", dest="mailbox", metavar="MAILBOX", required=True, help="its id or address")
     text = "show how much approved text a mailbox has, and which passages of it a question finds"
     knowledge = commands.add_parser("knowledge", help=text, description=text)
     knowledge.add_argument(

@@ -221,6 +221,12 @@ def open_multimail(settings: Settings) -> MultiMailClient:
     return MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
 
 
+def open_delivery(settings: Settings) -> tuple[Profiles, Delivery]:
+    """Build what sends notifications for an operator's command, with the profiles that name its targets."""
+    credential = _once(lambda: _build_credential(settings))
+    return _load_profiles(settings), Delivery(_build_notify_secrets(settings, credential))
+
+
 def open_knowledge(
     settings: Settings, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> tuple[Profiles, KnowledgeSource]:

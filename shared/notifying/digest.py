@@ -24,7 +24,10 @@ class Digest:
     until: datetime
 
     def describe(self, matters: Sequence[Matter], pending: Container[WorkItem]) -> tuple[str, ...]:
-        """The digest's lines; `pending` has the emails with an undecided reply. Raises what a ledger raises."""
+        """The digest's lines; `pending` has the emails with an undecided reply.
+
+        Raises what the ledger raises.
+        """
         rows = [*self._read_finished()]
         waiting = [w.open_since for w in self.ledger.open_work() if w.mailbox_id == self.mailbox_id]
         arrived = [*(row.received_at for row in rows), *waiting]

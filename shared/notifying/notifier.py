@@ -80,19 +80,21 @@ class Notifier:
                 f"notifications wait for {len(failures)} targets: {next(iter(failures.values()))}"
             )
 
-    def send_test(self, mailbox: Mailbox, notify: Notify) -> Mapping[str, AgentError | None]:
-        """Send a notification of nothing to each target of a mailbox; say which failed, and why."""
-        results: dict[str, AgentError | None] = {}
-        for target in notify.targets:
-            lines = ("This is a test of python -m local notify: notifications arrive here.",)
-            sections = (Section(Topic.DIGEST, lines=lines),)
-            message = Message("test", mailbox.id, mailbox.address, self.clock(), sections)
-            try:
-                self.delivery.send(target, message)
-                results[target] = None
-            except AgentError as error:
-                results[target] = error
-        return results
+
+def send_test(
+    delivery: Delivery, mailbox: Mailbox, notify: Notify, now: datetime
+) -> Mapping[str, AgentError | None]:
+    """Send a notification about nothing to each target of a mailbox; say which failed, and why."""
+    sections = (Section(Topic.DIGEST, lines=("This is a test: notifications arrive here.",)),)
+    results: dict[str, AgentError | None] = {}
+    for target in notify.targets:
+        message_id = _name_message(target, mailbox.id, now.isoformat())
+        results[target] = None
+        try:
+            delivery.send(target, Message(message_id, mailbox.id, mailbox.address, now, sections))
+        except AgentError as error:
+            results[target] = error
+    return results
 
 
 @dataclass(frozen=True, slots=True)
