@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ from shared.services.health import ServiceHealth, Watch
 from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Settings
 from shared.telemetry import span
+from shared.watching.answers import AnswerWatch
 from shared.watching.polling import Poller
 from shared.watching.retention import Retention
 from shared.watching.tracking import ReplyTracker
@@ -64,6 +65,7 @@ class Agent:
     poller: Poller
     pipeline: Pipeline
     tracker: ReplyTracker
+    answers: AnswerWatch
     retention: Retention
     webhooks: WebhookReceiver
     asking: Asking
@@ -90,15 +92,14 @@ class Agent:
             self.pipeline.process(item)
 
     def track(self, traceparent: str = "") -> None:
-        """See what became of the submitted replies, then erase what is kept no longer.
+        """See what became of the replies and what people have seen to, then erase what is kept no longer.
 
         Raises ConfigurationError and TransientError.
         """
-        with span("track", parent=traceparent):
-            try:
-                self.tracker.track()
-            finally:
-                self.retention.run()
+        with span("track", parent=traceparent), ExitStack() as afterwards:  # whatever fails before
+            afterwards.callback(self.retention.run)
+            afterwards.callback(self.answers.run)
+            self.tracker.track()
 
     def notify(self, traceparent: str = "") -> None:
         """Tell people what waits for them, in a run of its own: no email waits for it.
@@ -209,9 +210,10 @@ def assemble_agent(
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
     retention = Retention(ledger, settings.retention_days, clock)
+    answers = AnswerWatch(multimail, mailboxes, ledger, settings.retention_days, clock)
     notifier = Notifier(multimail, mailboxes, ledger, profiles, adapters.delivery, clock)
     return Agent(
-        poller, pipeline, tracker, retention, webhooks, asking, notifier, ledger, adapters.work_queue
+        poller, pipeline, tracker, answers, retention, webhooks, asking, notifier, ledger, adapters.work_queue
     )
 
 
