@@ -59,9 +59,8 @@ class Delivery:
         """An address must not cross a network in the clear: http is for this machine only."""
         try:
             parts = urlsplit(address)
-            is_usable = bool(parts.hostname) and (
-                parts.scheme == "https" or _is_here(parts.scheme, parts.hostname)
-            )
+            is_here = parts.scheme == "http" and parts.hostname in LOOPBACK
+            is_usable = bool(parts.hostname) and (parts.scheme == "https" or is_here)
         except ValueError:
             is_usable = False
         if not is_usable:
@@ -89,10 +88,6 @@ class Delivery:
         raise ConfigurationError(
             f"{came_back}, so it takes no notifications: create the webhook again and store its address."
         )
-
-
-def _is_here(scheme: str, host: str | None) -> bool:
-    return scheme == "http" and host in LOOPBACK
 
 
 def name_variable(name: str) -> str:

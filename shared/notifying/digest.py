@@ -39,10 +39,12 @@ class Digest:
         escalations = [m.since for m in self._list_open(matters, MatterKind.ESCALATION)]
         promises = [m.since for m in self._list_open(matters, MatterKind.PROMISE)]
         unanswered = [row for row in rows if row.outcome in FOR_PEOPLE]
+        causes = Counter(str(row.cause) for row in unanswered).most_common(SHOWN_CAUSES)
+        why = ", ".join(f"{count} {cause}" for cause, count in causes)
         return (
             f"Emails since {self.hours.show(self.since)}: {came_in}. Replies approved: {answered}.",
             f"Drafts pending: {self._show(drafts)}.",
-            f"Left to a person: {len(unanswered)}{_list_causes(unanswered)}.",
+            f"Left to a person: {len(unanswered)}{f' ({why})' if why else ''}.",
             f"Open escalations of all days: {self._show(escalations)}.",
             f"Open promises: {self._show(promises)}.",
             f"Ignored: {outcomes[Outcome.IGNORED]}. Skipped: {outcomes[Outcome.SKIPPED] - spam}. "
@@ -71,10 +73,3 @@ class Digest:
 
     def _show(self, moments: Sequence[datetime]) -> str:
         return f"{len(moments)}, the oldest since {self.hours.show(min(moments))}" if moments else "none"
-
-
-def _list_causes(rows: Sequence[LedgerEntry]) -> str:
-    """The commonest causes, by their codes."""
-    counts = Counter(row.cause for row in rows if row.cause is not None)
-    texts = [f"{count} {cause}" for cause, count in counts.most_common(SHOWN_CAUSES)]
-    return f" ({', '.join(texts)})" if texts else ""

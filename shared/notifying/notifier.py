@@ -61,7 +61,7 @@ class Notifier:
         # After the matters: a draft that is not among these is decided, and none that is new is missed.
         pending = {
             reply.work_item: reply
-            for reply in self.ledger.tracked_replies()
+            for reply in (self.ledger.tracked_replies() if matters else ())
             if reply.status is None or reply.status in UNDECIDED
         }
         failures: dict[str, AgentError] = {}
@@ -200,19 +200,15 @@ class _MailboxRun:
 
     def _build_item(self, entry: LedgerEntry, matter: Matter) -> Item:
         tags = list_tags(entry, self.profile).get(entry.email_id, {})
-        subject = self._read_subject(entry) if self.notify.show_sender else None
+        subject: str | None = None
+        if self.notify.show_sender and entry.erased_at is None:
+            subject = ""
+            try:  # the ledger has none
+                subject = self.notifier.multimail.get_email(entry.mailbox_id, entry.email_id).subject
+            except AgentError as error:
+                log.info("email %s is told without its subject: %s", entry.email_id, error)
         since = self.profile.working_hours.show(matter.since)
         return build_item(entry, matter.since, since, tags.get("agent.escalate_to", ""), subject)
-
-    def _read_subject(self, entry: LedgerEntry) -> str:
-        """The email's subject, which only MultiMail has; nothing where it is not to be had now."""
-        if entry.erased_at is not None:
-            return ""
-        try:
-            return self.notifier.multimail.get_email(entry.mailbox_id, entry.email_id).subject
-        except AgentError as error:
-            log.info("email %s is told without its subject: %s", entry.email_id, error)
-            return ""
 
     def _send_digest(self, channel: Channel, matters: Sequence[Matter], now: datetime) -> None:
         """Send the digest of this working morning, unless it was sent."""

@@ -37,10 +37,9 @@ def build_card(message: Message) -> Json:
     body = [_rich_text(_run(message.title, size="Medium", weight="Bolder"))]
     for section in message.sections:
         body.append(_rich_text(_run(HEADINGS[section.topic], weight="Bolder"), separator=True))
-        body += [
-            _rich_text(_run(f"{item.email_id} ", weight="Bolder"), *_item_runs(item))
-            for item in section.items
-        ]
+        for item in section.items:
+            origin = [_run(f" {item.origin}", isSubtle=True)] if item.origin else []
+            body.append(_rich_text(_run(f"{item.email_id} ", weight="Bolder"), _run(item.text), *origin))
         body += [_rich_text(_run(line)) for line in (*section.lines, section.rest) if line]
     card = {"type": "AdaptiveCard", "$schema": CARD_SCHEMA, "version": CARD_VERSION, "body": body}
     attachment = {
@@ -49,10 +48,6 @@ def build_card(message: Message) -> Json:
         "content": card,
     }
     return {"type": "message", "attachments": [attachment]}
-
-
-def _item_runs(item: Item) -> list[Json]:
-    return [_run(item.text), *([_run(f" {item.origin}", isSubtle=True)] if item.origin else [])]
 
 
 def _run(text: str, **style: Any) -> Json:
@@ -72,17 +67,14 @@ def build_blocks(message: Message) -> Json:
         texts += ["\n".join(filter(None, (f"{i.email_id} {i.text}", i.origin))) for i in section.items]
         texts += ["\n".join(filter(None, (*section.lines, section.rest)))]
         blocks += [{"type": "section", "text": _plain(text, MAX_SLACK_TEXT)} for text in texts if text]
-    return {"text": _escape(message.title), "blocks": blocks[:MAX_SLACK_BLOCKS]}
+    # The three characters that control its marks: https://docs.slack.dev/messaging/formatting-message-text
+    text = message.title.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return {"text": text, "blocks": blocks[:MAX_SLACK_BLOCKS]}
 
 
 def _plain(text: str, limit: int) -> Json:
     shown = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return {"type": "plain_text", "text": shown, "emoji": False}
-
-
-def _escape(text: str) -> str:
-    """The text without what Slack reads as a mark: docs.slack.dev/messaging/formatting-message-text."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def build_json(message: Message) -> Json:

@@ -49,11 +49,13 @@ class AnswerWatch:
         """
         open_matters = list(self.ledger.matters.list())
         # After the matters: a draft among them without an undecided reply is decided.
-        tracked = self.ledger.tracked_replies()
+        tracked = self.ledger.tracked_replies() if open_matters else ()
         pending = {r.work_item for r in tracked if r.status is None or r.status in UNDECIDED}
         by_mailbox: defaultdict[str, list[Matter]] = defaultdict(list)
+        oldest = self.clock() - timedelta(days=self.days)
         for matter in open_matters:
-            if self._is_over(matter, pending):
+            is_decided = matter.kind is MatterKind.DRAFT and matter.work_item not in pending
+            if is_decided or matter.since <= oldest:
                 self.ledger.matters.close(matter)
             elif matter.kind is not MatterKind.DRAFT and matter.thread_id is not None:
                 by_mailbox[matter.mailbox_id].append(matter)
@@ -70,10 +72,6 @@ class AnswerWatch:
                 failures.append(error)
         if failures:
             raise TransientError(f"answers of {len(failures)} mailboxes were not listed: {failures[0]}")
-
-    def _is_over(self, matter: Matter, pending: Collection[WorkItem]) -> bool:
-        is_old = self.clock() - matter.since >= timedelta(days=self.days)
-        return is_old or (matter.kind is MatterKind.DRAFT and matter.work_item not in pending)
 
     def _close_answered(self, mailbox_id: str, matters: Sequence[Matter], own: Collection[str]) -> None:
         """Look at what was written since the last time; `own` are the ids of our tracked replies."""
