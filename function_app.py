@@ -35,7 +35,7 @@ def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # n
     _get_agent().track(context.trace_context.trace_parent)
 
 
-@app.timer_trigger(arg_name="timer", schedule="%POLL_SCHEDULE%", use_monitor=True)
+@app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
 def notify_people(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # bound by name
     """Tell people what waits for them."""
     _get_agent().notify(context.trace_context.trace_parent)
