@@ -211,7 +211,9 @@ def assemble_agent(
     )  # fmt: skip
     retention = Retention(ledger, settings.retention_days, clock)
     answers = AnswerWatch(multimail, mailboxes, ledger, settings.retention_days, clock)
-    notifier = Notifier(multimail, mailboxes, ledger, profiles, adapters.delivery, clock)
+    notifier = Notifier(
+        multimail, mailboxes, ledger, profiles, adapters.delivery, clock, settings.multimail_mailbox_ids
+    )
     return Agent(
         poller, pipeline, tracker, answers, retention, webhooks, asking, notifier, ledger, adapters.work_queue
     )

@@ -16,11 +16,12 @@ DIGEST, ANSWERS = "digest", "answers"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A target of notifications: when it got some in the last hour; since it last did, how often it failed.
+    """What a target got about a mailbox: when in the last hour, and how often it failed since.
 
     `not_before`: when to try again.
     """
 
+    mailbox_id: str
     target: str
     sent: tuple[datetime, ...] = ()
     failures: int = 0
@@ -63,14 +64,15 @@ class Matters:
         row = Row(name_mailbox_partition(mailbox_id), name, to_row(_Moment(at)))
         self._store.write([Change(Verb.UPSERT, row)])
 
-    def get_channel(self, target: str) -> Channel:
-        """What was sent to a target."""
-        found = self._store.get(_channel_partition(target), "channel")
-        return from_row(Channel, found.fields) if found else Channel(target)
+    def get_channel(self, mailbox_id: str, target: str) -> Channel:
+        """What a target got about a mailbox."""
+        found = self._store.get(name_mailbox_partition(mailbox_id), f"channel|{encode_key(target)}")
+        return from_row(Channel, found.fields) if found else Channel(mailbox_id, target)
 
     def set_channel(self, channel: Channel) -> None:
-        """Remember what was sent to a target."""
-        row = Row(_channel_partition(channel.target), "channel", to_row(channel))
+        """Remember what a target got about a mailbox."""
+        partition = name_mailbox_partition(channel.mailbox_id)
+        row = Row(partition, f"channel|{encode_key(channel.target)}", to_row(channel))
         self._store.write([Change(Verb.UPSERT, row)])
 
 
@@ -82,7 +84,3 @@ def build_matter_row(matter: Matter) -> Row:
     moment = f"{matter.since.astimezone(UTC):%Y%m%dT%H%M%S.%f}"
     key = f"{MATTER}{encode_key(matter.mailbox_id)}|{moment}.{matter.kind}|{encode_key(matter.email_id)}"
     return Row(name_shard(matter.mailbox_id), key, to_row(matter), matter.version)
-
-
-def _channel_partition(target: str) -> str:
-    return f"channel|{encode_key(target)}"

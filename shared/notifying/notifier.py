@@ -13,7 +13,7 @@ from shared.errors import AgentError, ConfigurationError, PermanentError, Transi
 from shared.ledger.entries import LedgerEntry, Matter, MatterKind, TrackedReply
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import DIGEST, Channel
-from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.notifying.delivery import Delivery
 from shared.notifying.digest import Digest
@@ -25,11 +25,12 @@ from shared.replying.reporting import list_tags
 from shared.telemetry import NOTIFICATION_SENT, record
 from shared.watching.tracking import PENDING_APPROVAL, UNDECIDED
 
-MAX_MESSAGES = 12  # to one target within WINDOW: what comes then waits, and is told together
-WINDOW = timedelta(hours=1)
+# About one mailbox to one target within WINDOW: what comes then waits, and is told together.
+MAX_MESSAGES, WINDOW = 6, timedelta(hours=1)
 MAX_ITEMS = 20  # of one message: nobody reads more, and the rest is counted
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)  # after a target has failed
 DAY = timedelta(days=1)
+LONGEST_DIGEST = 14 * DAY  # after a pause, so that a run ends in time
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Notifier:
     profiles: Profiles
     delivery: Delivery
     clock: Callable[[], datetime]
+    wanted: Sequence[str]  # as select_mailboxes takes it
 
     def run(self) -> None:
         """Send what is due; a target or a mailbox that fails does not stop the others.
@@ -65,9 +67,11 @@ class Notifier:
             if reply.status is None or reply.status in UNDECIDED
         }
         failures: dict[str, AgentError] = {}
-        for mailbox in self.mailboxes.read().values():
+        known = self.mailboxes.read()
+        watched = select_mailboxes(known, self.wanted)
+        for mailbox in known.values():
             profile = self.profiles.get(mailbox)
-            if profile.notify is not None:
+            if profile.notify is not None and (mailbox.id in watched or matters[mailbox.id]):
                 work = _MailboxRun(self, mailbox, profile, profile.notify, pending, failures)
                 work.run(matters[mailbox.id])
         problems = [
@@ -128,7 +132,7 @@ class _MailboxRun:
 
     def _open_channel(self, target: str, now: datetime) -> Channel | None:
         """What is known of a target; None where it gets nothing now."""
-        channel = self.notifier.ledger.matters.get_channel(target)
+        channel = self.notifier.ledger.matters.get_channel(self.mailbox.id, target)
         recent = tuple(moment for moment in channel.sent if now - WINDOW < moment <= now)
         is_paused = channel.not_before is not None and now < channel.not_before <= now + DAY
         if target in self.failures or is_paused or len(recent) >= MAX_MESSAGES:
@@ -136,7 +140,7 @@ class _MailboxRun:
         return replace(channel, sent=recent)
 
     def _send(self, channel: Channel, message: Message) -> bool:
-        """Send to a target and remember that; False when it failed."""
+        """Send to a target and remember that; False when it failed. A digest counts for no limit."""
         ledger, now = self.notifier.ledger, self.notifier.clock()
         try:
             self.notifier.delivery.send(channel.target, message)
@@ -149,8 +153,9 @@ class _MailboxRun:
                 replace(channel, failures=channel.failures + 1, not_before=now + min(pause, LONGEST_PAUSE))
             )
             return False
-        ledger.matters.set_channel(Channel(channel.target, (*channel.sent, now)))
         count = sum(len(section.items) + section.more for section in message.sections)
+        sent = (*channel.sent, now) if count else channel.sent
+        ledger.matters.set_channel(Channel(self.mailbox.id, channel.target, sent))
         record(NOTIFICATION_SENT, {"mailbox_id": self.mailbox.id, "target": channel.target, "count": count})
         return True
 
@@ -218,6 +223,7 @@ class _MailboxRun:
         if morning is None or (last is not None and morning <= last):
             return
         since = last or hours.find_morning(morning - timedelta(minutes=1)) or morning - DAY
+        since = max(since, morning - LONGEST_DIGEST)
         digest = Digest(ledger, self.mailbox.id, hours, since, morning)
         lines = digest.describe(matters, self.pending)
         message_id = _name_message(channel.target, self.mailbox.id, morning.isoformat())
