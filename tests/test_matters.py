@@ -164,6 +164,24 @@ def test_what_an_approved_reply_promises_is_open_until_a_person_writes(world: Wo
     assert kinds(world, email_id) == []
 
 
+def test_a_promise_that_was_kept_before_its_reply_was_delivered_stays_closed(world: World) -> None:
+    email_id = process(world, follow_up="We call you.")
+    reply = world.simulator.find_email(world.entry(email_id).reply_id or "")
+    assert reply is not None
+    world.simulator.decide(reply.id, "approve")
+    delivered_at, reply.delivered_at = reply.delivered_at, None
+    world.clock.advance(minutes=40)
+    world.agent.track()
+    assert world.entry(email_id).reply_status == "approved"
+    (promise,) = world.ledger.matters.list()
+    world.ledger.matters.close(promise)
+    reply.delivered_at = delivered_at
+    world.clock.advance(minutes=40)
+    world.agent.track()
+    assert world.entry(email_id).reply_status == "delivered"
+    assert kinds(world, email_id) == []
+
+
 @pytest.mark.parametrize(("follow_up", "decision"), [("", "approve"), ("We call you.", "reject")])
 def test_nothing_is_promised_without_a_promise_or_an_approval(
     world: World, follow_up: str, decision: str

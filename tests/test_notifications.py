@@ -267,10 +267,11 @@ def test_a_target_that_fails_delays_neither_mail_nor_other_targets_and_is_told_l
     late = draft(world)
     world.clock.advance(days=1)  # both targets are to be reminded
     world.ledger.matters.set_moment(world.box, "digest", world.clock.now)
-    teams.answer = answer_with(status)
+    teams.answer = answer_with(status, Location=f"{teams.url}/elsewhere")
     expected = ConfigurationError if status in (404, 302) else TransientError
     with pytest.raises(expected) as failed:
         tell(world)
+    assert teams.requests == 1
     assert "SECRET-OF-THE-ADDRESS" not in str(failed.value)
     assert "NOTIFY_TEAMS_SUPPORT" in str(failed.value)
     email_id = escalate(world, "critical")
