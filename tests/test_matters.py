@@ -166,8 +166,7 @@ def test_what_an_approved_reply_promises_is_open_until_a_person_writes(world: Wo
 
 def test_a_promise_that_was_kept_before_its_reply_was_delivered_stays_closed(world: World) -> None:
     email_id = process(world, follow_up="We call you.")
-    reply = world.simulator.find_email(world.entry(email_id).reply_id or "")
-    assert reply is not None
+    reply = world.simulator.get_email(world.box, world.entry(email_id).reply_id or "")
     world.simulator.decide(reply.id, "approve")
     delivered_at, reply.delivered_at = reply.delivered_at, None
     world.clock.advance(minutes=40)
