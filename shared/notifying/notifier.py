@@ -21,7 +21,7 @@ from shared.notifying.due import Due, DueFinder
 from shared.notifying.messages import Item, Message, Section, Topic, build_item
 from shared.profiles.notify import Notify
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.replying.reporting import list_tags
+from shared.replying.reporting import name_handler
 from shared.telemetry import NOTIFICATION_SENT, record
 from shared.watching.tracking import PENDING_APPROVAL, UNDECIDED
 
@@ -204,7 +204,6 @@ class _MailboxRun:
         return Message(message_id, self.mailbox.id, self.mailbox.address, now, sections)
 
     def _build_item(self, entry: LedgerEntry, matter: Matter) -> Item:
-        tags = list_tags(entry, self.profile).get(entry.email_id, {})
         subject: str | None = None
         if self.notify.show_sender and entry.erased_at is None:
             subject = ""
@@ -213,7 +212,7 @@ class _MailboxRun:
             except AgentError as error:
                 log.info("email %s is told without its subject: %s", entry.email_id, error)
         since = self.profile.working_hours.show(matter.since)
-        return build_item(entry, matter.since, since, tags.get("agent.escalate_to", ""), subject)
+        return build_item(entry, matter.since, since, name_handler(entry, self.profile), subject)
 
     def _send_digest(self, channel: Channel, matters: Sequence[Matter], now: datetime) -> None:
         """Send the digest of this working morning, unless it was sent."""
