@@ -137,12 +137,12 @@ def count_add_seconds(facts: Facts, mailboxes: int) -> float:
 def count_reply_rows(facts: Facts) -> float:
     """Rows of a partition for one reply until it is settled: noted, seen, settled, and read by each run.
 
-    The tracking reads its note twice; what looks for answers and what notifies people read it and its matter.
+    The tracking reads its note twice; what looks for answers and what notifies people read its matter.
     """
     seconds = facts.assumption["hours_to_decision"] * HOUR
     notes = min(seconds, FRESH_SECONDS) / TRACK_EVERY_SECONDS
     notes += max(0.0, seconds - FRESH_SECONDS) / CHECK_SECONDS
-    return REPLY_ROWS + MATTER_ROWS + (2 + 2 * 2) * seconds / TRACK_EVERY_SECONDS + notes
+    return REPLY_ROWS + MATTER_ROWS + (2 + 2) * seconds / TRACK_EVERY_SECONDS + notes
 
 
 def count_email_rows(facts: Facts) -> float:

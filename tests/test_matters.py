@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from local.commands.forget import Forgetting
 from local.host.audit_file import read_records
 from local.multimail.faults import answer_with
 from local.people import matters as commands
+from local.people.matters import list_open
 from local.people.notify import notify
 from local.testing.world import World
 from shared.errors import TransientError
@@ -135,6 +137,14 @@ def test_an_escalation_goes_with_the_texts_of_its_row(world: World) -> None:
     world.clock.advance(days=2)
     world.agent.track()
     assert kinds(world, email_id) == []
+
+
+def test_whoever_lost_a_pending_reply_by_forgetting_is_left_to_a_person(world: World) -> None:
+    email_id = process(world)
+    Forgetting(world.pipeline.multimail, world.ledger, world.entry(email_id).sender, world.clock).run()
+    world.agent.track()
+    assert world.entry(email_id).erased_at is not None
+    assert [(m.email_id, m.kind) for m, _ in list_open(world.ledger)] == [(email_id, MatterKind.ESCALATION)]
 
 
 # Drafts and promises

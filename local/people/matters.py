@@ -19,7 +19,6 @@ from shared.model.prompting import clean_line
 from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, render_reason
 from shared.settings import Settings
 from shared.telemetry import MATTER_CLOSED, record
-from shared.watching.tracking import UNDECIDED
 
 
 def open(console: Console) -> int:  # noqa: A001 - the command's name
@@ -48,12 +47,9 @@ def open(console: Console) -> int:  # noqa: A001 - the command's name
 
 def list_open(ledger: Ledger) -> Iterator[tuple[Matter, LedgerEntry]]:
     """Each open matter with its row. Raises what the ledger raises."""
-    matters = list(ledger.matters.list())
-    pending = {r.work_item for r in ledger.tracked_replies() if r.status is None or r.status in UNDECIDED}
-    for matter in matters:
+    for matter in ledger.matters.list():
         entry = ledger.get(matter.work_item)
-        is_decided = matter.kind is MatterKind.DRAFT and matter.work_item not in pending
-        if entry is not None and matter.is_about(entry) and not is_decided:
+        if entry is not None and matter.is_about(entry):
             yield matter, entry
 
 

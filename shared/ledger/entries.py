@@ -25,6 +25,8 @@ LONGEST_MARK = timedelta(hours=1)  # or a lease, if that is longer
 NEVER_SENT_STATUSES = ("rejected", "cancelled", "send_failed")
 UNSENT_STATUSES = (*NEVER_SENT_STATUSES, "bounced", "gone")
 APPROVED_STATUSES = ("approved", "delivered")
+PENDING_APPROVAL = "pending_send_approval"
+UNDECIDED = ("pending_scan", PENDING_APPROVAL)
 # What is left to a person.
 FOR_PEOPLE = frozenset(
     {
@@ -165,15 +167,12 @@ class LedgerEntry:
 
     @property
     def matter(self) -> "Matter | None":
-        """What a person has to see to now that the row is finished: its draft, or the email itself."""
-        if self.finished_at is None:
+        """What a person has to see to now that the row is finished: its undecided draft, or the email."""
+        is_draft = self.outcome is Outcome.REPLY_SUBMITTED and self.reply_status in (None, *UNDECIDED)
+        if self.finished_at is None or not (is_draft or self.outcome in FOR_PEOPLE):
             return None
-        if self.outcome is Outcome.REPLY_SUBMITTED:
-            return Matter(self.mailbox_id, self.email_id, MatterKind.DRAFT, self.finished_at, self.thread_id)
-        if self.outcome in FOR_PEOPLE:
-            kind = MatterKind.ESCALATION
-            return Matter(self.mailbox_id, self.email_id, kind, self.finished_at, self.thread_id)
-        return None
+        kind = MatterKind.DRAFT if is_draft else MatterKind.ESCALATION
+        return Matter(self.mailbox_id, self.email_id, kind, self.finished_at, self.thread_id)
 
     @property
     def promise(self) -> "Matter | None":
@@ -398,7 +397,7 @@ class Matter:
         return WorkItem(self.mailbox_id, self.email_id)
 
     def is_about(self, entry: LedgerEntry) -> bool:
-        """Whether the row, as it is now, still says so; whether a draft is pending is for its tracking."""
+        """Whether the row, as it is now, still says so."""
         current = entry.promise if self.kind is MatterKind.PROMISE else entry.matter
         return current is not None and (current.kind, current.since) == (self.kind, self.since)
 

@@ -268,7 +268,10 @@ class Ledger:
         if entry.finished_at is None:
             raise ValueError(f"email {entry.email_id} of mailbox {entry.mailbox_id} is not finished")
         rows = [_expiry_row(note) if isinstance(note, Expiry) else _reply_row(note) for note in others]
-        return self._keep(entry.erased(now), *(Change(Verb.DELETE, row) for row in rows))
+        changes = [Change(Verb.DELETE, row) for row in rows]
+        if entry.cause is Cause.ERASED and entry.matter:  # instead of a reply that was cancelled
+            changes.append(Change(Verb.UPSERT, build_matter_row(entry.matter)))
+        return self._keep(entry.erased(now), *changes)
 
     def erase_sender_days(self, day: str, first: int, limit: int) -> int:
         """Delete up to `limit` of the slots and counters of senders from before a day; say how many."""

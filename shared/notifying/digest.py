@@ -1,11 +1,11 @@
 """The digest of a working morning: what became of a mailbox's email since the last one."""
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.domain import Cause, Outcome, WorkItem
+from shared.domain import Cause, Outcome
 from shared.ledger.entries import APPROVED_STATUSES, FOR_PEOPLE, LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.profiles.business_hours import BusinessHours
@@ -23,11 +23,8 @@ class Digest:
     since: datetime
     until: datetime
 
-    def describe(self, matters: Sequence[Matter], pending: Container[WorkItem]) -> tuple[str, ...]:
-        """The digest's lines; `pending` has the emails with an undecided reply.
-
-        Raises what the ledger raises.
-        """
+    def describe(self, matters: Sequence[Matter]) -> tuple[str, ...]:
+        """The digest's lines. Raises what the ledger raises."""
         rows = [*self._read_finished()]
         waiting = [w.open_since for w in self.ledger.open_work() if w.mailbox_id == self.mailbox_id]
         arrived = [*(row.received_at for row in rows), *waiting]
@@ -35,7 +32,7 @@ class Digest:
         outcomes = Counter(row.outcome for row in rows)
         answered = sum(row.reply_status in APPROVED_STATUSES for row in rows)
         spam = sum(row.cause is Cause.SPAM for row in rows)
-        drafts = [m.since for m in matters if m.kind is MatterKind.DRAFT and m.work_item in pending]
+        drafts = [m.since for m in self._list_open(matters, MatterKind.DRAFT)]
         escalations = [m.since for m in self._list_open(matters, MatterKind.ESCALATION)]
         promises = [m.since for m in self._list_open(matters, MatterKind.PROMISE)]
         unanswered = [row for row in rows if row.outcome in FOR_PEOPLE]

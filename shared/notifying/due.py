@@ -1,11 +1,11 @@
 """What is to be told now of a mailbox's matters, and to whom."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from shared.domain import Cause, Outcome, Urgency, WorkItem
-from shared.ledger.entries import LedgerEntry, Matter, MatterKind, TrackedReply
+from shared.domain import Cause, Outcome, Urgency
+from shared.ledger.entries import LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.notifying.messages import Topic
 from shared.profiles.business_hours import BusinessHours
@@ -35,20 +35,18 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class DueFinder:
-    """Finds what is due in one mailbox. `pending` has the undecided replies by the email they answer."""
+    """Finds what is due in one mailbox."""
 
     ledger: Ledger
     notify: Notify
     hours: BusinessHours
-    pending: Mapping[WorkItem, TrackedReply]
     now: datetime
 
     def find(self, matters: Sequence[Matter]) -> list[Due]:
         """What is due; what the row does not say any more is closed. Raises what the ledger raises."""
-        live = [m for m in matters if m.kind is not MatterKind.DRAFT or m.work_item in self.pending]
-        reminders = [due for matter in live if (due := self._find_reminder(matter)) is not None]
+        reminders = [due for matter in matters if (due := self._find_reminder(matter)) is not None]
         reminded = {due.matter for due in reminders}
-        untold = [m for m in live if not m.told and m.kind is not MatterKind.PROMISE and m not in reminded]
+        untold = [m for m in matters if not m.told and m.kind is not MatterKind.PROMISE and m not in reminded]
         return [*self._read(reminders), *self._find_untold(untold)]
 
     def _find_untold(self, untold: Sequence[Matter]) -> Iterator[Due]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from shared.domain import Mailbox, WorkItem
+from shared.domain import Mailbox
 from shared.errors import AgentError, ConfigurationError, PermanentError, TransientError
-from shared.ledger.entries import LedgerEntry, Matter, MatterKind, TrackedReply
+from shared.ledger.entries import PENDING_APPROVAL, LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import DIGEST, Channel
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
@@ -23,7 +23,6 @@ from shared.profiles.notify import Notify
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import name_handler
 from shared.telemetry import NOTIFICATION_SENT, record
-from shared.watching.tracking import PENDING_APPROVAL, UNDECIDED
 
 # About one mailbox to one target within WINDOW: what comes then waits, and is told together.
 MAX_MESSAGES, WINDOW = 6, timedelta(hours=1)
@@ -60,19 +59,13 @@ class Notifier:
         matters: defaultdict[str, list[Matter]] = defaultdict(list)
         for matter in self.ledger.matters.list():
             matters[matter.mailbox_id].append(matter)
-        # After the matters: a draft that is not among these is decided, and none that is new is missed.
-        pending = {
-            reply.work_item: reply
-            for reply in (self.ledger.tracked_replies() if matters else ())
-            if reply.status is None or reply.status in UNDECIDED
-        }
         failures: dict[str, AgentError] = {}
         known = self.mailboxes.read()
         watched = select_mailboxes(known, self.wanted)
         for mailbox in known.values():
             profile = self.profiles.get(mailbox)
             if profile.notify is not None and (mailbox.id in watched or matters[mailbox.id]):
-                work = _MailboxRun(self, mailbox, profile, profile.notify, pending, failures)
+                work = _MailboxRun(self, mailbox, profile, profile.notify, failures)
                 work.run(matters[mailbox.id])
         problems = [
             p for error in failures.values() if isinstance(error, ConfigurationError) for p in error.problems
@@ -109,7 +102,6 @@ class _MailboxRun:
     mailbox: Mailbox
     profile: MailboxProfile
     notify: Notify
-    pending: Mapping[WorkItem, TrackedReply]
     failures: dict[str, AgentError]
 
     def run(self, matters: Sequence[Matter]) -> None:
@@ -117,7 +109,7 @@ class _MailboxRun:
         open_targets = {target: self._open_channel(target, now) for target in self.notify.targets}
         if not any(open_targets.values()):
             return
-        finder = DueFinder(self.notifier.ledger, self.notify, hours, self.pending, now)
+        finder = DueFinder(self.notifier.ledger, self.notify, hours, now)
         due = self._drop_decided(finder.find(matters))
         for target, channel in open_targets.items():
             own = [one for one in due if one.target == target]
@@ -164,10 +156,10 @@ class _MailboxRun:
 
         When MultiMail cannot say so, the tracker's word holds.
         """
-        replies = [self.pending[d.matter.work_item] for d in due if d.matter.kind is MatterKind.DRAFT]
-        if not replies:
+        drafts = [one.entry for one in due if one.entry is not None and one.matter.kind is MatterKind.DRAFT]
+        if not drafts:
             return list(due)
-        since = min(reply.submitted_at for reply in replies) - CLOCK_MARGIN
+        since = min(entry.submit_intent_at or entry.open_since for entry in drafts) - CLOCK_MARGIN
         try:
             listed = self.notifier.multimail.list_emails(
                 self.mailbox.id, direction="outbound", status=PENDING_APPROVAL, date_after=since
@@ -179,8 +171,7 @@ class _MailboxRun:
         return [
             one
             for one in due
-            if one.matter.kind is not MatterKind.DRAFT
-            or self.pending[one.matter.work_item].reply_id in undecided
+            if one.matter.kind is not MatterKind.DRAFT or one.entry is None or one.entry.reply_id in undecided
         ]
 
     def _build_message(self, target: str, due: Sequence[Due], now: datetime) -> Message:
@@ -224,7 +215,7 @@ class _MailboxRun:
         since = last or hours.find_morning(morning - timedelta(minutes=1)) or morning - DAY
         since = max(since, morning - LONGEST_DIGEST)
         digest = Digest(ledger, self.mailbox.id, hours, since, morning)
-        lines = digest.describe(matters, self.pending)
+        lines = digest.describe(matters)
         message_id = _name_message(channel.target, self.mailbox.id, morning.isoformat())
         message = self._address(message_id, (Section(Topic.DIGEST, lines=lines),), now)
         if self._send(channel, message):

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -15,7 +15,6 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.replying.threads import PENDING_STATUSES, is_unsent, thread_scope
 from shared.telemetry import MATTER_CLOSED, record
-from shared.watching.tracking import UNDECIDED
 
 log = logging.getLogger(__name__)
 
@@ -47,24 +46,18 @@ class AnswerWatch:
 
         Raises TransientError or ConfigurationError, after everything that could be done was done.
         """
-        open_matters = list(self.ledger.matters.list())
-        # After the matters: a draft among them without an undecided reply is decided.
-        tracked = self.ledger.tracked_replies() if open_matters else ()
-        pending = {r.work_item for r in tracked if r.status is None or r.status in UNDECIDED}
         by_mailbox: defaultdict[str, list[Matter]] = defaultdict(list)
         oldest = self.clock() - timedelta(days=self.days)
-        for matter in open_matters:
-            is_decided = matter.kind is MatterKind.DRAFT and matter.work_item not in pending
-            if is_decided or matter.since <= oldest:
+        for matter in list(self.ledger.matters.list()):
+            if matter.since <= oldest:
                 self.ledger.matters.close(matter)
             elif matter.kind is not MatterKind.DRAFT and matter.thread_id is not None:
                 by_mailbox[matter.mailbox_id].append(matter)
         known = self.mailboxes.read() if by_mailbox else {}
         failures: list[AgentError] = []
         for mailbox_id in by_mailbox.keys() & known.keys():
-            own = {reply.reply_id for reply in tracked if reply.mailbox_id == mailbox_id}
             try:
-                self._close_answered(mailbox_id, by_mailbox[mailbox_id], own)
+                self._close_answered(mailbox_id, by_mailbox[mailbox_id])
             except DeferredError as error:
                 log.info("the answers of mailbox %s have to wait: %s", mailbox_id, error)
             except (PermanentError, TransientError) as error:
@@ -73,8 +66,8 @@ class AnswerWatch:
         if failures:
             raise TransientError(f"answers of {len(failures)} mailboxes were not listed: {failures[0]}")
 
-    def _close_answered(self, mailbox_id: str, matters: Sequence[Matter], own: Collection[str]) -> None:
-        """Look at what was written since the last time; `own` are the ids of our tracked replies."""
+    def _close_answered(self, mailbox_id: str, matters: Sequence[Matter]) -> None:
+        """Look at what was written since the last time."""
         now, oldest = self.clock(), min(matter.since for matter in matters)
         looked = self.ledger.matters.get_moment(mailbox_id, ANSWERS) or oldest
         written = _Written()
@@ -82,12 +75,10 @@ class AnswerWatch:
             mailbox_id, direction="outbound", date_after=max(looked, oldest) - CLOCK_MARGIN
         )
         for summary in listed:
-            if summary.id in own or is_unsent(summary):
-                continue
-            if summary.status in PENDING_STATUSES:
-                written.waiting_since.append(summary.received_at)
-            else:
+            if summary.status not in PENDING_STATUSES and not is_unsent(summary):
                 written.by_thread[summary.thread_id].append(summary)
+            elif not is_unsent(summary) and not self.ledger.find_tracked_replies(mailbox_id, summary.id):
+                written.waiting_since.append(summary.received_at)  # a person's
         for matter in matters:
             self._close_if_answered(matter, written.by_thread)
         # What waits for approval is listed again: it may leave, and is then listed by when it was written.
