@@ -25,11 +25,10 @@ DAY, HOUR, MINUTE = 86_400, 3_600, 60
 # Rows of the ledger's sixteen partitions that one email or reply reads or writes; tests/test_scaling.py counts them.
 # Of an email with a reply: its row and open work from the poll to the end, its reply tracked, its erasure noted.
 EMAIL_ROWS = 17
-REPLY_ROWS = 5  # its row read and written as it is seen pending and as it is settled, then dropped
-MATTER_ROWS = 1  # dropped once the draft is decided
+REPLY_ROWS = 6  # its row read and written as it is seen pending and as it is settled, then dropped, as its matter
 TAKE_IN_TRANSACTIONS = 4  # looked for, added, marked as enqueued, watermark: the poll's
 # Two runs: tagged as pending, then read once it is decided, and tagged again. Each asks for the mailboxes.
-SETTLE_CALLS, SETTLE_TRANSACTIONS = 7, 5
+SETTLE_CALLS, SETTLE_TRANSACTIONS = 7, 6
 OTHER_GROUPS = (
     3  # each timer and the HTTP functions run on instances of their own, if the most counts for all together
 )
@@ -142,7 +141,7 @@ def count_reply_rows(facts: Facts) -> float:
     seconds = facts.assumption["hours_to_decision"] * HOUR
     notes = min(seconds, FRESH_SECONDS) / TRACK_EVERY_SECONDS
     notes += max(0.0, seconds - FRESH_SECONDS) / CHECK_SECONDS
-    return REPLY_ROWS + MATTER_ROWS + (2 + 2) * seconds / TRACK_EVERY_SECONDS + notes
+    return REPLY_ROWS + (2 + 2) * seconds / TRACK_EVERY_SECONDS + notes
 
 
 def count_email_rows(facts: Facts) -> float:
