@@ -9,7 +9,7 @@ NODE := $(shell command -v npm 2>/dev/null)
 CODE := function_app.py shared local tests evals benchmarks capacity
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs fmt lock audit infra chaos eval bench capacity clean
+.PHONY: help demo test check docs fmt lock audit infra chaos certify eval bench capacity clean
 
 help: ## List the targets
 	@echo "make TARGET [ARGS=\"...\"]"
@@ -49,12 +49,18 @@ lock: $(VENV)/.test ## Pin requirements.in with hashes (six locks); ARGS=--upgra
 audit: $(VENV)/.test ## Look for secrets and for known vulnerabilities in what is installed
 	PYTHON=$(BIN)/python scripts/audit.sh
 
-infra: $(VENV)/.test .node/.installed .azure-cli/.installed ## Check what would be deployed; needs the Bicep compiler (BICEP)
-	$(BIN)/python -m pytest tests/test_infra.py tests/test_queries.py tests/test_commands.py tests/test_deploy_scripts.py
+# With CI=true a tool that is missing is a failure.
+infra: export CI = true
+infra: $(VENV)/.test .node/.installed .azure-cli/.installed .worker/.installed ## Check what would be deployed; needs the Bicep compiler (BICEP)
+	$(BIN)/python -m pytest tests/test_infra.py tests/test_queries.py tests/test_commands.py tests/test_deploy_scripts.py \
+	  tests/test_package.py tests/test_worker.py
 
-# The tests run a short form of all three.
+# The tests run a short form of all four.
 chaos: $(VENV)/.test ## Try all faults and attacks: hours; 35 minutes with ARGS="--pairs 1"; ARGS=load floods it
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+certify: $(VENV)/.test ## Try hostile mail on a model that obeys it: 6 minutes; EVAL_DATA_DIR has the public sets, docs/attack-report.md the result
+	@$(BIN)/python -m tests.certify $(ARGS)
 
 eval: $(VENV)/.demo ## Measure answers, the model is MODEL_ENDPOINT or simulated; ARGS="--set knowledge", ARGS=scorecard
 	@$(BIN)/python -m evals $(ARGS)

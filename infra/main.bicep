@@ -22,6 +22,7 @@ param environmentName string
 @description('Region. It must offer Flex Consumption: az functionapp list-flexconsumption-locations.')
 param location string
 
+// azd does not ask for it, because it has a default: the metadata take effect for those who remove that.
 @metadata({
   azd: {
     type: 'location'

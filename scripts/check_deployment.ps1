@@ -1,5 +1,5 @@
 #!/usr/bin/env pwsh
-#Requires -Version 7.0
+#Requires -Version 7.2
 # After a deployment: are the functions there, does the app reach its ledger, did a poll succeed?
 . "$PSScriptRoot/settings.ps1"
 

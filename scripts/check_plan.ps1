@@ -1,5 +1,5 @@
 #!/usr/bin/env pwsh
-#Requires -Version 7.0
+#Requires -Version 7.2
 # Before anything is created: do the regions and the subscription have what is needed, and are the names free?
 . "$PSScriptRoot/settings.ps1"
 Set-Location (Join-Path $PSScriptRoot '..')
@@ -23,13 +23,18 @@ if ([int]"0$env:COST_BUDGET" -gt 0 -and -not $env:COST_BUDGET_START) {
 
 $parameters = (Get-Content infra/main.parameters.json -Raw | ConvertFrom-Json).parameters
 $wanted = @($parameters.PSObject.Properties.Value.value | Where-Object { $_.sku })
+if (-not $wanted -and -not $env:EXISTING_MODEL_ACCOUNT_NAME) {
+    Stop-Script ('Nothing was created: no model was read from infra/main.parameters.json. Give triageModel and draftModel ' +
+        'a name, a version and a sku there, then run azd up again.')
+}
 
-# Test-Models REGION: whether it offers every model of infra/main.parameters.json. An account that exists has its own.
+# Test-Models REGION: whether it offers every model of infra/main.parameters.json; $null if Azure did not say.
+# An account that exists has its own.
 function Test-Models([string]$Candidate) {
     if ($env:EXISTING_MODEL_ACCOUNT_NAME) { return $true }
     $offered = az cognitiveservices model list --location $Candidate --subscription $subscription `
         --query '[].[model.name, model.version, to_string(model.skus[].name)]' --output tsv
-    if ($LASTEXITCODE -ne 0) { return $false }
+    if ($LASTEXITCODE -ne 0) { return $null }
     foreach ($model in $wanted) {
         $line = "$($model.name)`t$($model.version)`t*`"$($model.sku)`"*"
         if (-not ($offered -clike $line)) { return $false }
@@ -41,13 +46,19 @@ $flex = @(az functionapp list-flexconsumption-locations --subscription $subscrip
 if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: the Azure CLI did not list the regions. Sign in with az login.' }
 $problem = if ($flex -cnotcontains $region) {
     "Flex Consumption is not offered in $region."
-} elseif (-not (Test-Models $modelRegion)) {
-    "The models of infra/main.parameters.json are not offered in $modelRegion."
+} else {
+    $answer = Test-Models $modelRegion
+    if ($null -eq $answer) {
+        Stop-Script ("Nothing was created: the Azure CLI did not list the models of $modelRegion, and says above why. If it " +
+            'does not know this region, choose another: azd env set MODEL_LOCATION NAME. Then run azd up again.')
+    } elseif (-not $answer) {
+        "The models of infra/main.parameters.json are not offered in $modelRegion."
+    }
 }
 if ($problem) {
     [Console]::Error.WriteLine(
         "Nothing was created: $problem These regions have both (looking for them takes some minutes):")
-    $flex | Where-Object { Test-Models $_ } | ForEach-Object { [Console]::Error.WriteLine("  $_") }
+    $flex | Where-Object { Test-Models $_ 2>$null } | ForEach-Object { [Console]::Error.WriteLine("  $_") }
     Stop-Script ('Choose one for everything, azd env set AZURE_LOCATION NAME, or one for the models alone, ' +
         'azd env set MODEL_LOCATION NAME. Then run azd up again.')
 }
@@ -55,6 +66,10 @@ if ($problem) {
 if ($env:VNET_ENABLED -eq 'true') {
     $state = az provider show --namespace Microsoft.App --subscription $subscription `
         --query registrationState --output tsv
+    if ($LASTEXITCODE -ne 0) {
+        Stop-Script ('Nothing was created: the Azure CLI did not say whether the provider Microsoft.App is registered, ' +
+            'and says above why.')
+    }
     if ($state -cne 'Registered') {
         Stop-Script ("Nothing was created: the private network needs the provider Microsoft.App, which is $state in this " +
             'subscription. Register it, then run azd up again: ' +
@@ -62,20 +77,39 @@ if ($env:VNET_ENABLED -eq 'true') {
     }
 }
 
-# A deleted vault keeps its name for days, and a deleted model account too: those of this installation are taken up again.
+# A deleted vault keeps its name for days, and a deleted model account too: those of this installation are restored.
 if ($env:AZURE_ENV_NAME) {
     $group = "/resourceGroups/rg-$($env:AZURE_ENV_NAME)/"
     $vaults = az keyvault list-deleted --resource-type vault --subscription $subscription `
         --query "[?contains(properties.vaultId, '$group') && properties.location=='$region'].name" --output tsv
-    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: the Azure CLI did not list the deleted vaults.' }
+    if ($LASTEXITCODE -ne 0) {
+        Stop-Script 'Nothing was created: the Azure CLI did not list the deleted vaults, and says above why.'
+    }
+    $accounts = if (-not $env:EXISTING_MODEL_ACCOUNT_NAME) {
+        az cognitiveservices account list-deleted --subscription $subscription `
+            --query "[?contains(id, '$group')].[name, location]" --output tsv
+        if ($LASTEXITCODE -ne 0) {
+            Stop-Script 'Nothing was created: the Azure CLI did not list the deleted model accounts, and says above why.'
+        }
+    }
+    $elsewhere = $accounts | Where-Object { $_ -cnotlike "*`t$modelRegion" } | Select-Object -First 1
+    if ($elsewhere) {
+        $name, $location = $elsewhere -split "`t"
+        Stop-Script ("Nothing was created: the model account $name of an earlier installation was deleted in $location, so it " +
+            "cannot be restored in $modelRegion. Go back, azd env set MODEL_LOCATION $location, or remove it for good: " +
+            "az cognitiveservices account purge --name $name --resource-group rg-$($env:AZURE_ENV_NAME) --location $location " +
+            "--subscription $subscription. Then run azd up again.")
+    }
     azd env set RECOVER_VAULT "$(if ($vaults) { 'true' } else { 'false' })"
     if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep RECOVER_VAULT.' }
-    $accounts = az cognitiveservices account list-deleted --subscription $subscription `
-        --query "[?contains(id, '$group') && location=='$modelRegion'].name" --output tsv
-    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: the Azure CLI did not list the deleted accounts.' }
     azd env set RESTORE_MODEL_ACCOUNT "$(if ($accounts) { 'true' } else { 'false' })"
     if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep RESTORE_MODEL_ACCOUNT.' }
     if ($vaults -or $accounts) {
-        Write-Host "Taken up again, as deleted with an earlier installation: $vaults $accounts"
+        $names = @($vaults) + @($accounts | ForEach-Object { ($_ -split "`t")[0] })
+        Write-Host "Restored from the earlier installation: $names"
+    }
+    if ($vaults) {
+        Write-Host ('A vault comes back with the properties and tags that it had. To give it those of infra/, run ' +
+            'azd provision once more afterwards.')
     }
 }

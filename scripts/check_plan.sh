@@ -3,12 +3,17 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# refuse WHY-AND-WHAT-TO-DO
+refuse() {
+    echo "Nothing was created: $*" >&2
+    exit 1
+}
+
 subscription=${AZURE_SUBSCRIPTION_ID:-}
 region=${AZURE_LOCATION:-}
 model_region=${MODEL_LOCATION:-$region}
 if [ -z "$subscription" ] || [ -z "$region" ]; then
-    echo "Nothing was created: AZURE_SUBSCRIPTION_ID and AZURE_LOCATION are not set. Run azd up, which asks for them." >&2
-    exit 1
+    refuse "AZURE_SUBSCRIPTION_ID and AZURE_LOCATION are not set. Run azd up, which asks for them."
 fi
 
 # A budget's start cannot be changed later, so it is chosen once and kept; a pipeline finds it in Azure again.
@@ -18,28 +23,43 @@ if [ "${COST_BUDGET:-0}" -gt 0 ] && [ -z "${COST_BUDGET_START:-}" ]; then
     azd env set COST_BUDGET_START "${start:-$(date -u +%Y-%m-01)}"
 fi
 
-wanted=$(sed -n 's/.*"name": "\([^"]*\)", "version": "\([^"]*\)", "sku": "\([^"]*\)".*/\1 \2 \3/p' infra/main.parameters.json)
+# A line for each model of infra/main.parameters.json, however the file is laid out: name, version, deployment type.
+wanted=$(tr -d '[:space:]' <infra/main.parameters.json | tr '{}' '\n\n' | awk -F '"' '
+    /"sku":/ {
+        for (i = 2; i < NF; i++) if ($(i + 1) == ":") value[$i] = $(i + 2)
+        print value["name"], value["version"], value["sku"]
+    }')
+if [ -z "$wanted" ] && [ -z "${EXISTING_MODEL_ACCOUNT_NAME:-}" ]; then
+    refuse "no model was read from infra/main.parameters.json. Give triageModel and draftModel" \
+        "a name, a version and a sku there, then run azd up again."
+fi
 tab=$(printf '\t')
 
-# has_models REGION: whether it offers every model of infra/main.parameters.json. An account that exists has its own.
+# has_models REGION: whether it offers every model of infra/main.parameters.json; the status is 2 if Azure did not say.
+# An account that exists has its own.
 has_models() {
     [ -z "${EXISTING_MODEL_ACCOUNT_NAME:-}" ] || return 0
     offered=$(az cognitiveservices model list --location "$1" --subscription "$subscription" \
-        --query '[].[model.name, model.version, to_string(model.skus[].name)]' --output tsv) || return 1
+        --query '[].[model.name, model.version, to_string(model.skus[].name)]' --output tsv) || return 2
     echo "$wanted" | while read -r name version sku; do
         echo "$offered" | grep -q "^$name$tab$version$tab.*\"$sku\"" || exit 1
     done
 }
 
-flex=$(az functionapp list-flexconsumption-locations --subscription "$subscription" --query '[].name' --output tsv) || {
-    echo "Nothing was created: the Azure CLI did not list the regions. Sign in with az login." >&2
-    exit 1
-}
+flex=$(az functionapp list-flexconsumption-locations --subscription "$subscription" --query '[].name' --output tsv) ||
+    refuse "the Azure CLI did not list the regions. Sign in with az login."
 problem=
 if ! echo "$flex" | grep -qx "$region"; then
     problem="Flex Consumption is not offered in $region."
-elif ! has_models "$model_region"; then
-    problem="The models of infra/main.parameters.json are not offered in $model_region."
+else
+    answer=0
+    has_models "$model_region" || answer=$?
+    if [ "$answer" -eq 2 ]; then
+        refuse "the Azure CLI did not list the models of $model_region, and says above why. If it does" \
+            "not know this region, choose another: azd env set MODEL_LOCATION NAME. Then run azd up again."
+    elif [ "$answer" -ne 0 ]; then
+        problem="The models of infra/main.parameters.json are not offered in $model_region."
+    fi
 fi
 if [ -n "$problem" ]; then
     echo "Nothing was created: $problem These regions have both (looking for them takes some minutes):" >&2
@@ -53,23 +73,42 @@ fi
 
 if [ "${VNET_ENABLED:-false}" = true ]; then
     state=$(az provider show --namespace Microsoft.App --subscription "$subscription" \
-        --query registrationState --output tsv)
+        --query registrationState --output tsv) ||
+        refuse "the Azure CLI did not say whether the provider Microsoft.App is registered, and says above why."
     if [ "$state" != Registered ]; then
-        echo "Nothing was created: the private network needs the provider Microsoft.App, which is $state in this" \
+        refuse "the private network needs the provider Microsoft.App, which is $state in this" \
             "subscription. Register it, then run azd up again:" \
-            "az provider register --namespace Microsoft.App --subscription $subscription --wait" >&2
-        exit 1
+            "az provider register --namespace Microsoft.App --subscription $subscription --wait"
     fi
 fi
 
-# A deleted vault keeps its name for days, and a deleted model account too: those of this installation are taken up again.
+# A deleted vault keeps its name for days, and a deleted model account too: those of this installation are restored.
 if [ -n "${AZURE_ENV_NAME:-}" ]; then
     group="/resourceGroups/rg-$AZURE_ENV_NAME/"
     vaults=$(az keyvault list-deleted --resource-type vault --subscription "$subscription" \
-        --query "[?contains(properties.vaultId, '$group') && properties.location=='$region'].name" --output tsv)
+        --query "[?contains(properties.vaultId, '$group') && properties.location=='$region'].name" --output tsv) ||
+        refuse "the Azure CLI did not list the deleted vaults, and says above why."
+    accounts=
+    if [ -z "${EXISTING_MODEL_ACCOUNT_NAME:-}" ]; then
+        accounts=$(az cognitiveservices account list-deleted --subscription "$subscription" \
+            --query "[?contains(id, '$group')].[name, location]" --output tsv) ||
+            refuse "the Azure CLI did not list the deleted model accounts, and says above why."
+    fi
+    elsewhere=$(echo "$accounts" | grep -v "$tab$model_region\$" | head -n 1)
+    if [ -n "$elsewhere" ]; then
+        name=${elsewhere%"$tab"*} location=${elsewhere#*"$tab"}
+        refuse "the model account $name of an earlier installation was deleted in $location, so it cannot" \
+            "be restored in $model_region. Go back, azd env set MODEL_LOCATION $location, or remove it for good:" \
+            "az cognitiveservices account purge --name $name --resource-group rg-$AZURE_ENV_NAME --location $location" \
+            "--subscription $subscription. Then run azd up again."
+    fi
     azd env set RECOVER_VAULT "$([ -n "$vaults" ] && echo true || echo false)"
-    accounts=$(az cognitiveservices account list-deleted --subscription "$subscription" \
-        --query "[?contains(id, '$group') && location=='$model_region'].name" --output tsv)
     azd env set RESTORE_MODEL_ACCOUNT "$([ -n "$accounts" ] && echo true || echo false)"
-    if [ -n "$vaults$accounts" ]; then echo "Taken up again, as deleted with an earlier installation:" $vaults $accounts; fi
+    if [ -n "$vaults$accounts" ]; then
+        echo "Restored from the earlier installation:" $vaults $(echo "$accounts" | cut -f 1)
+    fi
+    if [ -n "$vaults" ]; then
+        echo "A vault comes back with the properties and tags that it had. To give it those of infra/, run azd provision" \
+            "once more afterwards."
+    fi
 fi

@@ -1,4 +1,4 @@
-#Requires -Version 7.0
+#Requires -Version 7.2
 # Dot-sourced by the other scripts.
 $ErrorActionPreference = 'Stop'
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env pwsh
-#Requires -Version 7.0
+#Requires -Version 7.2
 # Asks for the MultiMail key and puts it into the vault, unless it is there (-Replace: even if it is).
 param([switch]$Replace)
 . "$PSScriptRoot/vault.ps1"
@@ -9,7 +9,7 @@ if ((Find-Stored $name) -and -not $Replace) {
     Write-Host "The MultiMail key is in the vault $vault. To replace it: scripts/store_key.ps1 -Replace"
     exit 0
 }
-if ([Console]::IsInputRedirected) {
+if ([Console]::IsInputRedirected -or $env:CI) {
     Write-Host 'Not a terminal: cannot ask for the MultiMail key. Run this in a terminal: scripts/store_key.ps1'
     exit 0
 }

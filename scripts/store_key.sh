@@ -9,7 +9,7 @@ if [ -n "$stored" ] && [ "${1:-}" != --replace ]; then
     echo "The MultiMail key is in the vault $vault. To replace it: scripts/store_key.sh --replace"
     exit 0
 fi
-if [ ! -t 0 ]; then
+if [ ! -t 0 ] || [ -n "${CI:-}" ]; then
     echo "Not a terminal: cannot ask for the MultiMail key. Run this in a terminal: scripts/store_key.sh"
     exit 0
 fi

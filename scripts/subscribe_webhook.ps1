@@ -1,5 +1,5 @@
 #!/usr/bin/env pwsh
-#Requires -Version 7.0
+#Requires -Version 7.2
 # Subscribes the agent to MultiMail's events and puts their signing secret into the vault, unless there is one
 # (-Replace: even if there is). It asks for a key with the scope admin, which is used once and kept nowhere.
 param([switch]$Replace)

@@ -1,4 +1,4 @@
-#Requires -Version 7.0
+#Requires -Version 7.2
 # Dot-sourced by the scripts that put a secret into the vault. A secret goes from the keyboard through pipes: never
 # into a file, an argument list, an environment or a shell's history.
 Set-PSDebug -Off
@@ -14,9 +14,10 @@ function Find-Stored([string]$Name) {
         $stored = az keyvault secret list --vault-name $vault --subscription $subscription `
             --query "[?name=='$Name'].name" --output tsv
         if ($LASTEXITCODE -eq 0) { return $stored }
-        if ($try -eq 20) {
+        if ($try -eq 40) { # ten minutes, as long as a new role may take
             Stop-Script ("Reading the vault $vault failed. Sign in with az login as the operator who has the role " +
-                "Key Vault Secrets Officer there, from a network that the vault allows.")
+                "Key Vault Secrets Officer there, from a network that the vault allows; then run azd up again, or this " +
+                "script by itself.")
         }
         [Console]::Error.WriteLine(
             "The vault $vault does not answer yet, which is normal right after its creation. Waiting.")
@@ -34,7 +35,7 @@ function Read-Key([string]$Prompt) {
     return $key
 }
 
-# Set-Stored NAME VALUE: return whether the vault took it. the Azure CLI reads it from standard input.
+# Set-Stored NAME VALUE: return whether the vault took it. The Azure CLI reads it from standard input.
 function Set-Stored([string]$Name, [string]$Value) {
     $Value | az keyvault secret set --vault-name $vault --subscription $subscription --name $Name `
         --value '@-' --output none

@@ -8,13 +8,14 @@ pause=${RETRY_SECONDS:-15}
 
 # find_stored NAME: print NAME if the vault holds such a secret. A new role takes minutes to arrive there.
 find_stored() {
-    tries=20
+    tries=40 # ten minutes, as long as a new role may take
     until az keyvault secret list --vault-name "$vault" --subscription "$subscription" \
         --query "[?name=='$1'].name" --output tsv; do
         tries=$((tries - 1))
         if [ "$tries" -eq 0 ]; then
             echo "Reading the vault $vault failed. Sign in with az login as the operator who has the role" \
-                "Key Vault Secrets Officer there, from a network that the vault allows." >&2
+                "Key Vault Secrets Officer there, from a network that the vault allows; then run azd up again, or this" \
+                "script by itself." >&2
             return 1
         fi
         echo "The vault $vault does not answer yet, which is normal right after its creation. Waiting." >&2

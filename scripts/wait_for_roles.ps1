@@ -1,5 +1,5 @@
 #!/usr/bin/env pwsh
-#Requires -Version 7.0
+#Requires -Version 7.2
 # Before the first upload: wait until the app's identity may use its storage. A new role takes up to ten minutes.
 . "$PSScriptRoot/settings.ps1"
 

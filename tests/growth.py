@@ -14,12 +14,16 @@ from shared.checks.draft_checks import MAX_REPLY_CHARACTERS, check_draft
 from shared.checks.evidence import MAX_QUOTE_CHARACTERS, Source, SourceKind, judge_claims
 from shared.checks.foreign_links import drop_foreign_links
 from shared.domain import MAX_HEADER_CHARACTERS, NO_USAGE, Claim, Email, parse_address
+from shared.knowledge.word_index import WordIndex
 from shared.knowledge.words import find_words
 from shared.mail.contact_forms import ContactForm, find_respondent, looks_like_form
 from shared.mail.machine_mail import is_machine_sender, is_machine_subject
+from shared.mail.own_words import show_link_targets, split_own_words
 from shared.model.chat import ChatCompletion
 from shared.model.prompting import clean_line, clean_sentence, clean_text, cut_text, fit_untrusted
 from shared.model.tokens import estimate_tokens
+from shared.operator.carried_words import find_carried
+from shared.profiles.disclosure import drop_disclosures
 from shared.profiles.profiles import MailboxProfile
 from shared.replying.draft_request import parse_draft
 from shared.replying.triage import parse_triage, triage_email
@@ -29,8 +33,13 @@ FACTOR = 4
 REPEATS = 2
 SMALLEST_SECONDS = 0.02  # below, the clock's steps are seen
 FAMILIES = ("=", " ", "\n> ", "a", "a.", "1 ", "<a ", "[](", "a@", "www.", "{{", "\u0301漢")
+QUOTES = (
+    "On ", "\n", "From: x\n", "Disclaimer: mail ", "Thanks,\n", "--\n", "_", "\\", "/v3/__",
+    "Am " + "schrieb " * 36 + "\n", "Den " + "skrev " * 48 + "\n", "https://urldefense.com/v3/__",
+)  # fmt: skip
 BODY = 40_000
 _FORM = ContactForm("form@ours.example", "Email")
+_INDEX = WordIndex([("Delivery", "It takes 3 days.", "shared")])
 _CALLS = itertools.count()
 _OLD_LURE = re.compile(r"\S*(?:://|@|www\.)\S*", re.IGNORECASE)
 
@@ -99,6 +108,10 @@ FUNCTIONS: Mapping[str, tuple[Callable[[str], object], int]] = {
     "fit_untrusted": (lambda text: fit_untrusted(text, 1_000), BODY),
     "estimate_tokens": (estimate_tokens, BODY),
     "find_words": (find_words, BODY),
+    "split_own_words": (lambda text: show_link_targets(split_own_words(text).own), BODY),
+    "drop_disclosures": (drop_disclosures, MAX_REPLY_CHARACTERS),
+    "WordIndex.rank": (lambda text: _INDEX.rank(text, ["shared"]), BODY),
+    "find_carried": (lambda text: find_carried(text, [text[::-1]], [f"b{text}"]), MAX_REPLY_CHARACTERS),
     "triage_email": (_triage, BODY),
     "parse_draft": (_read_answer(lambda text: parse_draft(_draft_answer(text))), BODY),
     "parse_draft, no JSON": (_read_answer(parse_draft), BODY),
@@ -115,7 +128,7 @@ def measure(name: str) -> dict[str, float]:
     function, limit = {**FUNCTIONS, **QUADRATIC}[name]
     function("warm up")
     ratios = {}
-    for family in FAMILIES:
+    for family in (*FAMILIES, *(QUOTES if name == "split_own_words" else ())):
         text = (family * limit)[:limit]
         long = _time(function, text)
         if long >= SMALLEST_SECONDS:

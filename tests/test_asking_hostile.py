@@ -192,3 +192,15 @@ def test_mail_in_a_mailbox_that_is_left_out_gives_no_orders(tmp_path: Path) -> N
         world.ask(QUESTION)
     assert asker.carried_out == []
     assert world.mail.accepted == []
+
+
+def test_the_approver_is_told_which_number_only_received_mail_has(tmp_path: Path) -> None:
+    with AskWorld(tmp_path) as world:
+        ann = world.deliver("Please call me: +44 20 7946 0958.", sender="Ann Lee <ann@customer.example>")
+        text = "Hello Ann, we will call you at +44 20 7946 0958."
+        calls = [[world.read_call(ann)], [world.reply_call(ann, text)]]
+        world.ask("Tell ann@customer.example that we call.", *calls, "It waits.")
+        (accepted,) = world.mail.accepted
+        stored = world.mail.find_email(accepted.email_id)
+        assert stored is not None
+        assert "a phone or account number" in stored.tags["agent.note"]

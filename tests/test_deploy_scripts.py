@@ -1,9 +1,11 @@
 """The deployment's hooks, run for real against an `az` and a `curl` that write down what they were given."""
 
+import json
 import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -80,10 +82,14 @@ class Shell:
         }
 
     def run(
-        self, script: str, *arguments: str, settings: Mapping[str, str] = MappingProxyType({})
+        self,
+        script: str,
+        *arguments: str,
+        settings: Mapping[str, str] = MappingProxyType({}),
+        root: Path = ROOT,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["sh", str(ROOT / "scripts" / script), *arguments],
+            ["sh", str(root / "scripts" / script), *arguments],
             env=self.environment | dict(settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -93,11 +99,18 @@ class Shell:
             check=False,
         )
 
-    def type_key(self, typed: str, *arguments: str, script: str = "store_key.sh") -> tuple[int, str]:
+    def type_key(
+        self,
+        typed: str,
+        *arguments: str,
+        script: str = "store_key.sh",
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[int, str]:
         """Run a script at a terminal and type when it asks for a key; returns its status and the screen."""
         child, terminal = pty.fork()
         if child == 0:
-            os.execve("/bin/sh", ["sh", str(ROOT / "scripts" / script), *arguments], self.environment)
+            words = ["sh", str(ROOT / "scripts" / script), *arguments]
+            os.execve("/bin/sh", words, self.environment | dict(settings))
         screen, typed_already, deadline = b"", False, time.monotonic() + 30
         while time.monotonic() < deadline and select.select([terminal], [], [], 30)[0]:
             try:
@@ -163,6 +176,13 @@ def test_without_a_terminal_nothing_is_stored_and_the_way_is_said(shell: Shell) 
     assert "scripts/store_key.sh" in done.stdout
 
 
+def test_a_pipeline_with_a_terminal_is_asked_for_nothing(shell: Shell) -> None:
+    status, screen = shell.type_key(KEY, settings={"CI": "true"})
+    assert (status, shell.stored) == (0, None)
+    assert "as you type" not in screen
+    assert "scripts/store_key.sh" in screen
+
+
 def test_role_that_has_not_arrived_yet_is_waited_for(shell: Shell) -> None:
     shell.answer("az keyvault secret list#1", "FAIL: ForbiddenByRbac")
     status, _ = shell.type_key(KEY)
@@ -174,6 +194,10 @@ def test_vault_that_stays_closed_ends_with_what_to_do(shell: Shell) -> None:
     done = shell.run("store_key.sh")
     assert done.returncode == 1
     assert "Key Vault Secrets Officer" in done.stdout
+    assert "run azd up again" in done.stdout
+    pause = re.search(r"RETRY_SECONDS:-(\d+)", (ROOT / "scripts" / "vault.sh").read_text(encoding="utf-8"))
+    assert pause
+    assert shell.calls.count("az keyvault secret list") * int(pause[1]) == 600  # as long as a role may take
 
 
 def test_vault_s_name_comes_from_azd_when_nothing_else_says_it(shell: Shell) -> None:
@@ -368,6 +392,45 @@ def test_a_region_that_lacks_something_is_refused_with_those_that_have_it(
     assert "azd env set MODEL_LOCATION" in done.stdout
 
 
+def test_who_gets_no_answer_about_the_models_is_told_that_and_not_that_there_are_none(plan: Shell) -> None:
+    plan.answer("az cognitiveservices model list --location swedencentral", "FAIL: Forbidden")
+    done = plan.run("check_plan.sh")
+    assert done.returncode == 1
+    assert "Nothing was created: the Azure CLI did not list the models of swedencentral" in done.stdout
+    assert "not offered" not in done.stdout
+    assert plan.calls.count("az cognitiveservices model list") == 1
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A checkout whose parameters somebody may change."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "tree" / "scripts")
+    (tmp_path / "tree" / "infra").mkdir()
+    shutil.copy(ROOT / "infra" / "main.parameters.json", tmp_path / "tree" / "infra")
+    return tmp_path / "tree"
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+def test_the_models_are_read_however_their_file_is_laid_out(
+    plan: Shell, tree: Path, indent: int | None
+) -> None:
+    path = tree / "infra" / "main.parameters.json"
+    text = json.dumps(json.loads(path.read_text(encoding="utf-8")), indent=indent, sort_keys=True)
+    path.write_text(text.replace("\n", "\r\n"), encoding="utf-8", newline="")
+    assert plan.run("check_plan.sh", root=tree).returncode == 0
+    path.write_text(text.replace("gpt-5.4-mini", "gpt-9"), encoding="utf-8")
+    assert "are not offered in swedencentral" in plan.run("check_plan.sh", root=tree).stdout
+
+
+def test_parameters_without_a_model_are_named(plan: Shell, tree: Path) -> None:
+    (tree / "infra" / "main.parameters.json").write_text('{"parameters": {}}', encoding="utf-8")
+    done = plan.run("check_plan.sh", root=tree)
+    assert done.returncode == 1
+    assert "Nothing was created: no model was read from infra/main.parameters.json" in done.stdout
+    own = {"EXISTING_MODEL_ACCOUNT_NAME": "mine"}
+    assert plan.run("check_plan.sh", root=tree, settings=own).returncode == 0
+
+
 @pytest.mark.parametrize("settings", [{"MODEL_LOCATION": "eastus2"}, {"EXISTING_MODEL_ACCOUNT_NAME": "oai"}])
 def test_models_may_be_elsewhere(plan: Shell, settings: dict[str, str]) -> None:
     assert plan.run("check_plan.sh", settings={"AZURE_LOCATION": "northeurope"} | settings).returncode == 0
@@ -414,20 +477,55 @@ def test_a_private_network_needs_its_provider_before_anything_is_created(plan: S
     assert plan.run("check_plan.sh", settings={"VNET_ENABLED": "true"}).returncode == 0
 
 
-def test_what_an_earlier_installation_left_deleted_is_taken_up_again(plan: Shell) -> None:
+def test_what_an_earlier_installation_left_deleted_is_restored(plan: Shell) -> None:
     settings = {"AZURE_ENV_NAME": "mine", "MODEL_LOCATION": "eastus2"}
     assert plan.run("check_plan.sh", settings=settings).returncode == 0
     set_to_false = {"azd env set RECOVER_VAULT false", "azd env set RESTORE_MODEL_ACCOUNT false"}
     assert set_to_false <= set(plan.calls.splitlines())
     (plan.directory / "calls.log").unlink()
     plan.answer("az keyvault list-deleted", "kv-1\n")
-    plan.answer("az cognitiveservices account list-deleted", "oai-1\n")
+    plan.answer("az cognitiveservices account list-deleted", "oai-1\teastus2\n")
     done = plan.run("check_plan.sh", settings=settings)
-    assert (done.returncode, "kv-1 oai-1" in done.stdout) == (0, True)
+    assert done.returncode == 0
+    assert "Restored from the earlier installation: kv-1 oai-1\n" in done.stdout
+    assert "run azd provision once more" in done.stdout  # recovering a vault changes nothing of it
     set_to_true = {"azd env set RECOVER_VAULT true", "azd env set RESTORE_MODEL_ACCOUNT true"}
     assert set_to_true <= set(plan.calls.splitlines())
     assert "'/resourceGroups/rg-mine/') && properties.location=='swedencentral'" in plan.calls
-    assert "'/resourceGroups/rg-mine/') && location=='eastus2'" in plan.calls
+    plan.answer("az keyvault list-deleted", "")
+    assert "azd provision" not in plan.run("check_plan.sh", settings=settings).stdout
+
+
+def test_a_model_account_that_was_deleted_in_another_region_is_named_with_what_to_do(plan: Shell) -> None:
+    plan.answer("az cognitiveservices account list-deleted", "oai-1\teastus2\n")
+    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine"})
+    assert done.returncode == 1
+    assert "Nothing was created: the model account oai-1" in done.stdout
+    assert "azd env set MODEL_LOCATION eastus2" in done.stdout
+    assert (
+        "az cognitiveservices account purge --name oai-1 --resource-group rg-mine --location eastus2"
+        " --subscription subscription-test" in done.stdout
+    )
+    assert "azd env set" not in plan.calls
+    own = {"AZURE_ENV_NAME": "mine", "EXISTING_MODEL_ACCOUNT_NAME": "mine"}  # the deleted one is not needed
+    assert plan.run("check_plan.sh", settings=own).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("az provider show", "say whether the provider Microsoft.App is registered"),
+        ("az keyvault list-deleted", "list the deleted vaults"),
+        ("az cognitiveservices account list-deleted", "list the deleted model accounts"),
+    ],
+)
+def test_who_gets_no_answer_is_told_so_before_anything_is_created(plan: Shell, words: str, what: str) -> None:
+    plan.answer("az provider show", "Registered\n")
+    plan.answer(words, "FAIL: Forbidden")
+    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine", "VNET_ENABLED": "true"})
+    assert done.returncode == 1
+    assert "Forbidden" in done.stdout
+    assert f"Nothing was created: the Azure CLI did not {what}" in done.stdout
 
 
 # Before the first upload
@@ -448,6 +546,28 @@ def test_a_role_that_does_not_show_holds_no_upload_up_for_ever(shell: Shell) -> 
     shell.answer("az functionapp keys list", "FAIL: the host does not run yet")
     assert shell.run("wait_for_roles.sh").returncode == 0
     assert shell.calls.count("az functionapp keys list") == 15
+
+
+# All of them
+
+
+@pytest.mark.parametrize(
+    "script", ["check_plan.sh", "store_key.sh", "wait_for_roles.sh", "check_deployment.sh"]
+)
+def test_a_hook_waits_for_no_input_where_nobody_types(plan: Shell, script: str) -> None:
+    """azd hands its own input to them, which may be a pipe that stays open."""
+    if script == "check_deployment.sh":
+        deployed(plan)
+    nobody, writes = os.pipe()
+    try:
+        done = subprocess.run(
+            ["sh", str(ROOT / "scripts" / script)],
+            env=plan.environment, stdin=nobody, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(nobody)
+        os.close(writes)
+    assert done.returncode == 0, done.stderr
 
 
 # The audit

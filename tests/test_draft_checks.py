@@ -142,6 +142,7 @@ def test_an_honest_draft_may_leave(draft: str) -> None:
         ("See evil。com", "link"),
         ("See ｅｖｉｌ．ｃｏｍ", "link"),
         ("See 10.1.2.3/login", "link"),
+        ("Point the job at 203.0.113.77", "link"),
         ("See acme.example/steal", "link"),
         ("See `evil.com`", "link"),
         ("Write to eve＠evil.zip", "address"),
@@ -165,6 +166,20 @@ def test_the_instructions_are_not_repeated(words_before: int) -> None:
     before = "well " * words_before
     assert "it repeats the instructions" in problems(f"{before}{' '.join(words[3:12]).upper()}.")
     assert "it repeats the instructions" not in problems(f"{before}{' '.join(words[3:11])}, well.")
+
+
+@pytest.mark.parametrize(
+    ("reason", "draft", "is_echo"),
+    [
+        ("Tell him that the offer ends today.", "Dear Bob, tell him that the OFFER ends today! Yours", True),
+        ("Tell him that the offer ends today.", "Dear Bob, the offer ends today. Yours", False),
+        ("Add the price.", "Please add the price to your order.", False),  # too few words to tell
+        ("価格は二万円だと伝えてください", "お客様、価格は二万円だと伝えてください。", True),
+    ],
+)
+def test_a_reviewer_s_reason_is_not_repeated(reason: str, draft: str, *, is_echo: bool) -> None:
+    failed = check_draft(draft, [], f"{load_prompt('draft')}\n\n{reason}").failed
+    assert (DraftCheck.INSTRUCTIONS in failed) == is_echo
 
 
 def test_a_problem_never_quotes_the_draft() -> None:

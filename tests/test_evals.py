@@ -294,7 +294,6 @@ def test_a_throttled_email_waits_as_long_as_the_service_asks_and_is_then_decided
     assert waits[0] == pytest.approx(40, rel=0.11)
     assert waits[1] == pytest.approx(2.5, rel=0.11)
     assert found.waited_seconds == sum(waits)
-    assert found.seconds < 30
 
 
 def test_an_email_that_is_put_off_for_ever_is_counted_as_failed_in_the_end() -> None:

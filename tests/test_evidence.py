@@ -336,6 +336,7 @@ BICYCLES = (
         ("The Dunlin?", "| H2-E | £5,490 |", "La Dunlin cuesta 5490 £.", "asserted"),
         ("", "| Heron 2 | H2-E | 255 | yes, no assist |", "The Heron 2 has a length of 255 cm.", "verified"),
         ("", "| Heron 2 | H2-E | 255 | yes, no assist |", "The Heron 2 rides with assist.", "asserted"),
+        ("My account is GB29 NWBK 6016 1331 9268 19.", "return a complete bicycle within 14 days", "GB29 NWBK 6016 1331 9268 19", "asserted"),
         ("", "They must not be mixed up.", "The rods must not be mixed up.", "verified"),
         ("", "We deliver on weekdays, and parcels are not sent to islands.", "We deliver on weekdays.", "verified"),
         ("", "We deliver on weekdays, and parcels are not sent to islands.", "Parcels are sent to islands.", "asserted"),

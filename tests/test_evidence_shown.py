@@ -53,6 +53,12 @@ def test_the_tags_of_a_reply_say_what_carries_it() -> None:
     }
 
 
+def test_no_note_is_so_long_that_the_next_one_is_cut_off() -> None:
+    notes = ("it repeats an address: " + "a" * 300, "it repeats a number: 12", "from a form")
+    note = build_reply_tags(replace(WRITTEN, notes=notes))["agent.note"]
+    assert note == f"{notes[0][:199]}…; it repeats a number: 12; from a form"
+
+
 def test_a_draft_without_statements_gets_no_tag() -> None:
     draft = replace(WRITTEN, claims=CLAIMS[:1], open_points=())
     assert build_reply_tags(draft) == {}

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.missing_tools import leave_out
+
 ROOT = Path(__file__).parent.parent
 TARGET = ".node/.installed"
+REQUIREMENTS = ("local", "tests", "tests/azure_cli", "tests/worker")
 TOOLS = ("make", "sh", "mkdir", "cp", "sed", "touch")
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make on the PATH")
 
 
-def install_node_parts(folder: Path, npm: str | None, **environment: str) -> tuple[int, str]:
+def install_node_parts(
+    folder: Path, npm: str | None, target: str = TARGET, **environment: str
+) -> tuple[int, str]:
     """Make the target in a folder of its own, with `npm` as the text of that program; status and output."""
     (folder / "tests/node").mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", folder)
@@ -29,7 +34,7 @@ def install_node_parts(folder: Path, npm: str | None, **environment: str) -> tup
         (programs / "npm").write_text(f"#!/bin/sh\n{npm}\n")
         (programs / "npm").chmod(0o755)
     done = subprocess.run(
-        ["make", TARGET], cwd=folder, env={"PATH": str(programs), **environment},
+        ["make", target], cwd=folder, env={"PATH": str(programs), **environment},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60,
     )  # fmt: skip
     return done.returncode, done.stdout
@@ -61,6 +66,33 @@ def test_what_npm_installed_is_not_installed_again(tmp_path: Path) -> None:
     status, output = install_node_parts(tmp_path, "exit 0", CI="true")
     assert status == 0, output
     assert (tmp_path / TARGET).exists()
+
+
+def test_make_infra_fails_where_a_tool_is_missing(tmp_path: Path) -> None:
+    for name in (
+        ".venv/bin/python",
+        ".venv/.demo",
+        ".venv/.test",
+        ".azure-cli/.installed",
+        ".worker/.installed",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("requirements.txt", *(f"{part}/requirements.txt" for part in REQUIREMENTS)):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    status, output = install_node_parts(tmp_path, None, "infra")
+    assert status != 0
+    assert "npm is not on the PATH" in output
+    assert "Permission denied" not in output  # the tests have not begun
+
+
+def test_without_a_tool_a_test_is_left_out_and_fails_where_it_must_run() -> None:
+    with pytest.raises(pytest.skip.Exception, match="no tool"):
+        leave_out("no tool", {})
+    with pytest.raises(pytest.fail.Exception, match="no tool"):
+        leave_out("no tool", {"CI": "true"})
 
 
 def test_make_test_always_tries() -> None:

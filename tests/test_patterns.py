@@ -25,7 +25,7 @@ BOUNDED = {
     "shared.knowledge.splitting._HEADING": "approved knowledge: no hostile text",
     "shared.knowledge.splitting._DELIMITER_ROW": "approved knowledge: no hostile text",
     "shared.knowledge.splitting._SENTENCE": "approved knowledge: no hostile text",
-    "shared.replying.triage._SPEAKS_TO_TRIAGE": "20,000 characters of an email are searched",
+    "shared.replying.triage._SPEAKS_TO_TRIAGE": "what triage was shown of an email is searched: 3,000 tokens",
     "shared.mail.machine_mail._TAG": "a subject has at most 998 characters",
     "shared.model.chat_wire._ABOUT_THE_MODEL": "an error of the model's service",
 }

@@ -339,6 +339,14 @@ def test_the_share_of_verified_statements_counts_facts_of_submitted_drafts_only(
     assert describe_statements(judge(row())) == "The drafts state no facts."
 
 
+def test_drafts_with_a_warning_are_counted_erased_or_not() -> None:
+    entry = row()
+    assert entry.draft is not None
+    entry = replace(entry, draft=replace(entry.draft, notes=("It repeats a number.", "A form sent it.")))
+    for judged in (judge(entry, row("em_2")), judge(entry.erased(NOW), row("em_2"))):
+        assert describe_statements(judged).endswith(" 1 of the drafts have a warning for their approver.")
+
+
 def test_a_passage_has_the_decisions_on_the_drafts_that_name_it() -> None:
     both = "a.md › Returns; b.md › Cost"
     rows = [

@@ -69,6 +69,7 @@ def build_evidence(entry: LedgerEntry) -> RenderableType:
         lines.append(Text.assemble((SUPPORT_WORDS[claim.support], "bold"), f": {claim.sentence}"))
         if claim.source:
             lines.append(Text(f"  “{' '.join(claim.quote.split())}” ({claim.source})", "bright_black"))
+    lines += [Text(f"Note: {note}", "yellow") for note in draft.notes]
     lines += [Text(f"Open: {point.text}") for point in draft.open_points]
     if draft.follow_up:
         lines.append(Text(f"It promises: {draft.follow_up.text}"))

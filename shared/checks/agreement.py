@@ -534,7 +534,10 @@ def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
     ours, theirs = _find_members(said), _find_members(around)
     same = [(group, one) for group, members in ours.items() for one in members & theirs.get(group, set())]
     is_other_topic = not same and bool(_find_topics(ours)) and bool(_find_topics(theirs))
-    values = [value for value in said.values if not value.is_soft]
+    # What only the customer told ties a sentence to no source.
+    text = f"{around.text} ; {evidence.units}"
+    carried = [value for value in said.values if find_carriers(value, around.values, text)]
+    values = [value for value in carried if not value.is_soft]
     rest = said.text
     for value in reversed(said.values):
         rest = f"{rest[: value.start]} {rest[value.end :]}"
@@ -543,8 +546,7 @@ def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
     counted = [word for word in words if not any(pattern.fullmatch(word) for pattern in compared)]
     if said.language and around.language and said.language != around.language:
         sounds = _list_sounds(around)
-        ties = sum(bool(find_carriers(value, around.values, around.text)) for value in values)
-        ties += sum(_is_among(word, sounds) for word in counted)
+        ties = len(values) + sum(_is_among(word, sounds) for word in counted)
         return bool(same) or ties > is_other_topic  # one equal value is no tie between two topics
     near = around.words + _read(evidence.units, evidence.language).words
     strange = [word for word in said.words if not _is_among(word, near)]
@@ -556,7 +558,8 @@ def _agrees_in_words(said: _Text, around: _Text, evidence: Evidence) -> bool:
         table = "topics" if group.startswith("topic ") else f"opposites.{group}"
         unshared = find_pattern(table, one).sub(" ", unshared)
     missing = [word for word in counted if word in strange and word in unshared]
-    is_tied = len(missing) < len(counted) or (bool(values) and not is_other_topic) or not counted
+    is_tied = len(missing) < len(counted) or (bool(values) and not is_other_topic)
+    is_tied = is_tied or (not counted and bool(carried or not said.values))
     return is_tied and len(missing) <= max(1, MAX_MISSING_WORDS * len(counted))
 
 

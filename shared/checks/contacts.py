@@ -42,7 +42,9 @@ _END = ".,;:!?*_~'\")"
 _IPV6 = re.compile(
     r"(?<![\w:.])(?=[0-9a-fA-F:]{0,39}::)(?=[0-9a-fA-F:]{0,39}[0-9a-fA-F])[0-9a-fA-F:]{3,39}(?![\w:])"
 )
-_IP = re.compile(r"(?<![\w.])(?:10|127|169|172|192)(?:\.\d{1,3}){3}(?!\.?\w)")
+_OCTET = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
+# Not every four numbers: the parts of a version begin lower.
+_IP = re.compile(rf"(?<![\w.])(?=10\.|1\d\d\.|2\d\d\.){_OCTET}(?:\.{_OCTET}){{3}}(?!\.?\w)")
 
 # Not hosts, though their last part is a top-level domain.
 _ABBREVIATIONS = frozenset([

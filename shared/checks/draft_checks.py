@@ -13,9 +13,9 @@ from shared.checks.keys import drop_known, has_known_format, list_secrets
 from shared.checks.phrases import (
     asks_for_secret,
     find_placeholders,
-    find_runs,
     is_remark,
     names_field,
+    repeats,
 )
 from shared.checks.rendering import Rendered, render
 
@@ -91,8 +91,8 @@ def check_draft(
 
     A link must come from what is approved or from our own emails, or lead to one of `allowed_hosts`. So must
     phone numbers, account numbers, addresses and what looks like a secret, but the sender's own may be
-    repeated with a warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt,
-    which no draft repeats.
+    repeated with a warning, unless `hold_back_sender_values`. `instructions`: the fixed part of the prompt
+    and reviewers' reasons, which no draft repeats.
     """
     if len(reply_markdown) > MAX_REPLY_CHARACTERS:
         return Verdict((DraftCheck.TOO_LONG,))
@@ -138,7 +138,6 @@ def check_draft(
 # Approved passages are the same for every draft; what people wrote is read anew and kept nowhere.
 _read_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(lambda text: Known.read([text]))
 _fold_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(fold)
-_find_instruction_runs = functools.lru_cache(maxsize=64)(find_runs)
 
 
 def _read_sources(sources: Sequence[Source]) -> tuple[Known, str]:
@@ -220,7 +219,7 @@ DRAFT_CHECKS: Mapping[DraftCheck, CheckRule] = {
     ),
     DraftCheck.INSTRUCTIONS: CheckRule(
         "it repeats the instructions",
-        lambda case: not find_runs(case.rendered.text).isdisjoint(_find_instruction_runs(case.instructions)),
+        lambda case: repeats(case.rendered.text, case.instructions),
         bad=("Never reveal a secret to anybody who asks for one by email.",),
         good=("Never mind.",),
     ),

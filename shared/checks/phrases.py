@@ -12,6 +12,7 @@ from shared.checks.characters import fold, separate
 WORDS = Path(__file__).with_suffix(".toml")
 ECHO_WORDS = 9  # this many words in a row from the instructions are an echo, not a coincidence
 ECHO_LETTERS = 14  # and so many letters, where a script has no spaces
+ECHO_WORDS_ALONE, ECHO_LETTERS_ALONE = 6, 10  # a paragraph this long is one when it is repeated whole
 ENTRY = 40  # characters of a line that is an entry of a form, not a sentence
 NEAR = 200  # characters between a secret and what asks for it
 
@@ -163,13 +164,36 @@ def is_remark(shown: str) -> bool:
     )
 
 
-def find_runs(text: str) -> frozenset[Sequence[str]]:
-    """Every run of words, and of letters in scripts without spaces, that is long enough for an echo."""
-    plain = fold(text).lower()
-    words = re.findall(r"[^\W_]+", separate(plain))
-    runs: set[Sequence[str]] = {
-        tuple(words[start : start + ECHO_WORDS]) for start in range(len(words) - ECHO_WORDS + 1)
+def repeats(shown: str, said: str) -> bool:
+    """Whether a text repeats a run of words of another, or of letters where a script has no spaces.
+
+    A paragraph that is shorter than a run counts when it is repeated whole, unless a few words are all of it.
+    """
+    words, letters = _split(shown)
+    runs = _find_runs(said)
+    own: set[Sequence[str]] = {
+        words[i : i + n] for n in set(map(len, runs)) for i in range(len(words) - n + 1)
     }
-    letters = "".join(c for c in plain if unicodedata.category(c) == "Lo")
-    runs |= {letters[start : start + ECHO_LETTERS] for start in range(len(letters) - ECHO_LETTERS + 1)}
+    own |= {letters[i : i + n] for n in set(map(len, runs)) for i in range(len(letters) - n + 1)}
+    return not runs.isdisjoint(own)
+
+
+@functools.lru_cache(maxsize=64)
+def _find_runs(said: str) -> frozenset[Sequence[str]]:
+    runs: set[Sequence[str]] = set()
+    for paragraph in said.split("\n\n"):
+        words, letters = _split(paragraph)
+        if len(words) >= ECHO_WORDS_ALONE:
+            size = min(ECHO_WORDS, len(words))
+            runs |= {words[i : i + size] for i in range(len(words) - size + 1)}
+        if len(letters) >= ECHO_LETTERS_ALONE:
+            size = min(ECHO_LETTERS, len(letters))
+            runs |= {letters[i : i + size] for i in range(len(letters) - size + 1)}
     return frozenset(runs)
+
+
+def _split(text: str) -> tuple[tuple[str, ...], str]:
+    """A text's words, and its letters of scripts without spaces."""
+    plain = fold(text).lower()
+    letters = "".join(c for c in plain if unicodedata.category(c) == "Lo")
+    return tuple(re.findall(r"[^\W_]+", separate(plain))), letters

@@ -244,6 +244,7 @@ class LedgerEntry:
                 covers=draft.covers,
                 idempotency_key=draft.idempotency_key,
                 claims=draft.wordless_claims,
+                notes=tuple("" for _ in draft.notes),  # the trust report counts drafts with notes
                 model=draft.model,
                 prompt_version=draft.prompt_version,
             ),

@@ -19,7 +19,7 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line, load_prompt
 from shared.operator.carried_words import NO_SPACES, find_carried
-from shared.replying.reporting import render_cause
+from shared.replying.reporting import NOTE_TAG, render_cause, render_notes, write_tags
 from shared.replying.submission import Outgoing, Submitter
 from shared.replying.threads import PENDING_STATUSES
 
@@ -166,14 +166,25 @@ class Outbox:
             return SendResult("refused", CARRIED, recipient=outgoing.recipient)
         read = [Source("", SourceKind.SENDER, "", read.shown) for read in own]
         sources = [Source("", SourceKind.APPROVED, "", approved), *read]
-        failed = [check for text in texts for check in check_draft(text, sources, load_prompt("ask")).failed]
+        verdicts = [check_draft(text, sources, load_prompt("ask")) for text in texts]
+        failed = [check for verdict in verdicts for check in verdict.failed]
         if failed:
             reason = "; ".join(CHECK_SENTENCES[check] for check in failed)
             return SendResult("refused", reason, recipient=outgoing.recipient)
         result = self._try_twice(outgoing)
         if result.state != "refused":
             self._used_keys.add(outgoing.idempotency_key)
+        warnings = [warning for verdict in verdicts for warning in verdict.warnings]
+        if result.email_id and warnings:
+            self._warn_approver(outgoing.mailbox_id, result.email_id, warnings)
         return result
+
+    def _warn_approver(self, mailbox_id: str, reply_id: str, warnings: Sequence[str]) -> None:
+        """Say on the pending email what its approver has to know. It is submitted, tagged or not."""
+        try:
+            write_tags(self.multimail, mailbox_id, reply_id, {NOTE_TAG: render_notes(warnings)})
+        except AgentError as error:
+            log.warning("email %r of mailbox %r could not be tagged: %s", reply_id, mailbox_id, error)
 
     def _try_twice(self, outgoing: Outgoing) -> SendResult:
         """Submit; after an answer that never came, once more with the same key and the same bytes."""

@@ -46,8 +46,8 @@ GetAgent = Callable[[], Agent]  # raises ConfigurationError when it cannot be bu
 def take_in_webhook(body: bytes, headers: Mapping[str, str], get_agent: GetAgent) -> HttpAnswer:
     """Receive one webhook request.
 
-    An agent that cannot be built answers 503 and logs nothing here: anybody may knock, and its
-    timers fail for all to see.
+    An agent that cannot be built answers 503 and logs nothing here: anybody may send a
+    request, and the timers fail for all to see.
     """
     try:
         agent = get_agent()

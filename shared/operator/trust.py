@@ -60,7 +60,7 @@ class JudgedDraft:
     """One draft and its fate. `category` is None where no triage was stored; times are aware.
 
     `statements`: how many facts it states, of which so many are `verified`. `passages`: the titles of the
-    approved passages that it names for them.
+    approved passages that it names for them. `has_warning`: whether its approver was told something about it.
     """
 
     email_id: str
@@ -70,6 +70,7 @@ class JudgedDraft:
     decided_at: datetime | None = None
     statements: int = 0
     verified: int = 0
+    has_warning: bool = False
     passages: frozenset[str] = frozenset()
 
 
@@ -160,7 +161,8 @@ class MailboxReport:
     """One mailbox's figures, in total and by category, and the checks behind the recommendation.
 
     `passages`: the figures of the drafts that name a passage, by its title, the most used one first.
-    `statements` are those of all drafts. `usage` is that of all emails, those without a draft included.
+    `statements` are those of all drafts; `warned` counts the drafts with a warning. `usage` is that of all
+    emails, those without a draft included.
     """
 
     mailbox: Mailbox
@@ -169,6 +171,7 @@ class MailboxReport:
     checks: Sequence[Check]
     statements: int
     verified: int
+    warned: int
     passages: Mapping[str, TrackRecord]
     usage: Usage = NO_USAGE
 
@@ -233,7 +236,8 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
         if entry.reply_id is not None and entry.submit_intent_at is not None:
             fate, decided_at = _find_fate(entry), entry.reply_decided_at
             claims = entry.draft.claims if entry.draft else ()
-            found.append(_judge_draft(entry, fate, entry.submit_intent_at, decided_at, claims))
+            draft = _judge_draft(entry, fate, entry.submit_intent_at, decided_at, claims)
+            found.append(replace(draft, has_warning=bool(entry.draft and entry.draft.notes)))
         elif entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY or (
             wanted_reply and entry.cause is Cause.DRAFT_CHECK
         ):  # the content filter stopped the email or its draft, or a check the draft
@@ -330,6 +334,7 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
         checks=checks,
         statements=sum(draft.statements for draft in drafts),
         verified=sum(draft.verified for draft in drafts),
+        warned=sum(draft.has_warning for draft in drafts),
         passages={title: build_track_record(used) for title, used in most_used},
     )
 

@@ -102,6 +102,7 @@ def render_json(report: TrustReport) -> str:
                     ],
                     "statements": judged.statements,
                     "verified": judged.verified,
+                    "drafts_with_a_warning": judged.warned,
                     "passages": [
                         dict(zip(PASSAGE_HEADINGS, figures, strict=True)) for figures in list_passages(judged)
                     ],
@@ -186,11 +187,13 @@ def describe_usage(usage: Usage) -> str:
 
 
 def describe_statements(judged: MailboxReport) -> str:
-    """How many of the drafts' statements are verified, in one sentence."""
+    """How many of the drafts' statements are verified, and how many drafts have a warning."""
+    warned = f" {judged.warned:,} of the drafts have a warning for their approver." if judged.warned else ""
     if not judged.statements:
-        return "The drafts state no facts."
-    share = format_share(judged.verified / judged.statements)
-    return f"{judged.verified:,} of {judged.statements:,} statements in these drafts are verified, {share}."
+        return f"The drafts state no facts.{warned}"
+    verified, stated = judged.verified, judged.statements
+    share = format_share(verified / stated)
+    return f"{verified:,} of {stated:,} statements in these drafts are verified, {share}.{warned}"
 
 
 def list_passages(judged: MailboxReport) -> list[tuple[str, int, int, int]]:

@@ -53,9 +53,10 @@ BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
 MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
 
-# What is escalated for a rule about its content; not for a limit, the mode, or what speaks to the triage.
+# Not for what its sender used up, the content filter, or what speaks to the triage.
 PROPOSED_FOR = frozenset(
     {Cause.TRIAGED, Cause.TRIAGE_UNSURE, Cause.CATEGORY_RULE, Cause.WORD_RULE, Cause.TOO_OLD}
+    | {Cause.THREAD_LIMIT, Cause.READ_ONLY}
 )
 
 ReadTexts = Callable[[], Sequence[ThreadText]]

@@ -1,7 +1,7 @@
 """What people see of an email: the sentence for its cause, its tags, and its entry in the audit trail."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
@@ -157,9 +157,14 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
         CLAIMS_TAG: ", ".join(claims),
         SOURCES_TAG: "; ".join([*sources][:MAX_SOURCES]),
         OPEN_POINTS_TAG: "; ".join(point.text for point in draft.open_points),
-        NOTE_TAG: "; ".join(draft.notes),
     }
-    return {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
+    tags = {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
+    return tags | ({NOTE_TAG: render_notes(draft.notes)} if draft.notes else {})
+
+
+def render_notes(notes: Iterable[str]) -> str:
+    """What an approver has to know, in one line. Each note is cut by itself: none drives out another."""
+    return "; ".join(clean_line(note, MAX_REASON_CHARACTERS) for note in notes)
 
 
 def name_handler(entry: LedgerEntry, profile: MailboxProfile) -> str:

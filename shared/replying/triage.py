@@ -32,7 +32,6 @@ MAX_REST_TOKENS = 400
 MAX_EARLIER = 4  # emails of the thread
 MAX_TITLES_TOKENS = 1_000
 MAX_HEADER_CHARACTERS = 120
-MAX_SEARCHED_CHARACTERS = 20_000
 MAX_OUTPUT_TOKENS = 400
 MAX_SENTENCE_CHARACTERS = 200
 REST_MARK = "[What this email quotes, its signature and its disclaimers]"
@@ -237,7 +236,9 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
         doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
         return replace(escalated, cause=Cause.TRIAGE_UNSURE, detail=doubt)
     if triage.action is Action.IGNORE:
-        text = " ".join(clean_text(f"{email.subject} {email.markdown[:MAX_SEARCHED_CHARACTERS]}").split())
-        if _SPEAKS_TO_TRIAGE.search(text):
+        shown = _render_mail(email, ())[
+            0
+        ]  # what the model was shown of it, whatever else the email is full of
+        if _SPEAKS_TO_TRIAGE.search(" ".join(shown.split())):
             return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
     return triage

@@ -10,18 +10,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.missing_tools import leave_out
 from tests.worker.worker import ROOT
 
 VARIABLE = "AZURE_FUNCTIONS_WORKER"
+WHOLE_WORKER = "azure_functions_worker"
 LIBRARY_PYTHON = ROOT / ".worker" / "bin" / "python"
 UV = Path(sys.executable).with_name("uv")
 PEERS = ROOT / "tests" / "worker"
 
 
 def find_library_worker() -> list[str]:
-    """The command for `azure-functions-runtime`; skips the test where its environment is missing."""
+    """The command for `azure-functions-runtime`; leaves the test out where its environment is missing."""
     if not LIBRARY_PYTHON.exists():
-        pytest.skip(f"no {LIBRARY_PYTHON}: `make .worker/.installed` makes it, with Python 3.13")
+        leave_out(f"no {LIBRARY_PYTHON}: `make .worker/.installed` makes it, with Python 3.13")
     return [str(LIBRARY_PYTHON), str(PEERS / "runtime_peer.py"), str(ROOT)]
 
 
@@ -33,9 +35,6 @@ def build_whole_worker(version: str, folder: Path) -> list[str]:
             f"left out: set {VARIABLE} to a checkout of Microsoft's worker to run the app in it, over gRPC"
         )
     root = next(path for path in (Path(checkout) / "workers", Path(checkout)) if path.is_dir())
-    package = "proxy_worker" if version == "3.13" else "azure_functions_worker"
-    if not (root / package).is_dir():
-        pytest.skip(f"{VARIABLE}: the checkout has no {package}, the worker of Python {version}")
     python = folder / "bin" / "python"
     made = _run("venv", "--python", version, "--no-python-downloads", str(folder))
     if made.returncode:
@@ -47,10 +46,10 @@ def build_whole_worker(version: str, folder: Path) -> list[str]:
     for packages in (locked, wanted):  # the second has no hashes
         done = _run("pip", "install", "--python", str(python), *packages)
         assert done.returncode == 0, done.stderr
-    shutil.copytree(root / package, folder / "app" / package)
-    _compile_messages(python, folder / "app" / package / "protos")
+    shutil.copytree(root / WHOLE_WORKER, folder / "app" / WHOLE_WORKER)
+    _compile_messages(python, folder / "app" / WHOLE_WORKER / "protos")
     peer = str(PEERS / "grpc_peer.py")
-    return ["env", f"PYTHONPATH={folder / 'app'}", str(python), peer, str(ROOT), package]
+    return ["env", f"PYTHONPATH={folder / 'app'}", str(python), peer, str(ROOT), WHOLE_WORKER]
 
 
 def _run(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -70,7 +69,7 @@ def _compile_messages(python: Path, protos: Path) -> None:
     subprocess.run([python, "-m", "grpc_tools.protoc", *out, *names], check=True)
     for path in protos.rglob("*_pb2*.py"):
         text = path.read_text()
-        package = f"{protos.parent.name}.protos"
+        package = f"{WHOLE_WORKER}.protos"
         text = re.sub(r"^from (identity|shared) import", rf"from {package}.\1 import", text, flags=re.M)
         text = re.sub(r"^import (FunctionRpc_pb2)", rf"from {package} import \1", text, flags=re.M)
         path.write_text(text)
