@@ -12,6 +12,7 @@ import azure.functions as func
 from shared.telemetry import in_trace, quieten_sdks
 
 if TYPE_CHECKING:
+    from shared.composition import Agent
     from shared.operator.http_answer import HttpAnswer
 
 quieten_sdks()  # the exporter of telemetry is at work before any invocation
@@ -21,9 +22,7 @@ app = func.FunctionApp()
 @app.timer_trigger(arg_name="timer", schedule="%POLL_SCHEDULE%", use_monitor=True)
 def poll_inboxes(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # the binding's
     """Poll every mailbox and enqueue the work that is due."""
-    from shared.composition import get_agent
-
-    get_agent().poll(context.trace_context.trace_parent)
+    _get_agent().poll(context.trace_context.trace_parent)
 
 
 @app.service_bus_queue_trigger(
@@ -31,49 +30,57 @@ def poll_inboxes(timer: func.TimerRequest, context: func.Context) -> None:  # no
 )
 def process_email(message: func.ServiceBusMessage, context: func.Context) -> None:
     """Process one email; what has to wait is rescheduled."""
-    from shared.composition import get_agent
-
-    get_agent().process(message.get_body(), context.trace_context.trace_parent)
+    _get_agent().process(message.get_body(), context.trace_context.trace_parent)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
 def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # bound by name
     """Check what became of the submitted replies."""
-    from shared.composition import get_agent
+    _get_agent().track(context.trace_context.trace_parent)
 
-    get_agent().track(context.trace_context.trace_parent)
+
+@app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
+def notify_people(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # bound by name
+    """Tell people what waits for them."""
+    _get_agent().notify(context.trace_context.trace_parent)
 
 
 @app.route(route="webhook", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 def receive_webhook(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Receive a MultiMail webhook; its signature authenticates it."""
-    from shared.http_functions import take_in_webhook
+    from shared.operator.http_functions import take_in_webhook
 
-    return _respond(context, lambda: take_in_webhook(request.get_body(), request.headers))
+    return _respond(context, lambda: take_in_webhook(request.get_body(), request.headers, _get_agent))
 
 
 @app.route(route="ask", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def ask_agent(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Answer an operator's question about the mailboxes."""
-    from shared.http_functions import answer_question
+    from shared.operator.http_functions import answer_question
 
-    return _respond(context, lambda: answer_question(request.get_body(), request.headers))
+    return _respond(context, lambda: answer_question(request.get_body(), request.headers, _get_agent))
 
 
 @app.route(route="report", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def report(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Show how each mailbox's drafts were decided, and whether it is ready for `monitored` mode."""
-    from shared.http_functions import show_report
+    from shared.operator.http_functions import show_report
 
-    return _respond(context, lambda: show_report(request.params, request.headers))
+    return _respond(context, lambda: show_report(request.params, request.headers, _get_agent))
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001  # bound by name
     """Say whether the agent could work, and nothing about why."""
-    from shared.http_functions import answer_health
+    from shared.operator.http_functions import answer_health
 
-    return _respond(context, answer_health)
+    return _respond(context, lambda: answer_health(_get_agent))
+
+
+def _get_agent() -> "Agent":
+    from shared.composition import get_agent
+
+    return get_agent()
 
 
 def _respond(context: func.Context, build_answer: "Callable[[], HttpAnswer]") -> func.HttpResponse:

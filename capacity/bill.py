@@ -121,15 +121,16 @@ def get_idle_use(rates: Rates, polls: float, tracks: float) -> Use:
         polls * counts["idle poll, one mailbox: Table transactions"]
         + tracks * counts["idle look at replies: Table transactions"]
     )
-    seconds = polls * assumed["poll_seconds"] + tracks * assumed["track_seconds"]
+    # Two timers have the tracking's schedule: people are notified in a run of its own.
+    seconds = polls * assumed["poll_seconds"] + 2 * tracks * assumed["track_seconds"]
     return Use(
-        executions=polls + tracks,
+        executions=polls + 2 * tracks,
         gb_seconds=seconds * assumed["memory_gb"],
         table_transactions=transactions,
         multimail_calls=polls * counts["idle poll, one mailbox: MultiMail calls"],
         log_bytes=polls * counts["idle poll: event log"] + tracks * counts["idle look at replies: event log"],
         telemetry_kb=polls * (assumed["idle_telemetry_kb_minute"] + assumed["poll_telemetry_kb"])
-        + tracks * assumed["track_telemetry_kb"]
+        + 2 * tracks * assumed["track_telemetry_kb"]
         + transactions * assumed["call_telemetry_kb"],
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from capacity import bill
 from capacity.bill import Rates, Use
 from capacity.scaling_simulation import Flow
-from shared.ledger.ledger import SHARDS, name_shard
+from shared.ledger.keys import SHARDS, name_shard
 from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
 from shared.replying.draft_request import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
 from shared.replying.triage import MAX_OUTPUT_TOKENS as TRIAGE_TOKENS
@@ -24,11 +24,13 @@ DAY, HOUR, MINUTE = 86_400, 3_600, 60
 
 # Rows of the ledger's sixteen partitions that one email or reply reads or writes; tests/test_scaling.py counts them.
 # Of an email with a reply: its row and open work from the poll to the end, its reply tracked, its erasure noted.
-EMAIL_ROWS = 16
-REPLY_ROWS = 5  # its row read and written as it is seen pending and as it is settled, then dropped
+EMAIL_ROWS = 17
+REPLY_ROWS = (
+    6  # its row read and written as it is seen pending and as it is settled, then dropped, as its matter
+)
 TAKE_IN_TRANSACTIONS = 4  # looked for, added, marked as enqueued, watermark: the poll's
 # Two runs: tagged as pending, then read once it is decided, and tagged again. Each asks for the mailboxes.
-SETTLE_CALLS, SETTLE_TRANSACTIONS = 7, 5
+SETTLE_CALLS, SETTLE_TRANSACTIONS = 7, 6
 OTHER_GROUPS = (
     3  # each timer and the HTTP functions run on instances of their own, if the most counts for all together
 )
@@ -134,11 +136,14 @@ def count_add_seconds(facts: Facts, mailboxes: int) -> float:
 
 
 def count_reply_rows(facts: Facts) -> float:
-    """Rows of a partition for one reply until it is settled: read by each run twice, noted, seen and settled."""
+    """Rows of a partition for one reply until it is settled: noted, seen, settled, and read by each run.
+
+    The tracking reads its note twice; what looks for answers and what notifies people read its matter.
+    """
     seconds = facts.assumption["hours_to_decision"] * HOUR
     notes = min(seconds, FRESH_SECONDS) / TRACK_EVERY_SECONDS
     notes += max(0.0, seconds - FRESH_SECONDS) / CHECK_SECONDS
-    return REPLY_ROWS + 2 * seconds / TRACK_EVERY_SECONDS + notes
+    return REPLY_ROWS + (2 + 2) * seconds / TRACK_EVERY_SECONDS + notes
 
 
 def count_email_rows(facts: Facts) -> float:

@@ -25,6 +25,9 @@ COMMANDS = {
     "voice": "local.commands.voice",
     "knowledge": "local.commands.configuration",
     "profiles": "local.commands.configuration",
+    "notify": "local.people.notify",
+    "open": "local.people.matters",
+    "done": "local.people.matters",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
@@ -95,6 +98,14 @@ def _build_parser() -> argparse.ArgumentParser:
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
     text = "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"
     commands.add_parser("profiles", help=text, description=text)
+    text = "check that notifications about a mailbox arrive: each target that its profile names gets a test"
+    notify = commands.add_parser("notify", help=text, description=text)
+    notify.add_argument("--test", dest="mailbox", metavar="MAILBOX", required=True, help="its id or address")
+    text = "list what waits for people, the oldest first: escalations, pending drafts, promises"
+    commands.add_parser("open", help=text, description=text)
+    text = "mark escalations and promises as done; they are closed by themselves once a person has written"
+    done = commands.add_parser("done", help=text, description=text)
+    done.add_argument("email_ids", nargs="+", metavar="EMAIL_ID")
     text = "show how much approved text a mailbox has, and which passages of it a question finds"
     knowledge = commands.add_parser("knowledge", help=text, description=text)
     knowledge.add_argument(

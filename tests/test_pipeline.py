@@ -32,7 +32,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.knowledge.files import KnowledgeFiles
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import LedgerEntry, Matter
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import REJECT_REASON_TAG, SENTENCES, render_cause
 
@@ -691,11 +691,11 @@ def test_a_worker_that_died_between_its_place_and_its_reply_is_waited_for(world:
     world.poller.poll()
     save = world.ledger.save
 
-    def save_and_die(entry: LedgerEntry) -> LedgerEntry:
+    def save_and_die(entry: LedgerEntry, *matters: Matter) -> LedgerEntry:
         if entry.submit_intent_at is not None and not died:
             died.append(True)
             raise MemoryError("as if the process had died")
-        return save(entry)
+        return save(entry, *matters)
 
     world.ledger.save = save_and_die  # type: ignore[method-assign]  # a crash at one very moment
     with pytest.raises(MemoryError):

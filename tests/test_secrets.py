@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,15 @@ from local.testing.loopback_cloud import (
     LoopbackCloud,
     run_loopback_cloud,
 )
-from shared.composition import build_agent
+from shared.composition import build_agent, open_delivery
 from shared.errors import AgentError, ConfigurationError, TransientError, UnavailableError
 from shared.mail.multimail import MultiMailClient
+from shared.notifying.messages import Message
 from shared.services.credentials import build_credential
 from shared.services.key_vault import KeyVaultSecret
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
+from tests.notification_targets import Target, refuse_as_teams
 
 NAME = "multimail-api-key"
 KEY = "mm_live_first"
@@ -416,3 +419,14 @@ def test_key_that_is_refused_and_not_rotated_stops_with_the_remedy(
         MultiMailClient(server.url, secret).list_mailboxes()
     assert multimail.shown == [KEY]
     assert len(cloud.secret_reads) == 2
+
+
+def test_the_address_of_a_target_of_notifications_is_in_the_vault(cloud: LoopbackCloud) -> None:
+    _, delivery = open_delivery(settings(MANAGED_IDENTITY_CLIENT_ID=CLIENT_ID, **cloud.environment))
+    message = Message("1", "mb_1", "support@northwind.example", datetime(2026, 3, 2, tzinfo=UTC), ())
+    with Target(refuse_as_teams) as target:
+        cloud.secrets["notify-teams-support"] = target.address
+        delivery.send("teams-support", message)
+        assert len(target.accepted) == 1
+    with pytest.raises(ConfigurationError, match=r"notify-slack-lead \(NOTIFY_SLACK_LEAD\).*HTTP 404"):
+        delivery.send("slack-lead", message)

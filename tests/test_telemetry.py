@@ -26,7 +26,7 @@ from local.commands.audit import build_trail
 from local.host.app_functions import InvocationContext, TraceContext, read_app_functions
 from local.host.audit_file import FILE_NAME, AuditFile, read_records
 from local.testing.world import World
-from shared import http_functions
+from shared import composition
 from shared.domain import TokenPrice, Usage, WorkItem
 from shared.errors import TransientError
 from shared.model.chat import ChatCompletion, ChatRequest
@@ -179,7 +179,7 @@ def test_every_call_outside_names_its_server(world: World) -> None:
 def test_an_http_function_goes_on_with_the_platforms_trace(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_functions, "get_agent", lambda: world.agent)
+    monkeypatch.setattr(composition, "get_agent", lambda: world.agent)
     names = {"POLL_SCHEDULE": "0 * * * * *", "TRACK_SCHEDULE": "0 * * * * *", "WORK_QUEUE_NAME": "q"}
     function = read_app_functions(function_app.app, names, {"q"}).http["report"]
     request = func.HttpRequest("GET", "/api/report", headers={}, params={}, body=b"")

@@ -10,10 +10,10 @@ from typing import TypeVar
 from local.approval.oversight import Oversight, PendingEmail
 from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome, base_address, parse_address
 from shared.errors import NotFoundError, PermanentError
+from shared.ledger.entries import PENDING_APPROVAL
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
 from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG
-from shared.watching.tracking import PENDING_APPROVAL
 
 # Tag reads of one refresh: about half a second on one machine. Ten thousand emails take fifty refreshes.
 READS_PER_REFRESH = 200

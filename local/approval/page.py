@@ -27,7 +27,7 @@ from shared.errors import (
     NotFoundError,
     ThrottledError,
 )
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import PENDING_APPROVAL, LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.operator.trust import TrustReport
@@ -35,7 +35,7 @@ from shared.operator.trust_page import answer_report
 from shared.replying.reporting import CLAIMS_TAG, SUPPORT_WORDS, build_reply_tags
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
-from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, PENDING_APPROVAL
+from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 
 TIMEOUT_SECONDS = (5.0, 10.0)  # connect, read
 ROWS_PER_PAGE = 50

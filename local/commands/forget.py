@@ -22,7 +22,7 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import UNSENT_STATUSES, LedgerEntry
+from shared.ledger.entries import PENDING_APPROVAL, UNSENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.ledger.rows import to_row
 from shared.ledger.sqlite_store import LedgerInUseError
@@ -34,7 +34,7 @@ from shared.replying.submission import Outgoing, Submitter, withdraw_reply
 from shared.replying.threads import PENDING_STATUSES
 from shared.settings import Settings
 from shared.telemetry import EMAIL_ERASED, record
-from shared.watching.tracking import CANCELLED, PENDING_APPROVAL, TURNED_DOWN, derive_status
+from shared.watching.tracking import CANCELLED, TURNED_DOWN, derive_status
 
 # So long a worker may go on to submit, and MultiMail's listing may lack what was submitted.
 SETTLES_WITHIN = timedelta(minutes=15)

@@ -31,6 +31,7 @@ FUNCTIONS = (
     "poll_inboxes",
     "process_email",
     "track_replies",
+    "notify_people",
     "receive_webhook",
     "ask_agent",
     "report",

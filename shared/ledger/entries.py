@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from shared.domain import (
     NO_MODEL_TEXT,
@@ -23,6 +24,19 @@ LONGEST_MARK = timedelta(hours=1)  # or a lease, if that is longer
 # What became of a reply that reached nobody.
 NEVER_SENT_STATUSES = ("rejected", "cancelled", "send_failed")
 UNSENT_STATUSES = (*NEVER_SENT_STATUSES, "bounced", "gone")
+APPROVED_STATUSES = ("approved", "delivered")
+PENDING_APPROVAL = "pending_send_approval"
+UNDECIDED = ("pending_scan", PENDING_APPROVAL)
+# What is left to a person.
+FOR_PEOPLE = frozenset(
+    {
+        Outcome.ESCALATED,
+        Outcome.BLOCKED_UNGATED,
+        Outcome.BLOCKED_CONTENT_SAFETY,
+        Outcome.NEEDS_HUMAN,
+        Outcome.FAILED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +164,24 @@ class LedgerEntry:
             check_at=self.finished_at + FIRST_CHECK_AFTER,
             thread_id=self.thread_id,
         )
+
+    @property
+    def matter(self) -> "Matter | None":
+        """What a person has to see to now that the row is finished: its undecided draft, or the email."""
+        is_draft = self.outcome is Outcome.REPLY_SUBMITTED and self.reply_status in (None, *UNDECIDED)
+        if self.finished_at is None or not (is_draft or self.outcome in FOR_PEOPLE):
+            return None
+        kind = MatterKind.DRAFT if is_draft else MatterKind.ESCALATION
+        return Matter(self.mailbox_id, self.email_id, kind, self.finished_at, self.thread_id)
+
+    @property
+    def promise(self) -> "Matter | None":
+        """What its reply promised that somebody will do, once a person has approved the reply."""
+        is_given = self.outcome is Outcome.REPLY_SUBMITTED and self.reply_status in APPROVED_STATUSES
+        since = self.reply_decided_at or self.finished_at
+        if not is_given or since is None or self.draft is None or not self.draft.follow_up:
+            return None
+        return Matter(self.mailbox_id, self.email_id, MatterKind.PROMISE, since, self.thread_id)
 
     def redriven(self, now: datetime) -> "LedgerEntry":
         """The finished row set back to open by an operator.
@@ -333,6 +365,42 @@ class TrackedReply:
     def work_item(self) -> WorkItem:
         """The row of the email that it closed."""
         return WorkItem(self.mailbox_id, self.email_id)
+
+
+class MatterKind(StrEnum):
+    """What a person has to see to."""
+
+    ESCALATION = "escalation"  # an email that is left to people
+    DRAFT = "draft"  # a reply that is pending until it is decided
+    PROMISE = "promise"  # what an approved reply says that somebody will do
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """A note that a person has to see to something about an email, since a moment (aware, UTC).
+
+    It has ids and times, nothing about people. `told`: how often people were notified of it. Each finishing
+    of a row leaves a note of its own; where note and row differ, the row is right. `version`: the store's
+    ETag of this note.
+    """
+
+    mailbox_id: str
+    email_id: str
+    kind: MatterKind
+    since: datetime
+    thread_id: str | None = None
+    told: int = 0
+    version: str = ""
+
+    @property
+    def work_item(self) -> WorkItem:
+        """The row that it is about."""
+        return WorkItem(self.mailbox_id, self.email_id)
+
+    def is_about(self, entry: LedgerEntry) -> bool:
+        """Whether the row, as it is now, still says so."""
+        current = entry.promise if self.kind is MatterKind.PROMISE else entry.matter
+        return current is not None and (current.kind, current.since) == (self.kind, self.since)
 
 
 @dataclass(frozen=True, slots=True)

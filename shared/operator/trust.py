@@ -9,9 +9,8 @@ from enum import StrEnum
 from functools import lru_cache
 
 from shared.domain import NO_USAGE, Action, Cause, JudgedClaim, Mailbox, Outcome, Support, Usage
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import UNDECIDED, LedgerEntry
 from shared.replying.draft_request import find_passages
-from shared.watching.tracking import UNDECIDED
 
 DEFAULT_DAYS = 30
 TARGET_SHARE = 0.98  # of the drafts approved unchanged

@@ -167,13 +167,17 @@ def render_notes(notes: Iterable[str]) -> str:
     return "; ".join(clean_line(note, MAX_REASON_CHARACTERS) for note in notes)
 
 
+def name_handler(entry: LedgerEntry, profile: MailboxProfile) -> str:
+    """Whom the profile names to handle a row that is escalated; empty for other rows."""
+    return profile.escalate_to if entry.outcome is Outcome.ESCALATED else ""
+
+
 def tag_emails(multimail: MultiMailClient, entry: LedgerEntry, profile: MailboxProfile) -> None:
     """Show a decided row on its emails: the inbound one, and its reply. One does not keep the other from it.
 
     Raises NotFoundError with everything that is missing, the first other refusal, and TransientError.
     """
-    escalate_to = profile.escalate_to if entry.outcome is Outcome.ESCALATED else ""
-    wanted = {entry.email_id: build_tags(entry, escalate_to)}
+    wanted = {entry.email_id: build_tags(entry, name_handler(entry, profile))}
     if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_id and entry.draft is not None:
         wanted[entry.reply_id] = build_reply_tags(entry.draft)
     refused: list[PermanentError] = []

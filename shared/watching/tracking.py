@@ -17,7 +17,7 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import UNSENT_STATUSES, LedgerEntry, TrackedReply
+from shared.ledger.entries import PENDING_APPROVAL, UNDECIDED, UNSENT_STATUSES, LedgerEntry, TrackedReply
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
@@ -36,8 +36,6 @@ from shared.telemetry import (
     span,
 )
 
-PENDING_APPROVAL = "pending_send_approval"
-UNDECIDED = ("pending_scan", PENDING_APPROVAL)
 CANCELLED = "cancelled"
 TURNED_DOWN = ("rejected", CANCELLED)
 SETTLED = (*UNSENT_STATUSES, "delivered")
@@ -216,6 +214,8 @@ class ReplyTracker:
         }
         with span("reply seen", ids, parent=email_traceparent(reply.mailbox_id, reply.email_id)):
             if entry.reply_id == reply.reply_id:
+                if entry.matter is not None and fate.status not in UNDECIDED:  # nobody has to decide it now
+                    self._ledger.matters.close(entry.matter)
                 is_open = self._settle_own(entry, reply, fate)
             elif is_open := fate.status in UNSENT_STATUSES:  # another's reply was to answer its email
                 self._ledger.redraft(entry.judged_again(self._clock()), reply)
@@ -297,14 +297,14 @@ class ReplyTracker:
         unchanged = fate.status == entry.reply_status and not fate.is_settled
         if unchanged or entry.reply_settled_at is not None:
             return entry
-        kept = self._ledger.save(
-            replace(
-                entry,
-                reply_status=fate.status,
-                reply_decided_at=fate.decided_at,
-                reply_settled_at=self._clock() if fate.is_settled else None,
-            )
+        changed = replace(
+            entry,
+            reply_status=fate.status,
+            reply_decided_at=fate.decided_at,
+            reply_settled_at=self._clock() if fate.is_settled else None,
         )
+        promise = changed.promise if entry.promise is None else None
+        kept = self._ledger.save(changed, *([promise] if promise else []))
         if fate.is_settled:
             self._record_settled(entry, reply, fate, is_redrafted=False)
         return kept
