@@ -161,7 +161,8 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
 
 def list_tags(entry: LedgerEntry, profile: MailboxProfile) -> dict[str, dict[str, str]]:
     """The tags that show a decided row, by the email that has them: the inbound one, and its reply."""
-    escalate_to = profile.escalate_to if entry.outcome is Outcome.ESCALATED else ""
+    category = entry.triage.category if entry.triage is not None else ""
+    escalate_to = profile.find_handler(category) if entry.outcome is Outcome.ESCALATED else ""
     tags = {entry.email_id: build_tags(entry, escalate_to)}
     if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_id and entry.draft is not None:
         tags[entry.reply_id] = build_reply_tags(entry.draft)
