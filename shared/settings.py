@@ -83,6 +83,10 @@ def _text(setting: Setting, text: str) -> str:
     return text
 
 
+def _switch(setting: Setting, text: str) -> bool:
+    return _text(setting, text.lower()) == "true"
+
+
 def _optional(_setting: Setting, text: str) -> str | None:
     return text or None
 
@@ -207,6 +211,13 @@ class Settings:
         MULTIMAIL,
         _names,
         "Ids or addresses of the mailboxes to answer; empty for every active one of the account.",
+    )
+    paused: bool = _setting(
+        MULTIMAIL,
+        _switch,
+        "Let the new mail of every mailbox wait, unread.",
+        "false",
+        choices=("true", "false"),
     )
 
     model_sdk: str = _setting(
@@ -375,7 +386,7 @@ class Settings:
     )
     allow_ungated_replies: bool = _setting(
         LIMITS,
-        lambda setting, text: _text(setting, text.lower()) == "true",
+        _switch,
         "Let replies leave without a person's approval where the mailbox allows that.",
         "false",
         choices=("true", "false"),

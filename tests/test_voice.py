@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from local.commands.voice import MAX_EMAILS, voice
 from local.host.http_server import LoopbackServer
 from local.multimail.emails import Outgoing
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
+from local.voice.command import MAX_EMAILS, voice
 from local.voice.profile_change import replace_voice
 from local.voice.style import describe_style, load_languages
 from shared.domain import Mailbox

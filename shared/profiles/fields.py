@@ -167,7 +167,7 @@ FIELDS: Mapping[str, Field] = {
         _SENDERS,
         "Addresses and domains whose mail is important, always escalated or never answered. Checked in code.",
     ),
-    "paused": Field(SWITCH, "Whether this mailbox's mail waits, unread and untouched; false by default."),
+    "paused": Field(SWITCH, "Whether this mailbox's new mail waits, unread; false by default."),
     "ignore": Field(list_of(ITEM), "What nobody expects an answer to, in your words: shown to triage."),
     "ignore_categories": Field(list_of(CATEGORY), "Categories that are never answered. Checked in code."),
     "categories": Field(
