@@ -177,7 +177,7 @@ class Poller:
         first = self._first_read_from(now)
         oldest = now - timedelta(hours=self._settings.max_email_age_hours)
         if stored is None:
-            log.warning(FIRST_READ, mailbox.id, first, self._settings.initial_lookback_hours)
+            log.info(FIRST_READ, mailbox.id, first, self._settings.initial_lookback_hours)
         watermark = stored.corrected(now, oldest) if stored else None
         watermark = watermark or Watermark(since=first, until=first)
         recent = max(watermark.since, watermark.until - OVERLAP)
