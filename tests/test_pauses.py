@@ -94,13 +94,11 @@ def test_what_a_person_answered_during_the_pause_is_not_answered_again(world: Wo
     pauses.pause(world.ledger, world.box, world.clock())
     email_id = world.deliver()
     world.poll_and_work()
-    email = world.simulator.find_email(email_id)
-    assert email is not None
-    email.status = "archived"
-    world.clock.advance(minutes=1)
+    world.clock.advance(hours=5)
+    world.simulator.human_reply(email_id, "Two weeks.")
     pauses.resume(world.ledger, world.box)
     world.run_until_idle()
-    assert world.entry(email_id).cause is Cause.HANDLED_BY_PERSON
+    assert world.entry(email_id).cause is Cause.ANSWERED
 
 
 def test_other_mailboxes_go_on(world: World) -> None:
@@ -121,6 +119,7 @@ def test_a_reply_in_doubt_is_looked_for_in_a_pause_too(world: World) -> None:
     assert world.entry(email_id).intent_in_doubt is not None
     world.simulator.fault = lambda *_: None
     pauses.pause(world.ledger, world.box, world.clock())
+    assert world.pipeline.pauses.holds(world.pipeline.mailboxes.get(world.box), max_age_seconds=0)
     world.clock.advance(minutes=30)
     world.run_until_idle()
     assert world.outcome(email_id) == "reply_submitted"

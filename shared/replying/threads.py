@@ -247,7 +247,7 @@ def start_reading(
 ) -> Callable[[LedgerEntry], ThreadView]:
     """Begin to read the thread that an email's row names; the call waits for it, given the row as it is then.
 
-    A row that names another thread by then, which only the email itself tells, has it read anew.
+    A row that names another thread by then, which only the email itself tells, has it read again.
     The call raises what `read_thread` raises.
     """
     known = entry.thread_id
