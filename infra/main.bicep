@@ -99,7 +99,7 @@ param multimailWebhookSecretName string = 'multimail-webhook-secret'
 param multimailMailboxIds string[] = []
 
 @description('Let the new mail of every mailbox wait, unread.')
-param paused bool = false
+param pauseAll bool = false
 
 // Knowledge
 
@@ -409,7 +409,7 @@ module functionApp 'modules/function-app.bicep' = {
       MULTIMAIL_API_KEY_SECRET_NAME: multimailApiKeySecretName
       MULTIMAIL_WEBHOOK_SECRET_NAME: multimailWebhookSecretName
       MULTIMAIL_MAILBOX_IDS: join(multimailMailboxIds, ',')
-      PAUSED: toLower(string(paused))
+      PAUSE_ALL: toLower(string(pauseAll))
       MODEL_SDK: modelSdk
       MODEL_ENDPOINT: 'https://${modelName}.openai.azure.com'
       TRIAGE_DEPLOYMENT: triageDeployment

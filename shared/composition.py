@@ -175,7 +175,7 @@ def assemble_agent(
 ) -> Agent:
     """Put the agent together from its adapters."""
     multimail, mailboxes, ledger = adapters.multimail, adapters.mailboxes, adapters.ledger
-    pauses = Pauses(ledger, profiles, all_paused=settings.paused)
+    pauses = Pauses(ledger, profiles, all_paused=settings.pause_all)
     poller = Poller(
         multimail=multimail, mailboxes=mailboxes, ledger=ledger, work_queue=adapters.work_queue,
         settings=settings, clock=clock, profiles=profiles, pauses=pauses,

@@ -212,7 +212,7 @@ class Settings:
         _names,
         "Ids or addresses of the mailboxes to answer; empty for every active one of the account.",
     )
-    paused: bool = _setting(
+    pause_all: bool = _setting(
         MULTIMAIL,
         _switch,
         "Let the new mail of every mailbox wait, unread.",

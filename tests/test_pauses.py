@@ -38,7 +38,7 @@ def is_unread(world: World, email_id: str) -> bool:
 @pytest.mark.parametrize("way", ["command", "profile", "setting"])
 def test_mail_of_a_paused_mailbox_waits_unread_with_a_tag(tmp_path: Path, way: str) -> None:
     profiles = parse_profiles("default: {paused: true}", "x") if way == "profile" else NO_PROFILES
-    with World(tmp_path, profiles=profiles, paused=way == "setting") as world:
+    with World(tmp_path, profiles=profiles, pause_all=way == "setting") as world:
         if way == "command":
             pauses.pause(world.ledger, world.box, world.clock())
         email_id = world.deliver()
@@ -202,13 +202,13 @@ def test_a_wrong_mailbox_is_answered_with_those_that_there_are(run_command: Any)
 
 
 @pytest.mark.parametrize(
-    ("way", "remedy"), [("setting", "PAUSED is true"), ("profile", "its profile says so")]
+    ("way", "remedy"), [("setting", "PAUSE_ALL is true"), ("profile", "its profile says so")]
 )
 def test_what_else_pauses_a_mailbox_is_named(
     run_command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, remedy: str
 ) -> None:
     if way == "setting":
-        monkeypatch.setenv("PAUSED", "true")
+        monkeypatch.setenv("PAUSE_ALL", "true")
     else:
         (tmp_path / "mailboxes.yaml").write_text("default: {paused: true}")
     status, output = run_command(resume, "support@northwind.example")

@@ -307,7 +307,7 @@ def test_too_few_emails_change_nothing(account: Account) -> None:
 def test_an_unknown_mailbox_and_a_failing_service_are_named(account: Account) -> None:
     status, output = account.run("sales@northwind.example")
     assert status == 2
-    assert "It has: support@northwind.example." in " ".join(output.split())
+    assert "(support@northwind.example)." in " ".join(output.split())
     (account.folder / "mailboxes.yaml").write_text("default:\n  voise: x\n", encoding="utf-8")
     for _ in range(3):
         account.send(ENGLISH)

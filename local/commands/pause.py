@@ -36,8 +36,8 @@ def resume(console: Console, mailbox: str) -> int:
     def write(settings: Settings, ledger: Ledger, box: Mailbox) -> str:
         pauses.resume(ledger, box.id)
         profiles = open_profiles(settings.config_path, has_search=settings.search_endpoint is not None)
-        if settings.paused:
-            return f"{box.address} is still paused: PAUSED is true. Remove that setting, too."
+        if settings.pause_all:
+            return f"{box.address} is still paused: PAUSE_ALL is true. Remove that setting, too."
         if profiles.get(box).paused:
             return f"{box.address} is still paused: its profile says so. Remove `paused` there, too."
         count = sum(work.is_paused and work.mailbox_id == box.id for work in ledger.open_work())
