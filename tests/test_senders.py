@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from local.testing.world import World
 from shared.checks.characters import hides_text
@@ -16,6 +18,8 @@ from shared.profiles.senders import SenderRule, SenderRules, find_resembled
 ANN = "Ann Lee <ann@customer.example>"
 OURS = ["northwind.example", "help.halden.co.uk"]
 IGNORED = {"action": "ignore"}
+
+MANY = settings(derandomize=True, max_examples=100, deadline=None, database=None)
 
 Open = Callable[[str], World]
 
@@ -301,3 +305,19 @@ def test_a_domain_that_could_be_taken_for_a_correspondents_is_found(
 )
 def test_text_hidden_from_readers_is_told_from_what_programs_leave(text: str, expected: bool) -> None:
     assert hides_text(text) is expected
+
+
+@MANY
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_any_text_can_be_compared_with_any_domain(host: str, known: str) -> None:
+    for name in (host, f"xn--{host}", f"a.{host}.example"):
+        assert find_resembled(name, [known], [known]) in ("", known)
+        assert not find_resembled(name, [name], [name])
+        SenderRules(important=(known,)).find(name)
+
+
+@MANY
+@given(st.text(alphabet="abo1", min_size=1, max_size=6), st.text(alphabet="abo1", min_size=1, max_size=6))
+def test_resembling_is_mutual(one: str, other: str) -> None:
+    left, right = f"{one}.example", f"{other}.example"
+    assert bool(find_resembled(left, [], [right])) == bool(find_resembled(right, [], [left]))
