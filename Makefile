@@ -38,12 +38,13 @@ fmt: $(VENV)/.test ## Format the code and fix what ruff can fix
 # Each lock is limited to the versions of the one before it: what is tested is what is deployed. The Azure CLI's is by itself.
 # Versions stay as they are where the ranges allow it; ARGS=--upgrade takes the newest. Dependabot reads the options from the locks.
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version=3.11 --generate-hashes $(ARGS)
-lock: $(VENV)/.test ## Pin requirements.in with hashes (five locks); ARGS=--upgrade takes newer versions
+lock: $(VENV)/.test ## Pin requirements.in with hashes (six locks); ARGS=--upgrade takes newer versions
 	$(LOCK) requirements.in --output-file requirements.txt
 	$(LOCK) local/requirements.in --constraint requirements.txt --output-file local/requirements.txt
 	$(LOCK) tests/requirements.in --constraint local/requirements.txt --output-file tests/requirements.txt
 	$(LOCK) evals/requirements.in --constraint tests/requirements.txt --output-file evals/requirements.txt
 	$(LOCK) tests/azure_cli/requirements.in --output-file tests/azure_cli/requirements.txt
+	$(LOCK) tests/worker/requirements.in --constraint tests/requirements.txt --output-file tests/worker/requirements.txt
 
 audit: $(VENV)/.test ## Look for secrets and for known vulnerabilities in what is installed
 	PYTHON=$(BIN)/python scripts/audit.sh
@@ -65,7 +66,7 @@ capacity: $(VENV)/.demo ## Print costs and limits on paper (seconds); ARGS=--wri
 	@$(BIN)/python -m capacity $(ARGS)
 
 clean: ## Remove what was installed and stored here
-	rm -rf $(VENV) .node .azure-cli .data
+	rm -rf $(VENV) .node .azure-cli .worker .data .package release.zip
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -88,6 +89,14 @@ $(VENV)/.test: $(VENV)/.demo tests/requirements.txt
 	@echo "Installing the Azure CLI in an environment of its own (370 MB, half a minute)"
 	@$(BIN)/python -m venv --clear --without-pip .azure-cli
 	@$(BIN)/uv pip install --quiet --python .azure-cli/bin/python -r tests/azure_cli/requirements.txt
+	@touch $@
+
+# Microsoft's library worker wants Python 3.13, whatever the rest runs on. uv finds the Pythons of pyenv too, and brings one of its own
+# where it may.
+.worker/.installed: $(VENV)/.test tests/worker/requirements.txt
+	@echo "Installing Microsoft's library worker, with Python 3.13, in an environment of its own (half a minute)"
+	@PATH="$$PATH:$$(echo $$HOME/.pyenv/versions/3.13*/bin | tr ' ' ':')" $(BIN)/uv venv --quiet --clear --python 3.13 .worker
+	@$(BIN)/uv pip install --quiet --python .worker/bin/python -r tests/worker/requirements.txt
 	@touch $@
 
 # Node is optional, except in CI: with it the ledger is tested on Azurite and the work queue over AMQP.

@@ -4,13 +4,17 @@ The agent is imported by the first invocation, not here: the host waits for this
 function, and an instance that only answers a health check needs little of it.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import azure.functions as func
 
+from shared.telemetry import in_trace, quieten_sdks
+
 if TYPE_CHECKING:
     from shared.operator.http_answer import HttpAnswer
 
+quieten_sdks()  # the exporter of telemetry is at work before any invocation
 app = func.FunctionApp()
 
 
@@ -41,38 +45,40 @@ def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # n
 
 
 @app.route(route="webhook", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
-def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:
+def receive_webhook(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Receive a MultiMail webhook; its signature authenticates it."""
     from shared.http_functions import take_in_webhook
 
-    return _respond(take_in_webhook(request.get_body(), request.headers))
+    return _respond(context, lambda: take_in_webhook(request.get_body(), request.headers))
 
 
 @app.route(route="ask", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
-def ask_agent(request: func.HttpRequest) -> func.HttpResponse:
+def ask_agent(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Answer an operator's question about the mailboxes."""
     from shared.http_functions import answer_question
 
-    return _respond(answer_question(request.get_body(), request.headers))
+    return _respond(context, lambda: answer_question(request.get_body(), request.headers))
 
 
 @app.route(route="report", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
-def report(request: func.HttpRequest) -> func.HttpResponse:
+def report(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Show how each mailbox's drafts were decided, and whether it is ready for `monitored` mode."""
     from shared.http_functions import show_report
 
-    return _respond(show_report(request.params, request.headers))
+    return _respond(context, lambda: show_report(request.params, request.headers))
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # bound by name
+def health(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001  # bound by name
     """Say whether the agent could work, and nothing about why."""
     from shared.http_functions import answer_health
 
-    return _respond(answer_health())
+    return _respond(context, answer_health)
 
 
-def _respond(answer: "HttpAnswer") -> func.HttpResponse:
+def _respond(context: func.Context, build_answer: "Callable[[], HttpAnswer]") -> func.HttpResponse:
+    with in_trace(context.trace_context.trace_parent):
+        answer = build_answer()
     return func.HttpResponse(
         answer.body, status_code=answer.status_code, mimetype=answer.mimetype, headers=dict(answer.headers)
     )

@@ -19,7 +19,10 @@ HOURS_A_DAY, MINUTES_A_DAY = 24, 1_440
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What is billed. Seconds are GB-seconds of memory held, bytes those of the event log's lines."""
+    """What is billed. Seconds are GB-seconds of memory held, bytes those of the event log's lines.
+
+    `telemetry_kb` are the rows that come with these lines.
+    """
 
     executions: float = 0
     gb_seconds: float = 0
@@ -27,6 +30,7 @@ class Use:
     table_transactions: float = 0
     multimail_calls: float = 0
     log_bytes: float = 0
+    telemetry_kb: float = 0
     triages: float = 0
     drafts: float = 0
 
@@ -96,6 +100,7 @@ def get_email_use(rates: Rates, kind: str) -> Use:
         table_transactions=counts[f"{kind}: Table transactions"] + looks,
         multimail_calls=calls + looks,
         log_bytes=counts[f"{kind}: event log"],
+        telemetry_kb=assumed["log_kb_an_email"],
         triages=triages,
         drafts=drafts,
     )
@@ -110,16 +115,22 @@ def get_mixed_use(rates: Rates) -> Use:
 
 
 def get_idle_use(rates: Rates, polls: float, tracks: float) -> Use:
-    """Timers that find nothing, with one mailbox."""
+    """Timers that find nothing, with one mailbox, and an instance that is awake for every minute's poll."""
     counts, assumed = rates.counts, rates.assumption
+    transactions = (
+        polls * counts["idle poll, one mailbox: Table transactions"]
+        + tracks * counts["idle look at replies: Table transactions"]
+    )
     seconds = polls * assumed["poll_seconds"] + tracks * assumed["track_seconds"]
     return Use(
         executions=polls + tracks,
         gb_seconds=seconds * assumed["memory_gb"],
-        table_transactions=polls * counts["idle poll, one mailbox: Table transactions"]
-        + tracks * counts["idle look at replies: Table transactions"],
+        table_transactions=transactions,
         multimail_calls=polls * counts["idle poll, one mailbox: MultiMail calls"],
         log_bytes=polls * counts["idle poll: event log"] + tracks * counts["idle look at replies: event log"],
+        telemetry_kb=polls * (assumed["idle_telemetry_kb_minute"] + assumed["poll_telemetry_kb"])
+        + tracks * assumed["track_telemetry_kb"]
+        + transactions * assumed["call_telemetry_kb"],
     )
 
 
@@ -131,9 +142,7 @@ def price_month(rates: Rates, emails: float, mailboxes: int = 1) -> dict[str, fl
     )
     drafts_a_day = use.drafts / assumed["hours_a_month"] * HOURS_A_DAY / mailboxes
     cached_share = rates.get_cached_share(drafts_a_day)
-    log_gb = (
-        assumed["platform_log_gb_month"] + use.log_bytes / 1e9 + emails * assumed["log_kb_an_email"] / 1e6
-    )
+    log_gb = assumed["platform_log_gb_month"] + use.log_bytes / 1e9 + use.telemetry_kb / 1e6
     return {
         "Functions": max(0.0, use.gb_seconds - price["flex_free_gb_seconds"]) * price["flex_gb_second"]
         + max(0.0, use.executions - price["flex_free_executions"]) / 1e6 * price["flex_million_executions"],
@@ -187,12 +196,15 @@ _USES = {
     "table_transactions": "Table transactions",
     "multimail_calls": "MultiMail calls",
     "log_bytes": "bytes of event log",
+    "telemetry_kb": "kB of telemetry",
 }
 _EXPLAINED = {
     "Functions": "Functions: {rates.assumption[memory_gb]:g} GB; a poll takes {rates.assumption[poll_seconds]:g} s, a "
     "triage {rates.assumption[triage_seconds]:g} s, a draft {rates.assumption[draft_seconds]:g} s",
     "Service Bus": "Service Bus Standard",
-    "Logs": "Logs: {rates.assumption[platform_log_gb_month]:g} GB of the host's own, {rates.assumption[log_kb_an_email]:g} kB an email",
+    "Logs": "Logs: {rates.assumption[platform_log_gb_month]:g} GB of the host's own, {rates.assumption[log_kb_an_email]:g} kB an email, "
+    "{rates.assumption[idle_telemetry_kb_minute]:g} kB a minute awake, {rates.assumption[call_telemetry_kb]:g} kB for each call to a service; "
+    "the telemetry adds {rates.assumption[telemetry_start_seconds]:g} s to a cold start",
     "Triage": "Triage: {rates.counts[reply: triage input tokens]:,.0f} tokens in, "
     "{rates.counts[reply: triage output tokens]:.0f} out",
     "Draft": "Draft: {rates.counts[reply: draft input tokens]:,.0f} tokens in and "

@@ -76,6 +76,7 @@ def build_tables(facts: Facts) -> str:
         _build_limits(facts),
         _build_busy_mailbox(facts),
         _build_partitions(facts),
+        _build_reasoning(facts),
         _build_sizes(facts),
         _build_polls(facts),
         _build_trials(facts),
@@ -158,6 +159,48 @@ def _describe_busy_mailbox(name: str, facts: Facts, budget: int) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def with_reasoning(facts: Facts) -> Facts:
+    """The same with models that think before they answer: more is reserved, and what they think is billed."""
+    thought = facts.assumption["reasoning_tokens"]
+    written = {
+        name: facts.rates.counts[name] + thought
+        for name in (f"reply: {step} output tokens" for step in ("triage", "draft"))
+    }
+    rates = replace(facts.rates, counts={**facts.rates.counts, **written})
+    return replace(facts, rates=rates, assumption={**facts.assumption, "is_reasoning": 1})
+
+
+def _build_reasoning(facts: Facts) -> list[str]:
+    models = (
+        ("answer at once (`temperature` 0, or `reasoning_effort` none)", facts),
+        ("think first (the models' default effort)", with_reasoning(facts)),
+    )
+    return [
+        "### Models that answer at once, and models that think first",
+        "",
+        "| both models | a triage reserves | a draft reserves | emails an hour | tokens an answered email | of that output "
+        "| models, USD for 1,000 answered |",
+        "|---|---|---|---|---|---|---|",
+        *(_describe_models(name, case) for name, case in models),
+    ]
+
+
+def _describe_models(name: str, facts: Facts) -> str:
+    steps, rates = ("triage", "draft"), facts.rates
+    read, written = (
+        sum(rates.count_tokens(step, direction) for step in steps) for direction in ("input", "output")
+    )
+    cells = (
+        name,
+        *(_show(facts.count_admitted_tokens(step)) for step in steps),
+        _show(get_quota_rate(facts) * HOUR),
+        _show(read + written),
+        _show(written),
+        f"{1_000 * sum(rates.price_call(step) for step in steps):.2f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
 def _build_partitions(facts: Facts) -> list[str]:
     most, shards = facts.limit["table_partition_entities_a_second"], len(SHARDS)
     backlog = most / (1 / MINUTE + 1 / TRACK_EVERY_SECONDS)
@@ -165,16 +208,12 @@ def _build_partitions(facts: Facts) -> list[str]:
         replace(facts, assumption={**facts.assumption, "hours_to_decision": hours})
         for hours in DECISION_HOURS
     ]
-    reasoning = replace(facts, assumption={**facts.assumption, "is_reasoning": 1})
     return [
         f"An email reads or writes {count_email_rows(facts):.1f} rows of its partition until it is finished, and the polls and looks "
         f"at its reply {count_reply_rows(facts):.0f} more if it has one. So a partition's {most:,.0f} a second are reached at "
         f"{most / count_rows(facts):.0f} emails a second (one busy mailbox), and all {shards} partitions', with the mail spread evenly "
         f"over many mailboxes, at {shards * most / count_rows(facts):,.0f}. A backlog of {shards * backlog:,.0f} emails reaches them "
         "by being read alone.",
-        "",
-        f"With models that reason (no `temperature`), each call reserves more tokens: {get_quota_rate(reasoning) * HOUR:.0f} "
-        f"emails an hour instead of {_show(get_quota_rate(facts) * HOUR)}.",
         "",
         f"| replies are decided after | rows a reply | steady emails a second, a partition | all {shards} |",
         "|---|---|---|---|",

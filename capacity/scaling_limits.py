@@ -184,7 +184,7 @@ def _list_quotas(facts: Facts, setup: Setup) -> list[Limit]:
         ("draft", setup.draft_capacity, facts.email.drafts),
     ):
         calls = get_calls_a_minute(facts, step, capacity)
-        remedy = f"`{step}Model.capacity` in `infra/main.bicep`"
+        remedy = f"`{step}Model.capacity` in `infra/main.parameters.json`"
         limits.append(Limit(f"{step} quota, {capacity:,}k TPM", calls / MINUTE / share, remedy, True))
     return limits
 

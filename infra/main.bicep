@@ -12,11 +12,33 @@ import { ModelChoice } from 'modules/model-account.bicep'
 @description('Name of this installation. Every other name is made from it, the subscription and the region.')
 param environmentName string
 
+// azd lists the regions in which the subscription has the quota; scripts/check_plan.sh looks at the rest.
+@metadata({
+  azd: {
+    type: 'location'
+    usageName: ['OpenAI.GlobalStandard.gpt-5.4-mini, 100', 'OpenAI.GlobalStandard.gpt-5.4, 200']
+  }
+})
 @description('Region. It must offer Flex Consumption: az functionapp list-flexconsumption-locations.')
 param location string
 
+@metadata({
+  azd: {
+    type: 'location'
+    usageName: ['OpenAI.GlobalStandard.gpt-5.4-mini, 100', 'OpenAI.GlobalStandard.gpt-5.4, 200']
+  }
+})
+@description('Region of the model account; empty for that of the rest. It must offer the models.')
+param modelLocation string = ''
+
 @description('Put storage, Service Bus, vault and model account behind private endpoints and close them to the internet. Decide before the first deployment: Service Bus then needs its Premium tier, and a Standard namespace cannot be upgraded.')
 param vnetEnabled bool = false
+
+@description('Recover the vault that was deleted with an earlier installation of the same name, with the secrets in it. azd sets it when there is one.')
+param recoverVault bool = false
+
+@description('Restore the model account that was deleted with an earlier installation of the same name. azd sets it when there is one.')
+param restoreModelAccount bool = false
 
 // Who
 
@@ -41,6 +63,12 @@ param instanceMemoryMB int = 2048
 @maxValue(1000)
 @description('Maximum number of instances. Each works on as many emails at once as maxConcurrentCalls in host.json says. Some regions refuse fewer than 40.')
 param maximumInstanceCount int = 40
+
+@description('Offer the HTTP functions ask and report. Off, they answer 404; the webhook and the health check stay.')
+param operatorFunctionsEnabled bool = true
+
+@description('Client id of an app registration in Entra ID, to whose audience a caller of ask and report needs a token, besides the function key; empty for the function key alone. The webhook and the health check stay without.')
+param entraClientId string = ''
 
 // Chat models. What retires when, and what replaces it:
 // https://learn.microsoft.com/azure/foundry/openai/concepts/model-retirement-schedule
@@ -72,6 +100,10 @@ param draftDeployment string = 'draft'
 
 @description('Model for drafts: the stronger one.')
 param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 200 }
+
+@allowed(['default', 'none', 'minimal', 'low', 'medium', 'high', 'xhigh'])
+@description('How much the model thinks before it writes a draft: default leaves it to the model, others are for models that have them.')
+param draftReasoningEffort string = 'default'
 
 @description('Name of an embedding deployment (text-embedding-3), to search knowledge files by meaning as well; empty for words alone.')
 param embeddingDeployment string = ''
@@ -211,6 +243,16 @@ param approvalAlertHours int = 24
 @description('Number of days to keep logs.')
 param logRetentionDays int = 30
 
+@minValue(0)
+@description('Amount a month, in the currency of your bill, whose use raises an alert: at 80 % spent, and at a forecast above it. 0 for no budget. It stops nothing; dailyTokenBudget does.')
+param costBudget int = 0
+
+@description('First day of the month in which that budget begins, YYYY-MM-01, at most a month ago when it is created. Keep it: a budget\'s start cannot be changed. With azd it is chosen once, for you.')
+param costBudgetStart string = ''
+
+@description('Address that gets the budget\'s alerts besides the action group; empty for none.')
+param costBudgetEmail string = ''
+
 var token = toLower(uniqueString(subscription().id, environmentName, location))
 var tags = { 'azd-env-name': environmentName }
 var groupName = 'rg-${environmentName}'
@@ -282,6 +324,7 @@ module keyVault 'modules/key-vault.bicep' = {
     location: location
     tags: tags
     isPrivate: vnetEnabled
+    isRecovered: recoverVault
     workspaceId: monitoring.outputs.workspaceId
   }
 }
@@ -290,9 +333,10 @@ module modelAccount 'modules/model-account.bicep' = if (hasOwnModel) {
   scope: group
   params: {
     name: names.model
-    location: location
+    location: empty(modelLocation) ? location : modelLocation
     tags: tags
     isPrivate: vnetEnabled
+    isRestored: restoreModelAccount
     triageDeployment: triageDeployment
     triageModel: triageModel
     draftDeployment: draftDeployment
@@ -395,6 +439,8 @@ module functionApp 'modules/function-app.bicep' = {
     pythonVersion: pythonVersion
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
+    operatorFunctionsEnabled: operatorFunctionsEnabled
+    entraClientId: entraClientId
     identityId: identity.outputs.id
     identityClientId: identity.outputs.clientId
     storageAccountName: names.storage
@@ -414,6 +460,7 @@ module functionApp 'modules/function-app.bicep' = {
       MODEL_ENDPOINT: 'https://${modelName}.openai.azure.com'
       TRIAGE_DEPLOYMENT: triageDeployment
       DRAFT_DEPLOYMENT: draftDeployment
+      DRAFT_REASONING_EFFORT: draftReasoningEffort
       SEARCH_ENDPOINT: searchEndpoint
       EMBEDDING_DEPLOYMENT: embeddingDeployment
       SEARCH_INDEX: searchIndex
@@ -458,6 +505,17 @@ module alerts 'modules/alerts.bicep' = {
   }
 }
 
+module budget 'modules/cost-budget.bicep' = if (costBudget > 0) {
+  scope: group
+  params: {
+    name: 'budget-${token}'
+    amount: costBudget
+    startDate: empty(costBudgetStart) ? fail('costBudget needs costBudgetStart: YYYY-MM-01') : costBudgetStart
+    email: costBudgetEmail
+    actionGroupId: alerts.outputs.actionGroupId
+  }
+}
+
 module workbook 'modules/workbook.bicep' = {
   scope: group
   params: {
@@ -485,6 +543,9 @@ output MULTIMAIL_API_KEY_SECRET_NAME string = multimailApiKeySecretName
 
 @description('Name of the vault\'s secret that MultiMail\'s webhooks are signed with.')
 output MULTIMAIL_WEBHOOK_SECRET_NAME string = multimailWebhookSecretName
+
+@description('Start of the cost budget, kept by azd.')
+output COST_BUDGET_START string = costBudgetStart
 
 @description('The id that the query API knows the workspace by.')
 output WORKSPACE_ID string = monitoring.outputs.workspaceCustomerId

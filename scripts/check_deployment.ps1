@@ -40,6 +40,16 @@ function Test-Poll {
     return $LASTEXITCODE -eq 0 -and [int]"0$polls" -gt 0
 }
 
+# Without a key the agent waits for one: in the first run of a pipeline nobody can type it. An identity that may not
+# look into the vault, such as the deployer of a tag, goes on to the poll.
+function Test-KeyMissing {
+    $vault = if ($env:KEY_VAULT_NAME) { $env:KEY_VAULT_NAME } else { azd env get-value KEY_VAULT_NAME 2>$null }
+    $name = if ($env:MULTIMAIL_API_KEY_SECRET_NAME) { $env:MULTIMAIL_API_KEY_SECRET_NAME } else { 'multimail-api-key' }
+    $stored = az keyvault secret list --vault-name $vault --subscription $subscription `
+        --query "[?name=='$name'].name" --output tsv 2>$null
+    return $LASTEXITCODE -eq 0 -and -not $stored
+}
+
 # Wait-For CHECK MINUTES WHAT-IS-CHECKED WHAT-TO-DO
 function Wait-For([string]$Check, [int]$Minutes, [string]$What, [string]$Remedy) {
     Write-Host "Waiting until $What (up to $Minutes minutes)"
@@ -53,6 +63,11 @@ Wait-For Test-Functions 5 'the functions are indexed' `
     'The app does not start. Look at the table FunctionAppLogs in the workspace.'
 Wait-For Test-Health 10 'the app reaches its ledger' `
     "New roles take up to ten minutes. After that, look for 'the health check failed' in AppTraces."
+if (Test-KeyMissing) {
+    Write-Host ('The agent is deployed and has no MultiMail key yet. Store it in a terminal, as an operator with the role ' +
+        'Key Vault Secrets Officer: scripts/store_key.ps1')
+    exit 0
+}
 Wait-For Test-Poll 15 'a poll succeeded' `
     'Store the MultiMail key (scripts/store_key.ps1), then look at the errors in the workbook.'
 Write-Host 'The agent is running.'

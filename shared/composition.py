@@ -36,7 +36,7 @@ from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
 from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Settings
-from shared.telemetry import span
+from shared.telemetry import quieten_sdks, span
 from shared.watching.polling import Poller
 from shared.watching.retention import Retention
 from shared.watching.tracking import ReplyTracker
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 READERS = 32  # threads for reads that run in parallel; each is busy for one short call
 KNOWLEDGE_FOLDER = "knowledge"  # in the folder of the configuration
-# The SDKs log every request; the worker's root logger would let it through, and every line is paid for.
-CHATTY_LOGGERS = ("azure", "httpx2", "openai")
 
 T = TypeVar("T")
 
@@ -137,19 +135,22 @@ def build_agent(
     Heavy SDKs are imported only where the settings ask for them, the chat SDK at the first completion.
     Raises ConfigurationError when a part cannot work as configured.
     """
-    for name in CHATTY_LOGGERS:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quieten_sdks()
     credential = _once(lambda: _build_credential(settings))
     chat_model = _once(lambda: _build_chat_model(settings, credential))
-    health = ServiceHealth(clock)
+    health, model = ServiceHealth(clock), settings.model_endpoint
     key_source = _build_key_source(settings, credential)
     multimail = MultiMailClient(settings.multimail_api_url, key_source, watch=health.watch)
     profiles = _load_profiles(settings)
     adapters = Adapters(
         multimail=multimail,
         mailboxes=MailboxDirectory(multimail),
-        complete=traced(lambda request: chat_model().complete(request), settings.token_prices, health.watch),
-        converse=traced(lambda asked: chat_model().converse(asked), settings.token_prices, health.watch),
+        complete=traced(
+            lambda request: chat_model().complete(request), model, settings.token_prices, health.watch
+        ),
+        converse=traced(
+            lambda asked: chat_model().converse(asked), model, settings.token_prices, health.watch
+        ),
         work_queue=work_queue or _build_work_queue(settings, credential),
         knowledge=_build_knowledge(settings, credential, health.watch, clock),
         signing_secret=_find_signing_secret(settings, credential),

@@ -252,11 +252,10 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """An entry of the account's address book. Its name and tags are untrusted text."""
+    """An entry of the account's address book. Its name is untrusted text."""
 
     name: str
     address: str
-    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from shared.errors import ConfigurationError
 
 DEFAULT_CONFIG_PATH = Path(__file__).parent.parent / "config"  # next to function_app.py
 MODEL_SDKS = ("azure-ai-inference", "openai")
+DEFAULT_EFFORT = "default"  # the model's own: nothing is asked for
+REASONING_EFFORTS = (DEFAULT_EFFORT, "none", "minimal", "low", "medium", "high", "xhigh")
 LEDGER_PATH = ".data/ledger.sqlite"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The platform's own variables, among them near relatives of ours (AzureWebJobsStorage__blobServiceUri).
@@ -240,6 +242,14 @@ class Settings:
     )
     draft_deployment: str = _setting(
         MODEL, _text, "Name of the deployment for drafts; empty for that of TRIAGE_DEPLOYMENT."
+    )
+    draft_reasoning_effort: str = _setting(
+        MODEL,
+        _text,
+        "How much the model thinks before it writes a draft: default leaves it to the model, others are for "
+        "models that have them.",
+        DEFAULT_EFFORT,
+        choices=REASONING_EFFORTS,
     )
     embedding_deployment: str = _setting(
         MODEL,

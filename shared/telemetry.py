@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -37,6 +38,8 @@ SERVICE_AVAILABLE = "service.available"
 EVENT_LOGGER = "agent.events"
 SCOPE = "multimail-agent"
 NOTHING: Mapping[str, Value] = {}
+CHATTY_LOGGERS = ("azure", "azure_functions_worker", "httpx2", "openai")
+_PORTS = {"http": 80, "https": 443}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,14 +104,40 @@ def measure(kind: str, name: str, unit: str, value: float, attributes: Mapping[s
     _find_instrument(kind, name, unit)(value, attributes)
 
 
+def quieten_sdks() -> None:
+    """Keep what the SDKs and the worker log of each request out of the log, where each line is paid for.
+
+    Azure Monitor's exporter is one of them: it would export that it has exported.
+    """
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@contextmanager
+def in_trace(traceparent: str) -> Iterator[None]:
+    """What is recorded inside belongs to the trace of this W3C traceparent; "" changes nothing."""
+    from opentelemetry.context import attach, detach  # noqa: PLC0415 - cold start
+
+    context, _links = _follow(traceparent)
+    if context is None:
+        yield
+        return
+    token = attach(context)
+    try:
+        yield
+    finally:
+        detach(token)
+
+
 @contextmanager
 def span(
-    name: str, attributes: Mapping[str, Value] = NOTHING, *, parent: str = "", is_client: bool = False
+    name: str, attributes: Mapping[str, Value] = NOTHING, *, parent: str = "", server: str = ""
 ) -> Iterator["Span"]:
     """A span around what is done inside; it notes the type of an exception that goes through.
 
     `parent` is a W3C traceparent: the span then belongs to that trace and is linked to the span that
-    was current. Without it the span is a child of the current one. `is_client` marks an outside call.
+    was current. Without it the span is a child of the current one. An outside call names the host or the
+    address of its `server`.
     """
     from opentelemetry.context import attach, detach  # noqa: PLC0415 - cold start
     from opentelemetry.trace import (  # noqa: PLC0415 - cold start
@@ -123,8 +152,12 @@ def span(
     current = get_tracer(SCOPE).start_span(
         name,
         context,
-        SpanKind.CLIENT if is_client else SpanKind.INTERNAL,
-        {key: value for key, value in attributes.items() if value is not None},
+        SpanKind.CLIENT if server else SpanKind.INTERNAL,
+        {
+            key: value
+            for key, value in {**attributes, **_describe_server(server)}.items()
+            if value is not None
+        },
         links,
     )
     token = attach(set_span_in_context(current))
@@ -153,6 +186,20 @@ def in_this_context(call: Callable[P, R]) -> Callable[P, R]:
     """The same call for other threads, where it runs under the span that is current here."""
     context = copy_context()
     return lambda *args, **kwargs: context.copy().run(call, *args, **kwargs)
+
+
+def _describe_server(server: str) -> Mapping[str, Value]:
+    """OpenTelemetry's names for it; `peer.service` is Azure Monitor's target of any call but HTTP."""
+    if not server:
+        return NOTHING
+    parts = urlsplit(server if "//" in server else f"//{server}")
+    port = parts.port or _PORTS.get(parts.scheme)
+    return {
+        "server.address": parts.hostname,
+        "server.port": port,
+        "url.scheme": parts.scheme or None,
+        "peer.service": parts.netloc,
+    }
 
 
 def _follow(parent: str) -> "tuple[Context | None, Sequence[Link]]":

@@ -87,7 +87,8 @@ def parse_script(text: str, shell: str) -> Iterator[tuple[str, ...]]:
         name = next((child for child in node.children if child.type == "command_name"), None)
         if node.type == "command" and name is not None and name.text in {b"az", b"azd"}:
             line = re.sub(r"[\\`]\n", " ", _replace_computed(node, name.start_byte))
-            yield tuple(shlex.split(line))
+            # PowerShell's grammar takes a redirection for a word.
+            yield tuple(word for word in shlex.split(line) if not re.match(r"[\d*]>", word))
 
 
 def _list_steps(value: Any) -> Iterator[tuple[str, str]]:

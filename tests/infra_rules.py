@@ -32,8 +32,16 @@ PLATFORM_SETTINGS = {
     "PYTHON_THREADPOOL_THREAD_COUNT",
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS",
     "OTEL_TRACES_SAMPLER",
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
+    "APPLICATIONINSIGHTS_SDKSTATS_DISABLED",
+    "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED",
+    "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED",
     "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
+    "AzureWebJobs.ask_agent.Disabled",
+    "AzureWebJobs.report.Disabled",
 }
+# What answers without a function key: it stays so behind Entra ID.
+OPEN_PATHS = ["/api/webhook", "/api/health"]
 # What the Azure CLI strips when it moves an app to Flex Consumption, what the plan's documentation
 # excludes, and AZURE_CLIENT_ID, which every connection would take for its own.
 FORBIDDEN_SETTINGS = {
@@ -101,6 +109,7 @@ REQUIRED: Mapping[str, Mapping[str, object]] = {
     "Microsoft.Insights/scheduledQueryRules": {"enabled": True},
     "Microsoft.Insights/metricAlerts": {"enabled": True},
     "Microsoft.Insights/workbooks": {},
+    "Microsoft.Consumption/budgets": {"category": "Cost", "timeGrain": "Monthly"},
     "Microsoft.Web/serverfarms": {"reserved": True},
     "Microsoft.Web/sites": {
         "httpsOnly": True,
@@ -158,6 +167,7 @@ OUTPUTS = {
     "MULTIMAIL_API_KEY_SECRET_NAME",  # the secret's name
     "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
     "WORKSPACE_ID",
+    "COST_BUDGET_START",
 }
 KEY_SIGNS = re.compile(r"listKeys|listSecrets|AccountKey|SharedAccessKey|InstrumentationKey|Password=", re.I)
 
@@ -181,7 +191,9 @@ class Deployment:
 
     @property
     def app_settings(self) -> Mapping[str, str]:
-        (config,) = self.of_type("Microsoft.Web/sites/config")
+        (config,) = (
+            c for c in self.of_type("Microsoft.Web/sites/config") if c["name"].endswith("/appsettings")
+        )
         settings: Mapping[str, str] = config["properties"]
         return settings
 
@@ -265,6 +277,24 @@ def check_identity_connections(deployment: Deployment) -> list[str]:
     if "Authorization=AAD" not in settings.get("APPLICATIONINSIGHTS_AUTHENTICATION_STRING", ""):
         problems.append("telemetry does not sign in by identity")
     return problems
+
+
+def check_sign_in(deployment: Deployment) -> list[str]:
+    """Where Entra ID is in front of the app, it is in front of everything but the open paths."""
+    wanted: Mapping[str, object] = {
+        "platform.enabled": True,
+        "globalValidation.requireAuthentication": True,
+        "globalValidation.unauthenticatedClientAction": "Return401",
+        "globalValidation.excludedPaths": OPEN_PATHS,
+        "identityProviders.azureActiveDirectory.enabled": True,
+    }
+    return [
+        f"sign-in: {path} is {get_path(config, path)}"
+        for config in deployment.of_type("Microsoft.Web/sites/config")
+        if config["name"].endswith("/authsettingsV2")
+        for path, value in wanted.items()
+        if get_path(config, path) != value
+    ]
 
 
 def check_keys(deployment: Deployment) -> list[str]:
@@ -382,6 +412,10 @@ def check_alerts(deployment: Deployment) -> list[str]:
     (dead_letters,) = deployment.of_type("Microsoft.Insights/metricAlerts")
     if not get_path(dead_letters, "actions"):
         problems.append(f"{dead_letters['name']} calls nobody")
+    for budget in deployment.of_type("Microsoft.Consumption/budgets"):
+        for name, notification in budget["properties"]["notifications"].items():
+            if not notification["contactGroups"]:
+                problems.append(f"{budget['name']} calls nobody ({name})")
     (criterion,) = dead_letters["properties"]["criteria"]["allOf"]
     watched = [(d["name"], d["values"]) for d in criterion["dimensions"]]
     wanted = [("EntityName", [deployment.app_settings.get("WORK_QUEUE_NAME")])]
@@ -395,6 +429,7 @@ RULES: tuple[Callable[[Deployment], list[str]], ...] = (
     check_network,
     check_setting_names,
     check_identity_connections,
+    check_sign_in,
     check_keys,
     check_numbers,
     check_names,

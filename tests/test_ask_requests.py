@@ -1,7 +1,7 @@
 """The HTTP side of a question: what it takes, what it answers, and that failures tell what to do."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import function_app
-from local.host.app_functions import read_app_functions
+from local.host.app_functions import InvocationContext, read_app_functions
 from local.model import chat_simulator as sim
 from local.multimail.faults import answer_with
 from local.testing.ask_world import CHECK_INBOX, MODEL_KEY, AskWorld
@@ -160,8 +160,8 @@ def call_trigger(body: bytes, headers: dict[str, str]) -> func.HttpResponse:
         {"POLL_SCHEDULE": "0 * * * * *", "TRACK_SCHEDULE": "0 * * * * *", "WORK_QUEUE_NAME": "q"},
         {"q"},
     )
-    call: Callable[..., Any] = functions.http["ask_agent"].call
-    response = call(func.HttpRequest(method="POST", url="/api/ask", headers=headers, body=body))
+    request = func.HttpRequest(method="POST", url="/api/ask", headers=headers, body=body)
+    response = functions.http["ask_agent"].invoke(request, InvocationContext("ask_agent", "invocation"))
     assert isinstance(response, func.HttpResponse)
     return response
 

@@ -39,7 +39,7 @@ from shared.errors import (
 )
 from shared.model.azure_inference_sdk import build_azure_inference_model
 from shared.model.chat import ChatModel, ChatRequest, Conversation, Message, Tool, ToolCall
-from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
+from shared.model.chat_wire import REASONING_HEADROOM_TOKENS, ChatRefusal
 from shared.model.openai_sdk import build_openai_model
 from shared.settings import Secret
 
@@ -615,7 +615,54 @@ def test_conversation_learns_what_a_deployment_takes_as_a_completion_does(
 ) -> None:
     model.converse(Conversation("thinker", "Help.", [ASKED], [LOOK], 300))
     model.complete(replaced("thinker"))
-    assert ["temperature" in call.body for call in simulator.calls] == [True, False, False]
+    sent = [("temperature" in call.body, call.body.get("reasoning_effort")) for call in simulator.calls]
+    assert sent == [(True, None), (False, None), (False, "none"), (False, None)]
+
+
+def test_a_model_that_refuses_to_think_about_tools_is_asked_not_to_and_still_thinks_about_drafts(
+    model: ChatModel, simulator: ChatSimulator
+) -> None:
+    model.complete(replaced("thinker"))
+    simulator.calls.clear()
+    for _ in range(2):
+        model.converse(Conversation("thinker", "Help.", [ASKED], [LOOK], 300))
+    model.complete(replaced("thinker"))
+    sent = [(c.body.get("reasoning_effort"), c.body["max_completion_tokens"]) for c in simulator.calls]
+    room = REASONING_HEADROOM_TOKENS
+    assert sent == [(None, 300 + room), ("none", 300), ("none", 300), (None, 200 + room)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {
+            "message": "Function tools with reasoning_effort are not supported. Set reasoning_effort to 'none'."
+        },
+        {"param": "reasoning_effort", "message": "Please use /v1/responses instead."},
+    ],
+)
+def test_a_refusal_is_about_the_effort_though_none_was_sent(error: dict[str, str]) -> None:
+    refusal = ChatRefusal(400, {}, json.dumps({"error": error}))
+    assert refusal.find_unsupported({"max_completion_tokens": 300}) == "reasoning_effort"
+
+
+@pytest.mark.parametrize(("effort", "room"), [("none", 0), ("high", REASONING_HEADROOM_TOKENS)])
+def test_a_chosen_effort_is_sent_with_room_for_the_thinking(
+    model: ChatModel, simulator: ChatSimulator, effort: str, room: int
+) -> None:
+    completion = model.complete(replace(replaced("thinker"), reasoning_effort=effort))
+    body = simulator.calls[-1].body
+    assert (body["reasoning_effort"], body["max_completion_tokens"]) == (effort, 200 + room)
+    assert (completion.usage.output_tokens > sim.REASONING_TOKENS) is (room > 0)
+
+
+@pytest.mark.parametrize("deployment", ["thinker", "mail-mini"])
+def test_an_effort_that_the_model_does_not_have_names_the_setting(
+    model: ChatModel, simulator: ChatSimulator, deployment: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"DRAFT_REASONING_EFFORT .* or to default\."):
+        model.complete(replace(replaced(deployment), reasoning_effort="minimal"))
+    assert len(simulator.calls) == (2 if deployment == "thinker" else 1)
 
 
 # ---- Deployments that take other parameters -------------------------------------------------------
@@ -666,15 +713,21 @@ def test_older_deployment_gets_the_older_token_limit_and_is_remembered(
     assert simulator.calls[-1].body["temperature"] == 0
 
 
-def test_deployment_that_refuses_everything_is_asked_three_times_at_most(
+def test_deployment_that_refuses_everything_is_asked_four_times_at_most(
     model: ChatModel, simulator: ChatSimulator
 ) -> None:
-    names = ("temperature", "max_completion_tokens", "max_tokens", "max_completion_tokens")
+    names = (
+        "temperature",
+        "reasoning_effort",
+        "max_completion_tokens",
+        "max_tokens",
+        "max_completion_tokens",
+    )
     simulator.script(*(sim.refused(400, "unsupported_parameter", "No.", name) for name in names))
     error = raised_by(model)
     assert type(error) is ConfigurationError
     assert "DRAFT_DEPLOYMENT" in str(error)
-    assert len(simulator.calls) == 3
+    assert len(simulator.calls) == 4
 
 
 def test_sixteen_threads_learn_a_new_deployment_keep_their_connections_and_get_their_own_answers(

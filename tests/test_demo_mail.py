@@ -27,8 +27,9 @@ from shared.profiles.profiles import CATEGORIES
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.draft_request import build_draft_instructions
 from shared.replying.envelope import find_skip
+from shared.replying.reporting import REJECT_REASON_TAG
 from shared.settings import Settings, declared_settings
-from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, REJECT_REASON_TAG
+from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 LONGEST_AGE = timedelta(hours=20)

@@ -7,8 +7,10 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -73,13 +75,16 @@ class Shell:
             "FUNCTION_APP_HOST": "func-test.azurewebsites.net",
             "AZURE_RESOURCE_GROUP": "rg-test",
             "AZURE_SUBSCRIPTION_ID": "subscription-test",
+            "AZURE_LOCATION": "swedencentral",
             "WORKSPACE_ID": "workspace-test",
         }
 
-    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: str, *arguments: str, settings: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["sh", str(ROOT / "scripts" / script), *arguments],
-            env=self.environment,
+            env=self.environment | dict(settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -265,6 +270,7 @@ def deployed(shell: Shell) -> None:
         "health",
     )
     shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))
+    shell.answer("az keyvault secret list", "multimail-api-key\n")
     shell.answer("az rest", "3\n")
 
 
@@ -295,11 +301,155 @@ def test_deployment_that_does_not_work_fails_the_check(
     assert complaint in done.stdout.splitlines()[-1]
 
 
+def test_first_run_without_a_key_succeeds_and_says_how_to_store_it(shell: Shell) -> None:
+    deployed(shell)
+    shell.answer("az keyvault secret list", "")
+    assert "scripts/store_key.sh" in shell.run("store_key.sh").stdout  # no terminal to ask at
+    done = shell.run("check_deployment.sh")
+    assert done.returncode == 0
+    assert "has no MultiMail key yet" in done.stdout.splitlines()[-1]
+    assert "scripts/store_key.sh" in done.stdout.splitlines()[-1]
+    assert "az rest" not in shell.calls
+
+
+@pytest.mark.parametrize("answer", ["FAIL: Forbidden", "multimail-api-key\n"])
+def test_the_poll_is_checked_with_a_key_and_by_who_may_not_look_for_one(shell: Shell, answer: str) -> None:
+    deployed(shell)
+    shell.answer("az keyvault secret list", answer)
+    shell.answer("az rest", "0\n")
+    assert shell.run("check_deployment.sh").returncode == 1
+
+
 @pytest.mark.parametrize("script", ["check_deployment.sh", "check_deployment.ps1"])
 def test_the_check_waits_for_every_function_that_the_app_has(script: str) -> None:
     text = (ROOT / "scripts" / script).read_text(encoding="utf-8")
     for name in read_declared_functions():
         assert name in text
+
+
+# Before anything is created
+
+MODELS = 'gpt-5.4-mini\t2026-03-17\t["GlobalStandard"]\ngpt-5.4\t2026-03-05\t["DataZoneStandard","GlobalStandard"]\n'
+
+
+@pytest.fixture
+def plan(shell: Shell) -> Shell:
+    shell.answer("az functionapp list-flexconsumption-locations", "northeurope\nswedencentral\n")
+    shell.answer("az cognitiveservices model list --location swedencentral", MODELS)
+    shell.answer("az cognitiveservices model list --location eastus2", MODELS)
+    shell.answer(
+        "az cognitiveservices model list --location northeurope", MODELS.replace("GlobalStandard", "Standard")
+    )
+    return shell
+
+
+def test_a_region_that_has_everything_passes(plan: Shell) -> None:
+    done = plan.run("check_plan.sh")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"AZURE_LOCATION": "eastus2"}, "Flex Consumption is not offered in eastus2."),
+        ({"AZURE_LOCATION": "northeurope"}, "are not offered in northeurope."),
+        ({"MODEL_LOCATION": "westus9"}, "are not offered in westus9."),
+    ],
+)
+def test_a_region_that_lacks_something_is_refused_with_those_that_have_it(
+    plan: Shell, settings: dict[str, str], problem: str
+) -> None:
+    done = plan.run("check_plan.sh", settings=settings)
+    assert done.returncode == 1
+    assert "Nothing was created" in done.stdout
+    assert problem in done.stdout
+    assert [line.strip() for line in done.stdout.splitlines() if line.startswith("  ")] == ["swedencentral"]
+    assert "azd env set MODEL_LOCATION" in done.stdout
+
+
+@pytest.mark.parametrize("settings", [{"MODEL_LOCATION": "eastus2"}, {"EXISTING_MODEL_ACCOUNT_NAME": "oai"}])
+def test_models_may_be_elsewhere(plan: Shell, settings: dict[str, str]) -> None:
+    assert plan.run("check_plan.sh", settings={"AZURE_LOCATION": "northeurope"} | settings).returncode == 0
+
+
+def test_a_budget_gets_its_start_once(plan: Shell) -> None:
+    assert plan.run("check_plan.sh", settings={"COST_BUDGET": "200"}).returncode == 0
+    assert re.search(r"azd env set COST_BUDGET_START \d{4}-\d\d-01\n", plan.calls)
+    (plan.directory / "calls.log").unlink()
+    plan.run("check_plan.sh", settings={"COST_BUDGET": "200", "COST_BUDGET_START": "2026-11-01"})
+    assert "azd env set" not in plan.calls
+    plan.answer(
+        "az consumption budget list", "2026-03-01T00:00:00Z\n"
+    )  # a pipeline has no environment of before
+    plan.run("check_plan.sh", settings={"COST_BUDGET": "200"})
+    assert "azd env set COST_BUDGET_START 2026-03-01\n" in plan.calls
+
+
+@pytest.mark.parametrize("missing", ["AZURE_LOCATION", "AZURE_SUBSCRIPTION_ID"])
+def test_without_region_or_subscription_azd_is_to_ask_for_them(plan: Shell, missing: str) -> None:
+    done = plan.run("check_plan.sh", settings={missing: ""})
+    assert done.returncode == 1
+    assert "Run azd up" in done.stdout
+
+
+def test_who_is_not_signed_in_is_told_so_before_anything_is_created(plan: Shell) -> None:
+    plan.answer("az functionapp list-flexconsumption-locations", "FAIL: Please run az login")
+    done = plan.run("check_plan.sh")
+    assert done.returncode == 1
+    assert "Nothing was created" in done.stdout
+
+
+def test_a_private_network_needs_its_provider_before_anything_is_created(plan: Shell) -> None:
+    plan.answer("az provider show", "NotRegistered\n")
+    done = plan.run("check_plan.sh", settings={"VNET_ENABLED": "true"})
+    assert done.returncode == 1
+    assert "Nothing was created" in done.stdout
+    assert (
+        "az provider register --namespace Microsoft.App --subscription subscription-test --wait"
+        in done.stdout
+    )
+    assert plan.run("check_plan.sh", settings={"VNET_ENABLED": "false"}).returncode == 0
+    plan.answer("az provider show", "Registered\n")
+    assert plan.run("check_plan.sh", settings={"VNET_ENABLED": "true"}).returncode == 0
+
+
+def test_what_an_earlier_installation_left_deleted_is_taken_up_again(plan: Shell) -> None:
+    settings = {"AZURE_ENV_NAME": "mine", "MODEL_LOCATION": "eastus2"}
+    assert plan.run("check_plan.sh", settings=settings).returncode == 0
+    set_to_false = {"azd env set RECOVER_VAULT false", "azd env set RESTORE_MODEL_ACCOUNT false"}
+    assert set_to_false <= set(plan.calls.splitlines())
+    (plan.directory / "calls.log").unlink()
+    plan.answer("az keyvault list-deleted", "kv-1\n")
+    plan.answer("az cognitiveservices account list-deleted", "oai-1\n")
+    done = plan.run("check_plan.sh", settings=settings)
+    assert (done.returncode, "kv-1 oai-1" in done.stdout) == (0, True)
+    set_to_true = {"azd env set RECOVER_VAULT true", "azd env set RESTORE_MODEL_ACCOUNT true"}
+    assert set_to_true <= set(plan.calls.splitlines())
+    assert "'/resourceGroups/rg-mine/') && properties.location=='swedencentral'" in plan.calls
+    assert "'/resourceGroups/rg-mine/') && location=='eastus2'" in plan.calls
+
+
+# Before the first upload
+
+
+def test_the_first_upload_waits_for_the_role_and_a_later_one_for_nothing(shell: Shell) -> None:
+    shell.answer("az functionapp keys list#1", "FAIL: the host cannot read its storage")
+    shell.answer("az functionapp keys list#2", "FAIL: the host cannot read its storage")
+    done = shell.run("wait_for_roles.sh")
+    assert (done.returncode, shell.calls.count("az functionapp keys list")) == (0, 3)
+    assert "run azd deploy again" in done.stdout
+    shell.answer("az functionapp function list", "func-test/health\n")
+    again = shell.run("wait_for_roles.sh")
+    assert (again.returncode, again.stdout, shell.calls.count("az functionapp keys list")) == (0, "", 3)
+
+
+def test_a_role_that_does_not_show_holds_no_upload_up_for_ever(shell: Shell) -> None:
+    shell.answer("az functionapp keys list", "FAIL: the host does not run yet")
+    assert shell.run("wait_for_roles.sh").returncode == 0
+    assert shell.calls.count("az functionapp keys list") == 15
+
+
+# The audit
 
 
 @pytest.mark.parametrize(

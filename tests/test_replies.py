@@ -27,11 +27,11 @@ from shared.errors import ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry, TrackedReply
 from shared.ledger.ledger import Ledger
 from shared.ledger.table_store import TableStore
+from shared.replying.reporting import REJECT_REASON_TAG
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, REPLIES_PENDING, REPLY_SETTLED, REPLY_WITHDRAWN
 from shared.watching.tracking import (
     CHECKS_AT_ONCE,
     MAX_REJECT_REASON_CHARACTERS,
-    REJECT_REASON_TAG,
     SETTLED,
     UNSETTLED,
     derive_status,

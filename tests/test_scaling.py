@@ -38,6 +38,7 @@ from shared.ledger.ledger import SHARDS, Ledger, name_shard
 from shared.ledger.sqlite_store import SqliteStore
 from shared.ledger.store import Change, Row
 from shared.ledger.table_store import TABLE, TableStore
+from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
 from shared.settings import declared_settings
 
 BUSY = Flow(emails=2, places=1_000, read_seconds=1, triage_seconds=2, draft_seconds=3, end_seconds=1)
@@ -138,6 +139,25 @@ def test_a_fitted_setup_carries_its_busiest_hour(size: Setup) -> None:
         assert limit.rate >= (peak / facts.assumption["peak"] if limit.is_monthly else peak) * 0.999, (
             limit.name
         )
+
+
+def test_models_that_think_first_reserve_and_cost_more_and_carry_less() -> None:
+    facts = read_facts()
+    thinking = scaling.with_reasoning(facts)
+    for step in ("triage", "draft"):
+        more = thinking.count_admitted_tokens(step) - facts.count_admitted_tokens(step)
+        assert more == REASONING_HEADROOM_TOKENS
+        assert thinking.rates.price_call(step) > facts.rates.price_call(step)
+    assert scaling.get_quota_rate(thinking) < 0.6 * scaling.get_quota_rate(facts)
+
+
+def test_the_readme_names_both_figures() -> None:
+    facts, text = read_facts(), (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    at_once, thinking = (
+        scaling.get_quota_rate(case) * 3_600 for case in (facts, scaling.with_reasoning(facts))
+    )
+    assert f"{float(f'{at_once:.3g}'):,.0f} emails an hour" in text
+    assert f"{thinking:.0f} with models that think first" in text
 
 
 @pytest.mark.parametrize("is_reasoning", [0, 1])

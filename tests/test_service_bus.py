@@ -241,6 +241,7 @@ def test_an_identity_that_yields_no_token_names_the_setting_and_the_role() -> No
         work_queue = ServiceBusWorkQueue(
             lambda: ServiceBusClient(f"127.0.0.1:{peer.port}", NoIdentity(), use_tls=False, retry_total=0),
             "inbound-email",
+            "127.0.0.1",
         )
         with pytest.raises(ConfigurationError, match=UNAUTHORISED):
             work_queue.send(items(1), LIVES)

@@ -19,7 +19,7 @@ from shared.composition import Agent
 from shared.domain import WorkItem, build_idempotency_key, parse_address, parse_work_item
 from shared.errors import AgentError, ThrottledError
 from shared.ledger.entries import LedgerEntry
-from shared.watching.tracking import REJECT_REASON_TAG
+from shared.replying.reporting import REJECT_REASON_TAG
 from tests.chaos.__main__ import find_fast_directory
 from tests.chaos.faults import MODEL, Call, Effect, Fault, find_faults
 from tests.chaos.invariants import NOT_ALIVE, check_requests, check_tracking, find_violations

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import azure.functions as func
 import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -17,21 +18,26 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 from rich.console import Console
 
+import function_app
 from local.commands.audit import build_trail
+from local.host.app_functions import InvocationContext, TraceContext, read_app_functions
 from local.host.audit_file import FILE_NAME, AuditFile, read_records
 from local.testing.world import World
+from shared import http_functions
 from shared.domain import TokenPrice, Usage, WorkItem
 from shared.errors import TransientError
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.chat_telemetry import traced
-from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, record, span
+from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, in_trace, record, span
 from tests.test_webhooks import build_event, sign
 
 MARK = "zebra-quartz"
 EXPORTER = InMemorySpanExporter()
 METRICS = InMemoryMetricReader()
+MODEL = "https://model.example"
 INVOCATION = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 
@@ -136,7 +142,7 @@ def test_an_emails_trace_is_the_same_for_every_process_and_for_no_other_email() 
 
 
 def test_a_failed_call_shows_the_type_of_its_error_and_nothing_else() -> None:
-    with pytest.raises(TransientError), span("call", is_client=True):
+    with pytest.raises(TransientError), span("call"):
         raise TransientError(MARK)
     [found] = spans()
     assert attributes_of(found) == {"error.type": "TransientError"}
@@ -144,8 +150,54 @@ def test_a_failed_call_shows_the_type_of_its_error_and_nothing_else() -> None:
     assert MARK not in found.to_json()
 
 
+@pytest.mark.parametrize(
+    ("server", "described"),
+    [
+        ("https://a.example/x?y=z", {"server.address": "a.example", "server.port": 443, "url.scheme": "https", "peer.service": "a.example"}),
+        ("http://127.0.0.1:81", {"server.address": "127.0.0.1", "server.port": 81, "url.scheme": "http", "peer.service": "127.0.0.1:81"}),
+        ("bus.example", {"server.address": "bus.example", "peer.service": "bus.example"}),
+    ],
+)  # fmt: skip
+def test_a_call_outside_names_the_host_and_nothing_else_of_its_address(
+    server: str, described: dict[str, Any]
+) -> None:
+    with span("call", server=server):
+        pass
+    [found] = spans()
+    assert (found.kind, attributes_of(found)) == (SpanKind.CLIENT, described)
+
+
+def test_every_call_outside_names_its_server(world: World) -> None:
+    world.deliver()
+    work(world)
+    calls = [attributes_of(found) for found in spans() if found.kind is SpanKind.CLIENT]
+    assert {call["server.address"] for call in calls} == {"127.0.0.1"}
+    urls = {call["url.full"].partition("/v1/")[2] for call in calls if "url.full" in call}
+    assert {"mailboxes", "mailboxes/{mailbox_id}/emails", "mailboxes/{mailbox_id}/reply/{email_id}"} <= urls
+
+
+def test_an_http_function_goes_on_with_the_platforms_trace(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_functions, "get_agent", lambda: world.agent)
+    names = {"POLL_SCHEDULE": "0 * * * * *", "TRACK_SCHEDULE": "0 * * * * *", "WORK_QUEUE_NAME": "q"}
+    function = read_app_functions(function_app.app, names, {"q"}).http["report"]
+    request = func.HttpRequest("GET", "/api/report", headers={}, params={}, body=b"")
+    function.invoke(request, InvocationContext("report", "1", trace_context=TraceContext(INVOCATION)))
+    assert {trace_of(found) for found in spans()} == {INVOCATION.split("-")[1]}
+
+
+def test_what_is_recorded_in_a_trace_belongs_to_it_and_nothing_after_it() -> None:
+    with in_trace(INVOCATION), span("inside"):
+        pass
+    with in_trace(""), span("outside"):
+        pass
+    traces = {found.name: trace_of(found) for found in spans()}
+    assert traces["inside"] == INVOCATION.split("-")[1] != traces["outside"]
+
+
 def test_a_completion_is_described_as_the_conventions_ask_and_its_cost_is_counted(world: World) -> None:
-    complete = traced(world.model.complete, {"small": TokenPrice(input=2.0, output=10.0, cached=0.2)})
+    complete = traced(world.model.complete, MODEL, {"small": TokenPrice(input=2.0, output=10.0, cached=0.2)})
     object.__setattr__(world.pipeline, "complete", complete)
     world.deliver()
     work(world)
@@ -162,6 +214,10 @@ def test_a_completion_is_described_as_the_conventions_ask_and_its_cost_is_counte
         "gen_ai.usage.cache_read.input_tokens": 0,
         "gen_ai.usage.output_tokens": 20,
         "agent.step": "triage",
+        "server.address": "model.example",
+        "server.port": 443,
+        "url.scheme": "https",
+        "peer.service": "model.example",
     }
     counted = read_metrics()
     labels = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "small"}
@@ -283,7 +339,7 @@ def test_cached_input_is_on_the_span_and_costs_its_own_price(world: World) -> No
         return Counter({labels["gen_ai.request.model"]: cost for labels, cost in points})
 
     before = read_costs()
-    object.__setattr__(world.pipeline, "complete", traced(complete, prices))
+    object.__setattr__(world.pipeline, "complete", traced(complete, MODEL, prices))
     email_id = world.deliver()
     work(world)
     asked = [attributes_of(found) for found in spans() if found.name in ("chat small", "chat large")]

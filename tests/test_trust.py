@@ -20,7 +20,7 @@ import azure.functions as func
 import pytest
 
 import function_app
-from local.host.app_functions import read_app_functions
+from local.host.app_functions import InvocationContext, read_app_functions
 from local.host.http_server import LoopbackServer
 from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
@@ -68,8 +68,8 @@ from shared.operator.trust_page import (
     render_html,
     render_json,
 )
+from shared.replying.reporting import REJECT_REASON_TAG
 from shared.settings import Secret
-from shared.watching.tracking import REJECT_REASON_TAG
 from tests.declared_functions import read_declared_functions
 
 ROOT = Path(__file__).parent.parent
@@ -580,7 +580,7 @@ def get(agent: Agent, monkeypatch: pytest.MonkeyPatch, accept: str = "", **param
     request = func.HttpRequest(
         "GET", "/api/report", headers={"Accept": accept} if accept else {}, params=params, body=b""
     )
-    answer = function.call(request)
+    answer = function.invoke(request, InvocationContext("report", "invocation"))
     assert isinstance(answer, func.HttpResponse)
     return answer
 

@@ -158,3 +158,6 @@ resource deadLetters 'Microsoft.Insights/metricAlerts@2026-01-01' = {
     actions: [{ actionGroupId: groupId }]
   }
 }
+
+@description('Resource id of the action group that the alerts call.')
+output actionGroupId string = groupId

@@ -21,6 +21,12 @@ param instanceMemoryMB int
 @description('Maximum number of instances.')
 param maximumInstanceCount int
 
+@description('Whether the HTTP functions ask and report answer.')
+param operatorFunctionsEnabled bool
+
+@description('Client id of the app registration that callers of ask and report sign in to; empty for none.')
+param entraClientId string
+
 @description('Resource id of the app\'s identity.')
 param identityId string
 
@@ -64,10 +70,18 @@ var platformSettings = {
   PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY: 'true'
   // The app has a span of its own around each outside call: these would double them, and are cold start.
   OTEL_PYTHON_DISABLED_INSTRUMENTATIONS: 'azure_sdk,django,fastapi,flask,httpx,httpx2,psycopg2,requests,urllib,urllib3'
+  // What the exporter reports of itself: rows that nobody reads, and hosts that a private network does not reach.
+  APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL: 'true'
+  APPLICATIONINSIGHTS_SDKSTATS_DISABLED: 'true'
+  APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED: 'true'
+  APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED: 'true'
   // The distro's default keeps five traces a second; an audit trail has to have all of them.
   OTEL_TRACES_SAMPLER: 'always_on'
   // A webhook's event has 64 KiB at most, and the platform takes a body in whole before the app sees it.
   FUNCTIONS_REQUEST_BODY_SIZE_LIMIT: '1048576'
+  // The platform's own switch: https://learn.microsoft.com/azure/azure-functions/disable-function
+  'AzureWebJobs.ask_agent.Disabled': toLower(string(!operatorFunctionsEnabled))
+  'AzureWebJobs.report.Disabled': toLower(string(!operatorFunctionsEnabled))
   // Fewer threads than calls would leave messages waiting with their locks running out. Twice as many
   // leave room for the other functions on the instance.
   PYTHON_THREADPOOL_THREAD_COUNT: string(2 * hostConfig.extensions.serviceBus.maxConcurrentCalls)
@@ -114,6 +128,30 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   }
 
   resource appSettings 'config' = { name: 'appsettings', properties: union(agentSettings, platformSettings) }
+
+  // In front of every path but those that answer strangers: the webhook, which is signed, and the health check.
+  resource authentication 'config' = if (!empty(entraClientId)) {
+    name: 'authsettingsV2'
+    properties: {
+      platform: { enabled: true }
+      globalValidation: {
+        requireAuthentication: true
+        unauthenticatedClientAction: 'Return401'
+        excludedPaths: ['/api/webhook', '/api/health']
+      }
+      identityProviders: {
+        azureActiveDirectory: {
+          enabled: true
+          registration: {
+            clientId: entraClientId
+            openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+          }
+          validation: { allowedAudiences: [entraClientId, 'api://${entraClientId}'] }
+        }
+      }
+      login: { tokenStore: { enabled: false } }
+    }
+  }
 
   // Deployments sign in with Entra ID; the passwords of older days stay off.
   resource ftpPassword 'basicPublishingCredentialsPolicies' = { name: 'ftp', properties: { allow: false } }

@@ -12,6 +12,9 @@ param tags { *: string }
 @description('Close the vault to every network but the private one.')
 param isPrivate bool
 
+@description('Recover the deleted vault of this name.')
+param isRecovered bool
+
 @description('Workspace that takes the logs.')
 param workspaceId string
 
@@ -21,6 +24,7 @@ resource vault 'Microsoft.KeyVault/vaults@2026-05-15' = {
   tags: tags
   properties: {
     tenantId: tenant().tenantId
+    createMode: isRecovered ? 'recover' : 'default'
     sku: { family: 'A', name: 'standard' }
     enableRbacAuthorization: true
     enableSoftDelete: true

@@ -28,6 +28,9 @@ param tags { *: string }
 @description('Close the account to every network but the private one.')
 param isPrivate bool
 
+@description('Restore the deleted account of this name.')
+param isRestored bool
+
 @description('Name of the deployment for triage.')
 param triageDeployment string
 
@@ -86,6 +89,7 @@ resource account 'Microsoft.CognitiveServices/accounts@2026-07-01' = {
     disableLocalAuth: true
     publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
     networkAcls: { defaultAction: isPrivate ? 'Deny' : 'Allow' }
+    ...(isRestored ? { restore: true } : {})
   }
 }
 

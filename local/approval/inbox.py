@@ -12,8 +12,8 @@ from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome, base_add
 from shared.errors import NotFoundError, PermanentError
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
-from shared.replying.reporting import STATUS_TAG
-from shared.watching.tracking import PENDING_APPROVAL, REJECT_REASON_TAG
+from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG
+from shared.watching.tracking import PENDING_APPROVAL
 
 # Tag reads of one refresh: about half a second on one machine. Ten thousand emails take fifty refreshes.
 READS_PER_REFRESH = 200

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from local.documentation.azure_picture import render_azure_picture
 from local.documentation.draft_checks import render_draft_checks
 from local.documentation.packages import render_packages
 from local.documentation.profile_schema import render_profile_schema
@@ -30,6 +31,7 @@ def docs(console: Console, *, check: bool, root: Path = ROOT) -> int:
 def find_outdated(root: Path) -> Mapping[str, str]:
     """The generated files under `root` that are not what would be written now, with what would be."""
     wanted = {
+        "docs/azure.svg": render_azure_picture(ROOT),
         "docs/settings.md": render_settings_page(),
         "local.settings.json.example": render_example(),
         "config/mailboxes.schema.json": render_profile_schema(),

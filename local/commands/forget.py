@@ -12,6 +12,7 @@ from rich.text import Text
 
 from local.host.audit_file import AuditFile
 from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.checks.contacts import find_addresses
 from shared.composition import open_ledger
 from shared.domain import Cause, Outcome, base_address, parse_address
 from shared.errors import (
@@ -23,21 +24,24 @@ from shared.errors import (
 )
 from shared.ledger.entries import UNSENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
+from shared.ledger.rows import to_row
 from shared.ledger.sqlite_store import LedgerInUseError
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.replying.reporting import build_tags, write_tags
-from shared.replying.same_email import name_copies_scope
+from shared.replying.same_email import drop_copies
 from shared.replying.submission import Outgoing, Submitter, withdraw_reply
+from shared.replying.threads import PENDING_STATUSES
 from shared.settings import Settings
 from shared.telemetry import EMAIL_ERASED, record
-from shared.watching.tracking import CANCELLED, derive_status
+from shared.watching.tracking import CANCELLED, PENDING_APPROVAL, TURNED_DOWN, derive_status
 
 # So long a worker may go on to submit, and MultiMail's listing may lack what was submitted.
 SETTLES_WITHIN = timedelta(minutes=15)
 TRIES = 3  # at a row that an agent writes at the same moment
 
 ELSEWHERE = (
+    "Mail of that address that the agent has not read yet is handled as usual: delete it at MultiMail first. "
     "What this command cannot reach: MultiMail still holds the person's emails, the replies to them, "
     "their tags (agent.*) and the address book: delete them there. The model's provider may hold the texts "
     "of calls for some time: see the terms of your model deployment. docs/privacy.md lists both."
@@ -87,32 +91,40 @@ class Forgetting:
     not_cancelled: list[str] = field(default_factory=list)
     unanswered: set[str] = field(default_factory=set)
     unfinished: list[str] = field(default_factory=list)
-    in_copy: list[str] = field(default_factory=list)
+    mentioned: list[str] = field(default_factory=list)
+    with_others: list[str] = field(default_factory=list)
 
     def run(self) -> None:
         """Close, cancel, erase. Raises what MultiMail's client and the ledger raise."""
         found = []
         for entry in self.ledger.entries():
-            drafts = [draft for draft in (entry.draft, entry.proposal) if draft is not None]
             if self._is_theirs(entry.sender):
                 found.append(entry)
-            elif any(self._is_theirs(copy) for draft in drafts for copy in draft.cc):
-                self.in_copy.append(entry.email_id)
-        for step in (self._close, self._cancel, self._uncover, self._erase):
+            elif any(map(self._is_theirs, find_addresses(" ".join(map(str, to_row(entry).values()))))):
+                self.mentioned.append(entry.email_id)
+        for step in (self._close, self._cancel):
+            found = [entry for entry in map(step, found) if entry is not None]
+        self._cancel_others()
+        for step in (self._uncover, self._show, self._erase):
             found = [entry for entry in map(step, found) if entry is not None]
         self.ledger.erase_sender(self._is_theirs)
 
     def describe(self) -> Iterable[str]:
         """What was done, and what was not."""
         yield f"Erased in the ledger: {len(self.erased)} emails."
+        if not self.erased:
+            yield "The ledger has no email of that address that is not erased yet: check how it is written."
         yield f"Cancelled: {len(self.cancelled)} pending replies."
         for reply_id in self.not_cancelled:
             yield f"Reply {reply_id} could not be cancelled: it was no longer pending at MultiMail."
+        for reply_id in self.with_others:
+            yield f"Email {reply_id} waits for approval and goes to others too: decide on it at MultiMail."
         yield from self.unfinished
-        if self.in_copy:
+        if self.mentioned:
             yield (
-                f"The address is in copy of the replies to {len(self.in_copy)} emails of other people "
-                f"({', '.join(self.in_copy)}): the ledger erases those after RETENTION_DAYS."
+                "The address occurs, in a draft or in copy, in what the ledger has about "
+                f"{len(self.mentioned)} emails of other people ({', '.join(self.mentioned)}): "
+                "it erases those after RETENTION_DAYS."
             )
         yield ELSEWHERE
 
@@ -120,29 +132,32 @@ class Forgetting:
         return self.address in (sender, base_address(sender))
 
     def _close(self, entry: LedgerEntry) -> LedgerEntry | None:
-        """Close an open row for a person, and show that on its email."""
+        """Close an open row for a person, but for one whose reply is submitted and only lacks its tags."""
         for _ in range(TRIES):
+            now = self.clock()
             if entry.finished_at is not None:
                 return entry
-            closed = replace(
-                entry,
-                outcome=Outcome.NEEDS_HUMAN,
-                cause=Cause.ERASED,
-                detail="",
-                depends_on=None,
-                finished_at=self.clock(),
-                waiting_for=None,
-                waiting_detail="",
-            )
+            closed = replace(entry, finished_at=now, waiting_for=None, waiting_detail="")
+            if entry.outcome is not Outcome.REPLY_SUBMITTED:
+                closed = _left_to_a_person(replace(closed, depends_on=None))
             try:
-                return self._show(self.ledger.finish(closed))
+                closed = self.ledger.finish(closed)
             except LeaseLostError:
                 entry = self.ledger.get(entry.work_item) or entry
+                continue
+            if entry.lease_until is not None and entry.lease_until > now:
+                self.unfinished.append(
+                    f"Email {entry.email_id} was being worked on, which may leave a counter with the "
+                    f"address: run forget again after {entry.lease_until:%H:%M} UTC."
+                )
+            return closed
         self.unfinished.append(f"Email {entry.email_id} is written by an agent now: run forget again.")
         return None
 
     def _show(self, entry: LedgerEntry) -> LedgerEntry:
-        """Tag the email without the model's words."""
+        """Tag an email that is left to a person, without the model's words."""
+        if entry.cause is not Cause.ERASED or entry.erased_at is not None:
+            return entry
         try:
             tags = build_tags(entry.erased(self.clock()))
             write_tags(self.multimail, entry.mailbox_id, entry.email_id, tags)
@@ -163,31 +178,56 @@ class Forgetting:
                 f"run forget again in {SETTLES_WITHIN.total_seconds() / 60:.0f} minutes."
             )
             return None
-        status = self._withdraw(entry, reply_id)
+        status = self._withdraw(entry.mailbox_id, reply_id)
+        if status in PENDING_STATUSES:
+            self.unfinished.append(
+                f"Reply {reply_id} could not be cancelled yet (it is {status}): run forget again."
+            )
+            return None
         if status not in UNSENT_STATUSES:
             self.not_cancelled.append(reply_id)
             return replace(entry, reply_id=reply_id)
         self.unanswered.add(reply_id)
-        settled = replace(entry, reply_id=reply_id, reply_status=status, reply_settled_at=self.clock())
-        return self._leave_to_a_person(settled)
+        now = self.clock()
+        settled = replace(entry, reply_id=reply_id, reply_status=status, reply_settled_at=now)
+        if status in TURNED_DOWN and reply_id not in self.cancelled:  # by a reviewer
+            settled = replace(settled, reply_decided_at=now)
+        return self._save(_left_to_a_person(settled))
 
-    def _withdraw(self, entry: LedgerEntry, reply_id: str) -> str:
+    def _cancel_others(self) -> None:
+        """Cancel what waits to go to the person alone, whoever wrote it; name what goes to others too."""
+        for mailbox in MailboxDirectory(self.multimail).read().values():
+            waiting = self.multimail.list_emails(mailbox.id, direction="outbound", status=PENDING_APPROVAL)
+            for email in waiting:
+                theirs = [self._is_theirs(parse_address(to)) for to in email.to]
+                if not any(theirs) or email.id in self.cancelled:
+                    continue
+                if not all(theirs):
+                    self.with_others.append(email.id)
+                elif self._withdraw(mailbox.id, email.id) in UNSENT_STATUSES:
+                    self.unanswered.add(email.id)
+
+    def _withdraw(self, mailbox_id: str, reply_id: str) -> str:
         """Cancel the reply if it is pending; return the word for where it stands then."""
         try:
-            if withdraw_reply(self.multimail, entry.mailbox_id, reply_id):
+            if withdraw_reply(self.multimail, mailbox_id, reply_id):
                 self.cancelled.append(reply_id)
                 return CANCELLED
-            return derive_status(self.multimail.get_email(entry.mailbox_id, reply_id))
+            return derive_status(self.multimail.get_email(mailbox_id, reply_id))
         except NotFoundError:
             return "gone"
 
-    def _uncover(self, entry: LedgerEntry) -> LedgerEntry:
+    def _uncover(self, entry: LedgerEntry) -> LedgerEntry | None:
         """Leave an email to a person when the reply that was to answer it too reaches nobody."""
         is_uncovered = entry.erased_at is None and entry.depends_on in self.unanswered
-        return self._leave_to_a_person(entry) if is_uncovered else entry
+        return self._save(_left_to_a_person(entry)) if is_uncovered else entry
 
-    def _leave_to_a_person(self, entry: LedgerEntry) -> LedgerEntry:
-        return self._show(replace(entry, outcome=Outcome.NEEDS_HUMAN, cause=Cause.ERASED, detail=""))
+    def _save(self, entry: LedgerEntry) -> LedgerEntry | None:
+        try:
+            return self.ledger.save(entry)
+        except LeaseLostError:
+            self.unfinished.append(f"Email {entry.email_id} is written by an agent now: run forget again.")
+            return None
 
     def _find_reply(self, entry: LedgerEntry) -> str | None:
         """The reply that MultiMail may have accepted without our knowing."""
@@ -210,9 +250,9 @@ class Forgetting:
     def _erase(self, entry: LedgerEntry) -> LedgerEntry | None:
         if entry.erased_at is not None:
             return None
-        if entry.fingerprint:
-            self.ledger.drop_slots(name_copies_scope(entry))
-        reply_ids = {entry.reply_id, entry.depends_on} - {None}
+        drop_copies(entry, self.ledger)
+        # What left or may leave stays tracked, by ids alone: the trust report counts it.
+        reply_ids = {entry.reply_id, entry.depends_on} - {None, *self.not_cancelled}
         notes = [
             note
             for reply_id in reply_ids
@@ -230,3 +270,7 @@ class Forgetting:
         )
         self.erased.append(entry.email_id)
         return entry
+
+
+def _left_to_a_person(entry: LedgerEntry) -> LedgerEntry:
+    return replace(entry, outcome=Outcome.NEEDS_HUMAN, cause=Cause.ERASED, detail="")

@@ -14,8 +14,9 @@ INTRODUCTION = """\
 <!-- written by `make docs` from the declarations in shared/settings.py -->
 
 On one machine, set them in the environment or in `local.settings.json`, a copy of
-`local.settings.json.example`; the environment wins. In Azure, set the parameter in `infra/main.bicepparam`
-and run `azd provision`. A setting without a parameter is made by the deployment, or is for one machine only.
+`local.settings.json.example`; the environment wins. In Azure, add the parameter to
+`infra/main.parameters.json` (`"maxAttempts": { "value": 8 }`) and run `azd provision`. A setting without a
+parameter is made by the deployment, or is for one machine only.
 
 White space counts as empty, and an empty setting has its default. Every wrong value is reported at once,
 with its remedy. A variable that resembles a setting and is not one (`MAX_ATEMPTS`) is refused with the

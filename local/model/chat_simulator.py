@@ -25,6 +25,7 @@ Fault = Callable[[Callable[[], Payload]], ResponseReturnValue]
 
 MODEL = "simulated-chat"
 EMBEDDING_MODEL = "simulated-embedding"
+REASONING_EFFORTS = ("none", "low", "medium", "high", "xhigh")
 REASONING_TOKENS = 640  # what a reasoning deployment thinks per answer, on the answer's token limit
 TOKEN_CHARACTERS = 4  # a simulated token
 KEPT_CALLS = 1_000
@@ -47,7 +48,8 @@ class ChatSimulator:
     """Answer chat completions by fixed rules, on the v1 routes that both SDKs use; serve `app` to run it.
 
     `api_key` is the key or token to accept (None: any); `deployments` the names that exist (None: all);
-    those in `reasoning_deployments` refuse max_tokens and temperature and think before they answer.
+    those in `reasoning_deployments` refuse max_tokens, temperature and thinking about tools, and think before
+    they answer unless `reasoning_effort` is none; the others do not know that parameter.
     `shields` simulates Prompt Shields on documents. `respond` replaces the rules by a scripted model:
     it gets the request and returns the content, or a whole message, which nothing checks.
     """
@@ -118,7 +120,7 @@ class ChatSimulator:
 
     def _find_completion_refusal(self, name: str, body: Payload) -> Response | None:
         return (
-            (_find_reasoning_refusal(body) if name in self._reasoning_deployments else None)
+            (_find_reasoning_refusal if name in self._reasoning_deployments else _find_effort_refusal)(body)
             or _find_format_refusal(body)
             or _find_tools_refusal(body)
             or _find_conversation_refusal(body)
@@ -136,7 +138,8 @@ class ChatSimulator:
         message: Payload = {"content": answered} if isinstance(answered, str) else answered
         content, tool_calls = message.get("content"), message.get("tool_calls")
         text = content or ""
-        thought = REASONING_TOKENS if name in self._reasoning_deployments else 0
+        is_thinking = name in self._reasoning_deployments and body.get("reasoning_effort") != "none"
+        thought = REASONING_TOKENS if is_thinking else 0
         limit = body.get("max_completion_tokens") or body.get("max_tokens")
         room = math.inf if limit is None else max(0, limit - thought)
         finish_reason = "tool_calls" if tool_calls else "stop"
@@ -339,6 +342,21 @@ def _find_reasoning_refusal(body: Payload) -> Response | None:
             "Only the default (1) value is supported."
         )
         return _refuse(400, "unsupported_value", message, "temperature")
+    if body.get("reasoning_effort", "low") not in REASONING_EFFORTS:
+        message = f"Unsupported value: '{body['reasoning_effort']}' is not supported with this model."
+        return _refuse(400, "unsupported_value", message, "reasoning_effort")
+    if body.get("tools") and body.get("reasoning_effort") != "none":
+        message = (
+            "Function tools with reasoning_effort are not supported for this model in /v1/chat/completions. "
+            "Use /v1/responses or set reasoning_effort to 'none'."
+        )
+        return _refuse(400, None, message, "reasoning_effort")
+    return None
+
+
+def _find_effort_refusal(body: Payload) -> Response | None:
+    if "reasoning_effort" in body:
+        return _refuse(400, None, "Unrecognized request argument supplied: reasoning_effort")
     return None
 
 

@@ -122,7 +122,7 @@ class AzureSearchKnowledge:
     def _post(self, body: Mapping[str, Any]) -> requests.Response:
         headers = {"Authorization": f"Bearer {self._tokens.get_bearer()}"}
         try:
-            with span("search knowledge", {"db.collection.name": self._index}, is_client=True):
+            with span("search knowledge", {"db.collection.name": self._index}, server=self._url):
                 answer = self._session.post(
                     self._url,
                     params={"api-version": API_VERSION},

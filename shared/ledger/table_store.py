@@ -180,7 +180,7 @@ class TableStore:
     def _call(self, verb: str, what: str) -> Iterator[None]:
         """One call to the service, with its span and our errors for the SDK's."""
         try:
-            with span(f"{verb} {TABLE}", {"db.collection.name": TABLE}, is_client=True):
+            with span(f"{verb} {TABLE}", {"db.collection.name": TABLE}, server=self._service.url):
                 yield
         except (AzureError, DeserializationError) as error:
             attempt, kind = f"could not {verb} {what} in table {TABLE}", type(error).__name__

@@ -10,13 +10,17 @@ from shared.errors import PermanentError
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request. As text it is safe to log: the path's template and percent-encoded ids."""
+    """One request. As text it is safe to log: the path's template and percent-encoded ids.
+
+    `read_seconds`: how long to wait for its answer; None as long as for all.
+    """
 
     method: str
     template: str
     ids: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
+    read_seconds: float | None = None
 
     @property
     def path(self) -> str:

@@ -75,9 +75,10 @@ class Connection:
             return self._send(call)
 
     def _send(self, call: Call) -> Answer:
-        attributes = {"http.request.method": call.method, "url.template": call.template}
+        # Azure Monitor names a call by its address: by the template, which has no ids and no search words.
+        attributes = {"http.request.method": call.method, "url.full": self._api_url + call.template}
         ids = {f"agent.{name}": value for name, value in call.ids.items()}
-        with span(f"{call.method} {call.template}", attributes | ids, is_client=True) as current:
+        with span(f"{call.method} {call.template}", attributes | ids, server=self._api_url) as current:
             key = self._key.get()
             response = self._send_once(call, key)
             if response.status_code == HTTPStatus.UNAUTHORIZED:
@@ -102,7 +103,7 @@ class Connection:
                 params=call.params,
                 json=call.body,
                 headers={"Accept": "application/json", "Authorization": f"Bearer {key.value}"},
-                timeout=self._timeout,
+                timeout=(self._timeout[0], call.read_seconds or self._timeout[1]),
                 allow_redirects=False,
             )
         except requests.RequestException as error:

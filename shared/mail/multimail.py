@@ -30,6 +30,7 @@ from shared.services.health import Watch
 from shared.services.secrets import SecretSource
 
 CLOCK_MARGIN = timedelta(minutes=10)  # how far our clock and the service's may be apart
+CONTACTS_SECONDS = 4.0  # a draft waits for the address book, which it can do without
 
 _MAILBOX = "/v1/mailboxes/{mailbox_id}"
 _EMAIL = _MAILBOX + "/emails/{email_id}"
@@ -168,7 +169,8 @@ class MultiMailClient:
 
     def search_contacts(self, query: str) -> tuple[Contact, ...]:
         """Search the account's address book by name or address."""
-        answer = self._connection.send(Call("GET", "/v1/contacts", params={"q": query}))
+        call = Call("GET", "/v1/contacts", params={"q": query}, read_seconds=CONTACTS_SECONDS)
+        answer = self._connection.send(call)
         return answer.read(parse_contacts)
 
     def find_contacts(self, address: str) -> tuple[Contact, ...]:

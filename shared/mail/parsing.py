@@ -155,7 +155,7 @@ def _parse_attachment(raw: dict[str, Any]) -> Attachment:
 def parse_contacts(body: dict[str, Any]) -> tuple[Contact, ...]:
     """Read entries of the address book."""
     return tuple(
-        Contact(parse_text(raw, "name", default=""), parse_text(raw, "email"), _find_texts(raw, "tags"))
+        Contact(name=parse_text(raw, "name", default=""), address=parse_text(raw, "email"))
         for raw in parse_objects(body, "contacts")
     )
 

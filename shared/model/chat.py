@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from shared.domain import Usage
+from shared.settings import DEFAULT_EFFORT
 
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One chat completion: trusted instructions, untrusted data, and the JSON schema of the answer.
 
-    `system` holds instructions only; email text goes into `user` as escaped data.
+    `system` holds instructions only; email text goes into `user` as escaped data. `reasoning_effort` says how
+    much the model is to think first; with DEFAULT_EFFORT it decides.
     """
 
     deployment: str
@@ -20,6 +22,7 @@ class ChatRequest:
     schema_name: str
     schema: Mapping[str, Any]
     max_output_tokens: int
+    reasoning_effort: str = DEFAULT_EFFORT
 
 
 @dataclass(frozen=True, slots=True)

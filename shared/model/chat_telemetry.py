@@ -16,14 +16,15 @@ Asked = TypeVar("Asked", ChatRequest, Conversation)
 
 def traced(
     complete: Callable[[Asked], ChatCompletion],
+    endpoint: str,
     prices: Mapping[str, TokenPrice],
     watch: Watch = nullcontext,
 ) -> Callable[[Asked], ChatCompletion]:
     """The same completion with a span around it, and its tokens and estimated cost counted.
 
-    `watch` sees whether each call works. Names: OpenTelemetry's semantic conventions for generative AI.
-    Azure Monitor's exporter knows a model call by `gen_ai.system`, which the conventions have replaced by
-    `gen_ai.provider.name`.
+    `endpoint` is the model's address. `watch` sees whether each call works. Names: OpenTelemetry's
+    semantic conventions for generative AI. Azure Monitor's exporter knows a model call by `gen_ai.system`,
+    which the conventions have replaced by `gen_ai.provider.name`.
     """
 
     def complete_traced(asked: Asked) -> ChatCompletion:
@@ -37,7 +38,7 @@ def traced(
         }
         with (
             watch(f"model {asked.deployment}"),
-            span(f"chat {asked.deployment}", attributes, is_client=True) as current,
+            span(f"chat {asked.deployment}", attributes, server=endpoint) as current,
         ):
             completion = complete(asked)
             usage = completion.usage

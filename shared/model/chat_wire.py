@@ -21,6 +21,7 @@ from shared.errors import (
 )
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation, Message, ToolCall
 from shared.services.http_session import find_retry_after
+from shared.settings import DEFAULT_EFFORT
 
 TOKEN_SCOPE = "https://cognitiveservices.azure.com/.default"  # noqa: S105  # the name of a scope
 CONNECT_TIMEOUT_SECONDS = 5.0
@@ -50,7 +51,7 @@ _ABOUT_THE_MODEL = re.compile(
 _ABOUT_THE_FORMAT = re.compile(r"response_format|json_schema|structured.outputs?", re.IGNORECASE)
 _ABOUT_THE_VERSION = re.compile(r"api[ _-]?versions?\b", re.IGNORECASE)
 
-MAX_TRIES = 3  # one for each parameter that a deployment may refuse, and the one that fits
+MAX_TRIES = 4  # one for each parameter that a deployment may refuse, and the one that fits
 
 
 class ChatRefusal(Exception):
@@ -70,18 +71,20 @@ class ChatRefusal(Exception):
         self.param = _name(self.error.get("param"))
 
     def find_unsupported(self, sent: Mapping[str, Any]) -> str | None:
-        """The one of the sent parameters that the deployment does not support, if that is the objection.
+        """The parameter that the deployment does not support as it is, if that is the objection.
 
-        Azure names it in `param` (code unsupported_parameter or unsupported_value); older deployments leave
+        It is one of the sent ones, or `reasoning_effort`, whose default some models refuse with tools. Azure
+        names it in `param` (code unsupported_parameter or unsupported_value); older deployments leave
         both null and write "Unrecognized request argument supplied: max_completion_tokens".
         """
         if self.status != HTTPStatus.BAD_REQUEST:
             return None
-        if self.param in sent:
+        names = (*sent, "reasoning_effort")
+        if self.param in names:
             return self.param
         if not re.search("unsupported|unrecognized|not supported", self.text, re.IGNORECASE):
             return None
-        return next((name for name in sent if re.search(rf"\b{name}\b", self.text)), None)
+        return next((name for name in names if re.search(rf"\b{name}\b", self.text)), None)
 
     @property
     def text(self) -> str:
@@ -104,21 +107,33 @@ class NoAnswer(NoCompletion):
 
 @dataclass(frozen=True, slots=True)
 class SupportedParameters:
-    """Which parameters a deployment supports: the GPT-4o class all, the reasoning class no temperature."""
+    """Which parameters a deployment supports: the GPT-4o class all, the reasoning class no temperature.
+
+    The newest of the latter take tools only with `reasoning_effort` none.
+    """
 
     token_limit: str = "max_completion_tokens"  # noqa: S105  # the name of a parameter
     has_temperature: bool = True
+    reasons_with_tools: bool = True
 
-    def build(self, max_output_tokens: int) -> dict[str, Any]:
-        """The parameters to send for an answer of so many tokens."""
-        if self.has_temperature:
-            return {self.token_limit: max_output_tokens, "temperature": 0}
-        return {self.token_limit: max_output_tokens + REASONING_HEADROOM_TOKENS}
+    def build(self, max_output_tokens: int, effort: str, *, has_tools: bool) -> dict[str, Any]:
+        """The parameters to send for an answer of so many tokens, with room for the thinking before it."""
+        if has_tools and not self.reasons_with_tools:
+            effort = "none"
+        is_thinking = effort != "none" and not (self.has_temperature and effort == DEFAULT_EFFORT)
+        room = REASONING_HEADROOM_TOKENS if is_thinking else 0
+        return (
+            {self.token_limit: max_output_tokens + room}
+            | ({"temperature": 0} if self.has_temperature else {})
+            | ({} if effort == DEFAULT_EFFORT else {"reasoning_effort": effort})
+        )
 
     def without(self, parameter: str) -> "SupportedParameters":
         """What remains when the deployment has refused a parameter."""
         if parameter == "temperature":
             return replace(self, has_temperature=False)
+        if parameter == "reasoning_effort":
+            return replace(self, reasons_with_tools=False)
         other = "max_tokens" if parameter == "max_completion_tokens" else "max_completion_tokens"
         return replace(self, token_limit=other)
 
@@ -142,8 +157,8 @@ class WireChatModel:
         self._call = call
         self._host = urlsplit(endpoint).netloc
         self._has_key = has_key
-        # By deployment. Only single reads and writes, so threads need no lock.
-        self._supported: dict[str, SupportedParameters] = {}
+        # By deployment and effort. Only single reads and writes, so threads need no lock.
+        self._supported: dict[tuple[str, str], SupportedParameters] = {}
 
     def complete(self, request: ChatRequest) -> ChatCompletion:
         """See ChatModel. One HTTP request; up to MAX_TRIES until a deployment's parameters are known."""
@@ -155,7 +170,7 @@ class WireChatModel:
             ],
             "response_format": {"type": "json_schema", "json_schema": schema},
         }
-        return self._ask(request.deployment, asked, request.max_output_tokens)
+        return self._ask(request.deployment, asked, request.max_output_tokens, request.reasoning_effort)
 
     def converse(self, conversation: Conversation) -> ChatCompletion:
         """See ChatModel. HTTP requests as for `complete`.
@@ -178,10 +193,17 @@ class WireChatModel:
         }
         return self._ask(conversation.deployment, asked, conversation.max_output_tokens)
 
-    def _ask(self, deployment: str, asked: Mapping[str, Any], max_output_tokens: int) -> ChatCompletion:
-        supported = self._supported.get(deployment, SupportedParameters())
+    def _ask(
+        self,
+        deployment: str,
+        asked: Mapping[str, Any],
+        max_output_tokens: int,
+        effort: str = DEFAULT_EFFORT,
+    ) -> ChatCompletion:
+        has_tools = "tools" in asked
+        supported = self._supported.get((deployment, effort), SupportedParameters())
         for _ in range(MAX_TRIES):
-            parameters = supported.build(max_output_tokens)
+            parameters = supported.build(max_output_tokens, effort, has_tools=has_tools)
             try:
                 return self._read(_mapping(self._call(deployment, asked, parameters)), deployment)
             except NoCompletion as error:
@@ -195,7 +217,13 @@ class WireChatModel:
                 if rejected is None:
                     # From None: the SDK's exception behind the refusal prints the service's text.
                     raise self._build_error(refusal, deployment) from None
-            supported = self._supported[deployment] = supported.without(rejected)
+                if rejected == "reasoning_effort" and effort != DEFAULT_EFFORT:
+                    raise ConfigurationError(
+                        f"MODEL_ENDPOINT's host {self._host} refused the reasoning effort {effort!r} for "
+                        f"deployment {deployment!r}: set DRAFT_REASONING_EFFORT to one that its model "
+                        f"has, or to {DEFAULT_EFFORT}."
+                    ) from None
+            supported = self._supported[deployment, effort] = supported.without(rejected)
         raise ConfigurationError(
             f"MODEL_ENDPOINT's host {self._host} refused every set of parameters for deployment "
             f"{deployment!r}: {_NEEDED}."

@@ -56,7 +56,7 @@ class WireEmbeddingModel:
         for start in range(0, len(texts), BATCH):
             batch = list(texts[start : start + BATCH])
             try:
-                with span(f"embeddings {self._deployment}", attributes, is_client=True):
+                with span(f"embeddings {self._deployment}", attributes, server=self._host):
                     payload = self._call(self._deployment, batch)
                     try:
                         by_index = {item["index"]: normalize(item["embedding"]) for item in payload["data"]}

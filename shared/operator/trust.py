@@ -359,12 +359,11 @@ def format_chance(chance: float) -> str:
 
 
 def _find_fate(entry: LedgerEntry) -> Fate:
-    # Cancelled because its sender's data was erased, or:
-    if (
-        entry.cause is Cause.ERASED or entry.outcome is Outcome.SKIPPED
-    ):  # a late reply, withdrawn because another person had answered
-        return Fate.SUPERSEDED
     status = entry.reply_status
+    if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because another person had answered
+        return Fate.SUPERSEDED
+    if entry.cause is Cause.ERASED and status == "cancelled":  # by `forget`
+        return Fate.SUPERSEDED
     if status is None:
         return Fate.PENDING
     if entry.reply_decided_at is not None and status in _FATES_ONCE_APPROVED:

@@ -20,8 +20,13 @@ def find_disclosure(language: str) -> str:
 
 def drop_disclosures(text: str) -> str:
     """The text without such lines, of any language: a model that has seen one in a thread may repeat it."""
-    known = set(_read_lines().values())
-    return "\n".join(line for line in text.splitlines() if line.strip(" \t*_") not in known).strip()
+    known = set(map(_keep_letters, _read_lines().values()))
+    return "\n".join(line for line in text.splitlines() if _keep_letters(line) not in known).strip()
+
+
+def _keep_letters(text: str) -> str:
+    """The text without what a model may put around the words: quote marks, brackets, dashes, a full stop."""
+    return "".join(filter(str.isalpha, text.casefold()))
 
 
 @cache

@@ -1,5 +1,6 @@
 """The work queue in Azure: a Service Bus queue."""
 
+import re
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -35,8 +36,9 @@ class ServiceBusWorkQueue:
     again after a send has failed.
     """
 
-    def __init__(self, connect: Callable[[], ServiceBusClient], queue_name: str) -> None:
+    def __init__(self, connect: Callable[[], ServiceBusClient], queue_name: str, host: str) -> None:
         self._connect = connect
+        self._host = host
         self._queue_name = queue_name
         self._lock = threading.Lock()  # the SDK's senders are not thread-safe
         self._client: ServiceBusClient | None = None
@@ -52,7 +54,8 @@ class ServiceBusWorkQueue:
             return
         with self._lock:
             try:
-                with span("send work items", {"messaging.batch.message_count": len(items)}, is_client=True):
+                count = {"messaging.batch.message_count": len(items)}
+                with span("send work items", count, server=self._host):
                     if self._client is None or self._sender is None:
                         self._client = self._connect()
                         self._sender = self._client.get_queue_sender(self._queue_name)
@@ -123,7 +126,9 @@ def build_service_bus_work_queue(
             "ServiceBusConnection__fullyQualifiedNamespace is not set: set it to "
             "NAMESPACE.servicebus.windows.net (for the emulator, set ServiceBusConnection instead)."
         )
-    return ServiceBusWorkQueue(lambda: _connect(namespace, credential, connection_string), queue_name)
+    stated = re.search("Endpoint=sb://([^/;]+)", connection_string.value) if connection_string else None
+    host = stated[1] if stated else namespace or "Service Bus"
+    return ServiceBusWorkQueue(lambda: _connect(namespace, credential, connection_string), queue_name, host)
 
 
 def _connect(

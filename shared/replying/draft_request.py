@@ -25,6 +25,7 @@ from shared.model.prompting import (
 )
 from shared.profiles.profiles import MailboxProfile
 from shared.replying.threads import ThreadText
+from shared.settings import DEFAULT_EFFORT
 
 MAX_ADDED_TOKENS = 1_000  # of a rejected draft, and of what nothing carries
 MAX_HEADER_CHARACTERS = 200
@@ -74,9 +75,9 @@ class DraftText:
 class Material:
     """Everything that a reply may be written from. `thread` is in the order of arrival, its texts bounded.
 
-    `now`: the line that tells date and business hours. `contact`: what the address book has about the sender;
-    it verifies nothing. `rejections`: earlier drafts that a reviewer turned down. `unsupported`: sentences of
-    an earlier draft that nothing carries.
+    `now`: the line that tells date and business hours. `contact`: the sender's entry in the address book, of
+    which only the name is shown: tags are not meant for the sender. `rejections`: earlier drafts that a
+    reviewer turned down. `unsupported`: sentences of an earlier draft that nothing carries.
     """
 
     mailbox_address: str
@@ -117,16 +118,16 @@ class Material:
         return (*passages, *emails, profile)
 
 
-def build_draft_request(material: Material, deployment: str) -> ChatRequest:
+def build_draft_request(
+    material: Material, deployment: str, reasoning_effort: str = DEFAULT_EFFORT
+) -> ChatRequest:
     """The drafting call for one email of a thread.
 
     A reviewer's reason is an instruction; the draft that it speaks of is data, as a model wrote it from mail.
     """
     numbers = {text.email_id: number for number, text in enumerate(material.thread, 1)}
     added = [
-        "What the address book has about the sender\n"
-        f"Name: {clean_line(contact.name, MAX_HEADER_CHARACTERS)}\n"
-        f"Tags: {clean_line(', '.join(contact.tags), MAX_HEADER_CHARACTERS)}"
+        f"The sender's name in the address book\nName: {clean_line(contact.name, MAX_HEADER_CHARACTERS)}"
         for contact in filter(None, [material.contact])
     ]
     added += [
@@ -162,6 +163,7 @@ def build_draft_request(material: Material, deployment: str) -> ChatRequest:
         schema_name="draft",
         schema=SCHEMA,
         max_output_tokens=MAX_OUTPUT_TOKENS,
+        reasoning_effort=reasoning_effort,
     )
 
 

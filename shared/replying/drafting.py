@@ -146,7 +146,7 @@ def write_draft(
 def _ask(
     material: Material, settings: Settings, complete: Callable[[ChatRequest], ChatCompletion]
 ) -> DraftText | None:
-    request = build_draft_request(material, settings.draft_deployment)
+    request = build_draft_request(material, settings.draft_deployment, settings.draft_reasoning_effort)
     for _ in range(ATTEMPTS):
         completion = complete(request)
         try:

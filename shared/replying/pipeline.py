@@ -30,7 +30,7 @@ from shared.replying.draft_request import Material
 from shared.replying.drafting import PROPOSED_FOR, JudgedDraft, bound_texts, find_contact, write_draft
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
-from shared.replying.reporting import list_tags, record_decision, render_cause, write_tags
+from shared.replying.reporting import record_decision, render_cause, tag_emails
 from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
@@ -321,13 +321,12 @@ class _EmailRun:
 
     def _tag(self) -> None:
         entry = self.claim.entry
-        for email_id, tags in list_tags(entry, self._profile).items():
-            try:
-                write_tags(self.multimail, entry.mailbox_id, email_id, tags)
-            except NotFoundError as error:
-                if entry.cause is not Cause.DELETED:
-                    self._confirm_missing(str(error))
-                log.info("email %r of mailbox %r is gone: it has no tags", email_id, entry.mailbox_id)
+        try:
+            tag_emails(self.multimail, entry, self._profile)
+        except NotFoundError as error:
+            if entry.cause is not Cause.DELETED:
+                self._confirm_missing(str(error))
+            log.info("what is gone has no tags: %s", error)
 
     @property
     def _mailbox(self) -> Mailbox:

@@ -7,6 +7,7 @@ from datetime import datetime
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.checks.draft_checks import DraftCheck
 from shared.domain import Cause, Draft, Outcome, Support
+from shared.errors import NotFoundError, PermanentError
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
@@ -16,6 +17,8 @@ from shared.telemetry import EMAIL_DECIDED, Value, record
 MAX_REASON_CHARACTERS = 200  # of a tag
 MAX_WHOLE_REASON_CHARACTERS = 1_000  # where the remedy at its end must be read too
 STATUS_TAG = "agent.reply_status"
+# A reviewer writes this tag on the pending reply before rejecting it: the contract's decision has no reason.
+REJECT_REASON_TAG = "agent.reject_reason"
 # On the pending reply.
 CLAIMS_TAG = "agent.claims"
 SOURCES_TAG = "agent.sources"
@@ -165,20 +168,38 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
     return {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
 
 
-def list_tags(entry: LedgerEntry, profile: MailboxProfile) -> dict[str, dict[str, str]]:
-    """The tags that show a decided row, by the email that has them: the inbound one, and its reply."""
+def tag_emails(multimail: MultiMailClient, entry: LedgerEntry, profile: MailboxProfile) -> None:
+    """Show a decided row on its emails: the inbound one, and its reply. One does not keep the other from it.
+
+    Raises NotFoundError with everything that is missing, the first other refusal, and TransientError.
+    """
     category = entry.triage.category if entry.triage is not None else ""
     escalate_to = profile.find_handler(category) if entry.outcome is Outcome.ESCALATED else ""
-    tags = {entry.email_id: build_tags(entry, escalate_to)}
+    wanted = {entry.email_id: build_tags(entry, escalate_to)}
     if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_id and entry.draft is not None:
-        tags[entry.reply_id] = build_reply_tags(entry.draft)
-    return {email_id: shown for email_id, shown in tags.items() if shown}
+        wanted[entry.reply_id] = build_reply_tags(entry.draft)
+    refused: list[PermanentError] = []
+    for email_id, tags in wanted.items():
+        try:
+            if tags:
+                write_tags(multimail, entry.mailbox_id, email_id, tags)
+        except PermanentError as error:
+            refused.append(error)
+    missing = [str(error) for error in refused if isinstance(error, NotFoundError)]
+    if missing:
+        raise NotFoundError("; ".join(missing))
+    if refused:
+        raise refused[0]
 
 
 def write_tags(multimail: MultiMailClient, mailbox_id: str, email_id: str, tags: dict[str, str]) -> None:
     """Write the agent's tags on an email, next to the tags of others as they are now."""
     existing = multimail.get_tags(mailbox_id, email_id)
-    others = {key: value for key, value in existing.items() if not key.startswith("agent.")}
+    others = {
+        key: value
+        for key, value in existing.items()
+        if key == REJECT_REASON_TAG or not key.startswith("agent.")
+    }
     wanted = others | tags
     if wanted != existing:
         multimail.set_tags(mailbox_id, email_id, wanted)

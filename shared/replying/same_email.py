@@ -44,7 +44,7 @@ def find_copy(
     What was sent again after the answer to the first had left is no copy: the sender still waits.
     `get_email` reads an email of a mailbox; what it raises is raised.
     """
-    scope, own = name_copies_scope(entry), entry.work_item.to_json()
+    scope, own = _name_scope(entry), entry.work_item.to_json()
     noted = ledger.slots(scope)
     if own not in noted:
         to = {base_address(parse_address(address)) for address in email.to}
@@ -71,15 +71,25 @@ def reopen_copies(entry: LedgerEntry, ledger: Ledger, now: datetime) -> None:
     """Set the copies that name this row back to open, if it ends where neither sender nor person sees it."""
     if not entry.fingerprint or _is_seen(entry):
         return
-    for item in ledger.slots(name_copies_scope(entry)):
+    for item in ledger.slots(_name_scope(entry)):
         row = ledger.get(parse_work_item(item.encode()))
         if row is not None and row.cause is Cause.SAME_EMAIL and row.finished_at and not row.erased_at:
             with suppress(LeaseLostError):  # another copy has done it
                 ledger.defer(row.judged_again(now))
 
 
-def name_copies_scope(entry: LedgerEntry) -> str:
-    """The scope in which the copies of the row's email are noted."""
+def drop_copies(entry: LedgerEntry, ledger: Ledger) -> None:
+    """Forget which copies of a row's email there are, unless the ledger still knows another one of them."""
+    if not entry.fingerprint:
+        return
+    scope = _name_scope(entry)
+    others = [parse_work_item(item.encode()) for item in ledger.slots(scope)]
+    rows = [ledger.get(item) for item in others if item != entry.work_item]
+    if all(row is None or row.erased_at for row in rows):
+        ledger.drop_slots(scope)
+
+
+def _name_scope(entry: LedgerEntry) -> str:
     return f"same/{entry.fingerprint}"
 
 

@@ -114,7 +114,7 @@ class KeyVaultSecret:
         try:
             if self._client is None:
                 self._client = self._build_client()
-            with span("get secret", is_client=True):
+            with span("get secret", server=self._vault_url):
                 stored = self._client.get_secret(self._name).value
         except AzureError as error:
             raise self._explain(error, was_readable=was_readable) from error

@@ -9,7 +9,7 @@ from itertools import islice
 from shared.errors import LeaseLostError
 from shared.ledger.entries import Expiry
 from shared.ledger.ledger import SHARDS, Ledger
-from shared.replying.same_email import name_copies_scope
+from shared.replying.same_email import drop_copies
 
 ROWS_PER_RUN = 1_000
 
@@ -48,7 +48,6 @@ class Retention:
             if any(other.email_id == entry.email_id for other in tracked):
                 self.ledger.move_expiry(note, day)
                 return
-        if entry.fingerprint:
-            self.ledger.drop_slots(name_copies_scope(entry))
+        drop_copies(entry, self.ledger)
         with suppress(LeaseLostError):  # written just now: the next run looks again
             self.ledger.erase(entry, self.clock(), note)

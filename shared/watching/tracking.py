@@ -22,7 +22,7 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
 from shared.model.prompting import clean_line
-from shared.replying.reporting import STATUS_TAG
+from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG
 from shared.replying.submission import withdraw_reply
 from shared.replying.threads import PENDING_STATUSES, find_closing_answer, read_thread
 from shared.telemetry import (
@@ -43,8 +43,6 @@ TURNED_DOWN = ("rejected", CANCELLED)
 SETTLED = (*UNSENT_STATUSES, "delivered")
 UNSETTLED = (*PENDING_STATUSES, "approved", "unknown")
 
-# A reviewer writes this tag on the pending reply before rejecting it: the contract's decision has no reason.
-REJECT_REASON_TAG = "agent.reject_reason"
 MAX_REJECT_REASON_CHARACTERS = 500
 MAX_REDRAFTS = 2  # of one email's reply
 
@@ -203,8 +201,8 @@ class ReplyTracker:
         is_known = entry is not None and reply.reply_id in (entry.reply_id, entry.depends_on)
         if (
             entry is None
-            or entry.erased_at
             or not is_known
+            or (entry.erased_at and entry.reply_id != reply.reply_id)
             or (entry.reply_id == reply.reply_id and entry.was_judged_again)
         ):
             self._ledger.drop_reply(reply)
@@ -235,6 +233,9 @@ class ReplyTracker:
         without effect the row is judged again: who wrote the email is still without an answer.
         """
         now = self._clock()
+        if entry.erased_at:  # only counted
+            self._store(entry, reply, fate)
+            return False
         if fate.reason and entry.draft is not None and len(entry.rejections) < MAX_REDRAFTS:
             rejection = entry.draft.rejected(
                 reply.reply_id,

@@ -25,7 +25,7 @@ from local.multimail.state import OPERATOR, OPERATOR_ADDRESS
 from local.multimail.wire import render_mailbox
 from shared.checks.gate import GATED_MODES
 from shared.domain import parse_address
-from shared.watching.tracking import REJECT_REASON_TAG
+from shared.replying.reporting import REJECT_REASON_TAG
 from tests.chaos.faults import LEDGER, MULTIMAIL, Call, Effect, Fault
 from tests.chaos.stage import Stage
 

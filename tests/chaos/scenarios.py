@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from shared.errors import ContentFilteredError, PermanentError
-from shared.watching.tracking import REJECT_REASON_TAG
+from shared.replying.reporting import REJECT_REASON_TAG
 from tests.chaos.stage import Stage, Story
 
 REPLIED, SKIPPED, ESCALATED = "reply_submitted", "skipped", "escalated"

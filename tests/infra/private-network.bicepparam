@@ -4,3 +4,7 @@ param environmentName = 'private'
 param location = 'swedencentral'
 param vnetEnabled = true
 param embeddingDeployment = 'embedding'
+param entraClientId = '00000000-0000-0000-0000-0000000000ea'
+param modelLocation = 'eastus2'
+param recoverVault = true
+param restoreModelAccount = true

@@ -1,0 +1,1 @@
+"""Microsoft's own Python worker, driven from the tests."""
