@@ -131,6 +131,9 @@ param multimailWebhookSecretName string = 'multimail-webhook-secret'
 @description('Ids or addresses of the mailboxes to answer; empty for every active one of the account.')
 param multimailMailboxIds string[] = []
 
+@description('Let the new mail of every mailbox wait, unread.')
+param pauseAll bool = false
+
 // Knowledge
 
 @description('Root of an Azure AI Search service with the approved knowledge, https://NAME.search.windows.net; empty for the files in config/knowledge. Give the app\'s identity the role Search Index Data Reader there.')
@@ -453,6 +456,7 @@ module functionApp 'modules/function-app.bicep' = {
       MULTIMAIL_API_KEY_SECRET_NAME: multimailApiKeySecretName
       MULTIMAIL_WEBHOOK_SECRET_NAME: multimailWebhookSecretName
       MULTIMAIL_MAILBOX_IDS: join(multimailMailboxIds, ',')
+      PAUSE_ALL: toLower(string(pauseAll))
       MODEL_SDK: modelSdk
       MODEL_ENDPOINT: 'https://${modelName}.openai.azure.com'
       TRIAGE_DEPLOYMENT: triageDeployment

@@ -18,11 +18,13 @@ COMMANDS = {
     "demo": "local.commands.demo",
     "run": "local.host.run",
     "redrive": "local.commands.redrive",
+    "pause": "local.commands.pause",
+    "resume": "local.commands.pause",
     "forget": "local.commands.forget",
     "audit": "local.commands.audit",
     "ask": "local.commands.ask",
     "report": "local.commands.report",
-    "voice": "local.commands.voice",
+    "voice": "local.voice.command",
     "knowledge": "local.commands.configuration",
     "profiles": "local.commands.configuration",
     "notify": "local.people.notify",
@@ -75,6 +77,12 @@ def _build_parser() -> argparse.ArgumentParser:
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
+    for name, text in (
+        ("pause", "let the new mail of a mailbox wait, unread, until it is resumed"),
+        ("resume", "have the mail of a paused mailbox worked on again; it counts as received now"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
     text = "cancel a person's pending replies and erase what the ledger knows of the person"
     forget = commands.add_parser("forget", help=text, description=text)
     forget.add_argument("address", metavar="ADDRESS")

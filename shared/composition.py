@@ -30,6 +30,7 @@ from shared.notifying.delivery import Delivery, name_variable
 from shared.notifying.notifier import Notifier
 from shared.operator.asking import Answer, Asking, Question
 from shared.operator.trust import TrustReport, build_report
+from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
 from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.replying.envelope import Addressing
@@ -190,16 +191,17 @@ def assemble_agent(
 ) -> Agent:
     """Put the agent together from its adapters."""
     multimail, mailboxes, ledger = adapters.multimail, adapters.mailboxes, adapters.ledger
+    pauses = Pauses(ledger, profiles, all_paused=settings.pause_all)
     poller = Poller(
         multimail=multimail, mailboxes=mailboxes, ledger=ledger, work_queue=adapters.work_queue,
-        settings=settings, clock=clock, profiles=profiles,
+        settings=settings, clock=clock, profiles=profiles, pauses=pauses,
     )  # fmt: skip
     submitter = Submitter(multimail, mailboxes, executor, clock, settings.allow_ungated_replies)
     pipeline = Pipeline(
         multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
         settings=settings, clock=clock, random=random_share,
         profiles=profiles, knowledge=adapters.knowledge, submitter=submitter, addressing=Addressing(ledger),
-        health=adapters.health,
+        health=adapters.health, pauses=pauses,
     )  # fmt: skip
     tracker = ReplyTracker(multimail=multimail, mailboxes=mailboxes, ledger=ledger, clock=clock)
     webhooks = WebhookReceiver(

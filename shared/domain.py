@@ -82,6 +82,7 @@ class Cause(StrEnum):
     ANSWERED = "answered"
     COVERED = "covered"
     SAME_EMAIL = "same_email"
+    NEVER_ANSWERED = "never_answered"
 
     # ignored or escalated
     NOT_ADDRESSED = "not_addressed"
@@ -105,6 +106,8 @@ class Cause(StrEnum):
     TRIAGE_UNSURE = "triage_unsure"
     CATEGORY_RULE = "category_rule"
     WORD_RULE = "word_rule"
+    SENDER_RULE = "sender_rule"
+    IMPORTANT_SENDER = "important_sender"
     ADDRESSES_TRIAGE = "addresses_triage"
     DRAFT_UNREADABLE = "draft_unreadable"
     DRAFT_UNSURE = "draft_unsure"
@@ -135,6 +138,7 @@ class Cause(StrEnum):
     SLOT_TAKEN = "slot_taken"
     NAMED_COPY = "named_copy"
     MAILBOX_LEFT_OUT = "mailbox_left_out"
+    PAUSED = "paused"
     TOKEN_BUDGET = "token_budget"  # noqa: S105  # not a password
     THROTTLED = "throttled"
     UNAVAILABLE = "unavailable"
@@ -372,7 +376,8 @@ class Draft:
     `claims`: its sentences, each with what carries it. `open_points` lists what a human must still supply,
     `follow_up` what it promises. `covers` has the ids of the sender's emails
     in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
-    `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know.
+    `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know;
+    `sender_facts`: who the sender is to us.
     """
 
     reply_markdown: str = field(repr=False)
@@ -387,6 +392,7 @@ class Draft:
     cc: tuple[str, ...] = ()
     subject: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
+    sender_facts: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def wordless_claims(self) -> tuple[JudgedClaim, ...]:

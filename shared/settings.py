@@ -86,6 +86,10 @@ def _text(setting: Setting, text: str) -> str:
     return text
 
 
+def _switch(setting: Setting, text: str) -> bool:
+    return _text(setting, text.lower()) == "true"
+
+
 def _optional(_setting: Setting, text: str) -> str | None:
     return text or None
 
@@ -212,6 +216,13 @@ class Settings:
         MULTIMAIL,
         _names,
         "Ids or addresses of the mailboxes to answer; empty for every active one of the account.",
+    )
+    pause_all: bool = _setting(
+        MULTIMAIL,
+        _switch,
+        "Let the new mail of every mailbox wait, unread.",
+        "false",
+        choices=("true", "false"),
     )
 
     model_sdk: str = _setting(
@@ -388,7 +399,7 @@ class Settings:
     )
     allow_ungated_replies: bool = _setting(
         LIMITS,
-        lambda setting, text: _text(setting, text.lower()) == "true",
+        _switch,
         "Let replies leave without a person's approval where the mailbox allows that.",
         "false",
         choices=("true", "false"),

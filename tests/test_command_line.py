@@ -23,6 +23,8 @@ WORDS = {
     "voice": ["support@northwind.example"],
     "notify": ["--test", "support@northwind.example"],
     "done": ["em_1"],
+    "pause": ["mb_1"],
+    "resume": ["mb_1"],
 }
 
 

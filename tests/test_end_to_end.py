@@ -99,6 +99,18 @@ def services(tmp_path: Path) -> Iterator[Services]:
         yield made
 
 
+def test_run_says_before_it_polls_how_far_back_it_reads_and_what_is_paused(services: Services) -> None:
+    services.multimail.add_mailbox("support@northwind.example")
+    assert services.call("pause", "support@northwind.example")[0] == 0
+    status, output = services.run(INITIAL_LOOKBACK_HOURS="3")
+    assert status == 0, output
+    lines = output.splitlines()
+    assert lines[1].startswith("First read of support@northwind.example: what it received since 20")
+    assert lines[1].endswith("is handled, what is older is left alone (INITIAL_LOOKBACK_HOURS=3).")
+    assert lines[2] == "support@northwind.example is paused: its new mail waits, unread."
+    assert "First read" not in services.run()[1]
+
+
 @pytest.mark.parametrize("sdk", ["azure-ai-inference", "openai"])
 def test_the_demo_mail_comes_to_its_outcomes_and_an_approved_reply_is_delivered(
     services: Services, sdk: str

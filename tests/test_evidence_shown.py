@@ -110,6 +110,7 @@ def test_the_tags_stand_next_to_those_of_others(tmp_path: Path) -> None:
             "crm.id": "77",
             "agent.claims": "1 from the sender",
             "agent.sources": "email of 2026-03-02",
+            "agent.sender": "first contact",
         }
 
 

@@ -112,6 +112,11 @@ def test_a_mailbox_can_take_back_what_the_default_says() -> None:
         ("min_confidence: 1.1", "min_confidence must be a number from 0 to 1"),
         ("min_confidence: .nan", "min_confidence must be a number from 0 to 1"),
         (f"escalate_to: {'x' * 201}", "escalate_to has 201 characters, at most 200"),
+        ("escalate_to: {nonsense: Ines}", "escalate_to names 'nonsense', which is not a category of any"),
+        ("senders: {vip: [a.example]}", "'vip' as an unknown name: it may have important, escalate, never_answer"),
+        ("senders: {important: ['*@a.example b']}", "important has '*@a.example b', which is not an address or a domain"),
+        ("senders: {escalate: [a.example], never_answer: [A.example]}", "senders has 'a.example' in never_answer and in"),
+        ("paused: maybe", "paused must be true or false"),
         (f"signature: {'word ' * 410}", "signature has 2,049 characters, at most 2,000"),
         (f"voice: {'x' * 6001}", "have 6,001 characters together, at most 6,000: shorten them"),
         (f"answer: ['{'x' * 5900}', '{'y' * 200}']", "have 6,100 characters together, at most 6,000"),
@@ -371,7 +376,7 @@ def test_an_own_category_ends_in_the_tags_and_an_unknown_one_is_other(tmp_path: 
 def test_what_the_profile_escalates_is_escalated_whatever_the_model_says(
     tmp_path: Path, action: str, fields: dict[str, Any], body: str
 ) -> None:
-    with World(tmp_path, profiles=profiles(escalate_to="Ines, sales", **fields)) as world:
+    with World(tmp_path, profiles=profiles(escalate_to={"default": "Ines, sales"}, **fields)) as world:
         world.model.triage |= {"action": action, "category": "legal", "confidence": 1.0}
         email_id = world.deliver(body)
         world.run_until_idle()
@@ -432,7 +437,7 @@ def test_a_word_that_is_not_in_an_email_does_not_escalate_it(word: str) -> None:
 
 
 def test_only_what_is_escalated_names_whom_it_matters_to(tmp_path: Path) -> None:
-    with World(tmp_path, profiles=profiles(escalate_to="Ines")) as world:
+    with World(tmp_path, profiles=profiles(escalate_to={"default": "Ines"})) as world:
         email_id = world.deliver()
         world.run_until_idle()
         assert world.outcome(email_id) == "reply_submitted"

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from local.commands.voice import MAX_EMAILS, voice
 from local.host.http_server import LoopbackServer
 from local.multimail.emails import Outgoing
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock
+from local.voice.command import MAX_EMAILS, voice
 from local.voice.profile_change import replace_voice
 from local.voice.style import describe_style, load_languages
 from shared.domain import Mailbox
@@ -307,7 +307,7 @@ def test_too_few_emails_change_nothing(account: Account) -> None:
 def test_an_unknown_mailbox_and_a_failing_service_are_named(account: Account) -> None:
     status, output = account.run("sales@northwind.example")
     assert status == 2
-    assert "It has: support@northwind.example." in " ".join(output.split())
+    assert "(support@northwind.example)." in " ".join(output.split())
     (account.folder / "mailboxes.yaml").write_text("default:\n  voise: x\n", encoding="utf-8")
     for _ in range(3):
         account.send(ENGLISH)

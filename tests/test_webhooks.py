@@ -30,6 +30,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
+from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import NO_PROFILES
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
@@ -127,7 +128,7 @@ def build_closed_receiver(tmp_path: Path, signatures: SignatureCheck, clock: Clo
     mailboxes, chosen = MailboxDirectory(nobody), build_settings(tmp_path)
     poller = Poller(
         multimail=nobody, mailboxes=mailboxes, ledger=nobody, work_queue=nobody, settings=chosen, clock=clock,
-        profiles=NO_PROFILES,
+        profiles=NO_PROFILES, pauses=Pauses(nobody, NO_PROFILES, all_paused=False),
     )  # fmt: skip
     return WebhookReceiver(
         signatures=signatures, mailboxes=mailboxes, poller=poller, settings=chosen, clock=clock,
@@ -572,6 +573,7 @@ def test_an_email_that_could_not_be_enqueued_is_enqueued_by_the_next_poll(world:
     poller = Poller(
         multimail=client, mailboxes=mailboxes, ledger=world.ledger, work_queue=Deaf(),
         settings=world.settings, clock=world.clock, profiles=NO_PROFILES,
+        pauses=Pauses(world.ledger, NO_PROFILES, all_paused=False),
     )  # fmt: skip
     receiver = WebhookReceiver(
         signatures=SignatureCheck(StaticSecret(Secret(WEBHOOK_SECRET))), mailboxes=mailboxes, poller=poller,

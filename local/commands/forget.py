@@ -194,7 +194,7 @@ class Forgetting:
         return self._save(self._leave_to_a_person(settled))
 
     def _cancel_others(self) -> None:
-        """Cancel what waits to go to the person alone, colleagues' drafts too; name what others get too."""
+        """Cancel what waits to go to the person alone, from any author; name what goes to others too."""
         for mailbox in MailboxDirectory(self.multimail).read().values():
             waiting = self.multimail.list_emails(mailbox.id, direction="outbound", status=PENDING_APPROVAL)
             for email in waiting:

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from local.host.settings_file import read_values, warn_if_open
 from local.host.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
 from shared.domain import Cause, Outcome
-from shared.errors import ConfigurationError
+from shared.errors import AgentError, ConfigurationError
 from shared.ledger.entries import LedgerEntry
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.reporting import render_waiting
@@ -66,10 +66,25 @@ def run(console: Console, *, until_idle: bool) -> int:
         console.print(
             f"Watching {settings.multimail_api_url}, ledger {where}. Press Ctrl-C to stop.", highlight=False
         )
+        _say_what_begins(console, agent, settings)
         with EventWatch(console) as watch, stopped_by_signals() as stop:
             return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
+
+
+def _say_what_begins(console: Console, agent: Agent, settings: Settings) -> None:
+    """Say how far back a mailbox's first poll reads, before it does, and which mailboxes are paused."""
+    with suppress(AgentError):  # the first poll meets the same error, and reports it
+        hours = f"INITIAL_LOOKBACK_HOURS={settings.initial_lookback_hours:g}"
+        for address, since in agent.poller.find_first_reads().items():
+            console.print(
+                f"First read of {address}: what it received since {since:%Y-%m-%d %H:%M} UTC is handled, "
+                f"what is older is left alone ({hours}).",
+                highlight=False,
+            )
+        for address in agent.poller.find_paused():
+            console.print(f"{address} is paused: its new mail waits, unread.", highlight=False)
 
 
 def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCAL_SETTINGS) -> None:

@@ -49,6 +49,18 @@ _NUMERALS = str.maketrans("〇零一二三四五六七八九", "00123456789")
 _NUMERAL_RUN = re.compile("[〇零一二三四五六七八九]{6,}")
 _LETTER_IN_NUMBER = re.compile(r"(?<![^\W_])(?=[OolI]{0,40}\d)[\dOolI]+(?![^\W_])")
 _AS_DIGITS = str.maketrans("OolI", "0011")
+_AS_LETTERS = str.maketrans("0135i|", "olesll")
+
+# What carries or reorders text unseen: tags, selectors in a row, overrides of the direction, markup that
+# hides. Programs and phones leave single invisible characters in mail, which say nothing of its sender.
+_CARRIER = re.compile(
+    "[\U000e0020-\U000e007e]|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{2}|[\u202d\u202e]"
+    r"|<[a-z][^<>]{0,400}?(?:display:\s*none|visibility:\s*hidden|(?:font-size|opacity):\s*0(?![\d.]*[1-9]))"
+    r"|<!--\s*[^\s\[]",
+    re.IGNORECASE,
+)
+_INSIDE_WORD = re.compile("(?<=[a-z])[\u200b\u2060-\u2064\ufeff\u200c\u200d](?=[a-z])", re.IGNORECASE)
+_WORDS_SPLIT = 3  # so many words with something invisible inside are no accident
 
 
 def find_hidden(text: str) -> bool:
@@ -61,6 +73,12 @@ def find_hidden(text: str) -> bool:
             return True
     words = _MIXED.findall(_drop(text))
     return any(_LATIN.search(word) and _LOOKS_LATIN.search(word) for word in words)
+
+
+def hides_text(text: str) -> bool:
+    """Whether an email that we received has text that its readers do not see, or see in another order."""
+    shown = _FLAG.sub("", text)
+    return bool(_CARRIER.search(shown)) or len(_INSIDE_WORD.findall(shown)) >= _WORDS_SPLIT
 
 
 def _belongs(char: str, before: str, after: str, text: str, at: int) -> bool:
@@ -104,6 +122,13 @@ def fold(text: str) -> str:
         plain,
     )
     return _LETTER_IN_NUMBER.sub(lambda number: number.group().translate(_AS_DIGITS), plain)
+
+
+def read_as_latin(word: str) -> str:
+    """A word as a hurried reader takes it: small Latin letters for what looks like them, no accents."""
+    plain = unicodedata.normalize("NFKD", _drop(word).translate(_LOOK_ALIKE))
+    letters = "".join(char for char in plain if unicodedata.category(char) != "Mn")
+    return letters.lower().translate(_AS_LETTERS)
 
 
 def _read_digit(before: str, char: str) -> str:

@@ -50,13 +50,13 @@ class LedgerEntry:
     decided, and from `reply_settled_at` on it is not checked any more; set on an open row, it says that the
     reply ended without reaching anybody.
 
-    `proposal`: a draft that is not submitted, for the person who answers.
-    `depends_on`: the reply of another email or a person's that answers this one too. `fingerprint`: the same
-    for copies of the email. `reopened_at`: when it was last set back to open, `redriven_at` when by an
-    operator. `released_at`: when it was seen to be released from inbound approval. `missing`: what the email
-    needs and was answered with 404, at every look since `missing_since`. `rejections`: its earlier replies
-    that a reviewer turned down, each of which gets a new draft. `erased_at`: when what it knew of people was
-    removed; such a row is never worked on again.
+    `proposal`: a draft that is not submitted, for the person who answers. `depends_on`: the reply of
+    another email or a person's that answers this one too. `fingerprint`: the same for copies of the
+    email. `reopened_at`: when it was last set back to open, `redriven_at` when by an operator.
+    `released_at`: when it was seen to be released from inbound approval, or its mailbox to be resumed.
+    `missing`: what the email needs and was answered with 404, at every look since `missing_since`.
+    `rejections`: its earlier replies that a reviewer turned down, each of which gets a new draft.
+    `erased_at`: when what it knew of people was removed; such a row is never worked on again.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
     that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
@@ -142,6 +142,7 @@ class LedgerEntry:
             enqueue_at=self.lease_until or self.due_at,
             open_since=self.open_since,
             is_leased=self.lease_until is not None,
+            is_paused=self.waiting_for is Cause.PAUSED and self.lease_until is None,
         )
 
     @property
@@ -304,7 +305,8 @@ class OpenWork:
     """An unfinished row: enqueued next at `enqueue_at`, open since `open_since` (aware UTC datetimes).
 
     `sends`: how often it was enqueued since a worker last wrote its row. `is_leased`: a worker has it until
-    `enqueue_at`. `version`: the store's ETag of this note, not of the row that `work_item` names.
+    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `version`: the store's ETag of
+    this note, not of the row that `work_item` names.
     """
 
     mailbox_id: str
@@ -313,6 +315,7 @@ class OpenWork:
     open_since: datetime
     sends: int = 0
     is_leased: bool = False
+    is_paused: bool = False
     version: str = ""
 
     def enqueued(self, now: datetime, lease: timedelta) -> "OpenWork":

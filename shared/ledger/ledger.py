@@ -157,11 +157,11 @@ class Ledger:
     def next_due_at(self, mailbox_ids: Container[str] | None = None) -> datetime | None:
         """When open work, of these mailboxes or of all, is to be enqueued next; None when there is none."""
         works = (work for work in self.open_work() if mailbox_ids is None or work.mailbox_id in mailbox_ids)
-        return min((work.enqueue_at for work in works), default=None)
+        return min((work.enqueue_at for work in works if not work.is_paused), default=None)
 
     def open_since(self) -> Sequence[datetime]:
-        """Since when each open email is open, in no promised order: how much work there is, and how old."""
-        return [work.open_since for work in self.open_work()]
+        """Since when each open email is open, in no promised order, but for what waits in a pause."""
+        return [work.open_since for work in self.open_work() if not work.is_paused]
 
     def take_over(self, now: datetime) -> None:
         """Take the leases of a dead process back and have all open work enqueued when it is due.

@@ -48,6 +48,18 @@ class MailboxDirectory:
         return mailbox
 
 
+def find_mailbox(known: Mapping[str, Mailbox], name: str) -> Mailbox:
+    """The active mailbox of that id or address. Raises ConfigurationError with those that there are."""
+    found = next(iter(select_mailboxes(known, [name]).values()), None)
+    if found is None:
+        names = ", ".join(f"{box.id} ({box.address})" for box in known.values() if box.is_active)
+        raise ConfigurationError(
+            f"The account has no active mailbox {name!r}: write the id or address of one of these: "
+            f"{names or 'none'}."
+        )
+    return found
+
+
 def select_mailboxes(known: Mapping[str, Mailbox], wanted: Sequence[str]) -> dict[str, Mailbox]:
     """Those to answer, by id: the active ones, or those of them that `wanted` names by id or address."""
     names = {name for text in wanted for name in (text, parse_address(text) or text)}

@@ -16,7 +16,8 @@ from shared.profiles.business_hours import (
     parse_zone,
 )
 from shared.profiles.notify import DURATION, TARGET, Notify, parse_duration
-from shared.profiles.profiles import Example
+from shared.profiles.profiles import ANY_CATEGORY, Example
+from shared.profiles.senders import SenderRules
 from shared.profiles.values import (
     ITEM,
     SENTENCE,
@@ -32,6 +33,7 @@ from shared.profiles.values import (
     number,
     one_of,
     one_or_more,
+    one_or_named,
     parsed,
 )
 from shared.settings import declared_settings
@@ -39,6 +41,8 @@ from shared.settings import declared_settings
 MAX_SIGNATURE_CHARACTERS = 2_000
 MAX_LINE_CHARACTERS = 200
 MAX_OWN_CATEGORIES = 20
+MAX_HANDLERS = 31  # every category, and `default`
+MAX_SENDERS = 1_000  # in each list
 MAX_HOLIDAYS = 60
 
 # Without a sign of ASCII but a single space, _ or - within: so editors and Python read the pattern alike.
@@ -50,11 +54,9 @@ CATEGORY = limited(
     40,
 )
 FOLDER = matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", "a valid name: correct it")
-DOMAIN = matching(
-    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,63}",
-    "a valid name: correct it",
-    shown_pattern=r"[^@\s]+\.[^@\s]+",
-)
+_HOST = r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,63}"
+_SHOWN_HOST = r"[^@\s]+\.[^@\s]+"
+DOMAIN = matching(_HOST, "a valid name: correct it", shown_pattern=_SHOWN_HOST)
 LINE = limited(SENTENCE, MAX_LINE_CHARACTERS)
 
 
@@ -74,6 +76,15 @@ def _parse_sender(text: str) -> str:
 
 
 _ADDRESS = parsed(SENTENCE, _parse_sender, pattern="@")
+_SENDER = parsed(
+    matching(
+        rf"(?:[^@\s]+@)?{_HOST}",
+        "an address or a domain: write it as name@host or host",
+        shown_pattern=rf"(?:[^@\s]+@)?{_SHOWN_HOST}",
+    ),
+    lambda text: _parse_sender(text) if "@" in text else to_ascii_host(text),
+)
+_SENDER_LIST = list_of(_SENDER, "an address or a domain a line, each after a dash", limit=MAX_SENDERS)
 _DAY = "(?:" + "|".join(WEEKDAYS) + ")"
 _DAYS = parsed(matching(f"{_DAY}(?:-{_DAY})?", "a weekday or a range such as mon or mon-fri"), parse_days)
 _TIME = r"(?:[01]?\d|2[0-3]):[0-5]\d"
@@ -117,6 +128,19 @@ _EXAMPLES = list_of(
     ),
     "each example after a dash, with email and action",
 )
+_SENDERS = built(
+    SenderRules, required={}, optional=dict.fromkeys(("important", "escalate", "never_answer"), _SENDER_LIST)
+)
+_HANDLERS = one_or_named(
+    LINE,
+    mapping_of(
+        CATEGORY,
+        LINE,
+        "who handles each category (billing: accounts), and default for the others",
+        limit=MAX_HANDLERS,
+    ),
+    ANY_CATEGORY,
+)
 _LABEL = filled(
     parsed(LINE, lambda text: text.removesuffix(":")), "is empty: write how the form's address line begins"
 )
@@ -146,7 +170,15 @@ FIELDS: Mapping[str, Field] = {
         list_of(ITEM), "Texts that escalate an email whose subject or body contains one. Checked in code."
     ),
     "escalate_categories": Field(list_of(CATEGORY), "Categories that are always escalated. Checked in code."),
-    "escalate_to": Field(LINE, "Who should handle an escalated email: the tag agent.escalate_to on it."),
+    "escalate_to": Field(
+        _HANDLERS,
+        "Who should handle an escalated email, for all or by category: the tag agent.escalate_to on it.",
+    ),
+    "senders": Field(
+        _SENDERS,
+        "Addresses and domains whose mail is important, always escalated or never answered. Checked in code.",
+    ),
+    "paused": Field(SWITCH, "Whether this mailbox's new mail waits, unread; false by default."),
     "ignore": Field(list_of(ITEM), "What nobody expects an answer to, in your words: shown to triage."),
     "ignore_categories": Field(list_of(CATEGORY), "Categories that are never answered. Checked in code."),
     "categories": Field(

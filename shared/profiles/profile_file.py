@@ -12,7 +12,14 @@ from shared.checks.draft_checks import SENTENCES, check_draft
 from shared.checks.evidence import Source, SourceKind
 from shared.errors import ConfigurationError
 from shared.profiles.fields import FIELDS
-from shared.profiles.profiles import CATEGORIES, NO_PROFILE, NO_PROFILES, MailboxProfile, Profiles
+from shared.profiles.profiles import (
+    ANY_CATEGORY,
+    CATEGORIES,
+    NO_PROFILE,
+    NO_PROFILES,
+    MailboxProfile,
+    Profiles,
+)
 from shared.profiles.values import SENTENCE, Problem, collected, is_null
 
 # Characters of all texts of a profile that triage and draft are given: about 1,500 tokens.
@@ -23,6 +30,7 @@ DEFAULT = "default"
 RESEMBLANCE = 0.8  # of a name to `default`: one letter more, less or wrong
 PROMPT_FIELDS = ("purpose", "voice", "language", "answer", "escalate", "ignore", "categories", "examples")
 CATEGORY_LISTS, EXAMPLES = ("escalate_categories", "ignore_categories"), "examples"
+HANDLERS = "escalate_to"
 
 
 def load_profiles(folder: Path, knowledge_folders: Collection[str] | None) -> Profiles:
@@ -137,7 +145,7 @@ class _Reader:
 
     def _judge_categories(self, name: str, fields: dict[str, yaml.Node], known: Collection[str]) -> None:
         whose = "this mailbox" if name != DEFAULT else "any mailbox"
-        for key in (*CATEGORY_LISTS, EXAMPLES):
+        for key in (*CATEGORY_LISTS, EXAMPLES, HANDLERS):
             for category, line in _list_categories(key, fields[key]) if key in fields else ():
                 if category not in known:
                     choice = f"choose from {', '.join(known)}"
@@ -172,6 +180,9 @@ class _Reader:
 def _list_categories(key: str, field: yaml.Node) -> Iterator[tuple[str, int]]:
     """Each category that a field names, as it was read, and its line."""
     nodes = field.value
+    if key == HANDLERS:
+        names = [name for name, _ in nodes] if isinstance(field, yaml.MappingNode) else []
+        nodes = [name for name in names if name.value != ANY_CATEGORY]
     if key == EXAMPLES:
         nodes = [value for example in nodes for name, value in example.value if name.value == "category"]
     for node in nodes:

@@ -8,6 +8,7 @@ from shared.domain import Action, Mailbox
 from shared.mail.contact_forms import ContactForm
 from shared.profiles.business_hours import USUAL_HOURS, BusinessHours, describe_utc
 from shared.profiles.notify import Notify
+from shared.profiles.senders import NO_RULES, SenderRules
 from shared.settings import Settings
 
 CATEGORIES = (
@@ -15,6 +16,7 @@ CATEGORIES = (
     "security", "legal", "feedback", "promotion", "other",
 )  # fmt: skip
 OTHER_CATEGORY = "other"
+ANY_CATEGORY = "default"  # in `escalate_to`: every category that it does not name
 
 LIMITS = (
     "max_replies_per_thread",
@@ -46,7 +48,8 @@ class MailboxProfile:
     """What is to be known about one mailbox; absent fields mean: as the settings and prompts have it.
 
     All of it is the operator's text and trusted. `categories` maps own categories to their descriptions;
-    `examples` are shown to triage. `knowledge` names folders of passages. `addresses`: under which the
+    `examples` are shown to triage. `escalate_to` names by category who handles what is escalated. While it is
+    `paused`, its mail waits. `knowledge` names folders of passages. `addresses`: under which the
     mailbox gets mail too, bare and in lower case. `not_addressed`: what to do with mail to others, "escalate"
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
@@ -64,7 +67,9 @@ class MailboxProfile:
     escalate: tuple[str, ...] = ()
     escalate_words: tuple[str, ...] = ()
     escalate_categories: tuple[str, ...] = ()
-    escalate_to: str = ""
+    escalate_to: Mapping[str, str] = field(default_factory=dict)
+    senders: SenderRules = NO_RULES
+    paused: bool = False
     ignore: tuple[str, ...] = ()
     ignore_categories: tuple[str, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
@@ -90,6 +95,10 @@ class MailboxProfile:
     def category_names(self) -> tuple[str, ...]:
         """The categories that triage may choose from; `other` is always one."""
         return tuple(dict.fromkeys((*self.categories, OTHER_CATEGORY))) if self.categories else CATEGORIES
+
+    def find_handler(self, category: str) -> str:
+        """Who should handle an escalated email of a category; "" where nobody is named."""
+        return self.escalate_to.get(category) or self.escalate_to.get(ANY_CATEGORY, "")
 
     def override(self, settings: Settings) -> Settings:
         """The settings with this mailbox's limits."""

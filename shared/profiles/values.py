@@ -192,6 +192,15 @@ def one_or_more(kind: Kind) -> Kind:
     return Kind(read, {"anyOf": [kind.schema, many.schema]})
 
 
+def one_or_named(kind: Kind, named: Kind, name: str) -> Kind:
+    """A mapping; or one value alone, which is then read as the one under that name."""
+
+    def read(node: yaml.Node) -> Any:
+        return named.read(node) if isinstance(node, yaml.MappingNode) else {name: kind.read(node)}
+
+    return Kind(read, {"anyOf": [kind.schema, named.schema]})
+
+
 def mapping_of(key: Kind, value: Kind, remedy: str, *, limit: int) -> Kind:
     """Values under names of one kind, each name once."""
 
@@ -222,7 +231,8 @@ def built(build: Callable[..., Any], required: Mapping[str, Kind], optional: Map
     kinds = {**required, **optional}
 
     def read(node: yaml.Node) -> Any:
-        names = f"{', '.join(required)}" + (f", and may have {', '.join(optional)}" if optional else "")
+        names = ", and may have ".join(filter(None, (", ".join(required), ", ".join(optional))))
+        verb = "must" if required else "may"
         if not isinstance(node, yaml.MappingNode):
             raise refuse(node, f"must have names with values (name: value): {names}")
         values, problems = dict[str, Any](), list[Problem]()
@@ -232,7 +242,7 @@ def built(build: Callable[..., Any], required: Mapping[str, Kind], optional: Map
                 name = str(key_node.value)
                 if name not in kinds or name in seen:
                     wrong = "twice" if name in seen else "as an unknown name"
-                    raise refuse(key_node, f"has {name[:40]!r} {wrong}: it must have {names}")
+                    raise refuse(key_node, f"has {name[:40]!r} {wrong}: it {verb} have {names}")
                 seen.add(name)
                 with collected(problems, f".{name}"):
                     values[name] = kinds[name].read(value_node)

@@ -1,19 +1,24 @@
 """One worker's claim on a ledger row, and the error that says why the row has to wait."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.domain import Cause, Decision
+from shared.domain import Cause, Decision, Mailbox
 from shared.errors import DeferredError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
+from shared.mail.mailboxes import select_mailboxes
+from shared.profiles.pauses import Pauses
 from shared.telemetry import Value
 
 # A 404 is one reading: what is looked for this long, at growing intervals, and never found is gone.
 MISSING_FOR = timedelta(hours=1)
 NOT_SHOWN_YET_SECONDS = 30.0
 SLOT_TAKEN_SECONDS = 2.0
+MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
+PAUSED_SECONDS = 30.0  # no poll enqueues it before its mailbox is resumed
 
 
 class Waiting(DeferredError):
@@ -70,6 +75,18 @@ class Claim:
         if now - since < MISSING_FOR:
             seconds = max(NOT_SHOWN_YET_SECONDS, (now - since).total_seconds())  # twice as long each time
             raise Waiting(Cause.NOT_SHOWN_YET, seconds=seconds)
+
+    def check_mailbox(self, mailbox: Mailbox, wanted: Sequence[str], pauses: Pauses, now: datetime) -> None:
+        """Raise Waiting while the mailbox is not one of the wanted, or is paused.
+
+        The time of a pause does not count as the email's age. A reply in doubt is looked for all the same.
+        """
+        if not select_mailboxes({mailbox.id: mailbox}, wanted):
+            raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
+        if self.entry.intent_in_doubt is None and pauses.holds(mailbox):
+            raise Waiting(Cause.PAUSED, seconds=PAUSED_SECONDS)
+        if self.entry.waiting_for is Cause.PAUSED:
+            self.note(released_at=now)
 
     def defer(self, due_at: datetime, cause: Cause, detail: str) -> None:
         """Give the row back until `due_at`."""

@@ -27,7 +27,7 @@ from shared.telemetry import EMAIL_DEFERRED, record
 # How long to wait, in seconds.
 THROTTLED_SECONDS = 15.0  # where the service names no delay
 MAX_WAIT_SECONDS = 6 * 3600.0
-SHOWN_WAIT_SECONDS = 600.0  # a longer wait is shown on the email
+SHOWN_WAIT_SECONDS = 600.0  # a longer wait is shown on the email, and a pause, which ends when people say so
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,8 @@ class Deferral:
         )
         known = (self.claim.entry.waiting_for, self.claim.entry.waiting_detail)
         self.claim.defer(self.clock() + timedelta(seconds=seconds), cause, detail)
-        if seconds < SHOWN_WAIT_SECONDS or known == (cause, detail):
+        is_short = seconds < SHOWN_WAIT_SECONDS and cause is not Cause.PAUSED
+        if is_short or known == (cause, detail):
             return
         # Show on the email that it waits; best effort, because the service may be what it waits for.
         entry = self.claim.entry

@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from shared.domain import Cause, Decision, Email, Mailbox, Outcome, base_address, parse_address
+from shared.checks.characters import hides_text
+from shared.domain import Cause, Contact, Decision, Email, Mailbox, Outcome, base_address, parse_address
 from shared.ledger.ledger import Ledger
 from shared.mail.addressees import build_notes, choose_copies, find_others, is_for_others
 from shared.mail.contact_forms import find_form, find_respondent, looks_like_form
 from shared.mail.machine_mail import is_machine_mail, is_machine_sender, is_machine_subject
 from shared.profiles.profiles import MailboxProfile
+from shared.profiles.senders import SenderRule, find_resembled
+from shared.replying.threads import ThreadView
 
 _SPAM_VERDICTS = frozenset({"flagged", "quarantined"})
 # What a person did with it at MultiMail before it was worked on or released.
@@ -32,7 +35,9 @@ class Envelope:
     """Who gets a reply. `decision` ends the email here.
 
     `is_form`: a profile names the form that sent it, and `sender` is the person who filled it in: the reply
-    is a new email to them. `is_proposal`: what is drafted may only be proposed to a person.
+    is a new email to them. `is_proposal`: what is drafted may only be proposed to a person. `ours`: our own
+    addresses; `others`: who else is in To and Cc. `was_answered`: the thread has an answer of ours to the
+    sender; `sender_facts`: what else there is to tell of them.
     """
 
     sender: str
@@ -41,6 +46,10 @@ class Envelope:
     is_form: bool = False
     is_proposal: bool = False
     decision: Decision | None = None
+    ours: frozenset[str] = frozenset()
+    others: tuple[str, ...] = ()
+    was_answered: bool = False
+    sender_facts: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -52,7 +61,21 @@ class Envelope:
         addressing: "Addressing",
     ) -> "Envelope":
         """Read the envelope of an email that the mailbox received. Raises what the ledger raises."""
-        ours, sender = {*own_addresses, *profile.addresses}, parse_address(email.sender)
+        ours = frozenset((*own_addresses, *profile.addresses))
+        found = cls._read(email, mailbox, ours, profile, addressing)
+        decision = _apply_rules(profile.senders.find(found.sender), found.decision)
+        return replace(found, ours=ours, decision=decision)
+
+    @classmethod
+    def _read(
+        cls,
+        email: Email,
+        mailbox: Mailbox,
+        ours: Collection[str],
+        profile: MailboxProfile,
+        addressing: "Addressing",
+    ) -> "Envelope":
+        sender = parse_address(email.sender)
         decision = find_skip(email, own_addresses=ours)
         form = find_form(profile.contact_forms, sender)
         if decision is None or decision.cause in (_NAMED_FORM_CAUSES if form else _FORM_CAUSES):
@@ -78,7 +101,33 @@ class Envelope:
             outcome = Outcome.IGNORED if may_ignore else Outcome.ESCALATED
             return cls(sender, decision=Decision(outcome, Cause.NOT_ADDRESSED))
         others = find_others(email, ours)
-        return cls(sender, choose_copies(others, profile.reply_all), build_notes(email, mailbox, others))
+        copies, notes = choose_copies(others, profile.reply_all), build_notes(email, mailbox, others)
+        return cls(sender, copies, notes, others=others)
+
+    def in_thread(self, email: Email, thread: ThreadView, profile: MailboxProfile) -> "Envelope":
+        """The envelope with what code can tell its approver of the sender, seen in the email's thread."""
+        facts = {
+            "important": SenderRule.IMPORTANT in profile.senders.find(self.sender),
+            "the email hides text from its readers": hides_text(f"{email.subject}\n{email.markdown}"),
+            f"others in To and Cc: {len(self.others)}": bool(self.others),
+        }
+        host, ours = _host(self.sender), {_host(address) for address in self.ours}
+        theirs = {_host(address) for address in (*thread.addresses, *self.others)} - ours - {host}
+        known = {*profile.reply_all, *profile.senders.important}  # the operator vouches for them
+        resembled = find_resembled(host, sorted(ours), sorted(theirs)) if host not in known else ""
+        whose = "our domain" if resembled in ours else "a correspondent's domain"
+        facts[f"{host} resembles {whose} {resembled}"] = bool(resembled)
+        return replace(
+            self,
+            was_answered=thread.was_answered(self.sender),
+            sender_facts=tuple(fact for fact, holds in facts.items() if holds),
+        )
+
+    def describe_sender(self, contact: Contact | None) -> tuple[str, ...]:
+        """Who the sender is to us, with their entry in the address book: how well known, what stands out."""
+        if self.was_answered:
+            return ("answered before in this thread", *self.sender_facts)
+        return ("in the address book" if contact is not None else "first contact", *self.sender_facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +153,26 @@ class Addressing:
             if total + 1 == FIRST_EMAILS and forwarded * 2 > FIRST_EMAILS:
                 log.warning(FORWARDED, mailbox_id, FIRST_EMAILS)
         return None
+
+
+def _host(address: str) -> str:
+    return address.rpartition("@")[2]
+
+
+def _apply_rules(rules: Collection[SenderRule], decision: Decision | None) -> Decision | None:
+    """What the mailbox's rules for a sender make of a decision; what a person did stands, as for our mail."""
+    cause = decision.cause if decision is not None else None
+    if cause in (Cause.HANDLED_BY_PERSON, Cause.OWN_ADDRESS):
+        return decision
+    if SenderRule.NEVER_ANSWER in rules:
+        return Decision(Outcome.SKIPPED, Cause.NEVER_ANSWERED)
+    if decision is None or decision.outcome is Outcome.ESCALATED:
+        return decision  # triage comes first: a person is told what it is about
+    if SenderRule.ESCALATE in rules:
+        return Decision(Outcome.ESCALATED, Cause.SENDER_RULE)
+    if SenderRule.IMPORTANT in rules and cause in (Cause.SPAM, Cause.NOT_ADDRESSED):
+        return Decision(Outcome.ESCALATED, cause)
+    return decision
 
 
 def find_skip(email: Email, *, own_addresses: Collection[str]) -> Decision | None:

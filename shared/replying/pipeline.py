@@ -22,11 +22,12 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
+from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
 from shared.replying.draft_request import Material
-from shared.replying.drafting import JudgedDraft, bound_texts, find_contact, write_draft
+from shared.replying.drafting import PROPOSED_FOR, JudgedDraft, bound_texts, find_contact, write_draft
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
 from shared.replying.reporting import record_decision, render_cause, tag_emails
@@ -51,13 +52,6 @@ from shared.telemetry import Value, email_traceparent, in_this_context, span
 INBOUND_APPROVAL_SECONDS = 900.0
 BUSY_THREAD_SECONDS = 2.0
 BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
-MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
-
-# Not for what its sender used up, the content filter, or what speaks to the triage.
-PROPOSED_FOR = frozenset(
-    {Cause.TRIAGED, Cause.TRIAGE_UNSURE, Cause.CATEGORY_RULE, Cause.WORD_RULE, Cause.TOO_OLD}
-    | {Cause.THREAD_LIMIT, Cause.READ_ONLY}
-)
 
 ReadTexts = Callable[[], Sequence[ThreadText]]
 
@@ -80,6 +74,7 @@ class Pipeline:
     submitter: Submitter
     addressing: Addressing
     health: ServiceHealth
+    pauses: Pauses
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it is.
@@ -114,8 +109,7 @@ class _EmailRun:
         try:
             if self.claim.entry.outcome is None:
                 wanted = self.pipeline.settings.multimail_mailbox_ids
-                if not select_mailboxes({self._mailbox.id: self._mailbox}, wanted):
-                    raise Waiting(Cause.MAILBOX_LEFT_OUT, seconds=MAILBOX_LEFT_OUT_SECONDS)
+                self.claim.check_mailbox(self._mailbox, wanted, self.pipeline.pauses, self.clock())
                 self.claim.decide(self._reach_decision())
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as error:
@@ -203,6 +197,7 @@ class _EmailRun:
         if refusal is not None:
             return refusal
         entry, executor = self.claim.entry, self.pipeline.submitter.executor
+        envelope = envelope.in_thread(email, thread, self._profile)
         texts = cache(lambda: read_texts(entry, email, thread, self.multimail, executor))
         refusal = self._triage(email, texts)
         if refusal is None:  # only now: a person is told what it is about
@@ -254,6 +249,7 @@ class _EmailRun:
                 self._complete,
                 deployment=self.pipeline.settings.triage_deployment,
                 min_confidence=self._settings.min_confidence,
+                sender=self.claim.entry.sender,
                 profile=self._profile,
                 titles=self.pipeline.knowledge.list_titles(self._profile.knowledge),
                 earlier=[text for text in texts() if text.email_id != email.id],

@@ -24,6 +24,7 @@ CLAIMS_TAG = "agent.claims"
 SOURCES_TAG = "agent.sources"
 OPEN_POINTS_TAG = "agent.open_points"
 NOTE_TAG = "agent.note"
+SENDER_TAG = "agent.sender"
 MAX_SOURCES = 10
 SUPPORT_WORDS: Mapping[Support, str] = {
     Support.VERIFIED: "verified",
@@ -56,6 +57,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.ANSWERED: "its thread was answered after it",
     Cause.COVERED: "a reply to another email of its thread covers it",
     Cause.SAME_EMAIL: "the same email is worked on as {detail}",
+    Cause.NEVER_ANSWERED: "its mailbox answers no mail of its sender",
     Cause.NOT_ADDRESSED: "it is addressed to others, not to this mailbox",
     Cause.THREAD_LIMIT: "its thread already has {detail} replies",
     Cause.SENDER_LIMIT: "its sender already got {detail} replies today",
@@ -73,6 +75,8 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.TRIAGE_UNSURE: "{detail}",
     Cause.CATEGORY_RULE: "its mailbox escalates the category {detail}",
     Cause.WORD_RULE: "its mailbox escalates a word in it",
+    Cause.SENDER_RULE: "its mailbox escalates all mail of its sender",
+    Cause.IMPORTANT_SENDER: "it needs no answer, but its sender is important to its mailbox",
     Cause.ADDRESSES_TRIAGE: "the email tries to influence its own triage",
     Cause.DRAFT_UNREADABLE: "the model's draft could not be read",
     Cause.DRAFT_UNSURE: "the draft's confidence is only {detail}",
@@ -95,6 +99,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.THREAD_BUSY: "waiting for another reply in the same thread",
     Cause.SLOT_TAKEN: "waiting: another email of its thread or sender is being answered",
     Cause.MAILBOX_LEFT_OUT: "waiting: its mailbox is inactive, or not named in MULTIMAIL_MAILBOX_IDS",
+    Cause.PAUSED: "waiting: its mailbox is paused",
     Cause.NAMED_COPY: "waiting for the copy in the mailbox that the email names",
     Cause.TOKEN_BUDGET: "waiting: the mailbox's token budget for today is used up",
     Cause.THROTTLED: "{detail}",
@@ -149,7 +154,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
 
 
 def build_reply_tags(draft: Draft) -> dict[str, str]:
-    """The tags that show on a pending reply what carries it, for its approver at MultiMail."""
+    """The tags that show on a pending reply what carries it and whom it goes to, for its approver."""
     counts = Counter[Support](claim.support for claim in draft.claims)
     claims = [f"{counts[kind]} {words}" for kind, words in SUPPORT_WORDS.items() if counts[kind]]
     sources = dict.fromkeys(claim.source for claim in draft.claims if claim.source)
@@ -157,6 +162,7 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
         CLAIMS_TAG: ", ".join(claims),
         SOURCES_TAG: "; ".join([*sources][:MAX_SOURCES]),
         OPEN_POINTS_TAG: "; ".join(point.text for point in draft.open_points),
+        SENDER_TAG: "; ".join(draft.sender_facts),
     }
     tags = {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
     return tags | ({NOTE_TAG: render_notes(draft.notes)} if draft.notes else {})
@@ -169,7 +175,8 @@ def render_notes(notes: Iterable[str]) -> str:
 
 def name_handler(entry: LedgerEntry, profile: MailboxProfile) -> str:
     """Whom the profile names to handle a row that is escalated; empty for other rows."""
-    return profile.escalate_to if entry.outcome is Outcome.ESCALATED else ""
+    category = entry.triage.category if entry.triage is not None else ""
+    return profile.find_handler(category) if entry.outcome is Outcome.ESCALATED else ""
 
 
 def tag_emails(multimail: MultiMailClient, entry: LedgerEntry, profile: MailboxProfile) -> None:

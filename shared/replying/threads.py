@@ -78,6 +78,12 @@ class ThreadView:
         """The ids of outbound emails that never reached anybody."""
         return frozenset(email.id for email in self.emails if is_unsent(email))
 
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Who wrote or was written to in this thread, bare."""
+        values = (value for email in self.emails for value in (email.sender, *email.to))
+        return frozenset(filter(None, map(parse_address, values)))
+
     def was_answered(self, address: str) -> bool:
         """Whether an email of ours to that address left in this thread."""
         return any(

@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC
 
@@ -23,6 +23,7 @@ from shared.model.prompting import (
 )
 from shared.model.tokens import estimate_tokens
 from shared.profiles.profiles import CATEGORIES, NO_PROFILE, OTHER_CATEGORY, MailboxProfile
+from shared.profiles.senders import SenderRule
 from shared.replying.threads import ThreadText
 
 # Tokens of mail in the prompt, escaped: whatever arrives, the call stays bounded.
@@ -71,15 +72,16 @@ def triage_email(
     *,
     deployment: str,
     min_confidence: float,
+    sender: str = "",
     profile: MailboxProfile = NO_PROFILE,
     earlier: Sequence[ThreadText] = (),
     titles: Sequence[str] = (),
 ) -> Triage:
     """Ask what to do with an email. What cannot be read twice, or is too unsure, is escalated, never ignored.
 
-    `earlier`: other emails of its thread. `titles`: those of the approved knowledge. What the mailbox's
-    profile says about categories and words counts more than the model's action.
-    Raises what `ChatModel.complete` raises.
+    `sender`: the bare address that a reply goes to. `earlier`: other emails of its thread. `titles`: those of
+    the approved knowledge. What the mailbox's profile says about senders, categories and words counts more
+    than the model's action. Raises what `ChatModel.complete` raises.
     """
     request = build_triage_request(email, deployment, profile, earlier=earlier, titles=titles)
     for _ in range(ATTEMPTS):
@@ -89,11 +91,15 @@ def triage_email(
         except (ValueError, RecursionError):  # the latter from JSON that is nested too deep
             continue
         triage = replace(triage, model=completion.model, prompt_version=text_version(request.system))
-        return _apply_rules(triage, email, min_confidence, profile)
-    return Triage(
-        Action.ESCALATE, OTHER_CATEGORY, Urgency.NORMAL, Sentiment.NEUTRAL, 0.0,
-        summary=NO_MODEL_TEXT, reason=NO_MODEL_TEXT, cause=Cause.TRIAGE_UNREADABLE,
-    )  # fmt: skip
+        break
+    else:
+        triage = Triage(
+            Action.ESCALATE, OTHER_CATEGORY, Urgency.NORMAL, Sentiment.NEUTRAL, 0.0,
+            summary=NO_MODEL_TEXT, reason=NO_MODEL_TEXT, cause=Cause.TRIAGE_UNREADABLE,
+        )  # fmt: skip
+    return _apply_sender_rules(
+        _apply_rules(triage, email, min_confidence, profile), profile.senders.find(sender)
+    )
 
 
 def build_triage_request(
@@ -243,4 +249,16 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
         written = clean_text(f"{email.subject} {email.markdown}")[:MAX_SEARCHED_CHARACTERS]
         if any(_SPEAKS_TO_TRIAGE.search(" ".join(text.split())) for text in (shown, written)):
             return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
+    return triage
+
+
+def _apply_sender_rules(triage: Triage, rules: Collection[SenderRule]) -> Triage:
+    if SenderRule.IMPORTANT in rules and triage.urgency is not Urgency.CRITICAL:
+        triage = replace(triage, urgency=Urgency.HIGH)
+    if triage.action is Action.ESCALATE:
+        return triage
+    if SenderRule.ESCALATE in rules:
+        return replace(triage, action=Action.ESCALATE, cause=Cause.SENDER_RULE)
+    if SenderRule.IMPORTANT in rules and triage.action is Action.IGNORE:
+        return replace(triage, action=Action.ESCALATE, cause=Cause.IMPORTANT_SENDER)
     return triage

@@ -16,6 +16,7 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import CrowdedSecondError
+from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
 from shared.queueing.work_queue import WorkQueue
 from shared.settings import Settings
@@ -25,6 +26,10 @@ from shared.watching.sweep import Sweep
 
 MAILBOXES_AT_ONCE = 8
 ENQUEUED_AT_ONCE = 500
+FIRST_READ = (
+    "mailbox %r is read for the first time: what it received since %s is handled, what is older is left "
+    "alone (INITIAL_LOOKBACK_HOURS=%g)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +47,7 @@ class Poller:
         settings: Settings,
         clock: Callable[[], datetime],
         profiles: Profiles,
+        pauses: Pauses,
     ) -> None:
         self._multimail = multimail
         self._mailboxes = mailboxes
@@ -50,6 +56,7 @@ class Poller:
         self._settings = settings
         self._clock = clock
         self._profiles = profiles
+        self._pauses = pauses
         # Rows known to be in the ledger, so that the overlap is not written again at every poll.
         self._remembered: dict[str, set[str]] = {}
         self._sweep = Sweep()
@@ -87,6 +94,23 @@ class Poller:
             )
         record(POLL_SUCCEEDED, {"mailboxes": len(selected), "added": len(added)})
 
+    def find_first_reads(self) -> Mapping[str, datetime]:
+        """From when on the first poll reads each mailbox, by address, that was never polled; polls nothing.
+
+        Raises what MultiMail's client and the ledger raise.
+        """
+        self._select_mailboxes()
+        since = self._first_read_from(self._clock())
+        new = (box for box in self.selected.values() if self._ledger.get_watermark(box.id) is None)
+        return {mailbox.address: since for mailbox in new}
+
+    def find_paused(self) -> Sequence[str]:
+        """The addresses of the selected mailboxes that are paused. Raises what the ledger raises."""
+        return [box.address for box in self.selected.values() if self._pauses.holds(box, max_age_seconds=0)]
+
+    def _first_read_from(self, now: datetime) -> datetime:
+        return now - timedelta(hours=self._settings.initial_lookback_hours)
+
     def _select_mailboxes(self) -> list[str]:
         """Find the mailboxes to poll; return a sentence for each that is named and cannot be polled."""
         known = self._mailboxes.read(max_age_seconds=0)
@@ -112,8 +136,8 @@ class Poller:
     def _enqueue_due(self, open_ids: set[WorkItem], problems: list[str]) -> None:
         """Enqueue what is due of the selected mailboxes' open work, and add what is open to `open_ids`.
 
-        The work of other mailboxes waits until they are named again. That of one that the account does not
-        have adds to the problems: somebody waits there.
+        The work of other mailboxes waits until they are named again, that of paused ones until they are
+        resumed. That of one that the account does not have adds to the problems: somebody waits there.
         """
         lease = timedelta(seconds=self._settings.lease_seconds)
         works, known = [], self._mailboxes.read()
@@ -129,7 +153,11 @@ class Poller:
             for mailbox_id, count in left.items()
         ]
         open_ids.update(work.work_item for work in works)
-        self._enqueue(self._sweep.choose(works, self._clock(), lease))
+        # What waits in a pause has been looked at once; what is new is, too, and then says that it waits.
+        waiting = {work.mailbox_id for work in works if work.is_paused}
+        held = {id_ for id_ in waiting if self._pauses.holds(self.selected[id_], max_age_seconds=0)}
+        free = [work for work in works if not (work.is_paused and work.mailbox_id in held)]
+        self._enqueue(self._sweep.choose(free, self._clock(), lease))
 
     def _try_mailbox(
         self, mailbox: Mailbox, added: list[OpenWork], open_ids: Container[WorkItem]
@@ -146,8 +174,10 @@ class Poller:
         """
         now = self._clock()
         stored = self._ledger.get_watermark(mailbox.id)
-        first = now - timedelta(hours=self._settings.initial_lookback_hours)
+        first = self._first_read_from(now)
         oldest = now - timedelta(hours=self._settings.max_email_age_hours)
+        if stored is None:
+            log.info(FIRST_READ, mailbox.id, first, self._settings.initial_lookback_hours)
         watermark = stored.corrected(now, oldest) if stored else None
         watermark = watermark or Watermark(since=first, until=first)
         recent = max(watermark.since, watermark.until - OVERLAP)

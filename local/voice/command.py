@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
 from local.voice.profile_change import replace_voice
 from local.voice.style import MIN_EMAILS, begin_line, describe_style, load_languages
 from shared.composition import open_ledger, open_multimail
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, NotFoundError, PermanentError, TransientError
-from shared.mail.mailboxes import select_mailboxes
+from shared.mail.mailboxes import find_mailbox
 from shared.mail.multimail import MultiMailClient
 from shared.profiles.profile_file import PROFILE_FILE, parse_profiles
 from shared.settings import Settings
@@ -35,11 +35,7 @@ def voice(console: Console, mailbox: str) -> int:
         settings = Settings.from_env(os.environ)
         multimail = open_multimail(settings)
         known = {box.id: box for box in multimail.list_mailboxes()}
-        found = next(iter(select_mailboxes(known, [mailbox]).values()), None)
-        if found is None:
-            names = ", ".join(box.address for box in known.values() if box.is_active)
-            console.print(Text(f"The account has no active mailbox {mailbox}. It has: {names}.", "red"))
-            return MISCONFIGURED
+        found = find_mailbox(known, mailbox)
         emails = islice(_list_sent(multimail, found, _list_own_replies(settings, found)), MAX_EMAILS)
         return _print_change(console, settings.config_path / PROFILE_FILE, found, list(emails))
     except ConfigurationError as error:
