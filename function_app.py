@@ -64,6 +64,16 @@ def report(request: func.HttpRequest) -> func.HttpResponse:
     return _respond(show_report(request.params, request.headers))
 
 
+@app.route(
+    route="review", trigger_arg_name="request", methods=["GET", "POST"], auth_level=func.AuthLevel.FUNCTION
+)
+def review(request: func.HttpRequest) -> func.HttpResponse:
+    """Show the review desk what is open and why, or keep what a reviewer says of it."""
+    from shared.http_functions import take_in_review
+
+    return _respond(take_in_review(request.method, request.params, request.get_body()))
+
+
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # bound by name
     """Say whether the agent could work, and nothing about why."""

@@ -26,6 +26,7 @@ from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversati
 from shared.model.chat_telemetry import traced
 from shared.model.embeddings import EmbeddingModel
 from shared.operator.asking import Answer, Asking, Question
+from shared.operator.review import Reviews
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.profiles import Profiles
 from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
@@ -64,6 +65,7 @@ class Agent:
     retention: Retention
     webhooks: WebhookReceiver
     asking: Asking
+    reviews: Reviews
     ledger: Ledger
     work_queue: WorkQueue
 
@@ -195,7 +197,8 @@ def assemble_agent(
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
     retention = Retention(ledger, settings.retention_days, clock)
-    return Agent(poller, pipeline, tracker, retention, webhooks, asking, ledger, adapters.work_queue)
+    reviews = Reviews(ledger, mailboxes, multimail, profiles, tracker, clock)
+    return Agent(poller, pipeline, tracker, retention, webhooks, asking, reviews, ledger, adapters.work_queue)
 
 
 def open_multimail(settings: Settings) -> MultiMailClient:

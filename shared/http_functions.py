@@ -11,6 +11,7 @@ from shared.composition import get_agent
 from shared.errors import AgentError
 from shared.operator.ask_requests import answer_request
 from shared.operator.http_answer import HttpAnswer
+from shared.operator.review_requests import answer_review
 from shared.operator.trust_page import answer_report
 from shared.watching.webhooks import SIGNATURE_HEADER
 
@@ -46,6 +47,11 @@ def show_report(params: Mapping[str, str], headers: Mapping[str, str]) -> HttpAn
         log.error("the report cannot be made: %s", error)  # noqa: TRY400  # the message says it all
         problem = {"error": "The report cannot be made now: the log says why."}
         return HttpAnswer(HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(problem))
+
+
+def take_in_review(method: str, params: Mapping[str, str], body: bytes) -> HttpAnswer:
+    """Show the review desk what is open, or keep what a reviewer says."""
+    return answer_review(method, params, body, lambda: get_agent().reviews)
 
 
 def answer_health() -> HttpAnswer:
