@@ -17,7 +17,7 @@ from shared.domain import Outcome, WorkItem
 from shared.errors import ConfigurationError, ConflictError, NotFoundError, ThrottledError, TransientError
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.ledger import Ledger
-from shared.ledger.rows import from_plain
+from shared.ledger.rows import from_plain, to_row
 from shared.operator.http_answer import HttpAnswer
 from shared.operator.review import SECOND_REVIEWER, Kind, ReviewItem, Reviews, count_changed_words
 from shared.operator.review_requests import answer_review
@@ -225,6 +225,14 @@ def test_who_reads_without_a_name_may_be_the_one_who_wrote_it(tmp_path: Path) ->
     assert found.refusal == ""
 
 
+def test_what_is_erased_keeps_how_far_an_edit_went_and_no_word_of_it(world: World) -> None:
+    item, _ = replied(world)
+    edited(world, item)
+    erased = world.entry(item.email_id).erased(world.clock())
+    assert "two weeks" not in repr(to_row(erased))
+    assert [(said.edited_by, said.edit_distance) for said in erased.rejections] == [(ANN, 15)]
+
+
 # What has moved on
 
 
@@ -232,12 +240,10 @@ def test_what_is_decided_already_takes_no_word(world: World) -> None:
     item, first = replied(world)
     world.simulator.decide(first, "approve")
     world.agent.reviews.note_decided(item.mailbox_id, first)
-    for say in (
-        lambda: world.agent.reviews.reject(item, first, ANN, "Late."),
-        lambda: world.agent.reviews.edit(item, first, ANN, EDIT),
-    ):
-        with pytest.raises(ConflictError):
-            say()
+    with pytest.raises(ConflictError):
+        world.agent.reviews.reject(item, first, ANN, "Late.")
+    with pytest.raises(ConflictError):
+        world.agent.reviews.edit(item, first, ANN, EDIT)
     with pytest.raises(ConflictError):
         world.agent.reviews.reject(item, "another", ANN, "Late.")
 
