@@ -67,7 +67,11 @@ def run(console: Console, *, until_idle: bool) -> int:
             f"Watching {settings.multimail_api_url}, ledger {where}. Press Ctrl-C to stop.", highlight=False
         )
         with EventWatch(console) as watch, stopped_by_signals() as stop:
-            return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
+            local = LocalRun(agent, settings, console, watch, stop)
+            if until_idle:
+                return local.run(until_idle=True)
+            with local.served_http():
+                return local.run(until_idle=False)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
 
@@ -187,8 +191,7 @@ class LocalRun:
     def _work(self) -> bool:
         """Work until stopped or idle; say whether nothing is left to do."""
         if not self._until_idle:
-            with self._served_http():
-                self._host.run_until(self._stop)
+            self._host.run_until(self._stop)
             return True
         return self._host.run_until_idle(
             stop=self._stop,
@@ -198,13 +201,14 @@ class LocalRun:
         )
 
     @contextmanager
-    def _served_http(self) -> Iterator[None]:
+    def served_http(self) -> Iterator[tuple[str, str]]:
+        """Serve the HTTP functions, at the address and with the key that are printed and handed out."""
         key = build_function_key()
         with build_server(build_http_app(self._host, key), HTTP_PORT) as server:
             names = ", ".join(function.route for function in self._host.http_functions)
             self._console.print(f"HTTP functions: {server.url}/api/ ({names})", highlight=False)
             self._console.print(f"Function key: {key}", highlight=False)
-            yield
+            yield server.url, key
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:
         """A wrong configuration ends a run that is to end by itself, and one that never polled well."""

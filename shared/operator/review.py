@@ -43,7 +43,7 @@ class Kind(StrEnum):
     """What a row is to a reviewer."""
 
     DRAFT = "draft"  # its reply waits, or may wait, for a decision
-    ESCALATION = "escalation"  # left to people, and none has marked it as done
+    ESCALATION = "escalation"  # left to people
     OTHER = "other"
 
 
@@ -111,17 +111,16 @@ class Reviews:
     tracker: ReplyTracker
     clock: Callable[[], datetime]
 
-    def list_open(self, reviewer: str) -> list[ReviewItem]:
-        """The drafts whose end is not known, and what is left to people. Reads history: not for the work."""
+    def list_items(self, reviewer: str) -> list[ReviewItem]:
+        """The drafts whose end is not known, and what was left to people, done or not. Reads history."""
         since = self.clock() - LISTED_FOR
         return [
             self._describe(entry, reviewer)
             for mailbox in self.mailboxes.read().values()
             if mailbox.is_active
             for entry in self.ledger.entries(mailbox.id)
-            if entry.finished_at is not None
-            and entry.finished_at >= since
-            and _find_kind(entry) is not Kind.OTHER
+            if (kind := _find_kind(entry)) is Kind.DRAFT
+            or (kind is Kind.ESCALATION and (entry.finished_at or since) >= since)
         ]
 
     def find(self, item: WorkItem, reviewer: str) -> ReviewItem | None:
@@ -240,8 +239,7 @@ def _find_kind(entry: LedgerEntry) -> Kind:
         return Kind.OTHER
     if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_settled_at is None:
         return Kind.DRAFT
-    is_open = entry.outcome in LEFT_TO_PEOPLE and entry.done_at is None
-    return Kind.ESCALATION if is_open else Kind.OTHER
+    return Kind.ESCALATION if entry.outcome in LEFT_TO_PEOPLE else Kind.OTHER
 
 
 def _pending(entry: LedgerEntry, reply_id: str) -> LedgerEntry:

@@ -94,7 +94,7 @@ def parse_said(body: bytes) -> Said:
 def _read(params: Mapping[str, str], reviews: Reviews) -> Any:
     reviewer = params.get("reviewer", "")
     if "email_id" not in params:
-        return {"items": reviews.list_open(reviewer)}
+        return {"items": reviews.list_items(reviewer)}
     item = WorkItem(_read_id(params, "mailbox_id"), _read_id(params, "email_id"))
     found = reviews.find(item, reviewer)
     if found is None:
