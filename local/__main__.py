@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report`, `redrive`, and so on."""
+"""The command line: `python -m local demo`, `run`, `desk`, `ask`, `audit`, `report`, and so on."""
 
 import argparse
 import codecs
@@ -17,6 +17,7 @@ PIPED_WIDTH = 100_000  # columns where the output is not a terminal: no line is 
 COMMANDS = {
     "demo": "local.commands.demo",
     "run": "local.host.run",
+    "desk": "local.commands.desk",
     "redrive": "local.commands.redrive",
     "forget": "local.commands.forget",
     "audit": "local.commands.audit",
@@ -68,6 +69,8 @@ def _build_parser() -> argparse.ArgumentParser:
         if name == "demo":
             shown = "every email, the audit trail of one, a question to the agent and the trust report"
             command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
+    text = "approve, reject or edit the drafts of your account on a page; asks for your keys, stores none"
+    commands.add_parser("desk", help=text, description=text)
     text = "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")

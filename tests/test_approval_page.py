@@ -966,6 +966,221 @@ def test_the_page_of_a_real_account_offers_no_reasons_and_speaks_of_no_simulated
     assert "simulated" not in html
 
 
+# Twenty drafts in a row
+
+
+@dataclass
+class Keyboard:
+    """Presses keys and counts them; typed words do not count."""
+
+    page: Page
+    pressed: int = 0
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.pressed += 1
+
+
+@in_browser
+def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
+    office: Office, page: Page
+) -> None:
+    urgencies = ["low", "normal", "high", "critical"] * 5
+    emails = [office.receive(f"Email {n}") for n in range(20)]
+    replies = [
+        office.draft(email, f"Answer {n}.", urgency=urgency)
+        for n, (email, urgency) in enumerate(zip(emails, urgencies, strict=True))
+    ]
+    order = sorted(range(20), key=lambda n: (-("low", "normal", "high", "critical").index(urgencies[n]), n))
+    keyboard = Keyboard(page)
+    page.goto(office.url)
+    decided = {}
+    for place, n in enumerate(order):
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Email {n}")
+        if place % 4 == 0:
+            keyboard.press("r")
+            page.keyboard.type(f"Because {n}")
+            keyboard.press("Enter")
+            decided[n] = "Rejected"
+        elif place % 4 == 1:
+            keyboard.press("e")
+            page.keyboard.press("Control+End")
+            page.keyboard.type(" Yes.")
+            keyboard.press("Control+Enter")
+            decided[n] = "Your text is on its way to approval"
+        else:
+            keyboard.press("a", "Enter")
+            decided[n] = "Approved and sent"
+        expect(said(page)).to_have_text(f"{decided[n]}: Email {n}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is left to do")
+    assert keyboard.pressed == 40
+    for n, reply in enumerate(replies):
+        approved = decided[n] == "Approved and sent"
+        assert (office.stored(reply).status == "rejected", office.stored(reply).delivered_at == NOW) == (
+            not approved,
+            approved,
+        )
+        review = office.agent.entry(emails[n]).review
+        if decided[n] == "Rejected":
+            assert review is not None
+            assert review.reason == f"Because {n}"
+        elif not approved:
+            assert review is not None
+            assert review.edited is not None
+            assert review.edited.reply_markdown == f"Answer {n}. Yes."
+
+
+@in_browser
+def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Office, page: Page) -> None:
+    for name in ("First", "Second"):
+        office.draft(office.receive(name), f"To the {name}.")
+    office.escalate(office.receive("Law"))
+    heading = page.get_by_role("heading", level=1)
+    page.goto(office.url)
+    expect(heading).to_have_text("First")
+    page.keyboard.press("j")
+    expect(heading).to_have_text("Second")
+    page.keyboard.press("k")
+    expect(heading).to_have_text("First")
+    page.keyboard.press("n")
+    expect(said(page)).to_have_text("Left for later: First")
+    expect(heading).to_have_text("Second")
+    page.keyboard.press("j")
+    expect(heading).to_have_text("Law")
+    page.keyboard.press("d")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_have_text("Marked as done: Law")
+    expect(heading).to_have_text("First")  # put off, it came last
+    page.keyboard.press("/")
+    page.keyboard.type("law")
+    page.keyboard.press("Enter")
+    expect(page.locator(".row")).to_have_count(1)
+    expect(page.locator(".row .chip").first).to_have_text("Done")
+
+
+@in_browser
+def test_the_keys_can_be_switched_off(office: Office, page: Page) -> None:
+    office.draft(office.receive("First"), "Yes.")
+    page.goto(office.url)
+    page.get_by_text("Keys", exact=True).click()
+    page.get_by_label("Use these keys").uncheck()
+    page.reload()
+    page.keyboard.press("a")
+    expect(page.get_by_role("button", name="Approve and send")).not_to_be_focused()
+
+
+@in_browser
+def test_nothing_to_decide_still_shows_what_is_left_to_people(office: Office, page: Page) -> None:
+    office.escalate(office.receive("Law"))
+    office.escalate(office.receive("Broken"), Outcome.NEEDS_HUMAN)
+    page.goto(office.url)
+    expect(page.locator(".row")).to_have_count(2)
+    expect(page.locator(".verdict")).to_be_visible()
+    expect(page.locator("[data-count=waiting]")).to_have_text("0")
+
+
+@in_browser
+@pytest.mark.parametrize("width", [320, 390, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_decision_is_in_reach_however_long_the_mail_is(
+    office: Office, page: Page, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    email = office.receive("Long", "\n\n".join(f"Line {n} of a long mail." for n in range(800)))
+    office.draft(email, "Short.", replace(written("Short.", *CLAIMS), notes=("w" * 200,)))
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size(ViewportSize(width=width, height=640))
+    page.goto(office.address(email))
+    for name in ("Approve and send", "Not now"):
+        box = page.get_by_role("button", name=name).bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 640
+        assert box["height"] >= 44
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@in_browser
+def test_mail_is_readable_its_quotes_are_counted_and_its_files_named(office: Office, page: Page) -> None:
+    body = (
+        "<div>Is&nbsp;it <b>covered</b>?<br>Ann</div><style>p{}</style><p>See <a href='https://a.example/x'>this</a></p>"
+        "\n\nOn Mon, 2 Nov 2026 at 10:00, Support <support@northwind.example> wrote:\n> One\n> Two\n> Three\n"
+    )
+    file = Attachment("invoice.pdf", "application/pdf", b"x" * 5000)
+    email = office.simulator.deliver(
+        "support", "ann@customer.example", "Warranty", body, attachments=[file, file]
+    )
+    office.draft(email, "Yes.")
+    page.goto(office.address(email))
+    card = page.get_by_role("region", name="Email", exact=True)
+    expect(card.locator(".text").first).to_contain_text("Is it covered?")
+    expect(card.locator(".text").first).to_contain_text("this (https://a.example/x)")
+    expect(card.locator(".text").first).not_to_contain_text("<div>")
+    expect(card).to_contain_text("As it arrived, in HTML")
+    expect(card).to_contain_text(re.compile(r"Quoted text and signature: \d+ lines"))
+    expect(card).to_contain_text("2 attachments")
+    expect(card).to_contain_text("invoice.pdf")
+
+
+# Two reviewers
+
+
+def test_who_edited_cannot_approve_where_the_profile_wants_another_one(tmp_path: Path) -> None:
+    profiles = Profiles(MailboxProfile(edit_needs_second_reviewer=True))
+    with serve(tmp_path, profiles=profiles) as office:
+        email = office.receive("Warranty")
+        first = office.draft(email, "Two years.")
+        token = csrf_token(requests.get(office.address(email), timeout=10).text)
+        form = decision(first, "edit", email, csrf_token=token, text="Three\r\nyears.\r\n")
+        assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 200
+        review = office.agent.entry(email).review
+        assert review is not None
+        assert review.edited is not None
+        assert review.edited.reply_markdown == "Three\nyears.\n"
+        second = office.draft(email, "Three\nyears.\n", review.edited)
+        html = requests.get(office.address(email), timeout=10).text
+        assert "wants another reviewer to approve" in html
+        assert "Approve and send" not in html
+        for address in (email, second):  # the reply itself, too, opened from the conversation
+            form = decision(second, "approve", address, csrf_token=token)
+            answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+            assert answer.status_code == 502
+            assert "wants another reviewer to approve" in answer.text
+        assert office.stored(second).status == "pending_send_approval"
+        with other_desk(office) as url:
+            html = requests.get(f"{url}/?mailbox=support&email={email}", timeout=10).text
+            form = decision(second, "approve", email, csrf_token=csrf_token(html))
+            requests.post(f"{url}/decide", data=form, timeout=10)
+        assert office.stored(second).delivered_at == NOW
+
+
+@contextmanager
+def other_desk(office: Office) -> Iterator[str]:
+    """The desk of another reviewer, with a key of their own."""
+    key = Secret(office.simulator.add_key(["read", "oversight"]))
+    with LoopbackServer(office.agent.app) as functions:
+        access = AgentAccess(functions.url, Secret(FUNCTION_KEY))
+        with LoopbackServer(build_desk(office.api_url, key, access, clock=lambda: NOW)) as server:
+            yield server.url
+
+
+@in_browser
+def test_two_reviewers_see_each_other_s_decisions(office: Office, page: Page) -> None:
+    emails = [office.receive(name) for name in ("First", "Second")]
+    replies = [office.draft(email, "Yes.") for email in emails]
+    page.goto(office.url)
+    expect(page.locator(".row")).to_have_count(2)
+    with other_desk(office) as url:
+        html = requests.get(url, timeout=10).text
+        form = decision(replies[0], "approve", emails[0], csrf_token=csrf_token(html))
+        requests.post(f"{url}/decide", data=form, timeout=10)
+    expect(page.locator(".row")).to_have_count(1)
+    expect(page.get_by_role("link", name="This email has changed")).to_be_visible()
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_contain_text("so nothing was done. It is now: Answered.")
+    expect(page.locator(".draft h2")).to_contain_text("Answered")
+
+
 # The README's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_approval_page.py -k picture
 
 

@@ -16,7 +16,7 @@ from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome, Urgency,
 from shared.errors import AgentError, PermanentError
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
-from shared.operator.review import LISTED_FOR, ReviewItem
+from shared.operator.review import LISTED_FOR, Kind, ReviewItem
 from shared.replying.reporting import STATUS_TAG
 from shared.watching.tracking import PENDING_APPROVAL, REJECT_REASON_TAG
 
@@ -120,8 +120,8 @@ class Row:
         """What a person wants to know first."""
         if self.is_pending:
             return State.WAITING
-        if self.item is not None and self.item.done_at is not None:
-            return State.DONE
+        if self.item is not None and (self.item.kind is Kind.OPEN or self.item.done_at is not None):
+            return State.OPEN if self.item.kind is Kind.OPEN else State.DONE
         if self.outcome == Outcome.REPLY_SUBMITTED and self.reply is not None:
             # Until the agent has seen the reason, or once it drafts no more, there is nothing else to tell.
             if self.reject_reason and self.tags.get(STATUS_TAG) != "rejected":
@@ -302,6 +302,8 @@ class Inbox:
             self._agent.say("decided", _key_of(item), reply_id=reply_id)
         except AgentError as error:
             log.info("the agent was not told of a decision: %s", error)
+        with self._guard:
+            self._read_items()
 
     @property
     def progress(self) -> tuple[int, int]:

@@ -44,6 +44,7 @@ class Kind(StrEnum):
 
     DRAFT = "draft"  # its reply waits, or may wait, for a decision
     ESCALATION = "escalation"  # left to people
+    OPEN = "open"  # the agent is not finished with it: for the first time, or because it drafts again
     OTHER = "other"
 
 
@@ -112,14 +113,14 @@ class Reviews:
     clock: Callable[[], datetime]
 
     def list_items(self, reviewer: str) -> list[ReviewItem]:
-        """The drafts whose end is not known, and what was left to people, done or not. Reads history."""
+        """What is open: at the agent, at an approver, or left to people, done or not. Reads history."""
         since = self.clock() - LISTED_FOR
         return [
             self._describe(entry, reviewer)
             for mailbox in self.mailboxes.read().values()
             if mailbox.is_active
             for entry in self.ledger.entries(mailbox.id)
-            if (kind := _find_kind(entry)) is Kind.DRAFT
+            if (kind := _find_kind(entry)) in (Kind.DRAFT, Kind.OPEN)
             or (kind is Kind.ESCALATION and (entry.finished_at or since) >= since)
         ]
 
@@ -235,8 +236,10 @@ def count_changed_words(before: str, after: str) -> int:
 
 
 def _find_kind(entry: LedgerEntry) -> Kind:
-    if entry.erased_at is not None or entry.finished_at is None:
+    if entry.erased_at is not None:
         return Kind.OTHER
+    if entry.finished_at is None:
+        return Kind.OPEN
     if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_settled_at is None:
         return Kind.DRAFT
     return Kind.ESCALATION if entry.outcome in LEFT_TO_PEOPLE else Kind.OTHER
