@@ -46,7 +46,7 @@ from shared.domain import (
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
-from shared.profiles.profiles import NO_PROFILES, Profiles
+from shared.profiles.profiles import NO_PROFILES, MailboxProfile, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings

@@ -55,7 +55,8 @@ def desk(console: Console) -> int:
         return UNFINISHED
     with stopped_by_signals() as stop, build_server(app, PORT) as server:
         console.print(Text(f"Review desk: {server.url}   (Ctrl-C ends)", "bold green"))
-        stop.wait()
+        while not stop.wait(1):  # on Windows a wait without an end would not see Ctrl-C
+            pass
     return OK
 
 

@@ -80,7 +80,7 @@ const chosen = [...document.querySelectorAll("input[name=offered_reason]")];
 written?.addEventListener("input", () => chosen.forEach((radio) => { radio.checked = !written.value && !radio.value; }));
 for (const radio of chosen) radio.addEventListener("change", () => { written.value = ""; });
 
-// An opened form is ready to be written in, whoever opened it.
+// An opened form is ready to be written in.
 for (const details of document.querySelectorAll(".decision details")) {
   details.addEventListener("toggle", () => {
     if (details.open) details.querySelector("textarea, input:not([type=hidden])").focus();
