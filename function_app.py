@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 if TYPE_CHECKING:
+    from shared.composition import Agent
     from shared.operator.http_answer import HttpAnswer
 
 app = func.FunctionApp()
@@ -17,9 +18,7 @@ app = func.FunctionApp()
 @app.timer_trigger(arg_name="timer", schedule="%POLL_SCHEDULE%", use_monitor=True)
 def poll_inboxes(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # the binding's
     """Poll every mailbox and enqueue the work that is due."""
-    from shared.composition import get_agent
-
-    get_agent().poll(context.trace_context.trace_parent)
+    _get_agent().poll(context.trace_context.trace_parent)
 
 
 @app.service_bus_queue_trigger(
@@ -27,41 +26,43 @@ def poll_inboxes(timer: func.TimerRequest, context: func.Context) -> None:  # no
 )
 def process_email(message: func.ServiceBusMessage, context: func.Context) -> None:
     """Process one email; what has to wait is rescheduled."""
-    from shared.composition import get_agent
-
-    get_agent().process(message.get_body(), context.trace_context.trace_parent)
+    _get_agent().process(message.get_body(), context.trace_context.trace_parent)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
 def track_replies(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # bound by name
     """Check what became of the submitted replies."""
-    from shared.composition import get_agent
+    _get_agent().track(context.trace_context.trace_parent)
 
-    get_agent().track(context.trace_context.trace_parent)
+
+@app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
+def notify_people(timer: func.TimerRequest, context: func.Context) -> None:  # noqa: ARG001  # bound by name
+    """Tell people what waits for them."""
+    _get_agent().notify(context.trace_context.trace_parent)
 
 
 @app.route(route="webhook", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:
     """Receive a MultiMail webhook; its signature authenticates it."""
-    from shared.http_functions import take_in_webhook
+    from shared.operator.http_functions import take_in_webhook
 
-    return _respond(take_in_webhook(request.get_body(), request.headers))
+    return _respond(take_in_webhook(request.get_body(), request.headers, _get_agent))
 
 
 @app.route(route="ask", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 def ask_agent(request: func.HttpRequest) -> func.HttpResponse:
     """Answer an operator's question about the mailboxes."""
-    from shared.http_functions import answer_question
+    from shared.operator.http_functions import answer_question
 
-    return _respond(answer_question(request.get_body(), request.headers))
+    return _respond(answer_question(request.get_body(), request.headers, _get_agent))
 
 
 @app.route(route="report", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.FUNCTION)
 def report(request: func.HttpRequest) -> func.HttpResponse:
     """Show how each mailbox's drafts were decided, and whether it is ready for `monitored` mode."""
-    from shared.http_functions import show_report
+    from shared.operator.http_functions import show_report
 
-    return _respond(show_report(request.params, request.headers))
+    return _respond(show_report(request.params, request.headers, _get_agent))
 
 
 @app.route(
@@ -69,17 +70,23 @@ def report(request: func.HttpRequest) -> func.HttpResponse:
 )
 def review(request: func.HttpRequest) -> func.HttpResponse:
     """Show the review desk what is open and why, or keep what a reviewer says of it."""
-    from shared.http_functions import take_in_review
+    from shared.operator.http_functions import take_in_review
 
-    return _respond(take_in_review(request.method, request.params, request.get_body()))
+    return _respond(take_in_review(request.method, request.params, request.get_body(), _get_agent))
 
 
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001  # bound by name
     """Say whether the agent could work, and nothing about why."""
-    from shared.http_functions import answer_health
+    from shared.operator.http_functions import answer_health
 
-    return _respond(answer_health())
+    return _respond(answer_health(_get_agent))
+
+
+def _get_agent() -> "Agent":
+    from shared.composition import get_agent
+
+    return get_agent()
 
 
 def _respond(answer: "HttpAnswer") -> func.HttpResponse:

@@ -112,9 +112,10 @@ def get_mixed_use(rates: Rates) -> Use:
 def get_idle_use(rates: Rates, polls: float, tracks: float) -> Use:
     """Timers that find nothing, with one mailbox."""
     counts, assumed = rates.counts, rates.assumption
-    seconds = polls * assumed["poll_seconds"] + tracks * assumed["track_seconds"]
+    # Two timers have the tracking's schedule: people are notified in a run of its own.
+    seconds = polls * assumed["poll_seconds"] + 2 * tracks * assumed["track_seconds"]
     return Use(
-        executions=polls + tracks,
+        executions=polls + 2 * tracks,
         gb_seconds=seconds * assumed["memory_gb"],
         table_transactions=polls * counts["idle poll, one mailbox: Table transactions"]
         + tracks * counts["idle look at replies: Table transactions"],

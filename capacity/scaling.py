@@ -27,7 +27,7 @@ from capacity.scaling_limits import (
     price_setup,
 )
 from capacity.scaling_simulation import Result, simulate
-from shared.ledger.ledger import SHARDS
+from shared.ledger.keys import SHARDS
 from shared.settings import declared_settings
 
 BLOCK, PICTURE = Block(DOCS / "scaling.md", "scaling"), DOCS / "scaling.svg"

@@ -12,7 +12,7 @@ from typing import Any
 from capacity import bill
 from capacity.bill import Rates, Use
 from capacity.scaling_simulation import Flow
-from shared.ledger.ledger import SHARDS, name_shard
+from shared.ledger.keys import SHARDS, name_shard
 from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
 from shared.replying.draft_request import MAX_OUTPUT_TOKENS as DRAFT_TOKENS
 from shared.replying.triage import MAX_OUTPUT_TOKENS as TRIAGE_TOKENS

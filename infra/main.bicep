@@ -348,7 +348,7 @@ var appRoles = [
   // Azure Service Bus Data Owner, on this one queue: the platform starts the first instance by the
   // queue's length, which Data Receiver may not read. It covers sending and receiving too.
   { resourceId: queueId, role: '090c5cfd-751d-490a-894a-3ce6f1109419', group: groupName }
-  // Key Vault Secrets User: read the MultiMail key and the webhook's signing secret.
+  // Key Vault Secrets User: read the MultiMail key, the webhook's signing secret, and the targets' secrets.
   { resourceId: vaultId, role: '4633458b-17de-408a-b874-0445c86b69e6', group: groupName }
   // Monitoring Metrics Publisher: send telemetry.
   { resourceId: applicationInsightsId, role: '3913510d-42f4-4e42-8a64-420c390055eb', group: groupName }

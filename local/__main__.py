@@ -26,6 +26,9 @@ COMMANDS = {
     "voice": "local.commands.voice",
     "knowledge": "local.commands.configuration",
     "profiles": "local.commands.configuration",
+    "notify": "local.people.notify",
+    "open": "local.people.matters",
+    "done": "local.people.matters",
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
@@ -69,8 +72,6 @@ def _build_parser() -> argparse.ArgumentParser:
         if name == "demo":
             shown = "every email, the audit trail of one, a question to the agent and the trust report"
             command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
-    text = "approve, reject or edit the drafts of your account on a page; asks for your keys, stores none"
-    commands.add_parser("desk", help=text, description=text)
     text = "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
@@ -96,8 +97,19 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
     voice = commands.add_parser("voice", help=text, description=text)
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
-    text = "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"
-    commands.add_parser("profiles", help=text, description=text)
+    for name, text in (
+        ("desk", "approve, reject or edit your account's drafts on a page; asks for your keys, stores none"),
+        ("profiles", "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"),
+    ):
+        commands.add_parser(name, help=text, description=text)
+    text = "check that notifications about a mailbox arrive: each target that its profile names gets a test"
+    notify = commands.add_parser("notify", help=text, description=text)
+    notify.add_argument("--test", dest="mailbox", metavar="MAILBOX", required=True, help="its id or address")
+    text = "list what waits for people, the oldest first: escalations, pending drafts, promises"
+    commands.add_parser("open", help=text, description=text)
+    text = "mark escalations and promises as done; they are closed by themselves once a person has written"
+    done = commands.add_parser("done", help=text, description=text)
+    done.add_argument("email_ids", nargs="+", metavar="EMAIL_ID")
     text = "show how much approved text a mailbox has, and which passages of it a question finds"
     knowledge = commands.add_parser("knowledge", help=text, description=text)
     knowledge.add_argument(

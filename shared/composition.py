@@ -1,5 +1,6 @@
 """The composition root: builds the agent from its settings, once per process."""
 
+import functools
 import logging
 import os
 import random
@@ -7,14 +8,14 @@ import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.domain import parse_work_item
-from shared.errors import PermanentError
+from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.knowledge.meaning import VECTOR_FILE, MeaningIndex, VectorFile
 from shared.knowledge.passages import KnowledgeSource
@@ -25,6 +26,8 @@ from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.model.chat_telemetry import traced
 from shared.model.embeddings import EmbeddingModel
+from shared.notifying.delivery import Delivery, name_variable
+from shared.notifying.notifier import Notifier
 from shared.operator.asking import Answer, Asking, Question
 from shared.operator.review import Reviews
 from shared.operator.trust import TrustReport, build_report
@@ -37,6 +40,7 @@ from shared.services.health import ServiceHealth, Watch
 from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Settings
 from shared.telemetry import span
+from shared.watching.answers import AnswerWatch
 from shared.watching.polling import Poller
 from shared.watching.retention import Retention
 from shared.watching.tracking import ReplyTracker
@@ -62,10 +66,12 @@ class Agent:
     poller: Poller
     pipeline: Pipeline
     tracker: ReplyTracker
+    answers: AnswerWatch
     retention: Retention
     webhooks: WebhookReceiver
     asking: Asking
     reviews: Reviews
+    notifier: Notifier
     ledger: Ledger
     work_queue: WorkQueue
 
@@ -88,15 +94,22 @@ class Agent:
             self.pipeline.process(item)
 
     def track(self, traceparent: str = "") -> None:
-        """See what became of the submitted replies, then erase what is kept no longer.
+        """See what became of the replies and what people have seen to, then erase what is kept no longer.
 
         Raises ConfigurationError and TransientError.
         """
-        with span("track", parent=traceparent):
-            try:
-                self.tracker.track()
-            finally:
-                self.retention.run()
+        with span("track", parent=traceparent), ExitStack() as afterwards:  # whatever fails before
+            afterwards.callback(self.retention.run)
+            afterwards.callback(self.answers.run)
+            self.tracker.track()
+
+    def notify(self, traceparent: str = "") -> None:
+        """Tell people what waits for them, in a run of its own: no email waits for it.
+
+        Raises ConfigurationError and TransientError.
+        """
+        with span("notify people", parent=traceparent):
+            self.notifier.run()
 
     def ask(self, question: Question) -> Answer:
         """Answer an operator's question. Raises what `Asking.answer` raises."""
@@ -122,6 +135,7 @@ class Adapters:
     knowledge: KnowledgeSource
     signing_secret: SecretSource | None
     health: ServiceHealth
+    delivery: Delivery
 
 
 def build_agent(
@@ -155,6 +169,7 @@ def build_agent(
         knowledge=_build_knowledge(settings, credential, health.watch, clock),
         signing_secret=_find_signing_secret(settings, credential),
         health=health,
+        delivery=Delivery(_build_notify_secrets(settings, credential)),
         # Last: a ledger in a file is locked from here on, and no wrong setting may leave it so.
         ledger=ledger or _build_ledger(settings, credential, clock),
     )
@@ -198,13 +213,35 @@ def assemble_agent(
     )  # fmt: skip
     retention = Retention(ledger, settings.retention_days, clock)
     reviews = Reviews(ledger, mailboxes, multimail, profiles, tracker, clock)
-    return Agent(poller, pipeline, tracker, retention, webhooks, asking, reviews, ledger, adapters.work_queue)
+    answers = AnswerWatch(multimail, mailboxes, ledger, settings.retention_days, clock)
+    notifier = Notifier(
+        multimail, mailboxes, ledger, profiles, adapters.delivery, clock, settings.multimail_mailbox_ids
+    )
+    return Agent(
+        poller,
+        pipeline,
+        tracker,
+        answers,
+        retention,
+        webhooks,
+        asking,
+        reviews,
+        notifier,
+        ledger,
+        adapters.work_queue,
+    )
 
 
 def open_multimail(settings: Settings) -> MultiMailClient:
     """Build the client for an operator's command that needs no more than mail."""
     credential = _once(lambda: _build_credential(settings))
     return MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
+
+
+def open_delivery(settings: Settings) -> tuple[Profiles, Delivery]:
+    """Build what sends notifications for an operator's command, with the profiles that name its targets."""
+    credential = _once(lambda: _build_credential(settings))
+    return _load_profiles(settings), Delivery(_build_notify_secrets(settings, credential))
 
 
 def open_knowledge(
@@ -259,6 +296,31 @@ def _find_signing_secret(
         setting="MULTIMAIL_WEBHOOK_SECRET_NAME",
         content="webhook's signing secret",
     )
+
+
+def _build_notify_secrets(
+    settings: Settings, credential: "Callable[[], TokenCredential]"
+) -> Callable[[str], SecretSource]:
+    """Where the addresses and keys of targets are: in the environment, or in the vault."""
+
+    @functools.cache
+    def find(name: str) -> SecretSource:
+        variable = name_variable(name)
+        known = settings.notify_secrets.get(variable)
+        if known is not None:
+            return StaticSecret(known)
+        if settings.key_vault_url is None:
+            raise ConfigurationError(
+                f"{variable} is not set: a profile names the target (notify), so set it to the target's "
+                f"secret, or set KEY_VAULT_URL to a vault that holds it as {name}."
+            )
+        from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
+
+        return KeyVaultSecret(
+            settings.key_vault_url, name, credential(), setting=variable, content="secret of the target"
+        )
+
+    return find
 
 
 def _build_ledger(

@@ -15,6 +15,7 @@ from shared.errors import ConfigurationError
 DEFAULT_CONFIG_PATH = Path(__file__).parent.parent / "config"  # next to function_app.py
 MODEL_SDKS = ("azure-ai-inference", "openai")
 LEDGER_PATH = ".data/ledger.sqlite"
+NOTIFY_PREFIX = "NOTIFY_"  # of the addresses and keys of targets, which profiles name
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The platform's own variables, among them near relatives of ours (AzureWebJobsStorage__blobServiceUri).
 PLATFORM_PREFIXES = (
@@ -181,9 +182,11 @@ class Settings:
     """Everything an operator can set. Times are in the unit that the name says.
 
     `has_managed_identity` is the platform's: whether it offers an identity, as Azure does.
+    `notify_secrets`: the addresses and keys of targets of notifications, by the variable's name.
     """
 
     has_managed_identity: bool
+    notify_secrets: Mapping[str, Secret]
 
     multimail_api_url: str = _setting(
         MULTIMAIL, _url, "Root of the MultiMail service, without /v1.", "https://api.multimail.dev"
@@ -397,7 +400,14 @@ class Settings:
         texts = {s.name: environment.get(s.name, "").strip() or s.default for s in declared.values()}
         is_in_azure = bool(environment.get("IDENTITY_ENDPOINT", "").strip())
         problems = _find_misspelled(environment, texts) + _find_missing(texts, is_in_azure=is_in_azure)
-        values: dict[str, Any] = {"has_managed_identity": is_in_azure}
+        values: dict[str, Any] = {
+            "has_managed_identity": is_in_azure,
+            "notify_secrets": {
+                name: Secret(text.strip())
+                for name, text in environment.items()
+                if name.startswith(NOTIFY_PREFIX) and text.strip()
+            },
+        }
         for attribute, setting in declared.items():
             if setting.remedy and not texts[setting.name]:
                 problems.append(f"{setting.name} is not set: {setting.remedy}.")

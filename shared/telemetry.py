@@ -31,6 +31,8 @@ TOOL_CALLED = "tool.called"
 TOKEN_BUDGET_REACHED = "tokens.budget_reached"  # noqa: S105  # not a password
 WEBHOOK_RECEIVED = "webhook.received"
 WEBHOOKS_REFUSED = "webhooks.refused"
+MATTER_CLOSED = "matter.closed"
+NOTIFICATION_SENT = "notification.sent"
 SERVICE_UNAVAILABLE = "service.unavailable"
 SERVICE_AVAILABLE = "service.available"
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from shared import telemetry
 
 SHARED = Path(telemetry.__file__).parent
-COMMANDS = SHARED.parent / "local" / "commands"
-SOURCES = (*sorted(SHARED.rglob("*.py")), COMMANDS / "redrive.py", COMMANDS / "forget.py")
+LOCAL = SHARED.parent / "local"
+COMMANDS = [LOCAL / name for name in ("commands/redrive.py", "commands/forget.py", "people/matters.py")]
+SOURCES = (*sorted(SHARED.rglob("*.py")), *COMMANDS)
 
 
 def read_emitted_events() -> Mapping[str, frozenset[str]]:

@@ -45,6 +45,7 @@ from shared.domain import (
     Urgency,
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
+from shared.ledger.entries import FOR_PEOPLE
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.profiles.profiles import NO_PROFILES, MailboxProfile, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
@@ -82,6 +83,8 @@ class Office:
     def tag(self, email_id: str, **tags: str) -> None:
         named = {f"agent.{name}": value for name, value in tags.items()}
         self.simulator.set_tags("support", email_id, named, "agent")
+        if tags.get("outcome") in FOR_PEOPLE:
+            self.agent.write(email_id, Outcome(tags["outcome"]), cause=Cause.TRIAGED)
 
     def draft(self, email_id: str, text: str, draft: Draft | None = None, **tags: str) -> str:
         """Let the agent's reply wait for approval, as the agent leaves it."""

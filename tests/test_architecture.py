@@ -22,6 +22,7 @@ ADAPTERS = frozenset(
         "services.http_session",
         "services.credentials",
         "mail.connection",
+        "notifying.delivery",
         "services.key_vault",
         "model.openai_sdk",
         "model.azure_inference_sdk",
@@ -146,7 +147,7 @@ def test_what_is_not_deployed_is_layered_too(package: str, unknown: Sequence[str
 
 @pytest.mark.parametrize(
     ("imported", "heavy"),
-    [("function_app", HEAVY), ("shared.http_functions", [m for m in HEAVY if m not in AGENT])],
+    [("function_app", HEAVY), ("shared.operator.http_functions", [m for m in HEAVY if m not in AGENT])],
 )
 def test_importing_the_triggers_and_the_agent_needs_no_setting_and_no_heavy_sdk(
     imported: str, heavy: Sequence[str]
@@ -213,7 +214,7 @@ def test_the_triggers_are_the_documented_ones_and_stay_a_few_lines() -> None:
     functions = {
         node.name: node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list
     }
-    timers = {"poll_inboxes", "track_replies"}
+    timers = {"poll_inboxes", "track_replies", "notify_people"}
     assert set(functions) == timers | {
         "process_email", "receive_webhook", "ask_agent", "report", "review", "health",
     }  # fmt: skip

@@ -15,7 +15,7 @@ from local.host.app_functions import read_app_functions
 from local.model import chat_simulator as sim
 from local.multimail.faults import answer_with
 from local.testing.ask_world import CHECK_INBOX, MODEL_KEY, AskWorld
-from shared import http_functions
+from shared import composition
 from shared.composition import Agent, build_agent
 from shared.domain import NO_USAGE
 from shared.operator.ask_requests import MAX_QUESTION_CHARACTERS, answer_request
@@ -168,7 +168,7 @@ def call_trigger(body: bytes, headers: dict[str, str]) -> func.HttpResponse:
 
 @pytest.fixture
 def running_agent(world: AskWorld, monkeypatch: pytest.MonkeyPatch) -> Agent:
-    monkeypatch.setattr(http_functions, "get_agent", lambda: world.agent)
+    monkeypatch.setattr(composition, "get_agent", lambda: world.agent)
     return world.agent
 
 
@@ -191,7 +191,7 @@ def test_the_trigger_answers_json(world: AskWorld, running_agent: Agent) -> None
 def test_an_agent_that_cannot_be_built_is_a_500_and_no_trace(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(http_functions, "get_agent", lambda: build_agent(Settings.from_env({})))
+    monkeypatch.setattr(composition, "get_agent", lambda: build_agent(Settings.from_env({})))
     response = call_trigger(b'{"question": "Hi?"}', {})
     assert response.status_code == 500
     assert "MODEL_ENDPOINT" in caplog.text

@@ -17,7 +17,13 @@ from local.commands.console import TableRow, build_table
 from shared.domain import Action, Cause, EmailSummary, ModelText, Outcome, Sentiment, Triage, Urgency
 from shared.ledger.entries import LedgerEntry
 
-WORDS = {"ask": ["What waits?"], "forget": ["ann@customer.example"], "voice": ["support@northwind.example"]}
+WORDS = {
+    "ask": ["What waits?"],
+    "forget": ["ann@customer.example"],
+    "voice": ["support@northwind.example"],
+    "notify": ["--test", "support@northwind.example"],
+    "done": ["em_1"],
+}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

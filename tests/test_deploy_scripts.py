@@ -259,6 +259,7 @@ def deployed(shell: Shell) -> None:
         "poll_inboxes",
         "process_email",
         "track_replies",
+        "notify_people",
         "receive_webhook",
         "ask_agent",
         "report",

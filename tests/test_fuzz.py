@@ -14,7 +14,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from local.host.http_server import LoopbackServer
-from local.testing.world import DRAFT, START, TRIAGE, Clock, ScriptedModel, World, assemble, build_settings
+from local.testing.world import (
+    DRAFT,
+    NO_TARGETS,
+    START,
+    TRIAGE,
+    Clock,
+    ScriptedModel,
+    World,
+    assemble,
+    build_settings,
+)
 from shared.composition import Adapters, Agent
 from shared.domain import WorkItem, parse_work_item
 from shared.errors import AgentError, ConfigurationError, PermanentError, TransientError
@@ -338,7 +348,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
     adapters = Adapters(
         multimail=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
         work_queue=queue, knowledge=KnowledgeFiles(folder / "no knowledge"), signing_secret=None,
-        health=ServiceHealth(clock),
+        health=ServiceHealth(clock), delivery=NO_TARGETS,
     )  # fmt: skip
     return assemble(adapters, chosen, clock), queue, clock
 

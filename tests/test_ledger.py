@@ -47,7 +47,8 @@ from shared.errors import (
 )
 from shared.ledger import sqlite_store
 from shared.ledger.entries import FIRST_CHECK_AFTER, LedgerEntry, OpenWork, TrackedReply, Watermark
-from shared.ledger.ledger import SHARDS, Ledger, name_shard
+from shared.ledger.keys import SHARDS, name_shard
+from shared.ledger.ledger import Ledger
 from shared.ledger.rows import from_row, to_row
 from shared.ledger.sqlite_store import SqliteStore, open_sqlite_ledger
 from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb

@@ -16,7 +16,8 @@ from local.testing.azurite import Azurite
 from local.testing.world import START, WEBHOOK_SECRET, World
 from shared.domain import Cause, Outcome
 from shared.ledger.entries import LedgerEntry
-from shared.ledger.ledger import SHARDS, Ledger
+from shared.ledger.keys import SHARDS
+from shared.ledger.ledger import Ledger
 from shared.ledger.rows import to_row
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.ledger.table_store import build_table_ledger

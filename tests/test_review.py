@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +290,7 @@ class _Interrupted:
 # The listing
 
 
-def test_the_listing_has_drafts_until_they_are_decided_and_what_was_left_to_people(world: World) -> None:
+def test_the_listing_has_drafts_and_escalations_until_they_are_decided_or_done(world: World) -> None:
     world.model.triage["urgency"] = "high"
     draft, reply_id = replied(world)
     world.model.triage |= {"action": "escalate", "urgency": "critical"}
@@ -307,24 +306,33 @@ def test_the_listing_has_drafts_until_they_are_decided_and_what_was_left_to_peop
     assert listed[draft.email_id].draft is None
     reviews.put_off(draft)
     reviews.mark_done(WorkItem(world.box, escalated))
-    listed = {found.email_id: found for found in reviews.list_items(ANN)}
-    assert listed[draft.email_id].put_off_at == listed[escalated].done_at == world.clock()
+    [left] = reviews.list_items(ANN)
+    assert (left.email_id, left.put_off_at) == (draft.email_id, world.clock())
+    with pytest.raises(ConflictError, match="left to people"):
+        reviews.mark_done(WorkItem(world.box, escalated))
     world.simulator.decide(reply_id, "approve")
     reviews.note_decided(world.box, reply_id)
-    world.clock.advance(hours=2)
-    world.tracker.track()
-    assert [found.email_id for found in reviews.list_items(ANN)] == [escalated]
+    assert reviews.list_items(ANN) == []
     assert (found := reviews.find(draft, ANN)) is not None
     assert found.kind is Kind.OTHER
 
 
-def test_what_ended_long_ago_is_not_listed(world: World) -> None:
-    world.model.triage["action"] = "escalate"
-    world.deliver()
-    world.run_until_idle()
-    assert len(world.agent.reviews.list_items(ANN)) == 1
-    world.clock.now += timedelta(days=31)
+def test_what_an_approved_reply_promises_is_listed_until_it_is_done(world: World) -> None:
+    world.model.draft["follow_up"] = "A colleague calls on Monday."
+    item, reply_id = replied(world)
+    world.simulator.decide(reply_id, "approve")
+    world.agent.reviews.note_decided(world.box, reply_id)
+    [promise] = world.agent.reviews.list_items(ANN)
+    assert (promise.kind, promise.promise) == (Kind.PROMISE, "A colleague calls on Monday.")
+    world.agent.reviews.mark_done(item)
     assert world.agent.reviews.list_items(ANN) == []
+
+
+def test_what_the_agent_works_on_is_listed_as_such(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    [found] = world.agent.reviews.list_items(ANN)
+    assert (found.email_id, found.kind) == (email_id, Kind.OPEN)
 
 
 def test_a_new_draft_is_wanted_at_once_though_the_one_before_was_put_off(world: World) -> None:
@@ -380,8 +388,8 @@ def test_the_desk_reads_what_the_agent_knows_and_says_what_a_reviewer_says(world
     world.run_until_idle()
     second = reply_of(world, item.email_id)
     assert say(world, action="reject", **ids, reply_id=second, reviewer=ANN, text="No.")[0] == 200
-    assert say(world, action="done", **ids)[0] == 200
-    assert world.entry(item.email_id).done_at == world.clock()
+    assert say(world, action="done", **ids)[0] == 409  # a draft is decided, not done
+    assert status_of(world, second) == "pending_send_approval"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ from capacity.scaling_simulation import Flow, simulate
 from local.testing.azurite import Azurite
 from local.testing.world import World
 from shared.ledger.entries import TrackedReply
-from shared.ledger.ledger import SHARDS, Ledger, name_shard
+from shared.ledger.keys import SHARDS, name_shard
+from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import SqliteStore
 from shared.ledger.store import Change, Row
 from shared.ledger.table_store import TABLE, TableStore

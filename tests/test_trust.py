@@ -25,7 +25,7 @@ from local.host.http_server import LoopbackServer
 from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock, World, build_settings
-from shared import http_functions
+from shared import composition
 from shared.composition import Agent, build_agent
 from shared.domain import (
     Action,
@@ -592,7 +592,7 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
 
 def get(agent: Agent, monkeypatch: pytest.MonkeyPatch, accept: str = "", **params: str) -> func.HttpResponse:
     """Call the function that the app has registered."""
-    monkeypatch.setattr(http_functions, "get_agent", lambda: agent)
+    monkeypatch.setattr(composition, "get_agent", lambda: agent)
     names = {"POLL_SCHEDULE": "0 * * * * *", "TRACK_SCHEDULE": "0 * * * * *", "WORK_QUEUE_NAME": "q"}
     function = read_app_functions(function_app.app, names, {"q"}).http["report"]
     request = func.HttpRequest(

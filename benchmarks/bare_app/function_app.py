@@ -22,6 +22,11 @@ def track_replies(timer: func.TimerRequest, context: func.Context) -> None:
     """Do nothing."""
 
 
+@app.timer_trigger(arg_name="timer", schedule="%TRACK_SCHEDULE%", use_monitor=True)
+def notify_people(timer: func.TimerRequest, context: func.Context) -> None:
+    """Do nothing."""
+
+
 @app.route(route="webhook", trigger_arg_name="request", methods=["POST"], auth_level=func.AuthLevel.ANONYMOUS)
 def receive_webhook(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bound by name
     """Say ok."""

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import TypeVar
@@ -16,14 +16,15 @@ from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome, Urgency,
 from shared.errors import AgentError, PermanentError
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
-from shared.operator.review import LISTED_FOR, Kind, ReviewItem
+from shared.operator.review import Kind, ReviewItem
 from shared.replying.reporting import STATUS_TAG
 from shared.watching.tracking import PENDING_APPROVAL, REJECT_REASON_TAG
 
 # Tag reads of one refresh: about half a second on one machine. Ten thousand emails take fifty refreshes.
 READS_PER_REFRESH = 200
-# The agent reads its history for a listing. What is pending comes from MultiMail at every refresh.
+# What is pending comes from MultiMail at every refresh; what the agent knows of it changes more slowly.
 LISTING_SECONDS = 15.0
+SHOWN_FOR = timedelta(days=30)  # mail that came earlier is shown only where something of it is open
 
 # What closes an email only as long as something else stands: the agent may judge it again.
 TAKEN_BACK = (Cause.ANSWERED, Cause.COVERED, Cause.SAME_EMAIL, Cause.DELETED)
@@ -52,11 +53,14 @@ class State(StrEnum):
     ESCALATED = "escalated"
     REFUSED = "refused"
     SKIPPED = "skipped"
+    PROMISED = "promised"
     DONE = "done"
     OPEN = "open"
 
 
-TO_DO = (State.WAITING, State.ESCALATED, State.REFUSED)  # what a person has to look at, in this order
+# What a person has to look at, in this order.
+TO_DO = (State.WAITING, State.ESCALATED, State.REFUSED, State.PROMISED)
+OF_KIND: Mapping[Kind, State] = {Kind.OPEN: State.OPEN, Kind.PROMISE: State.PROMISED}
 
 
 STATES: Mapping[str, State] = {
@@ -75,7 +79,7 @@ class Row:
     """One line of the list: an email, the agent's tags on it, and the reply where there is one.
 
     A pending email that answers none is its own reply. `more`: how many older emails of a flood it stands
-    for. `item`: what the agent says of it, where it lists it. All text is hostile.
+    for. `item`: what the agent says of it, where it lists it; `is_closed`: it does not. All text is hostile.
     """
 
     mailbox_id: str
@@ -85,6 +89,7 @@ class Row:
     is_outbound: bool = False
     more: int = 0
     item: ReviewItem | None = None
+    is_closed: bool = False
 
     @property
     def key(self) -> Key:
@@ -120,8 +125,8 @@ class Row:
         """What a person wants to know first."""
         if self.is_pending:
             return State.WAITING
-        if self.item is not None and (self.item.kind is Kind.OPEN or self.item.done_at is not None):
-            return State.OPEN if self.item.kind is Kind.OPEN else State.DONE
+        if self.item is not None and self.item.kind in OF_KIND:
+            return OF_KIND[self.item.kind]
         if self.outcome == Outcome.REPLY_SUBMITTED and self.reply is not None:
             # Until the agent has seen the reason, or once it drafts no more, there is nothing else to tell.
             if self.reject_reason and self.tags.get(STATUS_TAG) != "rejected":
@@ -129,7 +134,8 @@ class Row:
             if self.reply.status in ("rejected", "cancelled", "send_failed") or self.reply.bounced_at:
                 return State.ESCALATED  # it did not reach its recipient and never will
             return State.ANSWERED if self.reply.delivered_at else State.OPEN
-        return STATES.get(self.outcome, State.OPEN)
+        state = STATES.get(self.outcome, State.OPEN)
+        return State.DONE if self.is_closed and state in TO_DO else state
 
     @property
     def is_settled(self) -> bool:
@@ -236,8 +242,10 @@ class Inbox:
                 return Row(mailbox_id, email, {}, email, is_outbound=True), thread
             self._tags[key] = email.tags
             self._read_reply(key)
-            reply = self._find_reply(key)
-            return Row(mailbox_id, email, email.tags, reply, item=self._items.get(key)), thread
+            if key not in self._emails:
+                self._emails[key] = _summarise(email)
+                self._unsettled[key] = None
+            return replace(self._row(key), email=email), thread
 
     def find(self, key: Key, reply_id: str = "") -> ReviewItem | None:
         """All that the agent knows of an email, found by the id of its reply where that is open by itself."""
@@ -315,7 +323,7 @@ class Inbox:
         """Read until a page's worth holds nothing new; keep all or nothing, or an error would leave a gap."""
         found: dict[Key, EmailSummary] = {}
         known_in_a_row = 0
-        since = self._clock() - LISTED_FOR
+        since = self._clock() - SHOWN_FOR
         for summary in self._multimail.list_emails(mailbox_id, direction="inbound", date_after=since):
             key = mailbox_id, summary.id
             found[key] = summary
@@ -351,6 +359,8 @@ class Inbox:
                 return
             self._tags[key] = tags
             self._read_reply(key)
+            if self._row(key).state is State.DONE:  # or the agent's listing is older than the tags
+                self._items_at = float("-inf")
         del self._unsettled[key]
         if not self._row(key).is_settled:
             self._unsettled[key] = None
@@ -371,7 +381,9 @@ class Inbox:
 
     def _row(self, key: Key) -> Row:
         item = self._items.get(key)
-        return Row(key[0], self._emails[key], self._tags.get(key, {}), self._find_reply(key), item=item)
+        is_closed = item is None and self.agent_problem is None
+        tags, reply = self._tags.get(key, {}), self._find_reply(key)
+        return Row(key[0], self._emails[key], tags, reply, item=item, is_closed=is_closed)
 
 
 def _key_of(item: ReviewItem) -> Key:

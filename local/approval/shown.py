@@ -90,8 +90,8 @@ def list_chips(row: Row) -> list[dict[str, str]]:
 
 
 def _describe_outcome(row: Row) -> str:
-    if row.state is State.DONE:
-        return "Done"
+    if row.state in (State.DONE, State.PROMISED):
+        return row.state.value.capitalize()
     if row.reply is not None and row.outcome in ("", Outcome.REPLY_SUBMITTED):
         return describe_reply(row.reply)
     return OUTCOME_LABELS.get(row.outcome, row.outcome[:MAX_CHIP_CHARACTERS]) or "In progress"

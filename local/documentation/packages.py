@@ -17,9 +17,9 @@ LAYERS = (
     ("profiles",),
     ("replying",),
     ("watching",),
+    ("notifying",),
     ("operator",),
     ("composition",),
-    ("http_functions",),
 )
 
 

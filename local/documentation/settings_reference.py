@@ -20,6 +20,9 @@ and run `azd provision`. A setting without a parameter is made by the deployment
 White space counts as empty, and an empty setting has its default. Every wrong value is reported at once,
 with its remedy. A variable that resembles a setting and is not one (`MAX_ATEMPTS`) is refused with the
 nearest right name. A secret is never shown or logged.
+
+The addresses and keys of the targets that profiles name (`notify`) are secrets of the vault, or variables
+that begin with `NOTIFY_` ([notifications.md](notifications.md)).
 """
 HEADER = "| setting | default | allowed | meaning | Bicep parameter |\n|---|---|---|---|---|\n"
 # What the Functions host needs from the same file; none of it is the agent's.

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from socket import SHUT_RDWR, create_server, socket
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 from wsgiref.headers import Headers
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
@@ -81,7 +81,7 @@ class LoopbackServer:
         server.server_close()
         server.cut_open_connections()
 
-    def __enter__(self) -> "LoopbackServer":
+    def __enter__(self) -> Self:
         self.start()
         return self
 

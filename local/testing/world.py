@@ -20,10 +20,11 @@ from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
+from shared.notifying.delivery import Delivery
 from shared.profiles.profiles import NO_PROFILES, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.health import ServiceHealth
-from shared.services.secrets import StaticSecret
+from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Secret, Settings
 
 WEBHOOK_SECRET = "whsec_of_the_world"
@@ -37,6 +38,8 @@ DRAFT: dict[str, Any] = {
     "reply_markdown": "Dear Ann,\n\nthank you, a colleague will follow up.\n\nSupport",
     "confidence": 0.9, "open_points": [],
 }  # fmt: skip
+
+NO_TARGETS = Delivery(dict[str, SecretSource]().__getitem__)  # nobody is notified
 
 
 class Clock:
@@ -140,6 +143,8 @@ class World:
         self.health = ServiceHealth(self.clock)
         self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path, clock=self.clock)
         self.queue = InProcessWorkQueue()
+        self.targets: dict[str, str] = {}  # the secrets of targets of notifications, by name
+        self.delivery = Delivery(lambda name: StaticSecret(Secret(self.targets[name])), timeout=(2, 2))
         self._server = LoopbackServer(self.simulator.app)
 
     def __enter__(self) -> Self:
@@ -151,7 +156,7 @@ class World:
         adapters = Adapters(
             multimail=client, mailboxes=mailboxes, complete=self._complete,
             converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
-            signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)),
+            signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
         )  # fmt: skip
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)
         self.poller, self.pipeline, self.tracker = self.agent.poller, self.agent.pipeline, self.agent.tracker

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from shared.domain import (
     NO_MODEL_TEXT,
@@ -24,6 +25,17 @@ LONGEST_MARK = timedelta(hours=1)  # or a lease, if that is longer
 # What became of a reply that reached nobody.
 NEVER_SENT_STATUSES = ("rejected", "cancelled", "send_failed")
 UNSENT_STATUSES = (*NEVER_SENT_STATUSES, "bounced", "gone")
+APPROVED_STATUSES = ("approved", "delivered")
+# What is left to a person.
+FOR_PEOPLE = frozenset(
+    {
+        Outcome.ESCALATED,
+        Outcome.BLOCKED_UNGATED,
+        Outcome.BLOCKED_CONTENT_SAFETY,
+        Outcome.NEEDS_HUMAN,
+        Outcome.FAILED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +55,8 @@ class LedgerEntry:
     operator. `released_at`: when it was seen to be released from inbound approval. `missing`: what the email
     needs and was answered with 404, at every look since `missing_since`. `rejections`: its earlier replies
     that a reviewer turned down, each of which gets a new draft. `review`: what a reviewer said last of a
-    reply, which counts once that is rejected. `put_off_at`: when a reviewer left it for later, `done_at` when
-    a person marked it as done. `erased_at`: when what it knew of people was
-    removed; such a row is never worked on again.
+    reply, which counts once that is rejected. `put_off_at`: when a reviewer left it for later. `erased_at`:
+    when what it knew of people was removed; such a row is never worked on again.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
     that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
@@ -86,7 +97,6 @@ class LedgerEntry:
     rejections: tuple[Rejection, ...] = ()
     review: Review | None = None
     put_off_at: datetime | None = None
-    done_at: datetime | None = None
     erased_at: datetime | None = None
     version: str = ""
 
@@ -168,6 +178,27 @@ class LedgerEntry:
             check_at=self.finished_at + FIRST_CHECK_AFTER,
             thread_id=self.thread_id,
         )
+
+    @property
+    def matter(self) -> "Matter | None":
+        """What a person has to see to now that the row is finished: its draft, or the email itself."""
+        if self.finished_at is None:
+            return None
+        if self.outcome is Outcome.REPLY_SUBMITTED:
+            return Matter(self.mailbox_id, self.email_id, MatterKind.DRAFT, self.finished_at, self.thread_id)
+        if self.outcome in FOR_PEOPLE:
+            kind = MatterKind.ESCALATION
+            return Matter(self.mailbox_id, self.email_id, kind, self.finished_at, self.thread_id)
+        return None
+
+    @property
+    def promise(self) -> "Matter | None":
+        """What its reply promised that somebody will do, once a person has approved the reply."""
+        is_given = self.outcome is Outcome.REPLY_SUBMITTED and self.reply_status in APPROVED_STATUSES
+        since = self.reply_decided_at or self.finished_at
+        if not is_given or since is None or self.draft is None or not self.draft.follow_up:
+            return None
+        return Matter(self.mailbox_id, self.email_id, MatterKind.PROMISE, since, self.thread_id)
 
     def redriven(self, now: datetime) -> "LedgerEntry":
         """The finished row set back to open by an operator.
@@ -263,7 +294,6 @@ class LedgerEntry:
             missing="",
             missing_since=None,
             put_off_at=None,
-            done_at=None,
             reply_status=None,
             reply_decided_at=None,
             reply_settled_at=None,
@@ -353,6 +383,42 @@ class TrackedReply:
     def work_item(self) -> WorkItem:
         """The row of the email that it closed."""
         return WorkItem(self.mailbox_id, self.email_id)
+
+
+class MatterKind(StrEnum):
+    """What a person has to see to."""
+
+    ESCALATION = "escalation"  # an email that is left to people
+    DRAFT = "draft"  # a reply that is pending until it is decided
+    PROMISE = "promise"  # what an approved reply says that somebody will do
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """A note that a person has to see to something about an email, since a moment (aware, UTC).
+
+    It has ids and times, nothing about people. `told`: how often people were notified of it. Each finishing
+    of a row leaves a note of its own; where note and row differ, the row is right. `version`: the store's
+    ETag of this note.
+    """
+
+    mailbox_id: str
+    email_id: str
+    kind: MatterKind
+    since: datetime
+    thread_id: str | None = None
+    told: int = 0
+    version: str = ""
+
+    @property
+    def work_item(self) -> WorkItem:
+        """The row that it is about."""
+        return WorkItem(self.mailbox_id, self.email_id)
+
+    def is_about(self, entry: LedgerEntry) -> bool:
+        """Whether the row, as it is now, still says so; whether a draft is pending is for its tracking."""
+        current = entry.promise if self.kind is MatterKind.PROMISE else entry.matter
+        return current is not None and (current.kind, current.since) == (self.kind, self.since)
 
 
 @dataclass(frozen=True, slots=True)

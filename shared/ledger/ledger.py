@@ -1,7 +1,6 @@
 """The ledger: what is written in which transaction, who holds a row, what is open and what is tracked."""
 
 import json
-import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -11,19 +10,15 @@ from itertools import cycle, groupby, islice
 
 from shared.domain import Cause, WorkItem
 from shared.errors import LeaseLostError, TransientError
-from shared.ledger.entries import Expiry, LedgerEntry, OpenWork, SenderDay, TrackedReply, Watermark
+from shared.ledger.entries import Expiry, LedgerEntry, Matter, OpenWork, SenderDay, TrackedReply, Watermark
+from shared.ledger.keys import AFTER, SHARDS, encode_key, name_mailbox_partition, name_shard
+from shared.ledger.matters import Matters, build_matter_row
 from shared.ledger.rows import from_row, to_row
 from shared.ledger.store import MAX_CHANGES, Change, Row, Store, Verb
 
-# An email's row, its open work and its tracked reply are in one partition: each step is one transaction.
-# Sixteen partitions, because open work and replies are read over all mailboxes, and one serves 2,000 rows a
-# second. A mailbox is always in the same one: its history is one range of keys, and a reply is found by its
-# id. It takes tens of emails a second in one mailbox to fill it (docs/scaling.md).
-SHARDS = tuple(f"{number:02}" for number in range(16))
 # How the keys of the kinds begin.
 EMAIL, OPEN, REPLY, SLOT, EXPIRY = ("email|", "open|", "reply|", "slots|", "expiry|")
 ERASING_CURSOR = ("erasing", "cursor")
-AFTER = "~"  # comes after every character that the rest of a key has
 
 # Each token counter is spread over rows that are written in turn, so that concurrent writers seldom meet.
 COUNTER_ROWS = 8
@@ -42,6 +37,7 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.matters = Matters(store)
         self._counter_rows = cycle(range(COUNTER_ROWS))
 
     def close(self) -> None:
@@ -78,7 +74,7 @@ class Ledger:
 
     def entries(self, mailbox_id: str | None = None) -> Iterator[LedgerEntry]:
         """Every row of a mailbox or of all, in no promised order. Reads history: not for the work."""
-        first = EMAIL if mailbox_id is None else f"{EMAIL}{_key(mailbox_id)}|"
+        first = EMAIL if mailbox_id is None else f"{EMAIL}{encode_key(mailbox_id)}|"
         shards = SHARDS if mailbox_id is None else [name_shard(mailbox_id)]
         return map(_to_entry, self._store.scan(shards, first, first + AFTER))
 
@@ -88,9 +84,9 @@ class Ledger:
         claimed = entry.claimed(now, lease_until) if entry else None
         return None if claimed is None else self._write(claimed, _note(claimed))
 
-    def save(self, entry: LedgerEntry) -> LedgerEntry:
-        """Store the row, leased or finished, and return it with its new version. Raises LeaseLostError."""
-        return self._keep(entry)
+    def save(self, entry: LedgerEntry, *matters: Matter) -> LedgerEntry:
+        """Store the row and matters; return it with its new version. Raises LeaseLostError."""
+        return self._keep(entry, *(Change(Verb.UPSERT, build_matter_row(matter)) for matter in matters))
 
     def defer(self, entry: LedgerEntry) -> LedgerEntry:
         """Give the lease back and have the row enqueued at `entry.due_at`. Raises LeaseLostError."""
@@ -103,19 +99,17 @@ class Ledger:
         return self._keep(released, _note(released), Change(Verb.DELETE, _reply_row(reply)))
 
     def finish(self, entry: LedgerEntry) -> LedgerEntry:
-        """Store the finished row, give the lease back, drop its open work and track the reply that closed it.
+        """Store the finished row without lease and open work, with the reply to track and what people see to.
 
         Raises LeaseLostError, and ValueError when `finished_at` is missing: the row would be lost.
         """
         if entry.finished_at is None:
             raise ValueError(f"email {entry.email_id} of mailbox {entry.mailbox_id} has no finished_at")
         day = f"{entry.finished_at:%Y-%m-%d}"
-        changes = [
-            Change(Verb.DELETE, _open_row(entry.open_work)),
-            Change(Verb.UPSERT, _expiry_row(Expiry(entry.mailbox_id, entry.email_id, day))),
-        ]
-        if entry.tracked_reply is not None:
-            changes.append(Change(Verb.UPSERT, _reply_row(entry.tracked_reply)))
+        rows = [_expiry_row(Expiry(entry.mailbox_id, entry.email_id, day))]
+        rows += [_reply_row(entry.tracked_reply)] if entry.tracked_reply else []
+        rows += [build_matter_row(entry.matter)] if entry.matter else []
+        changes = [Change(Verb.DELETE, _open_row(entry.open_work)), *(Change(Verb.UPSERT, r) for r in rows)]
         return self._keep(replace(entry, lease_until=None), *changes)
 
     def _keep(self, entry: LedgerEntry, *others: Change) -> LedgerEntry:
@@ -201,7 +195,7 @@ class Ledger:
 
     def find_tracked_replies(self, mailbox_id: str, reply_id: str) -> Sequence[TrackedReply]:
         """The notes about the mailbox's reply of that id, one for each email that it closed."""
-        first = f"{REPLY}{_key(mailbox_id)}|{_key(reply_id)}|"
+        first = f"{REPLY}{encode_key(mailbox_id)}|{encode_key(reply_id)}|"
         return [_to_reply(row) for row in self._store.scan([name_shard(mailbox_id)], first, first + AFTER)]
 
     def track_replies(self, replies: Sequence[TrackedReply]) -> None:
@@ -219,12 +213,12 @@ class Ledger:
 
     def get_watermark(self, mailbox_id: str) -> Watermark | None:
         """How far the mailbox has been polled; None before its first poll."""
-        found = self._store.get(_mailbox_partition(mailbox_id), "watermark")
+        found = self._store.get(name_mailbox_partition(mailbox_id), "watermark")
         return from_row(Watermark, found.fields) if found else None
 
     def set_watermark(self, mailbox_id: str, watermark: Watermark) -> None:
         """Remember how far the mailbox has been polled."""
-        row = Row(_mailbox_partition(mailbox_id), "watermark", to_row(watermark))
+        row = Row(name_mailbox_partition(mailbox_id), "watermark", to_row(watermark))
         self._store.write([Change(Verb.UPSERT, row)])
 
     def slots(self, scope: str | SenderDay) -> tuple[str, ...]:
@@ -254,9 +248,9 @@ class Ledger:
 
     # Erasing
 
-    def expired(self, day: str, first: int) -> Iterator[Expiry]:
-        """The notes about rows that were finished before a day, beginning with the `first` partition."""
-        rows = self._store.scan([*SHARDS[first:], *SHARDS[:first]], EXPIRY, EXPIRY + day)
+    def expired(self, day: str, first: int = 0, since: str = "") -> Iterator[Expiry]:
+        """The notes about rows finished since a day and before another, from the `first` partition on."""
+        rows = self._store.scan([*SHARDS[first:], *SHARDS[:first]], EXPIRY + since, EXPIRY + day)
         return (from_row(Expiry, row.fields) for row in rows)
 
     def move_expiry(self, note: Expiry, day: str | None = None) -> None:
@@ -331,27 +325,8 @@ class Ledger:
         return sum(int(row.fields["used"]) for row in rows)
 
 
-def name_shard(mailbox_id: str) -> str:
-    """The partition of a mailbox's emails, open work and tracked replies."""
-    return SHARDS[sha256(json.dumps(mailbox_id).encode()).digest()[0] % len(SHARDS)]
-
-
-def _key(value: str) -> str:
-    """A part of a key: a value that cannot be one becomes a hash, and its row has it in full.
-
-    A key has up to three parts and at most 512 characters (Azure Tables: 1 KiB of UTF-16).
-    """
-    if re.fullmatch(r"[A-Za-z0-9._@:-]{1,160}", value):
-        return value
-    return "!" + sha256(json.dumps(value).encode()).hexdigest()
-
-
 def _email_key(item: WorkItem) -> str:
-    return f"{EMAIL}{_key(item.mailbox_id)}|{_key(item.email_id)}"
-
-
-def _mailbox_partition(mailbox_id: str) -> str:
-    return f"mailbox|{_key(mailbox_id)}"
+    return f"{EMAIL}{encode_key(item.mailbox_id)}|{encode_key(item.email_id)}"
 
 
 def _place_slots(scope: str | SenderDay) -> tuple[str, str]:
@@ -360,7 +335,7 @@ def _place_slots(scope: str | SenderDay) -> tuple[str, str]:
     Those of senders are in the order of their days. Keys are named in errors: they have no address.
     """
     if isinstance(scope, str):
-        return f"slots|{_key(scope)}", SLOT
+        return f"slots|{encode_key(scope)}", SLOT
     name = sha256(json.dumps([scope.mailbox_id, scope.sender, scope.kind]).encode()).hexdigest()
     return _days_partition(name_shard(scope.mailbox_id)), f"{SLOT}{scope.day}|{name}|"
 
@@ -375,18 +350,18 @@ def build_email_row(entry: LedgerEntry) -> Row:
 
 
 def _open_row(work: OpenWork) -> Row:
-    key = f"{OPEN}{_key(work.mailbox_id)}|{_key(work.email_id)}"
+    key = f"{OPEN}{encode_key(work.mailbox_id)}|{encode_key(work.email_id)}"
     return Row(name_shard(work.mailbox_id), key, to_row(work), work.version)
 
 
 def _reply_row(reply: TrackedReply) -> Row:
     # By the reply, then the email: a reply may answer several, and dropping it leaves a later one alone.
-    key = f"{REPLY}{_key(reply.mailbox_id)}|{_key(reply.reply_id)}|{_key(reply.email_id)}"
+    key = f"{REPLY}{encode_key(reply.mailbox_id)}|{encode_key(reply.reply_id)}|{encode_key(reply.email_id)}"
     return Row(name_shard(reply.mailbox_id), key, to_row(reply))
 
 
 def _expiry_row(note: Expiry) -> Row:
-    key = f"{EXPIRY}{note.day}|{_key(note.mailbox_id)}|{_key(note.email_id)}"
+    key = f"{EXPIRY}{note.day}|{encode_key(note.mailbox_id)}|{encode_key(note.email_id)}"
     return Row(name_shard(note.mailbox_id), key, to_row(note))
 
 

@@ -3,34 +3,25 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from difflib import SequenceMatcher
 from enum import StrEnum
 
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
 from shared.domain import Draft, JudgedClaim, Outcome, Review, WorkItem
 from shared.errors import AgentError, ConflictError, LeaseLostError, NotFoundError, TransientError
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import FOR_PEOPLE, LedgerEntry, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.profiles.profiles import Profiles
 from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, render_reason
+from shared.telemetry import MATTER_CLOSED, record
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, REJECT_REASON_TAG, ReplyTracker
 
-LISTED_FOR = timedelta(days=30)  # what ended earlier is not listed any more
 TRIES = 3  # of a write that another one came before
 
-LEFT_TO_PEOPLE = frozenset(
-    {
-        Outcome.ESCALATED,
-        Outcome.NEEDS_HUMAN,
-        Outcome.FAILED,
-        Outcome.BLOCKED_UNGATED,
-        Outcome.BLOCKED_CONTENT_SAFETY,
-    }
-)
 SECOND_REVIEWER = (
     "You wrote this text, and the mailbox's profile wants another reviewer to approve what one has edited "
     "(edit_needs_second_reviewer)."
@@ -44,6 +35,7 @@ class Kind(StrEnum):
 
     DRAFT = "draft"  # its reply waits, or may wait, for a decision
     ESCALATION = "escalation"  # left to people
+    PROMISE = "promise"  # its reply, which was approved, says that somebody will do something
     OPEN = "open"  # the agent is not finished with it: for the first time, or because it drafts again
     OTHER = "other"
 
@@ -73,8 +65,9 @@ class Earlier:
 class ReviewItem:
     """What the agent knows of an email. A listing leaves `draft`, `proposal` and `earlier` out.
 
-    `since`: when it was finished. `refusal`: why the reviewer who asks may not approve the draft, or "".
-    `is_edited`: the draft is a reviewer's own text. `reason`: why it ended with its `outcome`.
+    `since`: when it came to be of that kind. `promise`: what somebody is to do. `refusal`: why the reviewer
+    who asks may not approve the draft, or "". `is_edited`: the draft is a reviewer's own text. `reason`: why
+    it ended with its `outcome`.
     """
 
     mailbox_id: str
@@ -90,8 +83,8 @@ class ReviewItem:
     escalate_to: str = ""
     refusal: str = ""
     is_edited: bool = False
+    promise: str = field(default="", repr=False)
     put_off_at: datetime | None = None
-    done_at: datetime | None = None
     draft: Evidence | None = None
     proposal: Evidence | None = None
     earlier: tuple[Earlier, ...] = ()
@@ -113,16 +106,20 @@ class Reviews:
     clock: Callable[[], datetime]
 
     def list_items(self, reviewer: str) -> list[ReviewItem]:
-        """What is open: at the agent, at an approver, or left to people, done or not. Reads history."""
-        since = self.clock() - LISTED_FOR
-        return [
-            self._describe(entry, reviewer)
-            for mailbox in self.mailboxes.read().values()
-            if mailbox.is_active
-            for entry in self.ledger.entries(mailbox.id)
-            if (kind := _find_kind(entry)) in (Kind.DRAFT, Kind.OPEN)
-            or (kind is Kind.ESCALATION and (entry.finished_at or since) >= since)
-        ]
+        """What the agent works on, what waits for an approver, and what is left to people or promised."""
+        known = self.mailboxes.read().keys()
+        works = [(work.work_item, Kind.OPEN, None) for work in self.ledger.open_work()]
+        matters = [(m.work_item, Kind(m.kind), m) for m in self.ledger.matters.list()]
+        items = []
+        for item, kind, matter in (*works, *matters):
+            entry = self.ledger.get(item) if item.mailbox_id in known else None
+            if entry is None or (matter is not None and not matter.is_about(entry)):
+                continue
+            if kind is Kind.PROMISE or _find_kind(entry) is kind:
+                shown = self._describe(entry, reviewer)
+                since = matter.since if matter is not None else shown.since
+                items.append(replace(shown, kind=kind, since=since))
+        return items
 
     def find(self, item: WorkItem, reviewer: str) -> ReviewItem | None:
         """All about one email; None for one that the ledger does not have, or whose data was erased."""
@@ -175,8 +172,18 @@ class Reviews:
         self._change(item, lambda entry: replace(entry, put_off_at=self.clock()))
 
     def mark_done(self, item: WorkItem) -> None:
-        """Say that a person has taken care of what was left to people."""
-        self._change(item, lambda entry: replace(entry, done_at=entry.done_at or self.clock()))
+        """Say that a person has seen to what was left to people, or was promised."""
+        found = [
+            matter
+            for matter in self.ledger.matters.list()
+            if matter.work_item == item and matter.kind is not MatterKind.DRAFT
+        ]
+        if not found:
+            raise ConflictError(f"nothing of email {item.email_id} is left to people any more")
+        for matter in found:
+            self.ledger.matters.close(matter)
+            facts = {"mailbox_id": item.mailbox_id, "email_id": item.email_id, "kind": matter.kind}
+            record(MATTER_CLOSED, {**facts, "actor": "reviewer"})
 
     def note_decided(self, mailbox_id: str, reply_id: str) -> None:
         """See what became of a reply that was decided just now. Raises what MultiMail raises, too."""
@@ -199,8 +206,8 @@ class Reviews:
             escalate_to=profile.escalate_to if entry.outcome is Outcome.ESCALATED else "",
             refusal=SECOND_REVIEWER if is_refused else "",
             is_edited=bool(entry.edited_by),
+            promise=entry.draft.follow_up.text if entry.draft is not None and entry.promise else "",
             put_off_at=entry.put_off_at,
-            done_at=entry.done_at,
         )
 
     def _change(self, item: WorkItem, change: Callable[[LedgerEntry], LedgerEntry]) -> None:
@@ -242,7 +249,7 @@ def _find_kind(entry: LedgerEntry) -> Kind:
         return Kind.OPEN
     if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_settled_at is None:
         return Kind.DRAFT
-    return Kind.ESCALATION if entry.outcome in LEFT_TO_PEOPLE else Kind.OTHER
+    return Kind.ESCALATION if entry.outcome in FOR_PEOPLE else Kind.OTHER
 
 
 def _pending(entry: LedgerEntry, reply_id: str) -> LedgerEntry:

@@ -13,6 +13,7 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DAY_NAMES = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 HORIZON = timedelta(days=366)  # how far ahead an opening or closing is looked for
 MINUTES_PER_DAY = 24 * 60
+MORNING = 6 * 60  # nobody's day begins before: it is the night shift that ends
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -116,6 +117,34 @@ class BusinessHours:
         if begin is not None:
             yield begin, end
 
+    def add(self, moment: datetime, duration: timedelta) -> datetime | None:
+        """When so much open time has passed since a moment; None where that takes more than a year."""
+        left = duration
+        for start, end in self.list_openings(moment):
+            begin = max(start, moment)
+            if end - begin >= left:
+                return begin + left
+            left -= end - begin
+        return None
+
+    def find_morning(self, now: datetime) -> datetime | None:
+        """When people last began a working day: its first open moment from six o'clock on; None in a year."""
+        today = now.astimezone(self.time_zone).date()
+        for back in range(HORIZON.days):
+            day = today - timedelta(days=back)
+            six, midnight = self._to_utc(day, MORNING), self._to_utc(day + timedelta(days=1), 0)
+            if six > now:
+                continue
+            start, _ = next(self.list_openings(six), (midnight, midnight))
+            morning = max(start, six)
+            if morning < midnight and morning <= now:
+                return morning
+        return None
+
+    def show(self, moment: datetime) -> str:
+        """A moment for people, in their time zone."""
+        return f"{moment.astimezone(self.time_zone):%Y-%m-%d %H:%M} ({self.time_zone.key})"
+
     def _list_hours(self, day: date) -> Iterator[tuple[datetime, datetime]]:
         if self._is_holiday(day):
             return
@@ -131,6 +160,10 @@ class BusinessHours:
 
     def _is_holiday(self, day: date) -> bool:
         return any(holiday.first <= day <= holiday.last for holiday in self.holidays)
+
+
+# Those of people who have written none.
+USUAL_HOURS = BusinessHours(ZoneInfo("UTC"), dict.fromkeys(WEEKDAYS[:5], (Span(9 * 60, 17 * 60),)))
 
 
 def parse_zone(name: str) -> ZoneInfo:

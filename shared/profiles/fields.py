@@ -15,6 +15,7 @@ from shared.profiles.business_hours import (
     parse_days,
     parse_zone,
 )
+from shared.profiles.notify import DURATION, TARGET, Notify, parse_duration
 from shared.profiles.profiles import Example
 from shared.profiles.values import (
     ITEM,
@@ -97,6 +98,16 @@ _BUSINESS_HOURS = built(
         ),
     },
     optional={"holidays": list_of(_HOLIDAY, "one date a line, each after a dash", limit=MAX_HOLIDAYS)},
+)  # fmt: skip
+_TARGET = matching(TARGET, "a target such as teams-support, slack-support or json-support")
+_DURATION = parsed(matching(DURATION, "a duration such as 30m or 4h"), parse_duration)
+_NOTIFY = built(
+    Notify,
+    required={"first": _TARGET},
+    optional={
+        "deputy": _TARGET, "interval": _DURATION, "nudge_after": _DURATION, "promise_after": _DURATION,
+        "show_sender": SWITCH,
+    },
 )  # fmt: skip
 _EXAMPLES = list_of(
     built(
@@ -189,5 +200,9 @@ FIELDS: Mapping[str, Field] = {
     ),
     "edit_needs_second_reviewer": Field(
         SWITCH, "Whether a draft that a reviewer edited has to be approved by another one; false by default."
+    ),
+    "notify": Field(
+        _NOTIFY,
+        "Who is notified of escalations, pending drafts and promises: targets, whose addresses are secrets.",
     ),
 }

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from shared.domain import Action, Mailbox
 from shared.mail.contact_forms import ContactForm
-from shared.profiles.business_hours import BusinessHours, describe_utc
+from shared.profiles.business_hours import USUAL_HOURS, BusinessHours, describe_utc
+from shared.profiles.notify import Notify
 from shared.settings import Settings
 
 CATEGORIES = (
@@ -51,7 +52,8 @@ class MailboxProfile:
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
     mail names the link. `hold_back_sender_values`: numbers, addresses and secrets of the sender hold a draft
     back. `edit_needs_second_reviewer`: who edits a draft may not approve the edit. `disclosure`: whether a
-    line under each reply says that an AI system wrote it. The limits override the settings of the same name.
+    line under each reply says that an AI system wrote it. `notify`: who is told of what waits for a person.
+    The limits override the settings of the same name.
     """
 
     purpose: str = ""
@@ -84,6 +86,7 @@ class MailboxProfile:
     allowed_hosts: tuple[str, ...] = ()
     hold_back_sender_values: bool = False
     edit_needs_second_reviewer: bool = False
+    notify: Notify | None = None
 
     @property
     def category_names(self) -> tuple[str, ...]:
@@ -138,6 +141,11 @@ class MailboxProfile:
             }
         )
 
+    @property
+    def working_hours(self) -> BusinessHours:
+        """When its people are at work, or when most people are."""
+        return self.business_hours or USUAL_HOURS
+
     def describe_now(self, now: datetime) -> str:
         """One line for the part of a prompt that changes: weekday, date and time, and whether it is open."""
         return self.business_hours.describe(now) if self.business_hours else describe_utc(now)
@@ -160,6 +168,11 @@ class Profiles:
     def get(self, mailbox: Mailbox) -> MailboxProfile:
         """The profile of a mailbox, under its id or its address."""
         return self.own.get(mailbox.id) or self.own.get(mailbox.address.lower()) or self.default
+
+    @property
+    def has_targets(self) -> bool:
+        """Whether any profile says who is notified."""
+        return any(profile.notify is not None for profile in (self.default, *self.own.values()))
 
     def find_problems(self, mailboxes: Iterable[Mailbox]) -> list[str]:
         """A sentence for each profile that none of the account's mailboxes has, or that another one hides."""

@@ -8,7 +8,8 @@ from itertools import islice
 
 from shared.errors import LeaseLostError
 from shared.ledger.entries import Expiry
-from shared.ledger.ledger import SHARDS, Ledger
+from shared.ledger.keys import SHARDS
+from shared.ledger.ledger import Ledger
 from shared.replying.same_email import name_copies_scope
 
 ROWS_PER_RUN = 1_000

@@ -292,14 +292,14 @@ class ReplyTracker:
         unchanged = fate.status == entry.reply_status and not fate.is_settled
         if unchanged or entry.reply_settled_at is not None:
             return entry
-        kept = self._ledger.save(
-            replace(
-                entry,
-                reply_status=fate.status,
-                reply_decided_at=fate.decided_at,
-                reply_settled_at=self._clock() if fate.is_settled else None,
-            )
+        changed = replace(
+            entry,
+            reply_status=fate.status,
+            reply_decided_at=fate.decided_at,
+            reply_settled_at=self._clock() if fate.is_settled else None,
         )
+        promise = changed.promise if entry.promise is None else None
+        kept = self._ledger.save(changed, *([promise] if promise else []))
         if fate.is_settled:
             self._record_settled(entry, reply, fate, is_redrafted=False)
         return kept

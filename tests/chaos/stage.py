@@ -17,7 +17,7 @@ from local.multimail.faults import FaultSource, no_fault, until
 from local.multimail.simulator import MultiMailSimulator
 from local.multimail.state import MultiMailAccount
 from local.testing.azurite import Azurite
-from local.testing.world import Clock, ScriptedModel, assemble, build_settings
+from local.testing.world import NO_TARGETS, Clock, ScriptedModel, assemble, build_settings
 from shared.composition import Adapters
 from shared.domain import WorkItem, parse_address
 from shared.errors import AgentError, ConfigurationError, TransientError
@@ -377,7 +377,7 @@ class Stage:
             multimail=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
             knowledge=KnowledgeFiles(self.settings.ledger_path.parent / "no knowledge"),
-            health=ServiceHealth(self.agent_clock),
+            health=ServiceHealth(self.agent_clock), delivery=NO_TARGETS,
         )  # fmt: skip
         self._agent = assemble(adapters, self.settings, self.agent_clock)
 

@@ -1,0 +1,109 @@
+"""`python -m local open` and `done`: what waits for people, by age, and marking it as seen to."""
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from local.host.audit_file import AuditFile
+from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.composition import open_ledger
+from shared.errors import ConfigurationError, PermanentError, TransientError
+from shared.ledger.entries import LedgerEntry, Matter, MatterKind
+from shared.ledger.ledger import Ledger
+from shared.model.prompting import clean_line
+from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, render_reason
+from shared.settings import Settings
+from shared.telemetry import MATTER_CLOSED, record
+from shared.watching.tracking import UNDECIDED
+
+
+def open(console: Console) -> int:  # noqa: A001 - the command's name
+    """List escalations, pending drafts and promises, the oldest first; return the exit status."""
+    try:
+        load_local_settings(os.environ)
+        multimail, ledger = open_ledger(Settings.from_env(os.environ), read_only=True)
+        addresses = {mailbox.id: mailbox.address for mailbox in multimail.list_mailboxes()}
+        with closing(ledger):
+            found = sorted(list_open(ledger), key=lambda pair: pair[0].since)
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    except (PermanentError, TransientError) as error:
+        console.print(Text(f"Listing failed: {error}. Try again later.", "red"))
+        return UNFINISHED
+    now = datetime.now(UTC)
+    for matter, entry in found:
+        mailbox = addresses.get(matter.mailbox_id, matter.mailbox_id)
+        age = _render_age(now - matter.since)
+        console.print(Text.assemble((matter.email_id, "bold"), f"  {matter.kind}, {age}, {mailbox}"))
+        console.print(Padding.indent(Text(_describe(matter, entry)), 4))
+    if not found:
+        console.print("Nothing waits for a person.")
+    return OK
+
+
+def list_open(ledger: Ledger) -> Iterator[tuple[Matter, LedgerEntry]]:
+    """Each open matter with its row. Raises what the ledger raises."""
+    matters = list(ledger.matters.list())
+    pending = {r.work_item for r in ledger.tracked_replies() if r.status is None or r.status in UNDECIDED}
+    for matter in matters:
+        entry = ledger.get(matter.work_item)
+        is_decided = matter.kind is MatterKind.DRAFT and matter.work_item not in pending
+        if entry is not None and matter.is_about(entry) and not is_decided:
+            yield matter, entry
+
+
+def done(console: Console, email_ids: list[str]) -> int:
+    """Close the escalation or the promise of each email; return the exit status. Nothing is sent."""
+    try:
+        load_local_settings(os.environ)
+        settings = Settings.from_env(os.environ)
+        _, ledger = open_ledger(settings)
+        with closing(ledger), AuditFile(settings.ledger_path):
+            results = [_close(console, ledger, email_id) for email_id in dict.fromkeys(email_ids)]
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    except TransientError as error:
+        console.print(Text(f"Done failed: {error}. Try again later.", "red"))
+        return UNFINISHED
+    return OK if all(results) else UNFINISHED
+
+
+def _close(console: Console, ledger: Ledger, email_id: str) -> bool:
+    matters = [matter for matter in ledger.matters.list() if matter.email_id == email_id]
+    closable = [matter for matter in matters if matter.kind is not MatterKind.DRAFT]
+    for matter in closable:
+        ledger.matters.close(matter)
+        record(
+            MATTER_CLOSED,
+            {
+                "mailbox_id": matter.mailbox_id,
+                "email_id": email_id,
+                "kind": matter.kind,
+                "actor": "operator",
+            },
+        )
+        console.print(Text(f"{email_id}: {matter.kind} closed."))
+    if matters and not closable:
+        console.print(Text(f"{email_id}: its draft is pending: approve or reject it at MultiMail."))
+    elif not matters:
+        console.print(Text(f"{email_id}: nothing of it is open; run `open` to list what is."))
+    return bool(closable)
+
+
+def _describe(matter: Matter, entry: LedgerEntry) -> str:
+    """What a person has to see to, which may quote the model: for this terminal only."""
+    if matter.kind is MatterKind.PROMISE and entry.draft is not None:
+        return f"promised: {clean_line(entry.draft.follow_up.text, MAX_WHOLE_REASON_CHARACTERS)}"
+    return render_reason(entry, MAX_WHOLE_REASON_CHARACTERS) or "its draft is pending"
+
+
+def _render_age(age: timedelta) -> str:
+    if age.days:
+        return f"{age.days} {'day' if age.days == 1 else 'days'}"
+    hours, minutes = divmod(max(age, timedelta(0)).seconds // 60, 60)
+    return f"{hours} h {minutes} min"

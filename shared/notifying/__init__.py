@@ -1,0 +1,1 @@
+"""Notifying people: what waits for a person, sent to Teams, Slack or any HTTPS endpoint."""

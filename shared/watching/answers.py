@@ -1,0 +1,123 @@
+"""What people have seen to: an escalation or a promise is closed once a person has written in its thread."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from shared.domain import EmailSummary, WorkItem
+from shared.errors import AgentError, DeferredError, PermanentError, TransientError
+from shared.ledger.entries import LedgerEntry, Matter, MatterKind
+from shared.ledger.ledger import Ledger
+from shared.ledger.matters import ANSWERS
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
+from shared.replying.threads import PENDING_STATUSES, is_unsent, thread_scope
+from shared.telemetry import MATTER_CLOSED, record
+from shared.watching.tracking import UNDECIDED
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Written:
+    """What left a mailbox, by thread; `waiting_since` has when what still waits for approval was written."""
+
+    by_thread: defaultdict[str | None, list[EmailSummary]] = field(default_factory=lambda: defaultdict(list))
+    waiting_since: list[datetime] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerWatch:
+    """Closes the matters that nobody has to see to any more.
+
+    It costs one listing for each mailbox that has an open escalation or promise, and reads a row only where
+    something was written in its thread. `days`: how long a matter stays, as long as its row has texts.
+    """
+
+    multimail: MultiMailClient
+    mailboxes: MailboxDirectory
+    ledger: Ledger
+    days: int
+    clock: Callable[[], datetime]
+
+    def run(self) -> None:
+        """Close what is seen to; one mailbox that fails does not stop the others.
+
+        Raises TransientError or ConfigurationError, after everything that could be done was done.
+        """
+        open_matters = list(self.ledger.matters.list())
+        # After the matters: a draft among them without an undecided reply is decided.
+        tracked = self.ledger.tracked_replies() if open_matters else ()
+        pending = {r.work_item for r in tracked if r.status is None or r.status in UNDECIDED}
+        by_mailbox: defaultdict[str, list[Matter]] = defaultdict(list)
+        oldest = self.clock() - timedelta(days=self.days)
+        for matter in open_matters:
+            is_decided = matter.kind is MatterKind.DRAFT and matter.work_item not in pending
+            if is_decided or matter.since <= oldest:
+                self.ledger.matters.close(matter)
+            elif matter.kind is not MatterKind.DRAFT and matter.thread_id is not None:
+                by_mailbox[matter.mailbox_id].append(matter)
+        known = self.mailboxes.read() if by_mailbox else {}
+        failures: list[AgentError] = []
+        for mailbox_id in by_mailbox.keys() & known.keys():
+            own = {reply.reply_id for reply in tracked if reply.mailbox_id == mailbox_id}
+            try:
+                self._close_answered(mailbox_id, by_mailbox[mailbox_id], own)
+            except DeferredError as error:
+                log.info("the answers of mailbox %s have to wait: %s", mailbox_id, error)
+            except (PermanentError, TransientError) as error:
+                log.warning("the answers of mailbox %s could not be listed: %s", mailbox_id, error)
+                failures.append(error)
+        if failures:
+            raise TransientError(f"answers of {len(failures)} mailboxes were not listed: {failures[0]}")
+
+    def _close_answered(self, mailbox_id: str, matters: Sequence[Matter], own: Collection[str]) -> None:
+        """Look at what was written since the last time; `own` are the ids of our tracked replies."""
+        now, oldest = self.clock(), min(matter.since for matter in matters)
+        looked = self.ledger.matters.get_moment(mailbox_id, ANSWERS) or oldest
+        written = _Written()
+        listed = self.multimail.list_emails(
+            mailbox_id, direction="outbound", date_after=max(looked, oldest) - CLOCK_MARGIN
+        )
+        for summary in listed:
+            if summary.id in own or is_unsent(summary):
+                continue
+            if summary.status in PENDING_STATUSES:
+                written.waiting_since.append(summary.received_at)
+            else:
+                written.by_thread[summary.thread_id].append(summary)
+        for matter in matters:
+            self._close_if_answered(matter, written.by_thread)
+        # What waits for approval is listed again: it may leave, and is then listed by when it was written.
+        self.ledger.matters.set_moment(mailbox_id, ANSWERS, min([now, *written.waiting_since]))
+
+    def _close_if_answered(
+        self, matter: Matter, by_thread: Mapping[str | None, Sequence[EmailSummary]]
+    ) -> None:
+        emails = by_thread.get(matter.thread_id)
+        entry = self.ledger.get(matter.work_item) if emails else None
+        if not emails or entry is None:
+            return
+        since = matter.since if matter.kind is MatterKind.PROMISE else entry.received_at
+        ours = self._list_own_replies(entry)
+        if any(email.received_at > since and email.id not in ours for email in emails):
+            self.ledger.matters.close(matter)
+            record(
+                MATTER_CLOSED,
+                {
+                    "mailbox_id": matter.mailbox_id,
+                    "email_id": matter.email_id,
+                    "kind": matter.kind,
+                    "actor": "person",
+                },
+            )
+
+    def _list_own_replies(self, entry: LedgerEntry) -> set[str]:
+        """The ids of the thread's emails that the agent wrote."""
+        scope = thread_scope(entry)
+        holders = self.ledger.slots(scope) if scope else ()
+        rows = [self.ledger.get(WorkItem(entry.mailbox_id, holder)) for holder in {*holders, entry.email_id}]
+        replies = {row.reply_id for row in rows if row is not None and row.reply_id is not None}
+        return replies | {said.reply_id for row in rows if row is not None for said in row.rejections}

@@ -1,0 +1,360 @@
+"""What waits for people is open until one of them has seen to it, and no longer; promises are kept in mind."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from local.host.audit_file import read_records
+from local.multimail.faults import answer_with
+from local.people import matters as commands
+from local.people.notify import notify
+from local.testing.world import World
+from shared.errors import TransientError
+from shared.ledger.entries import MatterKind
+from shared.profiles.business_hours import USUAL_HOURS, WEEKDAYS, BusinessHours, Span, parse_zone
+from shared.profiles.notify import Notify
+from shared.profiles.profiles import MailboxProfile, Profiles
+from tests.notification_targets import Target, read_text, refuse_as_slack, refuse_as_teams
+
+NOTIFY = Notify("teams-support", deputy="slack-lead", promise_after=timedelta(hours=8))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
+
+
+def process(world: World, action: str = "reply", follow_up: str = "") -> str:
+    world.model.triage["action"] = action
+    world.model.draft["follow_up"] = follow_up
+    email_id = world.deliver(sender=f"ann{len(world.model.requests)}@customer.example")
+    world.run_until_idle()
+    world.clock.advance(minutes=6)
+    world.agent.track()
+    return email_id
+
+
+def decide(world: World, email_id: str, decision: str) -> None:
+    reply_id = world.entry(email_id).reply_id
+    assert reply_id is not None
+    world.simulator.decide(reply_id, decision)
+    world.clock.advance(minutes=40)
+    world.agent.track()
+
+
+def kinds(world: World, email_id: str) -> list[MatterKind]:
+    """What is open of an email, by the notes alone."""
+    return [matter.kind for matter in world.ledger.matters.list() if matter.email_id == email_id]
+
+
+# Escalations
+
+
+def test_an_escalation_is_open_until_a_person_writes_in_its_thread(world: World) -> None:
+    answered, other = process(world, "escalate"), process(world, "escalate")
+    for _ in range(5):
+        world.clock.advance(hours=3)
+        world.agent.track()
+    assert kinds(world, answered) == [MatterKind.ESCALATION]
+    world.simulator.human_reply(answered, "We look into it.")
+    world.clock.advance(minutes=5)
+    world.agent.track()
+    assert kinds(world, answered) == []
+    assert kinds(world, other) == [MatterKind.ESCALATION]
+
+
+def test_one_listing_a_mailbox_and_run_says_where_people_wrote(world: World) -> None:
+    emails = [process(world, "escalate") for _ in range(12)]
+    for email_id in emails[:6]:
+        world.simulator.human_reply(email_id, "We look into it.")
+    world.clock.advance(hours=2)
+    before = len(world.simulator.requests)
+    world.agent.track()
+    paths = [request.path for request in world.simulator.requests[before:]]
+    assert [path for path in paths if path.endswith("/emails")] == [f"/v1/mailboxes/{world.box}/emails"]
+    assert len(paths) <= 2  # the account's mailboxes are the other
+    assert [kinds(world, email_id) for email_id in emails] == [[]] * 6 + [[MatterKind.ESCALATION]] * 6
+
+
+def test_a_persons_reply_counts_once_it_has_left(world: World) -> None:
+    email_id = process(world, "escalate")
+    entry = world.entry(email_id)
+    world.clock.advance(minutes=5)
+    reply = world.pipeline.multimail.submit_reply(world.box, email_id, "By a person with a key.", "person-1")
+    for _ in range(4):
+        world.clock.advance(hours=5)
+        world.agent.track()
+    assert kinds(world, email_id) == [MatterKind.ESCALATION]
+    world.simulator.decide(reply.id, "approve")
+    world.clock.advance(minutes=5)
+    world.agent.track()
+    assert kinds(world, email_id) == []
+    assert world.entry(email_id) == entry
+
+
+def test_a_reply_of_the_agent_closes_no_escalation(world: World) -> None:
+    """The thread's next email is answered by the agent: the one that was left to people still waits."""
+    email_id = process(world, "escalate")
+    thread_id = world.entry(email_id).thread_id
+    world.model.triage["action"] = "reply"
+    later = world.deliver("And how much is it?", sender=world.entry(email_id).sender, thread_id=thread_id)
+    world.run_until_idle()
+    decide(world, later, "approve")
+    for _ in range(3):
+        world.clock.advance(hours=2)
+        world.agent.track()
+    assert world.entry(later).reply_status == "delivered"
+    assert kinds(world, email_id) == [MatterKind.ESCALATION]
+
+
+def test_answers_are_found_though_a_listing_failed_in_between(world: World) -> None:
+    email_id = process(world, "escalate")
+    world.simulator.human_reply(email_id, "We look into it.")
+    world.clock.advance(hours=1)
+    world.simulator.fault = lambda _method, path, _number: (
+        answer_with(503) if path.endswith("/emails") else None
+    )
+    with pytest.raises(TransientError):
+        world.agent.track()
+    world.simulator.fault = lambda _method, _path, _number: None
+    world.clock.advance(hours=5)
+    world.agent.track()
+    assert kinds(world, email_id) == []
+
+
+def test_an_escalation_goes_with_the_texts_of_its_row(world: World) -> None:
+    email_id = process(world, "escalate")
+    world.clock.advance(days=89)
+    world.agent.track()
+    assert kinds(world, email_id) == [MatterKind.ESCALATION]
+    world.clock.advance(days=2)
+    world.agent.track()
+    assert kinds(world, email_id) == []
+
+
+# Drafts and promises
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_a_draft_is_open_until_it_is_decided(world: World, decision: str) -> None:
+    email_id = process(world)
+    assert kinds(world, email_id) == [MatterKind.DRAFT]
+    decide(world, email_id, decision)
+    world.run_until_idle()
+    rest = [MatterKind.ESCALATION] if decision == "reject" else []
+    assert kinds(world, email_id) == rest
+
+
+def test_what_an_approved_reply_promises_is_open_until_a_person_writes(world: World) -> None:
+    email_id = process(world, follow_up="We send the report by Friday.")
+    assert kinds(world, email_id) == [MatterKind.DRAFT]
+    decide(world, email_id, "approve")
+    assert kinds(world, email_id) == [MatterKind.PROMISE]
+    world.clock.advance(hours=1)
+    world.agent.track()
+    assert kinds(world, email_id) == [MatterKind.PROMISE]  # our own reply does not keep it
+    world.simulator.human_reply(email_id, "Here is the report.")
+    world.clock.advance(minutes=5)
+    world.agent.track()
+    assert kinds(world, email_id) == []
+
+
+def test_a_promise_that_was_kept_before_its_reply_was_delivered_stays_closed(world: World) -> None:
+    email_id = process(world, follow_up="We call you.")
+    reply = world.simulator.get_email(world.box, world.entry(email_id).reply_id or "")
+    world.simulator.decide(reply.id, "approve")
+    delivered_at, reply.delivered_at = reply.delivered_at, None
+    world.clock.advance(minutes=40)
+    world.agent.track()
+    assert world.entry(email_id).reply_status == "approved"
+    (promise,) = world.ledger.matters.list()
+    world.ledger.matters.close(promise)
+    reply.delivered_at = delivered_at
+    world.clock.advance(minutes=40)
+    world.agent.track()
+    assert world.entry(email_id).reply_status == "delivered"
+    assert kinds(world, email_id) == []
+
+
+@pytest.mark.parametrize(("follow_up", "decision"), [("", "approve"), ("We call you.", "reject")])
+def test_nothing_is_promised_without_a_promise_or_an_approval(
+    world: World, follow_up: str, decision: str
+) -> None:
+    email_id = process(world, follow_up=follow_up)
+    decide(world, email_id, decision)
+    world.run_until_idle()
+    assert MatterKind.PROMISE not in kinds(world, email_id)
+
+
+def test_people_are_reminded_of_a_promise_that_nobody_kept(tmp_path: Path) -> None:
+    profiles = Profiles(MailboxProfile(notify=NOTIFY))  # Monday to Friday, nine to five, UTC
+    with (
+        Target(refuse_as_teams) as teams,
+        Target(refuse_as_slack) as slack,
+        World(tmp_path, profiles=profiles) as world,
+    ):
+        world.targets |= {"notify-teams-support": teams.address, "notify-slack-lead": slack.address}
+        kept = process(world, follow_up="We call you.")
+        broken = process(world, follow_up="We send the report by Friday.")
+        decide(world, kept, "approve")
+        decide(world, broken, "approve")  # at 12:12 and 12:52 on Monday
+        world.simulator.human_reply(kept, "As promised on the phone.")
+        world.clock.now = datetime(2026, 3, 3, 12, 51, tzinfo=UTC)
+        world.agent.track()
+        world.agent.notify()
+        assert not any("promised" in read_text(body) for body in teams.accepted)
+        world.clock.now = datetime(2026, 3, 3, 12, 52, tzinfo=UTC)
+        world.agent.notify()
+        text = read_text(teams.accepted[-1])
+        assert "promised in a reply, and no person has written since" in text
+        assert broken in text
+        assert kept not in text
+        assert "report" not in text
+        world.clock.now = datetime(2026, 3, 4, 12, 52, tzinfo=UTC)
+        world.agent.notify()
+        assert [broken in read_text(body) for body in slack.accepted] == [True]
+        assert kinds(world, broken) == [MatterKind.PROMISE]
+
+
+# Business hours
+
+
+BERLIN = BusinessHours(
+    parse_zone("Europe/Berlin"), {"mon": (Span(540, 720), Span(780, 1020)), "tue": (Span(540, 1020),)}
+)
+ALWAYS = BusinessHours(parse_zone("UTC"), dict.fromkeys(WEEKDAYS, (Span(0, 1440),)))
+
+
+@pytest.mark.parametrize(
+    ("hours", "begin", "duration", "end"),
+    [
+        (USUAL_HOURS, "2026-03-06T16:30", 4, "2026-03-09T12:30"),  # over a weekend
+        (USUAL_HOURS, "2026-03-07T03:00", 1, "2026-03-09T10:00"),  # begins while closed
+        (USUAL_HOURS, "2026-03-06T09:00", 8, "2026-03-06T17:00"),  # exactly a day
+        (BERLIN, "2026-03-02T10:00", 4, "2026-03-02T15:00"),  # over a noon break
+        (BERLIN, "2026-03-23T15:00", 8, "2026-03-24T15:00"),
+        (BERLIN, "2026-03-24T15:00", 8, "2026-03-30T15:00"),  # in which summer time begins
+        (ALWAYS, "2026-03-06T16:30", 40, "2026-03-08T08:30"),
+    ],
+)
+def test_business_hours_are_added_up(hours: BusinessHours, begin: str, duration: int, end: str) -> None:
+    start, expected = (datetime.fromisoformat(f"{text}+00:00") for text in (begin, end))
+    assert hours.add(start, timedelta(hours=duration)) == expected
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "morning"),
+    [
+        (USUAL_HOURS, "2026-03-06T08:59", "2026-03-05T09:00"),
+        (USUAL_HOURS, "2026-03-08T12:00", "2026-03-06T09:00"),
+        (BERLIN, "2026-03-02T14:00", "2026-03-02T08:00"),
+        (BERLIN, "2026-03-08T14:00", "2026-03-03T08:00"),
+        (ALWAYS, "2026-03-08T05:59", "2026-03-07T06:00"),
+    ],
+)
+def test_a_working_day_begins_when_it_opens_or_at_six(hours: BusinessHours, now: str, morning: str) -> None:
+    moment, expected = (datetime.fromisoformat(f"{text}+00:00") for text in (now, morning))
+    assert hours.find_morning(moment) == expected
+
+
+# The commands
+
+
+@pytest.fixture
+def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[World, list[str]]]:
+    """An escalation, a draft and a promise in a ledger that no agent has open."""
+    with World(tmp_path) as world:
+        emails = [
+            process(world, "escalate"),
+            process(world),
+            process(world, follow_up="We send the report by Friday."),
+        ]
+        decide(world, emails[2], "approve")
+        world.ledger.close()
+        monkeypatch.chdir(tmp_path)
+        for name, value in {
+            "MULTIMAIL_API_URL": world._server.url, "MULTIMAIL_API_KEY": world.key,
+            "MODEL_ENDPOINT": "http://127.0.0.1:1", "MODEL_API_KEY": "unused", "TRIAGE_DEPLOYMENT": "small",
+            "LEDGER_PATH": str(world.settings.ledger_path), "CONFIG_PATH": str(tmp_path),
+        }.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        yield world, emails
+
+
+def run_open() -> tuple[int, str]:
+    console = Console(file=StringIO(), width=200)
+    status = commands.open(console)
+    assert isinstance(console.file, StringIO)
+    return status, console.file.getvalue()
+
+
+def run_done(*email_ids: str) -> tuple[int, str]:
+    console = Console(file=StringIO(), width=200)
+    status = commands.done(console, list(email_ids))
+    assert isinstance(console.file, StringIO)
+    return status, console.file.getvalue()
+
+
+def test_open_lists_what_waits_the_oldest_first(settled: tuple[World, list[str]]) -> None:
+    _, (escalated, drafted, promised) = settled
+    status, text = run_open()
+    assert status == 0
+    assert text.index(escalated) < text.index(drafted) < text.index(promised)
+    assert "escalation, " in text
+    assert "promised: We send the report by Friday." in text
+
+
+def test_done_closes_an_escalation_and_a_promise_and_no_draft(settled: tuple[World, list[str]]) -> None:
+    world, (escalated, drafted, promised) = settled
+    status, text = run_done(escalated, promised)
+    assert status == 0
+    assert f"{escalated}: escalation closed." in text
+    status, text = run_done(drafted, "em_unknown")
+    assert status == 1
+    assert "approve or reject it at MultiMail" in text
+    assert "em_unknown: nothing of it is open" in text
+    _, text = run_open()
+    assert [email_id in text for email_id in (escalated, drafted, promised)] == [False, True, False]
+    closed = [r for r in read_records(world.settings.ledger_path) if r["event"] == "matter.closed"]
+    assert [(r["email_id"], r["kind"], r["actor"]) for r in closed] == [
+        (escalated, "escalation", "operator"), (promised, "promise", "operator"),
+    ]  # fmt: skip
+
+
+PROFILE = "default:\n  notify:\n    first: teams-support\n    deputy: slack-lead\n    interval: 30m\n"
+
+
+def run_notify(mailbox: str) -> tuple[int, str]:
+    console = Console(file=StringIO(), width=200)
+    status = notify(console, mailbox)
+    assert isinstance(console.file, StringIO)
+    return status, console.file.getvalue()
+
+
+def test_notify_sends_a_test_to_each_target_and_names_what_is_wrong(
+    settled: tuple[World, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mailboxes.yaml").write_text(PROFILE, encoding="utf-8")
+    with Target(refuse_as_teams) as teams:
+        monkeypatch.setenv("NOTIFY_TEAMS_SUPPORT", teams.address)
+        status, text = run_notify("support@northwind.example")
+        assert status == 1
+        assert "teams-support: sent." in text
+        assert "slack-lead: NOTIFY_SLACK_LEAD is not set" in text
+        monkeypatch.setenv("NOTIFY_SLACK_LEAD", "http://hooks.example/secret-part")
+        text = run_notify("support@northwind.example")[1]
+        assert "NOTIFY_SLACK_LEAD (in Key Vault notify-slack-lead) is not an https address" in text
+        assert "secret-part" not in text
+        with Target(refuse_as_slack) as slack:
+            monkeypatch.setenv("NOTIFY_SLACK_LEAD", slack.address)
+            assert run_notify("support@northwind.example")[0] == 0
+        assert "This is a test" in read_text(teams.accepted[0])
+        assert teams.refusals == slack.refusals == []
+    assert run_notify("nobody@northwind.example")[0] == 2
+    (tmp_path / "mailboxes.yaml").write_text("default:\n  purpose: x\n", encoding="utf-8")
+    assert "has no notify" in run_notify("support@northwind.example")[1]
