@@ -17,7 +17,7 @@ PIPED_WIDTH = 100_000  # columns where the output is not a terminal: no line is 
 COMMANDS = {
     "demo": "local.commands.demo",
     "run": "local.host.run",
-    "desk": "local.commands.desk",
+    "desk": "local.approval.desk",
     "redrive": "local.commands.redrive",
     "forget": "local.commands.forget",
     "audit": "local.commands.audit",

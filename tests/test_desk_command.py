@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from local.commands.desk import MULTIMAIL_URL, QUESTIONS, check_access, read_settings
+from local.approval.desk import MULTIMAIL_URL, QUESTIONS, check_access, read_settings
 from local.host.http_server import LoopbackServer
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.desk_agent import FUNCTION_KEY, DeskAgent
