@@ -77,8 +77,11 @@ class Office:
     key: str
     agent: DeskAgent
 
-    def receive(self, subject: str, body: str = "Hello", sender: str = "ann@customer.example") -> str:
-        return self.simulator.deliver("support", sender, subject, body)
+    def receive(
+        self, subject: str, body: str = "Hello", sender: str = "ann@customer.example", *, ago: int = 0
+    ) -> str:
+        received_at = NOW - timedelta(minutes=ago)
+        return self.simulator.deliver("support", sender, subject, body, received_at=received_at)
 
     def tag(self, email_id: str, **tags: str) -> None:
         named = {f"agent.{name}": value for name, value in tags.items()}
@@ -95,7 +98,7 @@ class Office:
 
     def escalate(self, email_id: str, outcome: Outcome = Outcome.ESCALATED, **fields: Any) -> None:
         """Let the agent leave an email to people."""
-        self.tag(email_id, outcome=outcome)
+        self.simulator.set_tags("support", email_id, {"agent.outcome": outcome}, "agent")
         self.agent.write(email_id, outcome, cause=Cause.TRIAGED, **fields)
 
     def stored(self, email_id: str) -> StoredEmail:
@@ -175,6 +178,7 @@ def report(days: int) -> TrustReport:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=15_000)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield running
@@ -261,7 +265,7 @@ def test_reject_sends_nothing_and_says_so(office: Office, page: Page) -> None:
     page.get_by_text("Reject", exact=True).click()
     page.get_by_role("button", name="Reject the draft").click()
     expect(said(page)).to_have_text("Rejected: Warranty")
-    page.goto(office.address(email))
+    page.goto(office.address(email) + "&show=all")
     expect(page.locator(".draft h2")).to_have_text("Draft rejected")
     expect(page.locator(".row .chip").first).to_have_text("Draft rejected")
     assert office.stored(reply).status == "rejected"
@@ -990,7 +994,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
     office: Office, page: Page
 ) -> None:
     urgencies = ["low", "normal", "high", "critical"] * 5
-    emails = [office.receive(f"Email {n}") for n in range(20)]
+    emails = [office.receive(f"Email {n}", ago=20 - n) for n in range(20)]
     replies = [
         office.draft(email, f"Answer {n}.", urgency=urgency)
         for n, (email, urgency) in enumerate(zip(emails, urgencies, strict=True))
@@ -1036,8 +1040,8 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
 
 @in_browser
 def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Office, page: Page) -> None:
-    for name in ("First", "Second"):
-        office.draft(office.receive(name), f"To the {name}.")
+    for ago, name in enumerate(("Second", "First"), 1):
+        office.draft(office.receive(name, ago=ago), f"To the {name}.")
     office.escalate(office.receive("Law"))
     heading = page.get_by_role("heading", level=1)
     page.goto(office.url)
@@ -1168,7 +1172,7 @@ def other_desk(office: Office) -> Iterator[str]:
 
 @in_browser
 def test_two_reviewers_see_each_other_s_decisions(office: Office, page: Page) -> None:
-    emails = [office.receive(name) for name in ("First", "Second")]
+    emails = [office.receive("First", ago=2), office.receive("Second", ago=1)]
     replies = [office.draft(email, "Yes.") for email in emails]
     page.goto(office.url)
     expect(page.locator(".row")).to_have_count(2)

@@ -352,7 +352,8 @@ class Inbox:
                 self._unsettled[key] = None
 
     def _look_at(self, key: Key) -> None:
-        if self._row(key).state is not State.WAITING:  # while a draft waits, its email's tags do not change
+        # While a draft waits, its email's tags do not change.
+        if key not in self._tags or self._row(key).state is not State.WAITING:
             tags = _unless_refused(self._multimail.get_tags, key)
             if tags is None:
                 del self._emails[key], self._unsettled[key]
