@@ -133,7 +133,8 @@ class Demo:
 
     def answer_mail_and_serve(self) -> int:
         """Answer the mail with the page open, then keep working until stopped."""
-        with self._build_run(EventWatch(self._console)).served_http() as (url, key):
+        served = self._build_run(EventWatch(self._console))
+        with served.served_http() as (url, key):
             desk = build_desk(
                 self._simulators.multimail_url,
                 Secret(self._simulators.review_key),
@@ -145,15 +146,13 @@ class Demo:
                 self._console.print(
                     Text(f"Approve or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green")
                 )
-                return self._answer_until_stopped(server.url)
-
-    def _answer_until_stopped(self, page_url: str) -> int:
-        status = self.answer_mail(page_url)
-        if self._stop.is_set():
-            return status
-        with EventWatch(self._console) as watch:
-            self._console.print()
-            return self._build_run(watch).run(until_idle=False)
+                status = self.answer_mail(server.url)
+                if self._stop.is_set():
+                    return status
+                with EventWatch(self._console) as watch:
+                    self._console.print()
+                    served.tell_http(url, key)
+                    return self._build_run(watch).run(until_idle=False)
 
     def answer_mail(self, page_url: str | None = None) -> int:
         """Work until nothing is due and show the result; return the exit status."""
