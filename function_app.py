@@ -69,6 +69,18 @@ def report(request: func.HttpRequest, context: func.Context) -> func.HttpRespons
     return _respond(context, lambda: show_report(request.params, request.headers, _get_agent))
 
 
+@app.route(
+    route="review", trigger_arg_name="request", methods=["GET", "POST"], auth_level=func.AuthLevel.FUNCTION
+)
+def review(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """Show the review desk what is open and why, or keep what a reviewer says of it."""
+    from shared.operator.http_functions import take_in_review
+
+    return _respond(
+        context, lambda: take_in_review(request.method, request.params, request.get_body(), _get_agent)
+    )
+
+
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(request: func.HttpRequest, context: func.Context) -> func.HttpResponse:  # noqa: ARG001  # bound by name
     """Say whether the agent could work, and nothing about why."""

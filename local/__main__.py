@@ -1,4 +1,4 @@
-"""The command line: `python -m local demo`, `run`, `ask`, `audit`, `report`, `redrive`, and so on."""
+"""The command line: `python -m local demo`, `run`, `desk`, `ask`, `audit`, `report`, and so on."""
 
 import argparse
 import codecs
@@ -17,6 +17,7 @@ PIPED_WIDTH = 100_000  # columns where the output is not a terminal: no line is 
 COMMANDS = {
     "demo": "local.commands.demo",
     "run": "local.host.run",
+    "desk": "local.approval.desk",
     "redrive": "local.commands.redrive",
     "pause": "local.commands.pause",
     "resume": "local.commands.pause",
@@ -104,8 +105,11 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
     voice = commands.add_parser("voice", help=text, description=text)
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
-    text = "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"
-    commands.add_parser("profiles", help=text, description=text)
+    for name, text in (
+        ("desk", "approve, reject or edit your account's drafts on a page; asks for your keys, stores none"),
+        ("profiles", "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"),
+    ):
+        commands.add_parser(name, help=text, description=text)
     text = "check that notifications about a mailbox arrive: each target that its profile names gets a test"
     notify = commands.add_parser("notify", help=text, description=text)
     notify.add_argument("--test", dest="mailbox", metavar="MAILBOX", required=True, help="its id or address")

@@ -16,7 +16,7 @@ function Test-Functions {
     $indexed = az functionapp function list --name $app --resource-group $group --subscription $subscription `
         --query '[].name' --output tsv
     if ($LASTEXITCODE -ne 0) { return $false }
-    foreach ($function in -split 'poll_inboxes process_email track_replies notify_people receive_webhook ask_agent report health') {
+    foreach ($function in -split 'poll_inboxes process_email track_replies notify_people receive_webhook ask_agent report review health') {
         if (-not ("$indexed" -match $function)) { return $false }
     }
     return $true

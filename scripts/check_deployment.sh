@@ -13,7 +13,7 @@ pause=${RETRY_SECONDS:-20}
 has_functions() {
     indexed=$(az functionapp function list --name "$app" --resource-group "$group" --subscription "$subscription" \
         --query '[].name' --output tsv) &&
-        for function in poll_inboxes process_email track_replies notify_people receive_webhook ask_agent report health; do
+        for function in poll_inboxes process_email track_replies notify_people receive_webhook ask_agent report review health; do
             echo "$indexed" | grep -q "$function" || return 1
         done
 }

@@ -29,6 +29,7 @@ from shared.model.embeddings import EmbeddingModel
 from shared.notifying.delivery import Delivery, name_variable
 from shared.notifying.notifier import Notifier
 from shared.operator.asking import Answer, Asking, Question
+from shared.operator.review import Reviews
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
@@ -68,6 +69,7 @@ class Agent:
     retention: Retention
     webhooks: WebhookReceiver
     asking: Asking
+    reviews: Reviews
     notifier: Notifier
     ledger: Ledger
     work_queue: WorkQueue
@@ -213,12 +215,23 @@ def assemble_agent(
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
     retention = Retention(ledger, settings.retention_days, clock)
+    reviews = Reviews(ledger, mailboxes, multimail, profiles, tracker, clock)
     answers = AnswerWatch(multimail, mailboxes, ledger, settings.retention_days, clock)
     notifier = Notifier(
         multimail, mailboxes, ledger, profiles, adapters.delivery, clock, settings.multimail_mailbox_ids
     )
     return Agent(
-        poller, pipeline, tracker, answers, retention, webhooks, asking, notifier, ledger, adapters.work_queue
+        poller,
+        pipeline,
+        tracker,
+        answers,
+        retention,
+        webhooks,
+        asking,
+        reviews,
+        notifier,
+        ledger,
+        adapters.work_queue,
     )
 
 

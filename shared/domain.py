@@ -404,19 +404,50 @@ class Draft:
         )
 
     def rejected(
-        self, reply_id: str, reason: str, *, submitted_at: datetime, decided_at: datetime
+        self,
+        reply_id: str,
+        reason: str,
+        *,
+        submitted_at: datetime,
+        decided_at: datetime,
+        review: "Review | None" = None,
     ) -> "Rejection":
         """What is kept of it once its reply was turned down: of its statements only what carries them."""
+        is_edited = review is not None and review.edited is not None
         return Rejection(
-            reply_id, reason, self.reply_markdown, submitted_at, decided_at, self.wordless_claims
+            reply_id,
+            reason,
+            self.reply_markdown,
+            submitted_at,
+            decided_at,
+            self.wordless_claims,
+            edited_by=review.reviewer if review is not None and is_edited else "",
+            edit_distance=review.edit_distance if review is not None else 0,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """A reply that a reviewer rejected with a reason, and the rejected text. Times are aware, UTC.
+class Review:
+    """What a reviewer says of a pending reply, kept before it is rejected at MultiMail.
 
-    `claims`: what carried its statements, without their words.
+    `reviewer`: the fingerprint of the key that decides. `edited`: the draft with the reviewer's own text,
+    which is submitted next, byte for byte; without one, a `reason` asks the model for the next draft.
+    `edit_distance`: the words that the edit takes out or puts in.
+    """
+
+    reply_id: str
+    reviewer: str
+    reason: str = field(default="", repr=False)
+    edited: Draft | None = None
+    edit_distance: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A reply that a reviewer rejected with a reason or an edit, and its text. Times are aware, UTC.
+
+    `claims`: what carried its statements, without their words. `edited_by`: the fingerprint of the reviewer's
+    key where the next draft is the reviewer's own text, which has `edit_distance` words more or less.
     """
 
     reply_id: str
@@ -425,6 +456,13 @@ class Rejection:
     submitted_at: datetime
     decided_at: datetime
     claims: tuple[JudgedClaim, ...] = ()
+    edited_by: str = ""
+    edit_distance: int = 0
+
+    @property
+    def is_edit(self) -> bool:
+        """Whether the reviewer wrote the next draft."""
+        return bool(self.edited_by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,25 @@
-"""The approval page, in a real browser and over real HTTP, with the MultiMail simulator behind it."""
+"""The review desk, in a real browser and over real HTTP, with MultiMail simulator and ledger behind it."""
 
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Page, Request, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, ViewportSize, expect, sync_playwright
 
+from local.approval.agent import AgentAccess
+from local.approval.agent import DeskAgent as RemoteAgent
 from local.approval.inbox import READS_PER_REFRESH
 from local.approval.oversight import Oversight
-from local.approval.page import ROWS_PER_PAGE, FindEntry, build_approval_page
+from local.approval.page import ROWS_PER_PAGE, build_desk
 from local.commands.demo import CONFIG, NOTE, RIDDLE
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import DEMO_ANSWERS, list_reasons, respond
@@ -26,12 +28,26 @@ from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Attachment, Outgoing, StoredEmail
 from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
+from local.testing.desk_agent import FUNCTION_KEY, DeskAgent
 from local.testing.world import Clock
 from shared.composition import build_agent
-from shared.domain import Cause, Draft, JudgedClaim, Mailbox, ModelText, Outcome, Support
+from shared.domain import (
+    Action,
+    Cause,
+    Draft,
+    JudgedClaim,
+    Mailbox,
+    ModelText,
+    Outcome,
+    Sentiment,
+    Support,
+    Triage,
+    Urgency,
+)  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import FOR_PEOPLE
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
+from shared.profiles.profiles import NO_PROFILES, MailboxProfile, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
@@ -53,26 +69,37 @@ in_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the 
 
 @dataclass
 class Office:
-    """A MultiMail account, its API and the approval page on loopback ports."""
+    """A MultiMail account, its API, the agent's side and the desk on loopback ports."""
 
     simulator: MultiMailSimulator
     api_url: str
     url: str
-    mail_key: str
-    oversight_key: str
+    key: str
+    agent: DeskAgent
 
-    def receive(self, subject: str, body: str = "Hello", sender: str = "ann@customer.example") -> str:
-        return self.simulator.deliver("support", sender, subject, body)
+    def receive(
+        self, subject: str, body: str = "Hello", sender: str = "ann@customer.example", *, ago: int = 0
+    ) -> str:
+        received_at = NOW - timedelta(minutes=ago)
+        return self.simulator.deliver("support", sender, subject, body, received_at=received_at)
 
     def tag(self, email_id: str, **tags: str) -> None:
         named = {f"agent.{name}": value for name, value in tags.items()}
         self.simulator.set_tags("support", email_id, named, "agent")
+        if tags.get("outcome") in FOR_PEOPLE:
+            self.agent.write(email_id, Outcome(tags["outcome"]), cause=Cause.TRIAGED)
 
-    def draft(self, email_id: str, text: str, **tags: str) -> str:
+    def draft(self, email_id: str, text: str, draft: Draft | None = None, **tags: str) -> str:
         """Let the agent's reply wait for approval, as the agent leaves it."""
         reply, _ = self.simulator.reply("support", email_id, Outgoing(text), "agent")
         self.tag(email_id, outcome="reply_submitted", action="reply", reply_id=reply.id, **tags)
+        self.agent.draft(email_id, reply.id, draft or plain_draft(text), triage=triaged(**tags))
         return reply.id
+
+    def escalate(self, email_id: str, outcome: Outcome = Outcome.ESCALATED, **fields: Any) -> None:
+        """Let the agent leave an email to people."""
+        self.simulator.set_tags("support", email_id, {"agent.outcome": outcome}, "agent")
+        self.agent.write(email_id, outcome, cause=Cause.TRIAGED, **fields)
 
     def stored(self, email_id: str) -> StoredEmail:
         email = self.simulator.find_email(email_id)
@@ -87,11 +114,22 @@ class Office:
         return [path.rpartition(email_id)[2] for path in paths]
 
 
+def plain_draft(text: str) -> Draft:
+    return Draft(text, 0.9, (), (), "key")
+
+
+def triaged(**tags: str) -> Triage | None:
+    """The triage that these tags tell of, where they name an urgency that there is."""
+    urgency = tags.get("urgency", "")
+    if urgency not in [*Urgency]:
+        return None
+    no_text = ModelText("")
+    return Triage(Action.REPLY, "question", Urgency(urgency), Sentiment.NEUTRAL, 0.9, no_text, no_text)
+
+
 @pytest.fixture
-def office() -> Iterator[Office]:
-    simulator = MultiMailSimulator(lambda: NOW)
-    simulator.add_mailbox("support@northwind.example", mailbox_id="support", display_name="Support")
-    with serve(simulator) as running:
+def office(tmp_path: Path) -> Iterator[Office]:
+    with serve(tmp_path) as running:
         yield running
 
 
@@ -99,32 +137,35 @@ REASONS = ("Shorter.", "Warmer.", "Answer the second question too: it is <b>urge
 
 
 @pytest.fixture
-def offering() -> Iterator[Office]:
+def offering(tmp_path: Path) -> Iterator[Office]:
     """An office whose page offers reasons, as the demo's does for its simulated model."""
-    simulator = MultiMailSimulator(lambda: NOW)
-    simulator.add_mailbox("support@northwind.example", mailbox_id="support", display_name="Support")
     with serve(
-        simulator, list_reasons=lambda subject, _draft: REASONS if subject == "Warranty" else ()
+        tmp_path, list_reasons=lambda subject, _draft: REASONS if subject == "Warranty" else ()
     ) as running:
         yield running
 
 
 @contextmanager
 def serve(
-    simulator: MultiMailSimulator,
+    folder: Path,
     note: str = "",
     list_reasons: Callable[[str, str], Sequence[str]] = lambda _subject, _draft: (),
-    find_entry: FindEntry = lambda _item: None,
+    profiles: Profiles = NO_PROFILES,
 ) -> Iterator[Office]:
-    """Serve a simulator's API and a page over it."""
-    mail_key, oversight_key = simulator.add_key(["read", "send"]), simulator.add_key(["oversight"])
+    """Serve a simulated account's API, the agent's side and a desk over both."""
+    simulator = MultiMailSimulator(lambda: NOW)
+    simulator.add_mailbox("support@northwind.example", mailbox_id="support", display_name="Support")
+    key = simulator.add_key(["read", "oversight"])
     with LoopbackServer(simulator.app) as api:
-        page = build_approval_page(
-            api.url, mail_key, oversight_key,
-            note=note, report=report, list_reasons=list_reasons, find_entry=find_entry,
-        )  # fmt: skip
-        with LoopbackServer(page) as server:
-            yield Office(simulator, api.url, server.url, mail_key, oversight_key)
+        agent = DeskAgent(api.url, simulator.add_key(), folder, lambda: NOW, report=report, profiles=profiles)
+        with LoopbackServer(agent.app) as functions:
+            access = AgentAccess(functions.url, Secret(FUNCTION_KEY))
+            desk = build_desk(
+                api.url, Secret(key), access, note=note, list_reasons=list_reasons, clock=lambda: NOW
+            )
+            with LoopbackServer(desk) as server:
+                yield Office(simulator, api.url, server.url, key, agent)
+        agent.ledger.close()
 
 
 def report(days: int) -> TrustReport:
@@ -137,6 +178,7 @@ def report(days: int) -> TrustReport:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=15_000)
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
         yield running
@@ -161,6 +203,11 @@ def page(browser: Browser) -> Iterator[Page]:
     page.close()
     assert hosts <= {"127.0.0.1", None}
     assert complaints == []
+
+
+def decision(reply: str, action: str, email: str, **fields: str) -> dict[str, str]:
+    """A form of the page, without its token."""
+    return {"reply_id": reply, "action": action, "mailbox": "support", "email": email} | fields
 
 
 def csrf_token(html: str) -> str:
@@ -189,15 +236,25 @@ def test_list_and_detail_show_the_email_its_triage_and_the_waiting_draft(office:
     expect(page.locator(".draft")).to_contain_text("Dear Ann, two years.")
 
 
+def said(page: Page) -> Locator:
+    """What the desk says of the last decision."""
+    return page.locator("#said")
+
+
 @in_browser
-def test_approve_sends_the_draft(office: Office, page: Page) -> None:
+def test_approve_sends_the_draft_and_says_so(office: Office, page: Page) -> None:
     email = office.receive("Warranty")
     reply = office.draft(email, "Two years.")
     page.goto(office.address(email))
     page.get_by_role("button", name="Approve and send").click()
+    expect(said(page)).to_have_text("Approved and sent: Warranty")
+    expect(page).to_have_title(re.compile("^Approved and sent: Warranty · "))
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is left to do")
+    assert office.stored(reply).delivered_at == NOW
+    assert office.agent.entry(email).reply_settled_at == NOW  # the agent was told
+    page.goto(office.address(email))
     expect(page.locator(".draft h2")).to_contain_text("Answered")
     expect(page.get_by_role("button")).to_have_count(0)
-    assert office.stored(reply).delivered_at == NOW
 
 
 @in_browser
@@ -205,58 +262,67 @@ def test_reject_sends_nothing_and_says_so(office: Office, page: Page) -> None:
     email = office.receive("Warranty")
     reply = office.draft(email, "Two years.")
     page.goto(office.address(email))
-    page.get_by_role("button", name="Reject").click()
+    page.get_by_text("Reject", exact=True).click()
+    page.get_by_role("button", name="Reject the draft").click()
+    expect(said(page)).to_have_text("Rejected: Warranty")
+    page.goto(office.address(email) + "&show=all")
     expect(page.locator(".draft h2")).to_have_text("Draft rejected")
     expect(page.locator(".row .chip").first).to_have_text("Draft rejected")
     assert office.stored(reply).status == "rejected"
     assert office.stored(reply).delivered_at is None
 
 
+def writes_of(office: Office) -> list[tuple[str, Any]]:
+    return [(r.method, r.body) for r in office.simulator.requests if r.method != "GET"]
+
+
 @in_browser
-def test_a_reason_is_on_the_draft_before_it_is_rejected_and_the_newer_draft_is_shown(
+def test_a_reason_is_kept_before_the_draft_is_rejected_and_the_newer_draft_says_what_changed(
     office: Office, page: Page
 ) -> None:
     email = office.receive("Warranty")
     first = office.draft(email, "Two years.")
     office.simulator.set_tags("support", first, {"crm.id": "77"}, "somebody")
     page.goto(office.address(email))
+    page.keyboard.press("r")
     page.get_by_role("textbox", name="Reason (optional; the agent redrafts with it)").fill(
         " Say\u200b  why. "
     )
-    page.get_by_role("button", name="Reject").click()
-    expect(page.locator(".draft h2")).to_have_text("Draft rejected")
-    expect(page.locator(".draft .why")).to_have_text("Reason: Say why.")
-    expect(page.locator(".draft")).to_contain_text("The agent writes a new draft")
-    expect(page.get_by_role("link", name=re.compile("^1 In progress$"))).to_be_visible()
-    writes = [r for r in office.simulator.requests if r.method != "GET"][-2:]
-    assert [(r.method, r.body) for r in writes] == [
-        ("PUT", {"tags": {"crm.id": "77", "agent.reject_reason": "Say why."}}),
+    page.keyboard.press("Enter")
+    expect(said(page)).to_have_text("Rejected: Warranty")
+    assert writes_of(office)[-3:-1] == [
+        ("PUT", {"tags": {"crm.id": "77", "agent.reject_reason": "Say why."}}),  # the agent, with its own key
         ("POST", {"email_id": first, "action": "reject"}),
     ]
     assert office.stored(first).status == "rejected"
+    page.goto(office.address(email))
+    expect(page.locator(".draft .why")).to_have_text("Reason: Say why.")
+    expect(page.locator(".draft")).to_contain_text("The agent writes a new draft")
+    expect(page.get_by_role("link", name=re.compile("^1 In progress$"))).to_be_visible()
     office.draft(email, "Two years, because we build it so.")
     page.get_by_role("link", name="This email has changed").click()
     expect(page.locator(".draft h2")).to_have_text("Draft, waiting for your approval")
-    expect(page.locator(".draft")).to_contain_text("because we build it so")
+    change = page.locator(".change")
+    expect(change).to_contain_text("New draft: what has changed")
+    expect(change.locator(".why")).to_have_text("Reason: Say why.")
+    expect(change.locator("del")).to_have_text("years.")
+    expect(change.locator("ins")).to_have_text("years, because we build it so.")
     page.locator(".thread li").nth(1).get_by_role("link").click()
     expect(page.locator(".draft .why")).to_have_text("Reason: Say why.")
     expect(page.locator(".draft")).not_to_contain_text("The agent writes a new draft")
 
 
 @in_browser
-def test_enter_in_the_reason_rejects_and_approving_leaves_the_reason_out(office: Office, page: Page) -> None:
-    email, other = office.receive("Warranty"), office.receive("Gauges")
-    rejected, approved = office.draft(email, "Two years."), office.draft(other, "Two.")
+def test_approving_leaves_a_typed_reason_out(office: Office, page: Page) -> None:
+    email = office.receive("Gauges")
+    approved = office.draft(email, "Two.")
     page.goto(office.address(email))
-    page.locator("#reason").fill("Shorter")
-    page.keyboard.press("Enter")
-    expect(page.locator(".draft h2")).to_have_text("Draft rejected")
-    page.goto(office.address(other))
+    page.keyboard.press("r")
     page.locator("#reason").fill("Shorter")
     page.get_by_role("button", name="Approve and send").click()
-    expect(page.locator(".draft h2")).to_contain_text("Answered")
-    assert office.stored(rejected).tags == {"agent.reject_reason": "Shorter"}
+    expect(said(page)).to_have_text("Approved and sent: Gauges")
     assert office.stored(approved).tags == {}
+    assert office.agent.entry(email).review is None
 
 
 def written(text: str, *claims: JudgedClaim) -> Draft:
@@ -276,48 +342,36 @@ CLAIMS = (
 
 
 @in_browser
-def test_who_approves_sees_what_carries_each_statement(page: Page) -> None:
-    simulator = MultiMailSimulator(lambda: NOW)
-    simulator.add_mailbox("support@northwind.example", mailbox_id="support")
-    rows: dict[str, LedgerEntry] = {}
-    with serve(simulator, find_entry=lambda item: rows.get(item.email_id)) as office:
-        email = office.receive("Warranty")
-        reply = office.draft(email, "Two years.")
-        rows[email] = LedgerEntry(
-            "support", email, NOW, "ann@customer.example", None, NOW,
-            draft=written("Two years.", *CLAIMS), reply_id=reply,
-        )  # fmt: skip
-        page.goto(office.address(email))
-        evidence = page.get_by_role("region", name="Evidence")
-        expect(evidence.locator("summary")).to_have_text(
-            "Evidence: 1 verified, 1 from the sender, 1 asserted"
-        )
-        listed = evidence.locator(".claims li")
-        expect(listed).to_have_count(3)
-        expect(listed.first).to_contain_text("asserted <b>It floats</b>.")  # what is doubtful comes first
-        expect(listed.last).to_contain_text("for two years — shop.md › Warranty".replace("— ", ""))
-        expect(evidence).to_contain_text("Which colour?")
-        expect(evidence).to_contain_text("A colleague names the colours.")
-        expect(evidence).not_to_contain_text("Kind regards")
+def test_who_approves_sees_what_carries_each_statement_and_first_what_is_doubtful(
+    office: Office, page: Page
+) -> None:
+    email = office.receive("Warranty")
+    office.draft(email, "Two years.", replace(written("Two years.", *CLAIMS), notes=("it repeats a code",)))
+    page.goto(office.address(email))
+    warnings = page.get_by_role("region", name="Before you decide")
+    for text in ("Which colour?", "Warning: it repeats a code", "2 statements are not verified"):
+        expect(warnings).to_contain_text(text)
+    evidence = page.get_by_role("region", name="Evidence")
+    expect(evidence.locator("summary")).to_have_text("Evidence: 1 verified, 1 from the sender, 1 asserted")
+    listed = evidence.locator(".claims li")
+    expect(listed).to_have_count(3)
+    expect(listed.first).to_contain_text("asserted <b>It floats</b>.")  # what is doubtful comes first
+    expect(listed.last).to_contain_text("for two years shop.md › Warranty")
+    expect(evidence).to_contain_text("A colleague names the colours.")
+    expect(evidence).not_to_contain_text("Kind regards")
 
 
 @in_browser
-def test_who_answers_an_escalated_email_sees_the_proposal_and_cannot_approve_it(page: Page) -> None:
-    simulator = MultiMailSimulator(lambda: NOW)
-    simulator.add_mailbox("support@northwind.example", mailbox_id="support")
-    rows: dict[str, LedgerEntry] = {}
-    with serve(simulator, find_entry=lambda item: rows.get(item.email_id)) as office:
-        email = office.receive("Warranty")
-        office.tag(email, outcome="escalated", action="escalate")
-        rows[email] = LedgerEntry(
-            "support", email, NOW, "ann@customer.example", None, NOW,
-            proposal=written("Two <i>years</i>.", *CLAIMS), outcome=Outcome.ESCALATED, cause=Cause.TRIAGED,
-        )  # fmt: skip
-        page.goto(office.address(email))
-        expect(page.locator(".draft h2")).to_have_text("Proposed answer, not submitted")
-        expect(page.locator(".draft .text")).to_have_text("Two <i>years</i>.")
-        expect(page.get_by_role("region", name="Evidence").locator(".claims li")).to_have_count(3)
-        expect(page.get_by_role("button", name="Approve and send")).to_have_count(0)
+def test_who_answers_an_escalated_email_sees_the_proposal_and_cannot_approve_it(
+    office: Office, page: Page
+) -> None:
+    email = office.receive("Warranty")
+    office.escalate(email, proposal=written("Two <i>years</i>.", *CLAIMS))
+    page.goto(office.address(email))
+    expect(page.locator(".draft h2")).to_have_text("Proposed answer, not submitted")
+    expect(page.locator(".draft .text")).to_have_text("Two <i>years</i>.")
+    expect(page.get_by_role("region", name="Evidence").locator(".claims li")).to_have_count(3)
+    expect(page.get_by_role("button", name="Approve and send")).to_have_count(0)
 
 
 @in_browser
@@ -387,12 +441,15 @@ def test_counts_and_filters_tell_the_outcomes_apart(office: Office, page: Page) 
         office.tag(office.receive(subject), outcome=outcome)
     office.receive("New")
     page.goto(office.url)
-    for name in ("Waiting for you", "Answered", "Escalated", "Blocked", "Skipped", "In progress"):
+    for name in ("Waiting for you", "Escalated", "Blocked", "Answered", "Skipped", "In progress"):
         tile = page.get_by_role("link", name=re.compile(f"^1 {name}$"))
         tile.click()
         expect(page.locator(".tile[aria-current]")).to_contain_text(name)
         expect(page.locator(".row")).to_have_count(1)
     expect(page.locator(".row .subject")).to_have_text("New")
+    for name, count in (("To do", 3), ("All mail", 6)):
+        page.get_by_role("link", name=re.compile(f"^{count} {name}$")).click()
+        expect(page.locator(".row")).to_have_count(count)
 
 
 @in_browser
@@ -413,7 +470,7 @@ def test_the_conversation_is_shown_oldest_first_and_leads_to_each_email(office: 
 @in_browser
 def test_the_list_follows_the_agent_while_the_open_email_is_left_alone(office: Office, page: Page) -> None:
     email = office.receive("Warranty", "Is it still covered?")
-    page.goto(office.address(email))
+    page.goto(office.address(email) + "&show=all")
     page.evaluate("document.querySelector('.email .text').dataset.kept = 'yes'")
     office.draft(email, "Yes.")
     expect(page.locator(".row .chip").first).to_have_text("Waiting for approval")
@@ -427,7 +484,7 @@ def test_the_list_follows_the_agent_while_the_open_email_is_left_alone(office: O
 @in_browser
 def test_focus_stays_on_the_same_email_when_the_list_is_refreshed(office: Office, page: Page) -> None:
     office.receive("First")
-    page.goto(office.url)
+    page.goto(f"{office.url}/?show=all")
     page.get_by_role("link", name="First").focus()
     office.receive("Second")
     expect(page.locator(".row")).to_have_count(2)
@@ -440,15 +497,19 @@ def test_approve_and_reject_are_reached_and_pressed_with_the_keyboard(office: Of
     reply = office.draft(email, "Two years.")
     page.goto(office.address(email))
     reached: list[str] = []
-    while "Reject" not in reached and len(reached) < 40:
+    while "Not now" not in reached and len(reached) < 40:
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.textContent.trim()"))
     assert reached[0] == "Skip to the email"
-    assert reached[-3:] == ["Approve and send", "", "Reject"]  # between them the reason
+    assert reached[-4:] == ["Approve and send", "Reject", "Edit", "Not now"]
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
     outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"
     page.keyboard.press("Enter")
-    expect(page.locator(".draft h2")).to_have_text("Draft rejected")
+    expect(page.locator("#reason")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(said(page)).to_have_text("Rejected: Warranty")
     assert office.stored(reply).status == "rejected"
 
 
@@ -470,7 +531,7 @@ def test_a_narrow_screen_shows_the_list_or_the_email_and_never_scrolls_sideways(
     expect(page.locator(".row")).to_be_visible()
     page.locator(".row").click()
     page.get_by_role("button", name="Approve and send").click()
-    expect(page.locator(".draft h2")).to_contain_text("Answered")
+    expect(said(page)).to_contain_text("Approved and sent")
     assert office.stored(reply).delivered_at == NOW
 
 
@@ -485,7 +546,7 @@ def test_markup_in_any_text_of_an_email_is_shown_and_not_run(office: Office, pag
     sender = f'"{ATTACK.replace(chr(34), chr(39))}" <eve@attacker.example>'
     email = office.simulator.deliver("support", sender, ATTACK, ATTACK, attachments=[file])
     names = ("category", "urgency", "sentiment", "reason")
-    office.draft(email, ATTACK, **dict.fromkeys(names, ATTACK))
+    office.draft(email, ATTACK, None, **dict.fromkeys(names, ATTACK))
     with page.expect_response(re.compile("/updates")):
         page.goto(office.address(email))
     for place in ("h1", ".email .text >> nth=0", ".draft .text", ".files", ".reason", ".row .subject"):
@@ -502,7 +563,7 @@ def test_markup_in_an_unknown_outcome_and_a_refusal_is_shown_and_not_run(office:
     refused, odd = office.receive("Refused"), office.receive("Odd")
     office.tag(refused, outcome="escalated", reason=ATTACK)
     office.tag(odd, outcome=ATTACK, action=ATTACK, reply_id="../../../oversight/pending?x=#")
-    page.goto(office.address(refused))
+    page.goto(office.address(refused) + "&show=all")
     expect(page.locator(".why")).to_contain_text("<script>window.hacked=1</script>")
     expect(page.locator(".row", has_text="Odd").locator(".chip").first).to_contain_text("<img src=x")
     assert page.evaluate("window.hacked") is None
@@ -562,7 +623,7 @@ def test_every_loopback_name_is_served(office: Office, host: str) -> None:
 @pytest.mark.parametrize("token", [None, "", "guess", "ü"])
 def test_a_decision_without_the_page_s_token_changes_nothing(office: Office, token: str | None) -> None:
     reply = office.draft(office.receive("Warranty"), "Two years.")
-    form = {"reply_id": reply, "action": "approve"} | ({} if token is None else {"csrf_token": token})
+    form = decision(reply, "approve", email="x") | ({} if token is None else {"csrf_token": token})
     assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 403
     assert office.stored(reply).status == "pending_send_approval"
 
@@ -571,7 +632,7 @@ def test_a_decision_is_taken_by_post_only_and_is_approve_or_reject(office: Offic
     email = office.receive("Warranty")
     reply = office.draft(email, "Two years.")
     token = csrf_token(requests.get(office.address(email), timeout=10).text)
-    form = {"reply_id": reply, "action": "approve", "csrf_token": token}
+    form = decision(reply, "approve", email, csrf_token=token)
     assert requests.get(f"{office.url}/decide", params=form, timeout=10).status_code == 405
     assert (
         requests.post(f"{office.url}/decide", data=form | {"action": "send"}, timeout=10).status_code == 400
@@ -596,27 +657,40 @@ def test_a_decision_leads_back_to_this_page_whatever_the_form_says(office: Offic
     assert answer.headers["Location"].startswith("/?")
 
 
-def test_a_reason_that_cannot_be_written_leaves_the_draft_undecided(office: Office) -> None:
+def test_what_the_agent_cannot_keep_leaves_the_draft_undecided_and_the_words_in_their_form(
+    office: Office,
+) -> None:
     email = office.receive("Warranty")
     reply = office.draft(email, "Two years.")
     token = csrf_token(requests.get(office.address(email), timeout=10).text)
-    office.simulator.fault = in_order(answer_with(500), matching=lambda method, _path: method == "PUT")
-    form = {"reply_id": reply, "action": "reject", "csrf_token": token, "reason": "Shorter"}
-    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 502
+    office.agent.is_away = True
+    for action, name in (("reject", "reason"), ("edit", "text")):
+        form = decision(reply, action, email, csrf_token=token) | {name: "My own <words>"}
+        answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+        assert answer.status_code == 502
+        assert "try again in a minute" in answer.text
+        if action == "reject":
+            assert 'value="My own &lt;words&gt;"' in answer.text
+        assert office.stored(reply).status == "pending_send_approval"
+    office.agent.is_away = False
+    answer = requests.post(
+        f"{office.url}/decide",
+        data=decision(reply, "edit", email, csrf_token=token, text="x" * 9_000), timeout=10,
+    )  # fmt: skip
+    assert answer.status_code == 502
+    assert "must have 1 to 8000 characters" in answer.text
+    assert "x" * 9_000 in answer.text
     assert office.stored(reply).status == "pending_send_approval"
-    assert (
-        requests.post(f"{office.url}/decide", data=form | {"csrf_token": "no"}, timeout=10).status_code == 403
-    )
-    assert office.stored(reply).tags == {}
 
 
 def test_a_reason_goes_only_to_a_draft_that_waits(office: Office) -> None:
     email = office.receive("Warranty")
     reply = office.draft(email, "Two years.")
     token = csrf_token(requests.get(office.address(email), timeout=10).text)
-    form = {"reply_id": email, "action": "reject", "csrf_token": token, "reason": "Shorter"}
+    form = decision(email, "reject", email, csrf_token=token, reason="Shorter")
     before = office.stored(email).tags
-    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 404
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+    assert "so nothing was done. It is now: Waiting for approval" in answer.text
     assert office.stored(email).tags == before
     long = form | {"reply_id": reply, "reason": "x" * 2000}
     assert (
@@ -636,24 +710,49 @@ def test_the_report_names_what_is_wrong_and_keeps_the_page_s_headers(office: Off
     )
 
 
-def test_a_draft_that_was_decided_elsewhere_is_explained(office: Office) -> None:
+@pytest.mark.parametrize("action", ["approve", "reject", "edit"])
+def test_a_decision_that_meets_another_one_does_nothing_and_says_what_it_is_now(
+    office: Office, action: str
+) -> None:
     email = office.receive("Warranty")
     reply = office.draft(email, "Two years.")
     token = csrf_token(requests.get(office.address(email), timeout=10).text)
-    office.simulator.decide(reply, "reject")
-    form = {"reply_id": reply, "action": "approve", "csrf_token": token}
+    office.simulator.decide(reply, "approve" if action == "reject" else "reject")
+    form = decision(reply, action, email, csrf_token=token, text="Three years.", reason="No")
     answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
-    assert answer.status_code == 404
-    assert "no longer awaiting a decision" in answer.text
-    assert office.stored(reply).delivered_at is None
+    now = "Answered" if action == "reject" else "Draft rejected"
+    assert f"so nothing was done. It is now: {now}." in answer.text
+    assert (office.stored(reply).delivered_at is None) == (action != "reject")
 
 
 def test_a_service_that_is_away_is_explained_and_no_key_is_shown(office: Office) -> None:
-    office.simulator.revoke_key(office.mail_key)
+    office.simulator.revoke_key(office.key)
     answer = requests.get(office.url, timeout=10)
     assert answer.status_code == 502
     assert "MultiMail refused the key" in answer.text
-    assert office.mail_key not in answer.text
+    assert office.key not in answer.text
+
+
+def test_without_the_agent_the_mail_is_shown_and_nothing_is_decided(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    office.agent.is_away = True
+    html = requests.get(office.address(email), timeout=10).text
+    assert "The agent cannot be reached" in html
+    assert "Two years." in html
+    form = decision(reply, "approve", email, csrf_token=csrf_token(html))
+    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 502
+    assert office.stored(reply).status == "pending_send_approval"
+
+
+def test_a_wrong_function_key_is_named(office: Office) -> None:
+    agent = RemoteAgent(AgentAccess(office.url, Secret("wrong")), "a", timeout=(5, 5))
+    with pytest.raises(ConfigurationError, match="AGENT_URL"):
+        agent.list_items()  # the desk's own address: there is no such function
+    with LoopbackServer(office.agent.app) as functions:
+        agent = RemoteAgent(AgentAccess(functions.url, Secret("wrong")), "a", timeout=(5, 5))
+        with pytest.raises(ConfigurationError, match="AGENT_KEY"):
+            agent.list_items()
 
 
 def test_the_page_recovers_from_a_service_that_failed_for_a_while(office: Office) -> None:
@@ -674,11 +773,11 @@ def test_a_listing_that_broke_off_leaves_no_gap(office: Office) -> None:
     listing = in_order(None, answer_with(500), matching=lambda _method, path: path.endswith("/emails"))
     office.simulator.fault = listing
     assert requests.get(office.url, timeout=10).status_code == 502
-    assert requests.get(f"{office.url}/updates", timeout=10).json()["counts"][""] == 250
+    assert requests.get(f"{office.url}/updates", timeout=10).json()["counts"]["all"] == 250
 
 
 def test_an_oversized_form_is_refused_on_a_page_that_leads_back(office: Office) -> None:
-    answer = requests.post(f"{office.url}/decide", data={"csrf_token": "x" * 100_000}, timeout=10)
+    answer = requests.post(f"{office.url}/decide", data={"csrf_token": "x" * 200_000}, timeout=10)
     assert answer.status_code == 413
     assert 'href="/"' in answer.text
 
@@ -689,7 +788,7 @@ def test_an_oversized_form_is_refused_on_a_page_that_leads_back(office: Office) 
 def test_listing_marks_no_email_as_read(office: Office) -> None:
     emails = [office.receive("Handled"), office.receive("New")]
     office.draft(emails[0], "Done.")
-    requests.get(office.url, timeout=10)
+    requests.get(f"{office.url}/?show=all", timeout=10)
     requests.get(f"{office.url}/updates", timeout=10)
     assert [office.stored(email).status for email in emails] == ["unread", "unread"]
 
@@ -706,7 +805,7 @@ def test_tags_of_a_settled_email_are_read_once_and_of_an_open_one_again(office: 
 def test_an_email_that_the_agent_may_open_again_is_looked_at_again(office: Office) -> None:
     email = office.receive("Covered")
     office.tag(email, outcome="skipped", cause="covered")
-    assert "Skipped" in requests.get(office.url, timeout=10).text
+    assert "Skipped" in requests.get(f"{office.url}/?show=all", timeout=10).text
     office.tag(email, outcome="escalated", cause="reply_rejected")
     assert "Escalated" in requests.get(f"{office.url}/?show=escalated", timeout=10).text
     assert len(office.reads_of(email)) == 2
@@ -717,7 +816,7 @@ def test_a_flood_is_one_entry_with_a_count(office: Office) -> None:
         email = office.receive("Again", sender=f"eve+{number}@elsewhere.example")
         cause = "sender_flood" if number % 2 else "sender_tokens"
         office.tag(email, outcome="escalated", cause=cause)
-    text = requests.get(office.url, timeout=10).text
+    text = requests.get(f"{office.url}/?show=all", timeout=10).text
     assert text.count("eve+") == 1
     assert "and 6 more of this sender" in text
 
@@ -727,19 +826,19 @@ def test_a_long_inbox_is_paged_and_looked_at_bit_by_bit(office: Office) -> None:
     office.draft(emails[0], "The oldest is looked at last, yet its draft is not listed twice.")
     for email in emails[1:]:
         office.tag(email, outcome="skipped")
-    first = requests.get(f"{office.url}/updates", timeout=10).json()
+    first = requests.get(f"{office.url}/updates?show=all", timeout=10).json()
     assert len(first["rows"]) == ROWS_PER_PAGE
     assert first["rows"][0]["subject"] == f"Email {len(emails) - 1}"
     assert first["catching_up"]
-    assert first["counts"][""] == len(emails)
+    assert first["counts"]["all"] == len(emails)
     assert first["counts"]["skipped"] < len(emails) - 1
-    second = requests.get(f"{office.url}/updates?page=2", timeout=10).json()
+    second = requests.get(f"{office.url}/updates?show=all&page=2", timeout=10).json()
     assert second["rows"][0]["subject"] == f"Email {len(emails) - 1 - ROWS_PER_PAGE}"
     assert not second["catching_up"]
-    assert second["counts"][""] == len(emails)
+    assert second["counts"]["all"] == len(emails)
     assert second["counts"]["skipped"] == len(emails) - 1
     before = len(office.simulator.requests)
-    requests.get(f"{office.url}/updates", timeout=10)
+    requests.get(f"{office.url}/updates?show=all", timeout=10)
     assert len(office.simulator.requests) - before == 3  # mailboxes, the newest page, the approval queue
 
 
@@ -756,7 +855,8 @@ def test_a_tag_that_names_no_email_does_not_take_the_page_down(office: Office, r
 
 
 def test_a_key_without_the_oversight_scope_is_named(office: Office) -> None:
-    oversight = Oversight(office.api_url, StaticSecret(Secret(office.mail_key)), timeout=(5, 5))
+    key = Secret(office.simulator.add_key())
+    oversight = Oversight(office.api_url, StaticSecret(key), timeout=(5, 5))
     with pytest.raises(ConfigurationError, match="lacks the oversight scope"):
         oversight.pending()
     with pytest.raises(ConfigurationError, match="lacks the oversight scope"):
@@ -766,21 +866,29 @@ def test_a_key_without_the_oversight_scope_is_named(office: Office) -> None:
 def test_a_decision_is_never_sent_twice(office: Office) -> None:
     """An approval whose answer was lost may have sent the email."""
     reply = office.draft(office.receive("Warranty"), "Two years.")
-    oversight = Oversight(office.api_url, StaticSecret(Secret(office.oversight_key)), timeout=(5, 5))
+    oversight = Oversight(office.api_url, StaticSecret(Secret(office.key)), timeout=(5, 5))
     office.simulator.fault = in_order(answer_with(503), matching=lambda method, _path: method == "POST")
     with pytest.raises(TransientError):
         oversight.decide(reply, "approve")
     assert [r.path for r in office.simulator.requests if r.method == "POST"] == ["/v1/oversight/decide"]
 
 
-def test_a_waiting_email_that_answers_none_is_listed_too(office: Office) -> None:
+def test_a_waiting_email_that_answers_none_is_listed_too_and_can_be_approved(office: Office) -> None:
     outgoing = Outgoing("We moved.", to=("bob@partner.example",), subject="Our new address")
     email, _ = office.simulator.send("support", outgoing, "agent")
     update = requests.get(f"{office.url}/updates", timeout=10).json()
     assert not update["catching_up"]
     (row,) = update["rows"]
     assert (row["sender"], row["subject"]) == ("To bob@partner.example", "Our new address")
-    assert "Approve and send" in requests.get(office.address(email.id), timeout=10).text
+    html = requests.get(office.address(email.id), timeout=10).text
+    assert "Approve and send" in html
+    assert 'value="edit"' not in html
+    form = decision(email.id, "reject", email.id, csrf_token=csrf_token(html))
+    refused = requests.post(f"{office.url}/decide", data=form | {"reason": "No"}, timeout=10)
+    assert "without a reason only" in refused.text
+    assert office.stored(email.id).status == "pending_send_approval"
+    requests.post(f"{office.url}/decide", data=form | {"action": "approve"}, timeout=10)
+    assert office.stored(email.id).delivered_at == NOW
 
 
 # Reasons on offer, where a simulated model can follow some only
@@ -791,15 +899,15 @@ def test_an_offered_reason_is_chosen_and_sent_with_the_keyboard_alone(offering: 
     email = offering.receive("Warranty")
     reply = offering.draft(email, "Two years.")
     page.goto(offering.address(email))
-    page.get_by_role("button", name="Approve and send").focus()
-    page.keyboard.press("Tab")
+    page.keyboard.press("r")
     expect(page.get_by_label("No reason: no new draft")).to_be_focused()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    expect(page.locator(".draft .why")).to_have_text("Reason: Warmer.")
-    expect(page.locator(".draft")).to_contain_text("The agent writes a new draft with this reason")
+    expect(said(page)).to_have_text("Rejected: Warranty")
     assert offering.stored(reply).tags == {"agent.reject_reason": "Warmer."}
+    page.goto(offering.address(email))
+    expect(page.locator(".draft")).to_contain_text("The agent writes a new draft with this reason")
 
 
 @in_browser
@@ -809,6 +917,7 @@ def test_a_written_reason_replaces_the_chosen_one_and_the_page_says_what_the_mod
     email = offering.receive("Warranty")
     reply = offering.draft(email, "Two years.")
     page.goto(offering.address(email))
+    page.keyboard.press("r")
     page.get_by_label("Shorter.").check()
     written = page.get_by_role("textbox", name="Another reason")
     written.fill("As a poem")
@@ -817,7 +926,9 @@ def test_a_written_reason_replaces_the_chosen_one_and_the_page_says_what_the_mod
     expect(written).to_have_value("")
     written.fill("As a poem")
     expect(page.locator("#reason-hint")).to_contain_text("cannot follow another reason")
-    page.get_by_role("button", name="Reject").click()
+    page.get_by_role("button", name="Reject the draft").click()
+    expect(said(page)).to_have_text("Rejected: Warranty")
+    page.goto(offering.address(email))
     expect(page.locator(".draft")).to_contain_text("The simulated model cannot follow this reason")
     assert offering.stored(reply).tags == {"agent.reject_reason": "As a poem"}
 
@@ -825,17 +936,19 @@ def test_a_written_reason_replaces_the_chosen_one_and_the_page_says_what_the_mod
 @in_browser
 def test_the_reasons_can_be_used_on_a_phone(offering: Office, page: Page) -> None:
     email = offering.receive("Warranty")
-    offering.draft(email, "Two years.")
+    reply = offering.draft(email, "Two years.")
     page.set_viewport_size(NARROW)
     page.goto(offering.address(email))
+    page.get_by_text("Reject", exact=True).click()
     for reason in REASONS:
         box = page.locator(".reasons label", has_text=reason).bounding_box()
         assert box is not None
         assert box["height"] >= 36
         assert box["x"] + box["width"] <= NARROW["width"]
     page.get_by_text(REASONS[2]).click()
-    page.get_by_role("button", name="Reject").click()
-    expect(page.locator(".draft .why")).to_have_text(f"Reason: {REASONS[2]}")
+    page.get_by_role("button", name="Reject the draft").click()
+    expect(said(page)).to_have_text("Rejected: Warranty")
+    assert offering.stored(reply).tags == {"agent.reject_reason": REASONS[2]}
 
 
 def test_without_its_script_a_written_reason_counts_more_than_a_chosen_one(offering: Office) -> None:
@@ -843,7 +956,7 @@ def test_without_its_script_a_written_reason_counts_more_than_a_chosen_one(offer
     reply = offering.draft(email, "Two years.")
     html = requests.get(offering.address(email), timeout=10).text
     assert "<b>urgent" not in html
-    form = {"reply_id": reply, "action": "reject", "csrf_token": csrf_token(html)}
+    form = decision(reply, "reject", email, csrf_token=csrf_token(html))
     both = form | {"offered_reason": "Shorter.", "reason": "As a poem"}
     assert requests.post(f"{offering.url}/decide", data=both, timeout=10).status_code == 200
     assert offering.stored(reply).tags == {"agent.reject_reason": "As a poem"}
@@ -860,38 +973,222 @@ def test_the_page_of_a_real_account_offers_no_reasons_and_speaks_of_no_simulated
     assert "simulated" not in html
 
 
-# The README's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_approval_page.py -k picture
+# Twenty drafts in a row
 
 
-def handle_demo(office: Office, clock: Clock, ledger: Path) -> FindEntry:
-    """Let the real agent, with the simulated model, work on the demo's mail until nothing is due.
+@dataclass
+class Keyboard:
+    """Presses keys and counts them; typed words do not count."""
 
-    Return how its rows are found.
-    """
-    with LoopbackServer(ChatSimulator(shields=True, respond=respond).app) as model:
-        agent = build_agent(
-            Settings.from_env(
-                {
-                    "MULTIMAIL_API_URL": office.api_url,
-                    "MULTIMAIL_API_KEY": office.simulator.add_key(["read", "send"]),
-                    "MODEL_ENDPOINT": model.url,
-                    "MODEL_API_KEY": "simulated",
-                    "TRIAGE_DEPLOYMENT": "simulated",
-                    "LEDGER_PATH": str(ledger),
-                    "CONFIG_PATH": str(CONFIG),
-                }
-            ),
-            clock=clock,
+    page: Page
+    pressed: int = 0
+
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+            self.pressed += 1
+
+
+@in_browser
+def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
+    office: Office, page: Page
+) -> None:
+    urgencies = ["low", "normal", "high", "critical"] * 5
+    emails = [office.receive(f"Email {n}", ago=20 - n) for n in range(20)]
+    replies = [
+        office.draft(email, f"Answer {n}.", urgency=urgency)
+        for n, (email, urgency) in enumerate(zip(emails, urgencies, strict=True))
+    ]
+    order = sorted(range(20), key=lambda n: (-("low", "normal", "high", "critical").index(urgencies[n]), n))
+    keyboard = Keyboard(page)
+    page.goto(office.url)
+    decided = {}
+    for place, n in enumerate(order):
+        expect(page.get_by_role("heading", level=1)).to_have_text(f"Email {n}")
+        if place % 4 == 0:
+            keyboard.press("r")
+            page.keyboard.type(f"Because {n}")
+            keyboard.press("Enter")
+            decided[n] = "Rejected"
+        elif place % 4 == 1:
+            keyboard.press("e")
+            page.keyboard.press("Control+End")
+            page.keyboard.type(" Yes.")
+            keyboard.press("Control+Enter")
+            decided[n] = "Your text is on its way to approval"
+        else:
+            keyboard.press("a", "Enter")
+            decided[n] = "Approved and sent"
+        expect(said(page)).to_have_text(f"{decided[n]}: Email {n}")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is left to do")
+    assert keyboard.pressed == 40
+    for n, reply in enumerate(replies):
+        approved = decided[n] == "Approved and sent"
+        assert (office.stored(reply).status == "rejected", office.stored(reply).delivered_at == NOW) == (
+            not approved,
+            approved,
         )
-        assert isinstance(agent.work_queue, InProcessWorkQueue)
-        due_at: datetime | None = clock.now
-        while due_at is not None:
-            clock.now = max(clock.now, due_at)
-            agent.poll()
-            while not agent.work_queue.bodies.empty():
-                agent.process(agent.work_queue.bodies.get())
-            due_at = agent.ledger.next_due_at()
-        return agent.ledger.get
+        review = office.agent.entry(emails[n]).review
+        if decided[n] == "Rejected":
+            assert review is not None
+            assert review.reason == f"Because {n}"
+        elif not approved:
+            assert review is not None
+            assert review.edited is not None
+            assert review.edited.reply_markdown == f"Answer {n}. Yes."
+
+
+@in_browser
+def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Office, page: Page) -> None:
+    for ago, name in enumerate(("Second", "First"), 1):
+        office.draft(office.receive(name, ago=ago), f"To the {name}.")
+    office.escalate(office.receive("Law"))
+    heading = page.get_by_role("heading", level=1)
+    page.goto(office.url)
+    expect(heading).to_have_text("First")
+    page.keyboard.press("j")
+    expect(heading).to_have_text("Second")
+    page.keyboard.press("k")
+    expect(heading).to_have_text("First")
+    page.keyboard.press("n")
+    expect(said(page)).to_have_text("Left for later: First")
+    expect(heading).to_have_text("Second")
+    page.keyboard.press("j")
+    expect(heading).to_have_text("Law")
+    page.keyboard.press("d")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_have_text("Marked as done: Law")
+    expect(heading).to_have_text("First")  # put off, it came last
+    page.keyboard.press("/")
+    page.keyboard.type("law")
+    page.keyboard.press("Enter")
+    expect(page.locator(".row")).to_have_count(1)
+    expect(page.locator(".row .chip").first).to_have_text("Done")
+
+
+@in_browser
+def test_the_keys_can_be_switched_off(office: Office, page: Page) -> None:
+    office.draft(office.receive("First"), "Yes.")
+    page.goto(office.url)
+    page.get_by_text("Keys", exact=True).click()
+    page.get_by_label("Use these keys").uncheck()
+    page.reload()
+    page.keyboard.press("a")
+    expect(page.get_by_role("button", name="Approve and send")).not_to_be_focused()
+
+
+@in_browser
+def test_nothing_to_decide_still_shows_what_is_left_to_people(office: Office, page: Page) -> None:
+    office.escalate(office.receive("Law"))
+    office.escalate(office.receive("Broken"), Outcome.NEEDS_HUMAN)
+    page.goto(office.url)
+    expect(page.locator(".row")).to_have_count(2)
+    expect(page.locator(".verdict")).to_be_visible()
+    expect(page.locator("[data-count=waiting]")).to_have_text("0")
+
+
+@in_browser
+@pytest.mark.parametrize("width", [320, 390, 1920])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_decision_is_in_reach_however_long_the_mail_is(
+    office: Office, page: Page, width: int, scheme: Literal["light", "dark"]
+) -> None:
+    email = office.receive("Long", "\n\n".join(f"Line {n} of a long mail." for n in range(800)))
+    office.draft(email, "Short.", replace(written("Short.", *CLAIMS), notes=("w" * 200,)))
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size(ViewportSize(width=width, height=640))
+    page.goto(office.address(email))
+    for name in ("Approve and send", "Not now"):
+        box = page.get_by_role("button", name=name).bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 640
+        assert box["height"] >= 44
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@in_browser
+def test_mail_is_readable_its_quotes_are_counted_and_its_files_named(office: Office, page: Page) -> None:
+    body = (
+        "<div>Is&nbsp;it <b>covered</b>?<br>Ann</div><style>p{}</style><p>See <a href='https://a.example/x'>this</a></p>"
+        "\n\nOn Mon, 2 Nov 2026 at 10:00, Support <support@northwind.example> wrote:\n> One\n> Two\n> Three\n"
+    )
+    file = Attachment("invoice.pdf", "application/pdf", b"x" * 5000)
+    email = office.simulator.deliver(
+        "support", "ann@customer.example", "Warranty", body, attachments=[file, file]
+    )
+    office.draft(email, "Yes.")
+    page.goto(office.address(email))
+    card = page.get_by_role("region", name="Email", exact=True)
+    expect(card.locator(".text").first).to_contain_text("Is it covered?")
+    expect(card.locator(".text").first).to_contain_text("this (https://a.example/x)")
+    expect(card.locator(".text").first).not_to_contain_text("<div>")
+    expect(card).to_contain_text("As it arrived, in HTML")
+    expect(card).to_contain_text(re.compile(r"Quoted text and signature: \d+ lines"))
+    expect(card).to_contain_text("2 attachments")
+    expect(card).to_contain_text("invoice.pdf")
+
+
+# Two reviewers
+
+
+def test_who_edited_cannot_approve_where_the_profile_wants_another_one(tmp_path: Path) -> None:
+    profiles = Profiles(MailboxProfile(edit_needs_second_reviewer=True))
+    with serve(tmp_path, profiles=profiles) as office:
+        email = office.receive("Warranty")
+        first = office.draft(email, "Two years.")
+        token = csrf_token(requests.get(office.address(email), timeout=10).text)
+        form = decision(first, "edit", email, csrf_token=token, text="Three\r\nyears.\r\n")
+        assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 200
+        review = office.agent.entry(email).review
+        assert review is not None
+        assert review.edited is not None
+        assert review.edited.reply_markdown == "Three\nyears.\n"
+        second = office.draft(email, "Three\nyears.\n", review.edited)
+        html = requests.get(office.address(email), timeout=10).text
+        assert "wants another reviewer to approve" in html
+        assert "Approve and send" not in html
+        for address in (email, second):  # the reply itself, too, opened from the conversation
+            form = decision(second, "approve", address, csrf_token=token)
+            answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+            assert answer.status_code == 502
+            assert "wants another reviewer to approve" in answer.text
+        assert office.stored(second).status == "pending_send_approval"
+        with other_desk(office) as url:
+            html = requests.get(f"{url}/?mailbox=support&email={email}", timeout=10).text
+            form = decision(second, "approve", email, csrf_token=csrf_token(html))
+            requests.post(f"{url}/decide", data=form, timeout=10)
+        assert office.stored(second).delivered_at == NOW
+
+
+@contextmanager
+def other_desk(office: Office) -> Iterator[str]:
+    """The desk of another reviewer, with a key of their own."""
+    key = Secret(office.simulator.add_key(["read", "oversight"]))
+    with LoopbackServer(office.agent.app) as functions:
+        access = AgentAccess(functions.url, Secret(FUNCTION_KEY))
+        with LoopbackServer(build_desk(office.api_url, key, access, clock=lambda: NOW)) as server:
+            yield server.url
+
+
+@in_browser
+def test_two_reviewers_see_each_other_s_decisions(office: Office, page: Page) -> None:
+    emails = [office.receive("First", ago=2), office.receive("Second", ago=1)]
+    replies = [office.draft(email, "Yes.") for email in emails]
+    page.goto(office.url)
+    expect(page.locator(".row")).to_have_count(2)
+    with other_desk(office) as url:
+        html = requests.get(url, timeout=10).text
+        form = decision(replies[0], "approve", emails[0], csrf_token=csrf_token(html))
+        requests.post(f"{url}/decide", data=form, timeout=10)
+    expect(page.locator(".row")).to_have_count(1)
+    expect(page.get_by_role("link", name="This email has changed")).to_be_visible()
+    page.keyboard.press("a")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_contain_text("so nothing was done. It is now: Answered.")
+    expect(page.locator(".draft h2")).to_contain_text("Answered")
+
+
+# The README's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_approval_page.py -k picture
 
 
 @in_browser
@@ -899,23 +1196,48 @@ def test_picture_of_the_demo(browser: Browser, tmp_path: Path) -> None:
     clock = Clock()
     simulator = MultiMailSimulator(clock)
     seed_demo(simulator, clock())
-    finders: list[FindEntry] = []
-    with serve(
-        simulator,
-        note=f"{NOTE} {RIDDLE}",
-        list_reasons=list_reasons,
-        find_entry=lambda item: next(find(item) for find in finders),
-    ) as office:
-        finders.append(handle_demo(office, clock, tmp_path / "ledger.sqlite"))
+    key = simulator.add_key(["read", "oversight"])
+    with (
+        LoopbackServer(simulator.app) as api,
+        LoopbackServer(ChatSimulator(shields=True, respond=respond).app) as model,
+    ):
+        agent = DeskAgent(api.url, simulator.add_key(), tmp_path, clock, report=report)
+        built = build_agent(
+            Settings.from_env(
+                {
+                    "MULTIMAIL_API_URL": api.url,
+                    "MULTIMAIL_API_KEY": simulator.add_key(["read", "send"]),
+                    "MODEL_ENDPOINT": model.url,
+                    "MODEL_API_KEY": "simulated",
+                    "TRIAGE_DEPLOYMENT": "simulated",
+                    "CONFIG_PATH": str(CONFIG),
+                }
+            ),
+            clock=clock, ledger=agent.ledger,
+        )  # fmt: skip
+        assert isinstance(built.work_queue, InProcessWorkQueue)
+        due_at: datetime | None = clock.now
+        while due_at is not None:
+            clock.now = max(clock.now, due_at)
+            built.poll()
+            while not built.work_queue.bodies.empty():
+                built.process(built.work_queue.bodies.get())
+            due_at = agent.ledger.next_due_at()
         kept = (f"Re: {PICTURED}", *(s for s, answer in DEMO_ANSWERS.items() if answer.mistake))
         others = [email for email in simulator.list_awaiting_decision() if email.subject not in kept]
         for waiting in others[:4]:
             simulator.decide(waiting.id, "approve")
-        page = browser.new_page(viewport=ViewportSize(width=1400, height=1780))
-        page.goto(office.url)
-        page.get_by_role("link", name=PICTURED).click()
-        assert page.get_by_role("button", name="Approve").is_visible()
-        assert page.get_by_role("region", name="Evidence").locator(".claims li").count() > 1
-        # The README's picture is taken with SCREENSHOT_DIR=docs.
-        page.screenshot(path=Path(os.environ.get("SCREENSHOT_DIR", tmp_path)) / "approval-page.png")
-        page.close()
+        with LoopbackServer(agent.app) as functions:
+            desk = build_desk(
+                api.url, Secret(key), AgentAccess(functions.url, Secret(FUNCTION_KEY)),
+                note=f"{NOTE} {RIDDLE}", list_reasons=list_reasons, clock=clock,
+            )  # fmt: skip
+            with LoopbackServer(desk) as server:
+                page = browser.new_page(viewport=ViewportSize(width=1400, height=1780))
+                page.goto(server.url)
+                page.get_by_role("link", name=PICTURED).click()
+                assert page.get_by_role("button", name="Approve").is_visible()
+                assert page.get_by_role("region", name="Evidence").locator(".claims li").count() > 1
+                # The README's picture is taken with SCREENSHOT_DIR=docs.
+                page.screenshot(path=Path(os.environ.get("SCREENSHOT_DIR", tmp_path)) / "approval-page.png")
+                page.close()

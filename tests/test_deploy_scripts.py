@@ -292,6 +292,7 @@ def deployed(shell: Shell) -> None:
         "receive_webhook",
         "ask_agent",
         "report",
+        "review",
         "health",
     )
     shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))

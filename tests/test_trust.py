@@ -61,6 +61,7 @@ from shared.operator.trust import (
 )
 from shared.operator.trust_page import (
     answer_report,
+    describe_edits,
     describe_statements,
     describe_usage,
     format_duration,
@@ -167,6 +168,23 @@ def test_a_rejection_with_a_redraft_counts_once_and_the_later_draft_for_itself()
 def test_a_rejection_counts_while_its_redraft_is_still_to_be_written() -> None:
     entry = row().rejected(rejection(NOW - timedelta(days=1)), NOW)
     assert fates(entry) == [Fate.REDRAFTED]
+
+
+def test_an_edited_draft_counts_as_not_good_enough_and_the_reviewers_text_not_at_all() -> None:
+    at = NOW - timedelta(days=2)
+    edit = replace(rejection(at), edited_by="a0000001", edit_distance=4)
+    entry = replace(decided("delivered", at=NOW - timedelta(days=1)), rejections=(edit,))
+    assert fates(entry) == [Fate.EDITED]
+    judged = judge(entry)
+    assert (judged.total.submitted, judged.total.approved, judged.total.rejected) == (1, 0, 1)
+    assert describe_edits(judged) == (
+        "1 draft was edited: a reviewer took out or put in 4 words (median; 4 to 4)."
+    )
+    redrafted = replace(
+        entry, rejections=(edit, rejection(at))
+    )  # the reviewer's text, turned down by another
+    assert fates(redrafted) == [Fate.EDITED, Fate.APPROVED]
+    assert describe_edits(judge(decided("delivered"))) == ""
 
 
 def test_a_draft_that_the_agent_took_back_for_a_newer_one_is_no_refusal() -> None:

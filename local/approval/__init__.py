@@ -1,1 +1,1 @@
-"""The approval page."""
+"""The review desk: a page on loopback where a person decides on the drafts."""

@@ -1,29 +1,45 @@
-"""What the approval page knows of the mailboxes, read through MultiMail's HTTP API."""
+"""What the desk knows of the mailboxes: mail and queue from MultiMail, what is behind them from the agent."""
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import TypeVar
 
+from local.approval.agent import DeskAgent
 from local.approval.oversight import Oversight, PendingEmail
-from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome, base_address, parse_address
-from shared.errors import NotFoundError, PermanentError
+from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome, Urgency, base_address, parse_address
+from shared.errors import AgentError, PermanentError
 from shared.ledger.entries import PENDING_APPROVAL
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
+from shared.operator.review import Kind, ReviewItem
 from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG
 
 # Tag reads of one refresh: about half a second on one machine. Ten thousand emails take fifty refreshes.
 READS_PER_REFRESH = 200
+# What is pending comes from MultiMail at every refresh; what the agent knows of it changes more slowly.
+LISTING_SECONDS = 15.0
+SHOWN_FOR = timedelta(days=30)  # mail that came earlier is shown only where something of it is open
 
 # What closes an email only as long as something else stands: the agent may judge it again.
 TAKEN_BACK = (Cause.ANSWERED, Cause.COVERED, Cause.SAME_EMAIL, Cause.DELETED)
 
 FLOOD_CAUSES = (Cause.SENDER_FLOOD, Cause.SENDER_TOKENS)
+URGENCIES = [*Urgency]  # the most urgent first
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class RefusedError(PermanentError):
+    """The desk does not do this; the message says why, for the reviewer."""
+
 
 Key = tuple[str, str]
 """A mailbox's id and an email's id."""
@@ -37,7 +53,14 @@ class State(StrEnum):
     ESCALATED = "escalated"
     REFUSED = "refused"
     SKIPPED = "skipped"
+    PROMISED = "promised"
+    DONE = "done"
     OPEN = "open"
+
+
+# What a person has to look at, in this order.
+TO_DO = (State.WAITING, State.ESCALATED, State.REFUSED, State.PROMISED)
+OF_KIND: Mapping[Kind, State] = {Kind.OPEN: State.OPEN, Kind.PROMISE: State.PROMISED}
 
 
 STATES: Mapping[str, State] = {
@@ -56,7 +79,7 @@ class Row:
     """One line of the list: an email, the agent's tags on it, and the reply where there is one.
 
     A pending email that answers none is its own reply. `more`: how many older emails of a flood it stands
-    for. All text is hostile.
+    for. `item`: what the agent says of it, where it lists it; `is_closed`: it does not. All text is hostile.
     """
 
     mailbox_id: str
@@ -65,6 +88,8 @@ class Row:
     reply: Email | None
     is_outbound: bool = False
     more: int = 0
+    item: ReviewItem | None = None
+    is_closed: bool = False
 
     @property
     def key(self) -> Key:
@@ -73,8 +98,16 @@ class Row:
 
     @property
     def outcome(self) -> str:
-        """The outcome that the agent tagged, or ""."""
-        return self.tags.get("agent.outcome", "")
+        """The outcome that the agent gave it, or ""."""
+        return self.tags.get("agent.outcome", "") or (self.item.outcome if self.item else "")
+
+    @property
+    def order(self) -> tuple[bool, int, float]:
+        """What comes first in a list of things to do: the most urgent, then the oldest; put off, the last."""
+        put_off_at = self.item.put_off_at if self.item else None
+        urgency = self.tags.get("agent.urgency", "") or (self.item.urgency if self.item else "")
+        rank = URGENCIES.index(Urgency(urgency)) if urgency in URGENCIES else URGENCIES.index(Urgency.NORMAL)
+        return put_off_at is not None, rank, (put_off_at or self.email.received_at).timestamp()
 
     @property
     def is_pending(self) -> bool:
@@ -92,6 +125,8 @@ class Row:
         """What a person wants to know first."""
         if self.is_pending:
             return State.WAITING
+        if self.item is not None and self.item.kind in OF_KIND:
+            return OF_KIND[self.item.kind]
         if self.outcome == Outcome.REPLY_SUBMITTED and self.reply is not None:
             # Until the agent has seen the reason, or once it drafts no more, there is nothing else to tell.
             if self.reject_reason and self.tags.get(STATUS_TAG) != "rejected":
@@ -99,7 +134,8 @@ class Row:
             if self.reply.status in ("rejected", "cancelled", "send_failed") or self.reply.bounced_at:
                 return State.ESCALATED  # it did not reach its recipient and never will
             return State.ANSWERED if self.reply.delivered_at else State.OPEN
-        return STATES.get(self.outcome, State.OPEN)
+        state = STATES.get(self.outcome, State.OPEN)
+        return State.DONE if self.is_closed and state in TO_DO else state
 
     @property
     def is_settled(self) -> bool:
@@ -123,15 +159,30 @@ def _gather_floods(rows: Iterable[Row]) -> list[Row]:
 
 
 class Inbox:
-    """The received emails with the agent's tags, kept in memory so that a page is a few requests.
+    """The emails received lately with the agent's tags, kept in memory so that a page is a few requests.
 
     Tags of settled emails are read once; of the others, some at every refresh, in turn. Every method
     raises what the two clients raise.
     """
 
-    def __init__(self, multimail: MultiMailClient, oversight: Oversight) -> None:
+    def __init__(
+        self,
+        multimail: MultiMailClient,
+        oversight: Oversight,
+        agent: DeskAgent,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._multimail = multimail
         self._oversight = oversight
+        self._agent = agent
+        self._clock = clock
+        self._monotonic = monotonic
+        self._items: dict[Key, ReviewItem] = {}
+        self._items_at = float("-inf")
+        self.agent_problem: AgentError | None = None
+        self.mailboxes: Sequence[Mailbox] = ()
         self._guard = threading.RLock()
         self._emails: dict[Key, EmailSummary] = {}
         self._tags: dict[Key, Mapping[str, str]] = {}
@@ -139,14 +190,15 @@ class Inbox:
         self._pending: dict[str, PendingEmail] = {}
         self._unsettled: dict[Key, None] = {}  # a dict for its order: the next to be read comes first
 
-    def refresh(self) -> list[Mailbox]:
+    def refresh(self) -> None:
         """Read the active mailboxes, the emails that are new, and the approval queue."""
         with self._guard:
-            mailboxes = [mailbox for mailbox in self._multimail.list_mailboxes() if mailbox.is_active]
-            for mailbox in mailboxes:
+            self.mailboxes = [mailbox for mailbox in self._multimail.list_mailboxes() if mailbox.is_active]
+            for mailbox in self.mailboxes:
                 self._read_new(mailbox.id)
             self._read_pending()
-            return mailboxes
+            if self._monotonic() - self._items_at >= LISTING_SECONDS:
+                self._read_items()
 
     def look_at(self, shown: Iterable[Key]) -> None:
         """Read the tags of the unsettled emails on show, then of others until the refresh's share is used."""
@@ -171,6 +223,11 @@ class Inbox:
                 ]
             return _gather_floods(sorted(rows, key=lambda row: row.email.received_at, reverse=True))
 
+    def list_to_do(self) -> list[Row]:
+        """What a person has to look at: drafts first, each kind in the order in which to take it."""
+        rows = [row for row in self.rows() if row.state in TO_DO]
+        return sorted(rows, key=lambda row: (row.order[0], TO_DO.index(row.state), row.order))
+
     def open(self, key: Key) -> tuple[Row, Sequence[EmailSummary]]:
         """An email in full and its thread, oldest first. An outbound email is its own reply."""
         mailbox_id, email_id = key
@@ -185,22 +242,76 @@ class Inbox:
                 return Row(mailbox_id, email, {}, email, is_outbound=True), thread
             self._tags[key] = email.tags
             self._read_reply(key)
-            return Row(mailbox_id, email, email.tags, self._find_reply(key)), thread
+            if key not in self._emails:
+                self._emails[key] = _summarise(email)
+                self._unsettled[key] = None
+            return replace(self._row(key), email=email), thread
 
-    def approve(self, email_id: str) -> None:
-        """Approve a pending email."""
-        self._oversight.decide(email_id, "approve")
+    def find(self, key: Key, reply_id: str = "") -> ReviewItem | None:
+        """All that the agent knows of an email, found by the id of its reply where that is open by itself."""
+        found = self._agent.find(self._name(key, reply_id))
+        if found is not None or not reply_id:
+            return found
+        with self._guard:
+            self._read_items()
+            if self.agent_problem is not None:
+                raise self.agent_problem
+        named = self._name(key, reply_id)
+        return self._agent.find(named) if named != key else None
 
-    def reject(self, email_id: str, reason: str) -> None:
-        """Reject a pending email. The agent finds a reason only if it is there before the rejection."""
-        if reason:
-            pending = next((p for p in self._oversight.pending() if p.email.id == email_id), None)
-            if pending is None:
-                raise NotFoundError(f"the email {email_id!r} is not pending")
-            # The service replaces all tags: keep those that are there.
-            tags = self._multimail.get_tags(pending.mailbox_id, email_id)
-            self._multimail.set_tags(pending.mailbox_id, email_id, {**tags, REJECT_REASON_TAG: reason})
-        self._oversight.decide(email_id, "reject")
+    def find_subject(self, key: Key) -> str:
+        """The subject of an email that is listed, or ""."""
+        email = self._emails.get(key)
+        return email.subject if email is not None else ""
+
+    def _name(self, key: Key, reply_id: str) -> Key:
+        return next((k for k, item in self._items.items() if reply_id and item.reply_id == reply_id), key)
+
+    def approve(self, key: Key, reply_id: str) -> None:
+        """Approve a pending email. Raises RefusedError where somebody else has to."""
+        item = self.find(key, reply_id)
+        if item is not None and item.refusal:
+            raise RefusedError(item.refusal)
+        self._oversight.decide(reply_id, "approve")
+        self._tell_decided(item, reply_id)
+
+    def reject(self, key: Key, reply_id: str, reason: str) -> None:
+        """Reject a pending email. The agent has the reason before it can see the rejection."""
+        item = self.find(key, reply_id)
+        if item is not None:
+            self._agent.say("reject", _key_of(item), reply_id=reply_id, text=reason)
+        elif reason:
+            raise RefusedError(
+                "The agent did not write this email: it can be rejected without a reason only."
+            )
+        self._oversight.decide(reply_id, "reject")
+        self._tell_decided(item, reply_id)
+
+    def edit(self, key: Key, reply_id: str, markdown: str) -> None:
+        """Replace a pending draft: the agent has the text before the draft is rejected, and submits it."""
+        item = self.find(key, reply_id)
+        if item is None:
+            raise RefusedError("The agent did not write this email: it cannot be edited here.")
+        self._agent.say("edit", _key_of(item), reply_id=reply_id, text=markdown)
+        self._oversight.decide(reply_id, "reject")
+        self._tell_decided(item, reply_id)
+
+    def say(self, action: str, key: Key) -> None:
+        """Have the agent keep that an email is left for later, or that a person has taken care of it."""
+        self._agent.say(action, key)
+        with self._guard:
+            self._read_items()
+
+    def _tell_decided(self, item: ReviewItem | None, reply_id: str) -> None:
+        """Let the agent look at once; if it cannot, it looks by itself some minutes later."""
+        if item is None:
+            return
+        try:
+            self._agent.say("decided", _key_of(item), reply_id=reply_id)
+        except AgentError as error:
+            log.info("the agent was not told of a decision: %s", error)
+        with self._guard:
+            self._read_items()
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -212,7 +323,8 @@ class Inbox:
         """Read until a page's worth holds nothing new; keep all or nothing, or an error would leave a gap."""
         found: dict[Key, EmailSummary] = {}
         known_in_a_row = 0
-        for summary in self._multimail.list_emails(mailbox_id, direction="inbound"):
+        since = self._clock() - SHOWN_FOR
+        for summary in self._multimail.list_emails(mailbox_id, direction="inbound", date_after=since):
             key = mailbox_id, summary.id
             found[key] = summary
             known_in_a_row = known_in_a_row + 1 if key in self._emails else 0
@@ -224,14 +336,32 @@ class Inbox:
     def _read_pending(self) -> None:
         self._pending = {pending.email.id: pending for pending in self._oversight.pending()}
 
+    def _read_items(self) -> None:
+        """What the agent lists; while it cannot be asked, what it last listed stays."""
+        self._items_at = self._monotonic()
+        try:
+            self._items = {_key_of(item): item for item in self._agent.list_items()}
+            self.agent_problem = None
+        except AgentError as error:
+            self.agent_problem = error
+            return
+        for key in self._items.keys() - self._emails.keys():  # older ones
+            email = _unless_refused(self._multimail.get_email, key)
+            if email is not None:
+                self._emails[key] = _summarise(email)
+                self._unsettled[key] = None
+
     def _look_at(self, key: Key) -> None:
-        if self._row(key).state is not State.WAITING:  # while a draft waits, its email's tags do not change
+        # While a draft waits, its email's tags do not change.
+        if key not in self._tags or self._row(key).state is not State.WAITING:
             tags = _unless_refused(self._multimail.get_tags, key)
             if tags is None:
                 del self._emails[key], self._unsettled[key]
                 return
             self._tags[key] = tags
             self._read_reply(key)
+            if self._row(key).state is State.DONE:  # or the agent's listing is older than the tags
+                self._items_at = float("-inf")
         del self._unsettled[key]
         if not self._row(key).is_settled:
             self._unsettled[key] = None
@@ -244,12 +374,28 @@ class Inbox:
                 self._replies[reply_id] = reply
 
     def _find_reply(self, key: Key) -> Email | None:
-        reply_id = self._tags.get(key, {}).get("agent.reply_id", "")
+        item = self._items.get(key)
+        tagged = self._tags.get(key, {}).get("agent.reply_id", "")
+        reply_id = item.reply_id if item is not None and item.reply_id in self._pending else tagged
         pending = self._pending.get(reply_id)
         return pending.email if pending else self._replies.get(reply_id)
 
     def _row(self, key: Key) -> Row:
-        return Row(key[0], self._emails[key], self._tags.get(key, {}), self._find_reply(key))
+        item = self._items.get(key)
+        is_closed = item is None and self.agent_problem is None
+        tags, reply = self._tags.get(key, {}), self._find_reply(key)
+        return Row(key[0], self._emails[key], tags, reply, item=item, is_closed=is_closed)
+
+
+def _key_of(item: ReviewItem) -> Key:
+    return item.mailbox_id, item.email_id
+
+
+def _summarise(email: Email) -> EmailSummary:
+    return EmailSummary(
+        email.id, email.sender, email.to, email.subject, "inbound", email.status, email.received_at,
+        thread_id=email.thread_id,
+    )  # fmt: skip
 
 
 def _unless_refused(read: Callable[[str, str], T], key: Key) -> T | None:

@@ -1,14 +1,12 @@
-"""The loopback page on which a person reads the inbox and approves or rejects the agent's drafts."""
+"""The review desk: the loopback page on which a person approves, rejects or edits the agent's drafts."""
 
-import hashlib
 import hmac
 import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from email.utils import parseaddr
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Flask, Response, abort, jsonify, redirect, render_template, request, url_for
@@ -16,31 +14,47 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from local.approval.inbox import Inbox, Row, State
+from local.approval.agent import AgentAccess, DeskAgent
+from local.approval.inbox import TO_DO, Inbox, RefusedError, Row, State
 from local.approval.oversight import Oversight
+from local.approval.reading import read_text
+from local.approval.shown import (
+    DONE,
+    VERDICTS,
+    clock_time,
+    describe_change,
+    describe_evidence,
+    describe_reply,
+    describe_row,
+    describe_thread_entry,
+    file_size,
+    fingerprint,
+    list_chips,
+    whole_name,
+)
 from local.host.http_server import LOOPBACK_HOST
-from shared.domain import Draft, Email, EmailSummary, Outcome, Support, Urgency, WorkItem
+from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
+from shared.domain import Email
 from shared.errors import (
     AgentError,
     ConfigurationError,
     ConflictError,
     NotFoundError,
+    PermanentError,
     ThrottledError,
 )
-from shared.ledger.entries import PENDING_APPROVAL, LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
-from shared.operator.trust import TrustReport
-from shared.operator.trust_page import answer_report
-from shared.replying.reporting import CLAIMS_TAG, SUPPORT_WORDS, build_reply_tags
+from shared.operator.review import ReviewItem
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 
 TIMEOUT_SECONDS = (5.0, 10.0)  # connect, read
 ROWS_PER_PAGE = 50
-MAX_CHIP_CHARACTERS = 40
 MAX_REASON_CHARACTERS = 1_000
+MAX_FORM_BYTES = 131_072  # an edit in the widest of scripts, as a form has it
+MAX_SEARCH_CHARACTERS = 200
 
 POLICY = "Content-Security-Policy"
 SECURITY_HEADERS = {
@@ -53,70 +67,43 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-store",
 }
 
+ALL = "all"
 FILTERS: Mapping[str, str] = {
-    "": "All mail",
+    "": "To do",
     State.WAITING: "Waiting for you",
-    State.ANSWERED: "Answered",
     State.ESCALATED: "Escalated",
     State.REFUSED: "Blocked",
-    State.SKIPPED: "Skipped",
+    State.PROMISED: "Promised",
+    State.ANSWERED: "Answered",
     State.OPEN: "In progress",
+    State.SKIPPED: "Skipped",
+    ALL: "All mail",
 }
-
-OUTCOME_LABELS: Mapping[str, str] = {
-    Outcome.REPLY_SUBMITTED: "Reply on its way",
-    Outcome.IGNORED: "No answer needed",
-    Outcome.ESCALATED: "Escalated",
-    Outcome.SKIPPED: "Skipped",
-    Outcome.BLOCKED_UNGATED: "Blocked: no approval",
-    Outcome.BLOCKED_CONTENT_SAFETY: "Blocked: content safety",
-    Outcome.NEEDS_HUMAN: "Needs a person",
-    Outcome.FAILED: "Failed",
-}
-
-VERDICTS: Mapping[str, tuple[str, str]] = {
-    Outcome.IGNORED: (
-        "No answer needed",
-        "The sender expects no answer to this email, so the agent wrote none.",
-    ),
-    Outcome.ESCALATED: (
-        "Escalated to a person",
-        "The agent left this email to your team. It sent no answer.",
-    ),
-    Outcome.SKIPPED: ("Skipped", "A rule kept this email from the model. The agent wrote nothing."),
-    Outcome.BLOCKED_UNGATED: (
-        "Blocked: this mailbox sends without approval",
-        "A reply from this mailbox would leave without a person's approval, so the agent wrote none.",
-    ),
-    Outcome.BLOCKED_CONTENT_SAFETY: (
-        "Blocked: content safety",
-        "The model service flagged this email as an attack or as harmful content. It was not answered.",
-    ),
-    Outcome.NEEDS_HUMAN: ("Needs a person", "The agent stopped and will not try again by itself."),
-    Outcome.FAILED: ("Failed", "Every attempt failed. The email is still in the mailbox."),
-}
-
-
-FindEntry = Callable[[WorkItem], LedgerEntry | None]
+ACTIONS = ("approve", "reject", "edit", "put_off", "done")
+NOTHING_TYPED = {"text": "", "reason": ""}
+LATE = "late"  # in place of an action: it met another state
+AWAY = "The agent cannot be reached, so evidence, escalations and edits are missing. {}"
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the address of the page asks for: the list's filters, and the email that is open."""
+    """What the address of the page asks for: the list's filters and search, and the email that is open."""
 
     box: str = ""
     show: str = ""
+    q: str = ""
     page: int = 1
     mailbox: str = ""
     email: str = ""
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> "View":
-        """Read a query or a posted form; an invalid value falls back to the whole list."""
+        """Read a query or a posted form; an invalid value falls back to what is to do."""
         show, page = given.get("show", ""), given.get("page", "1")
         return cls(
             box=given.get("box", ""),
             show=show if show in FILTERS else "",
+            q=clean_line(given.get("q", ""), MAX_SEARCH_CHARACTERS),
             page=int(page) if re.fullmatch(r"[1-9]\d{0,5}", page) else 1,
             mailbox=given.get("mailbox", ""),
             email=given.get("email", ""),
@@ -124,7 +111,8 @@ class View:
 
     def url(self, endpoint: str = "show", **changes: Any) -> str:
         """The address of this view with some things changed."""
-        values = asdict(replace(self, **changes))
+        names = {name: changes.pop(name) for name in ("did", "of") if name in changes}
+        values = asdict(replace(self, **changes)) | names
         return url_for(endpoint, **{name: v for name, v in values.items() if v not in ("", 1)})
 
     @property
@@ -132,143 +120,248 @@ class View:
         """The address of the list alone."""
         return self.url(mailbox="", email="")
 
-    def shows(self, row: Row) -> bool:
-        """Whether the list's filters let a row through."""
-        return self.box in ("", row.mailbox_id) and self.show in ("", row.state)
+    @property
+    def key(self) -> tuple[str, str]:
+        """The open email."""
+        return self.mailbox, self.email
+
+    def opens(self, row: Row | None) -> "View":
+        """This view with another email open, or none."""
+        mailbox, email = row.key if row is not None else ("", "")
+        return replace(self, mailbox=mailbox, email=email)
+
+    def choose(self, inbox: Inbox) -> list[Row]:
+        """The rows that the filters let through: what is to do in its order, the rest newest first."""
+        is_to_do = self.show == "" or self.show in TO_DO
+        rows = inbox.list_to_do() if is_to_do and not self.q else inbox.rows()
+        wanted = self.q.casefold()
+        return [
+            row
+            for row in rows
+            if self.box in ("", row.mailbox_id)
+            and (self.show in ("", ALL, row.state))
+            and wanted in f"{row.email.sender}\n{row.email.subject}\n{' '.join(row.email.to)}".casefold()
+        ]
 
 
-class ApprovalPage:
+class ReviewPage:
     """Answers the page's requests from an inbox. `csrf_token` proves that a form is this page's own."""
 
     def __init__(
         self,
         inbox: Inbox,
+        agent: DeskAgent,
         csrf_token: str,
-        note: str,
         *,
-        has_report: bool,
+        note: str,
         list_reasons: Callable[[str, str], Sequence[str]],
-        find_entry: FindEntry,
     ) -> None:
         self._inbox = inbox
+        self._agent = agent
         self._csrf_token = csrf_token
         self._note = note
-        self._has_report = has_report
         self._list_reasons = list_reasons
-        self._find_entry = find_entry
 
     def show(self) -> str:
-        """Render the list and the open email."""
-        view = View.parse(request.args)
-        opened = self._open(view) if view.email else None
-        listed = self._list(view)  # last: opening an email tells its newest tags
-        return render_template(
-            "approval.html", view=view, opened=opened, note=self._note, has_report=self._has_report, **listed
-        )
+        """Render the list and the open email: the first thing to do, if none is asked for."""
+        return self._render(View.parse(request.args))
 
     def updates(self) -> Response:
         """Answer what may have changed since the page was rendered, for its script."""
         view = View.parse(request.args)
+        self._refresh(view)
         listed = self._list(view)
         names = ("rows", "counts", "progress", "catching_up", "fingerprint")
         return jsonify({name: listed[name] for name in names})
 
-    def decide(self) -> BaseResponse:
-        """Pass a person's decision on to MultiMail, then show the email again."""
+    def decide(self) -> BaseResponse | tuple[str, int]:
+        """Pass a person's decision on, then show the next email. What could not be kept stays in its form."""
         given = request.form.get("csrf_token", "")
         if not hmac.compare_digest(given.encode(), self._csrf_token.encode()):
-            abort(403, "This form expired when the server restarted. Reload and decide again.")
-        reply_id, action = request.form.get("reply_id", ""), request.form.get("action", "")
-        if not reply_id or action not in ("approve", "reject"):
-            abort(400, "Choose Approve or Reject.")
+            abort(403, "This form expired when the desk restarted. Reload and decide again.")
+        view, action = View.parse(request.form), request.form.get("action", "")
+        reply_id = request.form.get("reply_id", "")
+        if action not in ACTIONS or not view.email or (not reply_id and action not in ("put_off", "done")):
+            abort(400, "Choose Approve, Reject, Edit, Not now or Done.")
+        following = self._find_following(view)
+        try:
+            self._act(action, view, reply_id)
+        except (NotFoundError, ConflictError):
+            return redirect(view.url(did=LATE), 303)
+        except AgentError as error:
+            typed = {name: request.form.get(name, "") for name in ("text", "reason")}
+            return self._render(view, problem=explain(error), typed=typed), 502
+        return redirect(view.opens(following).url(did=action, of=f"{view.mailbox} {view.email}"), 303)
+
+    def report(self) -> Response:
+        """The trust report, as the agent renders it."""
+        answer = self._agent.report(request.args)
+        return Response(answer.body, answer.status_code, answer.headers, mimetype=answer.mimetype)
+
+    def _act(self, action: str, view: View, reply_id: str) -> None:
         if action == "approve":
-            self._inbox.approve(reply_id)
-        else:
+            self._inbox.approve(view.key, reply_id)
+        elif action == "reject":
             typed = clean_line(request.form.get("reason", ""), MAX_REJECT_REASON_CHARACTERS)
             offered = clean_line(request.form.get("offered_reason", ""), MAX_REJECT_REASON_CHARACTERS)
-            self._inbox.reject(reply_id, typed or offered)
-        return redirect(View.parse(request.form).url(), 303)
+            self._inbox.reject(view.key, reply_id, typed or offered)
+        elif action == "edit":
+            # A form ends lines in its own way; the draft has them as mail has them.
+            self._inbox.edit(view.key, reply_id, request.form.get("text", "").replace("\r\n", "\n"))
+        else:
+            self._inbox.say(action, view.key)
+
+    def _find_following(self, view: View) -> Row | None:
+        """What comes after the open email in the list, or from its beginning where that was the last."""
+        rows = view.choose(self._inbox)
+        place = next((n for n, row in enumerate(rows) if row.key == view.key), -1)
+        rest = [*rows[place + 1 :], *rows[: max(0, place)]]
+        return next(iter(rest), None)
+
+    def _render(self, view: View, *, problem: str = "", typed: Mapping[str, str] | None = None) -> str:
+        self._refresh(view)
+        is_chosen = bool(view.email)
+        if not is_chosen and view.show == "" and not view.q:
+            view = view.opens(next(iter(view.choose(self._inbox)), None))
+        opened = self._open(view, typed or NOTHING_TYPED) if view.email else None
+        return render_template(
+            "desk.html",
+            view=view,
+            is_chosen=is_chosen,
+            opened=opened,
+            note=self._note,
+            problem=problem,
+            said=self._describe_last(request.args, opened),
+            csrf_token=self._csrf_token,
+            all_mail=ALL,
+            **self._list(view),
+        )
+
+    def _refresh(self, view: View) -> None:
+        self._inbox.refresh()
+        self._inbox.look_at([row.key for row in _on_page(view, view.choose(self._inbox))])
 
     def _list(self, view: View) -> dict[str, Any]:
-        mailboxes = self._inbox.refresh()
-        self._inbox.look_at([row.key for row in _on_page(view, self._inbox.rows())])
-        rows = self._inbox.rows()
-        in_box = [row for row in rows if view.box in ("", row.mailbox_id)]
-        counts = Counter[str](row.state for row in in_box)
-        matching = sum(1 for row in in_box if view.shows(row))
+        chosen = view.choose(self._inbox)
+        rows = [row for row in self._inbox.rows() if view.box in ("", row.mailbox_id)]
+        counts = Counter[str](row.state for row in rows)
+        counts[ALL], counts[""] = len(rows), sum(counts[state] for state in TO_DO)
         looked_at, received = self._inbox.progress
-        open_row = next((row for row in rows if row.key == (view.mailbox, view.email)), None)
+        open_row = next((row for row in rows if row.key == view.key), None)
+        away = self._inbox.agent_problem
         return {
-            "mailboxes": mailboxes,
-            "rows": [_describe_row(row, view) for row in _on_page(view, rows)],
-            "counts": {name: counts[name] if name else len(in_box) for name in FILTERS},
+            "mailboxes": self._inbox.mailboxes,
+            "rows": [
+                describe_row(row, view.url, is_current=row.key == view.key) for row in _on_page(view, chosen)
+            ],
+            "counts": {name: counts[name] for name in FILTERS},
             "filters": FILTERS,
-            "pages": max(1, -(-matching // ROWS_PER_PAGE)),
+            "pages": max(1, -(-len(chosen) // ROWS_PER_PAGE)),
             "catching_up": looked_at < received,
             "progress": f"{looked_at:,} of {received:,} emails loaded" if looked_at < received else "",
-            "fingerprint": _fingerprint(open_row),
+            "away": AWAY.format(explain(away)) if away is not None else "",
+            "fingerprint": fingerprint(open_row),
         }
 
-    def _open(self, view: View) -> dict[str, Any]:
-        row, thread = self._inbox.open((view.mailbox, view.email))
-        entry = self._find_entry(WorkItem(*row.key))
-        draft, proposal = (entry.draft, entry.proposal) if entry is not None else (None, None)
-        is_of_reply = entry is not None and row.reply is not None and entry.reply_id == row.reply.id
+    def _open(self, view: View, typed: Mapping[str, str]) -> dict[str, Any]:
+        row, thread = self._inbox.open(view.key)
+        item = self._find_item(row)
+        is_of_reply = item is not None and row.reply is not None and item.reply_id == row.reply.id
+        draft = item.draft if item is not None and is_of_reply else None
+        proposal = item.proposal if item is not None else None
+        rows = view.choose(self._inbox)
+        place = next((n for n, other in enumerate(rows) if other.key == row.key), -1)
         return {
             "email": row.email,
+            "sender": whole_name(row.email.sender),
+            "text": read_text(row.email.markdown if isinstance(row.email, Email) else ""),
             "outbound": row.is_outbound,
             "is_pending": row.is_pending,
             "tags": row.tags,
-            "reason": row.tags.get("agent.reason", "")[:MAX_REASON_CHARACTERS],
+            "item": item,
+            "reason": ((item.reason if item else "") or row.tags.get("agent.reason", ""))[
+                :MAX_REASON_CHARACTERS
+            ],
             "reply": row.reply,
-            "reply_label": _describe_reply(row.reply),
-            "evidence": _describe_evidence(draft) if draft is not None and is_of_reply else None,
+            "reply_label": describe_reply(row.reply),
+            "evidence": describe_evidence(draft) if draft is not None else None,
+            "change": describe_change(item) if item is not None and draft is not None else None,
             "proposal": proposal,
-            "proposal_evidence": _describe_evidence(proposal) if proposal is not None else None,
+            "proposal_evidence": describe_evidence(proposal) if proposal is not None else None,
             "reject_reason": row.reject_reason[:MAX_REJECT_REASON_CHARACTERS],
             "max_reject_characters": MAX_REJECT_REASON_CHARACTERS,
+            "max_edit_characters": MAX_REPLY_CHARACTERS,
+            "can_edit": draft is not None,
+            "can_finish": item is not None and row.state in TO_DO and not row.is_pending,
+            "typed": typed,
             "offered_reasons": self._list_reasons(row.email.subject, row.reply.markdown) if row.reply else (),
             "state": row.state,
             "verdict": VERDICTS.get(row.outcome),
-            "chips": _chips(row),
-            "thread": [_describe_thread_entry(entry, view) for entry in thread],
-            "csrf_token": self._csrf_token,
+            "chips": list_chips(row),
+            "thread": [
+                describe_thread_entry(entry, view.url, is_current=entry.id == view.email) for entry in thread
+            ],
+            "next": view.opens(rows[place + 1]).url() if place + 1 < len(rows) else "",
+            "previous": view.opens(rows[place - 1]).url() if place > 0 else "",
+            "place": place + 1,
+            "of": len(rows),
         }
 
+    def _find_item(self, row: Row) -> ReviewItem | None:
+        """What the agent knows of an email; while it cannot be asked, what it listed."""
+        try:
+            return self._inbox.find(row.key, row.reply.id if row.is_outbound and row.reply else "")
+        except AgentError as error:
+            self._inbox.agent_problem = error
+            return row.item
 
-def build_approval_page(
+    def _describe_last(self, given: Mapping[str, str], opened: Mapping[str, Any] | None) -> str:
+        """What the last decision did, named by the address that it led to."""
+        did = given.get("did", "")
+        if did == LATE and opened is not None:
+            now = opened["chips"][0]["text"]
+            return f"This changed before your decision arrived, so nothing was done. It is now: {now}."
+        if did not in DONE:
+            return ""
+        mailbox_id, _, email_id = given.get("of", "").partition(" ")
+        subject = self._inbox.find_subject((mailbox_id, email_id))
+        return f"{DONE[did]}: {subject}" if subject else f"{DONE[did]}."
+
+
+def build_desk(
     api_url: str,
-    mail_key: str,
-    oversight_key: str,
+    key: Secret,
+    agent_access: AgentAccess,
     *,
     note: str = "",
-    report: Callable[[int], TrustReport] | None = None,
     list_reasons: Callable[[str, str], Sequence[str]] = lambda _subject, _draft: (),
-    find_entry: FindEntry = lambda _item: None,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Flask:
-    """Build the page for a MultiMail account; `note` is shown on a discreet banner.
+    """Build the desk for a MultiMail account; `note` is shown on a discreet banner.
 
-    `mail_key` has the scopes read and send (a reason is a tag); `report`, which gets a number of days,
-    adds the trust report. `list_reasons` gets the subject of an email and the draft of its reply: where a
-    simulated model can follow some reasons only, the page offers these. `find_entry` gives an email's row in
-    the ledger: what carries its draft, and what is only proposed.
+    `key` is the reviewer's own, with the scopes read and oversight. `list_reasons` gets the subject of an
+    email and the draft of its reply: where a simulated model can follow some reasons only, the page offers
+    these.
 
     Serve it on a loopback address only: anyone who reaches it can approve. Any other Host is refused.
     """
     app = Flask(__name__)
     app.jinja_env.undefined = StrictUndefined
-    app.config["MAX_CONTENT_LENGTH"] = 16_384
-    app.jinja_env.filters.update(clock=_clock_time, size=_file_size)
-    multimail = MultiMailClient(api_url, StaticSecret(Secret(mail_key)), timeout=TIMEOUT_SECONDS)
-    inbox = Inbox(multimail, Oversight(api_url, StaticSecret(Secret(oversight_key)), timeout=TIMEOUT_SECONDS))
-    page = ApprovalPage(
-        inbox, secrets.token_urlsafe(32), note,
-        has_report=report is not None, list_reasons=list_reasons, find_entry=find_entry,
-    )  # fmt: skip
+    app.config["MAX_CONTENT_LENGTH"] = MAX_FORM_BYTES
+    app.jinja_env.filters.update(clock=clock_time, size=file_size)
+    multimail = MultiMailClient(api_url, StaticSecret(key), timeout=TIMEOUT_SECONDS)
+    oversight = Oversight(api_url, StaticSecret(key), timeout=TIMEOUT_SECONDS)
+    agent = DeskAgent(agent_access, key.fingerprint, timeout=TIMEOUT_SECONDS)
+    page = ReviewPage(
+        Inbox(multimail, oversight, agent, clock=clock),
+        agent,
+        secrets.token_urlsafe(32),
+        note=note,
+        list_reasons=list_reasons,
+    )
     app.add_url_rule("/", "show", page.show, methods=["GET"])
     app.add_url_rule("/updates", "updates", page.updates, methods=["GET"])
-    if report is not None:
-        app.add_url_rule("/report", "report", lambda: _show_report(report), methods=["GET"])
+    app.add_url_rule("/report", "report", page.report, methods=["GET"])
     app.add_url_rule("/decide", "decide", page.decide, methods=["POST"])
     app.before_request(_refuse_foreign_host)
     app.after_request(_add_security_headers)
@@ -277,9 +370,22 @@ def build_approval_page(
     return app
 
 
-def _show_report(report: Callable[[int], TrustReport]) -> Response:
-    answer = answer_report(report, request.args, request.headers.get("Accept", ""))
-    return Response(answer.body, answer.status_code, answer.headers, mimetype=answer.mimetype)
+def explain(error: AgentError) -> str:
+    """What a reviewer can do about an error."""
+    if isinstance(error, RefusedError):
+        return str(error)
+    if isinstance(error, ConfigurationError) and str(error).startswith("AGENT_"):
+        return str(error)
+    if isinstance(error, PermanentError) and error.status_code == 400:  # noqa: PLR2004 - the agent's sentence
+        return f"The agent did not take this: {error}."
+    explanations: Mapping[type[AgentError], str] = {
+        ConfigurationError: "MultiMail refused the key: it needs the scopes read and oversight.",
+        NotFoundError: "MultiMail does not know this email.",
+        ConflictError: "This email has been decided already.",
+        ThrottledError: "MultiMail asks to slow down: try again in a minute.",
+    }
+    unusable = "A service could not be reached, or gave no usable answer: try again in a minute."
+    return explanations.get(type(error), unusable)
 
 
 def _refuse_foreign_host() -> None:
@@ -294,15 +400,7 @@ def _add_security_headers(response: Response) -> Response:
 
 
 def _show_agent_error(error: AgentError) -> tuple[str, int]:
-    explanations: Mapping[type[AgentError], str] = {
-        ConfigurationError: "MultiMail refused the key: check the mail and the oversight key.",
-        NotFoundError: "MultiMail does not know this email, or it is no longer awaiting a decision.",
-        ConflictError: "This email has been decided already.",
-        ThrottledError: "MultiMail asks to slow down: try again in a minute.",
-    }
-    unusable = "MultiMail could not be reached, or gave no usable answer: try again in a minute."
-    status = 404 if isinstance(error, NotFoundError) else 502
-    return _render_error(explanations.get(type(error), unusable)), status
+    return _render_error(explain(error)), 404 if isinstance(error, NotFoundError) else 502
 
 
 def _show_http_error(error: HTTPException) -> tuple[str, int]:
@@ -313,100 +411,6 @@ def _render_error(explanation: str) -> str:
     return render_template("error.html", explanation=explanation, again=View.parse(request.args).url())
 
 
-def _on_page(view: View, rows: Sequence[Row]) -> list[Row]:
+def _on_page(view: View, rows: Sequence[Row]) -> Sequence[Row]:
     first = (view.page - 1) * ROWS_PER_PAGE
-    return [row for row in rows if view.shows(row)][first : first + ROWS_PER_PAGE]
-
-
-def _describe_row(row: Row, view: View) -> dict[str, Any]:
-    email = row.email
-    sender = f"To {', '.join(email.to)}" if row.is_outbound else _name_of(email.sender)
-    return {
-        "href": view.url(mailbox=row.mailbox_id, email=email.id),
-        "current": row.key == (view.mailbox, view.email),
-        "sender": sender,
-        "subject": email.subject or "(no subject)",
-        "time": _clock_time(email.received_at),
-        "datetime": email.received_at.isoformat(),
-        "chips": _chips(row),
-    }
-
-
-def _chips(row: Row) -> list[dict[str, str]]:
-    """The outcome in the state's colour, then the triage in quiet ones."""
-    chips = [{"text": _describe_outcome(row), "kind": row.state.value}]
-    if row.more:
-        chips.append({"text": f"and {row.more:,} more of this sender", "kind": "loud"})
-    for name in ("action", "category", "urgency", "sentiment"):
-        text = row.tags.get(f"agent.{name}", "")
-        if text:
-            loud = text in (Urgency.CRITICAL, Urgency.HIGH)
-            chips.append({"text": text[:MAX_CHIP_CHARACTERS], "kind": "loud" if loud else "quiet"})
-    return chips
-
-
-def _describe_outcome(row: Row) -> str:
-    if row.reply is not None and row.outcome in ("", Outcome.REPLY_SUBMITTED):
-        return _describe_reply(row.reply)
-    return OUTCOME_LABELS.get(row.outcome, row.outcome[:MAX_CHIP_CHARACTERS]) or "In progress"
-
-
-def _describe_reply(reply: Email | EmailSummary | None) -> str:
-    if reply is None:
-        return ""
-    if reply.status == PENDING_APPROVAL:
-        return "Waiting for approval"
-    if reply.bounced_at:
-        return "Reply bounced"
-    if reply.delivered_at:
-        return "Answered"
-    labels = {"rejected": "Draft rejected", "cancelled": "Draft cancelled", "send_failed": "Sending failed"}
-    return labels.get(reply.status, "Reply on its way")
-
-
-def _describe_thread_entry(email: EmailSummary, view: View) -> dict[str, Any]:
-    outbound = email.direction == "outbound"
-    return {
-        "href": view.url(email=email.id),
-        "current": email.id == view.email,
-        "who": "Us" if outbound else _name_of(email.sender),
-        "what": _describe_reply(email).replace("Answered", "Sent") if outbound else "Received",
-        "time": _clock_time(email.received_at),
-        "datetime": email.received_at.isoformat(),
-        "outbound": outbound,
-    }
-
-
-def _describe_evidence(draft: Draft) -> dict[str, Any]:
-    """What carries the sentences of a draft: those that nothing trusted carries come first."""
-    claims = [claim for claim in draft.claims if claim.support is not Support.FREE]
-    return {
-        "claims": sorted(claims, key=lambda claim: [*SUPPORT_WORDS].index(claim.support), reverse=True),
-        "labels": SUPPORT_WORDS,
-        "summary": build_reply_tags(draft).get(CLAIMS_TAG, "It states no facts."),
-        "open_points": [point.text for point in draft.open_points],
-        "follow_up": draft.follow_up.text,
-        "notes": draft.notes,
-    }
-
-
-def _fingerprint(row: Row | None) -> str:
-    """Changes when what the page says about an email changes: its tags, its reply."""
-    if row is None:
-        return ""
-    told = (sorted(row.tags.items()), row.state, _describe_reply(row.reply))
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-
-
-def _name_of(sender: str) -> str:
-    name, address = parseaddr(sender)
-    return name or address or sender or "(no sender)"
-
-
-def _clock_time(time: datetime) -> str:
-    time = time.astimezone()
-    return f"{time.day} {time:%b, %H:%M}"
-
-
-def _file_size(size: int) -> str:
-    return f"{size / 1_000_000:.1f} MB" if size >= 1_000_000 else f"{max(1, size // 1000)} kB"  # noqa: PLR2004 - bytes in a MB
+    return rows[first : first + ROWS_PER_PAGE]

@@ -14,7 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from local.approval.page import build_approval_page
+from local.approval.agent import AgentAccess
+from local.approval.page import build_desk
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.audit import build_evidence, build_trail
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
@@ -58,13 +59,12 @@ TELLING = (
 
 @dataclass(frozen=True, slots=True)
 class Simulators:
-    """The services of the demo, each over HTTP on loopback, with the agent's key and the page's two."""
+    """The services of the demo, each over HTTP on loopback, with the agent's key and the reviewer's."""
 
     multimail_url: str
     chat_url: str
     agent_key: str
-    mail_key: str
-    oversight_key: str
+    review_key: str
     webhook_secret: str
 
 
@@ -80,8 +80,7 @@ def demo(console: Console, *, until_idle: bool, show_all: bool) -> int:
         simulators = Simulators(
             multimail_server.url, chat_server.url,
             agent_key=multimail.add_key(("read", "send")),
-            mail_key=multimail.add_key(("read", "send")),
-            oversight_key=multimail.add_key(("oversight",)),
+            review_key=multimail.add_key(("read", "oversight")),
             webhook_secret=multimail.subscribe(HOOK, EVENTS, None, "demo").signing_secret,
         )  # fmt: skip
         try:
@@ -130,29 +129,30 @@ class Demo:
         self._stop = stop
         self._show_all = show_all
         self._agent, self._settings = get_agent(), Settings.from_env(os.environ)
-        self._client = MultiMailClient(simulators.multimail_url, StaticSecret(Secret(simulators.mail_key)))
+        self._client = MultiMailClient(simulators.multimail_url, StaticSecret(Secret(simulators.review_key)))
 
     def answer_mail_and_serve(self) -> int:
         """Answer the mail with the page open, then keep working until stopped."""
-        page = build_approval_page(
-            self._simulators.multimail_url,
-            self._simulators.mail_key,
-            self._simulators.oversight_key,
-            note=f"{NOTE} {RIDDLE}",
-            report=self._agent.report,
-            list_reasons=list_reasons,
-            find_entry=self._agent.ledger.get,
-        )
-        with build_server(page, PAGE_PORT) as server:
-            self._console.print(
-                Text(f"Approve or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green")
+        served = self._build_run(EventWatch(self._console))
+        with served.served_http() as (url, key):
+            desk = build_desk(
+                self._simulators.multimail_url,
+                Secret(self._simulators.review_key),
+                AgentAccess(url, Secret(key)),
+                note=f"{NOTE} {RIDDLE}",
+                list_reasons=list_reasons,
             )
-            status = self.answer_mail(server.url)
-            if self._stop.is_set():
-                return status
-            with EventWatch(self._console) as watch:
-                self._console.print()
-                return self._build_run(watch).run(until_idle=False)
+            with build_server(desk, PAGE_PORT) as server:
+                self._console.print(
+                    Text(f"Approve or reject the drafts: {server.url}   (Ctrl-C ends)", "bold green")
+                )
+                status = self.answer_mail(server.url)
+                if self._stop.is_set():
+                    return status
+                with EventWatch(self._console) as watch:
+                    self._console.print()
+                    served.tell_http(url, key)
+                    return self._build_run(watch).run(until_idle=False)
 
     def answer_mail(self, page_url: str | None = None) -> int:
         """Work until nothing is due and show the result; return the exit status."""

@@ -18,6 +18,7 @@ from shared.operator.trust_page import (
     HEADINGS,
     PASSAGE_HEADINGS,
     SHOWN_PASSAGES,
+    describe_edits,
     describe_record,
     describe_statements,
     describe_usage,
@@ -89,6 +90,8 @@ def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
 
 def _print_passages(console: Console, judged: MailboxReport) -> None:
     console.print(describe_statements(judged), highlight=False)
+    if edits := describe_edits(judged):
+        console.print(edits, highlight=False)
     rows = list_passages(judged)
     if not rows:
         return

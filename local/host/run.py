@@ -68,7 +68,12 @@ def run(console: Console, *, until_idle: bool) -> int:
         )
         _say_what_begins(console, agent, settings)
         with EventWatch(console) as watch, stopped_by_signals() as stop:
-            return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
+            local = LocalRun(agent, settings, console, watch, stop)
+            if until_idle:
+                return local.run(until_idle=True)
+            with local.served_http() as (url, key):
+                local.tell_http(url, key)
+                return local.run(until_idle=False)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
 
@@ -202,8 +207,7 @@ class LocalRun:
     def _work(self) -> bool:
         """Work until stopped or idle; say whether nothing is left to do."""
         if not self._until_idle:
-            with self._served_http():
-                self._host.run_until(self._stop)
+            self._host.run_until(self._stop)
             return True
         return self._host.run_until_idle(
             stop=self._stop,
@@ -213,13 +217,17 @@ class LocalRun:
         )
 
     @contextmanager
-    def _served_http(self) -> Iterator[None]:
+    def served_http(self) -> Iterator[tuple[str, str]]:
+        """Serve the HTTP functions; what is handed out is their address and the key that lets in."""
         key = build_function_key()
         with build_server(build_http_app(self._host, key), HTTP_PORT) as server:
-            names = ", ".join(function.route for function in self._host.http_functions)
-            self._console.print(f"HTTP functions: {server.url}/api/ ({names})", highlight=False)
-            self._console.print(f"Function key: {key}", highlight=False)
-            yield
+            yield server.url, key
+
+    def tell_http(self, url: str, key: str) -> None:
+        """Print where the HTTP functions are served, and the key."""
+        names = ", ".join(function.route for function in self._host.http_functions)
+        self._console.print(f"HTTP functions: {url}/api/ ({names})", highlight=False)
+        self._console.print(f"Function key: {key}", highlight=False)
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:
         """A wrong configuration ends a run that is to end by itself, and one that never polled well."""

@@ -11,6 +11,7 @@ from shared.domain import (
     Draft,
     Outcome,
     Rejection,
+    Review,
     Sentiment,
     Triage,
     Urgency,
@@ -55,8 +56,10 @@ class LedgerEntry:
     email. `reopened_at`: when it was last set back to open, `redriven_at` when by an operator.
     `released_at`: when it was seen to be released from inbound approval, or its mailbox to be resumed.
     `missing`: what the email needs and was answered with 404, at every look since `missing_since`.
-    `rejections`: its earlier replies that a reviewer turned down, each of which gets a new draft.
-    `erased_at`: when what it knew of people was removed; such a row is never worked on again.
+    `rejections`: its earlier replies that a reviewer turned down, each of which gets a new draft. `review`:
+    what a reviewer said last of a reply, which counts once that is rejected. `put_off_at`: when a reviewer
+    left it for later. `erased_at`: when what it knew of people was removed; such a row is never worked on
+    again.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
     that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
@@ -95,6 +98,8 @@ class LedgerEntry:
     missing: str = ""
     missing_since: datetime | None = None
     rejections: tuple[Rejection, ...] = ()
+    review: Review | None = None
+    put_off_at: datetime | None = None
     erased_at: datetime | None = None
     version: str = ""
 
@@ -147,8 +152,20 @@ class LedgerEntry:
 
     @property
     def revision(self) -> int:
-        """Which draft this is or will be: one more after every rejection with a reason."""
+        """Which draft this is or will be: one more after every rejection with a reason or an edit."""
         return 1 + len(self.rejections)
+
+    @property
+    def edit(self) -> Draft | None:
+        """The reviewer's own text, which is the draft after the last rejection; None where a model drafts."""
+        said = self.review
+        is_latest = said and self.rejections and self.rejections[-1].reply_id == said.reply_id
+        return said.edited if said is not None and is_latest else None
+
+    @property
+    def edited_by(self) -> str:
+        """The fingerprint of the reviewer's key where the draft is a reviewer's own text, or ""."""
+        return self.rejections[-1].edited_by if self.rejections else ""
 
     @property
     def tracked_reply(self) -> "TrackedReply | None":
@@ -252,6 +269,7 @@ class LedgerEntry:
             proposal=None,
             fingerprint="",
             rejections=tuple(replace(said, reason="", reply_markdown="") for said in self.rejections),
+            review=None,
             erased_at=now,
         )
 
@@ -277,6 +295,7 @@ class LedgerEntry:
             finished_at=None,
             missing="",
             missing_since=None,
+            put_off_at=None,
             reply_status=None,
             reply_decided_at=None,
             reply_settled_at=None,

@@ -28,14 +28,14 @@ def to_row(value: Any) -> dict[str, str | int]:
         elif isinstance(inner, tuple) and inner and is_dataclass(inner[0]):
             # JSON lists, each of as many of the items as fit into a value.
             lists: list[list[str]] = [[]]
-            for item in map(_to_json, inner):
+            for item in map(to_json, inner):
                 if lists[-1] and sum(map(len, lists[-1])) + len(item) > MAX_LIST_CHARACTERS:
                     lists.append([])
                 lists[-1].append(item)
             row |= {f"{field.name}__{n}": f"[{','.join(items)}]" for n, items in enumerate(lists, 1)}
         elif inner is not None and field.name != VERSION:
             is_plain = type(inner) is int or isinstance(inner, str | datetime)
-            row[field.name] = _to_plain(inner) if is_plain else _to_json(inner)
+            row[field.name] = _to_plain(inner) if is_plain else to_json(inner)
     return row
 
 
@@ -46,10 +46,10 @@ def from_row(kind: Callable[..., T], row: Mapping[str, Any]) -> T:
         parts = {key.removeprefix(f"{name}__"): row[key] for key in row if key.startswith(f"{name}__")}
         if name in row:
             is_plain = inner is int or (isinstance(inner, type) and issubclass(inner, str | datetime))
-            values[name] = _from_plain(inner, row[name] if is_plain else json.loads(row[name]))
+            values[name] = from_plain(inner, row[name] if is_plain else json.loads(row[name]))
         elif parts and get_origin(inner) is tuple:
             items = [item for key in sorted(parts, key=int) for item in json.loads(parts[key])]
-            values[name] = _from_plain(inner, items)
+            values[name] = from_plain(inner, items)
         elif parts:
             values[name] = from_row(inner, parts)
         elif is_optional:
@@ -57,7 +57,8 @@ def from_row(kind: Callable[..., T], row: Mapping[str, Any]) -> T:
     return kind(**values)
 
 
-def _to_json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """A dataclass, or what JSON knows with dataclasses in it, as JSON."""
     return json.dumps(
         value, default=_to_plain, ensure_ascii=False
     )  # escapes make some texts six times as long
@@ -72,15 +73,15 @@ def _to_plain(value: Any) -> Any:
     return str.__str__(value) if isinstance(value, str) else value
 
 
-def _from_plain(kind: Any, value: Any) -> Any:
-    """Give what JSON has for a value its type back."""
+def from_plain(kind: Any, value: Any) -> Any:
+    """Give what JSON has for a value its type back. Raises TypeError or ValueError for another form."""
     if value is None:
         return None
     if get_origin(kind) is tuple:
-        return tuple(_from_plain(get_args(kind)[0], item) for item in value)
+        return tuple(from_plain(get_args(kind)[0], item) for item in value)
     if isinstance(value, dict):
         known = {name: inner for name, (inner, _) in _hints(kind).items() if name in value}
-        return kind(**{name: _from_plain(inner, value[name]) for name, inner in known.items()})
+        return kind(**{name: from_plain(inner, value[name]) for name, inner in known.items()})
     if kind is datetime:
         return datetime.fromisoformat(value)
     return kind(value) if isinstance(kind, type) and issubclass(kind, str) else value

@@ -12,6 +12,8 @@ from shared.errors import AgentError
 from shared.ledger.ledger import Ledger
 from shared.operator.ask_requests import Answerer, answer_request
 from shared.operator.http_answer import HttpAnswer
+from shared.operator.review import Reviews
+from shared.operator.review_requests import answer_review
 from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
 from shared.watching.webhooks import SIGNATURE_HEADER, WebhookReceiver
@@ -33,6 +35,11 @@ class Agent(Answerer, Protocol):
     @property
     def ledger(self) -> Ledger:
         """What is known of each email."""
+        ...
+
+    @property
+    def reviews(self) -> Reviews:
+        """What the review desk asks for."""
         ...
 
     def report(self, days: int) -> TrustReport:
@@ -69,6 +76,11 @@ def show_report(params: Mapping[str, str], headers: Mapping[str, str], get_agent
         log.error("the report cannot be made: %s", error)  # noqa: TRY400  # the message says it all
         problem = {"error": "The report cannot be made now: the log says why."}
         return HttpAnswer(HTTPStatus.SERVICE_UNAVAILABLE, json.dumps(problem))
+
+
+def take_in_review(method: str, params: Mapping[str, str], body: bytes, get_agent: GetAgent) -> HttpAnswer:
+    """Show the review desk what is open, or keep what a reviewer says."""
+    return answer_review(method, params, body, lambda: get_agent().reviews)
 
 
 def answer_health(get_agent: GetAgent) -> HttpAnswer:

@@ -25,12 +25,13 @@ STAY, ASK = "keep the current mode", f"ask for {NEXT_MODE}"
 
 
 class Fate(StrEnum):
-    """What became of one draft. A pending reply cannot be edited: one that was approved left as it was."""
+    """What became of one draft. A reviewer's own text is none: it says nothing about the agent."""
 
     APPROVED = "approved"
     BOUNCED = "bounced"  # approved, but it could not be delivered
     REJECTED = "rejected"
     REDRAFTED = "redrafted"  # rejected with a reason; the draft that followed counts for itself
+    EDITED = "edited"  # replaced by a reviewer's own text
     CANCELLED = "cancelled"  # or deleted, by a person
     SUPERSEDED = "superseded"  # taken back by the agent, because another answer made it stale
     PENDING = "pending"
@@ -39,7 +40,7 @@ class Fate(StrEnum):
 
 
 APPROVALS = frozenset({Fate.APPROVED, Fate.BOUNCED})
-REFUSALS = frozenset({Fate.REJECTED, Fate.REDRAFTED, Fate.CANCELLED})
+REFUSALS = frozenset({Fate.REJECTED, Fate.REDRAFTED, Fate.EDITED, Fate.CANCELLED})
 
 _FATES: Mapping[str, Fate] = {
     **dict.fromkeys(UNDECIDED, Fate.PENDING),
@@ -61,6 +62,7 @@ class JudgedDraft:
 
     `statements`: how many facts it states, of which so many are `verified`. `passages`: the titles of the
     approved passages that it names for them. `has_warning`: whether its approver was told something about it.
+    `edit_distance`: the words that an edit took out or put in.
     """
 
     email_id: str
@@ -72,6 +74,7 @@ class JudgedDraft:
     verified: int = 0
     has_warning: bool = False
     passages: frozenset[str] = frozenset()
+    edit_distance: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,8 @@ class TrackRecord:
 
     @property
     def rejected(self) -> int:
-        """Those that a human rejected, with a reason or without."""
-        return self.counts[Fate.REJECTED] + self.counts[Fate.REDRAFTED]
+        """Those that a human rejected, with a reason or without, or replaced by an edit."""
+        return self.counts[Fate.REJECTED] + self.counts[Fate.REDRAFTED] + self.counts[Fate.EDITED]
 
     @property
     def refused(self) -> int:
@@ -161,8 +164,9 @@ class MailboxReport:
     """One mailbox's figures, in total and by category, and the checks behind the recommendation.
 
     `passages`: the figures of the drafts that name a passage, by its title, the most used one first.
-    `statements` are those of all drafts; `warned` counts the drafts with a warning. `usage` is that of all
-    emails, those without a draft included.
+    `statements` are those of all drafts; `warned` counts the drafts with a warning. `edit_distances`: the
+    words that each edit took out or put in, the smallest first. `usage` is that of all emails, those without
+    a draft included.
     """
 
     mailbox: Mailbox
@@ -173,6 +177,7 @@ class MailboxReport:
     verified: int
     warned: int
     passages: Mapping[str, TrackRecord]
+    edit_distances: Sequence[int] = ()
     usage: Usage = NO_USAGE
 
     @property
@@ -228,12 +233,23 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
     covered: defaultdict[str, list[datetime]] = defaultdict(list)
     for entry in entries:
         # Every draft of the row's reply: those rejected with a reason, then the current one.
+        after_edit = (False, *(said.is_edit for said in entry.rejections))
         found = [
-            _judge_draft(entry, Fate.REDRAFTED, said.submitted_at, said.decided_at, said.claims)
-            for said in entry.rejections
+            replace(
+                _judge_draft(
+                    entry,
+                    Fate.EDITED if said.is_edit else Fate.REDRAFTED,
+                    said.submitted_at,
+                    said.decided_at,
+                    said.claims,
+                ),
+                edit_distance=said.edit_distance,
+            )
+            for said, is_reviewers in zip(entry.rejections, after_edit, strict=False)
+            if not is_reviewers
         ]
         wanted_reply = entry.triage is not None and entry.triage.action is Action.REPLY
-        if entry.reply_id is not None and entry.submit_intent_at is not None:
+        if entry.reply_id is not None and entry.submit_intent_at is not None and not entry.edited_by:
             fate, decided_at = _find_fate(entry), entry.reply_decided_at
             claims = entry.draft.claims if entry.draft else ()
             draft = _judge_draft(entry, fate, entry.submit_intent_at, decided_at, claims)
@@ -336,6 +352,7 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
         verified=sum(draft.verified for draft in drafts),
         warned=sum(draft.has_warning for draft in drafts),
         passages={title: build_track_record(used) for title, used in most_used},
+        edit_distances=sorted(draft.edit_distance for draft in drafts if draft.fate is Fate.EDITED),
     )
 
 

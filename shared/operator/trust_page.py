@@ -37,7 +37,7 @@ BAR: Mapping[str, frozenset[Fate]] = {
     "other": frozenset({Fate.SUPERSEDED, Fate.UNKNOWN}),
 }
 HEADINGS = (
-    "category", "submitted", "approved", "bounced", "rejected", "redrafted",
+    "category", "submitted", "approved", "bounced", "rejected", "redrafted", "edited",
     "cancelled", "superseded", "pending", "unknown", "held back", "median time", "lower bound",
 )  # fmt: skip
 
@@ -103,6 +103,7 @@ def render_json(report: TrustReport) -> str:
                     "statements": judged.statements,
                     "verified": judged.verified,
                     "drafts_with_a_warning": judged.warned,
+                    "edit_distances": judged.edit_distances,
                     "passages": [
                         dict(zip(PASSAGE_HEADINGS, figures, strict=True)) for figures in list_passages(judged)
                     ],
@@ -130,6 +131,7 @@ def render_html(report: TrustReport) -> str:
         "figures": describe_record,
         "usage": describe_usage,
         "statements": describe_statements,
+        "edits": describe_edits,
         "passages": list_passages,
         "parts": list_bar_parts,
     }
@@ -170,8 +172,8 @@ def describe_record(record: TrackRecord) -> tuple[str, ...]:
     counts = record.counts
     figures = (
         record.submitted, record.approved, counts[Fate.BOUNCED], record.rejected, counts[Fate.REDRAFTED],
-        counts[Fate.CANCELLED], counts[Fate.SUPERSEDED], counts[Fate.PENDING], counts[Fate.UNKNOWN],
-        counts[Fate.HELD_BACK],
+        counts[Fate.EDITED], counts[Fate.CANCELLED], counts[Fate.SUPERSEDED], counts[Fate.PENDING],
+        counts[Fate.UNKNOWN], counts[Fate.HELD_BACK],
     )  # fmt: skip
     bound = format_share(record.lower_bound) if record.decided else "-"
     return (*map(str, figures), format_duration(record.median_seconds_to_decision), bound)
@@ -194,6 +196,19 @@ def describe_statements(judged: MailboxReport) -> str:
     verified, stated = judged.verified, judged.statements
     share = format_share(verified / stated)
     return f"{verified:,} of {stated:,} statements in these drafts are verified, {share}.{warned}"
+
+
+def describe_edits(judged: MailboxReport) -> str:
+    """How far the edits went from the drafts, in one sentence; empty without any."""
+    distances = judged.edit_distances
+    if not distances:
+        return ""
+    drafts = "draft was" if len(distances) == 1 else "drafts were"
+    middle = distances[len(distances) // 2]
+    return (
+        f"{len(distances):,} {drafts} edited: a reviewer took out or put in {middle:,} words "
+        f"(median; {distances[0]:,} to {distances[-1]:,})."
+    )
 
 
 def list_passages(judged: MailboxReport) -> list[tuple[str, int, int, int]]:

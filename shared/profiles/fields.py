@@ -230,6 +230,9 @@ FIELDS: Mapping[str, Field] = {
         "Whether a draft is held back that repeats a phone number, account number, address, key, password or"
         " code which only received mail has; false by default: the approver is warned.",
     ),
+    "edit_needs_second_reviewer": Field(
+        SWITCH, "Whether a draft that a reviewer edited has to be approved by another one; false by default."
+    ),
     "notify": Field(
         _NOTIFY,
         "Who is notified of escalations, pending drafts and promises: targets, whose addresses are secrets.",

@@ -54,8 +54,9 @@ class MailboxProfile:
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
     mail names the link. `hold_back_sender_values`: numbers, addresses and secrets of the sender hold a draft
-    back. `disclosure`: whether a line under each reply says that an AI system wrote it. `notify`: who is
-    told of what waits for a person. The limits override the settings of the same name.
+    back. `edit_needs_second_reviewer`: who edits a draft may not approve the edit. `disclosure`: whether a
+    line under each reply says that an AI system wrote it. `notify`: who is told of what waits for a person.
+    The limits override the settings of the same name.
     """
 
     purpose: str = ""
@@ -89,6 +90,7 @@ class MailboxProfile:
     min_verified: float = 0.0
     allowed_hosts: tuple[str, ...] = ()
     hold_back_sender_values: bool = False
+    edit_needs_second_reviewer: bool = False
     notify: Notify | None = None
 
     @property

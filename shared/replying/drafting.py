@@ -8,6 +8,7 @@ from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdi
 from shared.checks.evidence import Source, SourceKind, judge_claims
 from shared.domain import (
     Cause,
+    Claim,
     Contact,
     Decision,
     Draft,
@@ -110,29 +111,17 @@ def write_draft(
             written = again
             claims = judge_claims(written.reply_markdown, written.claims, material.sources)
     verdict = _check(written, material, entry)
-    address, profile = material.mailbox_address, material.profile
+    profile = material.profile
     language = entry.triage.language if entry.triage is not None else ""
     disclosure = find_disclosure(language) if profile.disclosure else ""
-    draft = Draft(
-        reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure),
-        confidence=written.confidence,
-        open_points=written.open_points,
-        covers=tuple(text.email_id for text in material.thread if not text.is_ours),
-        idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
-        claims=tuple(replace(claim, quote=claim.quote[:MAX_QUOTE_CHARACTERS]) for claim in claims),
-        follow_up=written.follow_up,
-        model=written.model,
-        prompt_version=text_version(build_draft_instructions(address, profile)),
-        cc=envelope.cc,
-        subject=f"Your message to {address}" if envelope.is_form else "",
-        # What a check found shows on a proposal too, whatever its email was escalated for.
-        notes=(
-            *envelope.notes,
-            *verdict.warnings,
-            *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
-        ),
-        sender_facts=envelope.describe_sender(material.contact),
+    signed = replace(
+        written, reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure)
     )
+    instructions = build_draft_instructions(material.mailbox_address, profile)
+    draft = _build_draft(
+        signed, material, entry, envelope,
+        claims=claims, verdict=verdict, prompt_version=text_version(instructions),
+    )  # fmt: skip
     share = _share_verified(claims)
     reasons = (
         (bool(verdict.failed), Cause.DRAFT_CHECK, ",".join(verdict.failed)),
@@ -141,6 +130,61 @@ def write_draft(
     )
     refusals = (Decision(Outcome.ESCALATED, cause, detail) for holds, cause, detail in reasons if holds)
     return JudgedDraft(draft, next(refusals, None))
+
+
+def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: Envelope) -> JudgedDraft:
+    """The draft with a reviewer's own text: byte for byte, and never held back.
+
+    What the checks find is told to its approver. A sentence that the reviewer left keeps its source.
+    """
+    ids = {source.title: source.id for source in material.sources}
+    written = DraftText(
+        reply_markdown=edited.reply_markdown,
+        claims=tuple(Claim(c.sentence, ids.get(c.source, ""), c.quote) for c in edited.claims if c.quote),
+        open_points=(),
+        follow_up=edited.follow_up,
+        confidence=1.0,
+        model=edited.model,
+    )
+    draft = _build_draft(
+        written, material, entry, envelope,
+        claims=judge_claims(written.reply_markdown, written.claims, material.sources),
+        verdict=_check(written, material, entry), prompt_version=edited.prompt_version,
+    )  # fmt: skip
+    return JudgedDraft(draft)
+
+
+def _build_draft(
+    written: DraftText,
+    material: Material,
+    entry: LedgerEntry,
+    envelope: Envelope,
+    *,
+    claims: Sequence[JudgedClaim],
+    verdict: Verdict,
+    prompt_version: str,
+) -> Draft:
+    """The draft of the row's next revision."""
+    return Draft(
+        reply_markdown=written.reply_markdown,
+        confidence=written.confidence,
+        open_points=written.open_points,
+        covers=tuple(text.email_id for text in material.thread if not text.is_ours),
+        idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
+        claims=tuple(replace(claim, quote=claim.quote[:MAX_QUOTE_CHARACTERS]) for claim in claims),
+        follow_up=written.follow_up,
+        model=written.model,
+        prompt_version=prompt_version,
+        cc=envelope.cc,
+        sender_facts=envelope.describe_sender(material.contact),
+        subject=f"Your message to {material.mailbox_address}" if envelope.is_form else "",
+        # What a check found shows on a proposal too, whatever its email was escalated for.
+        notes=(
+            *envelope.notes,
+            *verdict.warnings,
+            *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
+        ),
+    )
 
 
 def _ask(

@@ -27,7 +27,14 @@ from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
 from shared.replying.draft_request import Material
-from shared.replying.drafting import PROPOSED_FOR, JudgedDraft, bound_texts, find_contact, write_draft
+from shared.replying.drafting import (
+    PROPOSED_FOR,
+    JudgedDraft,
+    bound_texts,
+    find_contact,
+    judge_edit,
+    write_draft,
+)
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
 from shared.replying.reporting import record_decision, render_cause, tag_emails
@@ -241,7 +248,8 @@ class _EmailRun:
     # Triage and draft
 
     def _triage(self, email: Email, texts: ReadTexts) -> Decision | None:
-        self._limits.check_budget()
+        if self.claim.entry.edit is None:  # a reviewer's own text asks no model
+            self._limits.check_budget()
         triage = self.claim.entry.triage
         if triage is None:
             triage = triage_email(
@@ -305,8 +313,10 @@ class _EmailRun:
             now=profile.describe_now(self.clock()),
             thread=bound_texts(texts(), email.id),
             answered_id=email.id,
-            rejections=entry.rejections,
+            rejections=[said for said in entry.rejections if not said.is_edit],
         )
+        if entry.edit is not None:
+            return judge_edit(entry.edit, material, entry, envelope)
         return write_draft(material, entry, envelope, settings, self._complete)
 
     def _complete(self, request: ChatRequest) -> ChatCompletion:

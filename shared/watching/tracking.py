@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from shared.domain import Cause, Email
+from shared.domain import Cause, Email, Rejection
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -42,7 +42,7 @@ SETTLED = (*UNSENT_STATUSES, "delivered")
 UNSETTLED = (*PENDING_STATUSES, "approved", "unknown")
 
 MAX_REJECT_REASON_CHARACTERS = 500
-MAX_REDRAFTS = 2  # of one email's reply
+MAX_REDRAFTS = 2  # of one email's reply by the model; a reviewer's own texts do not count
 
 # How often to look, and for how long: most decisions fall within the hour, and almost none after a month.
 FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
@@ -229,20 +229,16 @@ class ReplyTracker:
     def _settle_own(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
         """Keep what became of a row's reply; say whether the row was set back to open.
 
-        A rejection with a reason asks for a new draft, while there were not too many. Of any other end
+        A rejection with a reason asks for a new draft, while there were not too many; one with an edit has
+        it. Of any other end
         without effect the row is judged again: who wrote the email is still without an answer.
         """
         now = self._clock()
         if entry.erased_at:  # only counted
             self._store(entry, reply, fate)
             return False
-        if fate.reason and entry.draft is not None and len(entry.rejections) < MAX_REDRAFTS:
-            rejection = entry.draft.rejected(
-                reply.reply_id,
-                fate.reason,
-                submitted_at=reply.submitted_at,
-                decided_at=fate.decided_at or now,
-            )
+        rejection = _find_rejection(entry, reply, fate, now)
+        if rejection is not None:
             # Tagged while the row is finished: the worker with the new draft writes its own tags.
             self._tag(reply, fate.status)
             self._ledger.redraft(entry.rejected(rejection, now), reply)
@@ -357,6 +353,30 @@ class ReplyTracker:
         is_fresh = now - reply.submitted_at < FRESH_FOR
         wait = CHECK_FRESH_AFTER if is_fresh else CHECK_OLD_AFTER if self._is_old(reply) else CHECK_AFTER
         return replace(reply, check_at=now + wait)
+
+
+def _find_rejection(
+    entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", now: datetime
+) -> Rejection | None:
+    """The rejection that gets a new draft; None where the row's reply is not answered by one.
+
+    What was said at the desk goes before the tag.
+    """
+    said = entry.review if entry.review is not None and entry.review.reply_id == reply.reply_id else None
+    is_edit = said is not None and said.edited is not None
+    reason = (said.reason if said is not None else "") or fate.reason
+    redrafts = sum(1 for rejection in entry.rejections if not rejection.is_edit)
+    if entry.draft is None or fate.status != "rejected":
+        return None
+    if not is_edit and not (reason and redrafts < MAX_REDRAFTS):
+        return None
+    return entry.draft.rejected(
+        reply.reply_id,
+        reason,
+        submitted_at=reply.submitted_at,
+        decided_at=fate.decided_at or now,
+        review=said,
+    )
 
 
 @dataclass(frozen=True, slots=True)

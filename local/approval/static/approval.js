@@ -1,4 +1,4 @@
-// Keeps the list and the counts up to date. The open email is never touched while a person reads it.
+// Keeps the list and the counts up to date, and knows the keys. The open email is never touched.
 "use strict";
 
 const POLL_MILLISECONDS = 4000;
@@ -68,7 +68,7 @@ async function poll() {
 }
 
 // A second click while the first one is on its way would ask about a draft that is decided already.
-for (const form of document.querySelectorAll("form")) {
+for (const form of document.querySelectorAll("form[method=post]")) {
   form.addEventListener("submit", (event) => {
     if (document.body.dataset.deciding) event.preventDefault();
     document.body.dataset.deciding = "true";
@@ -80,7 +80,54 @@ const chosen = [...document.querySelectorAll("input[name=offered_reason]")];
 written?.addEventListener("input", () => chosen.forEach((radio) => { radio.checked = !written.value && !radio.value; }));
 for (const radio of chosen) radio.addEventListener("change", () => { written.value = ""; });
 
+// An opened form is ready to be written in.
+for (const details of document.querySelectorAll(".decision details")) {
+  details.addEventListener("toggle", () => {
+    if (details.open) details.querySelector("textarea, input:not([type=hidden])").focus();
+  });
+}
+document.getElementById("edited")?.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.target.form.querySelector("button").click();
+  }
+});
+
+// The keys. They can be switched off, for who speaks to the machine or reads with one that uses them.
+const KEYS_OFF = "desk-keys-off";
+const keysOn = document.getElementById("keys-on");
+keysOn.checked = localStorage.getItem(KEYS_OFF) === null;
+keysOn.addEventListener("change", () => {
+  if (keysOn.checked) localStorage.removeItem(KEYS_OFF);
+  else localStorage.setItem(KEYS_OFF, "yes");
+});
+
+function press(key) {
+  const named = document.querySelector(`[data-key="${key}"]`);
+  if (key === "j") document.querySelector(".bar a[rel=next]")?.click();
+  else if (key === "k") document.querySelector(".bar a[rel=prev]")?.click();
+  else if (key === "/") document.getElementById("search").focus();
+  else if (!named) return false;
+  else if (key === "a" || key === "d") named.focus(); // Enter decides
+  else named.click();
+  return true;
+}
+
+document.addEventListener("keydown", (event) => {
+  const isWriting = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
+  if (event.key === "Escape" && event.target.closest(".decision details, .search")) {
+    event.target.closest("details")?.removeAttribute("open");
+    event.target.blur();
+    return;
+  }
+  if (isWriting || event.ctrlKey || event.metaKey || event.altKey || event.repeat || !keysOn.checked) return;
+  if (press(event.key)) event.preventDefault();
+});
+
 window.addEventListener("pageshow", () => delete document.body.dataset.deciding);
+
+// A status that was there from the start is not read out: it is written once more.
+const said = document.getElementById("said");
+if (!said.hidden) setTimeout(() => { said.textContent = said.textContent.trim(); }, CATCH_UP_MILLISECONDS);
 
 list.querySelector("[aria-current]")?.scrollIntoView({ block: "center" });
 setTimeout(poll, CATCH_UP_MILLISECONDS);

@@ -1,0 +1,276 @@
+"""The review desk's side of the agent: what a reviewer is shown of a row, and what one says of it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from difflib import SequenceMatcher
+from enum import StrEnum
+
+from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
+from shared.domain import Draft, JudgedClaim, Outcome, Review, WorkItem
+from shared.errors import AgentError, ConflictError, LeaseLostError, NotFoundError, TransientError
+from shared.ledger.entries import FOR_PEOPLE, LedgerEntry, MatterKind
+from shared.ledger.ledger import Ledger
+from shared.mail.mailboxes import MailboxDirectory
+from shared.mail.multimail import MultiMailClient
+from shared.model.prompting import clean_line
+from shared.profiles.profiles import Profiles
+from shared.replying.reporting import (
+    MAX_WHOLE_REASON_CHARACTERS,
+    REJECT_REASON_TAG,
+    name_handler,
+    render_reason,
+)
+from shared.telemetry import MATTER_CLOSED, record
+from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, ReplyTracker
+
+TRIES = 3  # of a write that another one came before
+
+SECOND_REVIEWER = (
+    "You wrote this text, and the mailbox's profile wants another reviewer to approve what one has edited "
+    "(edit_needs_second_reviewer)."
+)
+
+log = logging.getLogger(__name__)
+
+
+class Kind(StrEnum):
+    """What a row is to a reviewer."""
+
+    DRAFT = "draft"  # its reply waits, or may wait, for a decision
+    ESCALATION = "escalation"  # left to people
+    PROMISE = "promise"  # its reply, which was approved, says that somebody will do something
+    OPEN = "open"  # the agent is not finished with it: for the first time, or because it drafts again
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A draft with what carries it and what its approver has to know. All text but `notes` is hostile."""
+
+    markdown: str = field(repr=False)
+    claims: tuple[JudgedClaim, ...] = ()
+    open_points: tuple[str, ...] = ()
+    follow_up: str = field(default="", repr=False)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """A draft that a reviewer turned down, and why; `is_edit`: the next one is the reviewer's own text."""
+
+    markdown: str = field(repr=False)
+    reason: str = field(repr=False)
+    is_edit: bool
+    decided_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """What the agent knows of an email. A listing leaves `draft`, `proposal` and `earlier` out.
+
+    `since`: when it came to be of that kind. `promise`: what somebody is to do. `refusal`: why the reviewer
+    who asks may not approve the draft, or "". `is_edited`: the draft is a reviewer's own text. `reason`: why
+    it ended with its `outcome`.
+    """
+
+    mailbox_id: str
+    email_id: str
+    kind: Kind
+    since: datetime
+    sender: str = field(default="", repr=False)
+    reply_id: str = ""
+    outcome: str = ""
+    reason: str = field(default="", repr=False)
+    category: str = ""
+    urgency: str = ""
+    escalate_to: str = ""
+    refusal: str = ""
+    is_edited: bool = False
+    promise: str = field(default="", repr=False)
+    put_off_at: datetime | None = None
+    draft: Evidence | None = None
+    proposal: Evidence | None = None
+    earlier: tuple[Earlier, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reviews:
+    """What the desk asks of the agent. Every method raises what the ledger raises.
+
+    `reviewer` is the fingerprint of the reviewer's key. What is said of a row raises NotFoundError for one
+    that the ledger does not have, and ConflictError where the row has moved on.
+    """
+
+    ledger: Ledger
+    mailboxes: MailboxDirectory
+    multimail: MultiMailClient
+    profiles: Profiles
+    tracker: ReplyTracker
+    clock: Callable[[], datetime]
+
+    def list_items(self, reviewer: str) -> list[ReviewItem]:
+        """What the agent works on, what waits for an approver, and what is left to people or promised."""
+        known = self.mailboxes.read().keys()
+        works = [(work.work_item, Kind.OPEN, None) for work in self.ledger.open_work()]
+        matters = [(m.work_item, Kind(m.kind), m) for m in self.ledger.matters.list()]
+        items = []
+        for item, kind, matter in (*works, *matters):
+            entry = self.ledger.get(item) if item.mailbox_id in known else None
+            if entry is None or (matter is not None and not matter.is_about(entry)):
+                continue
+            if kind is Kind.PROMISE or _find_kind(entry) is kind:
+                shown = self._describe(entry, reviewer)
+                since = matter.since if matter is not None else shown.since
+                items.append(replace(shown, kind=kind, since=since))
+        return items
+
+    def find(self, item: WorkItem, reviewer: str) -> ReviewItem | None:
+        """All about one email; None for one that the ledger does not have, or whose data was erased."""
+        entry = self.ledger.get(item)
+        if entry is None or entry.erased_at is not None:
+            return None
+        return replace(
+            self._describe(entry, reviewer),
+            draft=_show(entry.draft),
+            proposal=_show(entry.proposal),
+            earlier=tuple(
+                Earlier(said.reply_markdown, said.reason, said.is_edit, said.decided_at)
+                for said in entry.rejections
+            ),
+        )
+
+    def reject(self, item: WorkItem, reply_id: str, reviewer: str, reason: str) -> None:
+        """Keep why a pending reply is about to be rejected; an empty reason takes an earlier one back."""
+        said = clean_line(reason, MAX_REJECT_REASON_CHARACTERS)
+        self._change(
+            item, lambda entry: replace(_pending(entry, reply_id), review=Review(reply_id, reviewer, said))
+        )
+        if said:
+            self._tag_reason(item.mailbox_id, reply_id, said)
+
+    def edit(self, item: WorkItem, reply_id: str, reviewer: str, markdown: str) -> None:
+        """Keep the text that is to be submitted in place of a pending reply, which is about to be rejected.
+
+        Raises ValueError for a text that cannot be a reply, or is the one that is pending.
+        """
+        if not markdown.strip() or len(markdown) > MAX_REPLY_CHARACTERS:
+            raise ValueError(f"must have 1 to {MAX_REPLY_CHARACTERS} characters")
+
+        def change(entry: LedgerEntry) -> LedgerEntry:
+            draft = _pending(entry, reply_id).draft
+            if draft is None:
+                raise ConflictError(
+                    f"the reply {reply_id} has no draft here: reject it with a reason instead"
+                )
+            if markdown == draft.reply_markdown:
+                raise ValueError("is the draft as it is: change it, or approve it")
+            edited = replace(draft, reply_markdown=markdown)
+            distance = count_changed_words(draft.reply_markdown, markdown)
+            return replace(entry, review=Review(reply_id, reviewer, "", edited, distance))
+
+        self._change(item, change)
+
+    def put_off(self, item: WorkItem) -> None:
+        """Leave an email for later: it comes after all others."""
+        self._change(item, lambda entry: replace(entry, put_off_at=self.clock()))
+
+    def mark_done(self, item: WorkItem) -> None:
+        """Say that a person has seen to what was left to people, or was promised."""
+        found = [
+            matter
+            for matter in self.ledger.matters.list()
+            if matter.work_item == item and matter.kind is not MatterKind.DRAFT
+        ]
+        if not found:
+            raise ConflictError(f"nothing of email {item.email_id} is left to people any more")
+        for matter in found:
+            self.ledger.matters.close(matter)
+            facts = {"mailbox_id": item.mailbox_id, "email_id": item.email_id, "kind": matter.kind}
+            record(MATTER_CLOSED, {**facts, "actor": "reviewer"})
+
+    def note_decided(self, mailbox_id: str, reply_id: str) -> None:
+        """See what became of a reply that was decided just now. Raises what MultiMail raises, too."""
+        self.tracker.track_one(mailbox_id, reply_id)
+
+    def _describe(self, entry: LedgerEntry, reviewer: str) -> ReviewItem:
+        triage, profile = entry.triage, self.profiles.get(self.mailboxes.get(entry.mailbox_id))
+        is_refused = profile.edit_needs_second_reviewer and entry.edited_by == reviewer != ""
+        return ReviewItem(
+            mailbox_id=entry.mailbox_id,
+            email_id=entry.email_id,
+            kind=_find_kind(entry),
+            since=entry.finished_at or entry.open_since,
+            sender=entry.sender,
+            reply_id=entry.reply_id or "",
+            outcome=entry.outcome or "",
+            reason=render_reason(entry, MAX_WHOLE_REASON_CHARACTERS),
+            category=triage.category if triage is not None else "",
+            urgency=triage.urgency if triage is not None else "",
+            escalate_to=name_handler(entry, profile),
+            refusal=SECOND_REVIEWER if is_refused else "",
+            is_edited=bool(entry.edited_by),
+            promise=entry.draft.follow_up.text if entry.draft is not None and entry.promise else "",
+            put_off_at=entry.put_off_at,
+        )
+
+    def _change(self, item: WorkItem, change: Callable[[LedgerEntry], LedgerEntry]) -> None:
+        for _ in range(TRIES):
+            entry = self.ledger.get(item)
+            if entry is None or entry.erased_at is not None:
+                raise NotFoundError(f"the ledger has no email {item.email_id} of mailbox {item.mailbox_id}")
+            if entry.finished_at is None:
+                raise ConflictError(f"the agent is working on email {item.email_id}: look again in a minute")
+            try:
+                self.ledger.save(change(entry))
+            except LeaseLostError:
+                continue
+            return
+        raise TransientError(f"email {item.email_id} is written by others all the time: try again")
+
+    def _tag_reason(self, mailbox_id: str, reply_id: str, reason: str) -> None:
+        """Show the reason to who looks at MultiMail; the row has it already."""
+        try:
+            tags = self.multimail.get_tags(mailbox_id, reply_id)
+            self.multimail.set_tags(mailbox_id, reply_id, {**tags, REJECT_REASON_TAG: reason})
+        except AgentError as error:
+            log.warning("reply %s of mailbox %s could not be tagged: %s", reply_id, mailbox_id, error)
+
+
+def count_changed_words(before: str, after: str) -> int:
+    """How many words an edit takes out or puts in."""
+    old, new = before.split(), after.split()
+    changes: Sequence[tuple[str, int, int, int, int]] = SequenceMatcher(
+        None, old, new, autojunk=False
+    ).get_opcodes()
+    return sum((i2 - i1) + (j2 - j1) for kind, i1, i2, j1, j2 in changes if kind != "equal")
+
+
+def _find_kind(entry: LedgerEntry) -> Kind:
+    if entry.erased_at is not None:
+        return Kind.OTHER
+    if entry.finished_at is None:
+        return Kind.OPEN
+    if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_settled_at is None:
+        return Kind.DRAFT
+    return Kind.ESCALATION if entry.outcome in FOR_PEOPLE else Kind.OTHER
+
+
+def _pending(entry: LedgerEntry, reply_id: str) -> LedgerEntry:
+    """The row, which still waits for the end of this reply. Raises ConflictError."""
+    if entry.reply_id != reply_id or _find_kind(entry) is not Kind.DRAFT:
+        raise ConflictError(f"the reply {reply_id} is not pending any more")
+    return entry
+
+
+def _show(draft: Draft | None) -> Evidence | None:
+    if draft is None:
+        return None
+    return Evidence(
+        markdown=draft.reply_markdown,
+        claims=draft.claims,
+        open_points=tuple(point.text for point in draft.open_points),
+        follow_up=draft.follow_up.text,
+        notes=draft.notes,
+    )

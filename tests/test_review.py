@@ -1,0 +1,445 @@
+"""The review desk's side of the agent: what it shows, and what becomes of a reason, an edit, "done" and "not now"."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.multimail.faults import always, answer_with, is_about_tags, no_fault
+from local.testing.world import World
+from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
+from shared.domain import Outcome, WorkItem
+from shared.errors import ConfigurationError, ConflictError, NotFoundError, ThrottledError, TransientError
+from shared.knowledge.files import KnowledgeFiles
+from shared.ledger.ledger import Ledger
+from shared.ledger.rows import from_plain, to_row
+from shared.operator.http_answer import HttpAnswer
+from shared.operator.review import SECOND_REVIEWER, Kind, ReviewItem, Reviews, count_changed_words
+from shared.operator.review_requests import answer_review
+from shared.profiles.profiles import MailboxProfile, Profiles
+from shared.replying.reporting import REJECT_REASON_TAG
+
+ANN, BEN = "a0000001", "b0000002"
+EDIT = "Dear Ann,\r\n\r\nit takes two weeks: see https://elsewhere.example/x .  \n\nSupport \u2713"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with World(tmp_path) as world:
+        yield world
+
+
+def replied(world: World, **fields: Any) -> tuple[WorkItem, str]:
+    """An email whose reply waits for approval."""
+    email_id = world.deliver(**fields)
+    world.run_until_idle()
+    return WorkItem(world.box, email_id), reply_of(world, email_id)
+
+
+def reply_of(world: World, email_id: str) -> str:
+    reply_id = world.entry(email_id).reply_id
+    assert reply_id is not None
+    return reply_id
+
+
+def reject(world: World, item: WorkItem, reply_id: str) -> str:
+    """What the desk does once the agent has kept what was said; the id of the reply afterwards."""
+    world.simulator.decide(reply_id, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, reply_id)
+    world.run_until_idle()
+    return reply_of(world, item.email_id)
+
+
+def edited(world: World, item: WorkItem, markdown: str = EDIT, reviewer: str = ANN) -> str:
+    before = reply_of(world, item.email_id)
+    world.agent.reviews.edit(item, before, reviewer, markdown)
+    return reject(world, item, before)
+
+
+def status_of(world: World, reply_id: str) -> str:
+    email = world.simulator.find_email(reply_id)
+    assert email is not None
+    return email.status
+
+
+# A reason and an edit
+
+
+def test_a_reason_kept_at_the_desk_leads_to_a_new_draft_and_shows_at_multimail(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.reject(item, first, ANN, "Name the time:\n two weeks.")
+    assert world.tags(first)[REJECT_REASON_TAG] == "Name the time: two weeks."
+    second = reject(world, item, first)
+    assert second != first
+    assert world.model.requests[-1].user.endswith("said what to change: Name the time: two weeks.")
+    assert [(said.reason, said.edited_by) for said in world.entry(item.email_id).rejections] == [
+        ("Name the time: two weeks.", "")
+    ]
+
+
+def test_a_reason_needs_no_tag(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    item, first = replied(world)
+    world.simulator.fault = always(answer_with(403), matching=is_about_tags)
+    world.agent.reviews.reject(item, first, ANN, "Shorter.")
+    world.simulator.fault = no_fault
+    assert "could not be tagged" in caplog.text
+    assert "Shorter" not in caplog.text
+    assert reject(world, item, first) != first
+
+
+def test_a_later_word_at_the_desk_takes_an_earlier_one_back(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.agent.reviews.reject(item, first, BEN, "")
+    assert reject(world, item, first) == first
+    assert world.entry(item.email_id).outcome is Outcome.ESCALATED
+
+
+def test_an_edit_is_submitted_byte_for_byte_as_the_next_revision_and_asks_no_model(world: World) -> None:
+    item, first = replied(world)
+    world.model.requests.clear()
+    second = edited(world, item)
+    assert world.model.requests == []
+    assert (second != first, status_of(world, second)) == (True, "pending_send_approval")
+    sent = world.simulator.find_email(second)
+    assert sent is not None
+    assert sent.markdown == EDIT
+    entry = world.entry(item.email_id)
+    assert (entry.revision, entry.edited_by, entry.outcome) == (2, ANN, Outcome.REPLY_SUBMITTED)
+    assert [said.edit_distance for said in entry.rejections] == [15]
+    keys = [accepted.idempotency_key for accepted in world.simulator.accepted]
+    assert len(keys) == len(set(keys)) == 2
+
+
+def test_what_the_checks_find_in_an_edit_is_told_to_its_approver_and_holds_nothing_back(world: World) -> None:
+    item, _ = replied(world)
+    edited(world, item)
+    found = world.agent.reviews.find(item, BEN)
+    assert found is not None
+    assert found.draft is not None
+    assert any("a link" in note for note in found.draft.notes)
+    assert "agent.note" in world.tags(reply_of(world, item.email_id))
+
+
+def test_an_edit_is_none_of_the_two_redrafts_and_no_model_sees_what_it_replaced(world: World) -> None:
+    item, _ = replied(world)
+    for number in range(3):
+        edited(world, item, f"Dear Ann, in {number} weeks.")
+    for reason in ("Shorter.", "Warmer."):
+        before = reply_of(world, item.email_id)
+        world.agent.reviews.reject(item, before, BEN, reason)
+        assert reject(world, item, before) != before
+    user = world.model.requests[-1].user
+    assert "Dear Ann, in 2 weeks." in user  # which a colleague turned down with a reason
+    assert "Dear Ann, in 1 weeks." not in user
+    last = reply_of(world, item.email_id)
+    world.agent.reviews.reject(item, last, BEN, "No.")
+    assert reject(world, item, last) == last
+    assert world.entry(item.email_id).revision == 6
+
+
+def test_an_edit_goes_through_while_the_models_budget_is_used_up(world: World) -> None:
+    item, first = replied(world)
+    world.ledger.add_tokens(world.box, f"{world.clock():%Y-%m-%d}", 10**9)
+    assert edited(world, item) != first
+
+
+def test_an_edit_keeps_the_source_of_a_sentence_that_was_left(tmp_path: Path) -> None:
+    folder = tmp_path / "knowledge" / "shared"
+    folder.mkdir(parents=True)
+    (folder / "delivery.md").write_text("# Delivery\n\nDelivery takes 14 days.\n", encoding="utf-8")
+    with World(tmp_path, knowledge=KnowledgeFiles(folder.parent)) as world:
+        claim = {
+            "sentence": "Delivery takes 14 days.",
+            "source": "K1",
+            "quote": "Delivery takes 14 days.",
+        }
+        world.model.draft |= {
+            "reply_markdown": "Dear Ann,\n\nDelivery takes 14 days.\n\nSupport",
+            "claims": [claim],
+            "follow_up": "",
+        }
+        item, _ = replied(world)
+        edited(world, item, "Dear Ann,\n\nDelivery takes 14 days. We ship 900 boxes.\n\nSupport")
+        found = world.agent.reviews.find(item, ANN)
+    assert found is not None
+    assert found.draft is not None
+    support = {claim.sentence: str(claim.support) for claim in found.draft.claims}
+    assert support["Delivery takes 14 days."] == "verified"
+    assert support["We ship 900 boxes."] == "asserted"
+
+
+@pytest.mark.parametrize(
+    "markdown", ["", " \n", "x" * (MAX_REPLY_CHARACTERS + 1)], ids=["empty", "blank", "long"]
+)
+def test_what_cannot_be_a_reply_is_no_edit(world: World, markdown: str) -> None:
+    item, first = replied(world)
+    with pytest.raises(ValueError, match="1 to 8000 characters"):
+        world.agent.reviews.edit(item, first, ANN, markdown)
+    draft = world.entry(item.email_id).draft
+    assert draft is not None
+    with pytest.raises(ValueError, match="as it is"):
+        world.agent.reviews.edit(item, first, ANN, draft.reply_markdown)
+    assert world.entry(item.email_id).review is None
+
+
+def test_an_edit_for_which_somebody_answered_meanwhile_is_not_submitted(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.simulator.decide(first, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, first)
+    world.clock.advance(hours=1)
+    world.simulator.human_reply(item.email_id, "I have called her.")
+    world.run_until_idle()
+    assert world.entry(item.email_id).outcome is Outcome.SKIPPED
+    assert len(world.simulator.accepted) == 1
+
+
+@pytest.mark.parametrize("wants_second", [True, False])
+def test_who_edits_may_approve_unless_the_profile_wants_another_one(
+    tmp_path: Path, *, wants_second: bool
+) -> None:
+    profile = MailboxProfile(edit_needs_second_reviewer=wants_second)
+    with World(tmp_path, profiles=Profiles(profile)) as world:
+        item, _ = replied(world)
+        shown = world.agent.reviews.find(item, ANN)
+        assert shown is not None
+        assert shown.refusal == ""
+        edited(world, item)
+        refusals = [
+            found.refusal for who in (ANN, BEN) if (found := world.agent.reviews.find(item, who)) is not None
+        ]
+    assert refusals == [SECOND_REVIEWER if wants_second else "", ""]
+
+
+def test_who_reads_without_a_name_may_be_the_one_who_wrote_it(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=Profiles(MailboxProfile(edit_needs_second_reviewer=True))) as world:
+        item, _ = replied(world)
+        found = world.agent.reviews.find(item, "")
+    assert found is not None
+    assert found.refusal == ""
+
+
+def test_what_is_erased_keeps_how_far_an_edit_went_and_no_word_of_it(world: World) -> None:
+    item, _ = replied(world)
+    edited(world, item)
+    erased = world.entry(item.email_id).erased(world.clock())
+    assert "two weeks" not in repr(to_row(erased))
+    assert [(said.edited_by, said.edit_distance) for said in erased.rejections] == [(ANN, 15)]
+
+
+# What has moved on
+
+
+def test_what_is_decided_already_takes_no_word(world: World) -> None:
+    item, first = replied(world)
+    world.simulator.decide(first, "approve")
+    world.agent.reviews.note_decided(item.mailbox_id, first)
+    with pytest.raises(ConflictError):
+        world.agent.reviews.reject(item, first, ANN, "Late.")
+    with pytest.raises(ConflictError):
+        world.agent.reviews.edit(item, first, ANN, EDIT)
+    with pytest.raises(ConflictError):
+        world.agent.reviews.reject(item, "another", ANN, "Late.")
+
+
+def test_a_row_that_a_worker_has_is_left_alone(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    item = WorkItem(world.box, email_id)
+    with pytest.raises(ConflictError, match="working on"):
+        world.agent.reviews.put_off(item)
+    with pytest.raises(NotFoundError):
+        world.agent.reviews.put_off(WorkItem(world.box, "unknown"))
+    world.run_until_idle()
+    assert world.entry(email_id).outcome is Outcome.REPLY_SUBMITTED
+
+
+def test_a_word_that_meets_another_write_is_said_again(world: World) -> None:
+    item, first = replied(world)
+    other = _Interrupted(world.ledger, item, times=2)
+    reviews = replace(world.agent.reviews, ledger=other)  # type: ignore[arg-type]
+    reviews.reject(item, first, ANN, "Shorter.")
+    assert world.entry(item.email_id).review is not None
+    other.times = 99
+    with pytest.raises(TransientError):
+        reviews.put_off(item)
+
+
+class _Interrupted:
+    """A ledger whose row somebody writes between a read and a write, so many times."""
+
+    def __init__(self, ledger: Ledger, item: WorkItem, times: int) -> None:
+        self._ledger, self._item, self.times = ledger, item, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    def get(self, item: WorkItem) -> Any:
+        entry = self._ledger.get(item)
+        if self.times and entry is not None:
+            self.times -= 1
+            self._ledger.save(entry)
+        return entry
+
+
+# The listing
+
+
+def test_the_listing_has_drafts_and_escalations_until_they_are_decided_or_done(world: World) -> None:
+    world.model.triage["urgency"] = "high"
+    draft, reply_id = replied(world)
+    world.model.triage |= {"action": "escalate", "urgency": "critical"}
+    escalated = world.deliver("I will sue you.", subject="Sue", sender="bo@customer.example")
+    world.run_until_idle()
+    reviews = world.agent.reviews
+    listed = {found.email_id: found for found in reviews.list_items(ANN)}
+    assert {(found.kind, found.urgency) for found in listed.values()} == {
+        (Kind.DRAFT, "high"),
+        (Kind.ESCALATION, "critical"),
+    }
+    assert listed[draft.email_id].reply_id == reply_id
+    assert listed[draft.email_id].draft is None
+    reviews.put_off(draft)
+    reviews.mark_done(WorkItem(world.box, escalated))
+    [left] = reviews.list_items(ANN)
+    assert (left.email_id, left.put_off_at) == (draft.email_id, world.clock())
+    with pytest.raises(ConflictError, match="left to people"):
+        reviews.mark_done(WorkItem(world.box, escalated))
+    world.simulator.decide(reply_id, "approve")
+    reviews.note_decided(world.box, reply_id)
+    assert reviews.list_items(ANN) == []
+    assert (found := reviews.find(draft, ANN)) is not None
+    assert found.kind is Kind.OTHER
+
+
+def test_what_an_approved_reply_promises_is_listed_until_it_is_done(world: World) -> None:
+    world.model.draft["follow_up"] = "A colleague calls on Monday."
+    item, reply_id = replied(world)
+    world.simulator.decide(reply_id, "approve")
+    world.agent.reviews.note_decided(world.box, reply_id)
+    [promise] = world.agent.reviews.list_items(ANN)
+    assert (promise.kind, promise.promise) == (Kind.PROMISE, "A colleague calls on Monday.")
+    world.agent.reviews.mark_done(item)
+    assert world.agent.reviews.list_items(ANN) == []
+
+
+def test_what_the_agent_works_on_is_listed_as_such(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    [found] = world.agent.reviews.list_items(ANN)
+    assert (found.email_id, found.kind) == (email_id, Kind.OPEN)
+
+
+def test_a_new_draft_is_wanted_at_once_though_the_one_before_was_put_off(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.put_off(item)
+    edited(world, item)
+    found = world.agent.reviews.find(item, ANN)
+    assert found is not None
+    assert (found.put_off_at, found.is_edited) == (None, True)
+    [earlier] = found.earlier
+    assert (earlier.is_edit, "a colleague will follow up" in earlier.markdown) == (True, True)
+    assert first != found.reply_id
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [("a b c", "a b c", 0), ("a b c", "a x c", 2), ("a b", "a b c d", 2), ("", "a", 1), ("a  b", "a\nb", 0)],
+)
+def test_an_edit_is_measured_in_words(before: str, after: str, words: int) -> None:
+    assert count_changed_words(before, after) == words
+
+
+# Over HTTP
+
+
+def ask(world: World, **params: str) -> tuple[int, Any]:
+    return read(answer_review("GET", params, b"", lambda: world.agent.reviews))
+
+
+def say(world: World, **body: Any) -> tuple[int, Any]:
+    return read(answer_review("POST", {}, json.dumps(body).encode(), lambda: world.agent.reviews))
+
+
+def read(answer: HttpAnswer) -> tuple[int, Any]:
+    assert answer.headers["Cache-Control"] == "no-store"
+    return answer.status_code, json.loads(answer.body)
+
+
+def test_the_desk_reads_what_the_agent_knows_and_says_what_a_reviewer_says(world: World) -> None:
+    item, first = replied(world)
+    ids = {"mailbox_id": item.mailbox_id, "email_id": item.email_id}
+    status, shown = ask(world, **ids, reviewer=ANN)
+    assert (status, from_plain(ReviewItem, shown)) == (200, world.agent.reviews.find(item, ANN))
+    status, listed = ask(world)
+    assert (status, [from_plain(ReviewItem, one).email_id for one in listed["items"]]) == (
+        200,
+        [item.email_id],
+    )
+    assert say(world, action="put_off", **ids)[0] == 200
+    assert say(world, action="edit", **ids, reply_id=first, reviewer=ANN, text=EDIT)[0] == 200
+    world.simulator.decide(first, "reject")
+    assert say(world, action="decided", **ids, reply_id=first)[0] == 200
+    world.run_until_idle()
+    second = reply_of(world, item.email_id)
+    assert say(world, action="reject", **ids, reply_id=second, reviewer=ANN, text="No.")[0] == 200
+    assert say(world, action="done", **ids)[0] == 409  # a draft is decided, not done
+    assert status_of(world, second) == "pending_send_approval"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"action": "approve"}, "action"),
+        ({"mailbox_id": ""}, "mailbox_id"),
+        ({"email_id": "a\nb"}, "email_id"),
+        ({"reply_id": None}, "reply_id"),
+        ({"reviewer": 7}, "reviewer"),
+        ({"text": ["x"]}, "text"),
+        ({"text": "\ud800"}, "text"),
+        ({"action": "edit", "text": ""}, "text"),
+    ],
+)
+def test_a_request_that_is_none_names_the_field(world: World, changes: dict[str, Any], field: str) -> None:
+    item, first = replied(world)
+    body = {
+        "action": "reject", "mailbox_id": item.mailbox_id, "email_id": item.email_id,
+        "reply_id": first, "reviewer": ANN, "text": "",
+    }  # fmt: skip
+    status, answer = say(world, **(body | changes))
+    assert (status, answer["field"]) == (400, field)
+    assert world.entry(item.email_id).review is None
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 100_000])
+def test_a_body_that_is_no_object_is_refused(world: World, body: bytes) -> None:
+    assert answer_review("POST", {}, body, lambda: world.agent.reviews).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (NotFoundError("no"), 404),
+        (ConflictError("no"), 409),
+        (ThrottledError("no", retry_after_seconds=7), 503),
+        (ConfigurationError("KEY_VAULT_URL is wrong"), 500),
+    ],
+)
+def test_each_failure_has_its_status_and_a_setting_is_named_in_the_log_only(
+    error: Exception, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+
+    def fail() -> Reviews:
+        raise error
+
+    answer = answer_review("GET", {}, b"", fail)
+    assert answer.status_code == status
+    assert "KEY_VAULT_URL" not in answer.body
+    assert ("KEY_VAULT_URL" in caplog.text) == (status == 500)
+    assert answer.headers.get("Retry-After") == ("7" if status == 503 else None)
