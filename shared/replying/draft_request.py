@@ -34,6 +34,12 @@ MAX_OPEN_POINTS = 5
 MAX_CLAIMS = 40
 MAX_CLAIM_CHARACTERS = 600  # of its sentence and of its quote
 
+# Escalated for a rule about content or sender; not for a limit, the mode, or what speaks to the triage.
+PROPOSED_FOR = (
+    Cause.TRIAGED, Cause.TRIAGE_UNSURE, Cause.CATEGORY_RULE, Cause.WORD_RULE, Cause.SENDER_RULE,
+    Cause.TOO_OLD, Cause.THREAD_LIMIT, Cause.READ_ONLY,
+)  # fmt: skip
+
 PASSAGE_MARK = " › "  # between the document of a passage and its place there
 
 _TEXT = {"type": "string"}

@@ -39,11 +39,6 @@ MAX_EMAIL_TOKENS = 4_000
 MAX_CONTEXT_EMAIL_TOKENS = 500  # of each of the thread's other emails: 6,000 together
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
 ATTEMPTS = 2
-# Escalated for a rule about content or sender; not for a limit, the mode, or what speaks to the triage.
-PROPOSED_FOR = (
-    Cause.TRIAGED, Cause.TRIAGE_UNSURE, Cause.CATEGORY_RULE, Cause.WORD_RULE, Cause.SENDER_RULE,
-    Cause.TOO_OLD, Cause.THREAD_LIMIT, Cause.READ_ONLY,
-)  # fmt: skip
 
 log = logging.getLogger(__name__)
 

@@ -26,15 +26,8 @@ from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
-from shared.replying.draft_request import Material
-from shared.replying.drafting import (
-    PROPOSED_FOR,
-    JudgedDraft,
-    bound_texts,
-    find_contact,
-    judge_edit,
-    write_draft,
-)
+from shared.replying.draft_request import PROPOSED_FOR, Material
+from shared.replying.drafting import JudgedDraft, bound_texts, find_contact, judge_edit, write_draft
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
 from shared.replying.reporting import record_decision, render_cause, tag_emails
