@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from shared.checks.evidence import Source, SourceKind
-from shared.domain import Claim, Contact, JudgedClaim, ModelText, Rejection
+from shared.domain import Cause, Claim, Contact, JudgedClaim, ModelText, Rejection
 from shared.knowledge.passages import Knowledge
 from shared.mail.own_words import split_own_words
 from shared.model.answers import parse_answer
@@ -34,7 +34,7 @@ MAX_OPEN_POINTS = 5
 MAX_CLAIMS = 40
 MAX_CLAIM_CHARACTERS = 600  # of its sentence and of its quote
 
-# Escalated for a rule about content or sender; not for a limit, the mode, or what speaks to the triage.
+# Not for what its sender used up, the content filter, or what speaks to the triage.
 PROPOSED_FOR = (
     Cause.TRIAGED, Cause.TRIAGE_UNSURE, Cause.CATEGORY_RULE, Cause.WORD_RULE, Cause.SENDER_RULE,
     Cause.TOO_OLD, Cause.THREAD_LIMIT, Cause.READ_ONLY,
