@@ -15,6 +15,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from requests import Response
+from requests.adapters import HTTPAdapter
 
 from local.host.http_server import LoopbackServer
 from local.multimail.emails import Attachment as SentAttachment
@@ -490,6 +492,30 @@ def test_new_email_goes_to_one_address_with_the_text_and_the_key_and_nothing_els
         "markdown": "Hello *Ann* ☃",
         "idempotency_key": "key-1",
     }
+
+
+class TimedAdapter(HTTPAdapter):
+    """Notes how long each call would wait, and sends it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timeouts: list[Any] = []
+
+    def send(self, *arguments: Any, **options: Any) -> Response:
+        self.timeouts.append(options["timeout"])
+        return super().send(*arguments, **options)
+
+
+@pytest.mark.parametrize(("timeout", "waits"), [((5.0, 30.0), (5.0, 4.0)), ((2.0, 0.3), (2.0, 0.3))])
+def test_the_address_book_is_not_waited_for_as_long_as_the_rest(
+    server: ScriptedServer, key: RotatingKey, timeout: tuple[float, float], waits: tuple[float, float]
+) -> None:
+    client, adapter = MultiMailClient(server.url, key, timeout=timeout, clock=lambda: NOW), TimedAdapter()
+    client._connection.session.mount(server.url, adapter)
+    server.script = [Answer({"contacts": []}), Answer({"mailboxes": []})]
+    client.search_contacts("ann")
+    client.list_mailboxes()
+    assert adapter.timeouts == [waits, timeout]
 
 
 def test_contacts_are_searched_by_what_is_asked_for(server: ScriptedServer, client: MultiMailClient) -> None:

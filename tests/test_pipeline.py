@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -895,6 +896,15 @@ def test_the_thread_is_asked_for_before_the_email_has_come(tmp_path: Path) -> No
         read = [r.path for r in world.simulator.requests if r.method == "GET"]
         thread = next(path for path in read if "/threads/" in path)
         assert read.index(thread) < read.index(f"/v1/mailboxes/{world.box}/emails/{email_id}")
+
+
+def test_the_thread_that_the_email_itself_names_is_read(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    world.ledger.defer(replace(world.entry(email_id), thread_id="th_of_another"))
+    world.poll_and_work()
+    assert world.outcome(email_id) == "reply_submitted"
+    assert world.entry(email_id).thread_id != "th_of_another"
 
 
 def test_a_draft_knows_what_the_address_book_has_about_the_sender(world: World) -> None:

@@ -72,6 +72,15 @@ def answer(world: World, **fields: str) -> str:
     return email_id
 
 
+def submit(world: World) -> tuple[str, str]:
+    """An email and its reply, which is pending."""
+    email_id = world.deliver("My grandmother waits.")
+    world.run_until_idle()
+    reply_id = world.entry(email_id).reply_id
+    assert reply_id is not None
+    return email_id, reply_id
+
+
 def approve(world: World, email_id: str) -> None:
     reply_id = world.entry(email_id).reply_id
     assert reply_id is not None
@@ -258,10 +267,7 @@ def test_what_a_cancelled_reply_was_to_answer_too_is_left_to_a_person(world: Wor
 
 
 def test_a_reply_that_was_rejected_before_is_left_to_a_person(world: World) -> None:
-    email_id = world.deliver("My grandmother waits.")
-    world.run_until_idle()
-    reply_id = world.entry(email_id).reply_id
-    assert reply_id is not None
+    email_id, reply_id = submit(world)
     world.simulator.decide(reply_id, "reject")
     done = forget(world)
     assert (done.cancelled, done.not_cancelled) == ([], [])
@@ -269,10 +275,7 @@ def test_a_reply_that_was_rejected_before_is_left_to_a_person(world: World) -> N
 
 
 def test_a_reply_that_left_is_named(world: World) -> None:
-    email_id = world.deliver("My grandmother waits.")
-    world.run_until_idle()
-    reply_id = world.entry(email_id).reply_id
-    assert reply_id is not None
+    email_id, reply_id = submit(world)
     world.simulator.decide(reply_id, "approve")
     done = forget(world)
     assert (done.cancelled, done.not_cancelled) == ([], [reply_id])
@@ -304,6 +307,39 @@ def test_a_reply_that_may_be_on_its_way_is_looked_for(world: World, *, arrived: 
         assert world.entry(email_id).cause is Cause.ERASED
         world.clock.now += SETTLES_WITHIN
         assert forget(world).erased == [email_id]
+    assert find_secrets(world.ledger) == []
+
+
+def test_what_waits_to_go_to_others_too_is_named_and_left(world: World) -> None:
+    outgoing = Outgoing("Dear both.", ("ann@customer.example", "bob@other.example"), subject="News")
+    written = world.simulator.send(world.box, outgoing, "a colleague")[0].id
+    done = forget(world)
+    assert (done.with_others, done.cancelled) == ([written], [])
+    assert f"Email {written} waits for approval and goes to others too" in "\n".join(done.describe())
+
+
+def test_a_reply_that_cannot_be_cancelled_yet_keeps_its_row(world: World) -> None:
+    email_id, reply_id = submit(world)
+    world.simulator.fault = always(answer_with(409), matching=lambda _, path: path.endswith("/cancel"))
+    done = forget(world)
+    assert (done.erased, done.not_cancelled) == ([], [])
+    assert f"Reply {reply_id} could not be cancelled yet" in "\n".join(done.describe())
+    world.simulator.fault = no_fault
+    assert forget(world).erased == [email_id]
+
+
+def test_a_reply_that_left_before_its_email_was_tagged_stays_an_answer(world: World) -> None:
+    email_id = world.deliver("My grandmother waits.")
+    world.simulator.fault = always(answer_with(503), matching=lambda _, path: path.endswith("/tags"))
+    world.poll_and_work()
+    world.simulator.fault = no_fault
+    entry = world.entry(email_id)
+    assert (entry.outcome, entry.finished_at) == (Outcome.REPLY_SUBMITTED, None)
+    assert entry.reply_id is not None
+    world.simulator.decide(entry.reply_id, "approve")
+    world.clock.advance(minutes=40)
+    forget(world)
+    assert world.entry(email_id).outcome is Outcome.REPLY_SUBMITTED
     assert find_secrets(world.ledger) == []
 
 
@@ -356,10 +392,7 @@ def test_a_forget_that_broke_off_before_the_tag_is_finished_by_the_next(world: W
 
 
 def test_a_reply_that_left_before_is_still_counted(world: World) -> None:
-    email_id = world.deliver("My grandmother waits.")
-    world.run_until_idle()
-    reply_id = world.entry(email_id).reply_id
-    assert reply_id is not None
+    email_id, reply_id = submit(world)
     world.simulator.decide(reply_id, "approve")
     forget(world)
     world.clock.advance(minutes=40)
@@ -369,11 +402,22 @@ def test_a_reply_that_left_before_is_still_counted(world: World) -> None:
     assert count_fates(world)[Fate.APPROVED] == 1
 
 
+def test_an_erased_row_is_not_opened_when_its_reply_bounces(world: World) -> None:
+    email_id, reply_id = submit(world)
+    world.simulator.decide(reply_id, "approve")
+    assert forget(world).not_cancelled == [reply_id]
+    stored = world.simulator._emails.find(reply_id)
+    assert stored is not None
+    stored.delivered_at, stored.bounced_at = None, world.clock.now
+    world.clock.advance(minutes=40)
+    world.tracker.track()
+    entry = world.entry(email_id)
+    assert (entry.reply_status, world.ledger.next_due_at()) == ("bounced", None)
+    assert entry.finished_at is not None
+
+
 def test_a_rejection_that_nobody_saw_yet_is_still_counted(world: World) -> None:
-    email_id = world.deliver("My grandmother waits.")
-    world.run_until_idle()
-    reply_id = world.entry(email_id).reply_id
-    assert reply_id is not None
+    _, reply_id = submit(world)
     world.simulator.decide(reply_id, "reject")
     forget(world)
     assert count_fates(world)[Fate.REJECTED] == 1

@@ -135,7 +135,7 @@ def check_draft(
     return Verdict(tuple(check for check, rule in DRAFT_CHECKS.items() if rule.fails(case)), tuple(warnings))
 
 
-# Approved passages are the same for every draft; what people wrote is read anew and kept nowhere.
+# Approved passages are the same for every draft; what people wrote is read each time and kept nowhere.
 _read_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(lambda text: Known.read([text]))
 _fold_approved = functools.lru_cache(maxsize=MAX_PASSAGES_KEPT)(fold)
 

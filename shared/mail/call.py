@@ -1,5 +1,6 @@
 """One request to MultiMail: a path's template, ids that cannot leave their segment, and what to send."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from shared.errors import PermanentError
 class Call:
     """One request. As text it is safe to log: the path's template and percent-encoded ids.
 
-    `read_seconds`: how long to wait for its answer; None as long as for all.
+    `read_seconds`: how long at most to wait for its answer, if that is shorter than for all calls.
     """
 
     method: str
@@ -20,7 +21,7 @@ class Call:
     ids: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
-    read_seconds: float | None = None
+    read_seconds: float = math.inf
 
     @property
     def path(self) -> str:

@@ -103,7 +103,7 @@ class Connection:
                 params=call.params,
                 json=call.body,
                 headers={"Accept": "application/json", "Authorization": f"Bearer {key.value}"},
-                timeout=(self._timeout[0], call.read_seconds or self._timeout[1]),
+                timeout=(self._timeout[0], min(self._timeout[1], call.read_seconds)),
                 allow_redirects=False,
             )
         except requests.RequestException as error:
