@@ -171,8 +171,8 @@ class MailboxReport:
     """One mailbox's figures, in total and by category, and the checks behind the recommendation.
 
     `statements` are the facts of all drafts, by what carries them; `warned` counts the drafts with a warning.
-    `passages` are by their titles, the most used one first. `edit_distances`: the words that each edit took out
-    or put in, the smallest first. `usage` is that of all emails, those without a draft included.
+    `passages` are by their titles, the most used one first. `edit_distances`: the words that each edit took
+    out or put in, the smallest first. `usage` is that of all emails, those without a draft included.
     """
 
     mailbox: Mailbox
