@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import pytest
 
+from local.documentation.azure_picture import FUNCTIONS
 from local.multimail.wire import EVENTS
 from shared.watching.webhooks import ARRIVALS, FATES
 from tests.declared_functions import read_declared_functions
@@ -284,18 +285,7 @@ def test_a_subscription_that_did_not_succeed_says_what_to_do(
 
 
 def deployed(shell: Shell) -> None:
-    names = (
-        "poll_inboxes",
-        "process_email",
-        "track_replies",
-        "notify_people",
-        "receive_webhook",
-        "ask_agent",
-        "report",
-        "review",
-        "health",
-    )
-    shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))
+    shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in FUNCTIONS))
     shell.answer("az keyvault secret list", "multimail-api-key\n")
     shell.answer("az rest", "3\n")
 
