@@ -139,9 +139,11 @@ class _MailboxRun:
         except AgentError as error:
             record(
                 NOTIFICATION_FAILED,
-                {"mailbox_id": self.mailbox.id, "target": channel.target, "failures": channel.failures + 1}
-                | {"error": type(error).__name__, "detail": str(error)},
-            )
+                {
+                    "mailbox_id": self.mailbox.id, "target": channel.target, "failures": channel.failures + 1,
+                    "error": type(error).__name__, "detail": str(error),
+                },
+            )  # fmt: skip
             self.failures[channel.target] = error
             named = getattr(error, "retry_after_seconds", None)
             pause = timedelta(seconds=named) if named else FIRST_PAUSE * (1 << min(channel.failures, 6))
