@@ -5,13 +5,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from werkzeug import Request, Response
+from werkzeug.datastructures import Headers
 
+from local.approval.agent import DeskAgent as RemoteAgent
 from local.approval.desk import MULTIMAIL_URL, QUESTIONS, check_access, read_settings
 from local.host.http_server import LoopbackServer
 from local.multimail.simulator import MultiMailSimulator
@@ -75,17 +79,26 @@ def test_what_the_environment_does_not_say_is_asked_for() -> None:
     assert asked == ["REVIEWER_KEY", "AGENT_URL", "AGENT_KEY"]
     assert settings.multimail_url == MULTIMAIL_URL
     assert settings.key.value == GIVEN["REVIEWER_KEY"]
-    assert settings.agent.key is not None
     assert settings.agent.key.value == GIVEN["AGENT_KEY"]
     assert "mm_live" not in repr(settings)
     assert read_settings(GIVEN, refuse) == settings
 
 
-def test_with_entra_id_no_function_key_is_asked_for() -> None:
-    given = {name: value for name, value in GIVEN.items() if name != "AGENT_KEY"}
-    settings = read_settings(given | {"AGENT_SCOPE": "api://agent/.default"}, refuse)
-    assert settings.agent.key is None
+def test_with_entra_id_a_call_has_a_token_besides_the_function_key() -> None:
+    settings = read_settings(GIVEN | {"AGENT_SCOPE": "api://agent/.default"}, refuse)
     assert settings.agent.get_token is not None
+    received: list[Headers] = []
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        received.append(Request(environ).headers)
+        return Response("{}")(environ, start_response)
+
+    with LoopbackServer(answer) as app:
+        access = replace(settings.agent, url=app.url, get_token=lambda: "token-of-the-tenant")
+        RemoteAgent(access, "a", timeout=(5, 5)).say("done", ("support", "em_1"))
+    (sent,) = received
+    assert sent["Authorization"] == "Bearer token-of-the-tenant"
+    assert sent["X-Functions-Key"] == GIVEN["AGENT_KEY"]
 
 
 @pytest.mark.parametrize(
