@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from packaging.specifiers import SpecifierSet
 from werkzeug import Request, Response
 from werkzeug.datastructures import Headers
 
@@ -82,6 +84,26 @@ def test_what_the_environment_does_not_say_is_asked_for() -> None:
     assert settings.agent.key.value == GIVEN["AGENT_KEY"]
     assert "mm_live" not in repr(settings)
     assert read_settings(GIVEN, refuse) == settings
+
+
+@pytest.mark.parametrize("page", ["desk.md", "settings.md"])
+def test_the_documents_name_every_variable_that_is_read(page: str) -> None:
+    names = {"AGENT_SCOPE", *QUESTIONS}
+    for name in names:
+        assert f"`{name}`" in (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+
+def test_the_documented_commands_start_the_desk_from_files_that_exist() -> None:
+    text = (ROOT / "docs" / "desk.md").read_text(encoding="utf-8")
+    commands = [line.split() for line in text.splitlines() if line.startswith("uv run ")]
+    assert len(commands) == 2  # for Windows, and for the others
+    for words in commands:
+        assert words[-4:] == ["python", "-m", "local", "desk"]
+        assert (ROOT / words[words.index("--with-requirements") + 1]).exists()
+        python = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "requires-python"
+        ]
+        assert SpecifierSet(python).contains(words[words.index("--python") + 1])
 
 
 def test_with_entra_id_a_call_has_a_token_besides_the_function_key() -> None:
