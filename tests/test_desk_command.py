@@ -106,6 +106,12 @@ def test_the_documented_commands_start_the_desk_from_files_that_exist() -> None:
         assert SpecifierSet(python).contains(words[words.index("--python") + 1])
 
 
+def test_with_entra_id_the_function_key_is_asked_for_all_the_same() -> None:
+    given = {name: value for name, value in GIVEN.items() if name != "AGENT_KEY"}
+    settings = read_settings(given | {"AGENT_SCOPE": "api://agent/.default"}, lambda name, _: f"typed-{name}")
+    assert settings.agent.key.value == "typed-AGENT_KEY"
+
+
 def test_with_entra_id_a_call_has_a_token_besides_the_function_key() -> None:
     settings = read_settings(GIVEN | {"AGENT_SCOPE": "api://agent/.default"}, refuse)
     assert settings.agent.get_token is not None
