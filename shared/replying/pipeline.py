@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 
@@ -14,6 +14,7 @@ from shared.errors import (
     LeaseLostError,
     NotFoundError,
     PermanentError,
+    ThoughtTooLongError,
     TransientError,
 )
 from shared.knowledge.passages import KnowledgeSource
@@ -22,6 +23,7 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.thinking import ThoughtWatch
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
@@ -80,6 +82,7 @@ class Pipeline:
     submitter: Submitter
     addressing: Addressing
     health: ServiceHealth
+    thoughts: ThoughtWatch = field(default_factory=ThoughtWatch)
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it is.
@@ -197,6 +200,8 @@ class _EmailRun:
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
+        except ThoughtTooLongError as error:
+            return Decision(Outcome.ESCALATED, Cause.THOUGHT_TOO_LONG, str(error))
 
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
         refusal = self._limits.find_flood() or self._limits.find_used_share() or self._find_copy(email)
@@ -319,6 +324,7 @@ class _EmailRun:
         entry, used, day = self.claim.entry, completion.usage, f"{self.clock():%Y-%m-%d}"
         self.claim.note(usage=entry.usage + used)
         self.pipeline.ledger.add_tokens(entry.mailbox_id, day, used.tokens, entry.base_sender)
+        self.pipeline.thoughts.check(request, completion)
         return completion
 
     # Submission and the end
