@@ -28,7 +28,7 @@ from local.host.settings_file import read_values, warn_if_open
 from local.host.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
 from shared.domain import Cause, Outcome
-from shared.errors import ConfigurationError
+from shared.errors import AgentError, ConfigurationError
 from shared.ledger.entries import LedgerEntry
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.reporting import render_waiting
@@ -54,6 +54,7 @@ OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
 
 def run(console: Console, *, until_idle: bool) -> int:
     """Run the agent until stopped or, with `until_idle`, until no work is due; return the exit status."""
+    watch = EventWatch(console)
     try:
         if until_idle:  # before the file, which may have the example's value
             os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
@@ -66,10 +67,10 @@ def run(console: Console, *, until_idle: bool) -> int:
         console.print(
             f"Watching {settings.multimail_api_url}, ledger {where}. Press Ctrl-C to stop.", highlight=False
         )
-        with EventWatch(console) as watch, stopped_by_signals() as stop:
+        with watch, stopped_by_signals() as stop:
             return LocalRun(agent, settings, console, watch, stop).run(until_idle=until_idle)
     except ConfigurationError as error:
-        return report_misconfigured(console, error)
+        return report_misconfigured(console, error, has_worked=watch.has_worked)
 
 
 def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCAL_SETTINGS) -> None:
@@ -105,6 +106,11 @@ def check_reachable(settings: Settings) -> None:
             socket.create_connection((parts.hostname or "", port), timeout=KNOCK_SECONDS).close()
         except TimeoutError:
             continue  # slow is not wrong
+        except socket.gaierror:
+            problems.append(
+                f"{name}: the host name in {url} is unknown: "
+                "correct the address, or check the network or HTTPS_PROXY."
+            )
         except OSError as error:
             problems.append(
                 f"{name}: nothing answers at {url} ({type(error).__name__}): "
@@ -114,12 +120,24 @@ def check_reachable(settings: Settings) -> None:
         raise ConfigurationError(problems)
 
 
-def report_misconfigured(console: Console, error: ConfigurationError) -> int:
-    """Print every problem on a line of its own; return the exit status that says so."""
-    console.print("Configuration errors; no email was touched. Fix these and run again:", style="bold red")
+def report_misconfigured(console: Console, error: ConfigurationError, *, has_worked: bool = False) -> int:
+    """Print every problem on a line of its own; return the exit status that says so.
+
+    `has_worked`: emails were processed before.
+    """
+    emails = (
+        ". Emails listed above are done or wait; nothing is lost" if has_worked else "; no email was touched"
+    )
+    console.print(f"Configuration errors{emails}. Fix these and run again:", style="bold red")
     for problem in error.problems:
         console.print(Text(f"  - {problem}"))
     return MISCONFIGURED
+
+
+def report_failure(console: Console, attempted: str, error: AgentError) -> int:
+    """Print what failed for now; return the exit status that says so."""
+    console.print(Text(f"{attempted} failed: {str(error).rstrip('.')}. Try again later.", "red"))
+    return UNFINISHED
 
 
 @contextmanager
