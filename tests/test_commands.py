@@ -17,6 +17,7 @@ from tests.commands import (
     ROOT,
     Command,
     WrongSyntaxError,
+    find_printed,
     list_files,
     parse_script,
     read_commands,
@@ -34,6 +35,14 @@ DOCUMENTS = [
 ]  # which tells of earlier commands too
 WITH_MESSAGES = [
     path for path in list_files(".sh", ".ps1", ".bicep", ".bicepparam", ".py") if "tests" not in path.parts
+]
+# The variables that hold a key or the signing secret; $answer has the latter.
+SECRETS = frozenset({"key", "typed", "value", "answer"})
+WITH_SECRETS = [
+    path
+    for path in SCRIPTS
+    if path.name == "vault.ps1"
+    or (path.suffix == ".ps1" and "/vault.ps1" in path.read_text(encoding="utf-8"))
 ]
 # Of a directory or of the CLI itself, not of a subscription.
 WITHOUT_SUBSCRIPTION = ("login", "ad", "bicep", "account")
@@ -96,6 +105,72 @@ def test_a_hook_has_a_variant_for_each_system() -> None:
         assert posix["run"].removesuffix(".sh") == windows["run"].removesuffix(".ps1")
         assert posix.get("interactive") == windows.get("interactive")
         assert Path(posix["run"]).stem in PAIRS
+
+
+def test_each_hook_runs_the_script_of_its_step() -> None:
+    azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
+    owners = (azure, azure["services"]["agent"])
+    hooks = {
+        event: Path(hook["posix"]["run"]).stem for owner in owners for event, hook in owner["hooks"].items()
+    }
+    assert hooks == {
+        "preprovision": "check_plan",
+        "postprovision": "store_key",
+        "prepackage": "package",
+        "predeploy": "wait_for_roles",
+        "postdeploy": "check_deployment",
+    }
+
+
+def test_the_pipeline_signs_in_twice_then_creates_then_deploys() -> None:
+    path = ROOT / ".github" / "workflows" / "azure-dev.yml"
+    (job,) = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values()
+    actions = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
+    assert actions == ["actions/checkout", "azure/setup-azd", "azure/login"]
+    assert all("run" not in step for step in job["steps"][: len(actions)])
+    commands = [" ".join(command.words[:3]) for command in read_commands(path)]
+    assert [name for name in commands if name.startswith("azd ")] == [
+        "azd auth login",
+        "azd provision --no-prompt",
+        "azd deploy --no-prompt",
+    ]
+    # GitHub's sign-in ends after five minutes: az keeps what it was given before.
+    kept = [
+        command.words
+        for command in read_commands(path)
+        if command.words[1:3] == ("account", "get-access-token")
+    ]
+    assert any("https://vault.azure.net" in words for words in kept)
+    assert commands.index("az account get-access-token") < commands.index("azd provision --no-prompt")
+
+
+@pytest.mark.parametrize("path", WITH_SECRETS, ids=lambda path: path.name)
+def test_no_powershell_script_prints_a_secret(path: Path) -> None:
+    assert {"store_key.ps1", "subscribe_webhook.ps1", "vault.ps1"} <= {script.name for script in WITH_SECRETS}
+    assert find_printed(path.read_text(encoding="utf-8"), SECRETS) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write-Host $key",
+        'Write-Output "stored $key"',
+        "Write-Host ('it is ' + $Answer.signing_secret)",
+        '[Console]::Error.WriteLine("$($typed)")',
+        "Stop-Script $env:KEY $Value",
+        "$key | Out-Host",
+        "$key",
+    ],
+)
+def test_a_printed_secret_is_caught(text: str) -> None:
+    assert find_printed(text, SECRETS)
+
+
+@pytest.mark.parametrize(
+    "text", ["return $key", '$key | az x --value "@-"', "$body = @{ key = $key }", "Write-Host $name"]
+)
+def test_the_use_of_a_secret_is_not_printing_it(text: str) -> None:
+    assert find_printed(text, SECRETS) == []
 
 
 @pytest.mark.parametrize("name", PAIRS)
