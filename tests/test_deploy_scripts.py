@@ -49,9 +49,16 @@ for answer in sorted((here / "answers").iterdir()):
 """
 
 
+# By shell, the ending of its scripts and the switch of those that replace a secret.
+SHELLS = {"sh": (".sh", "--replace"), "pwsh": (".ps1", "-Replace")}
+
+
 @dataclass
 class Shell:
+    """Both variants of a script are asked for, and speak, by the names of the POSIX one."""
+
     directory: Path
+    program: str = "sh"
 
     def answer(self, words: str, text: str) -> None:
         (self.directory / "answers" / words.replace(" ", "_")).write_text(text, encoding="utf-8")
@@ -88,8 +95,10 @@ class Shell:
         settings: Mapping[str, str] = MappingProxyType({}),
         root: Path = ROOT,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["sh", str(root / "scripts" / script), *arguments],
+        suffix, replace = SHELLS[self.program]
+        words = [replace if word == "--replace" else word for word in arguments]
+        done = subprocess.run(
+            [self.program, str(root / "scripts" / Path(script).with_suffix(suffix)), *words],
             env=self.environment | dict(settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -98,6 +107,8 @@ class Shell:
             timeout=60,
             check=False,
         )
+        done.stdout = done.stdout.replace(f"{suffix} {replace}", ".sh --replace").replace(suffix, ".sh")
+        return done
 
     def type_key(
         self,
@@ -107,6 +118,8 @@ class Shell:
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[int, str]:
         """Run a script at a terminal and type when it asks for a key; returns its status and the screen."""
+        if self.program != "sh":
+            pytest.skip("only the POSIX variant is typed to")
         child, terminal = pty.fork()
         if child == 0:
             words = ["sh", str(ROOT / "scripts" / script), *arguments]
@@ -127,14 +140,14 @@ class Shell:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), screen.decode()
 
 
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+@pytest.fixture(params=[shell for shell in SHELLS if shutil.which(shell)])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     (tmp_path / "answers").mkdir()
     for name in ("az", "azd", "curl"):
         program = tmp_path / name
         program.write_text(FAKE.replace("{python}", sys.executable), encoding="utf-8")
         program.chmod(0o755)
-    return Shell(tmp_path)
+    return Shell(tmp_path, request.param)
 
 
 # The key
