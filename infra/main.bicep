@@ -252,13 +252,16 @@ param costBudgetStart string = ''
 param costBudgetEmail string = ''
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
+// Of its own region: a deleted account of this name can be restored there, and nowhere else.
+var modelRegion = empty(modelLocation) ? location : modelLocation
+var modelToken = toLower(uniqueString(subscription().id, environmentName, modelRegion))
 var tags = { 'azd-env-name': environmentName }
 var groupName = 'rg-${environmentName}'
 var names = {
   app: 'func-${token}'
   applicationInsights: 'appi-${token}'
   identity: 'id-${token}'
-  model: 'oai-${token}'
+  model: 'oai-${modelToken}'
   network: 'vnet-${token}'
   plan: 'plan-${token}'
   serviceBus: 'sbns-${token}'
@@ -331,7 +334,7 @@ module modelAccount 'modules/model-account.bicep' = if (hasOwnModel) {
   scope: group
   params: {
     name: names.model
-    location: empty(modelLocation) ? location : modelLocation
+    location: modelRegion
     tags: tags
     isPrivate: vnetEnabled
     isRestored: restoreModelAccount
@@ -544,5 +547,5 @@ output MULTIMAIL_WEBHOOK_SECRET_NAME string = multimailWebhookSecretName
 @description('Start of the cost budget, kept by azd.')
 output COST_BUDGET_START string = costBudgetStart
 
-@description('The id that the query API knows the workspace by.')
-output WORKSPACE_ID string = monitoring.outputs.workspaceCustomerId
+@description('Name of the Log Analytics workspace.')
+output WORKSPACE_NAME string = names.workspace

@@ -166,7 +166,7 @@ OUTPUTS = {
     "KEY_VAULT_NAME",
     "MULTIMAIL_API_KEY_SECRET_NAME",  # the secret's name
     "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
-    "WORKSPACE_ID",
+    "WORKSPACE_NAME",
     "COST_BUDGET_START",
 }
 KEY_SIGNS = re.compile(r"listKeys|listSecrets|AccountKey|SharedAccessKey|InstrumentationKey|Password=", re.I)
