@@ -154,7 +154,7 @@ function Select-Own([string]$Prefix, [string]$Region) {
 
 # A deleted vault keeps its name for days, and a deleted model account too: those of this installation are restored.
 if ($env:AZURE_ENV_NAME) {
-    $group = "/resourceGroups/rg-$($env:AZURE_ENV_NAME)/"
+    $group = "/resourceGroups/$groupName/"
     $vaults = az keyvault list-deleted --resource-type vault --subscription $subscription `
         --query "[?contains(properties.vaultId, '$group')].[name, properties.location]" --output tsv
     if ($LASTEXITCODE -ne 0) {

@@ -96,20 +96,21 @@ if [ -z "${ALERT_EMAIL:-}" ] && ! grep -q '"actionGroupId"' infra/main.parameter
 fi
 
 # What an earlier run created. Without azd nothing is known of it.
+group_name="rg-${AZURE_ENV_NAME:-}"
 exists=false
 if [ -n "${AZURE_ENV_NAME:-}" ]; then
-    exists=$(az group exists --name "rg-$AZURE_ENV_NAME" --subscription "$subscription") ||
-        refuse "the Azure CLI did not say whether the resource group rg-$AZURE_ENV_NAME exists, and says above why."
+    exists=$(az group exists --name "$group_name" --subscription "$subscription") ||
+        refuse "the Azure CLI did not say whether the resource group $group_name exists, and says above why."
 fi
 
 # A private installation would open, and an open one fail: the tier of its namespace cannot be changed.
 if [ "$exists" = true ]; then
-    tier=$(az servicebus namespace list --resource-group "rg-$AZURE_ENV_NAME" --subscription "$subscription" \
+    tier=$(az servicebus namespace list --resource-group "$group_name" --subscription "$subscription" \
         --query "[?starts_with(name, 'sbns-')].sku.name | [0]" --output tsv) ||
-        refuse "the Azure CLI did not list the Service Bus namespaces of rg-$AZURE_ENV_NAME, and says above why."
+        refuse "the Azure CLI did not list the Service Bus namespaces of $group_name, and says above why."
     is_private=$([ "$tier" = Premium ] && echo true || echo false)
     if [ -n "$tier" ] && [ "${VNET_ENABLED:-false}" != "$is_private" ]; then
-        refuse "VNET_ENABLED is ${VNET_ENABLED:-false}, but the installation in rg-$AZURE_ENV_NAME was created with" \
+        refuse "VNET_ENABLED is ${VNET_ENABLED:-false}, but the installation in $group_name was created with" \
             "$is_private, and cannot be changed. Set it: azd env set VNET_ENABLED $is_private. For the other kind, remove" \
             "the installation first: azd down."
     fi
@@ -133,9 +134,9 @@ fi
 if [ "${COST_BUDGET:-0}" -gt 0 ] && [ -z "${COST_BUDGET_START:-}" ]; then
     start=
     if [ "$exists" = true ]; then
-        start=$(az consumption budget list --resource-group "rg-$AZURE_ENV_NAME" --subscription "$subscription" \
+        start=$(az consumption budget list --resource-group "$group_name" --subscription "$subscription" \
             --query "[?starts_with(name, 'budget-')].timePeriod.startDate | [0]" --output tsv) ||
-            refuse "the Azure CLI did not list the budgets of rg-$AZURE_ENV_NAME, and says above why."
+            refuse "the Azure CLI did not list the budgets of $group_name, and says above why."
     fi
     start=${start%%T*}
     azd env set COST_BUDGET_START "${start:-$(date -u +%Y-%m-01)}"
@@ -148,7 +149,7 @@ find_own() {
 
 # A deleted vault keeps its name for days, and a deleted model account too: those of this installation are restored.
 if [ -n "${AZURE_ENV_NAME:-}" ]; then
-    group="/resourceGroups/rg-$AZURE_ENV_NAME/"
+    group="/resourceGroups/$group_name/"
     vaults=$(az keyvault list-deleted --resource-type vault --subscription "$subscription" \
         --query "[?contains(properties.vaultId, '$group')].[name, properties.location]" --output tsv) ||
         refuse "the Azure CLI did not list the deleted vaults, and says above why."
