@@ -35,6 +35,9 @@ param modelLocation string = ''
 @description('Put storage, Service Bus, vault and model account behind private endpoints and close them to the internet. Decide before the first deployment: Service Bus then needs its Premium tier, and a Standard namespace cannot be upgraded.')
 param vnetEnabled bool = false
 
+@description('Addresses of the private network, at least a /23: others than those of the networks that it is peered with.')
+param networkPrefix string = '10.40.0.0/16'
+
 @description('Recover the vault that was deleted with an earlier installation of the same name, with the secrets in it. azd sets it when there is one.')
 param recoverVault bool = false
 
@@ -65,7 +68,7 @@ param instanceMemoryMB int = 2048
 @description('Maximum number of instances. Each works on as many emails at once as maxConcurrentCalls in host.json says. Some regions refuse fewer than 40.')
 param maximumInstanceCount int = 40
 
-@description('Offer the HTTP functions ask and report. Off, they answer 404; the webhook and the health check stay.')
+@description('Offer the HTTP functions ask and report. Off, they answer 404, except to a caller with the app\'s master key; the webhook and the health check stay.')
 param operatorFunctionsEnabled bool = true
 
 @description('Client id of an app registration in Entra ID, to whose audience a caller of ask and report needs a token, besides the function key; empty for the function key alone. The webhook and the health check stay without.')
@@ -363,6 +366,7 @@ module network 'modules/network.bicep' = if (vnetEnabled) {
     name: names.network
     location: location
     tags: tags
+    prefix: networkPrefix
     storageId: storage.outputs.id
     serviceBusId: serviceBus.outputs.id
     vaultId: keyVault.outputs.id
