@@ -210,6 +210,8 @@ def test_the_app_for_signing_in_asks_for_tokens_of_the_issuer_that_is_accepted()
 
 
 def lacks_subscription(command: Command) -> bool:
+    if command.words[1] == "rest":  # it takes the subscription from nothing but the address
+        return not any(word.startswith("/subscriptions/") for word in command.words)
     return command.words[1] not in WITHOUT_SUBSCRIPTION and "--subscription" not in command.words
 
 
@@ -231,6 +233,9 @@ def test_a_document_chooses_the_subscription_before_its_commands(path: Path) -> 
 def test_a_command_without_a_subscription_is_caught() -> None:
     assert lacks_subscription(Command("x", ("az", "functionapp", "list", "--resource-group", "x")))
     assert not lacks_subscription(Command("x", ("az", "ad", "signed-in-user", "show")))
+    elsewhere = ("az", "rest", "--url", "https://api.loganalytics.io/v1", "--subscription", "x")
+    assert lacks_subscription(Command("x", elsewhere))
+    assert not lacks_subscription(Command("x", ("az", "rest", "--url", "/subscriptions/x/resourceGroups/x")))
 
 
 # The real Azure CLI
