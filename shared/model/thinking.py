@@ -24,8 +24,8 @@ class ThoughtWatch:
         self._answered: set[tuple[str, str]] = set()
         self._cut: Counter[tuple[str, str]] = Counter()
 
-    def check(self, request: ChatRequest, completion: ChatCompletion) -> None:
-        """Accept an answer that was begun.
+    def check(self, request: ChatRequest, completion: ChatCompletion) -> ChatCompletion:
+        """The answer, if it was begun.
 
         Raises ThoughtTooLongError for one that was not, and ConfigurationError where the deployment's first
         CUTS_OF_AN_UNSUITABLE_MODEL answers to this step were all like that.
@@ -33,7 +33,7 @@ class ThoughtWatch:
         step = (request.deployment, request.schema_name)
         if completion.finish_reason != "length" or completion.text.strip():
             self._answered.add(step)
-            return
+            return completion
         said = (
             f"the model of deployment {request.deployment!r} thought longer than its limit "
             f"({REASONING_HEADROOM_TOKENS:,} tokens): {_REMEDIES[request.schema_name]}"

@@ -300,9 +300,8 @@ class _EmailRun:
 
     def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
         entry, profile, settings = self.claim.entry, self._profile, self._settings
-        finding = self.pipeline.submitter.executor.submit(
-            in_this_context(find_contact), self.multimail, entry.sender
-        )
+        submit = self.pipeline.submitter.executor.submit
+        finding = submit(in_this_context(find_contact), self.multimail, entry.sender)
         query = entry.triage.query.text if entry.triage is not None else ""
         material = Material(
             mailbox_address=self._mailbox.address,
@@ -324,8 +323,7 @@ class _EmailRun:
         entry, used, day = self.claim.entry, completion.usage, f"{self.clock():%Y-%m-%d}"
         self.claim.note(usage=entry.usage + used)
         self.pipeline.ledger.add_tokens(entry.mailbox_id, day, used.tokens, entry.base_sender)
-        self.pipeline.thoughts.check(request, completion)
-        return completion
+        return self.pipeline.thoughts.check(request, completion)
 
     # Submission and the end
 
