@@ -88,7 +88,7 @@ if (-not $env:ALERT_EMAIL -and -not (Select-String '"actionGroupId"' infra/main.
 $groupName = "rg-$($env:AZURE_ENV_NAME)"
 $exists = $false
 if ($env:AZURE_ENV_NAME) {
-    $answer = az group exists --name $groupName --subscription $subscription
+    $answer = az group exists --name $groupName --subscription $subscription --output json
     if ($LASTEXITCODE -ne 0) {
         Stop-Script ("Nothing was created: the Azure CLI did not say whether the resource group $groupName exists, and says " +
             'above why.')

@@ -99,7 +99,7 @@ fi
 group_name="rg-${AZURE_ENV_NAME:-}"
 exists=false
 if [ -n "${AZURE_ENV_NAME:-}" ]; then
-    exists=$(az group exists --name "$group_name" --subscription "$subscription") ||
+    exists=$(az group exists --name "$group_name" --subscription "$subscription" --output json) ||
         refuse "the Azure CLI did not say whether the resource group $group_name exists, and says above why."
 fi
 

@@ -783,6 +783,14 @@ def test_a_hook_waits_for_no_input_where_nobody_types(plan: Shell, script: str) 
     assert done.returncode == 0, done.stderr
 
 
+def test_a_checkout_on_windows_keeps_the_ends_of_lines_that_a_shell_reads() -> None:
+    scripts = [str(path.relative_to(ROOT)) for path in (ROOT / "scripts").glob("*.sh")]
+    said = subprocess.run(
+        ["git", "check-attr", "eol", "--", *scripts], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout
+    assert [line.rsplit(" ", 1)[1] for line in said.splitlines()] == ["lf"] * len(scripts)
+
+
 # The audit
 
 
