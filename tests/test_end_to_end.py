@@ -367,7 +367,17 @@ def test_an_error_that_ends_a_run_is_printed_once(services: Services) -> None:
         services.multimail.deliver(box, f"ann{number}@customer.example", "Delivery time", "How long?")
     status, output = services.run(MODEL_API_KEY="wrong")
     assert status == 2, output
-    assert " ".join(output.split()).count("MODEL_API_KEY") == 1, output
+    said = " ".join(output.split())
+    assert said.count("MODEL_API_KEY") == 1, output
+    assert "Configuration errors. Emails listed above are done or wait; nothing is lost. Fix these" in said
+
+
+def test_a_host_name_that_is_unknown_is_said_to_be_and_no_email_is_touched(services: Services) -> None:
+    status, output = services.run(MODEL_ENDPOINT="https://nothing.invalid")
+    said = " ".join(output.split())
+    assert status == 2, output
+    assert "Configuration errors; no email was touched. Fix these and run again:" in said
+    assert "MODEL_ENDPOINT: the host name in https://nothing.invalid is unknown: correct the address" in said
 
 
 def test_a_question_while_an_agent_runs_is_sent_to_that_agent(services: Services) -> None:

@@ -131,27 +131,30 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   resource appSettings 'config' = { name: 'appsettings', properties: union(agentSettings, platformSettings) }
 
   // In front of every path but those that answer strangers: the webhook, which is signed, and the health check.
-  resource authentication 'config' = if (!empty(entraClientId)) {
+  // Deployed without a client id too, which turns it off again.
+  resource authentication 'config' = {
     name: 'authsettingsV2'
-    properties: {
-      platform: { enabled: true }
-      globalValidation: {
-        requireAuthentication: true
-        unauthenticatedClientAction: 'Return401'
-        excludedPaths: ['/api/webhook', '/api/health']
-      }
-      identityProviders: {
-        azureActiveDirectory: {
-          enabled: true
-          registration: {
-            clientId: entraClientId
-            openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+    properties: empty(entraClientId)
+      ? { platform: { enabled: false } }
+      : {
+          platform: { enabled: true }
+          globalValidation: {
+            requireAuthentication: true
+            unauthenticatedClientAction: 'Return401'
+            excludedPaths: ['/api/webhook', '/api/health']
           }
-          validation: { allowedAudiences: [entraClientId, 'api://${entraClientId}'] }
+          identityProviders: {
+            azureActiveDirectory: {
+              enabled: true
+              registration: {
+                clientId: entraClientId
+                openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+              }
+              validation: { allowedAudiences: [entraClientId, 'api://${entraClientId}'] }
+            }
+          }
+          login: { tokenStore: { enabled: false } }
         }
-      }
-      login: { tokenStore: { enabled: false } }
-    }
   }
 
   // Deployments sign in with Entra ID; the passwords of older days stay off.
