@@ -377,7 +377,7 @@ def test_a_narrow_screen_shows_the_list_or_the_email_and_never_scrolls_sideways(
     page.set_viewport_size(NARROW)
     page.goto(office.url)
     page.locator(".row").click()
-    page.wait_for_url(re.compile("email="))
+    expect(page.get_by_role("button", name="Approve and send")).to_be_visible()
     expect(page.locator(".row")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     button = page.get_by_role("button", name="Approve and send").bounding_box()
@@ -901,25 +901,25 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
     for ago, name in enumerate(("Second", "First"), 1):
         office.draft(office.receive(name, ago=ago), f"To the {name}.")
     office.escalate(office.receive("Law"))
+    keyboard = Keyboard(page)
     heading = page.get_by_role("heading", level=1)
     page.goto(office.url)
     expect(heading).to_have_text("First")
-    page.keyboard.press("j")
+    keyboard.press("j")
     expect(heading).to_have_text("Second")
-    page.keyboard.press("k")
+    keyboard.press("k")
     expect(heading).to_have_text("First")
-    page.keyboard.press("n")
+    keyboard.press("n")
     expect(said(page)).to_have_text("Left for later: First")
     expect(heading).to_have_text("Second")
-    page.keyboard.press("j")
+    keyboard.press("j")
     expect(heading).to_have_text("Law")
-    page.keyboard.press("d")
-    page.keyboard.press("Enter")
+    keyboard.press("d", "Enter")
     expect(said(page)).to_have_text("Marked as done: Law")
     expect(heading).to_have_text("First")  # put off, it came last
-    page.keyboard.press("/")
+    keyboard.press("/")
     page.keyboard.type("law")
-    page.keyboard.press("Enter")
+    keyboard.press("Enter")
     expect(page.locator(".row")).to_have_count(1)
     expect(page.locator(".row .chip").first).to_have_text("Done")
 
@@ -950,6 +950,18 @@ def test_the_first_letter_of_a_reason_is_not_lost_however_fast_it_is_typed(
         }"""
     )
     assert typed == "reason"
+
+
+@in_browser
+def test_who_has_begun_to_edit_cannot_send_the_draft_as_it_was_by_mistake(office: Office, page: Page) -> None:
+    office.draft(office.receive("First"), "Yes.")
+    page.goto(office.url)
+    approve = page.get_by_role("button", name="Approve and send")
+    expect(approve).to_be_visible()
+    page.keyboard.press("e")
+    expect(approve).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(approve).to_be_visible()
 
 
 @in_browser
