@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Response
 
@@ -67,14 +68,19 @@ def load_page(browser: Browser, page: DeskPage, width: int, height: int) -> Load
     opened.on("response", keep)
     opened.add_init_script(COLLECT_SHIFTS)
     opened.goto(page.address)
-    if opened.locator("script").count():
-        opened.wait_for_event("response", lambda answer: "/updates" in answer.url)
+    if opened.locator("script").count() and not any(is_update(answer) for answer in answers):
+        opened.wait_for_event("response", is_update)
     shift = float(opened.evaluate(AFTER_PAINT))
     icons = opened.locator("link[rel=icon]").evaluate_all("links => links.map((link) => link.href)")
-    sizes = [len(answer.body()) for answer in answers if "/updates" not in answer.url]
+    sizes = [len(answer.body()) for answer in answers if not is_update(answer)]
     sizes += [len(opened.request.get(icon).body()) for icon in icons]  # without a window nobody asks for it
     opened.close()
     return Load(sizes[0], sum(sizes[1:]), shift)
+
+
+def is_update(answer: Response) -> bool:
+    """Whether it answers the page's script, which asks again and again."""
+    return urlsplit(answer.url).path == "/updates"
 
 
 def list_figures(page: DeskPage, loads: dict[str, Load]) -> list[Figure]:
