@@ -71,11 +71,16 @@ def load_page(browser: Browser, page: DeskPage, width: int, height: int) -> Load
     if opened.locator("script").count() and not any(is_update(answer) for answer in answers):
         opened.wait_for_event("response", is_update)
     shift = float(opened.evaluate(AFTER_PAINT))
-    icons = opened.locator("link[rel=icon]").evaluate_all("links => links.map((link) => link.href)")
-    sizes = [len(answer.body()) for answer in answers if not is_update(answer)]
-    sizes += [len(opened.request.get(icon).body()) for icon in icons]  # without a window nobody asks for it
+    icons: list[str] = opened.locator("link[rel=icon]").evaluate_all(
+        "links => links.map((link) => link.href)"
+    )
+    files = {answer.url: len(answer.body()) for answer in answers if not is_update(answer)}
+    files |= {
+        icon: len(opened.request.get(icon).body()) for icon in icons
+    }  # without a window, seldom asked for
     opened.close()
-    return Load(sizes[0], sum(sizes[1:]), shift)
+    whole, (bytes_of_page, *_) = sum(files.values()), files.values()
+    return Load(bytes_of_page, whole - bytes_of_page, shift)
 
 
 def is_update(answer: Response) -> bool:

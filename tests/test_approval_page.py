@@ -96,7 +96,7 @@ def test_list_and_detail_show_the_email_its_triage_and_the_waiting_draft(office:
     for chip in ("Waiting for approval", "reply", "support", "high", "neutral"):
         expect(row.get_by_text(chip, exact=True)).to_be_visible()
     row.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("How long is the warranty?")
+    expect(page.locator(".detail h1")).to_have_text("How long is the warranty?")
     expect(page.get_by_role("region", name="Email", exact=True)).to_contain_text("My caliper flickers.")
     expect(page.locator(".draft")).to_contain_text("Dear Ann, two years.")
 
@@ -114,7 +114,7 @@ def test_approve_sends_the_draft_and_says_so(office: Office, page: Page) -> None
     page.get_by_role("button", name="Approve and send").click()
     expect(said(page)).to_have_text("Approved and sent: Warranty")
     expect(page).to_have_title(re.compile("^Approved and sent: Warranty · "))
-    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is left to do")
+    expect(page.locator(".detail h1")).to_have_text("Nothing is left to do")
     assert office.stored(reply).delivered_at == NOW
     assert office.agent.entry(email).reply_settled_at == NOW  # the agent was told
     page.goto(office.address(email))
@@ -405,7 +405,14 @@ def test_markup_in_any_text_of_an_email_is_shown_and_not_run(office: Office, pag
     office.draft(email, ATTACK, None, **dict.fromkeys(names, ATTACK))
     with page.expect_response(re.compile("/updates")):
         page.goto(office.address(email))
-    for place in ("h1", ".email .text >> nth=0", ".draft .text", ".files", ".reason", ".row .subject"):
+    for place in (
+        ".detail h1",
+        ".email .text >> nth=0",
+        ".draft .text",
+        ".files",
+        ".reason",
+        ".row .subject",
+    ):
         expect(page.locator(place)).to_contain_text("<script>window.hacked=1</script>{{7*7}}")
     expect(page.locator(".meta .from")).to_contain_text("<script>")
     expect(page.locator(".row .sender")).to_contain_text("<script>")
@@ -861,7 +868,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
     page.goto(office.url)
     decided = {}
     for place, n in enumerate(order):
-        expect(page.get_by_role("heading", level=1)).to_have_text(f"Email {n}")
+        expect(page.locator(".detail h1")).to_have_text(f"Email {n}")
         if place % 4 == 0:
             keyboard.press("r")
             page.keyboard.type(f"Because {n}")
@@ -877,7 +884,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
             keyboard.press("a", "Enter")
             decided[n] = "Approved and sent"
         expect(said(page)).to_have_text(f"{decided[n]}: Email {n}")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is left to do")
+    expect(page.locator(".detail h1")).to_have_text("Nothing is left to do")
     assert keyboard.pressed == 40
     measured(f"20 drafts decided with {keyboard.pressed} keys, without the words of reasons and edits")
     for n, reply in enumerate(replies):
@@ -902,7 +909,7 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
         office.draft(office.receive(name, ago=ago), f"To the {name}.")
     office.escalate(office.receive("Law"))
     keyboard = Keyboard(page)
-    heading = page.get_by_role("heading", level=1)
+    heading = page.locator(".detail h1")
     page.goto(office.url)
     expect(heading).to_have_text("First")
     keyboard.press("j")
