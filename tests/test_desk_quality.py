@@ -41,6 +41,8 @@ FIND_CUT = """() => {
   return told;
 }"""
 
+UNFOLD = "document.querySelectorAll('details:not([name])').forEach((folded) => { folded.open = true; })"
+
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
 
 
@@ -99,6 +101,7 @@ def test_from_320_to_1920_pixels_nothing_is_cut_and_nothing_scrolls_sideways(
     found: list[str] = []
     for visited in pages:
         visit(page, visited)
+        page.evaluate(UNFOLD)
         for width in WIDTHS:
             page.set_viewport_size(ViewportSize(width=width, height=700))
             found += [f"{visited.name} at {width} px: {problem}" for problem in page.evaluate(FIND_CUT)]
