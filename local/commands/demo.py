@@ -19,7 +19,6 @@ from local.approval.page import build_desk
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.audit import build_evidence, build_trail
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
-from local.commands.demo_channel import TARGET, DemoChannel
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
@@ -28,6 +27,7 @@ from local.host.http_server import LoopbackServer, build_server
 from local.host.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.simulator import MultiMailSimulator
+from local.people.channel import TARGET, DemoChannel
 from shared.composition import get_agent
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError

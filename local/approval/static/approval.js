@@ -102,7 +102,7 @@ keysOn.addEventListener("change", () => {
   else localStorage.setItem(KEYS_OFF, "yes");
 });
 
-// Only Enter decides on what a key has chosen. Whoever types words where no form is open chooses nothing by them.
+// Only Enter decides on what a key has chosen. Who types words where no form is open chooses nothing by them.
 let chosenByKey = null;
 
 function chooseByKey(button) {

@@ -1,4 +1,4 @@
-"""The demo's Teams channel: a webhook on loopback that shows its cards in the terminal."""
+"""A Teams channel on this machine, for the demo: a webhook that shows its cards in the terminal."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class DemoChannel:
     """Accepts cards as a workflow of Teams does, and keeps them until it is asked to show them."""
 
     def __init__(self, console: Console) -> None:
-        self.app = Flask("demo_channel", static_folder=None)
+        self.app = Flask("channel", static_folder=None)
         self.app.add_url_rule("/", "receive", self._receive, methods=["POST"])
         self._console = console
         self._kept: list[dict[str, Any]] | None = []
