@@ -24,7 +24,6 @@ from evals.knowledge_set import compute_share
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "scorecard.md"
 MEASURED = Path(__file__).parent / "measured.json"
-HELD_OUT = claims.FOLDER / "held_out_figures.toml"
 RULES = Path(__file__).parent / "prompt_rules.toml"
 GUARD = "gaia guard"
 
@@ -92,7 +91,7 @@ def _measure_public(console: Console, environment: Mapping[str, str], date: str)
 def _render_claims() -> list[str]:
     kinds = claims.measure("development")
     rows = [
-        *tomllib.loads(HELD_OUT.read_text(encoding="utf-8"))["run"],
+        *claims.load_measured(),
         {"half": "development", "when": "now"}
         | dict(zip(("false_verified", "false"), claims.add_false(kinds), strict=True))
         | dict(zip(("true_not_verified", "true"), kinds[claims.TRUE], strict=True)),

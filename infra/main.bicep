@@ -65,10 +65,10 @@ param instanceMemoryMB int = 2048
 @description('Maximum number of instances. Each works on as many emails at once as maxConcurrentCalls in host.json says. Some regions refuse fewer than 40.')
 param maximumInstanceCount int = 40
 
-@description('Offer the HTTP functions ask and report. Off, they answer 404; the webhook and the health check stay.')
+@description('Offer the HTTP functions ask, report and review, which take a function key. Off, they answer 404 and the review desk has no agent; the webhook and the health check stay.')
 param operatorFunctionsEnabled bool = true
 
-@description('Client id of an app registration in Entra ID, to whose audience a caller of ask and report needs a token, besides the function key; empty for the function key alone. The webhook and the health check stay without.')
+@description('Client id of an app registration in Entra ID, to whose audience a caller of ask, report and review needs a token, besides the function key; empty for the function key alone. The webhook and the health check stay without.')
 param entraClientId string = ''
 
 // Chat models. What retires when, and what replaces it:

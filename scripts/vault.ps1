@@ -25,12 +25,12 @@ function Find-Stored([string]$Name) {
     }
 }
 
-# Read-Key PROMPT: return a MultiMail key, typed unseen.
+# Read-Key PROMPT: return a key, or an address that is one, typed unseen.
 function Read-Key([string]$Prompt) {
     $typed = Read-Host -Prompt $Prompt -AsSecureString
     $key = [System.Net.NetworkCredential]::new('', $typed).Password
     if ($key -cnotmatch '^[!-~]+$') {
-        Stop-Script 'Not a valid key: it is empty, or contains white space or characters outside ASCII.'
+        Stop-Script 'Not a valid key or address: it is empty, or contains white space or characters outside ASCII.'
     }
     return $key
 }

@@ -23,7 +23,7 @@ find_stored() {
     done
 }
 
-# ask_key PROMPT: read a MultiMail key into $key, unseen.
+# ask_key PROMPT: read a key, or an address that is one, into $key, unseen.
 ask_key() {
     trap 'stty echo' EXIT
     trap 'exit 130' INT TERM
@@ -34,7 +34,7 @@ ask_key() {
     echo
     case $key in
         '' | *[!!-~]*)
-            echo "Not a valid key: it is empty, or contains white space or characters outside ASCII." >&2
+            echo "Not a valid key or address: it is empty, or contains white space or characters outside ASCII." >&2
             exit 1
             ;;
     esac

@@ -406,7 +406,9 @@ class Settings:
     )
 
     key_vault_url: str | None = _setting(
-        AZURE, _optional_url, "Vault with the MultiMail key and the webhooks' secret."
+        AZURE,
+        _optional_url,
+        "Vault with the MultiMail key, the webhooks' secret and the targets' addresses and keys.",
     )
     managed_identity_client_id: str | None = _setting(
         AZURE,

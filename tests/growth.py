@@ -130,10 +130,15 @@ def measure(name: str) -> dict[str, float]:
     ratios = {}
     for family in (*FAMILIES, *(QUOTES if name == "split_own_words" else ())):
         text = (family * limit)[:limit]
-        long = _time(function, text)
-        if long >= SMALLEST_SECONDS:
-            ratios[family] = long / max(_time(function, text[: limit // FACTOR]), 1e-6)
+        if ratio := compare(function, text, text[: limit // FACTOR]):
+            ratios[family] = ratio
     return ratios
+
+
+def compare(function: Callable[[str], object], long: str, short: str) -> float:
+    """How many times as much CPU time the long text takes as the short one, FACTOR times shorter; 0 if too little to tell."""
+    seconds = _time(function, long)
+    return seconds / max(_time(function, short), 1e-6) if seconds >= SMALLEST_SECONDS else 0.0
 
 
 def _time(function: Callable[[str], object], text: str) -> float:

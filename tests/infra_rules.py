@@ -39,6 +39,7 @@ PLATFORM_SETTINGS = {
     "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
     "AzureWebJobs.ask_agent.Disabled",
     "AzureWebJobs.report.Disabled",
+    "AzureWebJobs.review.Disabled",
 }
 # What answers without a function key: it stays so behind Entra ID.
 OPEN_PATHS = ["/api/webhook", "/api/health"]

@@ -3,11 +3,13 @@
 import ast
 import importlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from shared.checks import phrases
+from shared.checks import phrases, values
+from shared.checks.lexicon import load_table, write_alternatives
 
 ROOT = Path(__file__).parent.parent
 ANCHORED = {"match": "^(?:{})", "fullmatch": "^(?:{})$"}
@@ -15,9 +17,10 @@ ANCHORED = {"match": "^(?:{})", "fullmatch": "^(?:{})$"}
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A pattern under the name of the module and of the value that holds it."""
+    """A pattern under the name of the module and of the value that holds it, and as JavaScript writes it."""
 
     name: str
+    compiled: re.Pattern[str]
     source: str
     flags: str
 
@@ -44,7 +47,32 @@ def list_patterns() -> list[Pattern]:
             found[pattern.pattern, pattern.flags] = build_pattern(
                 f"phrases.toml, {table}", pattern, {"finditer"}
             )
+    for name, pattern in _list_lexicon():
+        found.setdefault((pattern.pattern, pattern.flags), build_pattern(name, pattern, {"finditer"}))
     return list(found.values())
+
+
+def _list_lexicon() -> Iterator[tuple[str, re.Pattern[str]]]:
+    """The lists of lexicon.toml that repeat something before their end, and what the values are read by.
+
+    A list without "*" has only words of a fixed length, and "*" at the end of a word takes its last letters in one way.
+    """
+    for name, words in _list_words("", load_table("")):
+        if inner := [word for word in words.split() if "*" in word[:-1]]:
+            yield f"lexicon.toml, {name}", re.compile(write_alternatives(" ".join(inner)))
+    for build in (values._calendar, values._units, values._number_words):
+        built = build()
+        for field in fields(built):
+            if isinstance(pattern := getattr(built, field.name), re.Pattern):
+                yield f"shared.checks.values.{build.__name__}, {field.name}", pattern
+
+
+def _list_words(name: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in table.items():
+        if isinstance(value, str):
+            yield f"{name} {key}".strip(), value
+        elif isinstance(value, dict):
+            yield from _list_words(f"{name}.{key}".strip("."), value)
 
 
 def _list_written(text: str) -> Iterator[tuple[int, str, re.Pattern[str]]]:
@@ -78,4 +106,4 @@ def build_pattern(name: str, pattern: re.Pattern[str], uses: set[str]) -> Patter
     anchor = ANCHORED.get(uses.pop(), "{}") if len(uses) == 1 else "{}"
     flags = "i" if pattern.flags & re.IGNORECASE else ""
     flags += "m" if pattern.flags & re.MULTILINE else ""
-    return Pattern(name, anchor.replace("{}", text), flags)
+    return Pattern(name, pattern, anchor.replace("{}", text), flags)

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 import pytest
 
+from local.documentation.azure_picture import FUNCTIONS
 from local.multimail.wire import EVENTS
 from shared.watching.webhooks import ARRIVALS, FATES
 from tests.declared_functions import read_declared_functions
@@ -280,22 +281,64 @@ def test_a_subscription_that_did_not_succeed_says_what_to_do(
     assert SIGNING_SECRET not in screen
 
 
+# A target of notifications
+
+ADDRESS = "https://hooks.example/workflows/0123456789?sig=SECRET"
+
+
+def store_target(shell: Shell, typed: str, *arguments: str) -> tuple[int, str]:
+    return shell.type_key(typed, *arguments, script="store_target.sh")
+
+
+def test_the_address_of_a_target_reaches_the_vault_and_nothing_else(shell: Shell) -> None:
+    shell.answer("az keyvault secret list", "notify-teams-support\n")  # an older one is replaced
+    status, screen = store_target(shell, ADDRESS, "teams-support")
+    assert (status, shell.stored) == (0, ADDRESS)
+    assert "--name notify-teams-support --value @- --output none" in shell.calls
+    assert "SECRET" not in screen + shell.calls
+
+
+def test_an_endpoint_of_ones_own_has_its_key_in_the_vault_before_its_address(shell: Shell) -> None:
+    typed, signing = f"{ADDRESS}\nkey-of-the-signatures", "--name notify-json-desk-key --value @-"
+    status, _ = store_target(shell, typed, "json-desk")
+    assert (status, shell.stored) == (0, ADDRESS)
+    assert shell.calls.index(signing) < shell.calls.index("--name notify-json-desk --value @-")
+    shell.answer(
+        f"az keyvault secret set --vault-name kv-test --subscription subscription-test {signing}", "FAIL: 403"
+    )
+    status, screen = store_target(shell, typed, "json-desk")
+    assert (status, shell.stored) == (1, "key-of-the-signatures")
+    assert "Stored as" not in screen
+
+
+@pytest.mark.parametrize("target", ["", "support", "teams-", "mail-support"])
+def test_a_name_that_no_profile_can_have_is_refused(shell: Shell, target: str) -> None:
+    done = shell.run("store_target.sh", *filter(None, [target]))
+    assert done.returncode == 2
+    assert "scripts/store_target.sh teams-support" in done.stdout
+    assert "az" not in shell.calls
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"), [("http://hooks.example/x", "https"), ("", "Not a valid key")]
+)
+def test_what_cannot_be_an_address_is_not_stored(shell: Shell, typed: str, complaint: str) -> None:
+    status, screen = store_target(shell, typed, "slack-lead")
+    assert (status, shell.stored) == (1, None)
+    assert complaint in screen
+
+
+def test_without_a_terminal_no_address_is_asked_for(shell: Shell) -> None:
+    done = shell.run("store_target.sh", "slack-lead")
+    assert (done.returncode, shell.calls) == (1, "")
+    assert "in a terminal: scripts/store_target.sh slack-lead" in done.stdout
+
+
 # The check
 
 
 def deployed(shell: Shell) -> None:
-    names = (
-        "poll_inboxes",
-        "process_email",
-        "track_replies",
-        "notify_people",
-        "receive_webhook",
-        "ask_agent",
-        "report",
-        "review",
-        "health",
-    )
-    shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))
+    shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in FUNCTIONS))
     shell.answer("az keyvault secret list", "multimail-api-key\n")
     shell.answer("az rest", "3\n")
 

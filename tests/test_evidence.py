@@ -673,6 +673,9 @@ def test_the_claim_set_is_measured_from_the_command_line(capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     assert "development half" in printed
     assert "all true: not verified" in printed
+    held_out = printed.partition("The held-out half")[2]
+    for words in ("the first run", "the last run", "wrong_passage", "10 (0.20)", "6 (0.12)", "26 (0.52)"):
+        assert words in held_out
 
 
 def test_the_development_half_keeps_its_figures() -> None:

@@ -352,8 +352,10 @@ def test_the_share_of_verified_statements_counts_facts_of_submitted_drafts_only(
         replace(resting_on(row("em_5"), "a.md › Returns"), submit_intent_at=None, reply_id=None),
     ]
     judged = judge(*rows)
-    assert (judged.statements, judged.verified) == (4, 2)
-    assert describe_statements(judged) == "2 of 4 statements in these drafts are verified, 50.00 %."
+    assert judged.statements == {Support.VERIFIED: 2, Support.FROM_SENDER: 1, Support.ASSERTED: 1}
+    assert describe_statements(judged) == (
+        "2 of 4 statements in these drafts are verified, 50.00 %; 1 from the sender, 1 asserted."
+    )
     assert describe_statements(judge(row())) == "The drafts state no facts."
 
 
@@ -374,7 +376,9 @@ def test_a_passage_has_the_decisions_on_the_drafts_that_name_it() -> None:
         resting_on(row("em_4"), "a.md › Returns"),
         resting_on(decided("delivered", email_id="em_5"), "the mailbox's profile", "email of 2026-11-20"),
     ]
-    assert list_passages(judge(*rows)) == [("a.md › Returns", 4, 1, 2), ("b.md › Cost", 1, 0, 1)]
+    assert list_passages(judge(*rows)) == [
+        ("a.md › Returns", 4, 1, 2, 5, 4, 1), ("b.md › Cost", 1, 0, 1, 1, 1, 0),
+    ]  # fmt: skip
 
 
 def test_a_draft_that_was_written_again_keeps_what_it_rested_on_without_its_words(tmp_path: Path) -> None:
@@ -394,10 +398,10 @@ def test_a_draft_that_was_written_again_keeps_what_it_rested_on_without_its_word
         assert kept.claims == (JudgedClaim("", Support.FROM_SENDER, "email of 2026-03-02"),)
         world.run_until_idle()
         (judged,) = world.agent.report(30).mailboxes
-    assert (judged.statements, judged.verified) == (2, 0)
+    assert judged.statements == {Support.FROM_SENDER: 2}
     passage = JudgedClaim("", Support.VERIFIED, "a.md › Returns")
     again = replace(rejection(NOW - timedelta(days=2)), claims=(passage,))
-    assert list_passages(judge(replace(row(), rejections=(again,)))) == [("a.md › Returns", 1, 0, 1)]
+    assert list_passages(judge(replace(row(), rejections=(again,)))) == [("a.md › Returns", 1, 0, 1, 1, 1, 0)]
 
 
 def test_ten_passages_are_shown_at_first_and_the_rest_unfolds() -> None:
@@ -413,11 +417,13 @@ def test_ten_passages_are_shown_at_first_and_the_rest_unfolds() -> None:
     assert [f"$style{n:02}</th><td>{30 - n}</td>" in shown for n in range(12)] == [True] * 10 + [False] * 2
     assert [f"$style{n:02}</th><td>{30 - n}</td>" in folded for n in range(10, 12)] == [True] * 2
     assert "<summary>Other passages: 2</summary>" in folded
-    assert "294 of 294 statements in these drafts are verified, 100.00 %." in page
+    assert "294 of 294 statements in these drafts are verified, 100.00 %;" in page
     (mailbox,) = json.loads(render_json(report))["mailboxes"]
-    assert (mailbox["statements"], mailbox["verified"], len(mailbox["passages"])) == (294, 294, 12)
+    assert mailbox["statements"] == {"verified": 294, "from_sender": 0, "asserted": 0}
+    assert len(mailbox["passages"]) == 12
     assert mailbox["passages"][0] == {
         "passage": f"a.md › {ATTACK}00", "drafts": 30, "approved": 30, "rejected": 0,
+        "statements": 30, "verified": 30, "asserted": 0,
     }  # fmt: skip
     few = render_html(build_report([BOX], lambda _: iter(rows[:200]), now=NOW))
     assert "<details>" not in few
@@ -743,7 +749,10 @@ def test_the_command_shows_figures_arithmetic_and_advice_beside_a_running_agent(
     assert "last 7 days" in output
     assert "150 of 150 decided drafts were approved, 100.00 %" in output
     assert "Recommendation: ask for monitored" in output
-    assert "150 of 150 statements in these drafts are verified, 100.00 %." in output
+    assert (
+        "150 of 150 statements in these drafts are verified, 100.00 %; 0 from the sender, 0 asserted."
+        in output
+    )
     assert [f"a.md › [bold]{n:02}" in output for n in range(11)] == [True] * 10 + [False]
     assert "The 10 most used of 11 passages; GET /api/report lists all." in output
     assert operator.asked() == []

@@ -21,10 +21,10 @@ param instanceMemoryMB int
 @description('Maximum number of instances.')
 param maximumInstanceCount int
 
-@description('Whether the HTTP functions ask and report answer.')
+@description('Whether the HTTP functions ask, report and review answer.')
 param operatorFunctionsEnabled bool
 
-@description('Client id of the app registration that callers of ask and report sign in to; empty for none.')
+@description('Client id of the app registration that callers of ask, report and review sign in to; empty for none.')
 param entraClientId string
 
 @description('Resource id of the app\'s identity.')
@@ -82,6 +82,7 @@ var platformSettings = {
   // The platform's own switch: https://learn.microsoft.com/azure/azure-functions/disable-function
   'AzureWebJobs.ask_agent.Disabled': toLower(string(!operatorFunctionsEnabled))
   'AzureWebJobs.report.Disabled': toLower(string(!operatorFunctionsEnabled))
+  'AzureWebJobs.review.Disabled': toLower(string(!operatorFunctionsEnabled))
   // Fewer threads than calls would leave messages waiting with their locks running out. Twice as many
   // leave room for the other functions on the instance.
   PYTHON_THREADPOOL_THREAD_COUNT: string(2 * hostConfig.extensions.serviceBus.maxConcurrentCalls)

@@ -72,17 +72,24 @@ def load_table(name: str) -> dict[str, Any]:
 
 
 def write_alternatives(words: str) -> str:
-    """A list of lexicon.toml as a regular expression for text that is plain and in lower case."""
+    """A list of lexicon.toml as a regular expression for text that is plain and in lower case.
+
+    It takes time in proportion to the text: an ending has letters only, since a word may begin after a digit,
+    and nothing that could fail comes after a last ending.
+    """
     spaced: list[str] = []
     unspaced: list[str] = []
-    for word in words.split():
+    for word in sorted(words.split(), key=len, reverse=True):
         text = lower(plain(word.replace("_", " ")))
-        pattern = re.escape(text).replace(r"\*", r"\w*").replace(r"\ ", " ")
-        (unspaced if re.search(f"[{CJK}]", text) else spaced).append(pattern)
+        pattern = re.escape(text).replace(r"\*", r"[^\W\d_]*").replace(r"\ ", " ")
+        if re.search(f"[{CJK}]", text):
+            unspaced.append(pattern)
+        else:
+            spaced.append(pattern if text.endswith("*") else rf"{pattern}(?!\w)")
     parts = []
     if spaced:
-        parts.append(rf"(?<![^\W\d_])(?:{'|'.join(sorted(spaced, key=len, reverse=True))})(?!\w)")
-    parts += sorted(unspaced, key=len, reverse=True)
+        parts.append(rf"(?<![^\W\d_])(?:{'|'.join(spaced)})")
+    parts += unspaced
     return f"(?:{'|'.join(parts)})" if parts else r"(?!)"
 
 

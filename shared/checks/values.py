@@ -362,7 +362,7 @@ def _number_words() -> _NumberWords:
     unspaced = "|".join(sorted((w for w in values if re.search(f"[{CJK}]", w)), key=len, reverse=True))
     compound = r"(?=jahrig|tagig|monatig|wochig|stundig|minutig|letni|tygodniow|dniow|miesieczn|mal(?!\w))"
     pattern = re.compile(
-        rf"(?<![\w-])(?:(?P<word>{spaced})(?:(?!\w)|{compound})|(?P<stem>{'|'.join(stems)})\w*)|(?P<unspaced>{unspaced})"
+        rf"(?<![\w-])(?:(?P<word>{spaced})(?:(?!\w)|{compound})|(?P<stem>{'|'.join(stems)})[^\W\d_]*)|(?P<unspaced>{unspaced})"
     )
     return _NumberWords(pattern, values | stems, frozenset(soft))
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -60,8 +60,8 @@ _FATES_ONCE_APPROVED: Mapping[str, Fate] = {
 class JudgedDraft:
     """One draft and its fate. `category` is None where no triage was stored; times are aware.
 
-    `statements`: how many facts it states, of which so many are `verified`. `passages`: the titles of the
-    approved passages that it names for them. `has_warning`: whether its approver was told something about it.
+    `statements`: how many facts it states, by what carries them; `passages`: the same by the title of the
+    approved passage that it names for them. `has_warning`: whether its approver was told something about it.
     `edit_distance`: the words that an edit took out or put in.
     """
 
@@ -70,10 +70,9 @@ class JudgedDraft:
     fate: Fate
     submitted_at: datetime
     decided_at: datetime | None = None
-    statements: int = 0
-    verified: int = 0
+    statements: Mapping[Support, int] = field(default_factory=Counter)
     has_warning: bool = False
-    passages: frozenset[str] = frozenset()
+    passages: Mapping[str, Mapping[Support, int]] = field(default_factory=dict)
     edit_distance: int = 0
 
 
@@ -160,23 +159,29 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class PassageReport:
+    """The drafts that name a passage for a fact, and how many facts it is named for, by what carries them."""
+
+    drafts: TrackRecord
+    statements: Mapping[Support, int]
+
+
+@dataclass(frozen=True, slots=True)
 class MailboxReport:
     """One mailbox's figures, in total and by category, and the checks behind the recommendation.
 
-    `passages`: the figures of the drafts that name a passage, by its title, the most used one first.
-    `statements` are those of all drafts; `warned` counts the drafts with a warning. `edit_distances`: the
-    words that each edit took out or put in, the smallest first. `usage` is that of all emails, those without
-    a draft included.
+    `statements` are the facts of all drafts, by what carries them; `warned` counts the drafts with a warning.
+    `passages` are by their titles, the most used one first. `edit_distances`: the words that each edit took
+    out or put in, the smallest first. `usage` is that of all emails, those without a draft included.
     """
 
     mailbox: Mailbox
     total: TrackRecord
     categories: Mapping[str | None, TrackRecord]
     checks: Sequence[Check]
-    statements: int
-    verified: int
+    statements: Mapping[Support, int]
     warned: int
-    passages: Mapping[str, TrackRecord]
+    passages: Mapping[str, PassageReport]
     edit_distances: Sequence[int] = ()
     usage: Usage = NO_USAGE
 
@@ -288,10 +293,17 @@ def _judge_draft(
         fate=fate,
         submitted_at=submitted_at,
         decided_at=decided_at,
-        statements=len(factual),
-        verified=sum(claim.support is Support.VERIFIED for claim in factual),
-        passages=frozenset(title for claim in factual for title in find_passages(claim)),
+        statements=Counter(claim.support for claim in factual),
+        passages=_count_by_passage(factual),
     )
+
+
+def _count_by_passage(claims: Iterable[JudgedClaim]) -> Mapping[str, Mapping[Support, int]]:
+    found: defaultdict[str, Counter[Support]] = defaultdict(Counter)
+    for claim in claims:
+        for title in find_passages(claim):
+            found[title][claim.support] += 1
+    return found
 
 
 def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime) -> MailboxReport:
@@ -348,12 +360,18 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
         total=total,
         categories=categories,
         checks=checks,
-        statements=sum(draft.statements for draft in drafts),
-        verified=sum(draft.verified for draft in drafts),
+        statements=_add(draft.statements for draft in drafts),
         warned=sum(draft.has_warning for draft in drafts),
-        passages={title: build_track_record(used) for title, used in most_used},
+        passages={
+            title: PassageReport(build_track_record(used), _add(draft.passages[title] for draft in used))
+            for title, used in most_used
+        },
         edit_distances=sorted(draft.edit_distance for draft in drafts if draft.fate is Fate.EDITED),
     )
+
+
+def _add(counts: Iterable[Mapping[Support, int]]) -> Mapping[Support, int]:
+    return sum(map(Counter, counts), Counter[Support]())
 
 
 def build_track_record(drafts: Iterable[JudgedDraft]) -> TrackRecord:

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from shared.domain import Usage
+from shared.domain import Support, Usage
 from shared.operator.http_answer import HttpAnswer
 from shared.operator.trust import (
     APPROVALS,
@@ -41,8 +41,10 @@ HEADINGS = (
     "cancelled", "superseded", "pending", "unknown", "held back", "median time", "lower bound",
 )  # fmt: skip
 
-PASSAGE_HEADINGS = ("passage", "drafts", "approved", "rejected")
+PASSAGE_HEADINGS = ("passage", "drafts", "approved", "rejected", "statements", "verified", "asserted")
 SHOWN_PASSAGES = 10  # at first
+# What may carry a statement, in the order in which it is told.
+FACTUAL = (Support.VERIFIED, Support.FROM_SENDER, Support.ASSERTED)
 
 
 def answer_report(
@@ -100,8 +102,7 @@ def render_json(report: TrustReport) -> str:
                         {"category": name, **_record_to_json(record)}
                         for name, record in judged.categories.items()
                     ],
-                    "statements": judged.statements,
-                    "verified": judged.verified,
+                    "statements": {kind: judged.statements.get(kind, 0) for kind in FACTUAL},
                     "drafts_with_a_warning": judged.warned,
                     "edit_distances": judged.edit_distances,
                     "passages": [
@@ -189,13 +190,16 @@ def describe_usage(usage: Usage) -> str:
 
 
 def describe_statements(judged: MailboxReport) -> str:
-    """How many of the drafts' statements are verified, and how many drafts have a warning."""
+    """What carries the drafts' statements, and how many drafts have a warning."""
     warned = f" {judged.warned:,} of the drafts have a warning for their approver." if judged.warned else ""
-    if not judged.statements:
+    stated = sum(judged.statements.values())
+    if not stated:
         return f"The drafts state no facts.{warned}"
-    verified, stated = judged.verified, judged.statements
-    share = format_share(verified / stated)
-    return f"{verified:,} of {stated:,} statements in these drafts are verified, {share}.{warned}"
+    verified, from_sender, asserted = (judged.statements.get(kind, 0) for kind in FACTUAL)
+    return (
+        f"{verified:,} of {stated:,} statements in these drafts are verified, "
+        f"{format_share(verified / stated)}; {from_sender:,} from the sender, {asserted:,} asserted.{warned}"
+    )
 
 
 def describe_edits(judged: MailboxReport) -> str:
@@ -211,12 +215,16 @@ def describe_edits(judged: MailboxReport) -> str:
     )
 
 
-def list_passages(judged: MailboxReport) -> list[tuple[str, int, int, int]]:
+def list_passages(judged: MailboxReport) -> list[tuple[str, int, int, int, int, int, int]]:
     """The figures under PASSAGE_HEADINGS, the most used passage first."""
     return [
-        (title, record.submitted, record.approved, record.refused)
-        for title, record in judged.passages.items()
-    ]
+        (
+            title, passage.drafts.submitted, passage.drafts.approved, passage.drafts.refused,
+            sum(passage.statements.values()), passage.statements.get(Support.VERIFIED, 0),
+            passage.statements.get(Support.ASSERTED, 0),
+        )
+        for title, passage in judged.passages.items()
+    ]  # fmt: skip
 
 
 _HEADERS = {

@@ -1,4 +1,4 @@
-"""Secrets from Azure Key Vault: MultiMail's key and the signing secret of its webhooks."""
+"""Secrets from Azure Key Vault: MultiMail's key, the secret of its webhooks, and what targets need."""
 
 import copy
 import logging
