@@ -444,6 +444,9 @@ def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Serv
         "Five of them",
         "its draft: 3 verified, 3 asserted",
         "its proposal, not submitted: ",
+        "What a Teams channel was told",
+        "support@northwind-instruments.example: 1 email needs a person",
+        "A person is needed now",
         "What to do next",
         "contains a mistake: find it",
         "ARGS=--all",
@@ -451,6 +454,8 @@ def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Serv
     positions = [output.index(text) for text in shown]
     assert positions == sorted(positions)
     assert "Audit trail of one email" not in output
+    assert "sales@northwind-instruments.example: 2 emails need a person" in output
+    assert "Digest" not in output
 
 
 def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_report(
