@@ -56,7 +56,7 @@ infra: $(VENV)/.test .node/.installed .azure-cli/.installed .worker/.installed #
 	  tests/test_package.py tests/test_worker.py
 
 # The tests run a short form of all four.
-chaos: $(VENV)/.test ## Try all faults and attacks: hours; 35 minutes with ARGS="--pairs 1"; ARGS=load floods it
+chaos: $(VENV)/.test ## Try all faults and attacks: days; an hour with ARGS="--pairs 1"; ARGS=load floods it
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 certify: $(VENV)/.test ## Try hostile mail on a model that obeys it: 6 minutes; EVAL_DATA_DIR has the public sets, docs/attack-report.md the result

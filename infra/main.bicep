@@ -106,7 +106,7 @@ param draftDeployment string = 'draft'
 param draftModel ModelChoice = { name: 'gpt-5.4', version: '2026-03-05', sku: 'GlobalStandard', capacity: 200 }
 
 @allowed(['default', 'none', 'minimal', 'low', 'medium', 'high', 'xhigh'])
-@description('How much the model thinks before it writes a draft: default leaves it to the model, others are for models that have them.')
+@description('How much the model thinks before it writes a draft: default leaves it to the model. Models before gpt-5.1 have no none, gpt-5-pro has only high.')
 param draftReasoningEffort string = 'default'
 
 @description('Name of an embedding deployment (text-embedding-3), to search knowledge files by meaning as well; empty for words alone.')

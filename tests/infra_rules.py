@@ -167,6 +167,7 @@ ALERTS: Mapping[str, tuple[str, str, range]] = {
     "token-budget-reached": ("Count", "GreaterThan", range(1)),
     "approval-overdue": ("Maximum", "GreaterThan", range(1, 701)),
     "vault-access-denied": ("Count", "GreaterThan", range(1)),
+    "notifications-undelivered": ("Count", "GreaterThan", range(1)),
 }
 # The names that lead to each private endpoint, by the part of the service that it is for.
 ENDPOINT_ZONES = {

@@ -22,7 +22,7 @@ from tests.protocol_model import explore
 
 SHOWN = 20
 # Minutes on two cores; a part of the scenarios takes its part of them.
-SINGLES_MINUTES, MINUTES_A_PERCENT_OF_THE_PAIRS, MINUTES_AN_EMAIL = 25, 9, 0.0016
+SINGLES_MINUTES, MINUTES_A_PERCENT_OF_THE_PAIRS, MINUTES_AN_EMAIL = 36, 30, 0.0016
 
 
 def main(arguments: Sequence[str]) -> int:

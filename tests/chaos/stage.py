@@ -391,9 +391,17 @@ class Stage:
     def _complete(self, request: ChatRequest) -> ChatCompletion:
         return self.seams.meet(MODEL, "", request.schema_name, lambda: self._answer(request))
 
+    def _act_in_the_midst(self, act: Callable[[], object]) -> None:
+        """Let happen what the story has for this moment, unless it needs a mailbox that is gone by now."""
+        try:
+            act()
+        except Refusal:
+            if not self.has_lost_mailbox:
+                raise
+
     def _answer(self, request: ChatRequest) -> ChatCompletion:
         while request.schema_name == "draft" and self._at_draft:
-            self._at_draft.pop()()
+            self._act_in_the_midst(self._at_draft.pop())
         self.clock.advance(seconds=1)
         completion = self.model.complete(request)
         if request.schema_name == "draft":

@@ -103,7 +103,7 @@ class Run:
 def read_deployed_telemetry() -> dict[str, str]:
     """The app settings for the worker and its telemetry, as they are deployed."""
     snapshot = json.loads((ROOT / "tests" / "infra" / "plain.snapshot.json").read_text(encoding="utf-8"))
-    (deployed,) = (r for r in snapshot["predictedResources"] if r["type"] == "Microsoft.Web/sites/config")
+    (deployed,) = (r for r in snapshot["predictedResources"] if r["name"].endswith("/appsettings"))
     prefixes = ("PYTHON_", "OTEL_", "APPLICATIONINSIGHTS_")
     found = {name: value for name, value in deployed["properties"].items() if name.startswith(prefixes)}
     # Without a sign-in: the identity's token goes out over TLS only. Older workers know the other switch.
