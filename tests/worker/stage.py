@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rich.console import Console
+
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import seed_demo
 from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator, Payload
 from local.multimail.simulator import MultiMailSimulator
+from local.people.channel import TARGET, DemoChannel
 from local.testing.amqp_peer import AmqpPeer, running_amqp_peer
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
+from shared.notifying.delivery import name_variable
 from tests.worker.collector import Collector, build_settings
 from tests.worker.worker import PATIENCE_SECONDS, ROOT, Answer, Worker
 
@@ -60,7 +64,12 @@ def build_stage(folder: Path, respond: Callable[[Payload], str | Payload]) -> It
     multimail = MultiMailSimulator(lambda: datetime.now(UTC))
     seed_demo(multimail, datetime.now(UTC))
     chat = ChatSimulator(api_key=CHAT_KEY, shields=True, respond=respond)
-    with LoopbackServer(multimail.app) as mail_server, LoopbackServer(chat.app) as chat_server:
+    channel = DemoChannel(Console(quiet=True))
+    with (
+        LoopbackServer(multimail.app) as mail_server,
+        LoopbackServer(chat.app) as chat_server,
+        LoopbackServer(channel.app) as channel_server,
+    ):
         yield Stage(
             folder,
             multimail,
@@ -72,6 +81,7 @@ def build_stage(folder: Path, respond: Callable[[Payload], str | Payload]) -> It
                 "MODEL_API_KEY": CHAT_KEY, "TRIAGE_DEPLOYMENT": "small", "DRAFT_DEPLOYMENT": "large",
                 "LEDGER_PATH": str(folder / "ledger.sqlite"), "CONFIG_PATH": str(CONFIG),
                 "RETRY_BASE_SECONDS": "0.2", "RETRY_MAX_SECONDS": "1",
+                name_variable(f"notify-{TARGET}"): channel_server.url,
             },
         )  # fmt: skip
 
