@@ -55,6 +55,7 @@ class Outcome(StrEnum):
     """Where an inbound email ended; every email ends in exactly one."""
 
     REPLY_SUBMITTED = "reply_submitted"
+    WOULD_REPLY = "would_reply"
     IGNORED = "ignored"
     ESCALATED = "escalated"
     SKIPPED = "skipped"
@@ -70,6 +71,9 @@ class Cause(StrEnum):
     # reply_submitted
     TRIAGED = "triaged"  # the model's own decision: also behind ignored and escalated
     OPEN_POINTS = "open_points"
+
+    # would_reply
+    OBSERVED = "observed"
 
     # skipped
     OWN_ADDRESS = "own_address"

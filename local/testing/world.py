@@ -154,7 +154,7 @@ class World:
         )  # fmt: skip
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
         adapters = Adapters(
-            multimail=client, mailboxes=mailboxes, complete=self._complete,
+            multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete,
             converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
             signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
         )  # fmt: skip

@@ -88,6 +88,10 @@ class Claim:
         if self.entry.waiting_for is Cause.PAUSED:
             self.note(released_at=now)
 
+    def note_observed(self, *, is_observed: bool) -> None:
+        """Note whether the email is only observed. What may have been submitted is followed to its end."""
+        self.note(is_observed=is_observed and self.entry.intent_in_doubt is None)
+
     def defer(self, due_at: datetime, cause: Cause, detail: str) -> None:
         """Give the row back until `due_at`."""
         waiting = replace(self.entry, due_at=due_at, waiting_for=cause, waiting_detail=detail)
