@@ -29,6 +29,7 @@ from shared.model.embeddings import EmbeddingModel
 from shared.notifying.delivery import Delivery, name_variable
 from shared.notifying.notifier import Notifier
 from shared.operator.asking import Answer, Asking, Question
+from shared.operator.observed import ObservedReport, build_observed
 from shared.operator.review import Reviews
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.pauses import Pauses
@@ -119,6 +120,16 @@ class Agent:
         """Judge the drafts of the last `days`. Reads history: for people. Raises what tracking raises."""
         mailboxes, now = self.pipeline.mailboxes.read().values(), self.pipeline.clock()
         return build_report(mailboxes, self.ledger.entries, now=now, days=days)
+
+    def show_observed(self, days: int) -> ObservedReport:
+        """What the agent would have done with the mail of the last `days` that it only observed. For people.
+
+        Raises what MultiMail's client and the ledger raise.
+        """
+        mailboxes, now = self.pipeline.mailboxes.read().values(), self.pipeline.clock()
+        return build_observed(
+            mailboxes, self.ledger.entries, self.pipeline.multimail.list_emails, now=now, days=days
+        )
 
 
 @dataclass(frozen=True, slots=True)

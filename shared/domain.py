@@ -276,12 +276,14 @@ class Usage:
     """Chat-completion calls and tokens, as the model service counted them.
 
     `cached_input_tokens` are part of the input tokens: the service had them in its prompt cache.
+    `dollars`: what they cost, as far as the deployments have prices.
     """
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
+    dollars: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -294,6 +296,7 @@ class Usage:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cached_input_tokens + other.cached_input_tokens,
+            self.dollars + other.dollars,
         )
 
 

@@ -221,8 +221,8 @@ class Settings:
     observe_only: bool = _setting(
         MULTIMAIL,
         _switch,
-        "Only write down what the agent would do with each email, in a ledger of its own: nothing is submitted "
-        "or tagged.",
+        "Only write down what the agent would do with each email, in a ledger of its own; submit and tag "
+        "nothing.",
         "false",
         choices=("true", "false"),
     )
