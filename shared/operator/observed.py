@@ -61,16 +61,21 @@ class ListEmails(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One observed email. `answered_after`: how long a person took to answer it; None where nobody has."""
+    """One observed email. `answer`: what a person sent in its thread afterwards; None where nobody has."""
 
     entry: LedgerEntry
     subject: str
-    answered_after: timedelta | None
+    answer: EmailSummary | None
 
     @property
     def would(self) -> Would:
         """What the agent would have done."""
         return find_would(self.entry.outcome)
+
+    @property
+    def answered_after(self) -> timedelta | None:
+        """How long a person took to answer."""
+        return self.answer.received_at - self.entry.received_at if self.answer else None
 
     @property
     def draft(self) -> Draft | None:
@@ -159,7 +164,7 @@ def build_observed(
         subjects = {email.id: email.subject for email in listed(direction="inbound")}
         sent = sorted(listed(direction="outbound"), key=lambda email: email.received_at)
         cases = [
-            Case(row, subjects.get(row.email_id, ""), find_answered_after(row, sent))
+            Case(row, subjects.get(row.email_id, ""), find_answer(row, sent))
             for row in sorted(rows, key=lambda row: row.received_at, reverse=True)
             if row.finished_at is not None
         ]
@@ -167,14 +172,14 @@ def build_observed(
     return ObservedReport(since, now, days, found)
 
 
-def find_answered_after(row: LedgerEntry, sent: Iterable[EmailSummary]) -> timedelta | None:
-    """How long it took until an email to the sender left in the thread; `sent` has the oldest first."""
+def find_answer(row: LedgerEntry, sent: Iterable[EmailSummary]) -> EmailSummary | None:
+    """The first email to the sender that left in the thread after theirs; `sent` has the oldest first."""
     for email in sent:
         is_out = email.status not in PENDING_STATUSES and not is_unsent(email)
         is_answer = row.thread_id is not None and email.thread_id == row.thread_id
         to_sender = row.sender in map(parse_address, email.to)
         if is_out and is_answer and to_sender and email.received_at >= row.received_at:
-            return email.received_at - row.received_at
+            return email
     return None
 
 
