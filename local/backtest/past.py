@@ -50,7 +50,7 @@ class PastReader(MultiMailReader):
     """
 
     def __init__(self, reader: MultiMailReader, email: PastEmail) -> None:
-        self._key, self._connection = reader._key, reader._connection  # noqa: SLF001  # the same account
+        self._key, self._connection = reader._key, reader._connection  # it is the same account
         self._email = email
 
     def get_email(self, mailbox_id: str, email_id: str) -> Email:

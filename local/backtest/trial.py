@@ -40,6 +40,7 @@ class Moment:
         self.now = now
 
     def __call__(self) -> datetime:
+        """The time."""
         return self.now
 
 
@@ -159,7 +160,7 @@ def run_backtest(
 
 
 def find_forwarded(emails: Sequence[PastEmail], pipeline: Pipeline) -> Mapping[str, bool]:
-    """Which mailboxes get forwarded mail, judged as the agent does: most of their emails name none of ours."""
+    """Which mailboxes get forwarded mail, as the agent judges it: most of it names none of ours."""
     ours = {parse_address(box.address) for box in pipeline.mailboxes.read().values()}
     others: dict[str, list[bool]] = {}
     for email in emails:
@@ -181,7 +182,8 @@ def use_prompts(complete: Complete, config_path: Path) -> Complete:
     for name in ("triage", "draft"):
         path = config_path / PROMPTS / f"{name}.md"
         try:
-            own[name] = path.read_text(encoding="utf-8").strip()
+            lines = path.read_text(encoding="utf-8").splitlines()
+            own[name] = "\n".join(line for line in lines if not line.startswith("<!--")).strip()
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
