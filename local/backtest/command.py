@@ -112,7 +112,7 @@ class Backtest:
     mail: PastMail
     results: ResultsFile
 
-    def run(self, is_confirmed: bool) -> int:  # noqa: FBT001  # the command's
+    def run(self, is_confirmed: bool) -> int:
         """Say what it costs, try the emails, show what came out. Raises what the trials raise."""
         with ExitStack() as stack:
             history = self._open_history(stack)
@@ -138,7 +138,7 @@ class Backtest:
         settings = self.plan.settings[0]
         if settings.ledger_table_endpoint is None and not settings.ledger_path.exists():
             return lambda _: None
-        _, ledger = open_ledger(replace(settings, observe_only=False), read_only=True)
+        _, ledger = open_ledger(settings, read_only=True)
         stack.callback(ledger.close)
         return ledger.get
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.backtest.comparison import Comparison, Really, Tried
-from shared.operator.observed import build_pages, find_would
+from shared.ledger.entries import LedgerEntry
+from shared.operator.observed import Would, build_pages, find_would
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_CASES = 50  # of each list
@@ -13,7 +14,8 @@ SHOWN_CASES = 50  # of each list
 def render_backtest(found: Comparison, read_answer: Callable[[Tried], str]) -> str:
     """The page. `read_answer` reads what a person wrote, of the cases that are shown."""
     pages = build_pages(TEMPLATES)
-    pages.filters |= {"would": lambda entry: find_would(entry.outcome), "answer": read_answer}
+    pages.filters["would"] = _find_would
+    pages.filters["answer"] = read_answer
     lists = [
         ("Cases that flip", "The agent would do something else under the new configuration.", found.flips),
         (
@@ -32,3 +34,7 @@ def render_backtest(found: Comparison, read_answer: Callable[[Tried], str]) -> s
     return pages.get_template("backtest.html").render(
         found=found, lists=lists, counts=counts, answered=answered, ends=Really, shown=SHOWN_CASES
     )
+
+
+def _find_would(entry: LedgerEntry) -> Would:
+    return find_would(entry.outcome)

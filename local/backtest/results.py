@@ -66,7 +66,7 @@ class ResultsFile:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path.touch(mode=0o600)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"run": run, "row": to_row(entry)}) + "\n")
+                file.write("\n" + json.dumps({"run": run, "row": to_row(entry)}))  # the last line may be cut
 
     def entries(self) -> Iterator[LedgerEntry]:
         """Everything that came out, under whichever configuration."""

@@ -50,8 +50,8 @@ SHOWN_WAITING = 10
 NEEDS_OPERATOR = (Outcome.FAILED, Outcome.NEEDS_HUMAN)
 
 OBSERVING = (
-    "Observing only: the agent submits, tags and sends nothing. MultiMail itself marks an unread email as read "
-    "when it is read."
+    "Observing only: the agent submits, tags and sends nothing. MultiMail itself marks an unread email as "
+    "read when it is read."
 )
 
 OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
