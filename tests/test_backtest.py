@@ -60,16 +60,18 @@ class Past:
         return ResultsFile(self.folder / RESULTS)
 
     def deliver(
-        self, markdown: str = "How long does delivery take?", *, is_read: bool = True, **more: str
+        self,
+        markdown: str = "How long does delivery take?",
+        *,
+        is_read: bool = True,
+        sender: str = "Ann Lee <ann@customer.example>",
+        subject: str = "Delivery",
+        thread_id: str | None = None,
     ) -> str:
-        sender, subject = (
-            more.pop("sender", "Ann Lee <ann@customer.example>"),
-            more.pop("subject", "Delivery"),
-        )
         self.clock.advance(minutes=10)
         email_id = self.simulator.deliver(
-            self.box, sender, subject, markdown, received_at=self.clock(), **more
-        )  # type: ignore[arg-type]
+            self.box, sender, subject, markdown, received_at=self.clock(), thread_id=thread_id
+        )
         if is_read:
             self.simulator.mark_read(email_id)
         return email_id
@@ -88,7 +90,7 @@ class Past:
 
     def compare(self, **changes: str) -> Comparison:
         mail, before = self.read_mail(), self.run()
-        after = self.run(**changes) if changes else None
+        after = self.run(None, **changes) if changes else None
         return compare(mail, lambda _: None, before, after, days=3, names=["as it is", "new"])
 
     def write_config(self, name: str, profile: str = PROFILE) -> Path:
@@ -192,7 +194,7 @@ def test_a_stopped_backtest_goes_on_where_it_was(box: Past) -> None:
     run_backtest(box.settings, emails[:1], box.results)
     asked = len(box.chat.calls)
     with box.results.path.open("a", encoding="utf-8") as file:
-        file.write('{"run": "cut in the middle')
+        file.write('\n{"run": "cut in the middle')
     found = run_backtest(box.settings, emails, box.results)
     assert len(found) == 2
     assert box.find(found, second).usage.calls == len(box.chat.calls) - asked
