@@ -111,13 +111,12 @@ def _build_parser() -> argparse.ArgumentParser:
     for name, text in (
         ("desk", "approve, reject or edit your account's drafts on a page; asks for your keys, stores none"),
         ("profiles", "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"),
+        ("open", "list what waits for people, the oldest first: escalations, pending drafts, promises"),
     ):
         commands.add_parser(name, help=text, description=text)
     text = "check that notifications about a mailbox arrive: each target that its profile names gets a test"
     notify = commands.add_parser("notify", help=text, description=text)
     notify.add_argument("--test", dest="mailbox", metavar="MAILBOX", required=True, help="its id or address")
-    text = "list what waits for people, the oldest first: escalations, pending drafts, promises"
-    commands.add_parser("open", help=text, description=text)
     text = "mark escalations and promises as done; they are closed by themselves once a person has written"
     done = commands.add_parser("done", help=text, description=text)
     done.add_argument("email_ids", nargs="+", metavar="EMAIL_ID")
