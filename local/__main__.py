@@ -76,6 +76,9 @@ def _build_parser() -> argparse.ArgumentParser:
         if name == "demo":
             shown = "every email, the audit trail of one, a question to the agent and the trust report"
             command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
+            command.add_argument(
+                "--observe", dest="observes", action="store_true", help="only observe the mail, then backtest"
+            )
     _add_trials(commands)
     text = "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
     redrive = commands.add_parser("redrive", help=text, description=text)

@@ -330,7 +330,7 @@ def test_the_command_tells_the_cost_first_and_then_what_flips(shell: Past) -> No
     strict = shell.write_config("strict", PROFILE + "  escalate_words: [invoice]\n")
     status, output = call(config=str(strict))
     assert status == OK
-    assert "2 past emails of 2 days; 1 left out." in output
+    assert "Past emails (2 x 24 hours): 2; left out: 1." in output
     assert re.search(r"4 to be tried, 0 known from earlier: about [\d,]+ tokens, \$", output)
     assert "Cases that flip: 1 of 2" in output
     assert invoice in output

@@ -67,12 +67,7 @@ def backtest(
         load_local_settings(os.environ)
         plan = build_plan(os.environ, parse_days(days_text), config, changes)
         check_reachable(plan.settings[0])
-        with open_observer(plan.settings[0]) as agent:
-            reader, mailboxes = agent.pipeline.multimail, agent.pipeline.mailboxes.read()
-            watched = select_mailboxes(mailboxes, plan.settings[0].multimail_mailbox_ids).values()
-            since = datetime.now(UTC) - timedelta(days=plan.days)
-            mail = read_past_mail(reader, watched, since)
-            return Backtest(console, plan, reader, mail, ResultsFile(FOLDER / RESULTS)).run(is_confirmed)
+        return try_past_mail(console, plan, FOLDER, is_confirmed=is_confirmed)
     except ValueError as error:
         console.print(Text(f"--{error}", "red"))
         return MISCONFIGURED
@@ -102,6 +97,19 @@ def build_plan(environment: Mapping[str, str], days: int, config: str | None, ch
     return Plan([today, Settings.from_env({**environment, **changed})], [BEFORE, f"new: {shown}"], days)
 
 
+def try_past_mail(console: Console, plan: Plan, folder: Path, *, is_confirmed: bool) -> int:
+    """List the mail of the plan's days and try it, with results and page in `folder`; the exit status.
+
+    Raises what the trials raise.
+    """
+    with open_observer(plan.settings[0]) as agent:
+        reader, mailboxes = agent.pipeline.multimail, agent.pipeline.mailboxes.read()
+        watched = select_mailboxes(mailboxes, plan.settings[0].multimail_mailbox_ids).values()
+        mail = read_past_mail(reader, watched, datetime.now(UTC) - timedelta(days=plan.days))
+        results = ResultsFile(folder / RESULTS)
+        return Backtest(console, plan, reader, mail, results).run(is_confirmed=is_confirmed)
+
+
 @dataclass(frozen=True, slots=True)
 class Backtest:
     """One backtest of listed mail."""
@@ -112,7 +120,7 @@ class Backtest:
     mail: PastMail
     results: ResultsFile
 
-    def run(self, is_confirmed: bool) -> int:
+    def run(self, *, is_confirmed: bool) -> int:
         """Say what it costs, try the emails, show what came out. Raises what the trials raise."""
         with ExitStack() as stack:
             history = self._open_history(stack)
@@ -129,7 +137,7 @@ class Backtest:
                 self.mail, history, found[0], after, days=self.plan.days, names=self.plan.names
             )
         print_comparison(self.console, compared)
-        path = write_private(FOLDER / PAGE, render_backtest(compared, self._read_answer))
+        path = write_private(self.results.path.with_name(PAGE), render_backtest(compared, self._read_answer))
         self.console.print(Text(f"The page with the drafts: {path}", "bold green"))
         return OK
 
@@ -155,7 +163,9 @@ class Backtest:
         cost = estimate(missing, known, most)
         left_out = self.mail.left_out.total()
         console = self.console
-        console.print(f"{len(self.mail.emails)} past emails of {self.plan.days} days; {left_out} left out.")
+        console.print(
+            f"Past emails ({self.plan.days} x 24 hours): {len(self.mail.emails)}; left out: {left_out}."
+        )
         for reason, count in self.mail.left_out.items():
             console.print(Text(f"  {count}: {reason}", "bright_black"))
         done = len(self.mail.emails) * len(self.plan.settings) - missing
