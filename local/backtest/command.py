@@ -13,7 +13,7 @@ from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
-from local.backtest.comparison import Comparison, Really, Tried, compare, estimate
+from local.backtest.comparison import Comparison, Tried, compare, estimate
 from local.backtest.page import render_backtest
 from local.backtest.past import PastMail, read_past_mail
 from local.backtest.results import COUNTED, ResultsFile, compute_fingerprint
@@ -239,7 +239,7 @@ def print_comparison(console: Console, found: Comparison) -> None:
         table.add_column("what really happened")
         for heading in HEADINGS.values():
             table.add_column(heading.lower(), justify="right")
-        for end in Really:
+        for end in found.ends:
             table.add_row(str(end), *(str(counts.get((end, would), 0)) for would in Would))
         console.print(table)
         console.print(f"Of what was answered, it would answer {found.share_answered(view)}.", highlight=False)

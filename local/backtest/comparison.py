@@ -36,12 +36,13 @@ class Share:
     whole: int
 
     def __str__(self) -> str:
-        if not self.whole:
-            return "no cases"
+        return f"{self.part:,} of {self.whole:,}, {self.per_cent}" if self.whole else "no cases"
+
+    @property
+    def per_cent(self) -> str:
+        """The share and its interval."""
         low, high = self.interval
-        return (
-            f"{self.part:,} of {self.whole:,}, {self.part / self.whole:.0%} (95 %: {low:.0%} to {high:.0%})"
-        )
+        return f"{self.part / max(self.whole, 1):.0%} (95 %: {low:.0%} to {high:.0%})"
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -140,6 +141,11 @@ class Comparison:
         """How many emails with which end the agent would have treated in which way."""
         found = ((case.really, side(case)) for case in self.cases)
         return Counter((really, find_would(entry.outcome)) for really, entry in found if entry is not None)
+
+    @property
+    def ends(self) -> list[Really]:
+        """What really became of at least one email."""
+        return [end for end in Really if any(case.really is end for case in self.cases)]
 
     def share_answered(self, side: Callable[[Tried], LedgerEntry | None]) -> Share:
         """Of the emails that were answered, how many the agent would answer."""

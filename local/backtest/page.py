@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from local.backtest.comparison import Comparison, Really, Tried
+from local.backtest.comparison import Comparison, Tried
 from shared.ledger.entries import LedgerEntry
 from shared.operator.observed import Would, build_pages, find_would
 
@@ -32,7 +32,7 @@ def render_backtest(found: Comparison, read_answer: Callable[[Tried], str]) -> s
     counts = [found.count(lambda case: case.before), found.count(lambda case: case.after)]
     answered = [found.share_answered(lambda case: case.before), found.share_answered(lambda case: case.after)]
     return pages.get_template("backtest.html").render(
-        found=found, lists=lists, counts=counts, answered=answered, ends=Really, shown=SHOWN_CASES
+        found=found, lists=lists, counts=counts, answered=answered, ends=found.ends, shown=SHOWN_CASES
     )
 
 
