@@ -1,13 +1,19 @@
 """Observing: the agent writes down what it would do, and MultiMail is only read."""
 
+import os
 import re
+import shutil
+import stat
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import DEMO_EMAILS, seed_demo
@@ -26,6 +32,8 @@ from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.settings import OBSERVED, Settings, find_ledger_path
 
+ROOT = Path(__file__).parent.parent
+CHROMIUM = shutil.which("chromium")
 RECEIVED = [email for email in DEMO_EMAILS if not email.answer_to]
 ONLY_OBSERVED = Profiles(default=MailboxProfile(observe=True))
 
@@ -237,3 +245,60 @@ def test_a_page_of_a_busy_mailbox_stays_short(tmp_path: Path) -> None:
         page = render_observed(world.agent.show_observed(7))
         assert page.count("<details") == SHOWN_CASES
         assert f"The newest {SHOWN_CASES} of {SHOWN_CASES + 1} are shown." in page
+
+
+def test_the_command_says_first_that_it_only_observes_and_writes_the_page(tmp_path: Path) -> None:
+    clock = Clock()
+    clock.now = datetime.now(UTC)
+    simulator, chat = MultiMailSimulator(clock), ChatSimulator(api_key="simulated")
+    box = simulator.add_mailbox("support@northwind.example", "gated_send")
+    simulator.deliver(box, "Ann Lee <ann@customer.example>", "Delivery", "How long does delivery take?")
+    with LoopbackServer(simulator.app) as mail, LoopbackServer(chat.app) as model:
+        values = {
+            "MULTIMAIL_API_URL": mail.url,
+            "MULTIMAIL_API_KEY": simulator.add_key(("read",)),
+            "MODEL_ENDPOINT": model.url,
+            "MODEL_API_KEY": "simulated",
+            "TRIAGE_DEPLOYMENT": "small",
+            "CONFIG_PATH": str(tmp_path),
+            "PYTHONPATH": str(ROOT),
+            "NO_PROXY": "127.0.0.1",
+        }
+        kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        done = subprocess.run(
+            [sys.executable, "-m", "local", "observe", "--days", "2"],
+            cwd=tmp_path, env=kept | values, capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("Observing only: the agent submits, tags and sends nothing.")
+    assert "support@northwind.example: 1 would have answered" in done.stdout
+    page = tmp_path / ".data" / "observed" / "observed.html"
+    assert "How long does delivery" not in done.stdout
+    assert "Delivery" in page.read_text(encoding="utf-8")
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert not (tmp_path / ".data" / "ledger.sqlite").exists()
+    assert {request.method for request in simulator.requests} == {"GET"}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1280, "light")])
+def test_the_page_fits_a_phone_and_its_policy_lets_its_style_in(
+    tmp_path: Path, width: int, scheme: str
+) -> None:
+    with World(tmp_path, profiles=ONLY_OBSERVED) as world:
+        world.deliver(subject="A" * 300, markdown="<script>alert(1)</script> How long?")
+        world.run_until_idle()
+        path = tmp_path / "page.html"
+        path.write_text(render_observed(world.agent.show_observed(7)), encoding="utf-8")
+    said: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 23, 22)"
+        assert dark is (scheme == "dark")
+        assert page.locator("details[open]").count() == 1
+        browser.close()
+    assert said == []
