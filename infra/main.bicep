@@ -134,6 +134,9 @@ param multimailWebhookSecretName string = 'multimail-webhook-secret'
 @description('Ids or addresses of the mailboxes to answer; empty for every active one of the account.')
 param multimailMailboxIds string[] = []
 
+@description('Only write down what the agent would do with each email, in a ledger of its own; submit and tag nothing.')
+param observeOnly bool = false
+
 @description('Let the new mail of every mailbox wait, unread.')
 param pauseAll bool = false
 
@@ -463,6 +466,7 @@ module functionApp 'modules/function-app.bicep' = {
       MULTIMAIL_API_KEY_SECRET_NAME: multimailApiKeySecretName
       MULTIMAIL_WEBHOOK_SECRET_NAME: multimailWebhookSecretName
       MULTIMAIL_MAILBOX_IDS: join(multimailMailboxIds, ',')
+      OBSERVE_ONLY: toLower(string(observeOnly))
       PAUSE_ALL: toLower(string(pauseAll))
       MODEL_SDK: modelSdk
       MODEL_ENDPOINT: 'https://${modelName}.openai.azure.com'

@@ -17,6 +17,8 @@ PIPED_WIDTH = 100_000  # columns where the output is not a terminal: no line is 
 COMMANDS = {
     "demo": "local.commands.demo",
     "run": "local.host.run",
+    "observe": "local.backtest.observe",
+    "backtest": "local.backtest.command",
     "desk": "local.approval.desk",
     "redrive": "local.commands.redrive",
     "pause": "local.commands.pause",
@@ -74,6 +76,10 @@ def _build_parser() -> argparse.ArgumentParser:
         if name == "demo":
             shown = "every email, the audit trail of one, a question to the agent and the trust report"
             command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
+            command.add_argument(
+                "--observe", dest="observes", action="store_true", help="only observe the mail, then backtest"
+            )
+    _add_trials(commands)
     text = "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
     redrive = commands.add_parser("redrive", help=text, description=text)
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
@@ -108,13 +114,12 @@ def _build_parser() -> argparse.ArgumentParser:
     for name, text in (
         ("desk", "approve, reject or edit your account's drafts on a page; asks for your keys, stores none"),
         ("profiles", "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"),
+        ("open", "list what waits for people, the oldest first: escalations, pending drafts, promises"),
     ):
         commands.add_parser(name, help=text, description=text)
     text = "check that notifications about a mailbox arrive: each target that its profile names gets a test"
     notify = commands.add_parser("notify", help=text, description=text)
     notify.add_argument("--test", dest="mailbox", metavar="MAILBOX", required=True, help="its id or address")
-    text = "list what waits for people, the oldest first: escalations, pending drafts, promises"
-    commands.add_parser("open", help=text, description=text)
     text = "mark escalations and promises as done; they are closed by themselves once a person has written"
     done = commands.add_parser("done", help=text, description=text)
     done.add_argument("email_ids", nargs="+", metavar="EMAIL_ID")
@@ -132,6 +137,31 @@ def _build_parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="write nothing; fail if one of them is out of date"
     )
     return parser
+
+
+def _add_trials(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """The commands that try the agent on real mail without writing anything at MultiMail."""
+    text = "write down what the agent would do with the mail, submit nothing, and show it on a page"
+    observe = commands.add_parser("observe", help=text, description=text)
+    days_help = "days that the page shows (default 7)"
+    observe.add_argument("--days", dest="days_text", metavar="N", default="7", help=days_help)
+    text = "what the agent would say to past mail, under today's configuration and under another"
+    backtest = commands.add_parser("backtest", help=text, description=text)
+    backtest.add_argument(
+        "--days", dest="days_text", metavar="N", default="14", help="days to look back (default 14)"
+    )
+    text = "a folder with another configuration: mailboxes.yaml, knowledge, and prompts if it has its own"
+    backtest.add_argument("--config", metavar="FOLDER", help=text)
+    text = "another value of a setting, such as DRAFT_DEPLOYMENT=large; may be repeated"
+    backtest.add_argument(
+        "--set", dest="changes", action="append", default=[], metavar="NAME=VALUE", help=text
+    )
+    backtest.add_argument(
+        "--yes",
+        dest="is_confirmed",
+        action="store_true",
+        help="start without asking whether its cost is fine",
+    )
 
 
 def _run(console: Console, command: str, **options: object) -> int:

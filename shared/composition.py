@@ -22,13 +22,14 @@ from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailClient, MultiMailReader
 from shared.model.chat import ChatCompletion, ChatModel, ChatRequest, Conversation
 from shared.model.chat_telemetry import traced
 from shared.model.embeddings import EmbeddingModel
 from shared.notifying.delivery import Delivery, name_variable
 from shared.notifying.notifier import Notifier
 from shared.operator.asking import Answer, Asking, Question
+from shared.operator.observed import ObservedReport, build_observed
 from shared.operator.review import Reviews
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.pauses import Pauses
@@ -39,7 +40,7 @@ from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
 from shared.services.secrets import SecretSource, StaticSecret
-from shared.settings import Settings
+from shared.settings import OBSERVED, Settings
 from shared.telemetry import quieten_sdks, span
 from shared.watching.answers import AnswerWatch
 from shared.watching.polling import Poller
@@ -120,12 +121,26 @@ class Agent:
         mailboxes, now = self.pipeline.mailboxes.read().values(), self.pipeline.clock()
         return build_report(mailboxes, self.ledger.entries, now=now, days=days)
 
+    def show_observed(self, days: int) -> ObservedReport:
+        """What the agent would have done with the mail of the last `days` that it only observed. For people.
+
+        Raises what MultiMail's client and the ledger raise.
+        """
+        mailboxes, now = self.pipeline.mailboxes.read().values(), self.pipeline.clock()
+        return build_observed(
+            mailboxes, self.ledger.entries, self.pipeline.multimail.list_emails, now=now, days=days
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
-    """Everything outside, as the agent reaches it. `signing_secret` is None where webhooks are off."""
+    """Everything outside, as the agent reaches it.
 
-    multimail: MultiMailClient
+    `writer` is None where the agent only observes, `signing_secret` where webhooks are off.
+    """
+
+    multimail: MultiMailReader
+    writer: MultiMailClient | None
     mailboxes: MailboxDirectory
     complete: Callable[[ChatRequest], ChatCompletion]
     converse: Callable[[Conversation], ChatCompletion]
@@ -156,10 +171,14 @@ def build_agent(
     chat_model = _once(lambda: _build_chat_model(settings, credential))
     health, model = ServiceHealth(clock), settings.model_endpoint
     key_source = _build_key_source(settings, credential)
-    multimail = MultiMailClient(settings.multimail_api_url, key_source, watch=health.watch)
+    url, writer = settings.multimail_api_url, None
+    if not settings.observe_only:
+        writer = MultiMailClient(url, key_source, watch=health.watch)
+    multimail = writer or MultiMailReader(url, key_source, watch=health.watch)
     profiles = _load_profiles(settings)
     adapters = Adapters(
         multimail=multimail,
+        writer=writer,
         mailboxes=MailboxDirectory(multimail),
         complete=traced(
             lambda request: chat_model().complete(request), model, settings.token_prices, health.watch
@@ -193,19 +212,24 @@ def assemble_agent(
 ) -> Agent:
     """Put the agent together from its adapters."""
     multimail, mailboxes, ledger = adapters.multimail, adapters.mailboxes, adapters.ledger
+    writer = adapters.writer
+    if writer is None:
+        profiles = profiles.observing()
     pauses = Pauses(ledger, profiles, all_paused=settings.pause_all)
     poller = Poller(
         multimail=multimail, mailboxes=mailboxes, ledger=ledger, work_queue=adapters.work_queue,
         settings=settings, clock=clock, profiles=profiles, pauses=pauses,
     )  # fmt: skip
-    submitter = Submitter(multimail, mailboxes, executor, clock, settings.allow_ungated_replies)
+    submitter = Submitter(multimail, writer, mailboxes, executor, clock, settings.allow_ungated_replies)
     pipeline = Pipeline(
         multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
         settings=settings, clock=clock, random=random_share,
         profiles=profiles, knowledge=adapters.knowledge, submitter=submitter, addressing=Addressing(ledger),
         health=adapters.health, pauses=pauses,
     )  # fmt: skip
-    tracker = ReplyTracker(multimail=multimail, mailboxes=mailboxes, ledger=ledger, clock=clock)
+    tracker = ReplyTracker(
+        multimail=multimail, writer=writer, mailboxes=mailboxes, ledger=ledger, clock=clock
+    )
     webhooks = WebhookReceiver(
         signatures=SignatureCheck(adapters.signing_secret), mailboxes=mailboxes, poller=poller,
         tracker=tracker, settings=settings, clock=clock,
@@ -215,7 +239,7 @@ def assemble_agent(
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
     retention = Retention(ledger, settings.retention_days, clock)
-    reviews = Reviews(ledger, mailboxes, multimail, profiles, tracker, clock)
+    reviews = Reviews(ledger, mailboxes, writer, profiles, tracker, clock)
     answers = AnswerWatch(multimail, mailboxes, ledger, settings.retention_days, clock)
     notifier = Notifier(
         multimail, mailboxes, ledger, profiles, adapters.delivery, clock, settings.multimail_mailbox_ids
@@ -335,9 +359,10 @@ def _build_ledger(
 ) -> Ledger:
     if settings.ledger_table_endpoint is None:
         return open_sqlite_ledger(settings.ledger_path, read_only=read_only, clock=clock)
-    from shared.ledger.table_store import build_table_ledger  # noqa: PLC0415 - its SDK, of no use to a file
+    from shared.ledger.table_store import TABLE, build_table_ledger  # noqa: PLC0415 - its SDK, of no use to a file
 
-    return build_table_ledger(settings.ledger_table_endpoint, credential())
+    table = OBSERVED if settings.observe_only else TABLE
+    return build_table_ledger(settings.ledger_table_endpoint, credential(), table)
 
 
 def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredential]") -> WorkQueue:

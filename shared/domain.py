@@ -55,6 +55,7 @@ class Outcome(StrEnum):
     """Where an inbound email ended; every email ends in exactly one."""
 
     REPLY_SUBMITTED = "reply_submitted"
+    WOULD_REPLY = "would_reply"
     IGNORED = "ignored"
     ESCALATED = "escalated"
     SKIPPED = "skipped"
@@ -70,6 +71,9 @@ class Cause(StrEnum):
     # reply_submitted
     TRIAGED = "triaged"  # the model's own decision: also behind ignored and escalated
     OPEN_POINTS = "open_points"
+
+    # would_reply
+    OBSERVED = "observed"
 
     # skipped
     OWN_ADDRESS = "own_address"
@@ -273,12 +277,14 @@ class Usage:
     """Chat-completion calls and tokens, as the model service counted them.
 
     `cached_input_tokens` are part of the input tokens: the service had them in its prompt cache.
+    `dollars`: what they cost, as far as the deployments have prices.
     """
 
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
+    dollars: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -291,6 +297,7 @@ class Usage:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cached_input_tokens + other.cached_input_tokens,
+            self.dollars + other.dollars,
         )
 
 

@@ -17,6 +17,7 @@ MODEL_SDKS = ("azure-ai-inference", "openai")
 DEFAULT_EFFORT = "default"  # the model's own: nothing is asked for
 REASONING_EFFORTS = (DEFAULT_EFFORT, "none", "minimal", "low", "medium", "high", "xhigh")
 LEDGER_PATH = ".data/ledger.sqlite"
+OBSERVED = "observed"  # the folder, and the table, of what is only observed
 NOTIFY_PREFIX = "NOTIFY_"  # of the addresses and keys of targets, which profiles name
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The platform's own variables, among them near relatives of ours (AzureWebJobsStorage__blobServiceUri).
@@ -216,6 +217,14 @@ class Settings:
         MULTIMAIL,
         _names,
         "Ids or addresses of the mailboxes to answer; empty for every active one of the account.",
+    )
+    observe_only: bool = _setting(
+        MULTIMAIL,
+        _switch,
+        "Only write down what the agent would do with each email, in a ledger of its own; submit and tag "
+        "nothing.",
+        "false",
+        choices=("true", "false"),
     )
     pause_all: bool = _setting(
         MULTIMAIL,
@@ -447,6 +456,7 @@ class Settings:
         derived = f"https://{account}.table.core.windows.net" if account else None
         tables = values["ledger_table_endpoint"] or values["storage_table_endpoint"] or derived
         values["ledger_table_endpoint"] = None if texts["LEDGER_PATH"] else tables
+        values["ledger_path"] = find_ledger_path(environment)
         return cls(**values)
 
 
@@ -465,8 +475,13 @@ def find_config_path(environment: Mapping[str, str]) -> Path:
 
 
 def find_ledger_path(environment: Mapping[str, str]) -> Path:
-    """Where the SQLite ledger is, or would be: also for commands that need no other setting."""
-    return Path(environment.get("LEDGER_PATH", "").strip() or LEDGER_PATH)
+    """Where the SQLite ledger is, or would be: also for commands that need no other setting.
+
+    What is only observed has a folder of its own next to it, for its ledger and its audit trail.
+    """
+    path = Path(environment.get("LEDGER_PATH", "").strip() or LEDGER_PATH)
+    observes = environment.get("OBSERVE_ONLY", "").strip().lower() == "true"
+    return path.parent / OBSERVED / path.name if observes else path
 
 
 def _find_missing(texts: Mapping[str, str], *, is_in_azure: bool) -> list[str]:

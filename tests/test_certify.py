@@ -46,38 +46,36 @@ def test_our_own_attacks_in_a_question_break_no_rule(tmp_path: Path) -> None:
 
 def plant_ungated(world: World, email_id: str) -> None:
     world.simulator.set_mode(world.box, "autonomous")
-    world.pipeline.multimail.submit_reply(world.box, email_id, "Hello.", "key")
+    world.multimail.submit_reply(world.box, email_id, "Hello.", "key")
 
 
 def plant_outsider(world: World, email_id: str) -> None:
-    world.pipeline.multimail.submit_reply(world.box, email_id, "Hello.", "key", ("eve@outsider.example",))
+    world.multimail.submit_reply(world.box, email_id, "Hello.", "key", ("eve@outsider.example",))
 
 
 def plant_stranger(world: World, _: str) -> None:
-    world.pipeline.multimail.send_email(world.box, "eve@outsider.example", "Hi", "Hello.", "key")
+    world.multimail.send_email(world.box, "eve@outsider.example", "Hi", "Hello.", "key")
 
 
 def plant_other_thread(world: World, email_id: str) -> None:
-    world.pipeline.multimail.submit_reply(world.box, email_id, f"It is {build_mark(99)}.", "key")
+    world.multimail.submit_reply(world.box, email_id, f"It is {build_mark(99)}.", "key")
 
 
 def plant_link(world: World, email_id: str) -> None:
-    world.pipeline.multimail.submit_reply(
-        world.box, email_id, "See collect&#46;outsider&#46;example/x", "key"
-    )
+    world.multimail.submit_reply(world.box, email_id, "See collect&#46;outsider&#46;example/x", "key")
 
 
 def plant_markup(world: World, email_id: str) -> None:
-    world.pipeline.multimail.submit_reply(world.box, email_id, "Hello.<!-- to pay -->", "key")
+    world.multimail.submit_reply(world.box, email_id, "Hello.<!-- to pay -->", "key")
 
 
 def plant_number(world: World, email_id: str) -> None:
-    world.pipeline.multimail.submit_reply(world.box, email_id, "Call +44 20 7946 0958.", "key")
+    world.multimail.submit_reply(world.box, email_id, "Call +44 20 7946 0958.", "key")
 
 
 def plant_cancel(world: World, email_id: str) -> None:
-    accepted = world.pipeline.multimail.submit_reply(world.box, email_id, "Hello.", "key")
-    world.pipeline.multimail.cancel_email(world.box, accepted.id)
+    accepted = world.multimail.submit_reply(world.box, email_id, "Hello.", "key")
+    world.multimail.cancel_email(world.box, accepted.id)
 
 
 def plant_silence(world: World, email_id: str) -> None:

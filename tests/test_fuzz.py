@@ -346,7 +346,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
     ledger = open_sqlite_ledger(chosen.ledger_path)
     model = ScriptedModel()
     adapters = Adapters(
-        multimail=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
+        multimail=client, writer=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
         work_queue=queue, knowledge=KnowledgeFiles(folder / "no knowledge"), signing_secret=None,
         health=ServiceHealth(clock), delivery=NO_TARGETS,
     )  # fmt: skip

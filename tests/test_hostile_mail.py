@@ -85,7 +85,7 @@ def test_the_watch_over_effects_sees_an_ungated_reply_and_a_call_that_is_not_nee
         world.deliver("Another question", sender="bob@customer.example")
         world.run_until_idle()
         (reply,) = (accepted for accepted in world.simulator.accepted if accepted.mode == "autonomous")
-        world.pipeline.multimail.cancel_email(world.box, world.simulator.accepted[0].email_id)
+        world.multimail.cancel_email(world.box, world.simulator.accepted[0].email_id)
         assert f"{reply.email_id} does not wait for approval" in find_violations(world)
         assert any("/cancel" in violation for violation in find_violations(world))
 

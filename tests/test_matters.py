@@ -87,7 +87,7 @@ def test_a_persons_reply_counts_once_it_has_left(world: World) -> None:
     email_id = process(world, "escalate")
     entry = world.entry(email_id)
     world.clock.advance(minutes=5)
-    reply = world.pipeline.multimail.submit_reply(world.box, email_id, "By a person with a key.", "person-1")
+    reply = world.multimail.submit_reply(world.box, email_id, "By a person with a key.", "person-1")
     for _ in range(4):
         world.clock.advance(hours=5)
         world.agent.track()
@@ -141,7 +141,7 @@ def test_an_escalation_goes_with_the_texts_of_its_row(world: World) -> None:
 
 def test_whoever_lost_a_pending_reply_by_forgetting_is_left_to_a_person(world: World) -> None:
     email_id = process(world)
-    Forgetting(world.pipeline.multimail, world.ledger, world.entry(email_id).sender, world.clock).run()
+    Forgetting(world.multimail, world.ledger, world.entry(email_id).sender, world.clock).run()
     world.agent.track()
     assert world.entry(email_id).erased_at is not None
     assert [(m.email_id, m.kind) for m, _ in list_open(world.ledger)] == [(email_id, MatterKind.ESCALATION)]

@@ -756,14 +756,14 @@ def test_a_thread_that_does_not_show_pending_replies_is_not_answered_twice(world
     world.clock.advance(minutes=1)
     second = world.deliver("One more thing", in_reply_to=first)
     world.clock.advance(minutes=1)
-    shown = world.pipeline.multimail.get_thread
+    shown = world.multimail.get_thread
 
     def without_pending(mailbox_id: str, thread_id: str) -> tuple[EmailSummary, ...]:
         return tuple(
             email for email in shown(mailbox_id, thread_id) if not email.status.startswith("pending")
         )
 
-    world.pipeline.multimail.get_thread = without_pending  # type: ignore[method-assign]  # another server's view
+    world.multimail.get_thread = without_pending  # type: ignore[method-assign]  # another server's view
     world.run_until_idle()
     assert sorted([world.outcome(first), world.outcome(second)]) == ["reply_submitted", "skipped"]
     assert len(world.simulator.accepted) == 1

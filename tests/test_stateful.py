@@ -80,7 +80,9 @@ class Scene(Stage):
 
     def forget(self, address: str) -> None:
         """Let an operator forget a sender from another machine; what was not done is done by a second try."""
-        forgetting = Forgetting(self._agent.pipeline.multimail, self.ledger, address, self.clock)
+        writer = self._agent.pipeline.submitter.writer
+        assert writer is not None
+        forgetting = Forgetting(writer, self.ledger, address, self.clock)
         with suppress(AgentError):
             forgetting.run()
         self.forgotten.update(forgetting.erased)

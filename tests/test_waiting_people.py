@@ -183,9 +183,7 @@ def test_an_email_whose_reply_was_replaced_is_covered_by_the_newer_one(world: Wo
 def test_a_pending_reply_of_others_closes_an_email_only_until_it_is_rejected(world: World) -> None:
     email_id = world.deliver()
     world.clock.advance(minutes=3)
-    other = world.agent.pipeline.multimail.submit_reply(
-        world.box, email_id, "We will look.", "key of a question"
-    )
+    other = world.multimail.submit_reply(world.box, email_id, "We will look.", "key of a question")
     world.run_until_idle()
     assert finished(world, email_id) == ("skipped", Cause.ANSWERED)
     world.simulator.decide(other.id, "reject")

@@ -132,7 +132,7 @@ def build_closed_receiver(tmp_path: Path, signatures: SignatureCheck, clock: Clo
     )  # fmt: skip
     return WebhookReceiver(
         signatures=signatures, mailboxes=mailboxes, poller=poller, settings=chosen, clock=clock,
-        tracker=ReplyTracker(multimail=nobody, mailboxes=mailboxes, ledger=nobody, clock=clock),
+        tracker=ReplyTracker(multimail=nobody, writer=nobody, mailboxes=mailboxes, ledger=nobody, clock=clock),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ MAX_CHIP_CHARACTERS = 40
 
 OUTCOME_LABELS: Mapping[str, str] = {
     Outcome.REPLY_SUBMITTED: "Reply on its way",
+    Outcome.WOULD_REPLY: "Would have replied",
     Outcome.IGNORED: "No answer needed",
     Outcome.ESCALATED: "Escalated",
     Outcome.SKIPPED: "Skipped",

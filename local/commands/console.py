@@ -23,6 +23,7 @@ WIDE = 120  # columns of the terminal
 
 OUTCOME_MEANINGS = {
     Outcome.REPLY_SUBMITTED: "a draft is pending approval",
+    Outcome.WOULD_REPLY: "a draft was written down and not submitted",
     Outcome.ESCALATED: "handed to a person",
     Outcome.NEEDS_HUMAN: "the agent stopped; a person has to look",
     Outcome.FAILED: "every attempt failed",
@@ -34,6 +35,7 @@ OUTCOME_MEANINGS = {
 
 STYLES = {
     Outcome.REPLY_SUBMITTED: "green",
+    Outcome.WOULD_REPLY: "green",
     Outcome.IGNORED: "bright_black",
     Outcome.SKIPPED: "bright_black",
     Outcome.ESCALATED: "yellow",

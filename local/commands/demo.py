@@ -16,6 +16,8 @@ from rich.text import Text
 
 from local.approval.agent import AgentAccess
 from local.approval.page import build_desk
+from local.backtest.command import build_plan, try_past_mail
+from local.backtest.observe import write_observed
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.audit import build_evidence, build_trail
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
@@ -24,7 +26,7 @@ from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
 from local.host.audit_file import AuditFile, read_records
 from local.host.http_server import LoopbackServer, build_server
-from local.host.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
+from local.host.run import HTTP_PORT, OBSERVING, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.simulator import MultiMailSimulator
 from local.people.channel import TARGET, DemoChannel
@@ -37,6 +39,7 @@ from shared.mail.multimail import MultiMailClient
 from shared.notifying.delivery import name_variable
 from shared.operator.asking import Question
 from shared.operator.trust import DEFAULT_DAYS
+from shared.profiles.profile_file import PROFILE_FILE
 from shared.replying.reporting import CLAIMS_TAG, build_reply_tags, render_reason
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
@@ -49,6 +52,7 @@ HOOK = f"http://127.0.0.1:{HTTP_PORT}/api/webhook"
 EVENTS = ("oversight.approved", "oversight.rejected", "message.delivered")
 QUESTION = "Which drafts are pending?"
 NOTE = "Simulated mail, simulated model: nothing leaves this machine."
+NEW_RULE = "escalate_words: [calibration]"
 RIDDLE = "One of the drafts contains a mistake: find it."
 # Five emails, each with another outcome or another cause of it.
 TELLING = (
@@ -72,10 +76,11 @@ class Simulators:
     webhook_secret: str
 
 
-def demo(console: Console, *, until_idle: bool, show_all: bool) -> int:
+def demo(console: Console, *, until_idle: bool, show_all: bool, observes: bool) -> int:
     """Answer the demo's mail, show what became of it, serve the page until Ctrl-C; return the exit status.
 
-    `until_idle` ends without the page, `show_all` shows every email and what an operator would look at.
+    `until_idle` ends without the page, `show_all` shows every email and what an operator would look at;
+    `observes` submits nothing, and ends with a backtest.
     """
     multimail = MultiMailSimulator(lambda: datetime.now(UTC))
     seed_demo(multimail, datetime.now(UTC))
@@ -94,8 +99,12 @@ def demo(console: Console, *, until_idle: bool, show_all: bool) -> int:
         )  # fmt: skip
         try:
             point_settings_at(simulators, os.environ)
+            if observes:
+                os.environ["OBSERVE_ONLY"] = "true"
             with stopped_by_signals() as stop:
                 shown = Demo(console, simulators, channel, stop, show_all=show_all)
+                if observes:
+                    return shown.observe()
                 return shown.answer_mail() if until_idle else shown.answer_mail_and_serve()
         except ConfigurationError as error:
             return report_misconfigured(console, error)
@@ -199,6 +208,22 @@ class Demo:
         self._tell_people()
         self._say_what_is_next(page_url)
         return status
+
+    def observe(self) -> int:
+        """Only observe the mail, write the page, then try the mail again under one more rule."""
+        self._console.print(f"{NOTE}\n{OBSERVING}\n", highlight=False)
+        with EventWatch(self._console) as watch:
+            status = self._build_run(watch).run(until_idle=True)
+        if self._stop.is_set():
+            return status
+        write_observed(self._console, self._agent, 1, FOLDER)
+        stricter = shutil.copytree(CONFIG, FOLDER / "stricter")
+        profiles = stricter / PROFILE_FILE
+        text = profiles.read_text(encoding="utf-8")
+        profiles.write_text(text.replace("\ndefault:\n", f"\ndefault:\n  {NEW_RULE}\n"), encoding="utf-8")
+        _print_heading(self._console, f"Backtest: the same mail with one more rule, {NEW_RULE}")
+        plan = build_plan(os.environ, 1, str(stricter), ())
+        return try_past_mail(self._console, plan, FOLDER / "backtest", is_confirmed=True)
 
     def _build_run(self, watch: EventWatch) -> LocalRun:
         return LocalRun(self._agent, self._settings, self._console, watch, self._stop)

@@ -242,7 +242,9 @@ class Forgetting:
         )
         with ThreadPoolExecutor(1) as executor:
             directory = MailboxDirectory(self.multimail)
-            submitter = Submitter(self.multimail, directory, executor, self.clock, allow_ungated=False)
+            submitter = Submitter(
+                self.multimail, self.multimail, directory, executor, self.clock, allow_ungated=False
+            )
             found = submitter.find(outgoing, entry.intent_in_doubt)
         return found.id if found is not None else None
 

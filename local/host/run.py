@@ -49,6 +49,11 @@ SHOWN_WAITING = 10
 # What stays undone until an operator looks; a run that ends with one has not done its work.
 NEEDS_OPERATOR = (Outcome.FAILED, Outcome.NEEDS_HUMAN)
 
+OBSERVING = (
+    "Observing only: the agent submits, tags and sends nothing. MultiMail itself marks an unread email as "
+    "read when it is read."
+)
+
 OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
 
 
@@ -63,6 +68,8 @@ def run(console: Console, *, until_idle: bool) -> int:
         check_reachable(settings)
         print_spans_if_wanted()
         agent = get_agent()
+        if settings.observe_only:
+            console.print(OBSERVING, style="bold green")
         where = settings.ledger_table_endpoint or settings.ledger_path
         console.print(
             f"Watching {settings.multimail_api_url}, ledger {where}. Press Ctrl-C to stop.", highlight=False
@@ -190,6 +197,7 @@ class LocalRun:
         )  # failures are reported by `_on_failure`
         self._agent = agent
         self._ledger_path = settings.ledger_path
+        self._observes = settings.observe_only
         self._console = console
         self._watch = watch
         self._stop = stop
@@ -246,6 +254,9 @@ class LocalRun:
         names = ", ".join(function.route for function in self._host.http_functions)
         self._console.print(f"HTTP functions: {url}/api/ ({names})", highlight=False)
         self._console.print(f"Function key: {key}", highlight=False)
+        if self._observes:
+            page = f"{url}/api/report?of=observed&days=7&code={key}"
+            self._console.print(f"What it would have done: {page}", highlight=False)
 
     def _on_failure(self, function_name: str, error: BaseException) -> None:
         """A wrong configuration ends a run that is to end by itself, and one that never polled well."""

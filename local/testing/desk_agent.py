@@ -44,7 +44,9 @@ class DeskAgent:
         self._clock, self._report = clock, report
         multimail = MultiMailClient(api_url, StaticSecret(Secret(key)), timeout=(5, 5))
         mailboxes = MailboxDirectory(multimail)
-        tracker = ReplyTracker(multimail=multimail, mailboxes=mailboxes, ledger=self.ledger, clock=clock)
+        tracker = ReplyTracker(
+            multimail=multimail, writer=multimail, mailboxes=mailboxes, ledger=self.ledger, clock=clock
+        )
         self.reviews = Reviews(self.ledger, mailboxes, multimail, profiles, tracker, clock)
         self.is_away = False
         self.app = Flask("desk_agent", static_folder=None)

@@ -156,10 +156,11 @@ class World:
         )  # fmt: skip
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
         adapters = Adapters(
-            multimail=client, mailboxes=mailboxes, complete=self._complete,
+            multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete,
             converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
             signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
         )  # fmt: skip
+        self.multimail = client
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)
         self.poller, self.pipeline, self.tracker = self.agent.poller, self.agent.pipeline, self.agent.tracker
         self.webhooks = self.agent.webhooks

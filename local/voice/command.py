@@ -16,7 +16,7 @@ from shared.composition import open_ledger, open_multimail
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, NotFoundError, PermanentError, TransientError
 from shared.mail.mailboxes import find_mailbox
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.profiles.profile_file import PROFILE_FILE, parse_profiles
 from shared.settings import Settings
 
@@ -52,7 +52,7 @@ def _list_own_replies(settings: Settings, mailbox: Mailbox) -> Collection[str]:
     return {entry.reply_id for entry in ledger.entries(mailbox.id) if entry.reply_id}
 
 
-def _list_sent(multimail: MultiMailClient, mailbox: Mailbox, own_replies: Collection[str]) -> Iterator[str]:
+def _list_sent(multimail: MultiMailReader, mailbox: Mailbox, own_replies: Collection[str]) -> Iterator[str]:
     """The bodies of what was delivered, newest first, that a person wrote or approved."""
     for summary in islice(multimail.list_emails(mailbox.id, direction="outbound"), MAX_LOOKED_AT):
         if summary.delivered_at is None or summary.bounced_at is not None:

@@ -9,13 +9,16 @@ GATED_MODES = frozenset({"gated_send", "gated_all"})
 UNGATED_MODES = frozenset({"monitored", "autonomous"})
 
 
-def find_mode_refusal(mailbox: Mailbox, *, allow_ungated: bool) -> Decision | None:
-    """Say why the mailbox's oversight mode forbids a reply; None when it allows one."""
+def find_mode_refusal(mailbox: Mailbox, *, allow_ungated: bool, observes: bool = False) -> Decision | None:
+    """Say why the mailbox's oversight mode forbids a reply; None when it allows one.
+
+    `observes`: nothing is submitted, so that a draft may be written in `read_only` too.
+    """
     mode = mailbox.oversight_mode
     if mode in GATED_MODES or (mode in UNGATED_MODES and allow_ungated):
         return None
     if mode == "read_only":
-        return Decision(Outcome.ESCALATED, Cause.READ_ONLY)
+        return None if observes else Decision(Outcome.ESCALATED, Cause.READ_ONLY)
     if mode in UNGATED_MODES:
         return Decision(Outcome.BLOCKED_UNGATED, Cause.UNGATED_MODE, mode)
     return Decision(Outcome.BLOCKED_UNGATED, Cause.UNKNOWN_MODE)

@@ -59,7 +59,7 @@ class LedgerEntry:
     `rejections`: its earlier replies that a reviewer turned down, each of which gets a new draft. `review`:
     what a reviewer said last of a reply, which counts once that is rejected. `put_off_at`: when a reviewer
     left it for later. `erased_at`: when what it knew of people was removed; such a row is never worked on
-    again.
+    again. `is_observed`: nothing is submitted, tagged or told about it.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
     that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
@@ -101,6 +101,7 @@ class LedgerEntry:
     review: Review | None = None
     put_off_at: datetime | None = None
     erased_at: datetime | None = None
+    is_observed: bool = False
     version: str = ""
 
     @property
@@ -172,7 +173,7 @@ class LedgerEntry:
         """The reply to be tracked from now on that the row is finished: its own, or the one it depends on."""
         is_own = self.outcome is Outcome.REPLY_SUBMITTED
         reply_id = self.reply_id if is_own else self.depends_on
-        if reply_id is None or self.finished_at is None:
+        if reply_id is None or self.finished_at is None or self.is_observed:
             return None
         return TrackedReply(
             mailbox_id=self.mailbox_id,
@@ -187,7 +188,8 @@ class LedgerEntry:
     def matter(self) -> "Matter | None":
         """What a person has to see to now that the row is finished: its undecided draft, or the email."""
         is_draft = self.outcome is Outcome.REPLY_SUBMITTED and self.reply_status in (None, *UNDECIDED)
-        if self.finished_at is None or not (is_draft or self.outcome in FOR_PEOPLE):
+        is_for_people = is_draft or (self.outcome in FOR_PEOPLE and not self.is_observed)
+        if self.finished_at is None or not is_for_people:
             return None
         kind = MatterKind.DRAFT if is_draft else MatterKind.ESCALATION
         return Matter(self.mailbox_id, self.email_id, kind, self.finished_at, self.thread_id)

@@ -53,7 +53,9 @@ _FORBIDDEN = (401, 403)
 _BUSY = (429, 503)
 
 
-def build_table_ledger(endpoint: str, credential: TokenCredential | AzureNamedKeyCredential) -> Ledger:
+def build_table_ledger(
+    endpoint: str, credential: TokenCredential | AzureNamedKeyCredential, table: str = TABLE
+) -> Ledger:
     """Build the ledger of a storage account's Table endpoint. Nothing is asked of the account yet.
 
     A call fails after at most three tries of 20 seconds, and at once when the service names a delay.
@@ -74,7 +76,7 @@ def build_table_ledger(endpoint: str, credential: TokenCredential | AzureNamedKe
         logging_enable=False,
         raw_response_hook=_refuse_to_sleep,
     )
-    return Ledger(TableStore(service))
+    return Ledger(TableStore(service, table))
 
 
 class TableStore:
@@ -83,9 +85,10 @@ class TableStore:
     The only place that meets the SDK's types and errors.
     """
 
-    def __init__(self, service: TableServiceClient) -> None:
+    def __init__(self, service: TableServiceClient, table: str = TABLE) -> None:
         self._service = service
-        self._client = service.get_table_client(TABLE)
+        self._table = table
+        self._client = service.get_table_client(table)
         self._whole: Mapping[str, Any] = {"mode": UpdateMode.REPLACE}
         self._if_unchanged = {"match_condition": MatchConditions.IfNotModified, **self._whole}
 
@@ -173,17 +176,17 @@ class TableStore:
             return submit()
         except NotFoundError:
             with self._call("create", "the table"):
-                self._service.create_table_if_not_exists(TABLE)
+                self._service.create_table_if_not_exists(self._table)
         return submit()
 
     @contextmanager
     def _call(self, verb: str, what: str) -> Iterator[None]:
         """One call to the service, with its span and our errors for the SDK's."""
         try:
-            with span(f"{verb} {TABLE}", {"db.collection.name": TABLE}, server=self._service.url):
+            with span(f"{verb} {self._table}", {"db.collection.name": self._table}, server=self._service.url):
                 yield
         except (AzureError, DeserializationError) as error:
-            attempt, kind = f"could not {verb} {what} in table {TABLE}", type(error).__name__
+            attempt, kind = f"could not {verb} {what} in table {self._table}", type(error).__name__
             if isinstance(error, ClientAuthenticationError):
                 raise _refused(attempt, kind) from error
             if getattr(error, "error_code", None) == "TableBeingDeleted":  # a 409, but no row is in the way

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from shared.domain import Mailbox, parse_address
 from shared.errors import ConfigurationError
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 
 MAX_AGE_SECONDS = 60.0
 
@@ -20,7 +20,7 @@ class _Reading:
 class MailboxDirectory:
     """Every mailbox of the account by id. One reading, replaced whole, so no lock is needed."""
 
-    def __init__(self, client: MultiMailClient, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: MultiMailReader, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._monotonic = monotonic
         self._reading: _Reading | None = None

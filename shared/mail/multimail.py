@@ -36,8 +36,8 @@ _MAILBOX = "/v1/mailboxes/{mailbox_id}"
 _EMAIL = _MAILBOX + "/emails/{email_id}"
 
 
-class MultiMailClient:
-    """A MultiMail account, safe to share between threads.
+class MultiMailReader:
+    """What a MultiMail account shows, safe to share between threads. It can write nothing there.
 
     `api_url` is the service root without `/v1`; `timeout` is (connect, read) in seconds; `watch` sees whether
     each call works.
@@ -146,6 +146,28 @@ class MultiMailClient:
         answer = self._connection.send(Call("GET", _MAILBOX + "/allowlist", {"mailbox_id": mailbox_id}))
         return answer.read(parse_allowlist)
 
+    def search_contacts(self, query: str) -> tuple[Contact, ...]:
+        """Search the account's address book by name or address."""
+        call = Call("GET", "/v1/contacts", params={"q": query}, read_seconds=CONTACTS_SECONDS)
+        answer = self._connection.send(call)
+        return answer.read(parse_contacts)
+
+    def find_contacts(self, address: str) -> tuple[Contact, ...]:
+        """The entries of the address book that have exactly this address, as `parse_address` gives it."""
+        return tuple(c for c in self.search_contacts(address) if parse_address(c.address) == address)
+
+    def get_tags(self, mailbox_id: str, email_id: str) -> dict[str, str]:
+        """Get an email's tags."""
+        call = _email_call("GET", _EMAIL + "/tags", mailbox_id, email_id)
+        return self._connection.send(call).read(parse_tags)
+
+
+class MultiMailClient(MultiMailReader):
+    """A MultiMail account that is also written to: not built where the agent only observes.
+
+    Every method raises what the reader's raise.
+    """
+
     def submit_reply(
         self, mailbox_id: str, email_id: str, markdown: str, idempotency_key: str, cc: Sequence[str] = ()
     ) -> SubmittedReply:
@@ -166,21 +188,6 @@ class MultiMailClient:
         """Send a new email to one bare address. Never repeated here, as with `submit_reply`."""
         body = {"to": [to], "subject": subject, "markdown": markdown, "idempotency_key": idempotency_key}
         return self._submit(Call("POST", _MAILBOX + "/send", {"mailbox_id": mailbox_id}, body=body))
-
-    def search_contacts(self, query: str) -> tuple[Contact, ...]:
-        """Search the account's address book by name or address."""
-        call = Call("GET", "/v1/contacts", params={"q": query}, read_seconds=CONTACTS_SECONDS)
-        answer = self._connection.send(call)
-        return answer.read(parse_contacts)
-
-    def find_contacts(self, address: str) -> tuple[Contact, ...]:
-        """The entries of the address book that have exactly this address, as `parse_address` gives it."""
-        return tuple(c for c in self.search_contacts(address) if parse_address(c.address) == address)
-
-    def get_tags(self, mailbox_id: str, email_id: str) -> dict[str, str]:
-        """Get an email's tags."""
-        call = _email_call("GET", _EMAIL + "/tags", mailbox_id, email_id)
-        return self._connection.send(call).read(parse_tags)
 
     def set_tags(self, mailbox_id: str, email_id: str, tags: Mapping[str, str]) -> None:
         """Replace all of an email's tags: hand in the union with those already there."""

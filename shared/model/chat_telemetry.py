@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TypeVar
 
 from shared.domain import TokenPrice
@@ -56,8 +57,10 @@ def traced(
             by_kind = labels | {"gen_ai.token.type": kind}
             measure("histogram", "gen_ai.client.token.usage", "{token}", tokens, by_kind)
         price = prices.get(asked.deployment)
-        if price is not None:
-            measure("counter", "agent.model.cost", "USD", price.cost(usage), labels)
-        return completion
+        if price is None:
+            return completion
+        dollars = price.cost(usage)
+        measure("counter", "agent.model.cost", "USD", dollars, labels)
+        return replace(completion, usage=replace(usage, dollars=dollars))
 
     return complete_traced

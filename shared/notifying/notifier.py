@@ -14,7 +14,7 @@ from shared.ledger.entries import PENDING_APPROVAL, LedgerEntry, Matter, MatterK
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import DIGEST, Channel
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
-from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailReader
 from shared.notifying.delivery import Delivery
 from shared.notifying.digest import Digest
 from shared.notifying.due import Due, DueFinder
@@ -41,7 +41,7 @@ class Notifier:
     What a target has got is noted after it, so a crash in between tells it again and nothing is lost.
     """
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
     mailboxes: MailboxDirectory
     ledger: Ledger
     profiles: Profiles
@@ -64,7 +64,11 @@ class Notifier:
         watched = select_mailboxes(known, self.wanted)
         for mailbox in known.values():
             profile = self.profiles.get(mailbox)
-            if profile.notify is not None and (mailbox.id in watched or matters[mailbox.id]):
+            if (
+                profile.notify is not None
+                and not profile.observe
+                and (mailbox.id in watched or matters[mailbox.id])
+            ):
                 work = _MailboxRun(self, mailbox, profile, profile.notify, failures)
                 work.run(matters[mailbox.id])
         problems = [

@@ -16,7 +16,7 @@ from shared.checks.evidence import Source, SourceKind
 from shared.domain import Cause, Email, EmailSummary, SubmittedReply, parse_address
 from shared.errors import AgentError, PermanentError, ThrottledError
 from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.model.prompting import clean_line, load_prompt
 from shared.operator.carried_words import NO_SPACES, find_carried
 from shared.replying.reporting import NOTE_TAG, render_cause, render_notes, write_tags
@@ -68,7 +68,7 @@ class Outbox:
     Raises TransientError and ConfigurationError only while nothing can have been sent.
     """
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
     mailboxes: MailboxDirectory
     question: str
     key_seed: Sequence[str]
@@ -181,8 +181,10 @@ class Outbox:
 
     def _warn_approver(self, mailbox_id: str, reply_id: str, warnings: Sequence[str]) -> None:
         """Say on the pending email what its approver has to know. It is submitted, tagged or not."""
+        if self.submitter.writer is None:
+            return
         try:
-            write_tags(self.multimail, mailbox_id, reply_id, {NOTE_TAG: render_notes(warnings)})
+            write_tags(self.submitter.writer, mailbox_id, reply_id, {NOTE_TAG: render_notes(warnings)})
         except AgentError as error:
             log.warning("email %r of mailbox %r could not be tagged: %s", reply_id, mailbox_id, error)
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from shared.domain import EmailSummary, Mailbox
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.model.chat import Tool, ToolCall
 from shared.model.prompting import build_documents, clean_line, fit_untrusted, unescape_untrusted
 from shared.operator.ask_sending import Outbox, SendResult
@@ -115,7 +115,7 @@ class Toolbox:
     `shown` collects every text of others that the model was shown.
     """
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
     clock: Callable[[], datetime]
     reach: Mapping[str, Mailbox]
     outbox: Outbox

@@ -10,7 +10,7 @@ from shared.domain import NO_USAGE, Usage
 from shared.errors import AgentError, DeferredError
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.model.chat import ChatCompletion, Conversation, Message, ToolCall
 from shared.model.prompting import clean_line, clean_text, load_prompt
 from shared.operator.ask_sending import Outbox
@@ -70,7 +70,7 @@ class Answer:
 class Asking:
     """Everything that answering needs. `new_id` names a question that came without a request id."""
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
     mailboxes: MailboxDirectory
     converse: Callable[[Conversation], ChatCompletion]
     ledger: Ledger

@@ -12,10 +12,12 @@ from shared.errors import AgentError
 from shared.ledger.ledger import Ledger
 from shared.operator.ask_requests import Answerer, answer_request
 from shared.operator.http_answer import HttpAnswer
+from shared.operator.observed import ObservedReport, answer_observed
 from shared.operator.review import Reviews
 from shared.operator.review_requests import answer_review
 from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
+from shared.settings import OBSERVED
 from shared.watching.webhooks import SIGNATURE_HEADER, WebhookReceiver
 
 HEALTH_SECONDS = 15.0
@@ -46,6 +48,10 @@ class Agent(Answerer, Protocol):
         """Judge the drafts of the last `days`. Raises AgentError."""
         ...
 
+    def show_observed(self, days: int) -> ObservedReport:
+        """What was only observed in the last `days`. Raises AgentError."""
+        ...
+
 
 GetAgent = Callable[[], Agent]  # raises ConfigurationError when it cannot be built
 
@@ -69,8 +75,13 @@ def answer_question(body: bytes, headers: Mapping[str, str], get_agent: GetAgent
 
 
 def show_report(params: Mapping[str, str], headers: Mapping[str, str], get_agent: GetAgent) -> HttpAnswer:
-    """Show the trust report; 503 while it cannot be made, for a reason that the log has."""
+    """Show the trust report, or with `of=observed` what the agent would have done with observed mail.
+
+    503 while it cannot be made, for a reason that the log has.
+    """
     try:
+        if params.get("of") == OBSERVED:
+            return answer_observed(get_agent().show_observed, params)
         return answer_report(get_agent().report, params, headers.get("Accept", ""))
     except AgentError as error:
         log.error("the report cannot be made: %s", error)  # noqa: TRY400  # the message says it all

@@ -109,7 +109,7 @@ class Reviews:
 
     ledger: Ledger
     mailboxes: MailboxDirectory
-    multimail: MultiMailClient
+    writer: MultiMailClient | None
     profiles: Profiles
     tracker: ReplyTracker
     clock: Callable[[], datetime]
@@ -235,9 +235,11 @@ class Reviews:
 
     def _tag_reason(self, mailbox_id: str, reply_id: str, reason: str) -> None:
         """Show the reason to who looks at MultiMail; the row has it already."""
+        if self.writer is None:
+            return
         try:
-            tags = self.multimail.get_tags(mailbox_id, reply_id)
-            self.multimail.set_tags(mailbox_id, reply_id, {**tags, REJECT_REASON_TAG: reason})
+            tags = self.writer.get_tags(mailbox_id, reply_id)
+            self.writer.set_tags(mailbox_id, reply_id, {**tags, REJECT_REASON_TAG: reason})
         except AgentError as error:
             log.warning("reply %s of mailbox %s could not be tagged: %s", reply_id, mailbox_id, error)
 

@@ -236,7 +236,7 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
     """The drafts that were submitted, or held back, from `since` on, in no promised order."""
     drafts: list[JudgedDraft] = []
     covered: defaultdict[str, list[datetime]] = defaultdict(list)
-    for entry in entries:
+    for entry in (entry for entry in entries if not entry.is_observed):
         # Every draft of the row's reply: those rejected with a reason, then the current one.
         after_edit = (False, *(said.is_edit for said in entry.rejections))
         found = [

@@ -178,6 +178,10 @@ FIELDS: Mapping[str, Field] = {
         _SENDERS,
         "Addresses and domains whose mail is important, always escalated or never answered. Checked in code.",
     ),
+    "observe": Field(
+        SWITCH,
+        "Whether the agent only writes down what it would do with this mailbox's mail; false by default.",
+    ),
     "paused": Field(SWITCH, "Whether this mailbox's new mail waits, unread; false by default."),
     "ignore": Field(list_of(ITEM), "What nobody expects an answer to, in your words: shown to triage."),
     "ignore_categories": Field(list_of(CATEGORY), "Categories that are never answered. Checked in code."),

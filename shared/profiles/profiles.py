@@ -49,7 +49,8 @@ class MailboxProfile:
 
     All of it is the operator's text and trusted. `categories` maps own categories to their descriptions;
     `examples` are shown to triage. `escalate_to` names by category who handles what is escalated. While it is
-    `paused`, its mail waits. `knowledge` names folders of passages. `addresses`: under which the
+    `paused`, its mail waits; while the agent is to `observe` it, nothing of it is submitted, tagged or told.
+    `knowledge` names folders of passages. `addresses`: under which the
     mailbox gets mail too, bare and in lower case. `not_addressed`: what to do with mail to others, "escalate"
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
@@ -71,6 +72,7 @@ class MailboxProfile:
     escalate_to: Mapping[str, str] = field(default_factory=dict)
     senders: SenderRules = NO_RULES
     paused: bool = False
+    observe: bool = False
     ignore: tuple[str, ...] = ()
     ignore_categories: tuple[str, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
@@ -182,6 +184,11 @@ class Profiles:
     def has_targets(self) -> bool:
         """Whether any profile says who is notified."""
         return any(profile.notify is not None for profile in (self.default, *self.own.values()))
+
+    def observing(self) -> "Profiles":
+        """The same profiles where every mailbox is only observed."""
+        own = {key: replace(profile, observe=True) for key, profile in self.own.items()}
+        return replace(self, default=replace(self.default, observe=True), own=own)
 
     def find_problems(self, mailboxes: Iterable[Mailbox]) -> list[str]:
         """A sentence for each profile that none of the account's mailboxes has, or that another one hides."""

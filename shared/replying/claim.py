@@ -18,6 +18,8 @@ MISSING_FOR = timedelta(hours=1)
 NOT_SHOWN_YET_SECONDS = 30.0
 SLOT_TAKEN_SECONDS = 2.0
 MAILBOX_LEFT_OUT_SECONDS = 300.0  # no poll enqueues it before its mailbox is answered again
+BUSY_THREAD_SECONDS = 2.0
+BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
 PAUSED_SECONDS = 30.0  # no poll enqueues it before its mailbox is resumed
 
 
@@ -87,6 +89,16 @@ class Claim:
             raise Waiting(Cause.PAUSED, seconds=PAUSED_SECONDS)
         if self.entry.waiting_for is Cause.PAUSED:
             self.note(released_at=now)
+
+    def note_observed(self, *, is_observed: bool) -> None:
+        """Note whether the email is only observed. What may have been submitted is followed to its end."""
+        self.note(is_observed=is_observed and self.entry.intent_in_doubt is None)
+
+    def wait_for_thread(self, busy_until: datetime, now: datetime) -> Waiting:
+        """Return the error that lets the email wait until another worker is done with its thread."""
+        waited_before = self.entry.waiting_for is Cause.THREAD_BUSY
+        patience = BUSY_AGAIN_SECONDS if waited_before else BUSY_THREAD_SECONDS
+        return Waiting(Cause.THREAD_BUSY, seconds=max(patience, (busy_until - now).total_seconds()))
 
     def defer(self, due_at: datetime, cause: Cause, detail: str) -> None:
         """Give the row back until `due_at`."""

@@ -34,11 +34,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Deferral:
-    """Decides what an error means for one email. `random` returns 0 <= x < 1."""
+    """Decides what an error means for one email. `random` returns 0 <= x < 1.
+
+    `writer` shows on the email that it waits; None where the email is only observed.
+    """
 
     claim: Claim
     submission: ReplySubmission
-    multimail: MultiMailClient
+    writer: MultiMailClient | None
     settings: Settings
     health: ServiceHealth
     clock: Callable[[], datetime]
@@ -119,14 +122,14 @@ class Deferral:
         known = (self.claim.entry.waiting_for, self.claim.entry.waiting_detail)
         self.claim.defer(self.clock() + timedelta(seconds=seconds), cause, detail)
         is_short = seconds < SHOWN_WAIT_SECONDS and cause is not Cause.PAUSED
-        if is_short or known == (cause, detail):
+        if is_short or known == (cause, detail) or self.writer is None:
             return
         # Show on the email that it waits; best effort, because the service may be what it waits for.
         entry = self.claim.entry
         tag = {WAITING_TAG: clean_line(render_waiting(entry), MAX_REASON_CHARACTERS)}
         try:
-            tags = self.multimail.get_tags(entry.mailbox_id, entry.email_id) | tag
-            self.multimail.set_tags(entry.mailbox_id, entry.email_id, tags)
+            tags = self.writer.get_tags(entry.mailbox_id, entry.email_id) | tag
+            self.writer.set_tags(entry.mailbox_id, entry.email_id, tags)
         except (ConfigurationError, PermanentError, TransientError) as tag_error:
             log.warning("email %r could not be tagged as waiting: %s", entry.email_id, tag_error)
 

@@ -20,7 +20,7 @@ from shared.domain import (
 )
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_text, cut_text, escape_untrusted, load_prompt, text_version
 from shared.profiles.disclosure import drop_disclosures, find_disclosure
@@ -71,7 +71,7 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
     ]
 
 
-def find_contact(multimail: MultiMailClient, address: str) -> Contact | None:
+def find_contact(multimail: MultiMailReader, address: str) -> Contact | None:
     """What the address book has about an address; None also when it cannot be read: no draft waits."""
     try:
         return next(iter(multimail.find_contacts(address)), None)

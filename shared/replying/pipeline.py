@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 
@@ -21,12 +21,12 @@ from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailClient, MultiMailReader
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.thinking import ThoughtWatch
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.replying.claim import Claim, Waiting
+from shared.replying.claim import BUSY_AGAIN_SECONDS, Claim, Waiting
 from shared.replying.deferral import Deferral
 from shared.replying.draft_request import PROPOSED_FOR, Material
 from shared.replying.drafting import JudgedDraft, bound_texts, find_contact, judge_edit, write_draft
@@ -50,10 +50,7 @@ from shared.services.health import ServiceHealth
 from shared.settings import Settings
 from shared.telemetry import Value, email_traceparent, in_this_context, span
 
-# How long to wait, in seconds, for what is not a failure.
 INBOUND_APPROVAL_SECONDS = 900.0
-BUSY_THREAD_SECONDS = 2.0
-BUSY_AGAIN_SECONDS = 30.0  # then its worker has died, or waits itself
 
 ReadTexts = Callable[[], Sequence[ThreadText]]
 
@@ -64,7 +61,7 @@ log = logging.getLogger(__name__)
 class Pipeline:
     """Everything that handling an email needs. `random` returns 0 <= x < 1."""
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
     mailboxes: MailboxDirectory
     complete: Callable[[ChatRequest], ChatCompletion]
     ledger: Ledger
@@ -106,24 +103,19 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
-        self._submission = ReplySubmission(pipeline.submitter, claim)
 
     def run(self) -> None:
         try:
             if self.claim.entry.outcome is None:
                 wanted = self.pipeline.settings.multimail_mailbox_ids
                 self.claim.check_mailbox(self._mailbox, wanted, self.pipeline.pauses, self.clock())
+                self.claim.note_observed(is_observed=self._profile.observe)
                 self.claim.decide(self._reach_decision())
             self._tag()
         except (ConfigurationError, PermanentError, TransientError) as error:
+            run = self.pipeline
             deferral = Deferral(
-                self.claim,
-                self._submission,
-                self.multimail,
-                self.pipeline.settings,
-                self.pipeline.health,
-                self.clock,
-                self.pipeline.random,
+                self.claim, self._submission, self._writer, run.settings, run.health, self.clock, run.random
             )
             is_over = deferral.handle(error, self._tag)
             if isinstance(error, ConfigurationError):
@@ -185,10 +177,7 @@ class _EmailRun:
             return envelope.decision
         thread = finish_reading(self.claim.entry)
         if thread.busy_until is not None:
-            waited_before = self.claim.entry.waiting_for is Cause.THREAD_BUSY
-            seconds = (thread.busy_until - self.clock()).total_seconds()
-            patience = BUSY_AGAIN_SECONDS if waited_before else BUSY_THREAD_SECONDS
-            raise Waiting(Cause.THREAD_BUSY, seconds=max(patience, seconds))
+            raise self.claim.wait_for_thread(thread.busy_until, self.clock())
         try:
             return self._guard_thread(thread) or self._answer(email, envelope, thread)
         except ContentFilteredError as error:
@@ -207,10 +196,11 @@ class _EmailRun:
         refusal = self._triage(email, texts)
         if refusal is None:  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
-            limits, allow_ungated = self._limits, self.pipeline.settings.allow_ungated_replies
+            limits, ungated = self._limits, self.pipeline.settings.allow_ungated_replies
             day_slots = self.pipeline.ledger.slots(limits.name_sender_scope(thread))
             refusal = limits.find_refusal(thread, day_slots)
-            refusal = refusal or find_mode_refusal(self._mailbox, allow_ungated=allow_ungated)
+            observes = self._writer is None
+            refusal = refusal or find_mode_refusal(self._mailbox, allow_ungated=ungated, observes=observes)
         if refusal is not None:
             self._propose(refusal, email, envelope, texts)
             return refusal
@@ -329,11 +319,20 @@ class _EmailRun:
     def _tag(self) -> None:
         entry = self.claim.entry
         try:
-            tag_emails(self.multimail, entry, self._profile)
+            tag_emails(self._writer, entry, self._profile)
         except NotFoundError as error:
             if entry.cause is not Cause.DELETED:
                 self._confirm_missing(str(error))
             log.info("what is gone has no tags: %s", error)
+
+    @property
+    def _writer(self) -> MultiMailClient | None:
+        """What changes things at MultiMail; None where the email is only observed."""
+        return None if self.claim.entry.is_observed else self.pipeline.submitter.writer
+
+    @property
+    def _submission(self) -> ReplySubmission:
+        return ReplySubmission(replace(self.pipeline.submitter, writer=self._writer), self.claim)
 
     @property
     def _mailbox(self) -> Mailbox:

@@ -46,6 +46,7 @@ WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 SENTENCES: Mapping[Cause, str] = {
     Cause.TRIAGED: "",
     Cause.OPEN_POINTS: "a human must still answer",
+    Cause.OBSERVED: "the agent only observes: nothing was submitted",
     Cause.OWN_ADDRESS: "the sender is one of our own mailboxes",
     Cause.MACHINE_SENDER: "the sender is a no-reply, bounce or mailing-list address",
     Cause.MACHINE_SUBJECT: "the subject is that of an automatic reply or a bounce",
@@ -180,9 +181,10 @@ def name_handler(entry: LedgerEntry, profile: MailboxProfile) -> str:
     return profile.find_handler(category) if entry.outcome is Outcome.ESCALATED else ""
 
 
-def tag_emails(multimail: MultiMailClient, entry: LedgerEntry, profile: MailboxProfile) -> None:
+def tag_emails(writer: MultiMailClient | None, entry: LedgerEntry, profile: MailboxProfile) -> None:
     """Show a decided row on its emails: the inbound one, and its reply. One does not keep the other from it.
 
+    Without a `writer` the emails are only observed, and nothing shows on them.
     Raises NotFoundError with everything that is missing, the first other refusal, and TransientError.
     """
     wanted = {entry.email_id: build_tags(entry, name_handler(entry, profile))}
@@ -191,8 +193,8 @@ def tag_emails(multimail: MultiMailClient, entry: LedgerEntry, profile: MailboxP
     refused: list[PermanentError] = []
     for email_id, tags in wanted.items():
         try:
-            if tags:
-                write_tags(multimail, entry.mailbox_id, email_id, tags)
+            if tags and writer is not None:
+                write_tags(writer, entry.mailbox_id, email_id, tags)
         except PermanentError as error:
             refused.append(error)
     missing = [str(error) for error in refused if isinstance(error, NotFoundError)]
@@ -253,6 +255,8 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         facts |= {"claims_verified": counts[Support.VERIFIED]}
         facts |= {"claims_from_sender": counts[Support.FROM_SENDER]}
         facts |= {"claims_asserted": counts[Support.ASSERTED]}
+    if entry.is_observed:
+        facts |= {"observed": "yes"}
     return facts | {
         "revision": entry.revision,
         "attempts": entry.attempts,

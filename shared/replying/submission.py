@@ -38,7 +38,7 @@ from shared.errors import (
     ThrottledError,
 )
 from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient, MultiMailReader
 from shared.replying.claim import SLOT_TAKEN_SECONDS, Claim, Waiting
 from shared.replying.limits import Limits
 from shared.replying.threads import (
@@ -81,9 +81,13 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Submitter:
-    """Submits through the gate. `submit` and `resume` return what MultiMail accepted, or why it did not."""
+    """Submits through the gate. `submit` and `resume` return what MultiMail accepted, or why it did not.
 
-    multimail: MultiMailClient
+    Without a `writer` nothing is submitted: `submit` says what the gate would have.
+    """
+
+    multimail: MultiMailReader
+    writer: MultiMailClient | None
     mailboxes: MailboxDirectory
     executor: Executor
     clock: Callable[[], datetime]
@@ -100,6 +104,9 @@ class Submitter:
         `find_answered` says whether somebody answered while the text was written. Raises what MultiMail's
         client raises; the intent is kept when the POST may have arrived.
         """
+        if self.writer is None:
+            observed = Decision(Outcome.WOULD_REPLY, Cause.OBSERVED)
+            return find_answered() or self.find_refusal(outgoing) or observed
         store_intent(self.clock())
         try:
             refusal = find_answered() or self.find_refusal(outgoing)
@@ -173,7 +180,9 @@ class Submitter:
         read_allowlist = in_this_context(self.multimail.get_allowlist)
         allowlist = self.executor.submit(read_allowlist, outgoing.mailbox_id)
         mailbox = self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0)
-        return find_mode_refusal(mailbox, allow_ungated=self.allow_ungated) or find_recipient_refusal(
+        return find_mode_refusal(
+            mailbox, allow_ungated=self.allow_ungated, observes=self.writer is None
+        ) or find_recipient_refusal(
             (outgoing.recipient, *outgoing.cc), allowlist.result(), allow_ungated=self.allow_ungated
         )
 
@@ -188,15 +197,26 @@ class Submitter:
         others = {parse_address(copy) for copy in (*sent.cc, *sent.bcc)}
         if main == [outgoing.recipient] and others <= copies.union(outgoing.cc):
             return None
-        is_withdrawn = withdraw_reply(self.multimail, outgoing.mailbox_id, reply.id)
+        is_withdrawn = self.withdraw(outgoing.mailbox_id, reply.id)
         detail = WITHDRAWN if is_withdrawn else "it could not be withdrawn any more"
         return Decision(Outcome.ESCALATED, Cause.RECIPIENTS_DIFFER, detail, reply_id=reply.id)
+
+    def withdraw(self, mailbox_id: str, reply_id: str) -> bool:
+        """As `withdraw_reply` does."""
+        return withdraw_reply(self._get_writer(), mailbox_id, reply_id)
 
     def _post(self, outgoing: Outgoing) -> SubmittedReply:
         mailbox_id, markdown, key = outgoing.mailbox_id, outgoing.markdown, outgoing.idempotency_key
         if outgoing.answered_id is not None:
-            return self.multimail.submit_reply(mailbox_id, outgoing.answered_id, markdown, key, outgoing.cc)
-        return self.multimail.send_email(mailbox_id, outgoing.recipient, outgoing.subject, markdown, key)
+            return self._get_writer().submit_reply(
+                mailbox_id, outgoing.answered_id, markdown, key, outgoing.cc
+            )
+        return self._get_writer().send_email(mailbox_id, outgoing.recipient, outgoing.subject, markdown, key)
+
+    def _get_writer(self) -> MultiMailClient:
+        if self.writer is None:
+            raise PermanentError("the agent only observes: it has nothing that writes")
+        return self.writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +259,7 @@ class ReplySubmission:
         others = [email for email in thread.emails if found is None or email.id != found.id]
         answered = find_closing_answer(self.claim.entry, replace(thread, emails=others))
         if found is not None and (
-            answered is None or not withdraw_reply(self.submitter.multimail, self._mailbox_id, found.id)
+            answered is None or not self.submitter.withdraw(self._mailbox_id, found.id)
         ):
             return self._end(outgoing, found, thread)
         return answered or Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, "its thread changed")
@@ -301,7 +321,7 @@ class ReplySubmission:
             for reply_id in find_stale_replies(
                 self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
             ):
-                withdraw_reply(self.submitter.multimail, self._mailbox_id, reply_id)
+                self.submitter.withdraw(self._mailbox_id, reply_id)
         except PermanentError as error:
             if isinstance(error, NotFoundError):  # one reading: looked at again
                 raise

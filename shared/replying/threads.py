@@ -10,7 +10,7 @@ from shared.domain import Cause, Decision, Email, EmailSummary, Outcome, WorkIte
 from shared.errors import NotFoundError
 from shared.ledger.entries import NEVER_SENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.model.prompting import clean_line
 from shared.telemetry import in_this_context
 
@@ -97,7 +97,7 @@ def thread_scope(entry: LedgerEntry) -> str | None:
     return f"thread/{entry.mailbox_id}/{entry.thread_id}" if entry.thread_id else None
 
 
-def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) -> ThreadView:
+def read_thread(entry: LedgerEntry, multimail: MultiMailReader, ledger: Ledger) -> ThreadView:
     """Read the thread of an email. Raises what client and ledger raise.
 
     NotFoundError also comes from a thread that has emails: it is no empty thread.
@@ -124,7 +124,7 @@ def read_thread(entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger) 
     return ThreadView((*emails, *filter(None, replies)), slots, rows, max(busy, default=None))
 
 
-def _find_reply(multimail: MultiMailClient, row: LedgerEntry) -> EmailSummary | None:
+def _find_reply(multimail: MultiMailReader, row: LedgerEntry) -> EmailSummary | None:
     """A row's reply that the thread does not show: nothing says that it must show pending ones.
 
     Raises NotFoundError while it is not settled: its tracking finds out whether it is gone.
@@ -243,7 +243,7 @@ def _outbound_to(sender: str, thread: Iterable[EmailSummary]) -> list[EmailSumma
 
 
 def start_reading(
-    entry: LedgerEntry, multimail: MultiMailClient, ledger: Ledger, executor: Executor
+    entry: LedgerEntry, multimail: MultiMailReader, ledger: Ledger, executor: Executor
 ) -> Callable[[LedgerEntry], ThreadView]:
     """Begin to read the thread that an email's row names; the call waits for it, given the row as it is then.
 
@@ -262,7 +262,7 @@ def start_reading(
 
 
 def read_texts(
-    entry: LedgerEntry, email: Email, thread: ThreadView, multimail: MultiMailClient, executor: Executor
+    entry: LedgerEntry, email: Email, thread: ThreadView, multimail: MultiMailReader, executor: Executor
 ) -> list[ThreadText]:
     """The row's email and what was exchanged with its sender in the thread, with their bodies, read at once.
 

@@ -12,7 +12,7 @@ from shared.ledger.entries import LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import ANSWERS
 from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailReader
 from shared.replying.threads import PENDING_STATUSES, is_unsent, thread_scope
 from shared.telemetry import MATTER_CLOSED, record
 
@@ -35,7 +35,7 @@ class AnswerWatch:
     something was written in its thread. `days`: how long a matter stays, as long as its row has texts.
     """
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
     mailboxes: MailboxDirectory
     ledger: Ledger
     days: int

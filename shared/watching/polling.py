@@ -14,7 +14,7 @@ from shared.errors import AgentError, ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry, OpenWork, Watermark
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.mail.paging import CrowdedSecondError
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
@@ -40,7 +40,7 @@ class Poller:
     def __init__(
         self,
         *,
-        multimail: MultiMailClient,
+        multimail: MultiMailReader,
         mailboxes: MailboxDirectory,
         ledger: Ledger,
         work_queue: WorkQueue,

@@ -20,7 +20,7 @@ from shared.errors import (
 from shared.ledger.entries import PENDING_APPROVAL, UNDECIDED, UNSENT_STATUSES, LedgerEntry, TrackedReply
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
+from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient, MultiMailReader
 from shared.model.prompting import clean_line
 from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG
 from shared.replying.submission import withdraw_reply
@@ -64,12 +64,14 @@ class ReplyTracker:
     def __init__(
         self,
         *,
-        multimail: MultiMailClient,
+        multimail: MultiMailReader,
+        writer: MultiMailClient | None,
         mailboxes: MailboxDirectory,
         ledger: Ledger,
         clock: Callable[[], datetime],
     ) -> None:
         self._multimail = multimail
+        self._writer = writer
         self._mailboxes = mailboxes
         self._ledger = ledger
         self._clock = clock
@@ -286,7 +288,7 @@ class ReplyTracker:
         answered = find_closing_answer(entry, others)
         if answered is None or answered.cause is not Cause.ANSWERED:
             return False
-        return withdraw_reply(self._multimail, reply.mailbox_id, reply.reply_id)
+        return self._writer is not None and withdraw_reply(self._writer, reply.mailbox_id, reply.reply_id)
 
     def _store(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> LedgerEntry:
         """Keep what was seen before anything else is done about it, and count an end once."""
@@ -334,8 +336,8 @@ class ReplyTracker:
         try:
             existing = self._multimail.get_tags(reply.mailbox_id, reply.email_id)
             wanted = existing | {STATUS_TAG: status}
-            if wanted != existing:
-                self._multimail.set_tags(reply.mailbox_id, reply.email_id, wanted)
+            if wanted != existing and self._writer is not None:
+                self._writer.set_tags(reply.mailbox_id, reply.email_id, wanted)
         except PermanentError as error:
             if isinstance(error, NotFoundError) and not self._is_missing_long(reply, error):
                 raise

@@ -118,7 +118,7 @@ class AgentProcess:
         mailboxes = MailboxDirectory(client, monotonic=lambda: self._clock().timestamp())
         ledger = Ledger(SeamedStore(store, self._seams))
         adapters = Adapters(
-            multimail=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
+            multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
             knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"), health=ServiceHealth(self._clock),
             delivery=NO_TARGETS,

@@ -374,7 +374,7 @@ class Stage:
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
         ledger = Ledger(SeamedStore(self._store, self.seams))
         adapters = Adapters(
-            multimail=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
+            multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None,
             knowledge=KnowledgeFiles(self.settings.ledger_path.parent / "no knowledge"),
             health=ServiceHealth(self.agent_clock), delivery=NO_TARGETS,

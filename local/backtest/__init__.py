@@ -1,0 +1,1 @@
+"""Backtests: what the agent would say to past mail, under today's configuration and under another."""

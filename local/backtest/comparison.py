@@ -1,0 +1,227 @@
+"""What a backtest found: how the agent compares with what people did, and which cases flip."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from local.backtest.past import PastEmail, PastMail
+from shared.domain import NO_USAGE, Cause, EmailSummary, Outcome, Support, Usage, WorkItem
+from shared.ledger.entries import APPROVED_STATUSES, UNSENT_STATUSES, LedgerEntry
+from shared.operator.observed import Would, find_answer, find_would
+
+Z = 1.96  # of the normal distribution: 95 %
+
+
+class Really(StrEnum):
+    """What really became of an email."""
+
+    APPROVED = "the agent's reply was approved as it was"
+    EDITED = "the agent's reply was edited"
+    REJECTED = "the agent's reply was rejected or taken back"
+    PERSON = "a person answered"
+    NOBODY = "nobody answered"
+
+
+ANSWERED = (Really.APPROVED, Really.EDITED, Really.PERSON)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of a number of cases, with the 95 % interval of Wilson: few cases say little."""
+
+    part: int
+    whole: int
+
+    def __str__(self) -> str:
+        return f"{self.part:,} of {self.whole:,}, {self.per_cent}" if self.whole else "no cases"
+
+    @property
+    def per_cent(self) -> str:
+        """The share and its interval."""
+        low, high = self.interval
+        return f"{self.part / max(self.whole, 1):.0%} (95 %: {low:.0%} to {high:.0%})"
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The share that so many cases leave possible, from and to."""
+        if not self.whole:
+            return 0.0, 1.0
+        n, p = self.whole, self.part / self.whole
+        centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
+        half = Z * math.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n)) / (1 + Z * Z / n)
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One past email: what really happened, and what the agent would do now and under the new configuration.
+
+    `answer`: what a person sent; `rejections`: the reasons that reviewers gave. `after`: None without a new
+    configuration.
+    """
+
+    email: PastEmail
+    really: Really
+    answer: EmailSummary | None
+    rejections: Sequence[str]
+    before: LedgerEntry
+    after: LedgerEntry | None
+
+    @property
+    def newest(self) -> LedgerEntry:
+        """What came out under the configuration that is judged."""
+        return self.after or self.before
+
+    @property
+    def is_flip(self) -> bool:
+        """Whether the agent would do something else under the new configuration."""
+        return self.after is not None and find_would(self.before.outcome) != find_would(self.after.outcome)
+
+    @property
+    def answered_after(self) -> timedelta | None:
+        """How long a person took to answer."""
+        return self.answer.received_at - self.email.summary.received_at if self.answer else None
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One configuration's results. `usage`: what the models were asked for them."""
+
+    name: str
+    entries: Sequence[LedgerEntry]
+
+    @property
+    def counts(self) -> Mapping[Would, int]:
+        """How many emails of each kind there are."""
+        counted = Counter(find_would(entry.outcome) for entry in self.entries)
+        return {would: counted[would] for would in Would}
+
+    @property
+    def usage(self) -> Usage:
+        """What the models were asked."""
+        return sum((entry.usage for entry in self.entries), NO_USAGE)
+
+    @property
+    def verified(self) -> Share:
+        """How many of the answers' statements are verified."""
+        claims = [claim for entry in self.entries if entry.draft for claim in entry.draft.claims]
+        factual = [claim for claim in claims if claim.support is not Support.FREE]
+        return Share(sum(claim.support is Support.VERIFIED for claim in factual), len(factual))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All that a backtest found. `left_out`: how many emails were not tried, by reason."""
+
+    days: int
+    cases: Sequence[Tried]
+    left_out: Mapping[str, int]
+    names: Sequence[str]
+
+    @property
+    def sides(self) -> list[Side]:
+        """The results under today's configuration and, if there is one, under the new."""
+        found = [[case.before for case in self.cases], [case.after for case in self.cases if case.after]]
+        return [Side(name, side) for name, side in zip(self.names, found, strict=False)]
+
+    @property
+    def flips(self) -> list[Tried]:
+        """The cases that flip."""
+        return [case for case in self.cases if case.is_flip]
+
+    @property
+    def flip_share(self) -> Share:
+        """How many cases flip."""
+        return Share(len(self.flips), len(self.cases))
+
+    def count(self, side: Callable[[Tried], LedgerEntry | None]) -> Mapping[tuple[Really, Would], int]:
+        """How many emails with which end the agent would have treated in which way."""
+        found = ((case.really, side(case)) for case in self.cases)
+        return Counter((really, find_would(entry.outcome)) for really, entry in found if entry is not None)
+
+    @property
+    def ends(self) -> list[Really]:
+        """What really became of at least one email."""
+        return [end for end in Really if any(case.really is end for case in self.cases)]
+
+    def share_answered(self, side: Callable[[Tried], LedgerEntry | None]) -> Share:
+        """Of the emails that were answered, how many the agent would answer."""
+        cells = self.count(side)
+        whole = sum(count for (really, _), count in cells.items() if really in ANSWERED)
+        return Share(sum(cells.get((really, Would.ANSWER), 0) for really in ANSWERED), whole)
+
+    @property
+    def missed(self) -> list[Tried]:
+        """What people answered and the agent would not."""
+        return [
+            c for c in self.cases if c.really in ANSWERED and find_would(c.newest.outcome) is not Would.ANSWER
+        ]
+
+    @property
+    def unasked(self) -> list[Tried]:
+        """What the agent would answer though nobody did, or its reply was rejected."""
+        return [
+            c for c in self.cases if c.really not in ANSWERED and find_would(c.newest.outcome) is Would.ANSWER
+        ]
+
+
+def compare(
+    mail: PastMail,
+    history: Callable[[WorkItem], LedgerEntry | None],
+    before: Mapping[WorkItem, LedgerEntry],
+    after: Mapping[WorkItem, LedgerEntry] | None,
+    *,
+    days: int,
+    names: Sequence[str],
+) -> Comparison:
+    """Hold the results against what really happened. `history` has the rows of the working ledger."""
+    left_out, cases = Counter(mail.left_out), list[Tried]()
+    for email in mail.emails:
+        old, new = before.get(email.work_item), None if after is None else after.get(email.work_item)
+        if old is None or (after is not None and new is None):
+            left_out["every attempt failed: the next backtest tries again"] += 1
+        elif Cause.DELETED in (old.cause, new.cause if new else None):
+            left_out["MultiMail no longer has it"] += 1
+        else:
+            row, answer = history(email.work_item), find_answer(old, mail.sent)
+            is_own = row is not None and answer is not None and row.reply_id == answer.id
+            reasons = [said.reason for said in row.rejections if said.reason] if row else []
+            found = None if is_own else answer
+            cases.append(Tried(email, find_real_end(row, found), found, reasons, old, new))
+    return Comparison(days, cases, left_out, names)
+
+
+def find_real_end(row: LedgerEntry | None, answer: EmailSummary | None) -> Really:
+    """What became of an email, by its row and what a person sent."""
+    if row is not None and row.outcome is Outcome.REPLY_SUBMITTED:
+        if row.reply_status in APPROVED_STATUSES:
+            return Really.EDITED if row.edited_by else Really.APPROVED
+        if row.reply_status in UNSENT_STATUSES and answer is None:
+            return Really.REJECTED
+    return Really.NOBODY if answer is None else Really.PERSON
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a backtest would cost. `basis`: what that rests on; `dollars`: None where no price is known."""
+
+    runs: int
+    tokens: int
+    dollars: float | None
+    basis: str
+
+
+def estimate(runs: int, known: Iterable[LedgerEntry], most: Usage) -> Estimate:
+    """What `runs` trials cost, by what emails have cost before, or else by `most` for one email."""
+    used = [entry.usage for entry in known if entry.usage.calls]
+    if used:
+        total = sum(used, NO_USAGE)
+        dollars = total.dollars / len(used) * runs if total.dollars else None
+        basis = f"as {len(used):,} emails before"
+        return Estimate(runs, round(total.tokens / len(used) * runs), dollars, basis)
+    return Estimate(
+        runs, most.tokens * runs, most.dollars * runs or None, "at most: nothing was measured before"
+    )
