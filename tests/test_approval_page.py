@@ -172,7 +172,7 @@ def report(days: int) -> TrustReport:
     """A report on one mailbox with a hostile address and category."""
     fates = {None: (Fate.APPROVED, Fate.BOUNCED), ATTACK: (Fate.APPROVED, Fate.REJECTED, Fate.PENDING)}
     drafts = [JudgedDraft("em", name, fate, NOW) for name, given in fates.items() for fate in given]
-    judged = judge_mailbox(Mailbox("support", f"{ATTACK}@northwind.example", "gated_send"), drafts, NOW)
+    judged = judge_mailbox(Mailbox("support", f"{ATTACK}@northwind.example", "gated_send"), drafts, NOW, NOW)
     return TrustReport(NOW - timedelta(days=days), NOW, days, [judged])
 
 

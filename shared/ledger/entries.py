@@ -265,6 +265,7 @@ class LedgerEntry:
                 notes=tuple("" for _ in draft.notes),  # the trust report counts drafts with notes
                 model=draft.model,
                 prompt_version=draft.prompt_version,
+                erased_words=draft.words,  # the trust report holds decisions against the time to read
             ),
             proposal=None,
             fingerprint="",
