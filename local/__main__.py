@@ -22,7 +22,7 @@ COMMANDS = {
     "pause": "local.commands.pause",
     "resume": "local.commands.pause",
     "forget": "local.commands.forget",
-    "audit": "local.commands.audit",
+    "audit": "local.audit.command",
     "ask": "local.commands.ask",
     "report": "local.commands.report",
     "voice": "local.voice.command",
@@ -87,10 +87,14 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "cancel a person's pending replies and erase what the ledger knows of the person"
     forget = commands.add_parser("forget", help=text, description=text)
     forget.add_argument("address", metavar="ADDRESS")
-    text = "who decided what about each email, and why, of one email or of all"
+    text = "who decided what about each email, and why, of one email or of all; verify checks the trail"
     audit = commands.add_parser("audit", help=text, description=text)
-    audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID")
+    audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID|verify")
     audit.add_argument("--json", dest="as_json", action="store_true", help="a line of JSON for each decision")
+    text = "with verify: what an earlier check printed; the trail must still have all that it had then"
+    audit.add_argument("--anchor", metavar="ANCHOR", help=text)
+    text = "with verify: compare with MultiMail's audit log; asks for a key with the scope admin"
+    audit.add_argument("--multimail", dest="with_service", action="store_true", help=text)
     text = "ask the agent about the mailboxes, with the settings that run takes"
     ask = commands.add_parser("ask", help=text, description=text)
     ask.add_argument("words", metavar="QUESTION")

@@ -433,6 +433,16 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditLogEntry:
+    """What MultiMail says that a key did, in its own words. `actor_key_id`: its id of the key, or ""."""
+
+    action: str
+    resource_id: str
+    actor_key_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Review:
     """What a reviewer says of a pending reply, kept before it is rejected at MultiMail.
 

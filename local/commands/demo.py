@@ -16,13 +16,12 @@ from rich.text import Text
 
 from local.approval.agent import AgentAccess
 from local.approval.page import build_desk
+from local.audit.command import build_evidence, build_trail
 from local.commands.ask import print_answer, tool_calls_printed
-from local.commands.audit import build_evidence, build_trail
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
-from local.host.audit_file import AuditFile, read_records
 from local.host.http_server import LoopbackServer, build_server
 from local.host.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator
@@ -30,6 +29,7 @@ from local.multimail.simulator import MultiMailSimulator
 from shared.composition import get_agent
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError
+from shared.ledger.audit_chains import read_facts
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.multimail import MultiMailClient
 from shared.operator.asking import Question
@@ -200,7 +200,8 @@ class Demo:
     def _show_operator(self) -> None:
         """What an operator would type next: why one email got its reply, a question, the trust report."""
         ledger_path = self._settings.ledger_path
-        decided = [record for record in read_records(ledger_path) if record.get("reply_id")]
+        facts = read_facts(self._agent.ledger.audit.read())
+        decided = [record for record in facts if record.get("reply_id")]
         if decided:
             email_id = decided[0]["email_id"]
             _print_heading(self._console, "Audit trail of one email")
@@ -213,7 +214,7 @@ class Demo:
             self._console.print(Text(f"LEDGER_PATH={ledger_path} .venv/bin/python -m local audit"))
         _print_heading(self._console, f"Asked: {QUESTION}")
         try:
-            with tool_calls_printed(self._console), AuditFile(ledger_path):
+            with tool_calls_printed(self._console):
                 print_answer(self._console, self._agent.ask(Question(QUESTION)))
         except AgentError as error:
             self._console.print(Text(f"No answer: {error}", "red"))

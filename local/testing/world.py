@@ -27,7 +27,7 @@ from shared.services.health import ServiceHealth
 from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Secret, Settings
 
-WEBHOOK_SECRET = "whsec_of_the_world"
+WEBHOOK_SECRET, AUDIT_KEY = "whsec_of_the_world", "audit-key-of-the-world"
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TRIAGE: dict[str, Any] = {
     "action": "reply", "category": "question", "urgency": "normal", "sentiment": "neutral",
@@ -156,7 +156,7 @@ class World:
         adapters = Adapters(
             multimail=client, mailboxes=mailboxes, complete=self._complete,
             converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
-            signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
+            audit_key=StaticSecret(Secret(AUDIT_KEY)), signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
         )  # fmt: skip
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)
         self.poller, self.pipeline, self.tracker = self.agent.poller, self.agent.pipeline, self.agent.tracker

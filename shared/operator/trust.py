@@ -492,7 +492,8 @@ def _check_plan(plan: Plan) -> Check:
         finding = (
             f"Since {plan.since:%Y-%m-%d}, with the present model and instructions: "
             f"{plan.approved} approved, {plan.refused} rejected. "
-            f"{plan.missing} approvals in a row are missing; each rejection adds {math.ceil(-REJECTION_WEIGHT / APPROVAL_WEIGHT)}."
+            f"{plan.missing} approvals in a row are missing; "
+            f"each rejection adds {math.ceil(-REJECTION_WEIGHT / APPROVAL_WEIGHT)}."
         )
     return Check(
         f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, with a confidence of "
