@@ -88,13 +88,7 @@ def _build_parser() -> argparse.ArgumentParser:
     forget = commands.add_parser("forget", help=text, description=text)
     forget.add_argument("address", metavar="ADDRESS")
     text = "who decided what about each email, and why, of one email or of all; verify checks the trail"
-    audit = commands.add_parser("audit", help=text, description=text)
-    audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID|verify")
-    audit.add_argument("--json", dest="as_json", action="store_true", help="a line of JSON for each decision")
-    text = "with verify: what an earlier check printed; the trail must still have all that it had then"
-    audit.add_argument("--anchor", metavar="ANCHOR", help=text)
-    text = "with verify: compare with MultiMail's audit log; asks for a key with the scope admin"
-    audit.add_argument("--multimail", dest="with_service", action="store_true", help=text)
+    _add_audit_arguments(commands.add_parser("audit", help=text, description=text))
     text = "ask the agent about the mailboxes, with the settings that run takes"
     ask = commands.add_parser("ask", help=text, description=text)
     ask.add_argument("words", metavar="QUESTION")
@@ -136,6 +130,15 @@ def _build_parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="write nothing; fail if one of them is out of date"
     )
     return parser
+
+
+def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID|verify")
+    audit.add_argument("--json", dest="as_json", action="store_true", help="a line of JSON for each decision")
+    text = "with verify: what an earlier check printed; the trail must still have all that it had then"
+    audit.add_argument("--anchor", metavar="ANCHOR", help=text)
+    text = "with verify: compare with MultiMail's audit log; asks for a key with the scope admin"
+    audit.add_argument("--multimail", dest="with_service", action="store_true", help=text)
 
 
 def _run(console: Console, command: str, **options: object) -> int:

@@ -42,8 +42,8 @@ def compare_with_service(facts: Sequence[Facts], log: Iterable[AuditLogEntry]) -
     """Say where MultiMail's audit log and the trail differ, reply by reply.
 
     Every reply that left has one submission, and one decision by another key: an approval. What the
-    submitting keys sent since the trail began is in the trail. What is older than the log or than the trail is
-    left out.
+    submitting keys sent since the trail began is in the trail. What is older than the log or than the trail
+    is left out.
     """
     entries = list(log)
     if not entries:

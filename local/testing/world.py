@@ -148,8 +148,9 @@ class World:
         self._server = LoopbackServer(self.simulator.app)
 
     def __enter__(self) -> Self:
+        self.url = self._server.start()
         client = MultiMailClient(
-            self._server.start(), StaticSecret(Secret(self.key)),
+            self.url, StaticSecret(Secret(self.key)),
             timeout=(5, 5), clock=self.clock, watch=self.health.watch,
         )  # fmt: skip
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())

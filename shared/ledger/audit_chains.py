@@ -145,8 +145,8 @@ def find_problems(chain: AuditChain, key: Secret) -> Iterator[str]:
         end, mac, is_linked = record.number, record.mac, True
     if problem := _check_end(chain, key, end, mac):
         yield problem
-    kept = [*chain.records, *([chain.head] if chain.head else [])]
-    for key_id in sorted({part.key_id for part in kept} - {key.fingerprint}):
+    key_ids = {record.key_id for record in chain.records} | ({chain.head.key_id} if chain.head else set())
+    for key_id in sorted(key_ids - {key.fingerprint}):
         yield f"Chain {chain.name} has records under another key ({key_id}), which this one cannot check."
 
 
@@ -181,7 +181,7 @@ def check_anchor(anchor: str, chains: Sequence[AuditChain], key: Secret) -> Iter
     """Say what of the trail is no longer as it was when this anchor was taken. Raises ValueError."""
     numbers = [int(part) for part in anchor.partition("-")[0].split(".")]
     if len(numbers) != len(CHAINS):
-        raise ValueError(anchor)
+        raise ValueError(f"{anchor!r} is not an anchor")
     ends = []
     for chain, number in zip(chains, numbers, strict=True):
         macs = {record.number: record.mac for record in chain.records}
