@@ -490,7 +490,7 @@ def test_the_command_checks_the_trail_next_to_a_running_agent_and_prints_an_anch
     admin = desk.world.simulator.add_key(["admin"])
     status, output = desk.verify("--multimail", ADMIN_KEY=admin)
     assert status == 0, output
-    assert "4 records were checked: none is changed or missing" in output
+    assert "Records checked: 4. None is changed or missing" in output
     assert "the ledger and MultiMail's audit log agree" in output
     assert admin not in output
     asked = {(r.method, r.path) for r in desk.world.simulator.requests[before:]}
@@ -506,7 +506,7 @@ def test_the_command_catches_a_tampered_and_a_truncated_trail(desk: Desk) -> Non
     status, output = desk.verify()
     assert status == 1
     assert "Record 4 of chain 00" in output
-    assert "4 records were checked: 1 differences." in output
+    assert "Records checked: 4. Differences: 1." in output
     desk.tamper(f"DELETE FROM rows WHERE {last}")
     status, output = desk.verify()
     assert status == 1

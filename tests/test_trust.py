@@ -182,7 +182,7 @@ def test_an_edited_draft_counts_as_not_good_enough_and_the_reviewers_text_not_at
     assert (judged.total.submitted, judged.total.approved, judged.total.rejected) == (1, 0, 1)
     assert describe_edits(judged) == (
         "1 draft was edited: a reviewer took out or put in 4 words (median; 4 to 4). "
-        "Of the 1 texts that were approved, 1 had been edited."
+        "Texts approved: 1; edited before: 1."
     )
     assert judge(replace(entry, reply_status="rejected")).edits_approved == 0
     redrafted = replace(
@@ -543,9 +543,9 @@ def test_the_smallest_sample_without_a_refusal_is_enough_and_one_fewer_is_not() 
     (finding,) = [check.finding for check in short.checks if not check.is_met]
     assert finding == (
         "Since 2026-10-24, with the present model and instructions: 197 approved, 0 rejected. "
-        "1 approvals in a row are missing; each rejection adds 92."
+        "Approvals in a row that are missing: 1; each rejection adds 92."
     )
-    assert short.missing == ["1 approvals in a row"]
+    assert short.missing == ["approvals in a row: 1"]
     assert [count_approvals_missing(0, refused) for refused in range(4)] == [198, 289, 380, 472]
     assert describe_bound(short.total).startswith(
         "197 of 197 decided drafts were approved, 100.00 %; lower bound 98.49 %."
@@ -563,7 +563,7 @@ def test_the_plan_counts_from_the_last_change_of_model_or_instructions_whatever_
     changed = judge(*old, *new)
     assert (changed.total.approved, changed.plan.approved) == (250, 100)
     assert changed.plan.since == SINCE + timedelta(minutes=200)
-    assert changed.missing == ["98 approvals in a row"]
+    assert changed.missing == ["approvals in a row: 98"]
     (later,) = build_report([BOX], lambda _: iter(new), now=NOW + timedelta(days=40)).mailboxes
     assert (later.total.decided, later.plan.approved) == (0, 100)
     rewritten = replace(new[0], rejections=(rejection(SINCE + timedelta(minutes=250)),))  # has no version
@@ -574,6 +574,7 @@ def test_nothing_is_ticked_for_no_drafts() -> None:
     judged = judge()
     assert judged.recommendation == STAY
     assert {check.state for check in judged.checks} == {"open"}
+    assert judged.missing == ["approvals in a row: 198"]
     assert describe_bound(judged.total) == ""
     assert [number for number, _, _ in list_numbers(judged)] == ["-", "-", "-"]
     page = render_html(build_report([BOX], lambda _: iter(()), now=NOW))

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.prompt import Prompt
@@ -14,15 +15,27 @@ from local.host.run import OK, UNFINISHED
 from shared.composition import open_audit_key, open_ledger
 from shared.errors import AgentError, ConfigurationError
 from shared.ledger.audit_chains import AuditChain, check_anchor, find_anchor, find_problems, read_facts
+from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailClient
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 ADMIN_KEY = "ADMIN_KEY"
+LEDGER_AGREES = "the ledger agrees"
+BOTH_AGREE = "the ledger and MultiMail's audit log agree"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many records there are, every difference that was found, and the anchor of the trail as it is."""
+
+    records: int
+    differences: Sequence[str]
+    anchor: str
 
 
 def verify(console: Console, *, anchor: str | None, with_service: bool) -> int:
-    """Print every difference that is found, and the anchor to keep; return the exit status. Changes nothing.
+    """Check the trail, print what was found, and return the exit status. Changes nothing.
 
     Raises ConfigurationError and TransientError.
     """
@@ -31,24 +44,40 @@ def verify(console: Console, *, anchor: str | None, with_service: bool) -> int:
     account = _open_account(console, settings) if with_service else None
     _, ledger = open_ledger(settings, read_only=True)
     with closing(ledger):
-        entries = list(ledger.entries())
-        heads = ledger.audit.find_heads()
-        chains = ledger.audit.read()
+        verdict = check_trail(ledger, key, anchor=anchor, account=account)
+    print_verdict(console, verdict, BOTH_AGREE if with_service else LEDGER_AGREES)
+    return UNFINISHED if verdict.differences else OK
+
+
+def check_trail(
+    ledger: Ledger, key: Secret, *, anchor: str | None = None, account: MultiMailClient | None = None
+) -> Verdict:
+    """Check the chains, and hold the trail against the ledger and, with an account, MultiMail's audit log.
+
+    Raises ConfigurationError, and what the ledger raises.
+    """
+    entries = list(ledger.entries())
+    heads = ledger.audit.find_heads()
+    chains = ledger.audit.read()
     facts = read_facts(chains)
-    problems = [*_check_chains(chains, key, anchor), *compare_with_ledger(facts, entries)]
+    differences = [*_check_chains(chains, key, anchor), *compare_with_ledger(facts, entries)]
     if account is not None:
-        problems += _compare_with(account, facts)
-    for problem in problems:
-        console.print(Text(f"✗ {problem}", "red"))
-    count = sum(len(chain.records) for chain in chains)
-    if problems:
-        console.print(Text(f"{count} records were checked: {len(problems)} differences.", "bold red"))
-        return UNFINISHED
-    others = "the ledger and MultiMail's audit log agree" if with_service else "the ledger agrees"
-    console.print(Text(f"✓ {count} records were checked: none is changed or missing, and {others}.", "green"))
+        differences += _compare_with(account, facts)
+    return Verdict(sum(len(chain.records) for chain in chains), differences, find_anchor(heads, key))
+
+
+def print_verdict(console: Console, verdict: Verdict, others: str = LEDGER_AGREES) -> None:
+    """Print each difference; without one, what was checked and the anchor to keep."""
+    for difference in verdict.differences:
+        console.print(Text(f"✗ {difference}", "red"))
+    if verdict.differences:
+        found = f"Records checked: {verdict.records}. Differences: {len(verdict.differences)}."
+        console.print(Text(found, "bold red"))
+        return
+    found = f"✓ Records checked: {verdict.records}. None is changed or missing; {others}."
+    console.print(Text(found, "green"))
     console.print("Anchor; keep it elsewhere and give it to a later check (--anchor):")
-    console.print(Text(find_anchor(heads, key)), soft_wrap=True)
-    return OK
+    console.print(Text(verdict.anchor), soft_wrap=True)
 
 
 def _check_chains(chains: Sequence[AuditChain], key: Secret, anchor: str | None) -> Iterator[str]:

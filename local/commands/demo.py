@@ -17,6 +17,7 @@ from rich.text import Text
 from local.approval.agent import AgentAccess
 from local.approval.page import build_desk
 from local.audit.command import build_evidence, build_trail
+from local.audit.verify import check_trail, print_verdict
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
 from local.commands.demo_mail import seed_demo
@@ -26,7 +27,7 @@ from local.host.http_server import LoopbackServer, build_server
 from local.host.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.simulator import MultiMailSimulator
-from shared.composition import get_agent
+from shared.composition import get_agent, open_audit_key
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError
 from shared.ledger.audit_chains import read_facts
@@ -210,8 +211,12 @@ class Demo:
             entry = self._agent.ledger.get(WorkItem(decided[0]["mailbox_id"], email_id))
             if entry is not None:
                 self._console.print(build_evidence(entry))
-            self._console.print(Text("All decisions:", "bright_black"))
+            self._console.print(
+                Text("All decisions, and a check that none was changed or removed:", "bright_black")
+            )
             self._console.print(Text(f"LEDGER_PATH={ledger_path} .venv/bin/python -m local audit"))
+            key = open_audit_key(self._settings).get()
+            print_verdict(self._console, check_trail(self._agent.ledger, key))
         _print_heading(self._console, f"Asked: {QUESTION}")
         try:
             with tool_calls_printed(self._console):

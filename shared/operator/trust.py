@@ -226,7 +226,7 @@ class MailboxReport:
     @property
     def missing(self) -> Sequence[str]:
         """What is missing for ASK, rule by rule."""
-        return [check.missing for check in self.checks if not check.is_met]
+        return [check.missing for check in self.checks if check.missing and not check.is_met]
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +385,7 @@ def judge_mailbox(
         _check_reading(reading),
     ]
     if plan.approved + plan.refused == 0:  # nothing is ticked for nothing
-        checks = [replace(c, is_met=False, is_open=True) if c.is_met else c for c in checks]
+        checks = [replace(c, is_met=False, is_open=True, missing="") if c.is_met else c for c in checks]
     return MailboxReport(
         mailbox=mailbox,
         total=build_track_record(drafts),
@@ -492,7 +492,7 @@ def _check_plan(plan: Plan) -> Check:
         finding = (
             f"Since {plan.since:%Y-%m-%d}, with the present model and instructions: "
             f"{plan.approved} approved, {plan.refused} rejected. "
-            f"{plan.missing} approvals in a row are missing; "
+            f"Approvals in a row that are missing: {plan.missing}; "
             f"each rejection adds {math.ceil(-REJECTION_WEIGHT / APPROVAL_WEIGHT)}."
         )
     return Check(
@@ -500,7 +500,7 @@ def _check_plan(plan: Plan) -> Check:
         f"{1 - DOUBT:.0%} on whichever day you look.",
         plan.missing == 0,
         finding,
-        f"{plan.missing} approvals in a row",
+        f"approvals in a row: {plan.missing}",
         is_open=plan.approved + plan.refused == 0,
     )
 
@@ -516,16 +516,14 @@ def _check_decisions(drafts: Sequence[JudgedDraft], now: datetime) -> Iterator[C
         f"{refused} of the last {len(recent)} decided drafts rejected."
         if recent
         else "No drafts have been decided yet.",
-        f"{RECENT} decisions without a rejection: {refused} of the last {len(recent)} are rejections"
-        if recent
-        else "decided drafts",
+        f"{RECENT} decisions without a rejection: {refused} of the last {len(recent)} are rejections",
     )
     held_back = sum(draft.fate is Fate.HELD_BACK for draft in drafts)
     yield Check(
         "No draft was held back by a check, and no email was blocked for content safety.",
         held_back == 0,
         f"{held_back} held back or blocked.",
-        f"a time without held back drafts: there are {held_back}" if held_back else "drafts",
+        f"a time without held back drafts: there are {held_back}",
     )
     # Who approves the easy drafts and leaves the doubtful ones has not approved those.
     unknown = sum(draft.fate is Fate.UNKNOWN for draft in drafts)
@@ -534,7 +532,7 @@ def _check_decisions(drafts: Sequence[JudgedDraft], now: datetime) -> Iterator[C
         f"No draft is pending for more than {LONGEST_PENDING.days} days or ended without a known decision.",
         old + unknown == 0,
         f"{old} pending that long, {unknown} without a known decision.",
-        f"decisions on {old} drafts that are pending for long, and on {unknown} whose end is unknown",
+        f"known decisions: {old} drafts are pending for long, and the end of {unknown} is not known",
     )
 
 
@@ -564,5 +562,5 @@ def _check_categories(categories: Mapping[str | None, TrackRecord]) -> Check:
         "Each category with rejected drafts also meets the target.",
         not short,
         f"{found}." if found else "No drafts were rejected.",
-        f"more approvals in {found}",
+        f"approvals by category: {found}",
     )

@@ -256,7 +256,7 @@ def describe_edits(judged: MailboxReport) -> str:
     return (
         f"{len(distances):,} {drafts} edited: a reviewer took out or put in {middle:,} words "
         f"(median; {distances[0]:,} to {distances[-1]:,}). "
-        f"Of the {judged.total.approved + left:,} texts that were approved, {left:,} had been edited."
+        f"Texts approved: {judged.total.approved + left:,}; edited before: {left:,}."
     )
 
 
