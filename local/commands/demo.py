@@ -211,10 +211,9 @@ class Demo:
             entry = self._agent.ledger.get(WorkItem(decided[0]["mailbox_id"], email_id))
             if entry is not None:
                 self._console.print(build_evidence(entry))
-            self._console.print(
-                Text("All decisions, and a check that none was changed or removed:", "bright_black")
-            )
+            self._console.print(Text("All decisions:", "bright_black"))
             self._console.print(Text(f"LEDGER_PATH={ledger_path} .venv/bin/python -m local audit"))
+            self._console.print(Text("audit verify:", "bright_black"))
             key = open_audit_key(self._settings).get()
             print_verdict(self._console, check_trail(self._agent.ledger, key))
         _print_heading(self._console, f"Asked: {QUESTION}")
