@@ -497,7 +497,7 @@ def _check_plan(plan: Plan) -> Check:
         )
     return Check(
         f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, with a confidence of "
-        f"{1 - DOUBT:.0%} on whichever day you look.",
+        f"{100 * (1 - DOUBT):.0f} % on whichever day you look.",
         plan.missing == 0,
         finding,
         f"approvals in a row: {plan.missing}",
@@ -539,7 +539,7 @@ def _check_decisions(drafts: Sequence[JudgedDraft], now: datetime) -> Iterator[C
 def _check_reading(reading: Reading) -> Check:
     most = math.floor(MAX_UNREAD_SHARE * reading.approvals)
     return Check(
-        f"At most {MAX_UNREAD_SHARE:.0%} of the approvals came sooner than the draft can be read "
+        f"At most {100 * MAX_UNREAD_SHARE:.0f} % of the approvals came sooner than the draft can be read "
         f"({MOST_WORDS_A_MINUTE} words a minute).",
         reading.too_fast <= most,
         f"{reading.too_fast} of {reading.approvals} approvals came sooner; {most} may."

@@ -170,10 +170,10 @@ def list_numbers(judged: MailboxReport) -> list[tuple[str, str, str]]:
     verified = judged.statements.get(Support.VERIFIED, 0)
     return [
         (
-            format_share(total.lower_bound) if total.decided else "-",
-            "of the drafts at least are approved unchanged",
+            f"{format_share(total.lower_bound)} or more" if total.decided else "-",
+            "of the drafts are approved unchanged",
             f"{total.approved} of {total.decided} decided drafts; "
-            f"with a confidence of {1 - DOUBT:.0%}, at one look",
+            f"with a confidence of {100 * (1 - DOUBT):.0f} %, at one look",
         ),
         (
             f"{reading.too_fast} of {reading.approvals}" if reading.approvals else "-",
