@@ -12,6 +12,7 @@ Resource = Mapping[str, Any]
 # Settings that the code reads and that Azure must not have: keys, one machine's file, what others imply.
 ONE_MACHINE_SETTINGS = {
     "LEDGER_PATH",
+    "AUDIT_KEY_FILE",
     "CONFIG_PATH",  # the package brings its own
     "LEDGER_TABLE_ENDPOINT",  # implied by AzureWebJobsStorage__accountName
     "AzureWebJobsStorage__tableServiceUri",  # likewise
