@@ -167,6 +167,7 @@ OUTPUTS = {
     "KEY_VAULT_NAME",
     "MULTIMAIL_API_KEY_SECRET_NAME",  # the secret's name
     "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
+    "AUDIT_KEY_SECRET_NAME",  # likewise
     "WORKSPACE_ID",
     "COST_BUDGET_START",
 }
