@@ -396,11 +396,12 @@ def test_the_trust_report_is_one_link_away_and_styled_by_itself(
     page.get_by_role("link", name="Trust report").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Trust report: ready for less oversight?")
     expect(page.get_by_role("heading", name=f"{ATTACK}@northwind.example")).to_be_visible()
-    expect(page.get_by_text("3 of 4 decided drafts approved unchanged")).to_be_visible()
+    expect(page.get_by_text("3 of 4 decided drafts; with a confidence")).to_be_visible()
+    page.get_by_text("Decisions by category, edits and sources").click()
     expect(
         page.get_by_role("img", name="Of 5 submitted drafts: 3 approved, 1 refused, 1 pending")
     ).to_be_visible()
-    expect(page.get_by_text("1 of 2 rejected")).to_be_visible()
+    expect(page.get_by_text("1 of 2 rejected").first).to_be_visible()
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(244, 245, 243)", "dark": "rgb(18, 23, 22)"}[scheme]
     assert page.evaluate("window.hacked") is None
