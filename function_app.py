@@ -13,7 +13,7 @@ from shared.telemetry import in_trace, quieten_sdks
 
 if TYPE_CHECKING:
     from shared.composition import Agent
-    from shared.operator.http_answer import HttpAnswer
+    from shared.services.http_answer import HttpAnswer
 
 quieten_sdks()  # the exporter of telemetry is at work before any invocation
 app = func.FunctionApp()

@@ -131,6 +131,9 @@ param multimailApiKeySecretName string = 'multimail-api-key'
 @description('Name of the vault\'s secret that signs MultiMail\'s webhooks. Without such a secret webhooks are refused.')
 param multimailWebhookSecretName string = 'multimail-webhook-secret'
 
+@description('Name of the vault\'s secret with the key of the audit trail.')
+param auditKeySecretName string = 'audit-key'
+
 @description('Ids or addresses of the mailboxes to answer; empty for every active one of the account.')
 param multimailMailboxIds string[] = []
 
@@ -465,6 +468,7 @@ module functionApp 'modules/function-app.bicep' = {
       KEY_VAULT_URL: 'https://${names.vault}${environment().suffixes.keyvaultDns}'
       MULTIMAIL_API_KEY_SECRET_NAME: multimailApiKeySecretName
       MULTIMAIL_WEBHOOK_SECRET_NAME: multimailWebhookSecretName
+      AUDIT_KEY_SECRET_NAME: auditKeySecretName
       MULTIMAIL_MAILBOX_IDS: join(multimailMailboxIds, ',')
       OBSERVE_ONLY: toLower(string(observeOnly))
       PAUSE_ALL: toLower(string(pauseAll))
@@ -555,6 +559,9 @@ output MULTIMAIL_API_KEY_SECRET_NAME string = multimailApiKeySecretName
 
 @description('Name of the vault\'s secret that MultiMail\'s webhooks are signed with.')
 output MULTIMAIL_WEBHOOK_SECRET_NAME string = multimailWebhookSecretName
+
+@description('Name of the vault\'s secret with the key of the audit trail.')
+output AUDIT_KEY_SECRET_NAME string = auditKeySecretName
 
 @description('Start of the cost budget, kept by azd.')
 output COST_BUDGET_START string = costBudgetStart

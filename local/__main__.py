@@ -24,7 +24,7 @@ COMMANDS = {
     "pause": "local.commands.pause",
     "resume": "local.commands.pause",
     "forget": "local.commands.forget",
-    "audit": "local.commands.audit",
+    "audit": "local.audit.command",
     "ask": "local.commands.ask",
     "report": "local.commands.report",
     "voice": "local.voice.command",
@@ -93,10 +93,8 @@ def _build_parser() -> argparse.ArgumentParser:
     text = "cancel a person's pending replies and erase what the ledger knows of the person"
     forget = commands.add_parser("forget", help=text, description=text)
     forget.add_argument("address", metavar="ADDRESS")
-    text = "who decided what about each email, and why, of one email or of all"
-    audit = commands.add_parser("audit", help=text, description=text)
-    audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID")
-    audit.add_argument("--json", dest="as_json", action="store_true", help="a line of JSON for each decision")
+    text = "who decided what about each email, and why, of one email or of all; verify checks the trail"
+    _add_audit_arguments(commands.add_parser("audit", help=text, description=text))
     text = "ask the agent about the mailboxes, with the settings that run takes"
     ask = commands.add_parser("ask", help=text, description=text)
     ask.add_argument("words", metavar="QUESTION")
@@ -162,6 +160,15 @@ def _add_trials(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         action="store_true",
         help="start without asking whether its cost is fine",
     )
+
+
+def _add_audit_arguments(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID|verify")
+    audit.add_argument("--json", dest="as_json", action="store_true", help="a line of JSON for each decision")
+    text = "with verify: what an earlier check printed; the trail must still have all that it had then"
+    audit.add_argument("--anchor", metavar="ANCHOR", help=text)
+    text = "with verify: compare with MultiMail's audit log; asks for a key with the scope admin"
+    audit.add_argument("--multimail", dest="with_service", action="store_true", help=text)
 
 
 def _run(console: Console, command: str, **options: object) -> int:

@@ -1,8 +1,18 @@
 #!/usr/bin/env pwsh
 #Requires -Version 7.2
-# Asks for the MultiMail key and puts it into the vault, unless it is there (-Replace: even if it is).
+# Asks for the MultiMail key and puts it into the vault, unless it is there (-Replace: even if it is). The key of the
+# audit trail is made here, once: what was written under it could not be checked with another.
 param([switch]$Replace)
 . "$PSScriptRoot/vault.ps1"
+
+$auditName = if ($env:AUDIT_KEY_SECRET_NAME) { $env:AUDIT_KEY_SECRET_NAME } else { 'audit-key' }
+if (-not (Find-Stored $auditName)) {
+    $made = [Convert]::ToHexString([System.Security.Cryptography.RandomNumberGenerator]::GetBytes(32))
+    if (-not (Set-Stored $auditName $made)) {
+        Stop-Script "Storing the key of the audit trail in the vault $vault failed. Run scripts/store_key.ps1 again."
+    }
+    Write-Host "Stored a new key of the audit trail as $auditName in the vault $vault."
+}
 
 $name = if ($env:MULTIMAIL_API_KEY_SECRET_NAME) { $env:MULTIMAIL_API_KEY_SECRET_NAME } else { 'multimail-api-key' }
 # A hook of azd's: what was created is deployed, and the key can be stored later.

@@ -1,7 +1,15 @@
 #!/bin/sh
-# Ask for the MultiMail key and put it into the vault, unless it is there (--replace: even if it is).
+# Ask for the MultiMail key and put it into the vault, unless it is there (--replace: even if it is). The key of the
+# audit trail is made here, once: what was written under it could not be checked with another.
 set -eu
 . "$(dirname "$0")/vault.sh"
+
+audit_name=${AUDIT_KEY_SECRET_NAME:-audit-key}
+stored=$(find_stored "$audit_name")
+if [ -z "$stored" ]; then
+    store "$audit_name" "$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
+    echo "Stored a new key of the audit trail as $audit_name in the vault $vault."
+fi
 
 name=${MULTIMAIL_API_KEY_SECRET_NAME:-multimail-api-key}
 find_stored "$name" scripts/store_key.sh || {

@@ -19,6 +19,7 @@ from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.knowledge.meaning import VECTOR_FILE, MeaningIndex, VectorFile
 from shared.knowledge.passages import KnowledgeSource
+from shared.ledger.audit_trail import AuditTrail
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
@@ -39,7 +40,7 @@ from shared.replying.envelope import Addressing
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
-from shared.services.secrets import SecretSource, StaticSecret
+from shared.services.secrets import SecretFile, SecretSource, StaticSecret
 from shared.settings import OBSERVED, Settings
 from shared.telemetry import quieten_sdks, span
 from shared.watching.answers import AnswerWatch
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
 
 READERS = 32  # threads for reads that run in parallel; each is busy for one short call
+AUDIT_KEY_FILE = "audit.key"  # in the folder of the ledger
 KNOWLEDGE_FOLDER = "knowledge"  # in the folder of the configuration
 
 T = TypeVar("T")
@@ -73,6 +75,7 @@ class Agent:
     reviews: Reviews
     notifier: Notifier
     ledger: Ledger
+    trail: AuditTrail
     work_queue: WorkQueue
 
     def poll(self, traceparent: str = "") -> None:
@@ -99,6 +102,7 @@ class Agent:
         Raises ConfigurationError and TransientError.
         """
         with span("track", parent=traceparent), ExitStack() as afterwards:  # whatever fails before
+            afterwards.callback(self.trail.note_anchor)
             afterwards.callback(self.retention.run)
             afterwards.callback(self.answers.run)
             self.tracker.track()
@@ -145,6 +149,7 @@ class Adapters:
     complete: Callable[[ChatRequest], ChatCompletion]
     converse: Callable[[Conversation], ChatCompletion]
     ledger: Ledger
+    audit_key: SecretSource
     work_queue: WorkQueue
     knowledge: KnowledgeSource
     signing_secret: SecretSource | None
@@ -189,6 +194,7 @@ def build_agent(
         work_queue=work_queue or _build_work_queue(settings, credential),
         knowledge=_build_knowledge(settings, credential, health.watch, clock),
         signing_secret=_find_signing_secret(settings, credential),
+        audit_key=_build_audit_key(settings, credential),
         health=health,
         delivery=Delivery(_build_notify_secrets(settings, credential)),
         # Last: a ledger in a file is locked from here on, and no wrong setting may leave it so.
@@ -255,6 +261,7 @@ def assemble_agent(
         reviews,
         notifier,
         ledger,
+        AuditTrail(ledger.audit, adapters.audit_key),
         adapters.work_queue,
     )
 
@@ -289,6 +296,17 @@ def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMa
     return multimail, _build_ledger(settings, credential, read_only=read_only)
 
 
+def open_trail(settings: Settings, ledger: Ledger) -> AuditTrail:
+    """Build what writes the audit trail of an operator's command, as a context."""
+    return AuditTrail(ledger.audit, open_audit_key(settings))
+
+
+def open_audit_key(settings: Settings, *, read_only: bool = False) -> SecretSource:
+    """Find the key of the audit trail for an operator's command; with `read_only` none is created."""
+    credential = _once(lambda: _build_credential(settings))
+    return _build_audit_key(settings, credential, read_only=read_only)
+
+
 def _build_credential(settings: Settings) -> "TokenCredential":
     from shared.services.credentials import build_credential  # noqa: PLC0415 - its SDK, of no use with keys alone
 
@@ -301,6 +319,24 @@ def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredent
     from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where the key is in a vault
 
     return KeyVaultSecret(settings.key_vault_url or "", settings.multimail_api_key_secret_name, credential())
+
+
+def _build_audit_key(
+    settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
+) -> SecretSource:
+    """Where the key of the audit trail is. It is asked for at the first decision."""
+    if settings.audit_key_file is not None or settings.key_vault_url is None:
+        path = settings.audit_key_file or settings.ledger_path.parent / AUDIT_KEY_FILE
+        return SecretFile(path, "AUDIT_KEY_FILE", read_only=read_only)
+    from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
+
+    return KeyVaultSecret(
+        settings.key_vault_url,
+        settings.audit_key_secret_name,
+        credential(),
+        setting="AUDIT_KEY_SECRET_NAME",
+        content="key of the audit trail",
+    )
 
 
 def _find_signing_secret(
@@ -456,4 +492,11 @@ def _once(build: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
-get_agent: Callable[[], Agent] = _once(lambda: build_agent(Settings.from_env(os.environ)))
+def _build_recorded_agent() -> Agent:
+    """The process' agent, whose decisions are in the audit trail from now on."""
+    agent = build_agent(Settings.from_env(os.environ))
+    agent.trail.attach()
+    return agent
+
+
+get_agent: Callable[[], Agent] = _once(_build_recorded_agent)

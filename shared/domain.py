@@ -385,7 +385,7 @@ class Draft:
     `follow_up` what it promises. `covers` has the ids of the sender's emails
     in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
     `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know;
-    `sender_facts`: who the sender is to us.
+    `sender_facts`: who the sender is to us. `erased_words`: how many words its text had before it was erased.
     """
 
     reply_markdown: str = field(repr=False)
@@ -401,6 +401,12 @@ class Draft:
     subject: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
     sender_facts: tuple[str, ...] = field(default=(), repr=False)
+    erased_words: int = 0
+
+    @property
+    def words(self) -> int:
+        """How many words its text has, or had."""
+        return len(self.reply_markdown.split()) or self.erased_words
 
     @property
     def wordless_claims(self) -> tuple[JudgedClaim, ...]:
@@ -432,6 +438,16 @@ class Draft:
             edited_by=review.reviewer if review is not None and is_edited else "",
             edit_distance=review.edit_distance if review is not None else 0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLogEntry:
+    """What MultiMail says that a key did, in its own words. `actor_key_id`: its id of the key, or ""."""
+
+    action: str
+    resource_id: str
+    actor_key_id: str
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ REASONING_EFFORTS = (DEFAULT_EFFORT, "none", "minimal", "low", "medium", "high",
 LEDGER_PATH = ".data/ledger.sqlite"
 OBSERVED = "observed"  # the folder, and the table, of what is only observed
 NOTIFY_PREFIX = "NOTIFY_"  # of the addresses and keys of targets, which profiles name
+# Each says where tables are that may hold the ledger.
+TABLES = ("LEDGER_TABLE_ENDPOINT", "AzureWebJobsStorage__tableServiceUri", "AzureWebJobsStorage__accountName")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The platform's own variables, among them near relatives of ours (AzureWebJobsStorage__blobServiceUri).
 PLATFORM_PREFIXES = (
@@ -294,6 +296,15 @@ class Settings:
         "Tables endpoint of the host's storage, where its name is not enough.",
         name="AzureWebJobsStorage__tableServiceUri",
     )
+    audit_key_file: Path | None = _setting(
+        STATE,
+        lambda _, text: Path(text) if text else None,
+        "File with the key of the audit trail; empty for the vault's, or without a vault for audit.key next "
+        "to LEDGER_PATH, which the first run creates.",
+    )
+    audit_key_secret_name: str = _setting(
+        STATE, _text, "Name of the vault's secret with the key of the audit trail.", "audit-key"
+    )
     work_queue_name: str = _setting(STATE, _text, "Name of the queue with the work items.", "inbound-email")
     service_bus_namespace: str | None = _setting(
         STATE,
@@ -474,6 +485,11 @@ def find_config_path(environment: Mapping[str, str]) -> Path:
     return _directory(declared_settings()["config_path"], environment.get("CONFIG_PATH", "").strip())
 
 
+def has_tables(environment: Mapping[str, str]) -> bool:
+    """Whether the ledger is in tables, for a command that takes either and no other setting for a file."""
+    return not environment.get("LEDGER_PATH", "").strip() and any(environment.get(name) for name in TABLES)
+
+
 def find_ledger_path(environment: Mapping[str, str]) -> Path:
     """Where the SQLite ledger is, or would be: also for commands that need no other setting.
 
@@ -497,12 +513,7 @@ def _find_missing(texts: Mapping[str, str], *, is_in_azure: bool) -> list[str]:
         )
     if not is_in_azure or texts["LEDGER_PATH"]:
         return problems
-    tables = (
-        "LEDGER_TABLE_ENDPOINT",
-        "AzureWebJobsStorage__tableServiceUri",
-        "AzureWebJobsStorage__accountName",
-    )
-    if not any(texts[name] for name in tables):
+    if not any(texts[name] for name in TABLES):
         problems.append(
             "LEDGER_TABLE_ENDPOINT is not set: set it to https://ACCOUNT.table.core.windows.net, "
             "or set AzureWebJobsStorage__accountName."

@@ -35,6 +35,7 @@ WEBHOOKS_REFUSED = "webhooks.refused"
 MATTER_CLOSED = "matter.closed"
 NOTIFICATION_SENT = "notification.sent"
 NOTIFICATION_FAILED = "notification.failed"
+AUDIT_ANCHORED = "audit.anchored"
 SERVICE_UNAVAILABLE = "service.unavailable"
 SERVICE_AVAILABLE = "service.available"
 

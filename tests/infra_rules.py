@@ -12,6 +12,7 @@ Resource = Mapping[str, Any]
 # Settings that the code reads and that Azure must not have: keys, one machine's file, what others imply.
 ONE_MACHINE_SETTINGS = {
     "LEDGER_PATH",
+    "AUDIT_KEY_FILE",
     "CONFIG_PATH",  # the package brings its own
     "LEDGER_TABLE_ENDPOINT",  # implied by AzureWebJobsStorage__accountName
     "AzureWebJobsStorage__tableServiceUri",  # likewise
@@ -185,6 +186,7 @@ OUTPUTS = {
     "KEY_VAULT_NAME",
     "MULTIMAIL_API_KEY_SECRET_NAME",  # the secret's name
     "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
+    "AUDIT_KEY_SECRET_NAME",  # likewise
     "WORKSPACE_NAME",
     "COST_BUDGET_START",
 }

@@ -66,7 +66,7 @@ def report_hostile_text(days: int) -> TrustReport:
     """A report on one mailbox with a hostile address and category."""
     fates = {None: (Fate.APPROVED, Fate.BOUNCED), ATTACK: (Fate.APPROVED, Fate.REJECTED, Fate.PENDING)}
     drafts = [JudgedDraft("em", name, fate, NOW) for name, given in fates.items() for fate in given]
-    judged = judge_mailbox(Mailbox("support", f"{ATTACK}@northwind.example", "gated_send"), drafts, NOW)
+    judged = judge_mailbox(Mailbox("support", f"{ATTACK}@northwind.example", "gated_send"), drafts, NOW, NOW)
     return TrustReport(NOW - timedelta(days=days), NOW, days, [judged])
 
 
@@ -251,11 +251,12 @@ def test_the_trust_report_is_one_link_away_and_styled_by_itself(
     page.get_by_role("link", name="Trust report").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Trust report: ready for less oversight?")
     expect(page.get_by_role("heading", name=f"{ATTACK}@northwind.example")).to_be_visible()
-    expect(page.get_by_text("3 of 4 decided drafts approved unchanged")).to_be_visible()
+    expect(page.get_by_text("3 of 4 decided drafts; with a confidence")).to_be_visible()
+    page.get_by_text("Decisions by category, edits and sources").click()
     expect(
         page.get_by_role("img", name="Of 5 submitted drafts: 3 approved, 1 refused, 1 pending")
     ).to_be_visible()
-    expect(page.get_by_text("1 of 2 rejected")).to_be_visible()
+    expect(page.get_by_text("1 of 2 rejected").first).to_be_visible()
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert background == {"light": "rgb(244, 245, 243)", "dark": "rgb(18, 23, 22)"}[scheme]
     assert page.evaluate("window.hacked") is None

@@ -20,7 +20,7 @@ from shared.composition import Agent, build_agent
 from shared.domain import NO_USAGE
 from shared.operator.ask_requests import MAX_QUESTION_CHARACTERS, answer_request
 from shared.operator.asking import Answer, Question
-from shared.operator.http_answer import HttpAnswer
+from shared.services.http_answer import HttpAnswer
 from shared.settings import Settings
 from tests.declared_functions import read_declared_functions
 

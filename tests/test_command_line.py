@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib import import_module
 from io import StringIO
@@ -16,6 +17,8 @@ from local.__main__ import COMMANDS, PIPED_WIDTH, _build_parser
 from local.commands.console import TableRow, build_table
 from shared.domain import Action, Cause, EmailSummary, ModelText, Outcome, Sentiment, Triage, Urgency
 from shared.ledger.entries import LedgerEntry
+from shared.ledger.sqlite_store import open_sqlite_ledger
+from shared.settings import Secret
 
 WORDS = {
     "ask": ["What waits?"],
@@ -43,8 +46,15 @@ def test_every_command_of_the_parser_is_known() -> None:
 
 def test_in_a_pipe_no_line_is_wrapped(tmp_path: Path) -> None:
     why = " ".join(f"reason{number}" for number in range(60))
-    record = {"at": "2026-11-27T10:00:00.000+00:00", "actor": "agent", "email_id": "em_1", "cause": why}
-    (tmp_path / "audit.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    record = {
+        "at": "2026-11-27T10:00:00.000+00:00",
+        "actor": "agent",
+        "email_id": "em_1",
+        "mailbox_id": "mb_1",
+        "cause": why,
+    }
+    with closing(open_sqlite_ledger(tmp_path / "ledger.sqlite")) as ledger:
+        ledger.audit.append([json.dumps(record)], Secret("a-key"))
     ended = subprocess.run(
         [sys.executable, "-m", "local", "audit", "em_1"],
         env={"LEDGER_PATH": str(tmp_path / "ledger.sqlite"), "COLUMNS": "80"},

@@ -36,7 +36,8 @@ words = " ".join([name, *sys.argv[1:]])
 with open(here / "calls.log", "a") as log:
     log.write(words + "\\n")
 if "@-" in sys.argv:
-    (here / "stdin.log").write_text(sys.stdin.read())
+    log = "audit.log" if "audit-key" in sys.argv else "stdin.log"
+    (here / log).write_text(sys.stdin.read())
 if "--config" in sys.argv:
     (here / "config.log").write_text(sys.stdin.read())
 for answer in sorted((here / "answers").iterdir()):
@@ -177,6 +178,17 @@ def test_stored_key_is_left_alone_unless_it_is_to_be_replaced(shell: Shell) -> N
     assert "--replace" in screen
     assert shell.type_key(KEY, "--replace")[0] == 0
     assert shell.stored == KEY
+
+
+def test_the_key_of_the_audit_trail_is_made_once_and_shown_nowhere(shell: Shell) -> None:
+    done = shell.run("store_key.sh")  # also where nobody can type
+    made = (shell.directory / "audit.log").read_text(encoding="utf-8")
+    assert re.fullmatch("[0-9a-f]{64}", made)
+    assert "Stored a new key of the audit trail as audit-key in the vault kv-test." in done.stdout
+    assert made not in shell.calls + done.stdout
+    shell.answer("az keyvault secret list", "audit-key\n")
+    shell.run("store_key.sh")
+    assert shell.calls.count("az keyvault secret set") == 1
 
 
 @pytest.mark.parametrize("typed", ["", "two words", "schl\u00fcssel"])

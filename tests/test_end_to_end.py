@@ -466,7 +466,7 @@ def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_rep
     for shown in (
         "Every email", "お礼と電池のご質問",
         "Audit trail of one email", "Submitted for approval", "verified: ",
-        "statements in these drafts are verified",
+        "None is changed or missing; the ledger agrees.", "statements in these drafts are verified",
         "Asked: Which drafts are pending?", "list_pending  ok", "19 waiting for approval",
         "Recommendation: keep the current mode",
     ):  # fmt: skip

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from local.commands.audit import build_evidence
-from local.host.audit_file import AuditFile
+from local.audit.command import build_evidence
 from local.testing.world import DRAFT, World, build_settings
 from shared.domain import Cause, Draft, JudgedClaim, ModelText, Outcome, Support
+from shared.ledger.audit_trail import AuditTrail
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.replying.reporting import build_reply_tags, describe_decision, record_decision
+from shared.services.secrets import StaticSecret
+from shared.settings import Secret
 
 ROOT = Path(__file__).parent.parent
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -148,7 +150,7 @@ def test_the_audit_command_reads_the_evidence_from_the_ledger(tmp_path: Path, fi
     ended = replace(ROW, outcome=Outcome.ESCALATED, cause=Cause.DRAFT_CHECK, detail="foreign_link")
     entry = replace(ended, draft=WRITTEN) if field == "draft" else replace(ended, proposal=WRITTEN)
     other = replace(ROW, email_id="em_2", draft=replace(WRITTEN, reply_markdown="Another reply."))
-    with closing(open_sqlite_ledger(path)) as ledger, AuditFile(path):
+    with closing(open_sqlite_ledger(path)) as ledger, AuditTrail(ledger.audit, StaticSecret(Secret("a-key"))):
         for row in (entry, other):
             ledger.add(row)
             record_decision(row, NOW, "key")
@@ -161,8 +163,7 @@ def test_the_audit_command_reads_the_evidence_from_the_ledger(tmp_path: Path, fi
     assert "Another reply." not in shown
     assert "em_2" in everything
     assert "Two years." not in everything
-    path.unlink()
-    assert "draft_check foreign_link" in call_audit(tmp_path, path, "em_1")  # the trail outlives the ledger
+    assert "draft_check foreign_link" in shown
 
 
 def call_audit(tmp_path: Path, ledger_path: Path, *words: str) -> str:

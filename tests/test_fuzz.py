@@ -347,7 +347,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
     model = ScriptedModel()
     adapters = Adapters(
         multimail=client, writer=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
-        work_queue=queue, knowledge=KnowledgeFiles(folder / "no knowledge"), signing_secret=None,
+        work_queue=queue, knowledge=KnowledgeFiles(folder / "no knowledge"), signing_secret=None, audit_key=StaticSecret(Secret("unused")),
         health=ServiceHealth(clock), delivery=NO_TARGETS,
     )  # fmt: skip
     return assemble(adapters, chosen, clock), queue, clock

@@ -1,6 +1,7 @@
 """What waits for people is open until one of them has seen to it, and no longer; promises are kept in mind."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -9,14 +10,15 @@ import pytest
 from rich.console import Console
 
 from local.commands.forget import Forgetting
-from local.host.audit_file import read_records
 from local.multimail.faults import answer_with
 from local.people import matters as commands
 from local.people.matters import list_open
 from local.people.notify import notify
 from local.testing.world import World
 from shared.errors import TransientError
+from shared.ledger.audit_chains import read_facts
 from shared.ledger.entries import MatterKind
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.profiles.business_hours import USUAL_HOURS, WEEKDAYS, BusinessHours, Span, parse_zone
 from shared.profiles.notify import Notify
 from shared.profiles.profiles import MailboxProfile, Profiles
@@ -330,7 +332,8 @@ def test_done_closes_an_escalation_and_a_promise_and_no_draft(settled: tuple[Wor
     assert "em_unknown: nothing of it is open" in text
     _, text = run_open()
     assert [email_id in text for email_id in (escalated, drafted, promised)] == [False, True, False]
-    closed = [r for r in read_records(world.settings.ledger_path) if r["event"] == "matter.closed"]
+    with closing(open_sqlite_ledger(world.settings.ledger_path, read_only=True)) as ledger:
+        closed = [r for r in read_facts(ledger.audit.read()) if r["event"] == "matter.closed"]
     assert [(r["email_id"], r["kind"], r["actor"]) for r in closed] == [
         (escalated, "escalation", "operator"), (promised, "promise", "operator"),
     ]  # fmt: skip

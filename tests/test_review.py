@@ -17,11 +17,11 @@ from shared.errors import ConfigurationError, ConflictError, NotFoundError, Thro
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.ledger import Ledger
 from shared.ledger.rows import from_plain, to_row
-from shared.operator.http_answer import HttpAnswer
 from shared.operator.review import SECOND_REVIEWER, Kind, ReviewItem, Reviews, count_changed_words
 from shared.operator.review_requests import answer_review
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import REJECT_REASON_TAG
+from shared.services.http_answer import HttpAnswer
 
 ANN, BEN = "a0000001", "b0000002"
 EDIT = "Dear Ann,\r\n\r\nit takes two weeks: see https://elsewhere.example/x .  \n\nSupport \u2713"

@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,13 +21,13 @@ from opentelemetry.trace import SpanKind
 from rich.console import Console
 
 import function_app
-from local.commands.audit import build_trail
+from local.audit.command import build_trail
 from local.host.app_functions import InvocationContext, TraceContext, read_app_functions
-from local.host.audit_file import FILE_NAME, AuditFile, read_records
 from local.testing.world import World
 from shared import composition
 from shared.domain import TokenPrice, Usage, WorkItem
 from shared.errors import TransientError
+from shared.ledger.audit_chains import read_facts
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.chat_telemetry import traced
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, in_trace, record, span
@@ -249,7 +248,7 @@ def test_outcomes_decisions_and_what_waits_are_counted(world: World) -> None:
 
 
 def test_one_trace_and_one_audit_trail_lead_from_the_webhook_to_the_approved_reply(
-    world: World, tmp_path: Path
+    world: World,
 ) -> None:
     agent = world.agent
     email_id = world.deliver()
@@ -258,7 +257,7 @@ def test_one_trace_and_one_audit_trail_lead_from_the_webhook_to_the_approved_rep
         body = build_event(world, about, name)
         assert agent.webhooks.receive(body, sign(body)) == 204
 
-    with AuditFile(tmp_path / "ledger.sqlite"):
+    with agent.trail:
         tell(email_id, "message.received")
         agent.process(world.queue.bodies.get(), INVOCATION)
         reply_id = world.entry(email_id).reply_id
@@ -275,7 +274,7 @@ def test_one_trace_and_one_audit_trail_lead_from_the_webhook_to_the_approved_rep
         if trace_of(found) == wanted and found.parent and found.parent.is_remote
     ]
     assert way == ["add email", "process email", "reply seen"]
-    trail = list(read_records(tmp_path / "ledger.sqlite"))
+    trail = read_facts(world.ledger.audit.read())
     assert [(r["actor"], r.get("outcome") or r["reply_status"], r["reply_id"]) for r in trail] == [
         ("agent", "reply_submitted", reply_id),
         ("reviewer", "delivered", reply_id),
@@ -299,32 +298,6 @@ def decisions(events: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
         for found in events.records
         if found.__dict__.get("agent.event") == EMAIL_DECIDED
     ]
-
-
-def test_a_decision_that_the_disk_has_no_space_for_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / FILE_NAME).symlink_to("/dev/full")
-    with AuditFile(tmp_path / "ledger.sqlite") as file:
-        record(EMAIL_DECIDED, {"mailbox_id": "mb_1", "email_id": "em_1", "actor": "agent"})
-        assert capsys.readouterr().err == (
-            f"LEDGER_PATH: a decision em_1 is missing from {file.baseFilename} "
-            "([Errno 28] No space left on device): free space on its disk.\n"
-        )
-
-
-def test_the_audit_trail_is_the_operator_s_alone_also_after_a_rotation(tmp_path: Path) -> None:
-    before = os.umask(0o022)
-    try:
-        with AuditFile(tmp_path / ".data" / "ledger.sqlite") as file:
-            for _ in range(2):
-                record(EMAIL_DECIDED, {"mailbox_id": "mb_1", "email_id": "em_1", "actor": "agent"})
-                file.doRollover()
-    finally:
-        os.umask(before)
-    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / ".data").iterdir()}
-    assert modes == {FILE_NAME: 0o600, f"{FILE_NAME}.1": 0o600, f"{FILE_NAME}.2": 0o600}
-    assert (tmp_path / ".data").stat().st_mode & 0o777 == 0o700
 
 
 def test_cached_input_is_on_the_span_and_costs_its_own_price(world: World) -> None:
@@ -406,24 +379,18 @@ def test_the_reason_of_a_rule_is_recorded_and_the_models_words_are_not(
     assert MARK not in "".join(found.getMessage() + str(found.__dict__) for found in events.records)
 
 
-def test_the_audit_trail_is_a_file_that_survives_a_line_cut_by_a_crash(
-    world: World, tmp_path: Path, events: pytest.LogCaptureFixture
-) -> None:
+def test_the_audit_trail_is_shown_as_lines_or_as_a_table(world: World) -> None:
     email_id = world.deliver()
-    ledger_path = tmp_path / "ledger.sqlite"
-    with AuditFile(ledger_path):
+    with world.agent.trail:
         work(world)
         record("poll.succeeded", {"mailboxes": 1, "added": 0})  # nobody's decision
-    with (tmp_path / FILE_NAME).open("a", encoding="utf-8") as file:
-        file.write('{"at": "2026-')
-    [kept] = read_records(ledger_path)
+    [kept] = read_facts(world.ledger.audit.read())
     assert kept["email_id"] == email_id
     assert kept["outcome"] == "reply_submitted"
     for width in (80, 150):  # a line for each fact, and a table
         shown = io.StringIO()
         Console(file=shown, width=width).print(build_trail([kept], width))
         assert shown.getvalue().count(email_id) == 1
-    assert json.loads((tmp_path / FILE_NAME).read_text().splitlines()[0]) == kept
 
 
 def test_nothing_of_an_email_is_in_a_span(world: World) -> None:

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import json
+import math
 import os
+import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -44,18 +46,18 @@ from shared.domain import (
 )
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
+from shared.operator.odds import compute_chance, compute_lower_bound, count_approvals_missing
 from shared.operator.trust import (
     ASK,
-    LEAST_DECIDED,
     RECENT,
     STAY,
     Fate,
     JudgedDraft,
     MailboxReport,
+    Reading,
     build_report,
     build_track_record,
-    compute_chance,
-    compute_lower_bound,
+    describe_bound,
     format_share,
     read_drafts,
 )
@@ -65,6 +67,7 @@ from shared.operator.trust_page import (
     describe_statements,
     describe_usage,
     format_duration,
+    list_numbers,
     list_passages,
     render_html,
     render_json,
@@ -178,12 +181,15 @@ def test_an_edited_draft_counts_as_not_good_enough_and_the_reviewers_text_not_at
     judged = judge(entry)
     assert (judged.total.submitted, judged.total.approved, judged.total.rejected) == (1, 0, 1)
     assert describe_edits(judged) == (
-        "1 draft was edited: a reviewer took out or put in 4 words (median; 4 to 4)."
+        "1 draft was edited: a reviewer took out or put in 4 words (median; 4 to 4). "
+        "Texts approved: 1; edited before: 1."
     )
+    assert judge(replace(entry, reply_status="rejected")).edits_approved == 0
     redrafted = replace(
         entry, rejections=(edit, rejection(at))
     )  # the reviewer's text, turned down by another
     assert fates(redrafted) == [Fate.EDITED, Fate.APPROVED]
+    assert judge(redrafted).edits_approved == 0
     assert describe_edits(judge(decided("delivered"))) == ""
 
 
@@ -412,11 +418,11 @@ def test_ten_passages_are_shown_at_first_and_the_rest_unfolds() -> None:
     ]
     report = build_report([BOX], lambda _: iter(rows), now=NOW)
     page = render_html(report)
-    shown, folded = page.split("<details>")
+    shown, folded = page.split("<summary>Other passages")
     assert [f"{ATTACK}{n:02}" in shown for n in range(12)] == [False] * 12  # escaped
     assert [f"$style{n:02}</th><td>{30 - n}</td>" in shown for n in range(12)] == [True] * 10 + [False] * 2
     assert [f"$style{n:02}</th><td>{30 - n}</td>" in folded for n in range(10, 12)] == [True] * 2
-    assert "<summary>Other passages: 2</summary>" in folded
+    assert folded.startswith(": 2</summary>")
     assert "294 of 294 statements in these drafts are verified, 100.00 %;" in page
     (mailbox,) = json.loads(render_json(report))["mailboxes"]
     assert mailbox["statements"] == {"verified": 294, "from_sender": 0, "asserted": 0}
@@ -426,7 +432,7 @@ def test_ten_passages_are_shown_at_first_and_the_rest_unfolds() -> None:
         "statements": 30, "verified": 30, "asserted": 0,
     }  # fmt: skip
     few = render_html(build_report([BOX], lambda _: iter(rows[:200]), now=NOW))
-    assert "<details>" not in few
+    assert "Other passages" not in few
 
 
 # The rule
@@ -475,41 +481,140 @@ def test_a_mailbox_just_under_the_target_passes_a_single_look_with_a_probability
         assert total <= Fraction(5, 100)
 
 
-def test_looking_after_each_decision_raises_the_probability_to_what_the_document_says() -> None:
-    passed, by_rejections = 0.0, {0: 1.0}
-    for decided in range(1, 1001):
-        drawn: dict[int, float] = {}
-        for rejected, chance in by_rejections.items():
-            drawn[rejected] = drawn.get(rejected, 0) + chance * 0.98
-            drawn[rejected + 1] = drawn.get(rejected + 1, 0) + chance * 0.02
-        asked = {n for n in drawn if n < 20 and compute_chance(decided - n, decided, 0.98) <= 0.05}
-        passed += sum(drawn.pop(n) for n in asked)
-        by_rejections = drawn
-    assert f"of {passed:.0%} at some time".replace("%", " %") in (ROOT / "docs/trust.md").read_text("utf-8")
+@pytest.mark.parametrize("share", [0.98, 0.975, 0.95])
+def test_the_plan_is_wrong_for_at_most_5_percent_of_mailboxes_looked_at_after_each_decision(
+    share: float,
+) -> None:
+    """Simulated: 4,000 mailboxes that miss the target, each with up to 3,000 decisions, all looked at."""
+    chance = random.Random(20)  # a simulation
+    passed = 0
+    for _ in range(4_000):
+        approved = refused = 0
+        while approved + refused < 3_000 and count_approvals_missing(approved, refused):
+            # Only a rejection takes something back, so the look that passes is in the approvals before it.
+            in_a_row = int(math.log(1 - chance.random()) / math.log(share))
+            approved += min(in_a_row, count_approvals_missing(approved, refused))
+            refused += 1 if count_approvals_missing(approved, refused) else 0
+        passed += count_approvals_missing(approved, refused) == 0
+    assert passed / 4_000 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 4_000)  # what 4,000 draws can tell
+    assert passed > 0 or share < 0.98
+
+
+def test_the_plan_keeps_its_confidence_exactly_where_a_bound_looked_at_daily_does_not() -> None:
+    """Summed over all that can happen: how probable it is that some look of the first 1,000 passes."""
+
+    def sum_up(passes: Callable[[int, int], bool]) -> float:
+        passed, by_rejections = 0.0, {0: 1.0}
+        for decided in range(1, 1001):
+            drawn: dict[int, float] = {}
+            for rejected, chance in by_rejections.items():
+                drawn[rejected] = drawn.get(rejected, 0) + chance * 0.98
+                drawn[rejected + 1] = drawn.get(rejected + 1, 0) + chance * 0.02
+            passed += sum(drawn.pop(n) for n in [n for n in drawn if passes(decided - n, n)])
+            by_rejections = drawn
+        return passed
+
+    assert sum_up(lambda good, bad: count_approvals_missing(good, bad) == 0) <= 0.05
+    at_some_time = sum_up(lambda good, bad: bad < 20 and compute_chance(good, good + bad, 0.98) <= 0.05)
+    assert f"of {at_some_time:.0%} at some time".replace("%", " %") in (ROOT / "docs/trust.md").read_text(
+        "utf-8"
+    )
+
+
+def test_a_good_mailbox_meets_the_plan_as_soon_as_the_document_says() -> None:
+    chance = random.Random(20)  # a simulation
+    lengths = []
+    for _ in range(1_000):
+        approved = refused = 0
+        while count_approvals_missing(approved, refused) and approved + refused < 3_000:
+            refused, approved = (
+                (refused + 1, approved) if chance.random() < 0.005 else (refused, approved + 1)
+            )
+        lengths.append(approved + refused)
+    lengths.sort()
+    text = (ROOT / "docs/trust.md").read_text("utf-8")
+    assert f"half of such mailboxes after {lengths[500]} decisions, nine of ten after {lengths[900]}" in text
 
 
 def test_the_smallest_sample_without_a_refusal_is_enough_and_one_fewer_is_not() -> None:
-    assert LEAST_DECIDED == 149
-    assert judge(*approved(149)).recommendation == ASK
-    short = judge(*approved(148))
+    assert judge(*approved(198)).recommendation == ASK
+    short = judge(*approved(197))
     assert short.recommendation == STAY
     (finding,) = [check.finding for check in short.checks if not check.is_met]
-    assert "148 of 148 decided drafts were approved, 100.00 %; lower bound 97.99 %." in finding
-    assert "so many approvals would have a probability of 5.03 %; it may be at most 5.00 %." in finding
-    assert "149 decided drafts are needed" in finding
+    assert finding == (
+        "Since 2026-10-24, with the present model and instructions: 197 approved, 0 rejected. "
+        "Approvals in a row that are missing: 1; each rejection adds 92."
+    )
+    assert short.missing == ["approvals in a row: 1"]
+    assert [count_approvals_missing(0, refused) for refused in range(4)] == [198, 289, 380, 472]
+    assert describe_bound(short.total).startswith(
+        "197 of 197 decided drafts were approved, 100.00 %; lower bound 98.49 %."
+    )
 
 
-def test_an_empty_mailbox_stays() -> None:
+def written_by(entry: LedgerEntry, model: str) -> LedgerEntry:
+    assert entry.draft is not None
+    return replace(entry, draft=replace(entry.draft, model=model, prompt_version="0123456789ab"))
+
+
+def test_the_plan_counts_from_the_last_change_of_model_or_instructions_whatever_the_days_shown() -> None:
+    old = [written_by(entry, "old") for entry in approved(150, "before")]
+    new = [written_by(entry, "new") for entry in approved(100, first=200)]
+    changed = judge(*old, *new)
+    assert (changed.total.approved, changed.plan.approved) == (250, 100)
+    assert changed.plan.since == SINCE + timedelta(minutes=200)
+    assert changed.missing == ["approvals in a row: 98"]
+    (later,) = build_report([BOX], lambda _: iter(new), now=NOW + timedelta(days=40)).mailboxes
+    assert (later.total.decided, later.plan.approved) == (0, 100)
+    rewritten = replace(new[0], rejections=(rejection(SINCE + timedelta(minutes=250)),))  # has no version
+    assert judge(*old, rewritten, *new[1:]).plan.refused == 1
+
+
+def test_nothing_is_ticked_for_no_drafts() -> None:
     judged = judge()
     assert judged.recommendation == STAY
-    assert [check.finding for check in judged.checks if not check.is_met] == [
-        "No drafts have been decided yet; at least 149 decided drafts are needed."
-    ]
+    assert {check.state for check in judged.checks} == {"open"}
+    assert judged.missing == ["approvals in a row: 198"]
+    assert describe_bound(judged.total) == ""
+    assert [number for number, _, _ in list_numbers(judged)] == ["-", "-", "-"]
+    page = render_html(build_report([BOX], lambda _: iter(()), now=NOW))
+    assert "✓" not in page
+    assert "Met: " not in page.replace("Not met: ", "")
+    ungated = judge(mailbox=replace(BOX, oversight_mode="monitored"))
+    assert [check.state for check in ungated.checks].count("missed") == 1
+
+
+# How long decisions took
+
+
+def timed(seconds: float, words: int, email_id: str = "em_1", status: str = "delivered") -> LedgerEntry:
+    entry = decided(status, after=seconds, email_id=email_id)
+    assert entry.draft is not None
+    return replace(entry, draft=replace(entry.draft, reply_markdown="word " * words))
+
+
+def test_an_approval_sooner_than_the_draft_can_be_read_is_too_fast() -> None:
+    rows = [timed(60, 300, "em_1"), timed(59.9, 300, "em_2"), timed(600, 119, "em_3"), timed(5, 0, "em_4")]
+    reading = judge(*rows, timed(1, 300, "em_5", "rejected")).reading
+    assert reading == Reading(3, 1, 60.0, 300 * 60 / 238)
+    erased = judge(*(entry.erased(NOW) for entry in rows)).reading
+    assert erased == reading
+    assert list_numbers(judge(*rows))[1] == (
+        "1 of 3", "approvals came too soon to have been read",
+        "half of the approvals took up to 1.0 min; reading takes 1.3 min",
+    )  # fmt: skip
+
+
+def test_approvals_that_nobody_can_have_read_keep_a_mailbox_where_it_is() -> None:
+    fast = [timed(1, 300, f"em_{n}") for n in range(11)]
+    assert judge(*approved(209), *fast).recommendation == ASK  # 5 % of 220
+    judged = judge(*approved(208), *fast)
+    assert judged.missing == ["approvals that leave time to read: 11 of 219 were too fast"]
 
 
 def test_pending_superseded_and_unknown_drafts_make_no_sample() -> None:
     pending = [row(f"em_p{n}") for n in range(500)]
-    assert judge(*approved(148), *pending).recommendation == STAY
+    assert judge(*approved(197), *pending).recommendation == STAY
 
 
 @pytest.mark.parametrize("status", ["rejected", "cancelled", "gone"])
@@ -625,7 +730,11 @@ def test_the_report_is_json_unless_a_browser_asks(agent: Agent, monkeypatch: pyt
     (mailbox,) = report["mailboxes"]
     assert mailbox["recommendation"] == STAY
     assert mailbox["oversight_mode"] == "gated_send"
-    assert [check["is_met"] for check in mailbox["checks"]] == [True, False, False, False, True, True]
+    assert [check["is_met"] for check in mailbox["checks"]] == [True, False, False, False, True, True, True]
+    assert mailbox["plan"] == {
+        "approved": 1, "refused": 1, "approvals_missing": 288, "since": "2026-02-20T12:00:00+00:00",
+    }  # fmt: skip
+    assert mailbox["reading"]["approvals"] == 1
     assert [line["category"] for line in mailbox["categories"]] == [ATTACK, "question"]
     total = mailbox["total"]
     assert (total["submitted"], total["approved"], total["decided"]) == (2, 1, 2)
@@ -663,7 +772,9 @@ def test_the_page_escapes_everything_and_lets_nothing_run(
     answer = get(agent, monkeypatch, format="html")
     html = answer.get_body().decode()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;$style" in html
-    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;$style") == 3  # heading, finding, row
+    assert (
+        html.count("&lt;script&gt;alert(1)&lt;/script&gt;$style") == 4
+    )  # heading, what is missing, finding, row
     assert "<script" not in html
     assert "<img" not in html
     assert "style=" not in html
@@ -731,7 +842,7 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     # Held open, as by an agent at work: the report only reads next to it.
     with closing(open_sqlite_ledger(path)) as ledger, LoopbackServer(simulator.app) as server:
         at = datetime.now(UTC) - timedelta(days=1)
-        for n in range(150):
+        for n in range(200):
             entry = resting_on(decided("delivered", email_id=f"em_{n}", at=at), f"a.md › [bold]{n % 11:02}")
             ledger.add(replace(entry, mailbox_id=box))
         environment = {
@@ -747,10 +858,10 @@ def test_the_command_shows_figures_arithmetic_and_advice_beside_a_running_agent(
     status, output = operator.call("--days", "7")
     assert status == 0
     assert "last 7 days" in output
-    assert "150 of 150 decided drafts were approved, 100.00 %" in output
+    assert "200 of 200 decided drafts were approved, 100.00 %" in output
     assert "Recommendation: ask for monitored" in output
     assert (
-        "150 of 150 statements in these drafts are verified, 100.00 %; 0 from the sender, 0 asserted."
+        "200 of 200 statements in these drafts are verified, 100.00 %; 0 from the sender, 0 asserted."
         in output
     )
     assert [f"a.md › [bold]{n:02}" in output for n in range(11)] == [True] * 10 + [False]

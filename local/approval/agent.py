@@ -18,8 +18,8 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.ledger.rows import from_plain
-from shared.operator.http_answer import HttpAnswer
 from shared.operator.review import ReviewItem
+from shared.services.http_answer import HttpAnswer
 from shared.services.http_session import build_session, describe_failure, find_retry_after
 from shared.settings import Secret
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from local.host.audit_file import AuditFile
 from local.host.run import (
     MISCONFIGURED,
     OK,
@@ -39,7 +38,7 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         check_reachable(settings)
-        with tool_calls_printed(console), AuditFile(settings.ledger_path):
+        with tool_calls_printed(console):
             answer = get_agent().ask(question)
     except BadQuestionError as error:
         console.print(Text(str(error), "red"))

@@ -16,23 +16,24 @@ from rich.text import Text
 
 from local.approval.agent import AgentAccess
 from local.approval.page import build_desk
+from local.audit.command import build_evidence, build_trail
+from local.audit.verify import check_trail, print_verdict
 from local.backtest.command import build_plan, try_past_mail
 from local.backtest.observe import write_observed
 from local.commands.ask import print_answer, tool_calls_printed
-from local.commands.audit import build_evidence, build_trail
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
-from local.host.audit_file import AuditFile, read_records
 from local.host.http_server import LoopbackServer, build_server
 from local.host.run import HTTP_PORT, OBSERVING, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.simulator import MultiMailSimulator
 from local.people.channel import TARGET, DemoChannel
-from shared.composition import get_agent
+from shared.composition import get_agent, open_audit_key
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError
+from shared.ledger.audit_chains import read_facts
 from shared.ledger.matters import DIGEST
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.multimail import MultiMailClient
@@ -254,7 +255,8 @@ class Demo:
     def _show_operator(self) -> None:
         """What an operator would type next: why one email got its reply, a question, the trust report."""
         ledger_path = self._settings.ledger_path
-        decided = [record for record in read_records(ledger_path) if record.get("reply_id")]
+        facts = read_facts(self._agent.ledger.audit.read())
+        decided = [record for record in facts if record.get("reply_id")]
         if decided:
             email_id = decided[0]["email_id"]
             _print_heading(self._console, "Audit trail of one email")
@@ -265,9 +267,12 @@ class Demo:
                 self._console.print(build_evidence(entry))
             self._console.print(Text("All decisions:", "bright_black"))
             self._console.print(Text(f"LEDGER_PATH={ledger_path} .venv/bin/python -m local audit"))
+            self._console.print(Text("audit verify:", "bright_black"))
+            key = open_audit_key(self._settings).get()
+            print_verdict(self._console, check_trail(self._agent.ledger, key))
         _print_heading(self._console, f"Asked: {QUESTION}")
         try:
-            with tool_calls_printed(self._console), AuditFile(ledger_path):
+            with tool_calls_printed(self._console):
                 print_answer(self._console, self._agent.ask(Question(QUESTION)))
         except AgentError as error:
             self._console.print(Text(f"No answer: {error}", "red"))

@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 from rich.text import Text
 
-from local.host.audit_file import AuditFile
 from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
 from shared.checks.contacts import find_addresses
-from shared.composition import open_ledger
+from shared.composition import open_ledger, open_trail
 from shared.domain import Cause, Outcome, base_address, parse_address
 from shared.errors import (
     ConfigurationError,
@@ -58,7 +57,7 @@ def forget(console: Console, address: str) -> int:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         multimail, ledger = open_ledger(settings)
-        with closing(ledger), AuditFile(settings.ledger_path):
+        with closing(ledger), open_trail(settings, ledger):
             forgetting = Forgetting(multimail, ledger, wanted, lambda: datetime.now(UTC))
             forgetting.run()
     except LedgerInUseError as error:

@@ -9,9 +9,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from local.commands.console import STYLES
-from local.host.audit_file import AuditFile
 from local.host.run import OK, UNFINISHED, load_local_settings, report_failure, report_misconfigured
-from shared.composition import open_ledger
+from shared.composition import open_ledger, open_trail
 from shared.domain import Outcome
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
 from shared.ledger.entries import LedgerEntry
@@ -57,7 +56,7 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
         console.print(
             Text(f"{email_id}: no finished email with this id; run `redrive` without arguments to list them.")
         )
-    with AuditFile(settings.ledger_path):
+    with open_trail(settings, ledger):
         answers = [_set_back(console, ledger, entry) for entry in chosen]
     return OK if all(answers) and not unknown else UNFINISHED
 

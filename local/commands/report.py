@@ -20,7 +20,7 @@ from shared.composition import open_ledger
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
 from shared.mail.multimail import MultiMailClient
-from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, build_report
+from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, build_report, describe_bound
 from shared.operator.trust_page import (
     HEADINGS,
     PASSAGE_HEADINGS,
@@ -29,11 +29,13 @@ from shared.operator.trust_page import (
     describe_record,
     describe_statements,
     describe_usage,
+    list_numbers,
     list_passages,
     parse_days,
 )
 from shared.settings import Settings
 
+MARKS = {"met": ("✓", "green"), "missed": ("✗", "red"), "open": ("·", "bright_black")}
 FULL_WIDTH = 130  # columns of the terminal that the table with all of its columns takes
 
 
@@ -87,11 +89,25 @@ def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
     console.print(table)
     console.print(describe_usage(judged.usage), highlight=False)
     _print_passages(console, judged)
+    if bound := describe_bound(judged.total):
+        console.print(bound, highlight=False)
     for check in judged.checks:
-        mark = ("✓ ", "green") if check.is_met else ("✗ ", "red")
-        console.print(Text.assemble(mark, f"{check.rule} ", (check.finding, "bright_black")))
+        mark, style = MARKS[check.state]
+        console.print(Text.assemble((f"{mark} ", style), f"{check.rule} ", (check.finding, "bright_black")))
+    _print_summary(console, judged)
+
+
+def _print_summary(console: Console, judged: MailboxReport) -> None:
+    """Last, where a terminal stops: the three numbers, the recommendation, and what is missing."""
+    console.print()
+    for number, what, basis in list_numbers(judged):
+        console.print(Text.assemble((number, "bold"), f" {what} ", (f"({basis})", "bright_black")))
     style = "bold green" if judged.recommendation == ASK else "bold yellow"
     console.print(Text.assemble("Recommendation: ", (judged.recommendation, style)))
+    if judged.missing:
+        console.print("Missing:")
+    for text in judged.missing:
+        console.print(Text(f"  {text}"))
 
 
 def _print_passages(console: Console, judged: MailboxReport) -> None:

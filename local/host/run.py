@@ -20,7 +20,6 @@ from rich.text import Text
 
 import function_app
 from local.commands.console import EventWatch, print_outcomes
-from local.host.audit_file import AuditFile
 from local.host.host import Host, SteadyClock
 from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server
@@ -196,7 +195,6 @@ class LocalRun:
             logging.CRITICAL
         )  # failures are reported by `_on_failure`
         self._agent = agent
-        self._ledger_path = settings.ledger_path
         self._observes = settings.observe_only
         self._console = console
         self._watch = watch
@@ -220,12 +218,11 @@ class LocalRun:
     def run(self, *, until_idle: bool) -> int:
         """Run until stopped or idle; report; return the exit status. Raises ConfigurationError."""
         self._until_idle = until_idle
-        with AuditFile(self._ledger_path):
-            try:
-                is_idle = self._work()
-            finally:
-                if self._stop.is_set():  # what the operator stopped did not crash
-                    self._agent.ledger.release()
+        try:
+            is_idle = self._work()
+        finally:
+            if self._stop.is_set():  # what the operator stopped did not crash
+                self._agent.ledger.release()
         if self._problems:
             raise ConfigurationError([*self._problems])
         return self._report(is_idle=is_idle)

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from local.host.audit_file import AuditFile
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
-from shared.composition import open_ledger
+from shared.composition import open_ledger, open_trail
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
@@ -59,7 +58,7 @@ def done(console: Console, email_ids: list[str]) -> int:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         _, ledger = open_ledger(settings)
-        with closing(ledger), AuditFile(settings.ledger_path):
+        with closing(ledger), open_trail(settings, ledger):
             results = [_close(console, ledger, email_id) for email_id in dict.fromkeys(email_ids)]
     except ConfigurationError as error:
         return report_misconfigured(console, error)

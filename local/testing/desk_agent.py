@@ -14,12 +14,12 @@ from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.operator.http_answer import HttpAnswer
 from shared.operator.review import Reviews
 from shared.operator.review_requests import answer_review
 from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
 from shared.profiles.profiles import NO_PROFILES, Profiles
+from shared.services.http_answer import HttpAnswer
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 from shared.watching.tracking import ReplyTracker

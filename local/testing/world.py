@@ -27,7 +27,7 @@ from shared.services.health import ServiceHealth
 from shared.services.secrets import SecretSource, StaticSecret
 from shared.settings import Secret, Settings
 
-WEBHOOK_SECRET = "whsec_of_the_world"
+WEBHOOK_SECRET, AUDIT_KEY = "whsec_of_the_world", "audit-key-of-the-world"
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TRIAGE: dict[str, Any] = {
     "action": "reply", "category": "question", "urgency": "normal", "sentiment": "neutral",
@@ -150,15 +150,16 @@ class World:
         self._server = LoopbackServer(self.simulator.app)
 
     def __enter__(self) -> Self:
+        self.url = self._server.start()
         client = MultiMailClient(
-            self._server.start(), StaticSecret(Secret(self.key)),
+            self.url, StaticSecret(Secret(self.key)),
             timeout=(5, 5), clock=self.clock, watch=self.health.watch,
         )  # fmt: skip
         mailboxes = MailboxDirectory(client, monotonic=lambda: self.clock().timestamp())
         adapters = Adapters(
             multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete,
             converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
-            signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
+            audit_key=StaticSecret(Secret(AUDIT_KEY)), signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
         )  # fmt: skip
         self.multimail = client
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)

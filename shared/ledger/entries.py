@@ -1,8 +1,11 @@
 """The ledger's values: the row of an email, its open work, its tracked reply, a mailbox's watermark."""
 
-from dataclasses import dataclass, replace
+import hmac
+import json
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import sha256
 
 from shared.domain import (
     NO_MODEL_TEXT,
@@ -58,7 +61,8 @@ class LedgerEntry:
     `missing`: what the email needs and was answered with 404, at every look since `missing_since`.
     `rejections`: its earlier replies that a reviewer turned down, each of which gets a new draft. `review`:
     what a reviewer said last of a reply, which counts once that is rejected. `put_off_at`: when a reviewer
-    left it for later. `erased_at`: when what it knew of people was removed; such a row is never worked on
+    left it for later. `digest_key`: a random text, under which the audit trail has a digest of what the row
+    knows of people. `erased_at`: when that was removed, and this key with it; such a row is never worked on
     again. `is_observed`: nothing is submitted, tagged or told about it.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
@@ -100,6 +104,7 @@ class LedgerEntry:
     rejections: tuple[Rejection, ...] = ()
     review: Review | None = None
     put_off_at: datetime | None = None
+    digest_key: str = field(default="", repr=False)
     erased_at: datetime | None = None
     is_observed: bool = False
     version: str = ""
@@ -108,6 +113,18 @@ class LedgerEntry:
     def work_item(self) -> WorkItem:
         """The work item that names this row."""
         return WorkItem(self.mailbox_id, self.email_id)
+
+    @property
+    def content_digest(self) -> str:
+        """A digest of the sender and of what was written to them; empty once they are erased.
+
+        It is keyed with a random text that is erased too: without it no guess of an address can be tried.
+        """
+        if not self.digest_key:
+            return ""
+        written = self.draft or self.proposal
+        content = json.dumps([self.sender, written.reply_markdown if written is not None else ""])
+        return hmac.new(self.digest_key.encode(), content.encode(), sha256).hexdigest()
 
     @property
     def base_sender(self) -> str:
@@ -267,11 +284,13 @@ class LedgerEntry:
                 notes=tuple("" for _ in draft.notes),  # the trust report counts drafts with notes
                 model=draft.model,
                 prompt_version=draft.prompt_version,
+                erased_words=draft.words,  # the trust report holds decisions against the time to read
             ),
             proposal=None,
             fingerprint="",
             rejections=tuple(replace(said, reason="", reply_markdown="") for said in self.rejections),
             review=None,
+            digest_key="",
             erased_at=now,
         )
 

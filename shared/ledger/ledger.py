@@ -10,6 +10,7 @@ from itertools import cycle, groupby, islice
 
 from shared.domain import Cause, WorkItem
 from shared.errors import LeaseLostError, TransientError
+from shared.ledger.audit_chains import AuditChains
 from shared.ledger.entries import Expiry, LedgerEntry, Matter, OpenWork, SenderDay, TrackedReply, Watermark
 from shared.ledger.keys import AFTER, SHARDS, encode_key, name_mailbox_partition, name_shard
 from shared.ledger.matters import Matters, build_matter_row
@@ -38,6 +39,7 @@ class Ledger:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.matters = Matters(store)
+        self.audit = AuditChains(store)
         self._counter_rows = cycle(range(COUNTER_ROWS))
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from shared.domain import Contact, Email, EmailSummary, Mailbox, SubmittedReply, parse_address
+from shared.domain import AuditLogEntry, Contact, Email, EmailSummary, Mailbox, SubmittedReply, parse_address
 from shared.errors import AgentError, ConfigurationError, NotFoundError, TransientError
 from shared.mail.call import Call
 from shared.mail.connection import Connection
@@ -16,6 +16,7 @@ from shared.mail.paging import PAGE_SIZE, CrowdedSecondError, Page, format_time,
 from shared.mail.parsing import (
     UnreadableError,
     parse_allowlist,
+    parse_audit_page,
     parse_contacts,
     parse_email,
     parse_mailboxes,
@@ -160,6 +161,22 @@ class MultiMailReader:
         """Get an email's tags."""
         call = _email_call("GET", _EMAIL + "/tags", mailbox_id, email_id)
         return self._connection.send(call).read(parse_tags)
+
+    def list_audit_log(self) -> Iterator[AuditLogEntry]:
+        """List what was done with the account, newest first. It takes a key with the scope admin.
+
+        Raises TransientError for a listing that would never end.
+        """
+        cursor, seen = "", set[str]()
+        while cursor not in seen:
+            seen.add(cursor)
+            params = {"limit": str(PAGE_SIZE)} | ({"cursor": cursor} if cursor else {})
+            answer = self._connection.send(Call("GET", "/v1/audit-log", params=params))
+            entries, cursor = answer.read(parse_audit_page)
+            yield from entries
+            if not cursor:
+                return
+        raise TransientError("GET /v1/audit-log answered the same cursor twice: it would never end")
 
 
 class MultiMailClient(MultiMailReader):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.parser import HeaderParser
 from typing import Any
 
-from shared.domain import Attachment, Contact, Email, EmailSummary, Mailbox, SubmittedReply
+from shared.domain import Attachment, AuditLogEntry, Contact, Email, EmailSummary, Mailbox, SubmittedReply
 from shared.mail.call import quote_id
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,20 @@ def parse_page(body: dict[str, Any]) -> tuple[list[Any], str]:
     if cursor is None or isinstance(cursor, str | int):
         return _list(body, "emails"), str(cursor or "")
     raise UnreadableError("cursor is not a text")
+
+
+def parse_audit_page(body: dict[str, Any]) -> tuple[list[AuditLogEntry], str]:
+    """Read a page of the account's audit log, and the next page's cursor, "" at the end."""
+    entries = [
+        AuditLogEntry(
+            action=parse_text(raw, "action"),
+            resource_id=parse_text(raw, "resource_id", ""),
+            actor_key_id=parse_text(raw, "actor_key_id", ""),
+            created_at=_time(raw, "created_at"),
+        )
+        for raw in parse_objects(body, "entries")
+    ]
+    return entries, _find_text(body, "cursor") or ""
 
 
 def parse_thread(body: dict[str, Any], thread_id: str) -> tuple[EmailSummary, ...]:

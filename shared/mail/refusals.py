@@ -47,6 +47,8 @@ def explain_refusal(
 def _explain_missing_permission(call: Call, answered: str) -> AgentError:
     if call.template.startswith("/v1/oversight/"):
         return ConfigurationError(f"{answered}: the MultiMail key lacks the oversight scope. Grant it.")
+    if call.template == "/v1/audit-log":
+        return ConfigurationError(f"{answered}: the key lacks the admin scope. Use one that has it.")
     if call.method == "GET":
         return ConfigurationError(f"{answered}: the MultiMail key lacks the read scope. Grant it.")
     if call.template.endswith("/tags"):

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from shared.errors import AgentError, ConfigurationError, ContentFilteredError, TransientError
 from shared.operator.asking import Answer, Question
-from shared.operator.http_answer import HttpAnswer
+from shared.services.http_answer import HttpAnswer
 
 MAX_QUESTION_CHARACTERS = 4_000
 MAX_REQUEST_ID_CHARACTERS = 128

@@ -188,6 +188,7 @@ class _Run:
                 "result": result.state,
                 "mailbox_id": result.mailbox_id,
                 "email_id": result.email_id,
+                "reply_id": result.sent.email_id if result.sent is not None else None,
                 "actor": "operator",
             },
         )

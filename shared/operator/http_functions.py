@@ -11,12 +11,12 @@ from typing import Protocol
 from shared.errors import AgentError
 from shared.ledger.ledger import Ledger
 from shared.operator.ask_requests import Answerer, answer_request
-from shared.operator.http_answer import HttpAnswer
 from shared.operator.observed import ObservedReport, answer_observed
 from shared.operator.review import Reviews
 from shared.operator.review_requests import answer_review
 from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
+from shared.services.http_answer import HttpAnswer
 from shared.settings import OBSERVED
 from shared.watching.webhooks import SIGNATURE_HEADER, WebhookReceiver
 

@@ -17,10 +17,10 @@ from markupsafe import Markup
 
 from shared.domain import NO_USAGE, Draft, EmailSummary, Mailbox, Outcome, Support, Usage, parse_address
 from shared.ledger.entries import FOR_PEOPLE, LedgerEntry
-from shared.operator.http_answer import HttpAnswer
 from shared.operator.trust_page import format_duration, parse_days
 from shared.replying.reporting import SUPPORT_WORDS, render_reason
 from shared.replying.threads import PENDING_STATUSES, is_unsent
+from shared.services.http_answer import HttpAnswer
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -18,8 +18,8 @@ from shared.errors import (
     TransientError,
 )
 from shared.ledger.rows import to_json
-from shared.operator.http_answer import HttpAnswer
 from shared.operator.review import Reviews
+from shared.services.http_answer import HttpAnswer
 
 MAX_ID_CHARACTERS = 512
 RETRY_AFTER_SECONDS = 5.0

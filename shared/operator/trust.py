@@ -6,19 +6,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from functools import lru_cache
+from typing import Any
 
-from shared.domain import NO_USAGE, Action, Cause, JudgedClaim, Mailbox, Outcome, Support, Usage
+from shared.domain import NO_USAGE, Action, Cause, Draft, JudgedClaim, Mailbox, Outcome, Support, Usage
 from shared.ledger.entries import UNDECIDED, LedgerEntry
+from shared.operator.odds import (
+    APPROVAL_WEIGHT,
+    DOUBT,
+    REJECTION_WEIGHT,
+    TARGET_SHARE,
+    compute_chance,
+    compute_lower_bound,
+    count_approvals_missing,
+)
 from shared.replying.draft_request import find_passages
 
 DEFAULT_DAYS = 30
-TARGET_SHARE = 0.98  # of the drafts approved unchanged
-DOUBT = 0.05  # a confidence of 95 %
-LEAST_DECIDED = math.ceil(math.log(DOUBT) / math.log(TARGET_SHARE))  # fewer cannot reach the target
-HALVINGS = 50  # of the interval in which the lower bound is: what is left is 1e-15
+PLAN_DAYS = 365  # how far back the plan counts at most
 RECENT = 50  # decided drafts, the newest of which none may be refused
 LONGEST_PENDING = timedelta(days=7)
+# Adults read English prose silently at 238 words a minute on average, and most at 175 to 300. M. Brysbaert,
+# How many words do we read per minute?, 2019: https://doi.org/10.1016/j.jml.2019.104047
+WORDS_A_MINUTE, MOST_WORDS_A_MINUTE = 238, 300
+MAX_UNREAD_SHARE = 0.05  # of the approvals
 
 JUDGED_MODE, NEXT_MODE = "gated_send", "monitored"
 STAY, ASK = "keep the current mode", f"ask for {NEXT_MODE}"
@@ -62,7 +72,9 @@ class JudgedDraft:
 
     `statements`: how many facts it states, by what carries them; `passages`: the same by the title of the
     approved passage that it names for them. `has_warning`: whether its approver was told something about it.
-    `edit_distance`: the words that an edit took out or put in.
+    `edit_distance`: the words that an edit took out or put in; `edit_left`: whether what was edited was then
+    approved. `words`: how long its text is, 0 where that is not known. `version`: the model and the
+    instructions that wrote it, "" where they are not known.
     """
 
     email_id: str
@@ -74,6 +86,16 @@ class JudgedDraft:
     has_warning: bool = False
     passages: Mapping[str, Mapping[Support, int]] = field(default_factory=dict)
     edit_distance: int = 0
+    edit_left: bool = False
+    words: int = 0
+    version: str = ""
+
+    @property
+    def seconds_to_decision(self) -> float | None:
+        """From submission to decision, not below 0; None while it is not decided."""
+        if self.decided_at is None or self.fate not in APPROVALS | REFUSALS:
+            return None
+        return max(0.0, (self.decided_at - self.submitted_at).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,43 +141,50 @@ class TrackRecord:
         return self.lower_bound >= TARGET_SHARE
 
 
-def compute_lower_bound(approved: int, decided: int) -> float:
-    """The share of approvals that is exceeded with a confidence of 95 %, 0 to 1; 0 without any decision.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How long approvals took, where the length of the draft is known, and how long reading it takes."""
 
-    It is the lower end of the one-sided Clopper-Pearson interval: the share that would make at least so many
-    approvals come about with a probability of DOUBT. Unlike approximations it never promises too much, also
-    where the share is near 1. C. J. Clopper and E. S. Pearson, 1934:
-    https://en.wikipedia.org/wiki/Binomial_proportion_confidence_interval
+    approvals: int
+    too_fast: int
+    median_seconds_to_approve: float | None
+    median_seconds_to_read: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The decisions on the drafts that the present model wrote under the present instructions.
+
+    They count from `since` on, whatever days the report shows; None without a draft.
     """
-    low, high = 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        if compute_chance(approved, decided, middle) <= DOUBT:
-            low = middle
-        else:
-            high = middle
-    return low
 
+    approved: int
+    refused: int
+    since: datetime | None
 
-@lru_cache(maxsize=4096)
-def compute_chance(approved: int, decided: int, share: float) -> float:
-    """The probability of at least so many approvals if `share` (over 0, under 1) of all drafts were good."""
-    return math.fsum(
-        math.exp(
-            math.lgamma(decided + 1) - math.lgamma(count + 1) - math.lgamma(decided - count + 1)
-            + count * math.log(share) + (decided - count) * math.log1p(-share)
-        )
-        for count in range(approved, decided + 1)
-    )  # fmt: skip
+    @property
+    def missing(self) -> int:
+        """How many approvals in a row are still missing."""
+        return count_approvals_missing(self.approved, self.refused)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule, whether it is met, and the arithmetic that says so."""
+    """One rule, whether it is met, the arithmetic that says so, and what is `missing` where it is not.
+
+    Without anything to judge, a rule is neither met nor broken: it is open.
+    """
 
     rule: str
     is_met: bool
     finding: str
+    missing: str
+    is_open: bool = False
+
+    @property
+    def state(self) -> str:
+        """met, missed or open."""
+        return "open" if self.is_open else "met" if self.is_met else "missed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +201,8 @@ class MailboxReport:
 
     `statements` are the facts of all drafts, by what carries them; `warned` counts the drafts with a warning.
     `passages` are by their titles, the most used one first. `edit_distances`: the words that each edit took
-    out or put in, the smallest first. `usage` is that of all emails, those without a draft included.
+    out or put in, the smallest first; `edits_approved` counts the edited texts that were approved. `usage` is
+    that of all emails, those without a draft included.
     """
 
     mailbox: Mailbox
@@ -182,13 +212,21 @@ class MailboxReport:
     statements: Mapping[Support, int]
     warned: int
     passages: Mapping[str, PassageReport]
+    plan: Plan
+    reading: Reading
     edit_distances: Sequence[int] = ()
+    edits_approved: int = 0
     usage: Usage = NO_USAGE
 
     @property
     def recommendation(self) -> str:
         """ASK when every check is met, otherwise STAY."""
         return ASK if all(check.is_met for check in self.checks) else STAY
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What is missing for ASK, rule by rule."""
+        return [check.missing for check in self.checks if check.missing and not check.is_met]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +256,9 @@ def build_report(
     for mailbox in mailboxes:
         if mailbox.is_active:
             used: list[Usage] = []
-            drafts = read_drafts(_note_usage(entries(mailbox.id), since, used), since)
-            report = judge_mailbox(mailbox, drafts, now)
+            begin = min(since, now - timedelta(days=PLAN_DAYS))
+            drafts = read_drafts(_note_usage(entries(mailbox.id), since, used), begin)
+            report = judge_mailbox(mailbox, drafts, now, since)
             reports.append(replace(report, usage=sum(used, NO_USAGE)))
     return TrustReport(since, now, days, reports)
 
@@ -239,6 +278,9 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
     for entry in (entry for entry in entries if not entry.is_observed):
         # Every draft of the row's reply: those rejected with a reason, then the current one.
         after_edit = (False, *(said.is_edit for said in entry.rejections))
+        fate = (
+            _find_fate(entry) if entry.reply_id is not None and entry.submit_intent_at is not None else None
+        )
         found = [
             replace(
                 _judge_draft(
@@ -249,16 +291,16 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
                     said.claims,
                 ),
                 edit_distance=said.edit_distance,
+                edit_left=said is entry.rejections[-1] and said.is_edit and fate in APPROVALS,
             )
             for said, is_reviewers in zip(entry.rejections, after_edit, strict=False)
             if not is_reviewers
         ]
         wanted_reply = entry.triage is not None and entry.triage.action is Action.REPLY
-        if entry.reply_id is not None and entry.submit_intent_at is not None and not entry.edited_by:
-            fate, decided_at = _find_fate(entry), entry.reply_decided_at
+        if fate is not None and entry.submit_intent_at is not None and not entry.edited_by:
             claims = entry.draft.claims if entry.draft else ()
-            draft = _judge_draft(entry, fate, entry.submit_intent_at, decided_at, claims)
-            found.append(replace(draft, has_warning=bool(entry.draft and entry.draft.notes)))
+            draft = _judge_draft(entry, fate, entry.submit_intent_at, entry.reply_decided_at, claims)
+            found.append(replace(draft, **_describe_text(entry.draft)) if entry.draft else draft)
         elif entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY or (
             wanted_reply and entry.cause is Cause.DRAFT_CHECK
         ):  # the content filter stopped the email or its draft, or a check the draft
@@ -298,6 +340,11 @@ def _judge_draft(
     )
 
 
+def _describe_text(draft: Draft) -> Mapping[str, Any]:
+    version = f"{draft.model} {draft.prompt_version}".strip()
+    return {"has_warning": bool(draft.notes), "words": draft.words, "version": version}
+
+
 def _count_by_passage(claims: Iterable[JudgedClaim]) -> Mapping[str, Mapping[Support, int]]:
     found: defaultdict[str, Counter[Support]] = defaultdict(Counter)
     for claim in claims:
@@ -306,58 +353,42 @@ def _count_by_passage(claims: Iterable[JudgedClaim]) -> Mapping[str, Mapping[Sup
     return found
 
 
-def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime) -> MailboxReport:
-    """Take a mailbox's figures and hold them against every rule."""
+def judge_mailbox(
+    mailbox: Mailbox, history: Sequence[JudgedDraft], now: datetime, since: datetime
+) -> MailboxReport:
+    """Take the figures of the drafts submitted from `since` on and hold them against every rule.
+
+    The plan alone also counts those of the `history` before.
+    """
+    drafts = [draft for draft in history if draft.submitted_at >= since]
     names = sorted({draft.category for draft in drafts}, key=lambda name: name or "")
     categories = {
         name: build_track_record(draft for draft in drafts if draft.category == name) for name in names
     }
-    total = build_track_record(drafts)
-    decided = [draft for draft in drafts if draft.fate in APPROVALS | REFUSALS]
-    decided.sort(key=lambda draft: draft.decided_at or draft.submitted_at)
-    recent = decided[-RECENT:]
-    refused = sum(1 for draft in recent if draft.fate in REFUSALS)
-    mode, held_back = mailbox.oversight_mode, total.counts[Fate.HELD_BACK]
-    unknown = total.counts[Fate.UNKNOWN]
-    old = sum(d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING for d in drafts)
-    checks = (
-        # Every other mode is out of this report's reach: gated_all also holds back inbound email.
-        Check(f"The mailbox is {JUDGED_MODE}.", mode == JUDGED_MODE, f"It is {mode}."),
-        Check(
-            f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, "
-            "with a confidence of 95 %.",
-            total.reaches_target,
-            describe_bound(total),
-        ),
-        _check_categories(categories),
-        Check(
-            f"None of the last {RECENT} decided drafts was rejected.",
-            refused == 0,
-            f"{refused} of the last {len(recent)} decided drafts rejected."
-            if recent
-            else "No drafts have been decided yet.",
-        ),
-        Check(
-            "No draft was held back by a check, and no email was blocked for content safety.",
-            held_back == 0,
-            f"{held_back} held back or blocked.",
-        ),
-        # Who approves the easy drafts and leaves the doubtful ones has not approved those.
-        Check(
-            f"No draft is pending for more than {LONGEST_PENDING.days} days "
-            "or ended without a known decision.",
-            old + unknown == 0,
-            f"{old} pending that long, {unknown} without a known decision.",
-        ),
-    )
     naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
     for draft in drafts:
         for title in draft.passages:
             naming[title].append(draft)
     most_used = sorted(naming.items(), key=lambda item: (-len(item[1]), item[0]))
+    plan, reading = build_plan(history), measure_reading(drafts)
+    checks = [
+        # Every other mode is out of this report's reach: gated_all also holds back inbound email.
+        Check(
+            f"The mailbox is {JUDGED_MODE}.",
+            mailbox.oversight_mode == JUDGED_MODE,
+            f"It is {mailbox.oversight_mode}.",
+            f"the mode {JUDGED_MODE}: it is {mailbox.oversight_mode}",
+        ),
+        _check_plan(plan),
+        _check_categories(categories),
+        *_check_decisions(drafts, now),
+        _check_reading(reading),
+    ]
+    if plan.approved + plan.refused == 0:  # nothing is ticked for nothing
+        checks = [replace(c, is_met=False, is_open=True, missing="") if c.is_met else c for c in checks]
     return MailboxReport(
         mailbox=mailbox,
-        total=total,
+        total=build_track_record(drafts),
         categories=categories,
         checks=checks,
         statements=_add(draft.statements for draft in drafts),
@@ -366,7 +397,38 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
             title: PassageReport(build_track_record(used), _add(draft.passages[title] for draft in used))
             for title, used in most_used
         },
+        plan=plan,
+        reading=reading,
         edit_distances=sorted(draft.edit_distance for draft in drafts if draft.fate is Fate.EDITED),
+        edits_approved=sum(draft.edit_left for draft in drafts),
+    )
+
+
+def build_plan(history: Iterable[JudgedDraft]) -> Plan:
+    """Count the decisions since another model or other instructions last wrote a draft."""
+    run: list[JudgedDraft] = []
+    version = ""
+    for draft in sorted(history, key=lambda draft: draft.submitted_at):
+        if draft.version and version and draft.version != version:
+            run = []
+        version = draft.version or version
+        run.append(draft)
+    approved = sum(draft.fate in APPROVALS for draft in run)
+    refused = sum(draft.fate in REFUSALS for draft in run)
+    return Plan(approved, refused, run[0].submitted_at if run else None)
+
+
+def measure_reading(drafts: Iterable[JudgedDraft]) -> Reading:
+    """Hold the time that each approval took against the time that reading the draft alone takes."""
+    from statistics import median  # noqa: PLC0415 - cold start
+
+    approved = [draft for draft in drafts if draft.fate in APPROVALS and draft.words]
+    timed = [(d.seconds_to_decision, d.words) for d in approved if d.seconds_to_decision is not None]
+    return Reading(
+        approvals=len(timed),
+        too_fast=sum(taken < words * 60 / MOST_WORDS_A_MINUTE for taken, words in timed),
+        median_seconds_to_approve=median(taken for taken, _ in timed) if timed else None,
+        median_seconds_to_read=median(words * 60 / WORDS_A_MINUTE for _, words in timed) if timed else None,
     )
 
 
@@ -382,8 +444,8 @@ def build_track_record(drafts: Iterable[JudgedDraft]) -> TrackRecord:
     seconds: list[float] = []
     for draft in drafts:
         counts[draft.fate] += 1
-        if draft.fate in APPROVALS | REFUSALS and draft.decided_at is not None:
-            seconds.append(max(0.0, (draft.decided_at - draft.submitted_at).total_seconds()))
+        if draft.seconds_to_decision is not None:
+            seconds.append(draft.seconds_to_decision)
     return TrackRecord(counts, median(seconds) if seconds else None)
 
 
@@ -411,19 +473,80 @@ def _find_fate(entry: LedgerEntry) -> Fate:
 
 
 def describe_bound(record: TrackRecord) -> str:
-    """The arithmetic of the lower bound in one sentence or two."""
+    """The arithmetic of the lower bound in one sentence or two; empty without a decision."""
     if record.decided == 0:
-        return f"No drafts have been decided yet; at least {LEAST_DECIDED} decided drafts are needed."
+        return ""
     chance = compute_chance(record.approved, record.decided, TARGET_SHARE)
-    text = (
+    return (
         f"{record.approved} of {record.decided} decided drafts were approved, "
         f"{format_share(record.approved / record.decided)}; lower bound {format_share(record.lower_bound)}. "
         f"If {format_share(TARGET_SHARE)} of all drafts were good, so many approvals would have a "
-        f"probability of {format_chance(chance)}; it may be at most {format_chance(DOUBT)}."
+        f"probability of {format_chance(chance)}."
     )
-    if record.decided < LEAST_DECIDED:
-        text += f" At least {LEAST_DECIDED} decided drafts are needed, even with no rejections."
-    return text
+
+
+def _check_plan(plan: Plan) -> Check:
+    if plan.approved + plan.refused == 0:
+        finding = "No drafts of the present model and instructions have been decided yet."
+    else:
+        finding = (
+            f"Since {plan.since:%Y-%m-%d}, with the present model and instructions: "
+            f"{plan.approved} approved, {plan.refused} rejected. "
+            f"Approvals in a row that are missing: {plan.missing}; "
+            f"each rejection adds {math.ceil(-REJECTION_WEIGHT / APPROVAL_WEIGHT)}."
+        )
+    return Check(
+        f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, with a confidence of "
+        f"{100 * (1 - DOUBT):.0f} % on whichever day you look.",
+        plan.missing == 0,
+        finding,
+        f"approvals in a row: {plan.missing}",
+        is_open=plan.approved + plan.refused == 0,
+    )
+
+
+def _check_decisions(drafts: Sequence[JudgedDraft], now: datetime) -> Iterator[Check]:
+    decided = [draft for draft in drafts if draft.fate in APPROVALS | REFUSALS]
+    decided.sort(key=lambda draft: draft.decided_at or draft.submitted_at)
+    recent = decided[-RECENT:]
+    refused = sum(1 for draft in recent if draft.fate in REFUSALS)
+    yield Check(
+        f"None of the last {RECENT} decided drafts was rejected.",
+        refused == 0,
+        f"{refused} of the last {len(recent)} decided drafts rejected."
+        if recent
+        else "No drafts have been decided yet.",
+        f"{RECENT} decisions without a rejection: {refused} of the last {len(recent)} are rejections",
+    )
+    held_back = sum(draft.fate is Fate.HELD_BACK for draft in drafts)
+    yield Check(
+        "No draft was held back by a check, and no email was blocked for content safety.",
+        held_back == 0,
+        f"{held_back} held back or blocked.",
+        f"a time without held back drafts: there are {held_back}",
+    )
+    # Who approves the easy drafts and leaves the doubtful ones has not approved those.
+    unknown = sum(draft.fate is Fate.UNKNOWN for draft in drafts)
+    old = sum(d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING for d in drafts)
+    yield Check(
+        f"No draft is pending for more than {LONGEST_PENDING.days} days or ended without a known decision.",
+        old + unknown == 0,
+        f"{old} pending that long, {unknown} without a known decision.",
+        f"known decisions: {old} drafts are pending for long, and the end of {unknown} is not known",
+    )
+
+
+def _check_reading(reading: Reading) -> Check:
+    most = math.floor(MAX_UNREAD_SHARE * reading.approvals)
+    return Check(
+        f"At most {100 * MAX_UNREAD_SHARE:.0f} % of the approvals came sooner than the draft can be read "
+        f"({MOST_WORDS_A_MINUTE} words a minute).",
+        reading.too_fast <= most,
+        f"{reading.too_fast} of {reading.approvals} approvals came sooner; {most} may."
+        if reading.approvals
+        else "No approval has a known time and length.",
+        f"approvals that leave time to read: {reading.too_fast} of {reading.approvals} were too fast",
+    )
 
 
 def _check_categories(categories: Mapping[str | None, TrackRecord]) -> Check:
@@ -439,4 +562,5 @@ def _check_categories(categories: Mapping[str | None, TrackRecord]) -> Check:
         "Each category with rejected drafts also meets the target.",
         not short,
         f"{found}." if found else "No drafts were rejected.",
+        f"approvals by category: {found}",
     )

@@ -11,19 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from shared.domain import Support, Usage
-from shared.operator.http_answer import HttpAnswer
+from shared.operator.odds import DOUBT
 from shared.operator.trust import (
     APPROVALS,
     ASK,
     DEFAULT_DAYS,
+    MOST_WORDS_A_MINUTE,
     NEXT_MODE,
     REFUSALS,
+    WORDS_A_MINUTE,
     Fate,
     MailboxReport,
     TrackRecord,
     TrustReport,
+    describe_bound,
     format_share,
 )
+from shared.services.http_answer import HttpAnswer
 
 MAX_DAYS = 365
 FORMATS = ("html", "json")
@@ -94,9 +98,18 @@ def render_json(report: TrustReport) -> str:
                     "oversight_mode": judged.mailbox.oversight_mode,
                     "recommendation": judged.recommendation,
                     "usage": asdict(judged.usage),
+                    "missing": judged.missing,
                     "checks": [
-                        {"rule": c.rule, "is_met": c.is_met, "finding": c.finding} for c in judged.checks
+                        {"rule": c.rule, "is_met": c.is_met, "state": c.state, "finding": c.finding}
+                        for c in judged.checks
                     ],
+                    "plan": {
+                        "approved": judged.plan.approved,
+                        "refused": judged.plan.refused,
+                        "approvals_missing": judged.plan.missing,
+                        "since": judged.plan.since and judged.plan.since.isoformat(),
+                    },
+                    "reading": asdict(judged.reading),
                     "total": _record_to_json(judged.total),
                     "categories": [
                         {"category": name, **_record_to_json(record)}
@@ -105,6 +118,7 @@ def render_json(report: TrustReport) -> str:
                     "statements": {kind: judged.statements.get(kind, 0) for kind in FACTUAL},
                     "drafts_with_a_warning": judged.warned,
                     "edit_distances": judged.edit_distances,
+                    "edits_approved": judged.edits_approved,
                     "passages": [
                         dict(zip(PASSAGE_HEADINGS, figures, strict=True)) for figures in list_passages(judged)
                     ],
@@ -133,6 +147,8 @@ def render_html(report: TrustReport) -> str:
         "usage": describe_usage,
         "statements": describe_statements,
         "edits": describe_edits,
+        "numbers": list_numbers,
+        "bound": describe_bound,
         "passages": list_passages,
         "parts": list_bar_parts,
     }
@@ -143,7 +159,34 @@ def render_html(report: TrustReport) -> str:
         shown_passages=SHOWN_PASSAGES,
         ready=ASK,
         next_mode=NEXT_MODE,
+        words=WORDS_A_MINUTE,
+        most_words=MOST_WORDS_A_MINUTE,
     )
+
+
+def list_numbers(judged: MailboxReport) -> list[tuple[str, str, str]]:
+    """The three numbers that come first: each with what it is a number of, and what it rests on."""
+    total, reading, stated = judged.total, judged.reading, sum(judged.statements.values())
+    verified = judged.statements.get(Support.VERIFIED, 0)
+    return [
+        (
+            f"{format_share(total.lower_bound)} or more" if total.decided else "-",
+            "of the drafts are approved unchanged",
+            f"{total.approved} of {total.decided} decided drafts; "
+            f"with a confidence of {100 * (1 - DOUBT):.0f} %, at one look",
+        ),
+        (
+            f"{reading.too_fast} of {reading.approvals}" if reading.approvals else "-",
+            "approvals came too soon to have been read",
+            f"half of the approvals took up to {format_duration(reading.median_seconds_to_approve)}; "
+            f"reading takes {format_duration(reading.median_seconds_to_read)}",
+        ),
+        (
+            format_share(verified / stated) if stated else "-",
+            "of the statements in the drafts are verified",
+            f"{verified:,} of {stated:,} statements of fact",
+        ),
+    ]
 
 
 def list_bar_parts(total: TrackRecord) -> list[tuple[str, int, float, float]]:
@@ -209,9 +252,11 @@ def describe_edits(judged: MailboxReport) -> str:
         return ""
     drafts = "draft was" if len(distances) == 1 else "drafts were"
     middle = distances[len(distances) // 2]
+    left = judged.edits_approved
     return (
         f"{len(distances):,} {drafts} edited: a reviewer took out or put in {middle:,} words "
-        f"(median; {distances[0]:,} to {distances[-1]:,})."
+        f"(median; {distances[0]:,} to {distances[-1]:,}). "
+        f"Texts approved: {judged.total.approved + left:,}; edited before: {left:,}."
     )
 
 

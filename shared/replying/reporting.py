@@ -244,6 +244,8 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         for key, value in build_tags(entry).items()
         if key not in NOT_AUDITED
     }
+    if entry.content_digest:
+        facts |= {"content_digest": entry.content_digest}
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_WHOLE_REASON_CHARACTERS)}
     if triage is not None:

@@ -1,1 +1,1 @@
-"""What every call to a service needs: connection, identity, secrets, and whether it works."""
+"""What calls to services need, and whether those work; and what an HTTP trigger answers."""

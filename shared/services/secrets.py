@@ -1,8 +1,18 @@
 """Secrets as their users ask for them, and those that come from a setting."""
 
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from secrets import token_hex
 from typing import Protocol
 
+from shared.errors import ConfigurationError
 from shared.settings import Secret
+
+KEY_BYTES = 32
+
+log = logging.getLogger(__name__)
 
 
 class SecretSource(Protocol):
@@ -30,3 +40,50 @@ class StaticSecret:
     def refresh(self, stale: Secret) -> Secret:  # noqa: ARG002  # the protocol's
         """The same secret again."""
         return self._secret
+
+
+class SecretFile:
+    """A secret in a file of its own, which is created with the first `get`, for its owner alone.
+
+    `setting` names the file in errors. With `read_only` a missing file is an error.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        setting: str,
+        *,
+        read_only: bool = False,
+        new_secret: Callable[[], str] = lambda: token_hex(KEY_BYTES),
+    ) -> None:
+        self._path, self._setting, self._read_only = path, setting, read_only
+        self._new_secret = new_secret
+        self._known: Secret | None = None
+
+    def get(self) -> Secret:
+        """The secret, as it was read first. Raises ConfigurationError."""
+        if self._known is None:
+            self._known = self._read()
+        return self._known
+
+    def refresh(self, stale: Secret) -> Secret:  # noqa: ARG002  # the protocol's
+        """The same secret again."""
+        return self.get()
+
+    def _read(self) -> Secret:
+        try:
+            if not self._read_only and not self._path.exists():
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                opened = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(opened, "w", encoding="ascii") as file:
+                    file.write(self._new_secret())
+                log.info("%s was created (%s): keep a copy of it elsewhere", self._path, self._setting)
+            text = self._path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                f"{self._setting}: {self._path} cannot be read ({error.__class__.__name__}): "
+                "put the key back there, or name the file that has it."
+            ) from error
+        if not text:
+            raise ConfigurationError(f"{self._setting}: {self._path} is empty: put the key back there.")
+        return Secret(text)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby, islice
+from secrets import token_hex
 
 from shared.domain import Cause, EmailSummary, Mailbox, WorkItem, parse_address
 from shared.errors import AgentError, ConfigurationError, TransientError
@@ -48,6 +49,7 @@ class Poller:
         clock: Callable[[], datetime],
         profiles: Profiles,
         pauses: Pauses,
+        new_key: Callable[[], str] = token_hex,
     ) -> None:
         self._multimail = multimail
         self._mailboxes = mailboxes
@@ -57,6 +59,7 @@ class Poller:
         self._clock = clock
         self._profiles = profiles
         self._pauses = pauses
+        self._new_key = new_key  # for a digest of each email, see the ledger
         # Rows known to be in the ledger, so that the overlap is not written again at every poll.
         self._remembered: dict[str, set[str]] = {}
         self._sweep = Sweep()
@@ -218,6 +221,7 @@ class Poller:
             sender=parse_address(summary.sender),
             thread_id=summary.thread_id,
             due_at=now,
+            digest_key=self._new_key(),
         )
         with span("add email", parent=email_traceparent(mailbox_id, summary.id)) as current:
             work = self._ledger.add(entry)

@@ -119,7 +119,7 @@ class AgentProcess:
         ledger = Ledger(SeamedStore(store, self._seams))
         adapters = Adapters(
             multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
-            ledger=ledger, work_queue=self._queue, signing_secret=None,
+            ledger=ledger, work_queue=self._queue, signing_secret=None, audit_key=StaticSecret(Secret("unused")),
             knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"), health=ServiceHealth(self._clock),
             delivery=NO_TARGETS,
         )  # fmt: skip

@@ -31,6 +31,8 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.services.health import ServiceHealth
+from shared.services.secrets import StaticSecret
+from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER, REPLY_SETTLED
 from tests.chaos.faults import (
     END,
@@ -375,7 +377,7 @@ class Stage:
         ledger = Ledger(SeamedStore(self._store, self.seams))
         adapters = Adapters(
             multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
-            ledger=ledger, work_queue=self._queue, signing_secret=None,
+            ledger=ledger, work_queue=self._queue, signing_secret=None, audit_key=StaticSecret(Secret("unused")),
             knowledge=KnowledgeFiles(self.settings.ledger_path.parent / "no knowledge"),
             health=ServiceHealth(self.agent_clock), delivery=NO_TARGETS,
         )  # fmt: skip

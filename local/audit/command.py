@@ -4,54 +4,64 @@ import json
 import os
 from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from local.host.audit_file import FILE_NAME, Record, read_records
+from local.audit.checking import Facts
+from local.audit.verify import verify
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from shared.composition import open_ledger
 from shared.domain import Cause, Support, WorkItem
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, TransientError
+from shared.ledger.audit_chains import read_facts
 from shared.ledger.entries import LedgerEntry
+from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.replying.reporting import SUPPORT_WORDS
-from shared.settings import find_ledger_path
+from shared.settings import Settings, find_ledger_path, has_tables
 
+VERIFY = "verify"  # in place of an email's id
 WIDE = 130  # columns of the terminal that the table takes
 HEADINGS = ("when (UTC)", "who", "email", "what", "why", "model and prompts", "tokens", "key")
 
 
-def audit(console: Console, email_id: str | None, *, as_json: bool) -> int:
-    """Print the audit trail, of one email or of all; return the exit status."""
+def audit(
+    console: Console, email_id: str | None, *, as_json: bool, anchor: str | None, with_service: bool
+) -> int:
+    """Print the audit trail, of one email or of all, or check it (`verify`); return the exit status."""
     try:
         load_local_settings(os.environ)
+        if email_id == VERIFY:
+            return verify(console, anchor=anchor, with_service=with_service)
+        with closing(_open_ledger()) as ledger:
+            facts = read_facts(ledger.audit.read())
+            found = [one for one in facts if email_id in (None, one.get("email_id"))]
+            entry = ledger.get(WorkItem(found[-1]["mailbox_id"], email_id)) if email_id and found else None
     except ConfigurationError as error:
         return report_misconfigured(console, error)
-    ledger_path = find_ledger_path(os.environ)
-    records = [record for record in read_records(ledger_path) if email_id in (None, record.get("email_id"))]
-    if not records:
-        whose = f" about {email_id}" if email_id else ""
-        where = ledger_path.parent / FILE_NAME
-        console.print(Text(f"No decisions{whose} found in {where} (the folder of LEDGER_PATH)."))
+    except TransientError as error:
+        console.print(Text(f"The audit trail cannot be read: {error}. Try again later.", "red"))
+        return UNFINISHED
+    if not found:
+        console.print(Text(f"No decisions{f' about {email_id}' if email_id else ''} found in the ledger."))
         return UNFINISHED
     if as_json:
-        for record in records:
-            console.print(json.dumps(record), soft_wrap=True, markup=False, highlight=False)
+        for one in found:
+            console.print(json.dumps(one), soft_wrap=True, markup=False, highlight=False)
         return OK
-    console.print(build_trail(records, console.width))
-    entry = _find_entry(ledger_path, records[-1]) if email_id else None
+    console.print(build_trail(found, console.width))
     if entry is not None:
         console.print(build_evidence(entry))
     return OK
 
 
-def _find_entry(ledger_path: Path, record: Record) -> LedgerEntry | None:
-    if not ledger_path.exists():  # the trail is kept longer than a ledger that somebody removed
-        return None
-    with closing(open_sqlite_ledger(ledger_path, read_only=True)) as ledger:
-        return ledger.get(WorkItem(record["mailbox_id"], record["email_id"]))
+def _open_ledger() -> Ledger:
+    """The ledger; one in a file needs no other setting. Raises ConfigurationError."""
+    if has_tables(os.environ):
+        return open_ledger(Settings.from_env(os.environ), read_only=True)[1]
+    return open_sqlite_ledger(find_ledger_path(os.environ), read_only=True)
 
 
 def build_evidence(entry: LedgerEntry) -> RenderableType:
@@ -76,7 +86,7 @@ def build_evidence(entry: LedgerEntry) -> RenderableType:
     return Group(*lines)
 
 
-def build_trail(records: Iterable[Record], width: int) -> RenderableType:
+def build_trail(records: Iterable[Facts], width: int) -> RenderableType:
     """Who decided what about which email, why, with which model, prompts and key.
 
     A table, or below WIDE columns a line for each fact.
@@ -91,7 +101,7 @@ def build_trail(records: Iterable[Record], width: int) -> RenderableType:
     return table
 
 
-def _build_card(record: Record) -> Table:
+def _build_card(record: Facts) -> Table:
     card = Table.grid(padding=(0, 2))
     card.add_column(style="bold")
     card.add_column(overflow="fold")
@@ -102,7 +112,7 @@ def _build_card(record: Record) -> Table:
     return card
 
 
-def _describe(record: Record) -> tuple[str, ...]:
+def _describe(record: Facts) -> tuple[str, ...]:
     """One text for each of the headings."""
     tokens = record.get("input_tokens", 0) + record.get("output_tokens", 0)
     cached = record.get("cached_input_tokens", 0)
@@ -118,19 +128,19 @@ def _describe(record: Record) -> tuple[str, ...]:
     )
 
 
-def _describe_what(record: Record) -> str:
+def _describe_what(record: Facts) -> str:
     what = record.get("reply_status") or record.get("outcome") or record.get("event", "")
     reply_id = record.get("reply_id")
     return f"{what} {reply_id}" if reply_id else str(what)
 
 
-def _describe_why(record: Record) -> str:
+def _describe_why(record: Facts) -> str:
     triage = " ".join(str(record[name]) for name in ("action", "category", "confidence") if name in record)
     cause = " ".join(str(record[name]) for name in ("cause", "detail") if name in record)
     return cause if cause not in ("", Cause.TRIAGED) else triage
 
 
-def _describe_models(record: Record) -> str:
+def _describe_models(record: Facts) -> str:
     steps = ("triage", "draft")
     pairs = [(record.get(f"{step}_model"), record.get(f"{step}_prompt")) for step in steps]
     return ", ".join(f"{model} ({prompt})" for model, prompt in pairs if model)
