@@ -45,10 +45,8 @@ def group_by_words(emails: Sequence[Unanswered]) -> list[Group]:
     while shared := _find_shared(left.values(), rarities):
         members = [number for number, own in left.items() if own >= shared]
         common = set.intersection(*(left.pop(number) for number in members))
-        words = [_name(term, [terms[number] for number in members]) for term in terms[members[0]]]
-        groups.append(
-            (members, [w for w, term in zip(words, terms[members[0]], strict=True) if term in common])
-        )
+        written = [terms[number] for number in members]
+        groups.append((members, [_name(term, written) for term in written[0] if term in common]))
     groups += [([number], list(terms[number].values())[:NAMED_BY]) for number in left]
     groups.sort(key=lambda group: -len(group[0]))
     return [Group(tuple(words), tuple(emails[number] for number in members)) for members, words in groups]
@@ -83,7 +81,8 @@ def _find_shared(left: Iterable[set[str]], rarities: Mapping[str, float]) -> fro
         for words, number in found.items()
         if number > 1
     }
-    return frozenset(min(scores, key=lambda words: (-scores[words], words))) if scores else frozenset()
+    best = min(scores.items(), key=lambda item: (-item[1], item[0]), default=((), 0.0))
+    return frozenset(best[0])
 
 
 def _name(term: str, members: Sequence[Mapping[str, str]]) -> str:
