@@ -8,7 +8,7 @@ from shared.domain import EmailSummary, parse_address
 from shared.errors import NotFoundError
 from shared.ledger.entries import APPROVED_STATUSES, LedgerEntry
 from shared.mail.multimail import MultiMailClient
-from shared.mail.own_words import OwnWords, split_own_words
+from shared.mail.own_words import split_own_words
 from shared.model.prompting import clean_text
 from shared.replying.threads import PENDING_INBOUND, PENDING_STATUSES, WRITTEN_WITHIN, is_unsent
 
@@ -32,10 +32,9 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class HumanAnswer:
-    """What people of the company wrote after an email, and what they answered."""
+    """What people of the company wrote after an email, without what they quote, and the customer's emails."""
 
-    ids: tuple[str, ...]
-    words: tuple[OwnWords, ...] = field(repr=False)
+    said: tuple[str, ...] = field(repr=False)
     customer: Customer
 
 
@@ -66,8 +65,12 @@ def read_answer(
     last = max(answer.received_at for answer in answers)
     customer = read_customer(entry, multimail, [email for email in thread if email.received_at <= last])
     read = [multimail.get_email(entry.mailbox_id, answer.id) for answer in answers]
-    words = tuple(split_own_words(clean_text(email.markdown)) for email in read)
-    return HumanAnswer(tuple(email.id for email in read), words, customer)
+    return HumanAnswer(tuple(_find_said(email.markdown) for email in read), customer)
+
+
+def _find_said(markdown: str) -> str:
+    lines = split_own_words(clean_text(markdown)).own.splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith(">"))
 
 
 def _answers(email: EmailSummary, entry: LedgerEntry, model_replies: Collection[str]) -> bool:

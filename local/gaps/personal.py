@@ -74,7 +74,7 @@ class Found(StrEnum):
     DATE = "a date of the customer's emails"
     NUMBER = "a number or code of the customer's emails"
     QUOTE = "words of the customer's emails"
-    INVENTED = "a number, date or code that no person stated"
+    INVENTED = "a number, date or code that the answer does not state for all"
     UNFIT = "what a draft check holds back (an address, a link, a key, markup)"
 
 
@@ -167,7 +167,7 @@ class Case:
         # A word that a person writes in small letters is no name: "will", "support".
         written = (word for text in self.said for word in _drop_greeting(text).split()[:-1])
         small = {fold(word.strip(_ENDS)) for word in written if word.strip(_ENDS).islower()}
-        return frozenset(found - common - small)
+        return frozenset(found - common - small - _list_polite())
 
     def _list_named(self) -> Iterator[str]:
         for text in (*self.customer.texts, *self.said):
@@ -177,6 +177,7 @@ class Case:
             yield from _list_signature(text)
         for text in self.said:
             yield _find_greeted(text)
+            yield _list_capitals(text.rstrip().rpartition("\n")[2])  # who signs
 
 
 def _identify(value: Value) -> Iterator[Reading]:
@@ -200,10 +201,22 @@ def _list_signature(text: str) -> Iterator[str]:
     """The capitalised words of the short lines with which an email ends."""
     words = split_own_words(text)
     ends = [*words.own.splitlines()[-MAX_SIGNATURE_LINES:], *words.rest.splitlines()]
-    for line in ends:
-        found = _WORD.findall(line)
-        if not line.startswith(">") and len(found) <= MAX_SIGNATURE_WORDS and not line.rstrip().endswith("?"):
-            yield " ".join(word for word in found if not word.islower())
+    return (_list_capitals(line) for line in ends)
+
+
+def _list_capitals(line: str) -> str:
+    """The words of a line as signatures have them that are not in small letters."""
+    found = _WORD.findall(line)
+    is_text = line.startswith(">") or line.rstrip().endswith((".", "?")) or len(found) > MAX_SIGNATURE_WORDS
+    return "" if is_text else " ".join(word for word in found if not word.islower())
+
+
+@cache
+def _list_polite() -> frozenset[str]:
+    """The words with which emails begin and end."""
+    phrases = (p for language in load_languages() for p in (*language.greetings, *language.closings))
+    titles = (title for language in load_languages() for title in language.titles)
+    return frozenset(word for text in (*phrases, *titles) for word in list_words(fold(text)))
 
 
 def _split_greeting(text: str) -> tuple[str, str]:
