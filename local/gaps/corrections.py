@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from difflib import SequenceMatcher
 
 from shared.checks.evidence import split_sentences
 from shared.ledger.entries import LedgerEntry
@@ -53,17 +53,20 @@ def _describe_reason(entry: LedgerEntry, category: str, reason: str) -> Correcti
 
 
 def _describe_edit(before: str, after: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """For each sentence that an edit took out, put in or replaced: an instruction, and the sentences in it."""
+    """An instruction for each sentence that an edit took out, put in or replaced, and the sentences in it."""
     old, new = split_sentences(before), split_sentences(after)
-    removed = [sentence for sentence in old if sentence not in new]
-    added = [sentence for sentence in new if sentence not in old]
-    for out, put in zip_longest(removed, added, fillvalue=""):
-        if out and put:
-            line = f"instead of “{out}” write “{put}”"
+    for _, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        removed, added = old[first:last], new[start:end]
+        is_same = removed == added
+        if len(removed) == len(added) and not is_same:
+            pairs = zip(removed, added, strict=True)
+            changes: list[tuple[str, tuple[str, ...]]] = [
+                (f"instead of “{out}” write “{put}”", (out, put)) for out, put in pairs
+            ]
         else:
-            line = f"write “{put}”" if put else f"do not write “{out}”"
-        if len(line) <= MAX_LINE_CHARACTERS:
-            yield line, tuple(filter(None, (out, put)))
+            changes = [(f"do not write “{out}”", (out,)) for out in removed if not is_same]
+            changes += [(f"write “{put}”", (put,)) for put in added if not is_same]
+        yield from (change for change in changes if len(change[0]) <= MAX_LINE_CHARACTERS)
 
 
 def group_corrections(corrections: Iterable[Correction]) -> dict[str, dict[str, list[Correction]]]:
