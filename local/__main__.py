@@ -108,8 +108,8 @@ def _build_parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--days", dest="days_text", metavar="N", help="days to look back (default 30)")
         if name == "report":
-            text = "after the report, and after you confirm, ask the account's operator for the next mode"
-            command.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=text)
+            upgrade = "after the report, and after you confirm, ask the account's operator for the next mode"
+            command.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=upgrade)
     text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
     voice = commands.add_parser("voice", help=text, description=text)
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
