@@ -19,10 +19,10 @@ from local.gaps.corrections import list_corrections
 from local.gaps.found import Gap, LeftOut, Unanswered, sort_out
 from local.gaps.grouping import group_by_words
 from local.gaps.personal import Case, Found
-from local.gaps.trial import ADDED_FILE, DraftTrial, knowledge_with
+from local.gaps.trial import ADDED_FILE, knowledge_with
 from local.host.http_server import LoopbackServer
 from local.host.run import MISCONFIGURED, OK, UNFINISHED
-from local.model.chat_simulator import ChatSimulator, Payload
+from local.model.chat_simulator import ChatSimulator, Payload, respond_by_rules
 from local.multimail.faults import always, answer_with
 from local.testing.world import START, World
 from shared.composition import open_model, open_profiles
@@ -122,7 +122,7 @@ def test_emails_are_grouped_by_the_words_that_all_of_them_have() -> None:
 def test_a_word_that_most_emails_have_groups_none_of_them() -> None:
     topics = ("battery", "certificate", "bluetooth", "alarm", "probe", "mount", "display", "firmware")
     groups = group_by_words(ask(*(f"logger {topic}" for topic in topics), "battery of a logger"))
-    assert [group.words for group in groups][0] == ("battery",)
+    assert groups[0].words == ("battery",)
     assert [len(group.emails) for group in groups] == [2, *[1] * 7]
 
 
@@ -167,7 +167,7 @@ CASE = Case(CUSTOMER, SAID, APPROVED)
         ("We help when a freezer in hall failed, as it failed twice last week and more.", None),
         ("Probes may be sent to Hauptstr.", Found.NAME),
         ("Ask at https://evil.example/x.", Found.INVENTED),
-        ("Call 0221 5550147.", Found.NUMBER),
+        ("Call 0221 5550147.", Found.INVENTED),
         ("Take back <b>opened</b> probes.", Found.UNFIT),
     ],
 )
@@ -176,10 +176,10 @@ def test_nothing_of_one_customer_is_kept(text: str, found: Found | None) -> None
 
 
 def test_what_a_person_only_reports_or_asks_is_no_rule() -> None:
-    customer = Customer(("Hi\nwe want to send the probe back because it beeps all night long",), ())
+    customer = Customer(("Hi\nwe want to send it back because the probe beeps all night long",), ())
     quote = "Probes go back where the probe beeps all night long."
     for said in (
-        "You wrote: because it beeps all night long.",
+        "You wrote: because the probe beeps all night long.",
         "Thank you for your message that the probe beeps all night long.",
         "Sie schreiben, dass the probe beeps all night long.",
         "So you say “the probe beeps all night long”.",
@@ -300,13 +300,6 @@ class Company:
         )
 
 
-class RuleModel:
-    """The agent's model: the simulated endpoint over HTTP."""
-
-    def __init__(self, company: Company) -> None:
-        self.complete = company.complete
-
-
 BuildCompany = Callable[..., Company]
 
 
@@ -400,7 +393,6 @@ def test_a_file_is_never_overwritten_and_asks_the_model_once(build: BuildCompany
 
 def respond_with(title: str, passage: str, *, states_rule: bool = True) -> Callable[[Payload], str]:
     """A model that answers every passage with this; the rest goes by the simulator's rules."""
-    from local.model.chat_simulator import respond_by_rules  # noqa: PLC0415
 
     def respond(body: Payload) -> str:
         if body["response_format"]["json_schema"]["name"] == "passage":

@@ -12,6 +12,7 @@ from shared.checks.lexicon import find_pattern
 from shared.knowledge.words import UNSPACED, fold, list_words
 
 STEM_CHARACTERS = 6  # words that begin alike are one: "calibrate", "calibration"
+PLURAL_ENDINGS = "sn"  # "probes", "Sonden"
 MIN_WORD_CHARACTERS = 3
 MAX_WORDS = 20  # of an email
 MAX_SHARE = 0.3  # a word in more of the emails than this says nothing
@@ -57,7 +58,8 @@ def _list_terms(text: str) -> dict[str, str]:
     terms: dict[str, str] = {}
     for word in _split(text):
         if len(terms) < MAX_WORDS:
-            terms.setdefault(word[:STEM_CHARACTERS], word)
+            stem = word.rstrip(PLURAL_ENDINGS) if len(word) > MIN_WORD_CHARACTERS else word
+            terms.setdefault(stem[:STEM_CHARACTERS], word)
     return terms
 
 
