@@ -143,12 +143,13 @@ class _Run:
         self._say(Text(f"Proposed {shown} from the answer to {email_id}: {effect}.", "green"))
 
     def _correct(self, proposer: Proposer, recent: Sequence[LedgerEntry]) -> None:
-        kept, withheld = [], 0
-        for correction in (found for entry in recent for found in list_corrections(entry)):
-            if _is_impersonal(correction, proposer):
-                kept.append(correction)
-            else:
-                withheld += 1
+        kept: list[Correction] = []
+        withheld = 0
+        for entry in recent:
+            corrections = list(list_corrections(entry))
+            impersonal = _drop_personal(corrections, proposer) if corrections else []
+            kept += impersonal
+            withheld += len(corrections) - len(impersonal)
         lines: dict[str, int] = {}
         for category, found in group_corrections(kept).items():
             self._say(Text(f"Corrected in category {category}:", "bold"))
@@ -172,15 +173,19 @@ class _Run:
         self.console.print(Text(text) if isinstance(text, str) else text, soft_wrap=True)
 
 
-def _is_impersonal(correction: Correction, proposer: Proposer) -> bool:
-    """Whether code finds nothing of the customer in what a reviewer said; not where it cannot be compared."""
+def _drop_personal(corrections: Sequence[Correction], proposer: Proposer) -> list[Correction]:
+    """Those of an email's corrections with nothing of its customer; none where they cannot be compared."""
     try:
-        customer = read_customer(correction.entry, proposer.multimail)
+        customer = read_customer(corrections[0].entry, proposer.multimail)
     except (UnreadableThreadError, NotFoundError):
-        return False
-    text = "\n".join(correction.said)
-    case = Case(customer, correction.said, proposer.list_approved(text))
-    return case.find(text, load_prompt("draft")) is None
+        return []
+    kept = []
+    for correction in corrections:
+        text = "\n".join(correction.said)
+        case = Case(customer, correction.said, proposer.list_approved(text))
+        if case.find(text, load_prompt("draft")) is None:
+            kept.append(correction)
+    return kept
 
 
 def _build_table(groups: Sequence[Group]) -> Table:
