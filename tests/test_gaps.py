@@ -521,7 +521,7 @@ def test_reasons_are_listed_by_category_with_a_change_of_the_profile(build: Buil
 def test_the_run_stops_at_a_service_that_is_down_and_keeps_what_it_proposed(build: BuildCompany) -> None:
     company = build()
     company.answer(company.receive())
-    company.world.simulator.faults = always(answer_with(503))
+    company.world.simulator.fault = always(answer_with(503))
     status, output = company.run()
     assert status == UNFINISHED
     assert "The search for gaps stopped: " in " ".join(output.split())

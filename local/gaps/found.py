@@ -20,12 +20,12 @@ class Gap(StrEnum):
 class LeftOut(StrEnum):
     """Why an email of the time is not among the gaps, as it is counted."""
 
-    UNDECIDED = "still open"
-    ERASED = "erased"
-    NOT_TRIAGED = "not triaged (rules, limits)"
-    IGNORED = "wanted no answer"
+    UNDECIDED = "are still open"
+    ERASED = "are erased"
+    NOT_TRIAGED = "were kept from the model by a rule"
+    IGNORED = "want no answer"
     ONE_CASE = "need facts of one customer's case, which no page has"
-    ANSWERED = "answered"
+    ANSWERED = "have an answer in the knowledge"
 
 
 @dataclass(frozen=True, slots=True)

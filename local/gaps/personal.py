@@ -92,8 +92,9 @@ class Case:
             return Found.NAME
         free = (*self.approved, *self.statements)
         known = plain("\n".join(free))
+        stated = read_values(known)
         for value in read_values(plain(text)):
-            if not value.is_soft and not find_carriers(value, read_values(known), known):
+            if not value.is_soft and not find_carriers(value, stated, known):
                 return self._name_value(value)
         if find_carried(text, self.customer.texts, free):
             return Found.QUOTE
