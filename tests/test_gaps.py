@@ -488,7 +488,7 @@ def test_unread_email_is_never_opened(build: BuildCompany) -> None:
     assert stored is not None
     assert stored.status == "unread"
     assert company.count_passage_calls() == 0
-    assert "unread, deleted or too many emails" in output
+    assert "No file for 1: they are in a thread with unread, deleted or too much mail" in output
 
 
 def test_reasons_are_listed_by_category_with_a_change_of_the_profile(build: BuildCompany) -> None:

@@ -14,6 +14,7 @@ from shared.replying.threads import PENDING_INBOUND, PENDING_STATUSES, WRITTEN_W
 
 MAX_ANSWERS = 3  # of a thread, the last ones
 MAX_THREAD_EMAILS = 20  # a longer thread is left to people
+MAX_THREAD_CHARACTERS = 200_000
 # A customer's email in this state was never opened: reading it would mark it as read, or has no text yet.
 UNOPENED = ("unread", PENDING_INBOUND, "deleted")
 
@@ -103,6 +104,8 @@ def read_customer(
         emails = [multimail.get_email(entry.mailbox_id, id_) for id_ in islice(received, MAX_THREAD_EMAILS)]
     except NotFoundError:
         raise UnreadableThreadError("an email of its thread is gone") from None
+    if sum(len(email.markdown) for email in emails) > MAX_THREAD_CHARACTERS:
+        raise UnreadableThreadError(f"its thread has more than {MAX_THREAD_CHARACTERS:,} characters")
     headers = [header for email in emails for header in (email.sender, *email.to, *email.cc)]
     texts = (f"{email.subject}\n{email.markdown}" for email in emails)
     return Customer(tuple(map(clean_text, texts)), tuple(map(clean_text, headers)))

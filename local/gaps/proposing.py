@@ -29,7 +29,7 @@ class NotWritten(StrEnum):
     UNREADABLE = "got a passage that could not be read"
     REFUSED = "were refused by the model service"
     NOT_COMPARABLE = (
-        "are in a thread with unread, deleted or too many emails, so nothing can be compared with it"
+        "are in a thread with unread, deleted or too much mail, so no passage can be compared with it"
     )
 
 
