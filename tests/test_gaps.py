@@ -24,7 +24,7 @@ from local.host.http_server import LoopbackServer
 from local.host.run import MISCONFIGURED, OK, UNFINISHED
 from local.model.chat_simulator import ChatSimulator, Payload, respond_by_rules
 from local.multimail.faults import always, answer_with
-from local.testing.world import START, World
+from local.testing.world import START, ScriptedModel, World
 from shared.composition import open_model, open_profiles
 from shared.domain import (
     Action,
@@ -41,6 +41,7 @@ from shared.domain import (
 from shared.errors import ConfigurationError
 from shared.knowledge.files import KnowledgeFiles, list_folders
 from shared.ledger.entries import LedgerEntry
+from shared.model.chat import ChatCompletion, ChatRequest
 from shared.profiles.profile_file import parse_profiles
 
 QUESTION = (
@@ -267,7 +268,6 @@ class Company:
 
     def __init__(self, folder: Path, world: World, chat: ChatSimulator, environment: dict[str, str]) -> None:
         self.folder, self.world, self.chat = folder, world, chat
-        self.complete = open_model(world.settings)
         self.environment = environment
 
     @property
@@ -298,6 +298,17 @@ class Company:
         return sum(
             call.body["response_format"]["json_schema"]["name"] == "passage" for call in self.chat.calls
         )
+
+
+class RuleModel(ScriptedModel):
+    """The agent's model: the simulated endpoint over HTTP."""
+
+    def __init__(self, ask: Callable[[ChatRequest], ChatCompletion]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def complete(self, request: ChatRequest) -> ChatCompletion:
+        return self._ask(request)
 
 
 BuildCompany = Callable[..., Company]
@@ -334,7 +345,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildComp
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
         company = Company(tmp_path, world, chat, environment)
-        world.model.complete = company.complete  # type: ignore[method-assign]
+        world.model = RuleModel(open_model(world.settings))
         return company
 
     yield start
