@@ -75,12 +75,13 @@ def _find_said(markdown: str) -> str:
 
 
 def _answers(email: EmailSummary, entry: LedgerEntry, model_replies: Collection[str]) -> bool:
+    is_edit = email.id == entry.reply_id  # it answers this email, however soon
     return (
         email.direction == "outbound"
         and email.id not in model_replies
         and email.status not in PENDING_STATUSES
         and not is_unsent(email)
-        and email.received_at >= entry.received_at + WRITTEN_WITHIN
+        and (is_edit or email.received_at >= entry.received_at + WRITTEN_WITHIN)
         and entry.sender in {parse_address(to) for to in email.to}
     )
 
