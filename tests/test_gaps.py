@@ -398,17 +398,16 @@ def test_a_file_is_never_overwritten_and_asks_the_model_once(build: BuildCompany
     calls = company.count_passage_calls()
     status, output = company.run()
     assert (status, calls, company.count_passage_calls()) == (OK, 1, 1)
-    assert "No file for 1: they were proposed before." in output
+    assert "No file for 1: proposed before." in output
     assert path.read_text(encoding="utf-8") == "A person's own words."
 
 
-def respond_with(title: str, passage: str, *, states_rule: bool = True) -> Callable[[Payload], str]:
-    """A model that answers every passage with this; the rest goes by the simulator's rules."""
+def answer_passages(text: str) -> Callable[[Payload], str]:
+    """A model that answers every call for a passage with this text; the rest goes by the simulator's rules."""
 
     def respond(body: Payload) -> str:
-        if body["response_format"]["json_schema"]["name"] == "passage":
-            return json.dumps({"states_rule": states_rule, "title": title, "passage": passage})
-        answer = respond_by_rules(body)
+        is_passage = body["response_format"]["json_schema"]["name"] == "passage"
+        answer = text if is_passage else respond_by_rules(body)
         assert isinstance(answer, str)
         return answer
 
@@ -418,24 +417,37 @@ def respond_with(title: str, passage: str, *, states_rule: bool = True) -> Calla
 @pytest.mark.parametrize(
     ("title", "passage", "states_rule", "reason"),
     [
-        ("Opened probes", "Ann Lee may send opened probes back.", True, Found.NAME),
-        ("Opened probes of 3 March", "We take back opened probes.", True, Found.DATE),
-        ("Opened probes", "We take back what is of order 48213.", True, Found.NUMBER),
-        ("Opened probes", "We take back opened probes within 60 days.", True, Found.INVENTED),
-        ("Opened probes", "Write to ann@customer.example.", True, Found.NAME),
-        ("", "", False, "they have an answer that states no rule for other customers"),
+        ("Opened probes", "Ann Lee may send opened probes back.", True, f"the passage has {Found.NAME}"),
+        ("Opened probes of 3 March", "We take back opened probes.", True, f"the passage has {Found.DATE}"),
+        ("Opened probes", "We take back what is of order 48213.", True, f"the passage has {Found.NUMBER}"),
+        (
+            "Opened probes",
+            "We take back opened probes within 60 days.",
+            True,
+            f"the passage has {Found.INVENTED}",
+        ),
+        ("Opened probes", "Write to ann@customer.example.", True, f"the passage has {Found.NAME}"),
+        ("", "", False, "the answer states no rule for other customers"),
     ],
 )
 def test_a_passage_with_something_of_the_customer_is_not_written(
     build: BuildCompany, title: str, passage: str, states_rule: bool, reason: str
 ) -> None:
-    company = build(respond=respond_with(title, passage, states_rule=states_rule))
+    written = {"states_rule": states_rule, "title": title, "passage": passage}
+    company = build(respond=answer_passages(json.dumps(written)))
     company.answer(company.receive())
     status, output = company.run()
     assert status == OK
-    assert "No file for 1: they " in output
-    assert reason in output
+    assert f"No file for 1: {reason}." in output
     assert not company.proposed.exists()
+
+
+def test_a_passage_that_cannot_be_read_is_asked_for_twice(build: BuildCompany) -> None:
+    company = build(respond=answer_passages("no JSON"))
+    company.answer(company.receive())
+    _, output = company.run()
+    assert "No file for 1: the model's passage could not be read." in output
+    assert company.count_passage_calls() == 2
 
 
 def test_the_model_is_shown_the_person_s_words_and_nothing_of_the_customer(build: BuildCompany) -> None:
@@ -461,7 +473,7 @@ def test_only_what_a_person_wrote_and_sent_counts_as_an_answer(build: BuildCompa
     company.answer(elsewhere, to="cy@third.example")  # to somebody else in the thread
     status, output = company.run()
     assert (status, company.count_passage_calls()) == (OK, 0)
-    assert "No file for 2: they were answered by nobody." in output
+    assert "No file for 2: no person answered." in output
 
 
 def test_a_reviewer_s_own_text_that_was_approved_counts_as_an_answer(build: BuildCompany) -> None:
@@ -499,7 +511,7 @@ def test_unread_email_is_never_opened(build: BuildCompany) -> None:
     assert stored is not None
     assert stored.status == "unread"
     assert company.count_passage_calls() == 0
-    assert "No file for 1: they are in a thread with unread, deleted or too much mail" in output
+    assert "No file for 1: unread, deleted or too much mail in the thread" in output
 
 
 def test_reasons_are_listed_by_category_with_a_change_of_the_profile(build: BuildCompany) -> None:

@@ -120,18 +120,18 @@ class _Run:
             for email in group.emails:
                 answer = proposer.read_answer(email)
                 if answer is None or isinstance(answer, NotWritten):
-                    reasons[answer or "were answered by nobody"] += 1
+                    reasons[answer or "no person answered"] += 1
                 elif self.left == 0:
-                    reasons[f"wait for the next run, which proposes {MAX_PROPOSED} more"] += 1
+                    reasons[f"left for the next run, which proposes {MAX_PROPOSED} more"] += 1
                 else:
                     self.left -= 1
                     came = proposer.propose(email, answer, group.emails)
                     if isinstance(came, Proposal):
                         self._print_proposal(email.entry.email_id, came)
                     else:
-                        reasons[came if isinstance(came, NotWritten) else f"got a passage with {came}"] += 1
+                        reasons[came if isinstance(came, NotWritten) else f"the passage has {came}"] += 1
         for reason, count in reasons.items():
-            self._say(f"No file for {count}: they {reason}.")
+            self._say(f"No file for {count}: {reason}.")
 
     def _print_proposal(self, email_id: str, proposal: Proposal) -> None:
         effect = (

@@ -24,13 +24,11 @@ from shared.settings import Settings
 class NotWritten(StrEnum):
     """Why a person's answer came to no file, as it is counted."""
 
-    PROPOSED_BEFORE = "were proposed before"
-    NO_RULE = "have an answer that states no rule for other customers"
-    UNREADABLE = "got a passage that could not be read"
-    REFUSED = "were refused by the model service"
-    NOT_COMPARABLE = (
-        "are in a thread with unread, deleted or too much mail, so no passage can be compared with it"
-    )
+    PROPOSED_BEFORE = "proposed before"
+    NO_RULE = "the answer states no rule for other customers"
+    UNREADABLE = "the model's passage could not be read"
+    REFUSED = "the model service refused the answer's text"
+    NOT_COMPARABLE = "unread, deleted or too much mail in the thread, with which no passage can be compared"
 
 
 @dataclass(frozen=True, slots=True)
