@@ -18,6 +18,7 @@ from local.gaps.command import MAX_PROPOSED, gaps
 from local.gaps.corrections import list_corrections
 from local.gaps.found import Gap, LeftOut, Unanswered, sort_out
 from local.gaps.grouping import group_by_words
+from local.gaps.passages import name_file, save_new
 from local.gaps.personal import Case, Found
 from local.gaps.trial import ADDED_FILE, knowledge_with
 from local.host.http_server import LoopbackServer
@@ -247,6 +248,15 @@ def test_proposed_passages_are_no_knowledge_until_they_are_moved(tmp_path: Path)
     (tmp_path / "mailboxes.yaml").write_text("default:\n  knowledge: [proposed]\n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match="passages that nobody has approved yet: move what is right"):
         open_profiles(tmp_path, has_search=False)
+
+
+def test_a_file_that_came_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
+    path = name_file(tmp_path, "em/1")
+    save_new(path, "A person's own words.")
+    with pytest.raises(FileExistsError):
+        save_new(path, "Others.")
+    assert path.read_text(encoding="utf-8") == "A person's own words."
+    assert path == tmp_path / "proposed" / "em%2F1.md"
 
 
 def test_the_tried_knowledge_is_a_copy_with_one_file_more(tmp_path: Path) -> None:
