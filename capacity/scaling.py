@@ -48,7 +48,7 @@ BUSY_MAILBOX = Setup("a busy mailbox", 500, 1)
 
 def list_trials(facts: Facts) -> list[tuple[Setup, list[Result]]]:
     """An hour of mail at LOAD of the default quotas, with other instances and quotas, judged over each of WINDOWS."""
-    mail = LOAD * get_quota_rate(facts)
+    mail = LOAD * find_first_quota(facts).rate
     setups = [
         replace(
             DEFAULTS,
@@ -65,9 +65,9 @@ def list_trials(facts: Facts) -> list[tuple[Setup, list[Result]]]:
     ]
 
 
-def get_quota_rate(facts: Facts) -> float:
-    """Emails a second that the default model quotas let through."""
-    return min(limit.rate for limit in list_limits(facts, DEFAULTS) if "quota" in limit.name)
+def find_first_quota(facts: Facts) -> Limit:
+    """The default model quota that ends first; its rate is the emails a second that both let through."""
+    return min((q for q in list_limits(facts, DEFAULTS) if "quota" in q.name), key=lambda quota: quota.rate)
 
 
 def build_tables(facts: Facts) -> str:
@@ -76,11 +76,11 @@ def build_tables(facts: Facts) -> str:
         _build_limits(facts),
         _build_busy_mailbox(facts),
         _build_partitions(facts),
-        _build_reasoning(facts),
         _build_sizes(facts),
         _build_polls(facts),
         _build_trials(facts),
         build_backlogs(),
+        _build_reasoning(facts),
     )
     return "\n\n".join("\n".join(lines) for lines in parts)
 
@@ -175,28 +175,44 @@ def _build_reasoning(facts: Facts) -> list[str]:
         ("answer at once (`temperature` 0, or `reasoning_effort` none)", facts),
         ("think first (the models' default effort)", with_reasoning(facts)),
     )
+    rates, prices = (
+        [_show(find_first_quota(case).rate * HOUR) for _, case in models],
+        [f"{price_models(case):.2f}" for _, case in models],
+    )
     return [
         "### Models that answer at once, and models that think first",
         "",
-        "| both models | a triage reserves | a draft reserves | emails an hour | tokens an answered email | of that output "
+        "Reasoning models (o-series, gpt-5 and later) work if they have structured outputs; the agent finds out at the first call and "
+        "leaves `temperature` away. gpt-5.1 and later answer at once by default (effort `none`). o-series, gpt-5 and gpt-5-mini always "
+        f"think: {rates[1]} emails an hour instead of {rates[0]} with the default quotas, and {prices[1]} USD instead of {prices[0]} for "
+        f"1,000 answered emails, if they think {facts.assumption['reasoning_tokens']:,.0f} tokens a call (an assumption, "
+        "`reasoning_tokens`).",
+        "",
+        "| both models | a triage reserves | a draft reserves | emails an hour | first limit | tokens an answered email | of that output "
         "| models, USD for 1,000 answered |",
-        "|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|",
         *(_describe_models(name, case) for name, case in models),
     ]
 
 
+def price_models(facts: Facts) -> float:
+    """USD for the models of 1,000 answered emails."""
+    return 1_000 * sum(facts.rates.price_call(step) for step in ("triage", "draft"))
+
+
 def _describe_models(name: str, facts: Facts) -> str:
-    steps, rates = ("triage", "draft"), facts.rates
+    steps, rates, first = ("triage", "draft"), facts.rates, find_first_quota(facts)
     read, written = (
         sum(rates.count_tokens(step, direction) for step in steps) for direction in ("input", "output")
     )
     cells = (
         name,
         *(_show(facts.count_admitted_tokens(step)) for step in steps),
-        _show(get_quota_rate(facts) * HOUR),
+        _show(first.rate * HOUR),
+        first.name,
         _show(read + written),
         _show(written),
-        f"{1_000 * sum(rates.price_call(step) for step in steps):.2f}",
+        f"{price_models(facts):.2f}",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -251,6 +267,9 @@ def _build_sizes(facts: Facts) -> list[str]:
         "| | " + " | ".join(setup.name for setup in setups) + " |",
         "|---|" + "---|" * len(setups),
         *(f"| {title} | " + " | ".join(show(setup) for setup in setups) + " |" for title, show in rows),
+        "",
+        f"Some regions refuse a `maximumInstanceCount` below {DEFAULTS.instances}: keep {DEFAULTS.instances} there, and raise the "
+        "models' capacities if their quota refuses calls (*What to do*, 2).",
     ]
 
 
@@ -324,7 +343,7 @@ def find_most_mailboxes(facts: Facts, seconds: float) -> int:
 
 
 def _build_trials(facts: Facts) -> list[str]:
-    rate = get_quota_rate(facts) * HOUR
+    rate = find_first_quota(facts).rate * HOUR
     head = " | ".join(f"quota judged over {window} s | attempts each" for window in WINDOWS)
     return [
         f"### An hour of {_show(LOAD * rate)} emails simulated, {LOAD:.0%} of the default quota: finished an hour",

@@ -20,6 +20,7 @@ from shared.watching.polling import MAILBOXES_AT_ONCE
 
 REPOSITORY = Path(__file__).parent.parent
 ASSUMPTIONS, HOST = REPOSITORY / "docs" / "scaling.toml", REPOSITORY / "host.json"
+PARTITIONS = f"{len(SHARDS)} partitions of the ledger (fixed once it has rows)"
 DAY, HOUR, MINUTE = 86_400, 3_600, 60
 
 # Rows of the ledger's sixteen partitions that one email or reply reads or writes; tests/test_scaling.py counts them.
@@ -235,7 +236,7 @@ def _list_timers(facts: Facts, setup: Setup) -> list[Limit]:
     split = "another deployment for some of the mailboxes (`MULTIMAIL_MAILBOX_IDS`)"
     return [
         Limit("one poll at a time", left / count_add_seconds(facts, mailboxes), split),
-        Limit("one look at replies at a time", settled / facts.email.drafts, split),
+        Limit("checks of pending replies, one run at a time", settled / facts.email.drafts, split),
     ]
 
 
@@ -254,7 +255,7 @@ def _list_stores(facts: Facts, setup: Setup) -> list[Limit]:
             "Table account", limit["table_account_transactions_a_second"] / email.table_transactions,
             "another deployment",
         ),
-        Limit("partitions of the ledger", partitions / count_rows(facts), "more of them: `SHARDS`"),
+        Limit(PARTITIONS, partitions / count_rows(facts), "more of them: `SHARDS`"),
         Limit(
             "Service Bus Standard", limit["service_bus_credits_a_second"] / email.service_bus_operations,
             "Service Bus Premium",
@@ -315,7 +316,7 @@ def build_flow(facts: Facts, setup: Setup, emails: float) -> Flow:
     """One deployment for the simulation, with `emails` a second."""
     mailboxes = math.ceil(setup.mailboxes / setup.deployments)
     read = 2 * facts.call_seconds  # the email and its thread
-    stores = ("Table account", "partitions of the ledger", "Service Bus Standard")
+    stores = ("Table account", PARTITIONS, "Service Bus Standard")
     triage, draft = (facts.rates.assumption[f"{step}_seconds"] for step in ("triage", "draft"))
     model = facts.email.triages * triage + facts.email.drafts * draft
     return Flow(

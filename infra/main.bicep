@@ -35,6 +35,9 @@ param modelLocation string = ''
 @description('Put storage, Service Bus, vault and model account behind private endpoints and close them to the internet. Decide before the first deployment: Service Bus then needs its Premium tier, and a Standard namespace cannot be upgraded.')
 param vnetEnabled bool = false
 
+@description('Addresses of the private network, at least a /23: others than those of the networks that it is peered with.')
+param networkPrefix string = '10.40.0.0/16'
+
 @description('Recover the vault that was deleted with an earlier installation of the same name, with the secrets in it. azd sets it when there is one.')
 param recoverVault bool = false
 
@@ -65,10 +68,10 @@ param instanceMemoryMB int = 2048
 @description('Maximum number of instances. Each works on as many emails at once as maxConcurrentCalls in host.json says. Some regions refuse fewer than 40.')
 param maximumInstanceCount int = 40
 
-@description('Offer the HTTP functions ask and report. Off, they answer 404; the webhook and the health check stay.')
+@description('Offer the HTTP functions ask, report and review, which take a function key. Off, they answer 404, except to a caller with the app\'s master key, and the review desk has no agent; the webhook and the health check stay.')
 param operatorFunctionsEnabled bool = true
 
-@description('Client id of an app registration in Entra ID, to whose audience a caller of ask and report needs a token, besides the function key; empty for the function key alone. The webhook and the health check stay without.')
+@description('Client id of an app registration in Entra ID, to whose audience a caller of ask, report and review needs a token, besides the function key; empty for the function key alone. The webhook and the health check stay without.')
 param entraClientId string = ''
 
 // Chat models. What retires when, and what replaces it:
@@ -255,13 +258,16 @@ param costBudgetStart string = ''
 param costBudgetEmail string = ''
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
+// Of its own region: a deleted account of this name can be restored there, and nowhere else.
+var modelRegion = empty(modelLocation) ? location : modelLocation
+var modelToken = toLower(uniqueString(subscription().id, environmentName, modelRegion))
 var tags = { 'azd-env-name': environmentName }
 var groupName = 'rg-${environmentName}'
 var names = {
   app: 'func-${token}'
   applicationInsights: 'appi-${token}'
   identity: 'id-${token}'
-  model: 'oai-${token}'
+  model: 'oai-${modelToken}'
   network: 'vnet-${token}'
   plan: 'plan-${token}'
   serviceBus: 'sbns-${token}'
@@ -334,7 +340,7 @@ module modelAccount 'modules/model-account.bicep' = if (hasOwnModel) {
   scope: group
   params: {
     name: names.model
-    location: empty(modelLocation) ? location : modelLocation
+    location: modelRegion
     tags: tags
     isPrivate: vnetEnabled
     isRestored: restoreModelAccount
@@ -363,6 +369,7 @@ module network 'modules/network.bicep' = if (vnetEnabled) {
     name: names.network
     location: location
     tags: tags
+    prefix: networkPrefix
     storageId: storage.outputs.id
     serviceBusId: serviceBus.outputs.id
     vaultId: keyVault.outputs.id
@@ -548,5 +555,5 @@ output MULTIMAIL_WEBHOOK_SECRET_NAME string = multimailWebhookSecretName
 @description('Start of the cost budget, kept by azd.')
 output COST_BUDGET_START string = costBudgetStart
 
-@description('The id that the query API knows the workspace by.')
-output WORKSPACE_ID string = monitoring.outputs.workspaceCustomerId
+@description('Name of the Log Analytics workspace.')
+output WORKSPACE_NAME string = names.workspace

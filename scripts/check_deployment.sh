@@ -1,13 +1,15 @@
 #!/bin/sh
 # After a deployment: are the functions there, does the app reach its ledger, did a poll succeed?
 set -eu
+. "$(dirname "$0")/settings.sh"
 
-app=${FUNCTION_APP_NAME:-$(azd env get-value FUNCTION_APP_NAME)}
-host=${FUNCTION_APP_HOST:-$(azd env get-value FUNCTION_APP_HOST)}
-group=${AZURE_RESOURCE_GROUP:-$(azd env get-value AZURE_RESOURCE_GROUP)}
-subscription=${AZURE_SUBSCRIPTION_ID:-$(azd env get-value AZURE_SUBSCRIPTION_ID)}
-workspace=${WORKSPACE_ID:-$(azd env get-value WORKSPACE_ID)}
+app=$(get_setting FUNCTION_APP_NAME)
+host=$(get_setting FUNCTION_APP_HOST)
+group=$(get_setting AZURE_RESOURCE_GROUP)
+subscription=$(get_setting AZURE_SUBSCRIPTION_ID)
+workspace=$(get_setting WORKSPACE_NAME)
 query=$(grep -v '^//' "$(dirname "$0")/../infra/queries/last-poll.kql")
+start=$(date -u +%Y-%m-%dT%H:%M:%SZ) # the version that was replaced polled until now
 pause=${RETRY_SECONDS:-20}
 
 has_functions() {
@@ -22,21 +24,29 @@ is_healthy() {
     curl --silent --show-error --fail --max-time 60 --output /dev/null "https://$host/api/health"
 }
 
-# Telemetry takes some minutes to become readable.
-has_polled() {
-    polls=$(az rest --method get --url "https://api.loganalytics.io/v1/workspaces/$workspace/query" \
-        --subscription "$subscription" --resource https://api.loganalytics.io --url-parameters "query=$query" \
-        --query 'tables[0].rows[0][0]' --output tsv) && [ "${polls:-0}" -gt 0 ]
+# count_polls SINCE: how many polls have succeeded since then.
+count_polls() {
+    az rest --method get --url "/subscriptions/$subscription/resourceGroups/$group/providers/Microsoft.OperationalInsights/workspaces/$workspace/query" \
+        --url-parameters api-version=2017-10-01 "query=$(echo "$query" | sed "s/SINCE/$1/")" \
+        --query 'tables[0].rows[0][0]' --output tsv
 }
 
-# Without a key the agent waits for one: in the first run of a pipeline nobody can type it. An identity that may not
-# look into the vault, such as the deployer of a tag, goes on to the poll.
+# Telemetry takes some minutes to become readable.
+has_polled() {
+    polls=$(count_polls "$start") && [ "${polls:-0}" -gt 0 ]
+}
+
+# Without a key the agent waits for one: in the first run of a pipeline nobody can type it. In a vault that is closed to this
+# network nobody sees one: who has never polled may have none. An identity that may not look goes on to the poll.
 lacks_key() {
-    vault=${KEY_VAULT_NAME:-$(azd env get-value KEY_VAULT_NAME 2>/dev/null)} || return 1
+    vault=$(get_setting KEY_VAULT_NAME 2>/dev/null) || return 1
     name=${MULTIMAIL_API_KEY_SECRET_NAME:-multimail-api-key}
-    stored=$(az keyvault secret list --vault-name "$vault" --subscription "$subscription" \
-        --query "[?name=='$name'].name" --output tsv 2>/dev/null) || return 1
-    [ -z "$stored" ]
+    if stored=$(az keyvault secret list --vault-name "$vault" --subscription "$subscription" \
+        --query "[?name=='$name'].name" --output tsv --only-show-errors 2>&1); then
+        ! echo "$stored" | grep -qFx "$name"
+    else
+        is_closed "$stored" && [ "$(count_polls 2000-01-01)" = 0 ]
+    fi
 }
 
 # wait_for CHECK MINUTES WHAT-IS-CHECKED WHAT-TO-DO
@@ -58,8 +68,8 @@ wait_for has_functions 5 "the functions are indexed" \
 wait_for is_healthy 10 "the app reaches its ledger" \
     "New roles take up to ten minutes. After that, look for 'the health check failed' in AppTraces."
 if lacks_key; then
-    echo "The agent is deployed and has no MultiMail key yet. Store it in a terminal, as an operator with the role" \
-        "Key Vault Secrets Officer: scripts/store_key.sh"
+    echo "The agent is deployed and has not polled, without a MultiMail key. Store it in a terminal, as an operator with the role" \
+        "Key Vault Secrets Officer (of a private network, on a machine inside): scripts/store_key.sh"
     exit 0
 fi
 wait_for has_polled 15 "a poll succeeded" \

@@ -12,13 +12,16 @@ if (-not $subscription -or -not $region) {
         'Run azd up, which asks for them.')
 }
 
-# A budget's start cannot be changed later, so it is chosen once and kept; a pipeline finds it in Azure again.
-if ([int]"0$env:COST_BUDGET" -gt 0 -and -not $env:COST_BUDGET_START) {
-    $start = az consumption budget list --resource-group "rg-$($env:AZURE_ENV_NAME)" --subscription $subscription `
-        --query "[?starts_with(name, 'budget-')].timePeriod.startDate" --output tsv 2>$null
-    $start = if ($start) { "$start".Substring(0, 10) } else { [DateTime]::UtcNow.ToString('yyyy-MM-01') }
-    azd env set COST_BUDGET_START $start
-    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep COST_BUDGET_START.' }
+# azd leaves out a value that it cannot read, and the template's default is the open one.
+foreach ($setting in "VNET_ENABLED=$($env:VNET_ENABLED)", "OPERATOR_FUNCTIONS_ENABLED=$($env:OPERATOR_FUNCTIONS_ENABLED)") {
+    $name, $value = $setting -split '=', 2
+    if ('', 'true', 'false' -cnotcontains $value) {
+        Stop-Script "Nothing was created: $name is $value, not true or false. Set it: azd env set $name true (or false)."
+    }
+}
+if ($env:COST_BUDGET -and $env:COST_BUDGET -cnotmatch '^[0-9]{1,9}$') {
+    Stop-Script ("Nothing was created: COST_BUDGET is $($env:COST_BUDGET), not a whole number of at most nine digits. Set it, " +
+        'for example azd env set COST_BUDGET 200, or 0 for no budget.')
 }
 
 $parameters = (Get-Content infra/main.parameters.json -Raw | ConvertFrom-Json).parameters
@@ -63,7 +66,7 @@ if ($problem) {
         'azd env set MODEL_LOCATION NAME. Then run azd up again.')
 }
 
-if ($env:VNET_ENABLED -eq 'true') {
+if ($env:VNET_ENABLED -ceq 'true') {
     $state = az provider show --namespace Microsoft.App --subscription $subscription `
         --query registrationState --output tsv
     if ($LASTEXITCODE -ne 0) {
@@ -77,36 +80,102 @@ if ($env:VNET_ENABLED -eq 'true') {
     }
 }
 
+if (-not $env:ALERT_EMAIL -and -not (Select-String '"actionGroupId"' infra/main.parameters.json -SimpleMatch -Quiet)) {
+    Write-Host 'The alerts will reach nobody: ALERT_EMAIL is not set. Set it: azd env set ALERT_EMAIL you@example.com'
+}
+
+# What an earlier run created. Without azd nothing is known of it.
+$groupName = "rg-$($env:AZURE_ENV_NAME)"
+$exists = $false
+if ($env:AZURE_ENV_NAME) {
+    $answer = az group exists --name $groupName --subscription $subscription --output json
+    if ($LASTEXITCODE -ne 0) {
+        Stop-Script ("Nothing was created: the Azure CLI did not say whether the resource group $groupName exists, and says " +
+            'above why.')
+    }
+    $exists = $answer -ceq 'true'
+}
+
+# A private installation would open, and an open one fail: the tier of its namespace cannot be changed.
+if ($exists) {
+    $tier = az servicebus namespace list --resource-group $groupName --subscription $subscription `
+        --query "[?starts_with(name, 'sbns-')].sku.name | [0]" --output tsv
+    if ($LASTEXITCODE -ne 0) {
+        Stop-Script ("Nothing was created: the Azure CLI did not list the Service Bus namespaces of $groupName, and says " +
+            'above why.')
+    }
+    $wantsPrivate = if ($env:VNET_ENABLED) { $env:VNET_ENABLED } else { 'false' }
+    $isPrivate = if ($tier -ceq 'Premium') { 'true' } else { 'false' }
+    if ($tier -and $wantsPrivate -cne $isPrivate) {
+        Stop-Script ("Nothing was created: VNET_ENABLED is $wantsPrivate, but the installation in $groupName was created with " +
+            "$isPrivate, and cannot be changed. Set it: azd env set VNET_ENABLED $isPrivate. For the other kind, remove " +
+            'the installation first: azd down.')
+    }
+}
+
+# Too little quota would end the first deployment half-way; an account that exists has its own.
+if (-not $exists -and -not $env:EXISTING_MODEL_ACCOUNT_NAME) {
+    $quotas = az cognitiveservices usage list --location $modelRegion --subscription $subscription `
+        --query '[].[name.value, limit]' --output tsv
+    if ($LASTEXITCODE -ne 0) {
+        Write-Host "The Azure CLI did not say which quota there is in $modelRegion, and says above why."
+    }
+    foreach ($model in $wanted) {
+        $row = $quotas | Where-Object { $_ -clike "OpenAI.$($model.sku).$($model.name)`t*" } | Select-Object -First 1
+        if (-not $row) { continue }
+        $limit = ($row -split "`t")[1] -replace '\..*'
+        if ([long]$limit -lt $model.capacity) {
+            Write-Host ("The quota of $($model.name) ($($model.sku)) in $modelRegion is $limit thousand tokens a minute, " +
+                "less than the capacity $($model.capacity) in infra/main.parameters.json: lower that, or ask for more quota.")
+        }
+    }
+}
+
+# A budget's start cannot be changed later, so it is chosen once and kept; a pipeline finds it in Azure again.
+if ([int]"0$env:COST_BUDGET" -gt 0 -and -not $env:COST_BUDGET_START) {
+    $start = $null
+    if ($exists) {
+        $start = az consumption budget list --resource-group $groupName --subscription $subscription `
+            --query "[?starts_with(name, 'budget-')].timePeriod.startDate | [0]" --output tsv
+        if ($LASTEXITCODE -ne 0) {
+            Stop-Script "Nothing was created: the Azure CLI did not list the budgets of $groupName, and says above why."
+        }
+    }
+    $start = if ($start) { ($start -split 'T')[0] } else { [DateTime]::UtcNow.ToString('yyyy-MM-01') }
+    azd env set COST_BUDGET_START $start
+    if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep COST_BUDGET_START.' }
+}
+
+# Select-Own PREFIX REGION: those of a list of deleted resources, each with its region, whose name infra/main.bicep makes
+# from it.
+function Select-Own([string]$Prefix, [string]$Region) {
+    $input | Where-Object { $_ -cmatch "^${Prefix}[a-z0-9]{13}`t$Region$" } | ForEach-Object { ($_ -split "`t")[0] }
+}
+
 # A deleted vault keeps its name for days, and a deleted model account too: those of this installation are restored.
 if ($env:AZURE_ENV_NAME) {
-    $group = "/resourceGroups/rg-$($env:AZURE_ENV_NAME)/"
+    $group = "/resourceGroups/$groupName/"
     $vaults = az keyvault list-deleted --resource-type vault --subscription $subscription `
-        --query "[?contains(properties.vaultId, '$group') && properties.location=='$region'].name" --output tsv
+        --query "[?contains(properties.vaultId, '$group')].[name, properties.location]" --output tsv
     if ($LASTEXITCODE -ne 0) {
         Stop-Script 'Nothing was created: the Azure CLI did not list the deleted vaults, and says above why.'
     }
-    $accounts = if (-not $env:EXISTING_MODEL_ACCOUNT_NAME) {
-        az cognitiveservices account list-deleted --subscription $subscription `
+    $vaults = @($vaults | Select-Own 'kv-' $region)
+    $accounts = @()
+    if (-not $env:EXISTING_MODEL_ACCOUNT_NAME) {
+        $accounts = az cognitiveservices account list-deleted --subscription $subscription `
             --query "[?contains(id, '$group')].[name, location]" --output tsv
         if ($LASTEXITCODE -ne 0) {
             Stop-Script 'Nothing was created: the Azure CLI did not list the deleted model accounts, and says above why.'
         }
-    }
-    $elsewhere = $accounts | Where-Object { $_ -cnotlike "*`t$modelRegion" } | Select-Object -First 1
-    if ($elsewhere) {
-        $name, $location = $elsewhere -split "`t"
-        Stop-Script ("Nothing was created: the model account $name of an earlier installation was deleted in $location, so it " +
-            "cannot be restored in $modelRegion. Go back, azd env set MODEL_LOCATION $location, or remove it for good: " +
-            "az cognitiveservices account purge --name $name --resource-group rg-$($env:AZURE_ENV_NAME) --location $location " +
-            "--subscription $subscription. Then run azd up again.")
+        $accounts = @($accounts | Select-Own 'oai-' $modelRegion)
     }
     azd env set RECOVER_VAULT "$(if ($vaults) { 'true' } else { 'false' })"
     if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep RECOVER_VAULT.' }
     azd env set RESTORE_MODEL_ACCOUNT "$(if ($accounts) { 'true' } else { 'false' })"
     if ($LASTEXITCODE -ne 0) { Stop-Script 'Nothing was created: azd did not keep RESTORE_MODEL_ACCOUNT.' }
     if ($vaults -or $accounts) {
-        $names = @($vaults) + @($accounts | ForEach-Object { ($_ -split "`t")[0] })
-        Write-Host "Restored from the earlier installation: $names"
+        Write-Host "Restored from the earlier installation: $($vaults + $accounts)"
     }
     if ($vaults) {
         Write-Host ('A vault comes back with the properties and tags that it had. To give it those of infra/, run ' +

@@ -5,11 +5,13 @@ param([switch]$Replace)
 . "$PSScriptRoot/vault.ps1"
 
 $name = if ($env:MULTIMAIL_API_KEY_SECRET_NAME) { $env:MULTIMAIL_API_KEY_SECRET_NAME } else { 'multimail-api-key' }
-if ((Find-Stored $name) -and -not $Replace) {
+# A hook of azd's: what was created is deployed, and the key can be stored later.
+$failed = if (Test-Asking) { 1 } else { 0 }
+if ((Find-Stored $name 'scripts/store_key.ps1' 0 $failed) -and -not $Replace) {
     Write-Host "The MultiMail key is in the vault $vault. To replace it: scripts/store_key.ps1 -Replace"
     exit 0
 }
-if ([Console]::IsInputRedirected -or $env:CI) {
+if (-not (Test-Asking)) {
     Write-Host 'Not a terminal: cannot ask for the MultiMail key. Run this in a terminal: scripts/store_key.ps1'
     exit 0
 }

@@ -11,11 +11,11 @@ $name = if ($env:MULTIMAIL_WEBHOOK_SECRET_NAME) { $env:MULTIMAIL_WEBHOOK_SECRET_
 $events = "message.received", "message.delivered", "message.bounced", "oversight.approved", "oversight.rejected"
 $command = 'scripts/subscribe_webhook.ps1'
 
-if ((Find-Stored $name) -and -not $Replace) {
+if ((Find-Stored $name $command 1 1) -and -not $Replace) {
     Write-Host "The agent is subscribed: the vault $vault has $name. To do it again: $command -Replace"
     exit 0
 }
-if ([Console]::IsInputRedirected) {
+if (-not (Test-Asking)) {
     Stop-Script "Not a terminal: cannot ask for a MultiMail key. Run this in a terminal: $command"
 }
 

@@ -4,18 +4,18 @@
 set -eu
 . "$(dirname "$0")/vault.sh"
 
-host=${FUNCTION_APP_HOST:-$(azd env get-value FUNCTION_APP_HOST)}
+host=$(get_setting FUNCTION_APP_HOST)
 api=${MULTIMAIL_API_URL:-https://api.multimail.dev}
 name=${MULTIMAIL_WEBHOOK_SECRET_NAME:-multimail-webhook-secret}
 events='"message.received","message.delivered","message.bounced","oversight.approved","oversight.rejected"'
 
-stored=$(find_stored "$name")
+find_stored "$name" "$0" || exit 1
 if [ -n "$stored" ] && [ "${1:-}" != --replace ]; then
     echo "The agent is subscribed: the vault $vault has $name. To do it again: $0 --replace"
     exit 0
 fi
 
-if [ ! -t 0 ]; then
+if ! can_ask; then
     echo "Not a terminal: cannot ask for a MultiMail key. Run this in a terminal: $0" >&2
     exit 1
 fi

@@ -1,10 +1,11 @@
 #!/bin/sh
 # Before the first upload: wait until the app's identity may use its storage. A new role takes up to ten minutes.
 set -eu
+. "$(dirname "$0")/settings.sh"
 
-app=${FUNCTION_APP_NAME:-$(azd env get-value FUNCTION_APP_NAME)}
-group=${AZURE_RESOURCE_GROUP:-$(azd env get-value AZURE_RESOURCE_GROUP)}
-subscription=${AZURE_SUBSCRIPTION_ID:-$(azd env get-value AZURE_SUBSCRIPTION_ID)}
+app=$(get_setting FUNCTION_APP_NAME)
+group=$(get_setting AZURE_RESOURCE_GROUP)
+subscription=$(get_setting AZURE_SUBSCRIPTION_ID)
 pause=${RETRY_SECONDS:-20}
 
 functions=$(az functionapp function list --name "$app" --resource-group "$group" --subscription "$subscription" \

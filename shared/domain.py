@@ -103,6 +103,7 @@ class Cause(StrEnum):
     CONTACT_FORM = "contact_form"
     UNREADABLE_SENDER = "unreadable_sender"
     TRIAGE_UNREADABLE = "triage_unreadable"
+    THOUGHT_TOO_LONG = "thought_too_long"
     TRIAGE_UNSURE = "triage_unsure"
     CATEGORY_RULE = "category_rule"
     WORD_RULE = "word_rule"

@@ -9,7 +9,8 @@ AgentError
 ├── PermanentError       trying again cannot help: record it on the email for a human
 │   ├── NotFoundError
 │   ├── ConflictError
-│   └── ContentFilteredError   a security signal, never retried
+│   ├── ContentFilteredError   a security signal, never retried
+│   └── ThoughtTooLongError
 └── LeaseLostError       another worker owns the row now: stop, write nothing
 
 Anything else is a bug and is left untouched.
@@ -77,6 +78,10 @@ class ContentFilteredError(PermanentError):
     def __init__(self, message: str, *, categories: Sequence[str] = ()) -> None:
         self.categories = tuple(categories)
         super().__init__(message)
+
+
+class ThoughtTooLongError(PermanentError):
+    """The model used up the answer's limit on thinking. The message names the limit and the remedy."""
 
 
 class LeaseLostError(AgentError):

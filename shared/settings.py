@@ -240,7 +240,8 @@ class Settings:
     triage_deployment: str = _setting(
         MODEL,
         _text,
-        "Name of the deployment for triage, of a chat model with structured outputs.",
+        "Name of the deployment for triage, of a chat model with structured outputs; "
+        "reasoning models work too.",
         remedy="set it to the name of a chat deployment at MODEL_ENDPOINT",
     )
     draft_deployment: str = _setting(
@@ -249,8 +250,8 @@ class Settings:
     draft_reasoning_effort: str = _setting(
         MODEL,
         _text,
-        "How much the model thinks before it writes a draft: default leaves it to the model, others are for "
-        "models that have them.",
+        "How much the model thinks before it writes a draft: default leaves it to the model. "
+        "Models before gpt-5.1 have no none, gpt-5-pro has only high.",
         DEFAULT_EFFORT,
         choices=REASONING_EFFORTS,
     )
@@ -406,7 +407,9 @@ class Settings:
     )
 
     key_vault_url: str | None = _setting(
-        AZURE, _optional_url, "Vault with the MultiMail key and the webhooks' secret."
+        AZURE,
+        _optional_url,
+        "Vault with the MultiMail key, the webhooks' secret and the targets' addresses and keys.",
     )
     managed_identity_client_id: str | None = _setting(
         AZURE,

@@ -34,6 +34,7 @@ WEBHOOK_RECEIVED = "webhook.received"
 WEBHOOKS_REFUSED = "webhooks.refused"
 MATTER_CLOSED = "matter.closed"
 NOTIFICATION_SENT = "notification.sent"
+NOTIFICATION_FAILED = "notification.failed"
 SERVICE_UNAVAILABLE = "service.unavailable"
 SERVICE_AVAILABLE = "service.available"
 

@@ -3,7 +3,7 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -27,6 +27,7 @@ _PARSERS = {
 }  # fmt: skip
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`(azd? [^`]+)`")
+_PRINTS = re.compile(r"\b(?:Write-\w+|Out-\w+|Tee-Object|Stop-Script|WriteLine|Write)\b", re.IGNORECASE)
 # In messages and comments a name goes on as a sentence.
 _NAME = re.compile(r"\b(azd?)((?: [a-z][a-z-]*[a-z])+)")
 
@@ -89,6 +90,24 @@ def parse_script(text: str, shell: str) -> Iterator[tuple[str, ...]]:
             line = re.sub(r"[\\`]\n", " ", _replace_computed(node, name.start_byte))
             # PowerShell's grammar takes a redirection for a word.
             yield tuple(word for word in shlex.split(line) if not re.match(r"[\d*]>", word))
+
+
+def find_printed(text: str, variables: Collection[str]) -> list[str]:
+    """The statements of a PowerShell script that print one of these variables, or let it fall into the output."""
+    found = []
+    for node in _walk(_POWERSHELL.parse(text.encode()).root_node):
+        statement = node.parent
+        if node.type != "pipeline" or statement is None or statement.type != "statement_list":
+            continue
+        if statement.parent is not None and statement.parent.type == "sub_expression":
+            continue  # a part of another statement
+        parts, said = list(_walk(node)), (node.text or b"").decode()
+        names = {(part.text or b"").decode().lower().lstrip("$") for part in parts if part.type == "variable"}
+        kinds = {part.type for part in parts}
+        is_left_over = not kinds & {"command", "assignment_expression", "invokation_expression"}
+        if names & set(variables) and (is_left_over or _PRINTS.search(said)):
+            found.append(said)
+    return found
 
 
 def _list_steps(value: Any) -> Iterator[tuple[str, str]]:

@@ -39,6 +39,7 @@ PLATFORM_SETTINGS = {
     "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
     "AzureWebJobs.ask_agent.Disabled",
     "AzureWebJobs.report.Disabled",
+    "AzureWebJobs.review.Disabled",
 }
 # What answers without a function key: it stays so behind Entra ID.
 OPEN_PATHS = ["/api/webhook", "/api/health"]
@@ -105,7 +106,7 @@ REQUIRED: Mapping[str, Mapping[str, object]] = {
     "Microsoft.OperationalInsights/workspaces": {"features.disableLocalAuth": True},
     "Microsoft.Insights/components": {"DisableLocalAuth": True},
     "Microsoft.Insights/diagnosticSettings": {},
-    "Microsoft.Insights/actionGroups": {},
+    "Microsoft.Insights/actionGroups": {"enabled": True},
     "Microsoft.Insights/scheduledQueryRules": {"enabled": True},
     "Microsoft.Insights/metricAlerts": {"enabled": True},
     "Microsoft.Insights/workbooks": {},
@@ -159,6 +160,23 @@ ROLES = {
     ("app", "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd", "accounts"),  # Cognitive Services OpenAI User
 }
 OPERATOR_ROLE = ("operator", "b86a8fe4-44ce-4948-aee5-eccb2c155cd7", "vaults")  # Key Vault Secrets Officer
+# What each alert measures, and between which thresholds.
+ALERTS: Mapping[str, tuple[str, str, range]] = {
+    "no-successful-poll": ("Total", "LessThan", range(1, 2)),
+    "failed-emails": ("Count", "GreaterThan", range(1)),
+    "token-budget-reached": ("Count", "GreaterThan", range(1)),
+    "approval-overdue": ("Maximum", "GreaterThan", range(1, 701)),
+    "vault-access-denied": ("Count", "GreaterThan", range(1)),
+}
+# The names that lead to each private endpoint, by the part of the service that it is for.
+ENDPOINT_ZONES = {
+    "blob": ["privatelink.blob."],
+    "table": ["privatelink.table."],
+    "namespace": ["privatelink.servicebus.windows.net"],
+    "vault": ["privatelink.vaultcore.azure.net"],
+    "account": ["privatelink.openai.azure.com", "privatelink.cognitiveservices.azure.com"],
+}
+TENANT = "00000000-0000-0000-0000-0000000000ff"  # the one of scripts/snapshot.sh
 OUTPUTS = {
     "AZURE_RESOURCE_GROUP",
     "FUNCTION_APP_NAME",
@@ -166,7 +184,7 @@ OUTPUTS = {
     "KEY_VAULT_NAME",
     "MULTIMAIL_API_KEY_SECRET_NAME",  # the secret's name
     "MULTIMAIL_WEBHOOK_SECRET_NAME",  # likewise
-    "WORKSPACE_ID",
+    "WORKSPACE_NAME",
     "COST_BUDGET_START",
 }
 KEY_SIGNS = re.compile(r"listKeys|listSecrets|AccountKey|SharedAccessKey|InstrumentationKey|Password=", re.I)
@@ -239,20 +257,77 @@ def check_network(deployment: Deployment) -> list[str]:
         if get_path(resource, "publicNetworkAccess") != "Disabled"
         or get_path(resource, "networkAcls.defaultAction") not in (None, "Deny")
     ]
-    groups = [
-        group
-        for endpoint in deployment.of_type("Microsoft.Network/privateEndpoints")
-        for connection in endpoint["properties"]["privateLinkServiceConnections"]
-        for group in connection["properties"]["groupIds"]
-    ]
-    if sorted(groups) != ["account", "blob", "namespace", "table", "vault"]:
+    groups = list(list_endpoints(deployment))
+    if sorted(groups) != sorted(ENDPOINT_ZONES):
         problems.append(f"private endpoints for {groups}")
     (namespace,) = deployment.of_type("Microsoft.ServiceBus/namespaces")
     if namespace["sku"]["name"] != "Premium":
         problems.append("only Premium namespaces take private endpoints")
+    return problems
+
+
+def list_endpoints(deployment: Deployment) -> Mapping[str, Resource]:
+    """The private endpoints, by the part of the service that each is for."""
+    return {
+        group: endpoint
+        for endpoint in deployment.of_type("Microsoft.Network/privateEndpoints")
+        for connection in endpoint["properties"]["privateLinkServiceConnections"]
+        for group in connection["properties"]["groupIds"]
+    }
+
+
+def check_subnets(deployment: Deployment) -> list[str]:
+    """The app's has a way out, to MultiMail, and belongs to its plan; the endpoints are in another."""
+    problems = []
     (app,) = deployment.of_type("Microsoft.Web/sites")
-    if not get_path(app, "virtualNetworkSubnetId"):
-        problems.append("the app is outside the network")
+    for network in deployment.of_type("Microsoft.Network/virtualNetworks"):
+        subnets = {
+            f"{network['id']}/subnets/{s['name']}": s["properties"] for s in network["properties"]["subnets"]
+        }
+        of_app = subnets.get(str(get_path(app, "virtualNetworkSubnetId")))
+        if of_app is None:
+            problems.append("the app is outside the network")
+            continue
+        services = [delegation["properties"]["serviceName"] for delegation in of_app.get("delegations", [])]
+        if services != ["Microsoft.App/environments"]:
+            problems.append(f"the app's subnet is delegated to {services}")
+        if of_app.get("defaultOutboundAccess") is not True:
+            problems.append("the app's subnet has no way out")
+        for group, endpoint in list_endpoints(deployment).items():
+            subnet = subnets.get(str(get_path(endpoint, "subnet.id")))
+            if subnet is None or subnet.get("delegations"):
+                problems.append(f"the private endpoint for {group} is in no subnet for endpoints")
+    return problems
+
+
+def check_private_names(deployment: Deployment) -> list[str]:
+    """Inside the network the name of each service leads to its private endpoint."""
+    problems = []
+    zones = {
+        zone["id"]: zone["name"].strip("[]")
+        for zone in deployment.of_type("Microsoft.Network/privateDnsZones")
+    }
+    networks = [network["id"] for network in deployment.of_type("Microsoft.Network/virtualNetworks")]
+    links = deployment.of_type("Microsoft.Network/privateDnsZones/virtualNetworkLinks")
+    for name in zones.values():
+        if not any(
+            name in link["name"] and get_path(link, "virtualNetwork.id") in networks for link in links
+        ):
+            problems.append(f"the network is not linked to the zone {name}")
+    records = {
+        group["name"].split("/")[0]: [
+            zones.get(c["properties"]["privateDnsZoneId"], "")
+            for c in group["properties"]["privateDnsZoneConfigs"]
+        ]
+        for group in deployment.of_type("Microsoft.Network/privateEndpoints/privateDnsZoneGroups")
+    }
+    for group, endpoint in list_endpoints(deployment).items():
+        names = records.get(endpoint["name"], [])
+        problems += [
+            f"no name leads to the private endpoint for {group}: {wanted} is in no zone group of it"
+            for wanted in ENDPOINT_ZONES.get(group, [])
+            if not any(wanted in name for name in names)
+        ]
     return problems
 
 
@@ -280,21 +355,31 @@ def check_identity_connections(deployment: Deployment) -> list[str]:
 
 
 def check_sign_in(deployment: Deployment) -> list[str]:
-    """Where Entra ID is in front of the app, it is in front of everything but the open paths."""
+    """Where Entra ID is in front of the app, it is in front of everything but the open paths; elsewhere it is turned off."""
+    (config,) = (
+        c for c in deployment.of_type("Microsoft.Web/sites/config") if c["name"].endswith("/authsettingsV2")
+    )
+    if get_path(config, "platform.enabled") is False:
+        return []
+    provider = "identityProviders.azureActiveDirectory"
+    client = get_path(config, f"{provider}.registration.clientId")
+    issuer = str(get_path(config, f"{provider}.registration.openIdIssuer"))
     wanted: Mapping[str, object] = {
         "platform.enabled": True,
         "globalValidation.requireAuthentication": True,
         "globalValidation.unauthenticatedClientAction": "Return401",
         "globalValidation.excludedPaths": OPEN_PATHS,
-        "identityProviders.azureActiveDirectory.enabled": True,
+        f"{provider}.enabled": True,
+        f"{provider}.validation.allowedAudiences": [client, f"api://{client}"],
     }
-    return [
+    problems = [
         f"sign-in: {path} is {get_path(config, path)}"
-        for config in deployment.of_type("Microsoft.Web/sites/config")
-        if config["name"].endswith("/authsettingsV2")
         for path, value in wanted.items()
         if get_path(config, path) != value
     ]
+    if not client or TENANT not in issuer or "/v2.0" not in issuer:
+        problems.append(f"sign-in: the issuer {issuer} is not this tenant's")
+    return problems
 
 
 def check_keys(deployment: Deployment) -> list[str]:
@@ -343,18 +428,19 @@ def check_names(deployment: Deployment) -> list[str]:
     return problems
 
 
+def list_roles(deployment: Deployment) -> list[tuple[str, str, str]]:
+    """Each role that is given: to whom, which, on what type of resource."""
+    return [_describe(role) for role in deployment.of_type("Microsoft.Authorization/roleAssignments")]
+
+
 def check_roles(deployment: Deployment) -> list[str]:
-    found = [_describe(assignment) for assignment in _assignments(deployment)]
+    found = list_roles(deployment)
     allowed = ROLES | {OPERATOR_ROLE}
     return (
         [f"role {role} is not in the table" for role in found if role not in allowed]
         + [f"role {role} is missing" for role in ROLES if role not in found]
         + [f"role {role} is given twice" for role in set(found) if found.count(role) > 1]
     )
-
-
-def _assignments(deployment: Deployment) -> list[Resource]:
-    return deployment.of_type("Microsoft.Authorization/roleAssignments")
 
 
 def _describe(assignment: Resource) -> tuple[str, str, str]:
@@ -404,29 +490,56 @@ def check_outputs(deployment: Deployment) -> list[str]:
 
 
 def check_alerts(deployment: Deployment) -> list[str]:
-    """Every alert calls somebody; the metric is the one that Service Bus has for dead letters."""
-    problems = []
-    for rule in deployment.of_type("Microsoft.Insights/scheduledQueryRules"):
-        if not get_path(rule, "actions.actionGroups"):
-            problems.append(f"{rule['name']} calls nobody")
-    (dead_letters,) = deployment.of_type("Microsoft.Insights/metricAlerts")
-    if not get_path(dead_letters, "actions"):
-        problems.append(f"{dead_letters['name']} calls nobody")
-    for budget in deployment.of_type("Microsoft.Consumption/budgets"):
-        for name, notification in budget["properties"]["notifications"].items():
-            if not notification["contactGroups"]:
-                problems.append(f"{budget['name']} calls nobody ({name})")
-    (criterion,) = dead_letters["properties"]["criteria"]["allOf"]
+    """Every alert is there, measures what it is to, and calls somebody."""
+    rules = {
+        r["name"].rsplit("-", 1)[0]: r for r in deployment.of_type("Microsoft.Insights/scheduledQueryRules")
+    }
+    problems = [f"alert {name} is not in the table, or missing" for name in sorted(set(rules) ^ set(ALERTS))]
+    for name in sorted(set(rules) & set(ALERTS)):
+        if not get_path(rules[name], "actions.actionGroups"):
+            problems.append(f"{name} calls nobody")
+        (criterion,) = rules[name]["properties"]["criteria"]["allOf"]
+        aggregation, operator, thresholds = ALERTS[name]
+        measured = (criterion["timeAggregation"], criterion["operator"])
+        if measured != (aggregation, operator) or criterion["threshold"] not in thresholds:
+            problems.append(f"{name} never fires, or always: {measured} {criterion['threshold']}")
+    return problems
+
+
+def check_dead_letters(deployment: Deployment) -> list[str]:
+    """The metric is the one that Service Bus has for dead letters, and one is enough."""
+    (alert,) = deployment.of_type("Microsoft.Insights/metricAlerts")
+    problems = [] if get_path(alert, "actions") else [f"{alert['name']} calls nobody"]
+    (criterion,) = alert["properties"]["criteria"]["allOf"]
     watched = [(d["name"], d["values"]) for d in criterion["dimensions"]]
     wanted = [("EntityName", [deployment.app_settings.get("WORK_QUEUE_NAME")])]
     if criterion["metricName"] != "DeadletteredMessages" or watched != wanted:
-        problems.append(f"{dead_letters['name']} watches {criterion['metricName']} of {watched}")
+        problems.append(f"{alert['name']} watches {criterion['metricName']} of {watched}")
+    if (criterion["operator"], criterion["threshold"]) != ("GreaterThan", 0):
+        problems.append(f"{alert['name']} waits for more than one")
+    return problems
+
+
+def check_budget(deployment: Deployment) -> list[str]:
+    """It reports what was spent before it is all spent, and a forecast above it."""
+    problems = []
+    for budget in deployment.of_type("Microsoft.Consumption/budgets"):
+        notifications = budget["properties"]["notifications"]
+        for name, notification in notifications.items():
+            if not notification["contactGroups"]:
+                problems.append(f"{budget['name']} calls nobody ({name})")
+            if not notification["enabled"] or not 0 < notification["threshold"] <= 100:
+                problems.append(f"{budget['name']} reports too late, or never ({name})")
+        if {n["thresholdType"] for n in notifications.values()} != {"Actual", "Forecasted"}:
+            problems.append(f"{budget['name']} reports not both, what was spent and what will be")
     return problems
 
 
 RULES: tuple[Callable[[Deployment], list[str]], ...] = (
     check_properties,
     check_network,
+    check_subnets,
+    check_private_names,
     check_setting_names,
     check_identity_connections,
     check_sign_in,
@@ -438,6 +551,8 @@ RULES: tuple[Callable[[Deployment], list[str]], ...] = (
     check_content_policy,
     check_outputs,
     check_alerts,
+    check_dead_letters,
+    check_budget,
 )
 
 

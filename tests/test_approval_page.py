@@ -2,18 +2,16 @@
 
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import pytest
 import requests
-from playwright.sync_api import Browser, Locator, Page, Request, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from local.approval.agent import AgentAccess
 from local.approval.agent import DeskAgent as RemoteAgent
@@ -25,112 +23,31 @@ from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import DEMO_ANSWERS, list_reasons, respond
 from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator
-from local.multimail.emails import Attachment, Outgoing, StoredEmail
+from local.multimail.emails import Attachment, Outgoing
 from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
+from local.testing.browser import CHROMIUM
 from local.testing.desk_agent import FUNCTION_KEY, DeskAgent
+from local.testing.desk_office import CLAIMS, NOW, Office, plain_draft, report_nothing, serve_office, written
 from local.testing.world import Clock
 from shared.composition import build_agent
 from shared.domain import (
-    Action,
-    Cause,
-    Draft,
-    JudgedClaim,
     Mailbox,
-    ModelText,
     Outcome,
-    Sentiment,
-    Support,
-    Triage,
-    Urgency,
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger.entries import FOR_PEOPLE
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
-from shared.profiles.profiles import NO_PROFILES, MailboxProfile, Profiles
+from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 
-NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
-CHROMIUM = shutil.which("chromium")
-CHROMIUM_ARGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-WIDE = ViewportSize(width=1400, height=900)
 NARROW = ViewportSize(width=390, height=844)
 
 PICTURED = "LINE DOWN: Tarn P10 reads zero on the filling line"
 
 in_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
-
-
-@dataclass
-class Office:
-    """A MultiMail account, its API, the agent's side and the desk on loopback ports."""
-
-    simulator: MultiMailSimulator
-    api_url: str
-    url: str
-    key: str
-    agent: DeskAgent
-
-    def receive(
-        self, subject: str, body: str = "Hello", sender: str = "ann@customer.example", *, ago: int = 0
-    ) -> str:
-        received_at = NOW - timedelta(minutes=ago)
-        return self.simulator.deliver("support", sender, subject, body, received_at=received_at)
-
-    def tag(self, email_id: str, **tags: str) -> None:
-        named = {f"agent.{name}": value for name, value in tags.items()}
-        self.simulator.set_tags("support", email_id, named, "agent")
-        if tags.get("outcome") in FOR_PEOPLE:
-            self.agent.write(email_id, Outcome(tags["outcome"]), cause=Cause.TRIAGED)
-
-    def draft(self, email_id: str, text: str, draft: Draft | None = None, **tags: str) -> str:
-        """Let the agent's reply wait for approval, as the agent leaves it."""
-        reply, _ = self.simulator.reply("support", email_id, Outgoing(text), "agent")
-        self.tag(email_id, outcome="reply_submitted", action="reply", reply_id=reply.id, **tags)
-        self.agent.draft(email_id, reply.id, draft or plain_draft(text), triage=triaged(**tags))
-        return reply.id
-
-    def escalate(self, email_id: str, outcome: Outcome = Outcome.ESCALATED, **fields: Any) -> None:
-        """Let the agent leave an email to people."""
-        self.simulator.set_tags("support", email_id, {"agent.outcome": outcome}, "agent")
-        self.agent.write(email_id, outcome, cause=Cause.TRIAGED, **fields)
-
-    def stored(self, email_id: str) -> StoredEmail:
-        email = self.simulator.find_email(email_id)
-        assert email is not None
-        return email
-
-    def address(self, email_id: str) -> str:
-        return f"{self.url}/?mailbox=support&email={email_id}"
-
-    def reads_of(self, email_id: str) -> list[str]:
-        paths = [r.path for r in self.simulator.requests if f"/emails/{email_id}" in r.path]
-        return [path.rpartition(email_id)[2] for path in paths]
-
-
-def plain_draft(text: str) -> Draft:
-    return Draft(text, 0.9, (), (), "key")
-
-
-def triaged(**tags: str) -> Triage | None:
-    """The triage that these tags tell of, where they name an urgency that there is."""
-    urgency = tags.get("urgency", "")
-    if urgency not in [*Urgency]:
-        return None
-    no_text = ModelText("")
-    return Triage(Action.REPLY, "question", Urgency(urgency), Sentiment.NEUTRAL, 0.9, no_text, no_text)
-
-
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    with serve(tmp_path) as running:
-        yield running
 
 
 REASONS = ("Shorter.", "Warmer.", "Answer the second question too: it is <b>urgent</b>.")
@@ -139,70 +56,18 @@ REASONS = ("Shorter.", "Warmer.", "Answer the second question too: it is <b>urge
 @pytest.fixture
 def offering(tmp_path: Path) -> Iterator[Office]:
     """An office whose page offers reasons, as the demo's does for its simulated model."""
-    with serve(
+    with serve_office(
         tmp_path, list_reasons=lambda subject, _draft: REASONS if subject == "Warranty" else ()
     ) as running:
         yield running
 
 
-@contextmanager
-def serve(
-    folder: Path,
-    note: str = "",
-    list_reasons: Callable[[str, str], Sequence[str]] = lambda _subject, _draft: (),
-    profiles: Profiles = NO_PROFILES,
-) -> Iterator[Office]:
-    """Serve a simulated account's API, the agent's side and a desk over both."""
-    simulator = MultiMailSimulator(lambda: NOW)
-    simulator.add_mailbox("support@northwind.example", mailbox_id="support", display_name="Support")
-    key = simulator.add_key(["read", "oversight"])
-    with LoopbackServer(simulator.app) as api:
-        agent = DeskAgent(api.url, simulator.add_key(), folder, lambda: NOW, report=report, profiles=profiles)
-        with LoopbackServer(agent.app) as functions:
-            access = AgentAccess(functions.url, Secret(FUNCTION_KEY))
-            desk = build_desk(
-                api.url, Secret(key), access, note=note, list_reasons=list_reasons, clock=lambda: NOW
-            )
-            with LoopbackServer(desk) as server:
-                yield Office(simulator, api.url, server.url, key, agent)
-        agent.ledger.close()
-
-
-def report(days: int) -> TrustReport:
+def report_hostile_text(days: int) -> TrustReport:
     """A report on one mailbox with a hostile address and category."""
     fates = {None: (Fate.APPROVED, Fate.BOUNCED), ATTACK: (Fate.APPROVED, Fate.REJECTED, Fate.PENDING)}
     drafts = [JudgedDraft("em", name, fate, NOW) for name, given in fates.items() for fate in given]
     judged = judge_mailbox(Mailbox("support", f"{ATTACK}@northwind.example", "gated_send"), drafts, NOW)
     return TrustReport(NOW - timedelta(days=days), NOW, days, [judged])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=15_000)
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        yield running
-        running.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that must neither leave this machine nor break the content security policy."""
-    page = browser.new_page(viewport=WIDE)
-    page.set_default_timeout(10_000)
-    hosts: set[str | None] = set()
-    complaints: list[str] = []
-
-    def note_host(request: Request) -> None:
-        hosts.add(urlsplit(request.url).hostname)
-
-    page.on("request", note_host)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
-    yield page
-    page.close()
-    assert hosts <= {"127.0.0.1", None}
-    assert complaints == []
 
 
 def decision(reply: str, action: str, email: str, **fields: str) -> dict[str, str]:
@@ -231,7 +96,7 @@ def test_list_and_detail_show_the_email_its_triage_and_the_waiting_draft(office:
     for chip in ("Waiting for approval", "reply", "support", "high", "neutral"):
         expect(row.get_by_text(chip, exact=True)).to_be_visible()
     row.click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("How long is the warranty?")
+    expect(page.locator(".detail h1")).to_have_text("How long is the warranty?")
     expect(page.get_by_role("region", name="Email", exact=True)).to_contain_text("My caliper flickers.")
     expect(page.locator(".draft")).to_contain_text("Dear Ann, two years.")
 
@@ -249,7 +114,7 @@ def test_approve_sends_the_draft_and_says_so(office: Office, page: Page) -> None
     page.get_by_role("button", name="Approve and send").click()
     expect(said(page)).to_have_text("Approved and sent: Warranty")
     expect(page).to_have_title(re.compile("^Approved and sent: Warranty · "))
-    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is left to do")
+    expect(page.locator(".detail h1")).to_have_text("Nothing is left to do")
     assert office.stored(reply).delivered_at == NOW
     assert office.agent.entry(email).reply_settled_at == NOW  # the agent was told
     page.goto(office.address(email))
@@ -325,22 +190,6 @@ def test_approving_leaves_a_typed_reason_out(office: Office, page: Page) -> None
     assert office.agent.entry(email).review is None
 
 
-def written(text: str, *claims: JudgedClaim) -> Draft:
-    """A draft with what carries it, an open point and a promise."""
-    return Draft(
-        text, 0.9, (ModelText("Which colour?"),), (), "key", claims,
-        follow_up=ModelText("A colleague names the colours."),
-    )  # fmt: skip
-
-
-CLAIMS = (
-    JudgedClaim("Two years.", Support.VERIFIED, "shop.md › Warranty", "for two years"),
-    JudgedClaim("You bought it in May.", Support.FROM_SENDER, "email of 2026-11-20", "bought in May"),
-    JudgedClaim("<b>It floats</b>.", Support.ASSERTED),
-    JudgedClaim("Kind regards", Support.FREE),
-)
-
-
 @in_browser
 def test_who_approves_sees_what_carries_each_statement_and_first_what_is_doubtful(
     office: Office, page: Page
@@ -386,13 +235,19 @@ def test_a_rejected_draft_that_is_not_drafted_again_needs_a_person(office: Offic
     expect(page.get_by_role("link", name=re.compile("^1 Escalated$"))).to_be_visible()
 
 
+@pytest.fixture
+def reporting(tmp_path: Path) -> Iterator[Office]:
+    with serve_office(tmp_path, report_hostile_text) as running:
+        yield running
+
+
 @in_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_trust_report_is_one_link_away_and_styled_by_itself(
-    office: Office, page: Page, scheme: Literal["light", "dark"]
+    reporting: Office, page: Page, scheme: Literal["light", "dark"]
 ) -> None:
     page.emulate_media(color_scheme=scheme)
-    page.goto(office.url)
+    page.goto(reporting.url)
     page.get_by_role("link", name="Trust report").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Trust report: ready for less oversight?")
     expect(page.get_by_role("heading", name=f"{ATTACK}@northwind.example")).to_be_visible()
@@ -522,6 +377,7 @@ def test_a_narrow_screen_shows_the_list_or_the_email_and_never_scrolls_sideways(
     page.set_viewport_size(NARROW)
     page.goto(office.url)
     page.locator(".row").click()
+    expect(page.get_by_role("button", name="Approve and send")).to_be_visible()
     expect(page.locator(".row")).to_be_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
     button = page.get_by_role("button", name="Approve and send").bounding_box()
@@ -549,7 +405,14 @@ def test_markup_in_any_text_of_an_email_is_shown_and_not_run(office: Office, pag
     office.draft(email, ATTACK, None, **dict.fromkeys(names, ATTACK))
     with page.expect_response(re.compile("/updates")):
         page.goto(office.address(email))
-    for place in ("h1", ".email .text >> nth=0", ".draft .text", ".files", ".reason", ".row .subject"):
+    for place in (
+        ".detail h1",
+        ".email .text >> nth=0",
+        ".draft .text",
+        ".files",
+        ".reason",
+        ".row .subject",
+    ):
         expect(page.locator(place)).to_contain_text("<script>window.hacked=1</script>{{7*7}}")
     expect(page.locator(".meta .from")).to_contain_text("<script>")
     expect(page.locator(".row .sender")).to_contain_text("<script>")
@@ -984,6 +847,7 @@ class Keyboard:
     pressed: int = 0
 
     def press(self, *keys: str) -> None:
+        self.page.wait_for_load_state("domcontentloaded")  # the page's script has run
         for key in keys:
             self.page.keyboard.press(key)
             self.pressed += 1
@@ -991,7 +855,7 @@ class Keyboard:
 
 @in_browser
 def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
-    office: Office, page: Page
+    office: Office, page: Page, measured: Callable[[str], None]
 ) -> None:
     urgencies = ["low", "normal", "high", "critical"] * 5
     emails = [office.receive(f"Email {n}", ago=20 - n) for n in range(20)]
@@ -1004,7 +868,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
     page.goto(office.url)
     decided = {}
     for place, n in enumerate(order):
-        expect(page.get_by_role("heading", level=1)).to_have_text(f"Email {n}")
+        expect(page.locator(".detail h1")).to_have_text(f"Email {n}")
         if place % 4 == 0:
             keyboard.press("r")
             page.keyboard.type(f"Because {n}")
@@ -1020,8 +884,9 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
             keyboard.press("a", "Enter")
             decided[n] = "Approved and sent"
         expect(said(page)).to_have_text(f"{decided[n]}: Email {n}")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing is left to do")
+    expect(page.locator(".detail h1")).to_have_text("Nothing is left to do")
     assert keyboard.pressed == 40
+    measured(f"20 drafts decided with {keyboard.pressed} keys, without the words of reasons and edits")
     for n, reply in enumerate(replies):
         approved = decided[n] == "Approved and sent"
         assert (office.stored(reply).status == "rejected", office.stored(reply).delivered_at == NOW) == (
@@ -1043,27 +908,80 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
     for ago, name in enumerate(("Second", "First"), 1):
         office.draft(office.receive(name, ago=ago), f"To the {name}.")
     office.escalate(office.receive("Law"))
-    heading = page.get_by_role("heading", level=1)
+    keyboard = Keyboard(page)
+    heading = page.locator(".detail h1")
     page.goto(office.url)
     expect(heading).to_have_text("First")
-    page.keyboard.press("j")
+    keyboard.press("j")
     expect(heading).to_have_text("Second")
-    page.keyboard.press("k")
+    keyboard.press("k")
     expect(heading).to_have_text("First")
-    page.keyboard.press("n")
+    keyboard.press("n")
     expect(said(page)).to_have_text("Left for later: First")
     expect(heading).to_have_text("Second")
-    page.keyboard.press("j")
+    keyboard.press("j")
     expect(heading).to_have_text("Law")
-    page.keyboard.press("d")
-    page.keyboard.press("Enter")
+    keyboard.press("d", "Enter")
     expect(said(page)).to_have_text("Marked as done: Law")
     expect(heading).to_have_text("First")  # put off, it came last
-    page.keyboard.press("/")
+    keyboard.press("/")
     page.keyboard.type("law")
-    page.keyboard.press("Enter")
+    keyboard.press("Enter")
     expect(page.locator(".row")).to_have_count(1)
     expect(page.locator(".row .chip").first).to_have_text("Done")
+
+
+@in_browser
+def test_words_typed_where_no_form_is_open_decide_nothing(office: Office, page: Page) -> None:
+    reply = office.draft(office.receive("First"), "Yes.")
+    page.goto(office.url)
+    page.keyboard.type("say a word, as a guest, with a")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Enter")
+    page.keyboard.press("a")
+    expect(page.get_by_role("button", name="Approve and send")).to_be_focused()
+    assert office.stored(reply).status == "pending_send_approval"
+
+
+@in_browser
+def test_the_first_letter_of_a_reason_is_not_lost_however_fast_it_is_typed(
+    office: Office, page: Page
+) -> None:
+    office.draft(office.receive("First"), "Yes.")
+    page.goto(office.url)
+    typed = page.evaluate(
+        """() => {
+            const press = (target, key) => target.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
+            press(document.body, "r");
+            return document.activeElement.id;
+        }"""
+    )
+    assert typed == "reason"
+
+
+@in_browser
+def test_who_has_begun_to_edit_cannot_send_the_draft_as_it_was_by_mistake(office: Office, page: Page) -> None:
+    office.draft(office.receive("First"), "Yes.")
+    page.goto(office.url)
+    approve = page.get_by_role("button", name="Approve and send")
+    expect(approve).to_be_visible()
+    page.keyboard.press("e")
+    expect(approve).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(approve).to_be_visible()
+
+
+@in_browser
+def test_who_approves_sees_who_the_sender_is_to_us(office: Office, page: Page) -> None:
+    known, new = office.receive("Known"), office.receive("New", sender=f"eve@{'n' * 40}orthwind.example")
+    facts = ("first contact", "northw1nd.example resembles our domain northwind.example", "<b>x</b>")
+    office.draft(new, "Yes.", replace(plain_draft("Yes."), sender_facts=facts))
+    office.escalate(known, proposal=replace(plain_draft("No."), sender_facts=("in the address book",)))
+    page.goto(office.address(new))
+    listed = page.get_by_role("list", name="Who the sender is to us").get_by_role("listitem")
+    expect(listed).to_have_text(facts)
+    page.goto(office.address(known))
+    expect(listed).to_have_text(["in the address book"])
 
 
 @in_browser
@@ -1133,7 +1051,7 @@ def test_mail_is_readable_its_quotes_are_counted_and_its_files_named(office: Off
 
 def test_who_edited_cannot_approve_where_the_profile_wants_another_one(tmp_path: Path) -> None:
     profiles = Profiles(MailboxProfile(edit_needs_second_reviewer=True))
-    with serve(tmp_path, profiles=profiles) as office:
+    with serve_office(tmp_path, profiles=profiles) as office:
         email = office.receive("Warranty")
         first = office.draft(email, "Two years.")
         token = csrf_token(requests.get(office.address(email), timeout=10).text)
@@ -1201,7 +1119,7 @@ def test_picture_of_the_demo(browser: Browser, tmp_path: Path) -> None:
         LoopbackServer(simulator.app) as api,
         LoopbackServer(ChatSimulator(shields=True, respond=respond).app) as model,
     ):
-        agent = DeskAgent(api.url, simulator.add_key(), tmp_path, clock, report=report)
+        agent = DeskAgent(api.url, simulator.add_key(), tmp_path, clock, report=report_nothing)
         built = build_agent(
             Settings.from_env(
                 {

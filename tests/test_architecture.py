@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from local.documentation.azure_picture import FUNCTIONS
 from local.documentation.packages import LAYERS
 
 ROOT = Path(__file__).parent.parent
@@ -214,10 +215,7 @@ def test_the_triggers_are_the_documented_ones_and_stay_a_few_lines() -> None:
     functions = {
         node.name: node for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list
     }
-    timers = {"poll_inboxes", "track_replies", "notify_people"}
-    assert set(functions) == timers | {
-        "process_email", "receive_webhook", "ask_agent", "report", "review", "health",
-    }  # fmt: skip
+    assert set(functions) == set(FUNCTIONS)
     assert all(len(function.body) <= 3 for function in functions.values())
 
 

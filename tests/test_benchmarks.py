@@ -7,11 +7,14 @@ import xml.etree.ElementTree as tree
 from pathlib import Path
 
 import pytest
+from flask import Flask
+from playwright.sync_api import Browser
 
 from benchmarks import latency
 from benchmarks.agent_process import Job, Run, run_agent
 from benchmarks.cold_start import APPS, read_import_times
 from benchmarks.counts import get_shared_prefix
+from benchmarks.desk import load_page
 from benchmarks.figures import (
     Figure,
     Part,
@@ -28,6 +31,9 @@ from benchmarks.simulators import NO_LATENCY, ModelPlaces, Simulators, count_wir
 from benchmarks.throughput import Setup, build_row, get_bound_seconds
 from benchmarks.tokens import count_tokens
 from benchmarks.tutorial_model import answer_any
+from local.host.http_server import LoopbackServer
+from local.testing.browser import CHROMIUM
+from local.testing.desk_office import DeskPage
 from shared.domain import TokenPrice, Usage
 
 
@@ -219,3 +225,24 @@ def test_the_bare_app_has_the_agents_triggers() -> None:
         for path in (place / "function_app.py", APPS["agent"] / "function_app.py")
     ]
     assert names[0] == names[1]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+def test_a_page_that_moves_while_it_loads_and_all_its_files_are_counted(browser: Browser) -> None:
+    parts = {
+        "/": "<!doctype html><title>x</title><link rel=icon href=/icon><script src=/move defer></script><p>Text",
+        "/move": """requestAnimationFrame(() => requestAnimationFrame(() => {
+            document.body.prepend(Object.assign(document.createElement("div"), {style: "height: 300px"}));
+            fetch("/updates");
+        }))""",
+        "/icon": "i" * 100,
+        "/updates": "not counted",
+    }  # fmt: skip
+    app = Flask("moving", static_folder=None)
+    app.add_url_rule("/", "page", lambda: parts["/"])
+    app.add_url_rule("/<name>", "file", lambda name: parts[f"/{name}"])
+    with LoopbackServer(app) as server:
+        load = load_page(browser, DeskPage("moving", server.url), 800, 600)
+    assert load.bytes_of_page == len(parts["/"])
+    assert load.bytes_of_files == len(parts["/move"]) + len(parts["/icon"])
+    assert load.shift > 0

@@ -17,6 +17,7 @@ from tests.commands import (
     ROOT,
     Command,
     WrongSyntaxError,
+    find_printed,
     list_files,
     parse_script,
     read_commands,
@@ -34,6 +35,14 @@ DOCUMENTS = [
 ]  # which tells of earlier commands too
 WITH_MESSAGES = [
     path for path in list_files(".sh", ".ps1", ".bicep", ".bicepparam", ".py") if "tests" not in path.parts
+]
+# The variables that hold a key or the signing secret; $answer has the latter.
+SECRETS = frozenset({"key", "typed", "value", "answer"})
+WITH_SECRETS = [
+    path
+    for path in SCRIPTS
+    if path.name == "vault.ps1"
+    or (path.suffix == ".ps1" and "/vault.ps1" in path.read_text(encoding="utf-8"))
 ]
 # Of a directory or of the CLI itself, not of a subscription.
 WITHOUT_SUBSCRIPTION = ("login", "ad", "bicep", "account")
@@ -98,6 +107,72 @@ def test_a_hook_has_a_variant_for_each_system() -> None:
         assert Path(posix["run"]).stem in PAIRS
 
 
+def test_each_hook_runs_the_script_of_its_step() -> None:
+    azure = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
+    owners = (azure, azure["services"]["agent"])
+    hooks = {
+        event: Path(hook["posix"]["run"]).stem for owner in owners for event, hook in owner["hooks"].items()
+    }
+    assert hooks == {
+        "preprovision": "check_plan",
+        "postprovision": "store_key",
+        "prepackage": "package",
+        "predeploy": "wait_for_roles",
+        "postdeploy": "check_deployment",
+    }
+
+
+def test_the_pipeline_signs_in_twice_then_creates_then_deploys() -> None:
+    path = ROOT / ".github" / "workflows" / "azure-dev.yml"
+    (job,) = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values()
+    actions = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
+    assert actions == ["actions/checkout", "azure/setup-azd", "azure/login"]
+    assert all("run" not in step for step in job["steps"][: len(actions)])
+    commands = [" ".join(command.words[:3]) for command in read_commands(path)]
+    assert [name for name in commands if name.startswith("azd ")] == [
+        "azd auth login",
+        "azd provision --no-prompt",
+        "azd deploy --no-prompt",
+    ]
+    # GitHub's sign-in ends after five minutes: az keeps what it was given before.
+    kept = [
+        command.words
+        for command in read_commands(path)
+        if command.words[1:3] == ("account", "get-access-token")
+    ]
+    assert any("https://vault.azure.net" in words for words in kept)
+    assert commands.index("az account get-access-token") < commands.index("azd provision --no-prompt")
+
+
+@pytest.mark.parametrize("path", WITH_SECRETS, ids=lambda path: path.name)
+def test_no_powershell_script_prints_a_secret(path: Path) -> None:
+    assert {"store_key.ps1", "subscribe_webhook.ps1", "vault.ps1"} <= {script.name for script in WITH_SECRETS}
+    assert find_printed(path.read_text(encoding="utf-8"), SECRETS) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write-Host $key",
+        'Write-Output "stored $key"',
+        "Write-Host ('it is ' + $Answer.signing_secret)",
+        '[Console]::Error.WriteLine("$($typed)")',
+        "Stop-Script $env:KEY $Value",
+        "$key | Out-Host",
+        "$key",
+    ],
+)
+def test_a_printed_secret_is_caught(text: str) -> None:
+    assert find_printed(text, SECRETS)
+
+
+@pytest.mark.parametrize(
+    "text", ["return $key", '$key | az x --value "@-"', "$body = @{ key = $key }", "Write-Host $name"]
+)
+def test_the_use_of_a_secret_is_not_printing_it(text: str) -> None:
+    assert find_printed(text, SECRETS) == []
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_both_variants_run_the_same_az_commands_with_the_same_settings(name: str) -> None:
     posix, windows = (ROOT / "scripts" / f"{name}{suffix}" for suffix in (".sh", ".ps1"))
@@ -135,6 +210,8 @@ def test_the_app_for_signing_in_asks_for_tokens_of_the_issuer_that_is_accepted()
 
 
 def lacks_subscription(command: Command) -> bool:
+    if command.words[1] == "rest":  # it takes the subscription from nothing but the address
+        return not any(word.startswith("/subscriptions/") for word in command.words)
     return command.words[1] not in WITHOUT_SUBSCRIPTION and "--subscription" not in command.words
 
 
@@ -156,6 +233,9 @@ def test_a_document_chooses_the_subscription_before_its_commands(path: Path) -> 
 def test_a_command_without_a_subscription_is_caught() -> None:
     assert lacks_subscription(Command("x", ("az", "functionapp", "list", "--resource-group", "x")))
     assert not lacks_subscription(Command("x", ("az", "ad", "signed-in-user", "show")))
+    elsewhere = ("az", "rest", "--url", "https://api.loganalytics.io/v1", "--subscription", "x")
+    assert lacks_subscription(Command("x", elsewhere))
+    assert not lacks_subscription(Command("x", ("az", "rest", "--url", "/subscriptions/x/resourceGroups/x")))
 
 
 # The real Azure CLI

@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
+from local.documentation.azure_picture import FUNCTIONS
 from local.multimail.wire import EVENTS
 from shared.watching.webhooks import ARRIVALS, FATES
 from tests.declared_functions import read_declared_functions
@@ -49,9 +51,16 @@ for answer in sorted((here / "answers").iterdir()):
 """
 
 
+# By shell, the ending of its scripts and the switch of those that replace a secret.
+SHELLS = {"sh": (".sh", "--replace"), "pwsh": (".ps1", "-Replace")}
+
+
 @dataclass
 class Shell:
+    """Both variants of a script are asked for, and speak, by the names of the POSIX one."""
+
     directory: Path
+    program: str = "sh"
 
     def answer(self, words: str, text: str) -> None:
         (self.directory / "answers" / words.replace(" ", "_")).write_text(text, encoding="utf-8")
@@ -78,7 +87,8 @@ class Shell:
             "AZURE_RESOURCE_GROUP": "rg-test",
             "AZURE_SUBSCRIPTION_ID": "subscription-test",
             "AZURE_LOCATION": "swedencentral",
-            "WORKSPACE_ID": "workspace-test",
+            "WORKSPACE_NAME": "log-test",
+            "ALERT_EMAIL": "operator@example.com",
         }
 
     def run(
@@ -88,8 +98,10 @@ class Shell:
         settings: Mapping[str, str] = MappingProxyType({}),
         root: Path = ROOT,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["sh", str(root / "scripts" / script), *arguments],
+        suffix, replace = SHELLS[self.program]
+        words = [replace if word == "--replace" else word for word in arguments]
+        done = subprocess.run(
+            [self.program, str(root / "scripts" / Path(script).with_suffix(suffix)), *words],
             env=self.environment | dict(settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -98,6 +110,8 @@ class Shell:
             timeout=60,
             check=False,
         )
+        done.stdout = done.stdout.replace(f"{suffix} {replace}", ".sh --replace").replace(suffix, ".sh")
+        return done
 
     def type_key(
         self,
@@ -107,6 +121,8 @@ class Shell:
         settings: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[int, str]:
         """Run a script at a terminal and type when it asks for a key; returns its status and the screen."""
+        if self.program != "sh":
+            pytest.skip("only the POSIX variant is typed to")
         child, terminal = pty.fork()
         if child == 0:
             words = ["sh", str(ROOT / "scripts" / script), *arguments]
@@ -127,14 +143,14 @@ class Shell:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), screen.decode()
 
 
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+@pytest.fixture(params=[shell for shell in SHELLS if shutil.which(shell)])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Shell:
     (tmp_path / "answers").mkdir()
     for name in ("az", "azd", "curl"):
         program = tmp_path / name
         program.write_text(FAKE.replace("{python}", sys.executable), encoding="utf-8")
         program.chmod(0o755)
-    return Shell(tmp_path)
+    return Shell(tmp_path, request.param)
 
 
 # The key
@@ -189,15 +205,69 @@ def test_role_that_has_not_arrived_yet_is_waited_for(shell: Shell) -> None:
     assert (status, shell.stored) == (0, KEY)
 
 
-def test_vault_that_stays_closed_ends_with_what_to_do(shell: Shell) -> None:
-    shell.answer("az keyvault secret list", "FAIL: ForbiddenByRbac")
-    done = shell.run("store_key.sh")
-    assert done.returncode == 1
-    assert "Key Vault Secrets Officer" in done.stdout
-    assert "run azd up again" in done.stdout
+@pytest.mark.parametrize(
+    "answer",
+    ["ForbiddenByRbac", "Failed to resolve 'kv-test.vault.azure.net' ([Errno -2] Name or service not known)"],
+)
+def test_vault_that_is_not_ready_in_ten_minutes_ends_with_what_to_do(shell: Shell, answer: str) -> None:
+    shell.answer("az keyvault secret list", f"FAIL: {answer}")
+    status, screen = shell.type_key(KEY)
+    assert (status, shell.stored) == (1, None)
+    assert answer in screen
+    assert "Key Vault Secrets Officer" in screen
+    assert "run azd up again" in screen
     pause = re.search(r"RETRY_SECONDS:-(\d+)", (ROOT / "scripts" / "vault.sh").read_text(encoding="utf-8"))
     assert pause
     assert shell.calls.count("az keyvault secret list") * int(pause[1]) == 600  # as long as a role may take
+
+
+@pytest.mark.parametrize(
+    "answer", ["Please run 'az login' to setup account.", "(VaultNotFound) The vault was not found."]
+)
+def test_what_another_try_does_not_mend_is_asked_once(shell: Shell, answer: str) -> None:
+    shell.answer("az keyvault secret list", f"FAIL: {answer}")
+    status, screen = shell.type_key(KEY)
+    assert (status, shell.stored) == (1, None)
+    assert answer in screen
+    assert "Run az login" in screen
+    assert shell.calls.count("az keyvault secret list") == 1
+
+
+CLOSED = ["ForbiddenByConnection", "ForbiddenByFirewall", "Public network access is disabled"]
+
+
+@pytest.mark.parametrize("answer", CLOSED)
+def test_vault_in_a_private_network_holds_no_deployment_up_and_says_what_to_run_inside(
+    shell: Shell, answer: str
+) -> None:
+    shell.answer("az keyvault secret list", f"FAIL: {answer}")
+    status, screen = shell.type_key(KEY)
+    assert (status, shell.stored) == (0, None)
+    assert "export AZURE_SUBSCRIPTION_ID=subscription-test KEY_VAULT_NAME=kv-test" in screen
+    assert "scripts/store_key.sh" in screen
+    assert shell.calls.count("az keyvault secret list") == 1
+    status, screen = subscribe(shell)
+    assert status == 1
+    assert "inside its network" in screen
+
+
+@pytest.mark.parametrize("answer", ["ForbiddenByRbac", "ForbiddenByConnection", "Please run 'az login'"])
+def test_where_nobody_types_a_vault_that_cannot_be_read_is_waited_for_by_nobody(
+    shell: Shell, answer: str
+) -> None:
+    shell.answer("az keyvault secret list", f"FAIL: {answer}")
+    done = shell.run("store_key.sh")
+    assert done.returncode == 0
+    assert "scripts/store_key.sh" in done.stdout
+    assert shell.calls.count("az keyvault secret list") == 1
+
+
+def test_a_warning_of_the_azure_cli_is_no_key(shell: Shell) -> None:
+    shell.answer(
+        "az keyvault secret list", "DeprecationWarning: multimail-api-key is listed by an old call\n"
+    )
+    assert shell.type_key(KEY)[0] == 0
+    assert shell.stored == KEY
 
 
 def test_vault_s_name_comes_from_azd_when_nothing_else_says_it(shell: Shell) -> None:
@@ -207,6 +277,43 @@ def test_vault_s_name_comes_from_azd_when_nothing_else_says_it(shell: Shell) -> 
     script = ROOT / "scripts" / "store_key.sh"
     subprocess.run(["sh", script], env=environment, stdin=subprocess.DEVNULL, check=True, timeout=60)
     assert "--vault-name kv-of-azd" in shell.calls
+
+
+# What is missing
+
+
+SCRIPTS = [
+    "check_plan.sh", "store_key.sh", "subscribe_webhook.sh", "wait_for_roles.sh", "check_deployment.sh"
+]  # fmt: skip
+
+
+def run_alone(shell: Shell, script: str, programs: str, *unset: str) -> subprocess.CompletedProcess[str]:
+    """Run a script where there are these programs and no others."""
+    alone = shell.directory / "alone"
+    alone.mkdir()
+    for name in programs.split():
+        found = shutil.which(name, path=shell.environment["PATH"])
+        assert found
+        (alone / name).symlink_to(found)
+    environment = {name: value for name, value in shell.environment.items() if name not in unset}
+    return subprocess.run(
+        ["/bin/sh", str(ROOT / "scripts" / script)], env=environment | {"PATH": str(alone)}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_without_the_azure_cli_every_script_says_where_it_is(shell: Shell, script: str) -> None:
+    done = run_alone(shell, script, "dirname")
+    assert (done.returncode, done.stdout) == (
+        1, "The Azure CLI is missing. Install it: https://aka.ms/azcli\n"
+    )  # fmt: skip
+
+
+def test_without_azd_the_setting_that_is_missing_is_named(shell: Shell) -> None:
+    done = run_alone(shell, "store_key.sh", "az dirname printenv", "KEY_VAULT_NAME")
+    assert done.returncode == 1
+    assert "KEY_VAULT_NAME is not set. Set it, or run this where azd knows the environment." in done.stdout
 
 
 # The webhook
@@ -280,31 +387,80 @@ def test_a_subscription_that_did_not_succeed_says_what_to_do(
     assert SIGNING_SECRET not in screen
 
 
+# A target of notifications
+
+ADDRESS = "https://hooks.example/workflows/0123456789?sig=SECRET"
+
+
+def store_target(shell: Shell, typed: str, *arguments: str) -> tuple[int, str]:
+    return shell.type_key(typed, *arguments, script="store_target.sh")
+
+
+def test_the_address_of_a_target_reaches_the_vault_and_nothing_else(shell: Shell) -> None:
+    shell.answer("az keyvault secret list", "notify-teams-support\n")  # an older one is replaced
+    status, screen = store_target(shell, ADDRESS, "teams-support")
+    assert (status, shell.stored) == (0, ADDRESS)
+    assert "--name notify-teams-support --value @- --output none" in shell.calls
+    assert "SECRET" not in screen + shell.calls
+
+
+def test_an_endpoint_of_ones_own_has_its_key_in_the_vault_before_its_address(shell: Shell) -> None:
+    typed, signing = f"{ADDRESS}\nkey-of-the-signatures", "--name notify-json-desk-key --value @-"
+    status, _ = store_target(shell, typed, "json-desk")
+    assert (status, shell.stored) == (0, ADDRESS)
+    assert shell.calls.index(signing) < shell.calls.index("--name notify-json-desk --value @-")
+    shell.answer(
+        f"az keyvault secret set --vault-name kv-test --subscription subscription-test {signing}", "FAIL: 403"
+    )
+    status, screen = store_target(shell, typed, "json-desk")
+    assert (status, shell.stored) == (1, "key-of-the-signatures")
+    assert "Stored as" not in screen
+
+
+@pytest.mark.parametrize("target", ["", "support", "teams-", "mail-support"])
+def test_a_name_that_no_profile_can_have_is_refused(shell: Shell, target: str) -> None:
+    done = shell.run("store_target.sh", *filter(None, [target]))
+    assert done.returncode == 2
+    assert "scripts/store_target.sh teams-support" in done.stdout
+    assert "az" not in shell.calls
+
+
+@pytest.mark.parametrize(
+    ("typed", "complaint"), [("http://hooks.example/x", "https"), ("", "Not a valid key")]
+)
+def test_what_cannot_be_an_address_is_not_stored(shell: Shell, typed: str, complaint: str) -> None:
+    status, screen = store_target(shell, typed, "slack-lead")
+    assert (status, shell.stored) == (1, None)
+    assert complaint in screen
+
+
+def test_without_a_terminal_no_address_is_asked_for(shell: Shell) -> None:
+    done = shell.run("store_target.sh", "slack-lead")
+    assert (done.returncode, shell.calls) == (1, "")
+    assert "in a terminal: scripts/store_target.sh slack-lead" in done.stdout
+
+
 # The check
 
 
 def deployed(shell: Shell) -> None:
-    names = (
-        "poll_inboxes",
-        "process_email",
-        "track_replies",
-        "notify_people",
-        "receive_webhook",
-        "ask_agent",
-        "report",
-        "review",
-        "health",
-    )
-    shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in names))
+    shell.answer("az functionapp function list", "".join(f"func-test/{name}\n" for name in FUNCTIONS))
     shell.answer("az keyvault secret list", "multimail-api-key\n")
     shell.answer("az rest", "3\n")
 
 
 def test_working_deployment_passes_the_check(shell: Shell) -> None:
     deployed(shell)
+    before = datetime.now(UTC).replace(microsecond=0)
     done = shell.run("check_deployment.sh")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "The agent is running.")
     assert "https://func-test.azurewebsites.net/api/health" in shell.calls
+    since, until = re.findall(r"TimeGenerated > datetime\((.*?)\)", shell.calls), datetime.now(UTC)
+    assert [before <= datetime.fromisoformat(time) <= until for time in since] == [True]
+    assert (
+        "az rest --method get --url /subscriptions/subscription-test/resourceGroups/rg-test/providers/"
+        "Microsoft.OperationalInsights/workspaces/log-test/query --url-parameters api-version=2017-10-01 query=AppTraces"
+    ) in shell.calls
     assert "poll.succeeded" in shell.calls
 
 
@@ -333,9 +489,23 @@ def test_first_run_without_a_key_succeeds_and_says_how_to_store_it(shell: Shell)
     assert "scripts/store_key.sh" in shell.run("store_key.sh").stdout  # no terminal to ask at
     done = shell.run("check_deployment.sh")
     assert done.returncode == 0
-    assert "has no MultiMail key yet" in done.stdout.splitlines()[-1]
+    assert "without a MultiMail key" in done.stdout.splitlines()[-1]
     assert "scripts/store_key.sh" in done.stdout.splitlines()[-1]
     assert "az rest" not in shell.calls
+
+
+@pytest.mark.parametrize(("polls", "status"), [("0\n", 0), ("7\n", 1)])
+def test_from_outside_a_private_network_only_the_first_run_may_lack_a_key(
+    shell: Shell, polls: str, status: int
+) -> None:
+    deployed(shell)
+    shell.answer("az keyvault secret list", "FAIL: ForbiddenByConnection")
+    (shell.directory / "answers" / "az_rest").unlink()  # since the deployment there is none
+    shell.answer("az rest#1", polls)  # of all time
+    done = shell.run("check_deployment.sh")
+    assert done.returncode == status
+    assert "datetime(2000-01-01)" in shell.calls
+    assert "scripts/store_key.sh" in done.stdout.splitlines()[-1]
 
 
 @pytest.mark.parametrize("answer", ["FAIL: Forbidden", "multimail-api-key\n"])
@@ -360,6 +530,7 @@ MODELS = 'gpt-5.4-mini\t2026-03-17\t["GlobalStandard"]\ngpt-5.4\t2026-03-05\t["D
 
 @pytest.fixture
 def plan(shell: Shell) -> Shell:
+    shell.answer("az group exists", "false\n")
     shell.answer("az functionapp list-flexconsumption-locations", "northeurope\nswedencentral\n")
     shell.answer("az cognitiveservices model list --location swedencentral", MODELS)
     shell.answer("az cognitiveservices model list --location eastus2", MODELS)
@@ -438,16 +609,97 @@ def test_models_may_be_elsewhere(plan: Shell, settings: dict[str, str]) -> None:
 
 
 def test_a_budget_gets_its_start_once(plan: Shell) -> None:
-    assert plan.run("check_plan.sh", settings={"COST_BUDGET": "200"}).returncode == 0
+    settings = {"COST_BUDGET": "200", "AZURE_ENV_NAME": "mine"}
+    assert plan.run("check_plan.sh", settings=settings).returncode == 0
     assert re.search(r"azd env set COST_BUDGET_START \d{4}-\d\d-01\n", plan.calls)
+    assert "az consumption budget list" not in plan.calls  # its group does not exist
     (plan.directory / "calls.log").unlink()
-    plan.run("check_plan.sh", settings={"COST_BUDGET": "200", "COST_BUDGET_START": "2026-11-01"})
-    assert "azd env set" not in plan.calls
+    plan.run("check_plan.sh", settings=settings | {"COST_BUDGET_START": "2026-11-01"})
+    assert "azd env set COST_BUDGET_START" not in plan.calls
+    plan.answer("az group exists", "true\n")
     plan.answer(
         "az consumption budget list", "2026-03-01T00:00:00Z\n"
     )  # a pipeline has no environment of before
-    plan.run("check_plan.sh", settings={"COST_BUDGET": "200"})
+    plan.run("check_plan.sh", settings=settings)
     assert "azd env set COST_BUDGET_START 2026-03-01\n" in plan.calls
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VNET_ENABLED", "yes"), ("VNET_ENABLED", "True"), ("VNET_ENABLED", "1"), ("OPERATOR_FUNCTIONS_ENABLED", "off"),
+        ("COST_BUDGET", "199.50"), ("COST_BUDGET", "-1"), ("COST_BUDGET", "1e3"), ("COST_BUDGET", "1234567890"),
+    ],
+)  # fmt: skip
+def test_a_value_that_azd_would_leave_out_is_refused(plan: Shell, name: str, value: str) -> None:
+    done = plan.run("check_plan.sh", settings={name: value})
+    assert done.returncode == 1
+    assert f"Nothing was created: {name} is {value}, not " in done.stdout
+    assert f"azd env set {name} " in done.stdout
+    assert "az " not in plan.calls
+
+
+@pytest.mark.parametrize("script", ["check_plan.sh", "check_plan.ps1"])
+def test_every_yes_or_no_of_azd_s_parameters_is_checked_or_set(script: str) -> None:
+    text = (ROOT / "scripts" / script).read_text(encoding="utf-8")
+    parameters = json.loads((ROOT / "infra" / "main.parameters.json").read_text(encoding="utf-8"))[
+        "parameters"
+    ]
+    template = (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
+    switches = {
+        parameters[name]["value"][2:-1]
+        for name in re.findall(r"^param (\w+) bool", template, re.M)
+        if name in parameters
+    }
+    checked = set(re.findall(r"\b([A-Z_]+) ?= ?\S*[{:]\1", text)) | set(
+        re.findall(r"azd env set ([A-Z_]+) \"", text)
+    )
+    assert switches
+    assert switches <= checked
+
+
+@pytest.mark.parametrize(
+    ("tier", "enabled", "right"),
+    [("Premium", "", "true"), ("Premium", "false", "true"), ("Standard", "true", "false")],
+)
+def test_an_installation_stays_private_or_open_as_it_was_created(
+    plan: Shell, tier: str, enabled: str, right: str
+) -> None:
+    plan.answer("az group exists", "true\n")
+    plan.answer("az provider show", "Registered\n")
+    plan.answer("az servicebus namespace list", f"{tier}\n")
+    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine", "VNET_ENABLED": enabled})
+    assert done.returncode == 1
+    assert "Nothing was created: VNET_ENABLED is" in done.stdout
+    assert f"azd env set VNET_ENABLED {right}." in done.stdout
+    assert "azd env set" not in plan.calls
+    again = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine", "VNET_ENABLED": right})
+    assert again.returncode == 0
+
+
+def test_too_little_quota_is_a_warning_of_the_first_run(plan: Shell) -> None:
+    quotas = "OpenAI.GlobalStandard.gpt-5.4-mini\t1000.0\nOpenAI.GlobalStandard.gpt-5.4\t50.0\n"
+    plan.answer("az cognitiveservices usage list --location swedencentral", quotas)
+    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine"})
+    assert done.returncode == 0
+    assert done.stdout == (
+        "The quota of gpt-5.4 (GlobalStandard) in swedencentral is 50 thousand tokens a minute, less than the capacity 200 in"
+        " infra/main.parameters.json: lower that, or ask for more quota.\n"
+    )
+    assert plan.run("check_plan.sh", settings={"EXISTING_MODEL_ACCOUNT_NAME": "mine"}).stdout == ""
+    plan.answer("az group exists", "true\n")
+    assert plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine"}).stdout == ""
+
+
+def test_alerts_that_reach_nobody_are_named(plan: Shell, tree: Path) -> None:
+    done = plan.run("check_plan.sh", root=tree, settings={"ALERT_EMAIL": ""})
+    assert done.returncode == 0
+    assert "azd env set ALERT_EMAIL you@example.com" in done.stdout
+    path = tree / "infra" / "main.parameters.json"
+    parameters = json.loads(path.read_text(encoding="utf-8"))
+    parameters["parameters"]["actionGroupId"] = {"value": "/subscriptions/1"}
+    path.write_text(json.dumps(parameters), encoding="utf-8")
+    assert plan.run("check_plan.sh", root=tree, settings={"ALERT_EMAIL": ""}).stdout == ""
 
 
 @pytest.mark.parametrize("missing", ["AZURE_LOCATION", "AZURE_SUBSCRIPTION_ID"])
@@ -484,46 +736,51 @@ def test_what_an_earlier_installation_left_deleted_is_restored(plan: Shell) -> N
     set_to_false = {"azd env set RECOVER_VAULT false", "azd env set RESTORE_MODEL_ACCOUNT false"}
     assert set_to_false <= set(plan.calls.splitlines())
     (plan.directory / "calls.log").unlink()
-    plan.answer("az keyvault list-deleted", "kv-1\n")
-    plan.answer("az cognitiveservices account list-deleted", "oai-1\teastus2\n")
+    plan.answer("az keyvault list-deleted", f"kv-{TOKEN}\tswedencentral\n")
+    plan.answer("az cognitiveservices account list-deleted", f"oai-{TOKEN}\teastus2\n")
     done = plan.run("check_plan.sh", settings=settings)
     assert done.returncode == 0
-    assert "Restored from the earlier installation: kv-1 oai-1\n" in done.stdout
+    assert f"Restored from the earlier installation: kv-{TOKEN} oai-{TOKEN}\n" in done.stdout
     assert "run azd provision once more" in done.stdout  # recovering a vault changes nothing of it
     set_to_true = {"azd env set RECOVER_VAULT true", "azd env set RESTORE_MODEL_ACCOUNT true"}
     assert set_to_true <= set(plan.calls.splitlines())
-    assert "'/resourceGroups/rg-mine/') && properties.location=='swedencentral'" in plan.calls
+    assert "'/resourceGroups/rg-mine/')" in plan.calls
     plan.answer("az keyvault list-deleted", "")
     assert "azd provision" not in plan.run("check_plan.sh", settings=settings).stdout
 
 
-def test_a_model_account_that_was_deleted_in_another_region_is_named_with_what_to_do(plan: Shell) -> None:
-    plan.answer("az cognitiveservices account list-deleted", "oai-1\teastus2\n")
-    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine"})
-    assert done.returncode == 1
-    assert "Nothing was created: the model account oai-1" in done.stdout
-    assert "azd env set MODEL_LOCATION eastus2" in done.stdout
-    assert (
-        "az cognitiveservices account purge --name oai-1 --resource-group rg-mine --location eastus2"
-        " --subscription subscription-test" in done.stdout
-    )
-    assert "azd env set" not in plan.calls
-    own = {"AZURE_ENV_NAME": "mine", "EXISTING_MODEL_ACCOUNT_NAME": "mine"}  # the deleted one is not needed
-    assert plan.run("check_plan.sh", settings=own).returncode == 0
+TOKEN = "abcdefghij234"
+
+
+@pytest.mark.parametrize("deleted", [f"oai-{TOKEN}\tswedencentral", "my-own\teastus2", "oai-mine\teastus2"])
+def test_what_was_deleted_under_another_name_is_not_restored(plan: Shell, deleted: str) -> None:
+    """The template makes the account's name of its region: nothing of that name can be restored in another."""
+    plan.answer("az cognitiveservices account list-deleted", f"{deleted}\n")
+    plan.answer("az keyvault list-deleted", "kv-mine\tswedencentral\n")
+    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine", "MODEL_LOCATION": "eastus2"})
+    assert (done.returncode, done.stdout) == (0, "")
+    set_to_false = {"azd env set RECOVER_VAULT false", "azd env set RESTORE_MODEL_ACCOUNT false"}
+    assert set_to_false <= set(plan.calls.splitlines())
 
 
 @pytest.mark.parametrize(
     ("words", "what"),
     [
         ("az provider show", "say whether the provider Microsoft.App is registered"),
+        ("az group exists", "say whether the resource group rg-mine exists"),
+        ("az servicebus namespace list", "list the Service Bus namespaces of rg-mine"),
+        ("az consumption budget list", "list the budgets of rg-mine"),
         ("az keyvault list-deleted", "list the deleted vaults"),
         ("az cognitiveservices account list-deleted", "list the deleted model accounts"),
     ],
 )
 def test_who_gets_no_answer_is_told_so_before_anything_is_created(plan: Shell, words: str, what: str) -> None:
     plan.answer("az provider show", "Registered\n")
+    plan.answer("az group exists", "true\n")
+    plan.answer("az servicebus namespace list", "Premium\n")
     plan.answer(words, "FAIL: Forbidden")
-    done = plan.run("check_plan.sh", settings={"AZURE_ENV_NAME": "mine", "VNET_ENABLED": "true"})
+    settings = {"AZURE_ENV_NAME": "mine", "VNET_ENABLED": "true", "COST_BUDGET": "200"}
+    done = plan.run("check_plan.sh", settings=settings)
     assert done.returncode == 1
     assert "Forbidden" in done.stdout
     assert f"Nothing was created: the Azure CLI did not {what}" in done.stdout
@@ -569,6 +826,14 @@ def test_a_hook_waits_for_no_input_where_nobody_types(plan: Shell, script: str) 
         os.close(nobody)
         os.close(writes)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_checkout_on_windows_keeps_the_ends_of_lines_that_a_shell_reads() -> None:
+    scripts = [str(path.relative_to(ROOT)) for path in (ROOT / "scripts").glob("*.sh")]
+    said = subprocess.run(
+        ["git", "check-attr", "eol", "--", *scripts], capture_output=True, text=True, cwd=ROOT, check=True
+    ).stdout
+    assert [line.rsplit(" ", 1)[1] for line in said.splitlines()] == ["lf"] * len(scripts)
 
 
 # The audit

@@ -4,14 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from packaging.specifiers import SpecifierSet
+from werkzeug import Request, Response
+from werkzeug.datastructures import Headers
 
+from local.approval.agent import DeskAgent as RemoteAgent
 from local.approval.desk import MULTIMAIL_URL, QUESTIONS, check_access, read_settings
 from local.host.http_server import LoopbackServer
 from local.multimail.simulator import MultiMailSimulator
@@ -75,17 +81,52 @@ def test_what_the_environment_does_not_say_is_asked_for() -> None:
     assert asked == ["REVIEWER_KEY", "AGENT_URL", "AGENT_KEY"]
     assert settings.multimail_url == MULTIMAIL_URL
     assert settings.key.value == GIVEN["REVIEWER_KEY"]
-    assert settings.agent.key is not None
     assert settings.agent.key.value == GIVEN["AGENT_KEY"]
     assert "mm_live" not in repr(settings)
     assert read_settings(GIVEN, refuse) == settings
 
 
-def test_with_entra_id_no_function_key_is_asked_for() -> None:
+@pytest.mark.parametrize("page", ["desk.md", "settings.md"])
+def test_the_documents_name_every_variable_that_is_read(page: str) -> None:
+    names = {"AGENT_SCOPE", *QUESTIONS}
+    for name in names:
+        assert f"`{name}`" in (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+
+def test_the_documented_commands_start_the_desk_from_files_that_exist() -> None:
+    text = (ROOT / "docs" / "desk.md").read_text(encoding="utf-8")
+    commands = [line.split() for line in text.splitlines() if line.startswith("uv run ")]
+    assert len(commands) == 2  # for Windows, and for the others
+    for words in commands:
+        assert words[-4:] == ["python", "-m", "local", "desk"]
+        assert (ROOT / words[words.index("--with-requirements") + 1]).exists()
+        python = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "requires-python"
+        ]
+        assert SpecifierSet(python).contains(words[words.index("--python") + 1])
+
+
+def test_with_entra_id_the_function_key_is_asked_for_all_the_same() -> None:
     given = {name: value for name, value in GIVEN.items() if name != "AGENT_KEY"}
-    settings = read_settings(given | {"AGENT_SCOPE": "api://agent/.default"}, refuse)
-    assert settings.agent.key is None
+    settings = read_settings(given | {"AGENT_SCOPE": "api://agent/.default"}, lambda name, _: f"typed-{name}")
+    assert settings.agent.key.value == "typed-AGENT_KEY"
+
+
+def test_with_entra_id_a_call_has_a_token_besides_the_function_key() -> None:
+    settings = read_settings(GIVEN | {"AGENT_SCOPE": "api://agent/.default"}, refuse)
     assert settings.agent.get_token is not None
+    received: list[Headers] = []
+
+    def answer(environ: Any, start_response: Any) -> Any:
+        received.append(Request(environ).headers)
+        return Response("{}")(environ, start_response)
+
+    with LoopbackServer(answer) as app:
+        access = replace(settings.agent, url=app.url, get_token=lambda: "token-of-the-tenant")
+        RemoteAgent(access, "a", timeout=(5, 5)).say("done", ("support", "em_1"))
+    (sent,) = received
+    assert sent["Authorization"] == "Bearer token-of-the-tenant"
+    assert sent["X-Functions-Key"] == GIVEN["AGENT_KEY"]
 
 
 @pytest.mark.parametrize(

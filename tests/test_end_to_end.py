@@ -367,7 +367,17 @@ def test_an_error_that_ends_a_run_is_printed_once(services: Services) -> None:
         services.multimail.deliver(box, f"ann{number}@customer.example", "Delivery time", "How long?")
     status, output = services.run(MODEL_API_KEY="wrong")
     assert status == 2, output
-    assert " ".join(output.split()).count("MODEL_API_KEY") == 1, output
+    said = " ".join(output.split())
+    assert said.count("MODEL_API_KEY") == 1, output
+    assert "Configuration errors. Emails listed above are done or wait; nothing is lost. Fix these" in said
+
+
+def test_a_host_name_that_is_unknown_is_said_to_be_and_no_email_is_touched(services: Services) -> None:
+    status, output = services.run(MODEL_ENDPOINT="https://nothing.invalid")
+    said = " ".join(output.split())
+    assert status == 2, output
+    assert "Configuration errors; no email was touched. Fix these and run again:" in said
+    assert "MODEL_ENDPOINT: the host name in https://nothing.invalid is unknown: correct the address" in said
 
 
 def test_a_question_while_an_agent_runs_is_sent_to_that_agent(services: Services) -> None:
@@ -434,6 +444,9 @@ def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Serv
         "Five of them",
         "its draft: 3 verified, 3 asserted",
         "its proposal, not submitted: ",
+        "What a Teams channel was told",
+        "support@northwind-instruments.example: 1 email needs a person",
+        "A person is needed now",
         "What to do next",
         "contains a mistake: find it",
         "ARGS=--all",
@@ -441,6 +454,8 @@ def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Serv
     positions = [output.index(text) for text in shown]
     assert positions == sorted(positions)
     assert "Audit trail of one email" not in output
+    assert "sales@northwind-instruments.example: 2 emails need a person" in output
+    assert "Digest" not in output
 
 
 def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_report(

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from rich.console import Console
 
 from evals import stage as evals_stage
@@ -31,13 +31,13 @@ from evals.stage import Stage, open_stage
 from evals.thresholds import THRESHOLDS, default_bounds, find_missed
 from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator, filtered_prompt, throttled
+from local.testing.browser import CHROMIUM
 from local.testing.world import DRAFT, START, TRIAGE, Clock
 from shared.domain import Action, TokenPrice, Usage, parse_address
 from shared.errors import ConfigurationError, ThrottledError
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import load_prompt, text_version
 from shared.profiles.profiles import CATEGORIES
-from tests.test_approval_page import CHROMIUM, CHROMIUM_ARGS
 
 ROOT = Path(__file__).parent.parent
 CASES = {case.id: case for case in load_cases()}
@@ -452,14 +452,6 @@ def test_results_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"format": 99}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"results\.json is not the results\.json of a run"):
         read_run(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-        yield running
-        running.close()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")

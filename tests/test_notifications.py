@@ -6,8 +6,9 @@ import json
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from shared.notifying.rendering import MAX_TEAMS_BYTES, build_card, render
 from shared.profiles.business_hours import WEEKDAYS, BusinessHours, Span, parse_zone
 from shared.profiles.notify import Notify
 from shared.profiles.profiles import MailboxProfile, Profiles
+from shared.telemetry import EVENT_LOGGER
 from tests.notification_targets import (
     Target,
     read_text,
@@ -305,6 +307,33 @@ def test_a_target_that_does_not_answer_in_time_is_tried_less_and_less(world: Wor
         except TransientError:
             continue
     assert teams.requests <= 8
+
+
+def test_the_alert_sees_a_target_that_is_down_until_it_accepts_something(
+    world: World, teams: Target, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read() -> list[dict[str, Any]]:
+        records = [vars(record) for record in caplog.records if record.name == EVENT_LOGGER]
+        return [one for one in records if one["agent.event"].startswith("notification.")]
+
+    caplog.set_level("INFO", EVENT_LOGGER)
+    escalate(world, "critical")
+    teams.answer = answer_with(503)
+    failed_at: list[datetime] = []
+    for _ in range(60):
+        with contextlib.suppress(TransientError):
+            tell(world)
+        failed_at += [world.clock.now] * (len(read()) - len(failed_at))
+        world.clock.advance(minutes=5)
+    assert [one["agent.failures"] for one in read()] == list(range(1, len(failed_at) + 1))
+    assert failed_at[3] - failed_at[0] <= timedelta(minutes=20)
+    assert max(b - a for a, b in pairwise(failed_at)) < timedelta(hours=2)  # the alert's window
+    assert {one["agent.target"] for one in read()} == {"teams-support"}
+    assert "SECRET-OF-THE-ADDRESS" not in caplog.text
+    teams.answer = lambda: None
+    world.clock.advance(hours=1)
+    tell(world)
+    assert read()[-1]["agent.event"] == "notification.sent"
 
 
 def test_a_target_that_asks_for_patience_is_left_alone_for_so_long(world: World, teams: Target) -> None:

@@ -24,7 +24,7 @@ from local.multimail.faults import (
 )
 from local.testing.world import DRAFT, START, World
 from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, DraftCheck
-from shared.domain import Cause, Decision, EmailSummary, ModelText, Outcome, Support, WorkItem
+from shared.domain import Cause, Decision, EmailSummary, ModelText, Outcome, Support, Usage, WorkItem
 from shared.errors import (
     ConfigurationError,
     ContentFilteredError,
@@ -34,6 +34,9 @@ from shared.errors import (
 )
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.entries import LedgerEntry, Matter
+from shared.model.chat import ChatCompletion
+from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
+from shared.model.thinking import CUTS_OF_AN_UNSUITABLE_MODEL
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import REJECT_REASON_TAG, SENTENCES, render_cause
 
@@ -402,6 +405,46 @@ def test_an_unreadable_draft_is_escalated_after_two_tries(world: World) -> None:
     world.run_until_idle()
     assert world.outcome(email_id) == "escalated"
     assert len(world.model.requests) == 3
+
+
+CUT_IN_THOUGHT = ChatCompletion("", "length", Usage(1, 100, 8_592), "thinker")
+
+
+def test_an_email_that_keeps_the_model_thinking_is_escalated_with_the_limit_and_the_remedy(
+    world: World,
+) -> None:
+    world.model.steps = [json.dumps(world.model.triage), CUT_IN_THOUGHT]
+    email_id = world.deliver()
+    world.run_until_idle()
+    entry, reason = world.entry(email_id), world.tags(email_id)["agent.reason"]
+    assert (entry.outcome, entry.cause) == (Outcome.ESCALATED, Cause.THOUGHT_TOO_LONG)
+    assert f"({REASONING_HEADROOM_TOKENS:,} tokens): lower DRAFT_REASONING_EFFORT" in reason
+    assert reason.endswith("set DRAFT_DEPLOYMENT to another model")
+    assert (entry.usage.calls, len(world.model.requests)) == (2, 2)  # counted, and not asked again
+
+
+def test_a_deployment_whose_first_answers_are_all_cut_in_thought_is_a_wrong_configuration(
+    world: World,
+) -> None:
+    world.model.steps = [CUT_IN_THOUGHT] * CUTS_OF_AN_UNSUITABLE_MODEL
+    email_ids = [world.deliver(sender=f"Ann <ann{n}@customer.example>") for n in range(3)]
+    with pytest.raises(ConfigurationError, match="set TRIAGE_DEPLOYMENT to another model"):
+        world.run_until_idle()
+    rows = [world.entry(email_id) for email_id in email_ids]
+    assert sorted(row.outcome or "" for row in rows) == ["", "escalated", "escalated"]
+    (waiting,) = (row for row in rows if row.outcome is None)
+    assert (waiting.waiting_for, waiting.usage.calls) == (Cause.CONFIGURATION, 1)
+
+
+def test_a_deployment_that_has_answered_once_is_never_taken_for_unsuitable(world: World) -> None:
+    world.deliver()
+    world.run_until_idle()
+    world.model.steps = [CUT_IN_THOUGHT] * (CUTS_OF_AN_UNSUITABLE_MODEL + 1)
+    email_ids = [
+        world.deliver(sender=f"Bo <bo{n}@customer.example>") for n in range(CUTS_OF_AN_UNSUITABLE_MODEL + 1)
+    ]
+    world.run_until_idle()
+    assert {world.entry(email_id).cause for email_id in email_ids} == {Cause.THOUGHT_TOO_LONG}
 
 
 def test_what_a_human_must_still_answer_stands_in_the_reason(world: World) -> None:

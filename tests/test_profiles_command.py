@@ -38,6 +38,11 @@ def test_a_right_file_is_said_to_be_right(config: Path) -> None:
     assert "mailboxes.yaml is right." in said
 
 
+def test_a_text_with_a_colon_is_said_to_need_quotes(config: Path) -> None:
+    (config / "mailboxes.yaml").write_text("mb_1:\n  voice: Brief: no jokes\n", encoding="utf-8")
+    assert "a text with a colon and a space needs quotes" in say()[1]
+
+
 def test_mistakes_are_named_with_line_and_remedy(config: Path) -> None:
     written = "mb_1:\n  min_confidence: 2\n  knowledge: [sales]\n"
     (config / "mailboxes.yaml").write_text(written, encoding="utf-8")

@@ -97,7 +97,8 @@ def test_every_name_in_a_query_is_documented() -> None:
     queries = {
         f"{path.name}: {name}": text for path in SNAPSHOTS for name, text in list_queries(path).items()
     }
-    queries["last poll"] = (ROOT / "infra" / "queries" / "last-poll.kql").read_text(encoding="utf-8")
+    last_poll = (ROOT / "infra" / "queries" / "last-poll.kql").read_text(encoding="utf-8")
+    queries["last poll"] = last_poll.replace("SINCE", "2026-11-27T18:19:09Z")
     bound = bind(queries)
     assert {name: query.problems for name, query in bound.items() if query.problems} == {}
     for path in SNAPSHOTS:

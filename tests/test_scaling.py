@@ -149,13 +149,15 @@ def test_models_that_think_first_reserve_and_cost_more_and_carry_less() -> None:
         more = thinking.count_admitted_tokens(step) - facts.count_admitted_tokens(step)
         assert more == REASONING_HEADROOM_TOKENS
         assert thinking.rates.price_call(step) > facts.rates.price_call(step)
-    assert scaling.get_quota_rate(thinking) < 0.6 * scaling.get_quota_rate(facts)
+    assert scaling.find_first_quota(thinking).rate < 0.6 * scaling.find_first_quota(facts).rate
+    first = (scaling.find_first_quota(facts).name, scaling.find_first_quota(thinking).name)
+    assert first == ("draft quota, 200k TPM", "triage quota, 100k TPM")
 
 
 def test_the_readme_names_both_figures() -> None:
     facts, text = read_facts(), (REPOSITORY / "README.md").read_text(encoding="utf-8")
     at_once, thinking = (
-        scaling.get_quota_rate(case) * 3_600 for case in (facts, scaling.with_reasoning(facts))
+        scaling.find_first_quota(case).rate * 3_600 for case in (facts, scaling.with_reasoning(facts))
     )
     assert f"{float(f'{at_once:.3g}'):,.0f} emails an hour" in text
     assert f"{thinking:.0f} with models that think first" in text

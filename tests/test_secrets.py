@@ -4,6 +4,7 @@ import hmac
 import json
 import logging
 import re
+import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.core.credentials import TokenCredential
+from azure.core.credentials import AccessToken, TokenCredential
 from azure.identity import ChainedTokenCredential, ManagedIdentityCredential
 
 from local.host.http_server import LoopbackServer
@@ -247,6 +248,22 @@ def test_unreachable_vault_without_a_cached_secret_is_transient_and_heals(
         secret.get()
     cloud.vault_down = False
     assert secret.get() == Secret(KEY)
+
+
+class NoCredential:
+    """An identity that nobody comes to ask for a token."""
+
+    def get_token(self, *_scopes: str, **_options: object) -> AccessToken:
+        raise AssertionError("the vault was never reached")
+
+
+def test_a_vault_that_no_connection_reaches_is_said_to_be_unreachable_with_what_to_check() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nowhere = f"https://127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(
+        UnavailableError, match="check the name in KEY_VAULT_URL, your network or HTTPS_PROXY"
+    ):
+        KeyVaultSecret(nowhere, "multimail-api-key", NoCredential()).get()
 
 
 def test_threads_that_wait_for_a_failing_vault_share_one_failure(

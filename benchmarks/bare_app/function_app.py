@@ -45,6 +45,14 @@ def report(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bo
     return func.HttpResponse("ok")
 
 
+@app.route(
+    route="review", trigger_arg_name="request", methods=["GET", "POST"], auth_level=func.AuthLevel.FUNCTION
+)
+def review(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - bound by name
+    """Say ok."""
+    return func.HttpResponse("ok")
+
+
 @app.route(route="health", trigger_arg_name="request", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(request: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - the binding needs its argument
     """Say ok."""

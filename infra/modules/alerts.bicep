@@ -37,6 +37,7 @@ var queryAlerts = [
     aggregation: 'Total'
     operator: 'LessThan'
     threshold: 1
+    window: 'PT15M'
   }
   {
     name: 'failed-emails'
@@ -47,6 +48,7 @@ var queryAlerts = [
     aggregation: 'Count'
     operator: 'GreaterThan'
     threshold: 0
+    window: 'PT15M'
   }
   {
     name: 'token-budget-reached'
@@ -57,6 +59,7 @@ var queryAlerts = [
     aggregation: 'Count'
     operator: 'GreaterThan'
     threshold: 0
+    window: 'PT15M'
   }
   {
     name: 'approval-overdue'
@@ -67,6 +70,18 @@ var queryAlerts = [
     aggregation: 'Maximum'
     operator: 'GreaterThan'
     threshold: approvalAlertHours
+    window: 'PT15M'
+  }
+  {
+    name: 'notifications-undelivered'
+    title: 'A target of notifications accepts none'
+    severity: 2
+    query: loadTextContent('../queries/alerts/notifications-undelivered.kql')
+    column: null
+    aggregation: 'Count'
+    operator: 'GreaterThan'
+    threshold: 0
+    window: 'PT2H' // a target that is down is tried once an hour
   }
   {
     name: 'vault-access-denied'
@@ -77,6 +92,7 @@ var queryAlerts = [
     aggregation: 'Count'
     operator: 'GreaterThan'
     threshold: 0
+    window: 'PT15M'
   }
 ]
 
@@ -107,7 +123,7 @@ resource queries 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [
       enabled: true
       scopes: [workspaceId]
       evaluationFrequency: 'PT15M'
-      windowSize: 'PT15M'
+      windowSize: alert.window
       // A table appears with its first row, so on the first day a query may name one that is not there.
       skipQueryValidation: true
       autoMitigate: true

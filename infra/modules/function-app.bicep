@@ -21,10 +21,10 @@ param instanceMemoryMB int
 @description('Maximum number of instances.')
 param maximumInstanceCount int
 
-@description('Whether the HTTP functions ask and report answer.')
+@description('Whether the HTTP functions ask, report and review answer.')
 param operatorFunctionsEnabled bool
 
-@description('Client id of the app registration that callers of ask and report sign in to; empty for none.')
+@description('Client id of the app registration that callers of ask, report and review sign in to; empty for none.')
 param entraClientId string
 
 @description('Resource id of the app\'s identity.')
@@ -82,6 +82,7 @@ var platformSettings = {
   // The platform's own switch: https://learn.microsoft.com/azure/azure-functions/disable-function
   'AzureWebJobs.ask_agent.Disabled': toLower(string(!operatorFunctionsEnabled))
   'AzureWebJobs.report.Disabled': toLower(string(!operatorFunctionsEnabled))
+  'AzureWebJobs.review.Disabled': toLower(string(!operatorFunctionsEnabled))
   // Fewer threads than calls would leave messages waiting with their locks running out. Twice as many
   // leave room for the other functions on the instance.
   PYTHON_THREADPOOL_THREAD_COUNT: string(2 * hostConfig.extensions.serviceBus.maxConcurrentCalls)
@@ -130,27 +131,30 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
   resource appSettings 'config' = { name: 'appsettings', properties: union(agentSettings, platformSettings) }
 
   // In front of every path but those that answer strangers: the webhook, which is signed, and the health check.
-  resource authentication 'config' = if (!empty(entraClientId)) {
+  // Deployed without a client id too, which turns it off again.
+  resource authentication 'config' = {
     name: 'authsettingsV2'
-    properties: {
-      platform: { enabled: true }
-      globalValidation: {
-        requireAuthentication: true
-        unauthenticatedClientAction: 'Return401'
-        excludedPaths: ['/api/webhook', '/api/health']
-      }
-      identityProviders: {
-        azureActiveDirectory: {
-          enabled: true
-          registration: {
-            clientId: entraClientId
-            openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+    properties: empty(entraClientId)
+      ? { platform: { enabled: false } }
+      : {
+          platform: { enabled: true }
+          globalValidation: {
+            requireAuthentication: true
+            unauthenticatedClientAction: 'Return401'
+            excludedPaths: ['/api/webhook', '/api/health']
           }
-          validation: { allowedAudiences: [entraClientId, 'api://${entraClientId}'] }
+          identityProviders: {
+            azureActiveDirectory: {
+              enabled: true
+              registration: {
+                clientId: entraClientId
+                openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+              }
+              validation: { allowedAudiences: [entraClientId, 'api://${entraClientId}'] }
+            }
+          }
+          login: { tokenStore: { enabled: false } }
         }
-      }
-      login: { tokenStore: { enabled: false } }
-    }
   }
 
   // Deployments sign in with Entra ID; the passwords of older days stay off.

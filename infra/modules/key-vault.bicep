@@ -1,4 +1,4 @@
-metadata description = 'The vault of the MultiMail key and the signing secret of webhooks.'
+metadata description = 'The vault of the MultiMail key, the signing secret of webhooks, and the addresses and keys of the targets of notifications.'
 
 @description('Name of the vault.')
 param name string

@@ -50,6 +50,3 @@ resource workspaceDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-
 
 @description('Resource id of the workspace.')
 output workspaceId string = workspace.id
-
-@description('The id that the query API knows the workspace by.')
-output workspaceCustomerId string = workspace.properties.customerId

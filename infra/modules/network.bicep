@@ -9,6 +9,9 @@ param location string
 @description('Tags.')
 param tags { *: string }
 
+@description('Its addresses: at least a /23.')
+param prefix string
+
 @description('Resource id of the storage account.')
 param storageId string
 
@@ -63,19 +66,19 @@ resource network 'Microsoft.Network/virtualNetworks@2026-03-01' = {
   location: location
   tags: tags
   properties: {
-    addressSpace: { addressPrefixes: ['10.40.0.0/16'] }
+    addressSpace: { addressPrefixes: [prefix] }
     subnets: [
       {
         name: 'app'
         properties: {
-          addressPrefix: '10.40.0.0/24'
+          addressPrefix: cidrSubnet(prefix, 24, 0)
           defaultOutboundAccess: true // to MultiMail; recent API versions give a subnet no way out by default
           delegations: [{ name: 'flex', properties: { serviceName: 'Microsoft.App/environments' } }]
         }
       }
       {
         name: 'endpoints'
-        properties: { addressPrefix: '10.40.1.0/26', privateEndpointNetworkPolicies: 'Enabled' }
+        properties: { addressPrefix: cidrSubnet(prefix, 26, 4), privateEndpointNetworkPolicies: 'Enabled' }
       }
     ]
   }

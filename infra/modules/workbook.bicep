@@ -49,6 +49,11 @@ var parts = [
     query: loadTextContent('../queries/workbook/tokens-and-cost.kql')
   }
   { title: 'Reasons for waiting', chart: 'table', query: loadTextContent('../queries/workbook/waiting.kql') }
+  {
+    title: 'Notifications by target'
+    chart: 'table'
+    query: loadTextContent('../queries/workbook/notifications.kql')
+  }
   { title: 'Audit trail', chart: 'table', query: loadTextContent('../queries/workbook/audit.kql') }
   { title: 'Errors', chart: 'table', query: loadTextContent('../queries/workbook/errors.kql') }
 ]

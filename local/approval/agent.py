@@ -25,17 +25,21 @@ from shared.settings import Secret
 
 KEY_HEADER = "x-functions-key"
 WRONG_KEY = (
-    "AGENT_KEY: the agent refused it: give the function key of the app, or the one that `run` printed."
+    "AGENT_KEY: the agent refused it: give a key of its function `review`, or the one that `run` printed; "
+    "if the app demands a token of Entra ID too, set AGENT_SCOPE."
 )
-NO_FUNCTION = "AGENT_URL: there is no review desk at this address: give the address of the function app."
+NO_FUNCTION = (
+    "AGENT_URL: there is no review desk at this address: give the address of the function app, with "
+    "OPERATOR_FUNCTIONS_ENABLED not false."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class AgentAccess:
-    """Where the agent answers and what lets the desk in: a function key, a token of Entra ID, or both."""
+    """Where the agent answers and what lets the desk in: a function key, maybe a token of Entra ID too."""
 
     url: str
-    key: Secret | None = None
+    key: Secret
     get_token: Callable[[], str] | None = field(default=None, repr=False)
 
 
@@ -97,9 +101,7 @@ class DeskAgent:
     def _send(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: Any = None
     ) -> requests.Response:
-        headers = {"Accept": "application/json"}
-        if self._access.key is not None:
-            headers[KEY_HEADER] = self._access.key.value
+        headers = {"Accept": "application/json", KEY_HEADER: self._access.key.value}
         if self._access.get_token is not None:
             headers["Authorization"] = f"Bearer {self._access.get_token()}"
         try:

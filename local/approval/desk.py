@@ -63,14 +63,12 @@ def desk(console: Console) -> int:
 def read_settings(environment: Mapping[str, str], ask: Ask) -> DeskSettings:
     """Take the settings from the environment, and ask for the others by name and question.
 
-    With AGENT_SCOPE the desk signs in with Entra ID, as `az login` left it, and needs no function key unless
-    one is set too. Raises ConfigurationError.
+    With AGENT_SCOPE the desk also sends a token of Entra ID, for whom `az login` signed in: the app then
+    demands one besides the function key. Raises ConfigurationError.
     """
     scope = environment.get("AGENT_SCOPE", "").strip()
     values = {
-        name: environment.get(name, "").strip()
-        or ("" if name == "AGENT_KEY" and scope else ask(name, text).strip())
-        for name, text in QUESTIONS.items()
+        name: environment.get(name, "").strip() or ask(name, text).strip() for name, text in QUESTIONS.items()
     }
     values["MULTIMAIL_API_URL"] = environment.get("MULTIMAIL_API_URL", "").strip() or MULTIMAIL_URL
     problems = [
@@ -85,10 +83,7 @@ def read_settings(environment: Mapping[str, str], ask: Ask) -> DeskSettings:
     ]
     if problems:
         raise ConfigurationError(problems)
-    key = values["AGENT_KEY"]
-    access = AgentAccess(
-        values["AGENT_URL"], Secret(key) if key else None, _sign_in(scope) if scope else None
-    )
+    access = AgentAccess(values["AGENT_URL"], Secret(values["AGENT_KEY"]), _sign_in(scope) if scope else None)
     return DeskSettings(values["MULTIMAIL_API_URL"], Secret(values["REVIEWER_KEY"]), access)
 
 

@@ -26,6 +26,7 @@ from local.approval.shown import (
     describe_evidence,
     describe_reply,
     describe_row,
+    describe_sender,
     describe_thread_entry,
     file_size,
     fingerprint,
@@ -274,6 +275,7 @@ class ReviewPage:
         return {
             "email": row.email,
             "sender": whole_name(row.email.sender),
+            "sender_facts": describe_sender(draft or proposal),
             "text": read_text(row.email.markdown if isinstance(row.email, Email) else ""),
             "outbound": row.is_outbound,
             "is_pending": row.is_pending,

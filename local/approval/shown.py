@@ -141,6 +141,12 @@ def describe_evidence(draft: Evidence) -> dict[str, Any]:
     }
 
 
+def describe_sender(draft: Evidence | None) -> list[dict[str, str]]:
+    """Who the sender is to us: how well known in a quiet colour, then what stands out in a loud one."""
+    facts = draft.sender_facts if draft is not None else ()
+    return [{"text": text, "kind": "notable" if place else "quiet"} for place, text in enumerate(facts)]
+
+
 def describe_change(item: ReviewItem) -> dict[str, Any] | None:
     """Why there is a new draft, and what is different in it; None for a first one."""
     if not item.earlier or item.draft is None:

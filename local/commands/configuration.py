@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import MISCONFIGURED, OK, load_local_settings, report_failure, report_misconfigured
 from shared.composition import open_knowledge, open_profiles
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.knowledge.files import KnowledgeFiles
@@ -62,8 +62,7 @@ def knowledge(console: Console, mailbox: str | None, question: str | None, *, em
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:
-        console.print(Text(f"Reading the knowledge failed: {error} Try again later.", "red"))
-        return UNFINISHED
+        return report_failure(console, "Reading the knowledge", error)
     return OK
 
 

@@ -52,6 +52,7 @@ class EventWatch(logging.Handler):
         self.outcomes: Counter[str] = Counter()
         self.polled = threading.Event()
         self.ever_polled = False
+        self.has_worked = False  # an email was ended or deferred
         self.added = 0
         self.errors: set[str] = set()  # printed since the last poll that went well
         self._console = console
@@ -76,6 +77,7 @@ class EventWatch(logging.Handler):
         """Take one event. Ids and fixed words only, so nothing of an email reaches the terminal."""
         facts = record.__dict__
         event = facts.get("agent.event")
+        self.has_worked = self.has_worked or event in (EMAIL_DECIDED, EMAIL_DEFERRED)
         if event == POLL_SUCCEEDED:
             self.ever_polled = True
             self.added = facts["agent.added"]

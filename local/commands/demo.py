@@ -27,11 +27,14 @@ from local.host.http_server import LoopbackServer, build_server
 from local.host.run import HTTP_PORT, LocalRun, report_misconfigured, stopped_by_signals
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.simulator import MultiMailSimulator
+from local.people.channel import TARGET, DemoChannel
 from shared.composition import get_agent
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError
+from shared.ledger.matters import DIGEST
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.multimail import MultiMailClient
+from shared.notifying.delivery import name_variable
 from shared.operator.asking import Question
 from shared.operator.trust import DEFAULT_DAYS
 from shared.replying.reporting import CLAIMS_TAG, build_reply_tags, render_reason
@@ -63,6 +66,7 @@ class Simulators:
 
     multimail_url: str
     chat_url: str
+    channel_url: str
     agent_key: str
     review_key: str
     webhook_secret: str
@@ -76,9 +80,14 @@ def demo(console: Console, *, until_idle: bool, show_all: bool) -> int:
     multimail = MultiMailSimulator(lambda: datetime.now(UTC))
     seed_demo(multimail, datetime.now(UTC))
     chat = ChatSimulator(api_key="simulated", shields=True, respond=respond)
-    with LoopbackServer(multimail.app) as multimail_server, LoopbackServer(chat.app) as chat_server:
+    channel = DemoChannel(console)
+    with (
+        LoopbackServer(multimail.app) as multimail_server,
+        LoopbackServer(chat.app) as chat_server,
+        LoopbackServer(channel.app) as channel_server,
+    ):
         simulators = Simulators(
-            multimail_server.url, chat_server.url,
+            multimail_server.url, chat_server.url, channel_server.url,
             agent_key=multimail.add_key(("read", "send")),
             review_key=multimail.add_key(("read", "oversight")),
             webhook_secret=multimail.subscribe(HOOK, EVENTS, None, "demo").signing_secret,
@@ -86,7 +95,7 @@ def demo(console: Console, *, until_idle: bool, show_all: bool) -> int:
         try:
             point_settings_at(simulators, os.environ)
             with stopped_by_signals() as stop:
-                shown = Demo(console, simulators, stop, show_all=show_all)
+                shown = Demo(console, simulators, channel, stop, show_all=show_all)
                 return shown.answer_mail() if until_idle else shown.answer_mail_and_serve()
         except ConfigurationError as error:
             return report_misconfigured(console, error)
@@ -116,15 +125,23 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
         CONFIG_PATH=str(CONFIG),
         NO_PROXY="127.0.0.1",
     )
+    environment[name_variable(f"notify-{TARGET}")] = simulators.channel_url
 
 
 class Demo:
     """One run of the agent on the demo's mail, and what a person sees of it."""
 
     def __init__(
-        self, console: Console, simulators: Simulators, stop: threading.Event, *, show_all: bool
+        self,
+        console: Console,
+        simulators: Simulators,
+        channel: DemoChannel,
+        stop: threading.Event,
+        *,
+        show_all: bool,
     ) -> None:
         self._console = console
+        self._channel = channel
         self._simulators = simulators
         self._stop = stop
         self._show_all = show_all
@@ -162,6 +179,8 @@ class Demo:
             for box in self._client.list_mailboxes()
             for email in self._client.list_emails(box.id, direction="inbound")
         ]
+        for box_id in {box_id for box_id, _ in emails}:  # a digest of before the demo would be empty
+            self._agent.ledger.matters.set_moment(box_id, DIGEST, datetime.now(UTC))
         with EventWatch(self._console, total=len(emails)) as watch:
             status = self._build_run(watch).run(until_idle=True)
         if self._stop.is_set():
@@ -177,6 +196,7 @@ class Demo:
             self._show_operator()
         else:
             self._show_telling(rows)
+        self._tell_people()
         self._say_what_is_next(page_url)
         return status
 
@@ -196,6 +216,15 @@ class Demo:
             if written is not None and (claims := build_reply_tags(written).get(CLAIMS_TAG)):
                 kind = "draft" if entry.draft else "proposal, not submitted"
                 self._console.print(Padding.indent(Text(f"its {kind}: {claims}", "bright_black"), 2))
+
+    def _tell_people(self) -> None:
+        """Notify now of what an agent in Azure tells within five minutes; show what the channel got."""
+        _print_heading(self._console, "What a Teams channel was told (here: one on this machine)")
+        try:
+            self._agent.notify()
+        except AgentError as error:
+            self._console.print(Text(f"Not everything was told: {error}", "red"))
+        self._channel.show()
 
     def _show_operator(self) -> None:
         """What an operator would type next: why one email got its reply, a question, the trust report."""

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from local.commands.console import STYLES
 from local.host.audit_file import AuditFile
-from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import OK, UNFINISHED, load_local_settings, report_failure, report_misconfigured
 from shared.composition import open_ledger
 from shared.domain import Outcome
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
@@ -43,8 +43,7 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except TransientError as error:
-        console.print(Text(f"Redrive failed: {error}. Try again later.", "red"))
-        return UNFINISHED
+        return report_failure(console, "Redrive", error)
     if not email_ids and not all_failed:
         listed = [entry for entry in finished if entry.outcome in LISTED and entry.erased_at is None]
         if not listed:

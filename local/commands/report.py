@@ -8,7 +8,14 @@ from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
-from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import (
+    MISCONFIGURED,
+    OK,
+    UNFINISHED,
+    load_local_settings,
+    report_failure,
+    report_misconfigured,
+)
 from shared.composition import open_ledger
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
@@ -49,8 +56,7 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except TransientError as error:
-        console.print(Text(f"The report failed: {error}. Try again later.", "red"))
-        return UNFINISHED
+        return report_failure(console, "The report", error)
     for mailbox in judged:
         print_mailbox(console, mailbox, days)
     if not judged:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 SNAPSHOT = "tests/infra/plain.snapshot.json"
-WIDTH, HEIGHT = 960, 470
+WIDTH, HEIGHT, ROWS = 960, 548, 6
 BOX_WIDTH, BOX_HEIGHT = 250, 58
 LEFT, MIDDLE, RIGHT, TOP, STEP = 24, 355, 686, 64, 78
 
@@ -16,7 +16,7 @@ APP, COLUMN = "Microsoft.Web/sites", (LEFT, RIGHT)
 PLACES: Mapping[str, tuple[int, int, str, str]] = {
     "Microsoft.ServiceBus/namespaces": (1, 0, "Service Bus", "queue of work items"),
     "Microsoft.Storage/storageAccounts": (1, 1, "Storage", "ledger in tables, package, leases"),
-    "Microsoft.KeyVault/vaults": (1, 2, "Key Vault", "MultiMail key, webhook secret"),
+    "Microsoft.KeyVault/vaults": (1, 2, "Key Vault", "keys, secrets, channels' addresses"),
     "Microsoft.CognitiveServices/accounts": (1, 3, "Azure OpenAI", "models, shields against attacks"),
     "Microsoft.OperationalInsights/workspaces": (
         1,
@@ -24,8 +24,8 @@ PLACES: Mapping[str, tuple[int, int, str, str]] = {
         "Log Analytics",
         "Application Insights, workbook, alerts",
     ),
-    "Microsoft.ManagedIdentity/userAssignedIdentities": (0, 3, "Managed identity", "signs in everywhere"),
-    "Microsoft.Insights/actionGroups": (0, 4, "Action group", "alerts, cost budget"),
+    "Microsoft.ManagedIdentity/userAssignedIdentities": (0, 4, "Managed identity", "signs in everywhere"),
+    "Microsoft.Insights/actionGroups": (0, 5, "Action group", "alerts, cost budget"),
 }
 FUNCTIONS = (
     "poll_inboxes",
@@ -35,12 +35,14 @@ FUNCTIONS = (
     "receive_webhook",
     "ask_agent",
     "report",
+    "review",
     "health",
 )
 PARTNERS: Sequence[tuple[int, str, str]] = (
     (0, "MultiMail", "mail in, replies for approval"),
-    (1, "Reviewer", "approves or rejects each reply"),
+    (1, "Reviewer", "decides at the desk, or in MultiMail"),
     (2, "Operator", "asks, reads the trust report"),
+    (3, "Teams, Slack", "notifications, where profiles say so"),
 )
 STYLE = (
     "<style>text{font:13px system-ui,sans-serif;fill:#24292f}.t{font-weight:600}"
@@ -65,14 +67,14 @@ def render_azure_picture(root: Path) -> str:
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="12" fill="#fbfbf9"/>',
         f'<text class="t" x="{LEFT}" y="34">{title}</text>',
     ]
-    height = 5 * STEP - (STEP - BOX_HEIGHT)
+    height = ROWS * STEP - (STEP - BOX_HEIGHT)
     for column, place, name, purpose in [*PLACES.values(), *((0, *partner) for partner in PARTNERS)]:
         y = TOP + place * STEP
         is_outside = (place, name, purpose) in PARTNERS
         start, end = (LEFT + BOX_WIDTH, MIDDLE) if column == 0 else (MIDDLE + BOX_WIDTH, RIGHT)
-        if name == "Reviewer":  # in MultiMail, not at the app
+        if name == "Reviewer":  # who approves in MultiMail; the app has the evidence
             lines.append(f'<path d="M{LEFT + BOX_WIDTH // 2} {y}V{y - STEP + BOX_HEIGHT}"/>')
-        elif name != "Action group":  # Log Analytics calls it
+        if name != "Action group":  # Log Analytics calls it
             lines.append(f'<path d="M{start} {y + BOX_HEIGHT // 2}H{end}"/>')
         lines += _draw_box(COLUMN[column], y, BOX_HEIGHT, "b x" if is_outside else "b", [name, purpose])
     lines += _draw_box(

@@ -54,6 +54,7 @@ OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
 
 def run(console: Console, *, until_idle: bool) -> int:
     """Run the agent until stopped or, with `until_idle`, until no work is due; return the exit status."""
+    watch = EventWatch(console)
     try:
         if until_idle:  # before the file, which may have the example's value
             os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
@@ -67,7 +68,7 @@ def run(console: Console, *, until_idle: bool) -> int:
             f"Watching {settings.multimail_api_url}, ledger {where}. Press Ctrl-C to stop.", highlight=False
         )
         _say_what_begins(console, agent, settings)
-        with EventWatch(console) as watch, stopped_by_signals() as stop:
+        with watch, stopped_by_signals() as stop:
             local = LocalRun(agent, settings, console, watch, stop)
             if until_idle:
                 return local.run(until_idle=True)
@@ -75,7 +76,7 @@ def run(console: Console, *, until_idle: bool) -> int:
                 local.tell_http(url, key)
                 return local.run(until_idle=False)
     except ConfigurationError as error:
-        return report_misconfigured(console, error)
+        return report_misconfigured(console, error, has_worked=watch.has_worked)
 
 
 def _say_what_begins(console: Console, agent: Agent, settings: Settings) -> None:
@@ -125,6 +126,11 @@ def check_reachable(settings: Settings) -> None:
             socket.create_connection((parts.hostname or "", port), timeout=KNOCK_SECONDS).close()
         except TimeoutError:
             continue  # slow is not wrong
+        except socket.gaierror:
+            problems.append(
+                f"{name}: the host name in {url} is unknown: "
+                "correct the address, or check the network or HTTPS_PROXY."
+            )
         except OSError as error:
             problems.append(
                 f"{name}: nothing answers at {url} ({type(error).__name__}): "
@@ -134,12 +140,24 @@ def check_reachable(settings: Settings) -> None:
         raise ConfigurationError(problems)
 
 
-def report_misconfigured(console: Console, error: ConfigurationError) -> int:
-    """Print every problem on a line of its own; return the exit status that says so."""
-    console.print("Configuration errors; no email was touched. Fix these and run again:", style="bold red")
+def report_misconfigured(console: Console, error: ConfigurationError, *, has_worked: bool = False) -> int:
+    """Print every problem on a line of its own; return the exit status that says so.
+
+    `has_worked`: emails were processed before.
+    """
+    emails = (
+        ". Emails listed above are done or wait; nothing is lost" if has_worked else "; no email was touched"
+    )
+    console.print(f"Configuration errors{emails}. Fix these and run again:", style="bold red")
     for problem in error.problems:
         console.print(Text(f"  - {problem}"))
     return MISCONFIGURED
+
+
+def report_failure(console: Console, attempted: str, error: AgentError) -> int:
+    """Print what failed for now; return the exit status that says so."""
+    console.print(Text(f"{attempted} failed: {str(error).rstrip('.')}. Try again later.", "red"))
+    return UNFINISHED
 
 
 @contextmanager

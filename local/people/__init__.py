@@ -1,1 +1,1 @@
-"""Commands about what waits for people."""
+"""What people are told: the commands about what waits for them, and the demo's channel."""

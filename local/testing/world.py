@@ -74,7 +74,7 @@ class ScriptedModel:
     def __init__(self) -> None:
         self.triage: dict[str, Any] = dict(TRIAGE)
         self.draft: dict[str, Any] = dict(DRAFT)
-        self.steps: list[str | Exception | Callable[[], None]] = []
+        self.steps: list[str | Exception | ChatCompletion | Callable[[], None]] = []
         self.requests: list[ChatRequest] = []
 
     def complete(self, request: ChatRequest) -> ChatCompletion:
@@ -82,6 +82,8 @@ class ScriptedModel:
         step = self.steps.pop(0) if self.steps else None
         if isinstance(step, Exception):
             raise step
+        if isinstance(step, ChatCompletion):
+            return step
         if callable(step):
             step()
         text = step if isinstance(step, str) else json.dumps(getattr(self, request.schema_name))

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import OK, UNFINISHED, load_local_settings, report_failure, report_misconfigured
 from local.voice.profile_change import replace_voice
 from local.voice.style import MIN_EMAILS, begin_line, describe_style, load_languages
 from shared.composition import open_ledger, open_multimail
@@ -41,8 +41,7 @@ def voice(console: Console, mailbox: str) -> int:
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:
-        console.print(Text(f"Reading the sent emails failed: {error}. Try again later.", "red"))
-        return UNFINISHED
+        return report_failure(console, "Reading the sent emails", error)
 
 
 def _list_own_replies(settings: Settings, mailbox: Mailbox) -> Collection[str]:

@@ -22,7 +22,7 @@ from shared.notifying.messages import Item, Message, Section, Topic, build_item
 from shared.profiles.notify import Notify
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import name_handler
-from shared.telemetry import NOTIFICATION_SENT, record
+from shared.telemetry import NOTIFICATION_FAILED, NOTIFICATION_SENT, record
 
 # About one mailbox to one target within WINDOW: what comes then waits, and is told together.
 MAX_MESSAGES, WINDOW = 6, timedelta(hours=1)
@@ -137,7 +137,13 @@ class _MailboxRun:
         try:
             self.notifier.delivery.send(channel.target, message)
         except AgentError as error:
-            log.warning("a notification about mailbox %s was not sent: %s", self.mailbox.id, error)
+            record(
+                NOTIFICATION_FAILED,
+                {
+                    "mailbox_id": self.mailbox.id, "target": channel.target, "failures": channel.failures + 1,
+                    "error": type(error).__name__, "detail": str(error),
+                },
+            )  # fmt: skip
             self.failures[channel.target] = error
             named = getattr(error, "retry_after_seconds", None)
             pause = timedelta(seconds=named) if named else FIRST_PAUSE * (1 << min(channel.failures, 6))

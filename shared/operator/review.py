@@ -47,13 +47,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A draft with what carries it and what its approver has to know. All text but `notes` is hostile."""
+    """A draft with what carries it and what its approver has to know. All text but `notes` is hostile.
+
+    `sender_facts`: how well the sender is known, then what stands out about them.
+    """
 
     markdown: str = field(repr=False)
     claims: tuple[JudgedClaim, ...] = ()
     open_points: tuple[str, ...] = ()
     follow_up: str = field(default="", repr=False)
     notes: tuple[str, ...] = ()
+    sender_facts: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,4 +277,5 @@ def _show(draft: Draft | None) -> Evidence | None:
         open_points=tuple(point.text for point in draft.open_points),
         follow_up=draft.follow_up.text,
         notes=draft.notes,
+        sender_facts=draft.sender_facts,
     )

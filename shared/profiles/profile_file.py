@@ -58,7 +58,10 @@ def parse_profiles(text: str, path: str, knowledge_folders: Collection[str] | No
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "a character or a depth that YAML does not allow"
-        raise ConfigurationError(f"{path}{line}: this is not YAML ({problem}): correct it.") from error
+        quotes = "; a text with a colon and a space needs quotes" if "mapping values" in problem else ""
+        raise ConfigurationError(
+            f"{path}{line}: this is not YAML ({problem}{quotes}): correct it."
+        ) from error
     if root is None:
         return NO_PROFILES
     reader = _Reader(path, knowledge_folders)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 
@@ -14,6 +14,7 @@ from shared.errors import (
     LeaseLostError,
     NotFoundError,
     PermanentError,
+    ThoughtTooLongError,
     TransientError,
 )
 from shared.knowledge.passages import KnowledgeSource
@@ -22,6 +23,7 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
+from shared.model.thinking import ThoughtWatch
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.claim import Claim, Waiting
@@ -75,6 +77,7 @@ class Pipeline:
     addressing: Addressing
     health: ServiceHealth
     pauses: Pauses
+    thoughts: ThoughtWatch = field(default_factory=ThoughtWatch)
 
     def process(self, item: WorkItem) -> None:
         """Take one email as far as it can go now, from wherever its row says it is.
@@ -191,6 +194,8 @@ class _EmailRun:
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
+        except ThoughtTooLongError as error:
+            return Decision(Outcome.ESCALATED, Cause.THOUGHT_TOO_LONG, str(error))
 
     def _answer(self, email: Email, envelope: Envelope, thread: ThreadView) -> Decision:
         refusal = self._limits.find_flood() or self._limits.find_used_share() or self._find_copy(email)
@@ -292,9 +297,8 @@ class _EmailRun:
 
     def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
         entry, profile, settings = self.claim.entry, self._profile, self._settings
-        finding = self.pipeline.submitter.executor.submit(
-            in_this_context(find_contact), self.multimail, entry.sender
-        )
+        submit = self.pipeline.submitter.executor.submit
+        finding = submit(in_this_context(find_contact), self.multimail, entry.sender)
         query = entry.triage.query.text if entry.triage is not None else ""
         material = Material(
             mailbox_address=self._mailbox.address,
@@ -318,7 +322,7 @@ class _EmailRun:
         entry, used, day = self.claim.entry, completion.usage, f"{self.clock():%Y-%m-%d}"
         self.claim.note(usage=entry.usage + used)
         self.pipeline.ledger.add_tokens(entry.mailbox_id, day, used.tokens, entry.base_sender)
-        return completion
+        return self.pipeline.thoughts.check(request, completion)
 
     # Submission and the end
 

@@ -72,6 +72,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.CONTACT_FORM: "a contact form sent it: a human has to answer",
     Cause.UNREADABLE_SENDER: "its sender is not one readable address",
     Cause.TRIAGE_UNREADABLE: "the model's triage could not be read",
+    Cause.THOUGHT_TOO_LONG: "{detail}",
     Cause.TRIAGE_UNSURE: "{detail}",
     Cause.CATEGORY_RULE: "its mailbox escalates the category {detail}",
     Cause.WORD_RULE: "its mailbox escalates a word in it",

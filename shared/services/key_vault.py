@@ -1,4 +1,4 @@
-"""Secrets from Azure Key Vault: MultiMail's key and the signing secret of its webhooks."""
+"""Secrets from Azure Key Vault: MultiMail's key, the secret of its webhooks, and what targets need."""
 
 import copy
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from azure.core.credentials import TokenCredential
-from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.keyvault.secrets import SecretClient
 
@@ -161,7 +161,13 @@ class KeyVaultSecret:
                 "MANAGED_IDENTITY_CLIENT_ID to the client id of an identity assigned to the app; "
                 "on your own machine, run az login."
             )
-        answered = f"{self} cannot be read: {f'HTTP {status}' if status else describe_failure(error)}."
+        failure = f"HTTP {status}" if status else describe_failure(error)
+        if failure == ServiceRequestError.__name__:  # no more is known than that no connection came about
+            return UnavailableError(
+                f"{self} cannot be reached (no connection): check the name in KEY_VAULT_URL, your network or "
+                "HTTPS_PROXY, and whether the vault is in a private network."
+            )
+        answered = f"{self} cannot be read: {failure}."
         if status in _REMEDIES:
             remedy = _REMEDIES[status].format(setting=self._setting, content=self._content)
             return ConfigurationError(f"{answered} {remedy}")

@@ -81,10 +81,11 @@ written?.addEventListener("input", () => chosen.forEach((radio) => { radio.check
 for (const radio of chosen) radio.addEventListener("change", () => { written.value = ""; });
 
 // An opened form is ready to be written in.
+function startWriting(details) {
+  if (details.open) details.querySelector("textarea, input:not([type=hidden])").focus();
+}
 for (const details of document.querySelectorAll(".decision details")) {
-  details.addEventListener("toggle", () => {
-    if (details.open) details.querySelector("textarea, input:not([type=hidden])").focus();
-  });
+  details.addEventListener("toggle", () => startWriting(details));
 }
 document.getElementById("edited")?.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
@@ -101,18 +102,38 @@ keysOn.addEventListener("change", () => {
   else localStorage.setItem(KEYS_OFF, "yes");
 });
 
+// Only Enter decides on what a key has chosen. Who types words where no form is open chooses nothing by them.
+let chosenByKey = null;
+
+function chooseByKey(button) {
+  button.focus();
+  chosenByKey = button;
+  button.addEventListener("blur", () => { chosenByKey = null; }, { once: true });
+}
+
+function letGo(event) {
+  if (chosenByKey === null || (event.key.length > 1 && event.key !== "Escape")) return;
+  chosenByKey.blur();
+  if (event.key === " ") event.preventDefault(); // it would press the button before it loses the focus
+}
+
 function press(key) {
   const named = document.querySelector(`[data-key="${key}"]`);
   if (key === "j") document.querySelector(".bar a[rel=next]")?.click();
   else if (key === "k") document.querySelector(".bar a[rel=prev]")?.click();
   else if (key === "/") document.getElementById("search").focus();
   else if (!named) return false;
-  else if (key === "a" || key === "d") named.focus(); // Enter decides
-  else named.click();
+  else if (key === "a" || key === "d") chooseByKey(named);
+  else {
+    named.click();
+    const details = named.closest("details");
+    if (details) startWriting(details); // at once: the event comes later than the next key of a fast typist
+  }
   return true;
 }
 
 document.addEventListener("keydown", (event) => {
+  letGo(event);
   const isWriting = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
   if (event.key === "Escape" && event.target.closest(".decision details, .search")) {
     event.target.closest("details")?.removeAttribute("open");
