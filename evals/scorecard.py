@@ -155,7 +155,7 @@ def _render_rules() -> list[str]:
     unmeasured = [(prompt, rule) for prompt, known in rules.items() for rule, by in known.items() if not by]
     number = sum(map(len, rules.values()))
     return [
-        f"Each of the {number} rules of the prompts for triage and draft says in a comment what it is for.",
+        f"Each of the {number} rules of the prompts for triage, draft and passage has a comment on its use.",
         f"{number - len(unmeasured)} of them are supported by a figure of this page, which would get worse",
         "if the rule failed; none was measured with and without it. No measurement supports these:",
         "",

@@ -28,6 +28,7 @@ COMMANDS = {
     "ask": "local.commands.ask",
     "report": "local.commands.report",
     "voice": "local.voice.command",
+    "gaps": "local.gaps.command",
     "knowledge": "local.commands.configuration",
     "profiles": "local.commands.configuration",
     "notify": "local.people.notify",
@@ -101,11 +102,18 @@ def _build_parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "--request-id", help="asked again with the same id, the same question sends nothing twice"
     )
-    text = "how each mailbox's drafts were decided, and whether it is ready for monitored mode"
-    report = commands.add_parser("report", help=text, description=text)
-    report.add_argument("--days", dest="days_text", metavar="N", help="days to look back (default 30)")
-    text = "after the report, and after you confirm, ask the account's operator for the next mode"
-    report.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=text)
+    for name, text in (
+        ("report", "how each mailbox's drafts were decided, and whether it is ready for monitored mode"),
+        (
+            "gaps",
+            "what could not be answered; propose passages and profile lines from what people did instead",
+        ),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--days", dest="days_text", metavar="N", help="days to look back (default 30)")
+        if name == "report":
+            upgrade = "after the report, and after you confirm, ask the account's operator for the next mode"
+            command.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=upgrade)
     text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
     voice = commands.add_parser("voice", help=text, description=text)
     voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")

@@ -286,6 +286,13 @@ def open_knowledge(
     return _load_profiles(settings), _build_knowledge(settings, credential, nullcontext, clock)
 
 
+def open_model(settings: Settings) -> Callable[[ChatRequest], ChatCompletion]:
+    """Build the chat model for an operator's command."""
+    credential = _once(lambda: _build_credential(settings))
+    model = _once(lambda: _build_chat_model(settings, credential))
+    return traced(lambda request: model().complete(request), settings.model_endpoint, settings.token_prices)
+
+
 def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
     """Open the ledger for an operator's command, with the client that knows the mailboxes.
 

@@ -317,7 +317,7 @@ def test_the_scorecard_names_failures_and_who_wrote_and_judged(replayed: Replaye
         assert said in " ".join(page.split())
 
 
-@pytest.mark.parametrize("prompt", ["triage", "draft"])
+@pytest.mark.parametrize("prompt", ["triage", "draft", "passage"])
 def test_every_rule_of_a_prompt_is_in_the_table_with_its_measurement(prompt: str) -> None:
     text = (PROMPTS / f"{prompt}.md").read_text(encoding="utf-8")
     assert list(scorecard.load_rules()[prompt]) == re.findall(r"<!-- (.*?) -->", text)

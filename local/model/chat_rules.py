@@ -17,6 +17,8 @@ FAKE_KEY = "sk-simulated-0123456789abcdef0123"
 MAX_SUBJECT_CHARACTERS = 80
 MAX_QUESTION_CHARACTERS = 200
 SHORT_NOTE_CHARACTERS = 300
+MIN_STATEMENT_CHARACTERS = 20
+MAX_TITLE_WORDS = 5
 
 _RAW = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 _DOCUMENTS = re.compile(r"<documents>\n?(.*?)\n?</documents>", re.DOTALL)
@@ -79,14 +81,14 @@ def is_blatant_attack(document: str) -> bool:
 
 
 def build_answer(step: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The fields of a triage or a draft, whichever `step` names; none for another step."""
+    """The fields of a triage, a draft or a passage, whichever `step` names; none for another step."""
     mail = find_mail(messages)
     if step == "triage":
         return _triage(mail, messages)
     if step == "draft":
         system = next((str(m.get("content")) for m in messages if m.get("role") == "system"), "")
         return _draft(mail, system, find_passages(messages))
-    return {}
+    return _write_passage(parse_documents(messages)) if step == "passage" else {}
 
 
 def find_mail(messages: Sequence[Mapping[str, Any]]) -> Mail:
@@ -213,6 +215,19 @@ def _draft(mail: Mail, system: str, passages: Mapping[str, tuple[str, str]]) -> 
         "open_points": open_points[:3],
         "follow_up": phrases["middle"]["other"] if open_points else "",
         "confidence": 0.72 if open_points else 0.88,
+    }
+
+
+def _write_passage(documents: Sequence[str]) -> dict[str, Any]:
+    """The whole sentences of an answer, under a heading of the longer words of the first one."""
+    text = "\n".join(document.partition("Body:")[2] for document in documents)
+    stated = [found.strip() for found in re.findall(r"[^.!?。\n]+[.。]", text)]
+    kept = [sentence for sentence in stated if len(sentence) >= MIN_STATEMENT_CHARACTERS]
+    words = re.findall(r"\w{4,}", kept[0]) if kept else []
+    return {
+        "states_rule": bool(kept),
+        "title": " ".join(words[:MAX_TITLE_WORDS]).capitalize(),
+        "passage": " ".join(kept),
     }
 
 

@@ -1,7 +1,7 @@
 """`python -m local voice`: how a mailbox's sent emails are written, as a change of its voice."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from difflib import unified_diff
 from itertools import islice
 from pathlib import Path
@@ -78,7 +78,17 @@ def _print_change(console: Console, path: Path, mailbox: Mailbox, emails: list[s
     written = parse_profiles(text, str(path)).get(mailbox).voice
     begins = tuple(begin_line(language.name) for language in load_languages())
     kept = [line for line in written.splitlines() if not line.startswith(begins)]
-    changed = replace_voice(text, str(path), mailbox, "\n".join([*kept, *lines.values()]))
+    print_voice(console, path, mailbox, [*kept, *lines.values()])
+    return OK
+
+
+def print_voice(console: Console, path: Path, mailbox: Mailbox, lines: Sequence[str]) -> None:
+    """Print as a unified diff what gives the mailbox's profile a voice of these lines.
+
+    Raises ConfigurationError for a file that cannot be changed so.
+    """
+    text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    changed = replace_voice(text, str(path), mailbox, "\n".join(lines))
     shown = os.path.relpath(path).replace(os.sep, "/")
     for line in unified_diff(
         text.splitlines(), changed.splitlines(), f"a/{shown}", f"b/{shown}", lineterm=""
@@ -86,4 +96,3 @@ def _print_change(console: Console, path: Path, mailbox: Mailbox, emails: list[s
         console.print(Text(line, STYLES.get(line[:1], "")), soft_wrap=True)
     if text == changed:
         console.print("The profile says so already.")
-    return OK

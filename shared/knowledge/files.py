@@ -1,5 +1,6 @@
 """Knowledge in Markdown files, a folder per name: whole where it fits, searched in memory where not."""
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,13 +9,15 @@ from pathlib import Path
 
 from shared.errors import ConfigurationError
 from shared.knowledge.meaning import MeaningIndex
-from shared.knowledge.passages import SHARED_FOLDER, Knowledge, Passage, fit_passages
+from shared.knowledge.passages import PROPOSED_FOLDER, SHARED_FOLDER, Knowledge, Passage, fit_passages
 from shared.knowledge.splitting import split_passages
 from shared.knowledge.word_index import WordIndex
 
 # Reciprocal rank fusion: how much the first places of a ranking count for more than the next ones.
 # https://learn.microsoft.com/azure/search/hybrid-search-ranking has the same constant.
 FUSION_CONSTANT = 60
+
+_REMARK = re.compile(r"<!--.*-->\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class _Library:
 
 class KnowledgeFiles:
     """The files `FOLDER/NAME/*.md`, read once, at the first use. Safe to share between threads.
+
+    A line that is a comment (`<!-- … -->`) is a remark for people and not part of the knowledge.
 
     `meaning` ranks by meaning besides words; without it, words alone count.
     """
@@ -108,10 +113,12 @@ class KnowledgeFiles:
                     f"The knowledge file {source} cannot be read as UTF-8 text: "
                     "save it as UTF-8, or remove it."
                 ) from error
-            passages += split_passages(text, source, path.stem)
+            written = "\n".join(line for line in text.splitlines() if not _REMARK.fullmatch(line))
+            passages += split_passages(written, source, path.stem)
         return passages
 
 
 def list_folders(root: Path) -> frozenset[str]:
-    """The names of the folders with knowledge."""
-    return frozenset(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else frozenset()
+    """The names of the folders with knowledge; proposed passages are none before a person moves them."""
+    found = root.iterdir() if root.is_dir() else ()
+    return frozenset(path.name for path in found if path.is_dir() and path.name.lower() != PROPOSED_FOLDER)

@@ -9,6 +9,7 @@ from typing import Protocol
 from shared.model.tokens import estimate_tokens
 
 SHARED_FOLDER = "shared"  # for every mailbox
+PROPOSED_FOLDER = "proposed"  # what a person has yet to approve: never read as knowledge
 
 _BLOCK_MARK = re.compile(r"</?(?=knowledge>|documents>)|\"\"\"", re.IGNORECASE)
 

@@ -11,6 +11,7 @@ import yaml
 from shared.checks.draft_checks import SENTENCES, check_draft
 from shared.checks.evidence import Source, SourceKind
 from shared.errors import ConfigurationError
+from shared.knowledge.passages import PROPOSED_FOLDER
 from shared.profiles.fields import FIELDS
 from shared.profiles.profiles import (
     ANY_CATEGORY,
@@ -144,7 +145,11 @@ class _Reader:
         for name in profile.knowledge:
             if self._knowledge_folders is not None and name not in self._knowledge_folders:
                 missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
-                yield ("knowledge",), f"{missing}: create it, or correct the name"
+                remedy = "create it, or correct the name"
+                if name.lower() == PROPOSED_FOLDER:
+                    missing = f"knowledge names {name!r}, which holds passages that nobody has approved yet"
+                    remedy = "move what is right into another folder, and name that one"
+                yield ("knowledge",), f"{missing}: {remedy}"
 
     def _judge_categories(self, name: str, fields: dict[str, yaml.Node], known: Collection[str]) -> None:
         whose = "this mailbox" if name != DEFAULT else "any mailbox"

@@ -1,0 +1,80 @@
+"""What reviewers corrected: why they rejected drafts and what they wrote instead, as lines for a profile."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+
+from shared.checks.evidence import split_sentences
+from shared.ledger.entries import LedgerEntry
+from shared.model.prompting import clean_line
+
+MAX_LINE_CHARACTERS = 300
+REJECTED = "rejected"  # the status of a reply that a reviewer turned down
+NO_CATEGORY = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a reviewer said of a draft or changed in it.
+
+    `line` is for the profile, `said` are the reviewer's own and the replaced sentences that it is made of.
+    """
+
+    entry: LedgerEntry
+    category: str
+    kind: str
+    line: str = field(repr=False)
+    said: tuple[str, ...] = field(repr=False)
+
+
+def list_corrections(entry: LedgerEntry) -> Iterator[Correction]:
+    """The corrections of an email's drafts, in their order; none of a row that was erased."""
+    category = (entry.triage.category if entry.triage is not None else "") or NO_CATEGORY
+    if entry.erased_at is not None:
+        return
+    final = entry.draft.reply_markdown if entry.draft is not None else ""
+    texts = [*(said.reply_markdown for said in entry.rejections), final]
+    for number, said in enumerate(entry.rejections):
+        if said.is_edit:
+            for line, sentences in _describe_edit(texts[number], texts[number + 1]):
+                yield Correction(entry, category, "edited", f"For {category}: {line}", sentences)
+        elif said.reason:
+            yield _describe_reason(entry, category, said.reason)
+    review = entry.review
+    is_last = review is not None and review.reply_id == entry.reply_id and entry.reply_status == REJECTED
+    if review is not None and is_last and review.reason:
+        yield _describe_reason(entry, category, review.reason)
+
+
+def _describe_reason(entry: LedgerEntry, category: str, reason: str) -> Correction:
+    line = clean_line(f"For {category}: {reason}", MAX_LINE_CHARACTERS)
+    return Correction(entry, category, "rejected", line, (reason,))
+
+
+def _describe_edit(before: str, after: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """An instruction for each sentence that an edit took out, put in or replaced, and the sentences in it."""
+    old, new = split_sentences(before), split_sentences(after)
+    for _, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        removed, added = old[first:last], new[start:end]
+        is_same = removed == added
+        if len(removed) == len(added) and not is_same:
+            pairs = zip(removed, added, strict=True)
+            changes: list[tuple[str, tuple[str, ...]]] = [
+                (f"instead of “{out}” write “{put}”", (out, put)) for out, put in pairs
+            ]
+        else:
+            changes = [(f"do not write “{out}”", (out,)) for out in removed if not is_same]
+            changes += [(f"write “{put}”", (put,)) for put in added if not is_same]
+        yield from (change for change in changes if len(change[0]) <= MAX_LINE_CHARACTERS)
+
+
+def group_corrections(corrections: Iterable[Correction]) -> dict[str, dict[str, list[Correction]]]:
+    """By category and line, those that most emails share first."""
+    found: defaultdict[str, defaultdict[str, list[Correction]]] = defaultdict(lambda: defaultdict(list))
+    for correction in corrections:
+        found[correction.category][correction.line].append(correction)
+    return {
+        category: dict(sorted(lines.items(), key=lambda item: -len(item[1])))
+        for category, lines in sorted(found.items())
+    }
