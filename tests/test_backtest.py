@@ -19,7 +19,7 @@ from local.backtest.command import FOLDER, PAGE, RESULTS, backtest, bound_usage,
 from local.backtest.comparison import Comparison, Really, Share, compare, estimate, find_real_end
 from local.backtest.page import render_backtest
 from local.backtest.past import LEFT_OUT, PastMail, read_past_mail
-from local.backtest.results import PROMPTS, PROPOSED, ResultsFile, compute_fingerprint
+from local.backtest.results import PROMPTS, ResultsFile, compute_fingerprint
 from local.backtest.trial import open_observer, run_backtest
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import seed_demo
@@ -32,6 +32,7 @@ from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import START, Clock
 from shared.domain import Cause, Draft, Outcome, Usage, WorkItem
 from shared.errors import ConfigurationError
+from shared.knowledge.passages import PROPOSED_FOLDER
 from shared.ledger.entries import LedgerEntry
 from shared.model.prompting import load_prompt
 from shared.operator.observed import Would, find_would
@@ -247,7 +248,7 @@ def test_the_prompts_of_a_configuration_take_the_place_of_the_projects(box: Past
         ("knowledge/help/a.md", True),
         (f"{PROMPTS}/draft.md", True),
         ("mailboxes.yaml", True),
-        (f"knowledge/{PROPOSED}/a.md", False),
+        (f"knowledge/{PROPOSED_FOLDER}/a.md", False),
     ],
 )
 def test_results_hold_until_something_changes_what_the_agent_would_say(

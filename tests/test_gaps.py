@@ -260,14 +260,16 @@ def test_a_file_that_came_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_tried_knowledge_is_a_copy_with_one_file_more(tmp_path: Path) -> None:
-    for name in ("shared", "proposed"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.md").write_text("# A\n\nA.\n", encoding="utf-8")
+    knowledge = tmp_path / "knowledge"
+    for name in ("shared", "Proposed"):
+        (knowledge / name).mkdir(parents=True)
+        (knowledge / name / "a.md").write_text("# A\n\nA.\n", encoding="utf-8")
+    (tmp_path / "mailboxes.yaml").write_text("default: {}\n", encoding="utf-8")
     with knowledge_with(tmp_path, "support", "# B\n\nB.\n") as root:
-        names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.md"))
-        assert names == ["shared/a.md", f"support/{ADDED_FILE}"]
+        names = sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+        assert names == ["knowledge/shared/a.md", f"knowledge/support/{ADDED_FILE}", "mailboxes.yaml"]
     assert not root.exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["proposed", "shared"]
+    assert sorted(path.name for path in knowledge.iterdir()) == ["Proposed", "shared"]
 
 
 # The command

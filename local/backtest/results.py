@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.domain import WorkItem
+from shared.knowledge.passages import PROPOSED_FOLDER
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.rows import from_row, to_row
 from shared.model.prompting import load_prompt
 from shared.settings import Settings
 
 PROMPTS = "prompts"  # in a configuration's folder: texts in place of those of the project
-PROPOSED = "proposed"  # a folder of knowledge that is never used
 # Of the settings, those that change what the agent would say.
 COUNTED = (
     "model_sdk", "model_endpoint", "triage_deployment", "draft_deployment", "draft_reasoning_effort",
@@ -30,7 +30,7 @@ def compute_fingerprint(settings: Settings) -> str:
     root = settings.config_path
     for path in sorted(path for path in root.rglob("*") if path.is_file()):
         relative = path.relative_to(root)
-        if PROPOSED not in relative.parts:
+        if PROPOSED_FOLDER not in map(str.lower, relative.parts):
             digest.update(
                 json.dumps([relative.as_posix(), hashlib.sha256(path.read_bytes()).hexdigest()]).encode()
             )

@@ -125,6 +125,7 @@ def run_backtest(
     emails: Sequence[PastEmail],
     results: ResultsFile,
     *,
+    listed: Sequence[PastEmail] = (),
     on_tried: Callable[[LedgerEntry], None] = lambda _: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Mapping[WorkItem, LedgerEntry]:
@@ -132,7 +133,8 @@ def run_backtest(
 
     What `results` has is taken from there, and each new result is in there at once, so that a run that was
     stopped goes on where it was. What failed is left out, and tried again the next time. Only reads at
-    MultiMail. Raises ConfigurationError, and TransientError when a service does not answer.
+    MultiMail. `listed`: all emails of these mailboxes, which say whether their mail is forwarded. Raises
+    ConfigurationError, and TransientError when a service does not answer.
     """
     run = compute_fingerprint(settings)
     known = {email.work_item: results.get(run, email.work_item) for email in emails}
@@ -144,7 +146,7 @@ def run_backtest(
         pipeline = replace(
             agent.pipeline, complete=use_prompts(agent.pipeline.complete, settings.config_path)
         )
-        trials = _Trials(pipeline, find_forwarded(emails, pipeline), sleep)
+        trials = _Trials(pipeline, find_forwarded(listed or emails, pipeline), sleep)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             futures = [pool.submit(trials.try_email, email) for email in missing]
             try:

@@ -223,6 +223,7 @@ class Demo:
         text = profiles.read_text(encoding="utf-8")
         profiles.write_text(text.replace("\ndefault:\n", f"\ndefault:\n  {NEW_RULE}\n"), encoding="utf-8")
         _print_heading(self._console, f"Backtest: the same mail with one more rule, {NEW_RULE}")
+        self._agent.trail.detach()
         plan = build_plan(os.environ, 1, str(stricter), ())
         return try_past_mail(self._console, plan, FOLDER / "backtest", is_confirmed=True)
 

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +17,7 @@ from local.gaps.found import LeftOut, Unanswered, select_recent, sort_out
 from local.gaps.grouping import Group, group_by_words
 from local.gaps.personal import Case
 from local.gaps.proposing import NotWritten, Proposal, Proposer
-from local.gaps.trial import DraftTrial
+from local.gaps.trial import PastTrial
 from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
 from local.voice.command import print_voice
 from shared.composition import open_knowledge, open_ledger, open_model
@@ -32,12 +33,13 @@ from shared.settings import Settings
 
 SHOWN_IDS = 3
 MAX_PROPOSED = 20  # passages that one run has written
+TRIALS = "trials of the passages"  # with both deployments
 MAX_LINES = 10  # for a profile, those that most emails share
 
 
 @dataclass
 class Meter:
-    """The chat model, and what it used by deployment."""
+    """The chat model, and what was used, by deployment and by trials."""
 
     complete: Callable[[ChatRequest], ChatCompletion]
     used: dict[str, Usage] = field(default_factory=dict)
@@ -45,8 +47,12 @@ class Meter:
     def __call__(self, request: ChatRequest) -> ChatCompletion:
         """Ask for a completion. Raises what `ChatModel.complete` raises."""
         completion = self.complete(request)
-        self.used[request.deployment] = self.used.get(request.deployment, NO_USAGE) + completion.usage
+        self.note(request.deployment, completion.usage)
         return completion
+
+    def note(self, name: str, usage: Usage) -> None:
+        """Add to what was used."""
+        self.used[name] = self.used.get(name, NO_USAGE) + usage
 
 
 def gaps(console: Console, *, days_text: str | None) -> int:
@@ -70,7 +76,7 @@ def gaps(console: Console, *, days_text: str | None) -> int:
         run = _Run(console, settings, since, meter)
         for box in select_mailboxes(known, settings.multimail_mailbox_ids).values():
             profile, entries = profiles.get(box), list(ledger.entries(box.id))
-            trial = DraftTrial(multimail, meter, settings, box, profile)
+            trial = PastTrial(multimail, settings, box, since, partial(meter.note, TRIALS))
             count = trial.count_answered if settings.search_endpoint is None else None
             replies = list_model_replies(entries)
             run.show(Proposer(multimail, knowledge, settings, meter, box, profile, replies, count), entries)
@@ -81,7 +87,7 @@ def gaps(console: Console, *, days_text: str | None) -> int:
             Text(f"The search for gaps stopped: {error}. What it proposed stays; run it again later.", "red")
         )
         return UNFINISHED
-    _print_usage(console, meter.used, settings)
+    _print_usage(console, meter.used)
     return OK
 
 
@@ -209,8 +215,7 @@ def _list_ids(ids: Iterator[str]) -> str:
     return ", ".join((*known[:SHOWN_IDS], *(["…"] if len(known) > SHOWN_IDS else [])))
 
 
-def _print_usage(console: Console, used: Mapping[str, Usage], settings: Settings) -> None:
-    for deployment, usage in used.items():
-        price = settings.token_prices.get(deployment)
-        cost = f", about ${price.cost(usage):.2f}" if price is not None else ""
-        console.print(Text(f"\n{deployment}: {usage.calls} calls, {usage.tokens:,} tokens{cost}."))
+def _print_usage(console: Console, used: Mapping[str, Usage]) -> None:
+    for name, usage in used.items():
+        cost = f", about ${usage.dollars:.2f}" if usage.dollars else ""
+        console.print(Text(f"\n{name}: {usage.calls} calls, {usage.tokens:,} tokens{cost}."))

@@ -105,8 +105,8 @@ class Proposer:
             f"It is not used until you move it to knowledge/{folder}/: read it first.",
         ]
         if self.count_answered is not None:
-            with knowledge_with(self._root, folder, render_passage(passage)) as root:
-                answered = self.count_answered(root, group)
+            with knowledge_with(self.settings.config_path, folder, render_passage(passage)) as config:
+                answered = self.count_answered(config, group)
             remarks.append(f"It would have answered {answered} of {tried} past emails.")
         path = name_file(self._root, email.entry.email_id)
         try:

@@ -1,44 +1,48 @@
-"""How many past emails a knowledge folder would have answered."""
+"""How many past emails a configuration with one more passage would answer: a backtest of them."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from local.gaps.found import Unanswered
-from shared.checks.evidence import judge_claims
-from shared.domain import Email, Mailbox, Support
-from shared.errors import PermanentError
-from shared.knowledge.files import KnowledgeFiles, list_folders
-from shared.knowledge.passages import SHARED_FOLDER
+from local.backtest.past import PastEmail, read_past_mail
+from local.backtest.results import ResultsFile
+from local.backtest.trial import run_backtest
+from local.gaps.found import LeftOut, Unanswered, sort_out
+from shared.composition import KNOWLEDGE_FOLDER
+from shared.domain import Mailbox, Usage, WorkItem
+from shared.knowledge.passages import PROPOSED_FOLDER, SHARED_FOLDER
 from shared.ledger.entries import LedgerEntry
-from shared.mail.multimail import MultiMailClient
-from shared.model.chat import ChatCompletion, ChatRequest
+from shared.mail.multimail import MultiMailReader
+from shared.operator.observed import Would, find_would
 from shared.profiles.profiles import MailboxProfile
-from shared.replying.draft_request import Material, build_draft_request, find_passages, parse_draft
-from shared.replying.drafting import bound_texts
-from shared.replying.threads import ThreadText
 from shared.settings import Settings
 
 MAX_TRIED = 10  # the newest emails of a group
 ADDED_FILE = "proposed-passage.md"
 
-# Given a knowledge folder and emails that could not be answered: how many of them it answers.
+# Given a folder with a configuration and emails that could not be answered: how many of them it answers.
 CountAnswered = Callable[[Path, Sequence[Unanswered]], int]
 
 
 @contextmanager
-def knowledge_with(knowledge: Path, folder: str, text: str) -> Iterator[Path]:
-    """A copy of the knowledge with one file more in a folder."""
-    with TemporaryDirectory(prefix="knowledge-") as scratch:
+def knowledge_with(config: Path, folder: str, text: str) -> Iterator[Path]:
+    """A copy of the configuration with one file more in a folder of its knowledge."""
+    with TemporaryDirectory(prefix="config-") as scratch:
         root = Path(scratch)
-        for name in list_folders(knowledge):
-            shutil.copytree(knowledge / name, root / name)
-        (root / folder).mkdir(exist_ok=True)
-        (root / folder / ADDED_FILE).write_text(text, encoding="utf-8")
+        shutil.copytree(config, root, ignore=_leave_out_proposed, dirs_exist_ok=True)
+        added = root / KNOWLEDGE_FOLDER / folder
+        added.mkdir(parents=True, exist_ok=True)
+        (added / ADDED_FILE).write_text(text, encoding="utf-8")
         yield root
+
+
+def _leave_out_proposed(_: str, names: Sequence[str]) -> set[str]:
+    return {name for name in names if name.lower() == PROPOSED_FOLDER}
 
 
 def choose_folder(profile: MailboxProfile) -> str:
@@ -46,49 +50,44 @@ def choose_folder(profile: MailboxProfile) -> str:
     return next(iter(profile.knowledge), SHARED_FOLDER)
 
 
-@dataclass(frozen=True, slots=True)
-class DraftTrial:
-    """Drafts past emails with other knowledge and submits nothing."""
+@dataclass
+class PastTrial:
+    """Tries past emails of a mailbox, received from `since` on, with the agent's pipeline; submits nothing.
 
-    multimail: MultiMailClient
-    complete: Callable[[ChatRequest], ChatCompletion]
+    `note_usage` is given what each email took.
+    """
+
+    multimail: MultiMailReader
     settings: Settings
     mailbox: Mailbox
-    profile: MailboxProfile
+    since: datetime
+    note_usage: Callable[[Usage], None]
 
-    def count_answered(self, knowledge: Path, emails: Sequence[Unanswered]) -> int:
-        """Of how many of the newest emails the draft leaves nothing open and says what a passage carries.
+    def count_answered(self, config: Path, emails: Sequence[Unanswered]) -> int:
+        """Of how many of the newest emails the agent submits a draft that leaves nothing open.
 
         An email that is gone, or that the model service refuses, is not answered. Raises TransientError and
         ConfigurationError.
         """
-        files = KnowledgeFiles(knowledge)
-        return sum(self._is_answered(email.entry, files) for email in emails[-MAX_TRIED:])
-
-    def _is_answered(self, entry: LedgerEntry, files: KnowledgeFiles) -> bool:
-        try:
-            email = self.multimail.get_email(entry.mailbox_id, entry.email_id)
-            material = self._gather(email, entry, files)
-            request = build_draft_request(
-                material, self.settings.draft_deployment, self.settings.draft_reasoning_effort
+        items = [email.entry.work_item for email in emails[-MAX_TRIED:]]
+        tried = [self._listed[item] for item in items if item in self._listed]
+        # Vectors are of the files that are there: the passage is found by its words.
+        settings = replace(self.settings, config_path=config, embedding_deployment="")
+        with TemporaryDirectory(prefix="results-") as scratch:
+            results = ResultsFile(Path(scratch) / "results.jsonl")
+            found = run_backtest(
+                settings, tried, results, listed=[*self._listed.values()], on_tried=self._note_tried
             )
-            draft = parse_draft(self.complete(request).text)
-        except (PermanentError, ValueError, RecursionError):
-            return False
-        claims = judge_claims(draft.reply_markdown, draft.claims, material.sources)
-        verified = [claim for claim in claims if claim.support is Support.VERIFIED]
-        return not draft.open_points and any(map(find_passages, verified))
-
-    def _gather(self, email: Email, entry: LedgerEntry, files: KnowledgeFiles) -> Material:
-        query = entry.triage.query.text if entry.triage is not None else ""
-        text = ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)
-        return Material(
-            mailbox_address=self.mailbox.address,
-            profile=self.profile,
-            knowledge=files.read(
-                self.profile.knowledge, query or email.subject, self.settings.knowledge_tokens
-            ),
-            now=self.profile.describe_now(email.received_at),
-            thread=bound_texts([text], email.id),
-            answered_id=email.id,
+        return sum(
+            find_would(entry.outcome) is Would.ANSWER and sort_out(entry) is LeftOut.ANSWERED
+            for entry in found.values()
         )
+
+    @cached_property
+    def _listed(self) -> Mapping[WorkItem, PastEmail]:
+        """Everything that can be tried."""
+        past = read_past_mail(self.multimail, [self.mailbox], self.since)
+        return {email.work_item: email for email in past.emails}
+
+    def _note_tried(self, entry: LedgerEntry) -> None:
+        self.note_usage(entry.usage)

@@ -43,6 +43,11 @@ class AuditTrail(logging.Handler):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def detach(self) -> None:
+        """Write no more: what comes now is a trial."""
+        self._is_attached = False
         logging.getLogger(EVENT_LOGGER).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
