@@ -462,7 +462,8 @@ def test_every_field_of_a_row_is_either_erased_or_known_to_be_harmless() -> None
     assert set(to_row(_full().erased(_full().received_at))) == {
         "mailbox_id", "email_id", "received_at", "sender", "thread_id", "due_at", "attempts", "waiting_detail",
         "finished_at", "fingerprint", "detail", "missing", "rejections", "digest_key", "erased_at",
-        "usage__calls", "usage__input_tokens", "usage__output_tokens", "usage__cached_input_tokens",
+        "usage__calls", "usage__input_tokens", "usage__output_tokens", "usage__cached_input_tokens", "usage__dollars",
+        "is_observed",
     }  # fmt: skip
 
 
