@@ -5,8 +5,10 @@
 param([switch]$Replace)
 . "$PSScriptRoot/vault.ps1"
 
+# This is a hook of azd's: what was created is deployed, and a key can be stored later.
+$failed = if (Test-Asking) { 1 } else { 0 }
 $auditName = if ($env:AUDIT_KEY_SECRET_NAME) { $env:AUDIT_KEY_SECRET_NAME } else { 'audit-key' }
-if (-not (Find-Stored $auditName)) {
+if (-not (Find-Stored $auditName 'scripts/store_key.ps1' 0 $failed)) {
     $made = [Convert]::ToHexString([System.Security.Cryptography.RandomNumberGenerator]::GetBytes(32))
     if (-not (Set-Stored $auditName $made)) {
         Stop-Script "Storing the key of the audit trail in the vault $vault failed. Run scripts/store_key.ps1 again."
@@ -15,8 +17,6 @@ if (-not (Find-Stored $auditName)) {
 }
 
 $name = if ($env:MULTIMAIL_API_KEY_SECRET_NAME) { $env:MULTIMAIL_API_KEY_SECRET_NAME } else { 'multimail-api-key' }
-# A hook of azd's: what was created is deployed, and the key can be stored later.
-$failed = if (Test-Asking) { 1 } else { 0 }
 if ((Find-Stored $name 'scripts/store_key.ps1' 0 $failed) -and -not $Replace) {
     Write-Host "The MultiMail key is in the vault $vault. To replace it: scripts/store_key.ps1 -Replace"
     exit 0

@@ -4,19 +4,23 @@
 set -eu
 . "$(dirname "$0")/vault.sh"
 
+# look_for NAME: as find_stored. This is a hook of azd's: what was created is deployed, and a key can be stored later.
+look_for() {
+    find_stored "$1" scripts/store_key.sh || {
+        if [ $? -eq 2 ] || ! can_ask; then exit 0; fi
+        exit 1
+    }
+}
+
 audit_name=${AUDIT_KEY_SECRET_NAME:-audit-key}
-stored=$(find_stored "$audit_name")
+look_for "$audit_name"
 if [ -z "$stored" ]; then
     store "$audit_name" "$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
     echo "Stored a new key of the audit trail as $audit_name in the vault $vault."
 fi
 
 name=${MULTIMAIL_API_KEY_SECRET_NAME:-multimail-api-key}
-find_stored "$name" scripts/store_key.sh || {
-    # A hook of azd's: what was created is deployed, and the key can be stored later.
-    if [ $? -eq 2 ] || ! can_ask; then exit 0; fi
-    exit 1
-}
+look_for "$name"
 if [ -n "$stored" ] && [ "${1:-}" != --replace ]; then
     echo "The MultiMail key is in the vault $vault. To replace it: scripts/store_key.sh --replace"
     exit 0
