@@ -235,7 +235,7 @@ def select_context(
 
 
 def find_outbound_to(sender: str, thread: Iterable[EmailSummary]) -> list[EmailSummary]:
-    """The outbound emails of a thread that go to the sender, whoever wrote them."""
+    """The outbound emails of a thread that go to the sender, from people and the agent alike."""
     return [
         other
         for other in thread
