@@ -12,7 +12,7 @@ if ([Console]::IsInputRedirected) {
     Stop-Script "Not a terminal: cannot ask for the address. Run this in a terminal: scripts/store_target.ps1 $Target"
 }
 
-$null = Find-Stored "notify-$Target" # waits for the vault
+$null = Find-Stored "notify-$Target" "scripts/store_target.ps1 $Target" 1 1 # waits for the vault
 $address = Read-Key "Address of $Target (https://; not shown as you type)"
 if ($address -notmatch '^https://.') {
     Stop-Script 'Not an https address. Copy it again.'

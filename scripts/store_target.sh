@@ -17,7 +17,7 @@ if [ ! -t 0 ]; then
     exit 1
 fi
 
-find_stored "notify-$target" >/dev/null # waits for the vault
+find_stored "notify-$target" "scripts/store_target.sh $target" # waits for the vault
 ask_key "Address of $target (https://; not shown as you type): "
 address=$key
 case $address in
