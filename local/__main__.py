@@ -34,6 +34,8 @@ COMMANDS = {
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
+# Adds a command by its name and what it does.
+AddCommand = Callable[[str, str], argparse.ArgumentParser]
 INTERRUPTED = 130  # the status that shells give to a process that Ctrl-C ended
 
 
@@ -65,73 +67,94 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="python -m local", description="Run the email agent on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("demo", "show the agent with simulated mail and a simulated model, and a page to approve drafts on"),
-        ("run", "run the agent with your settings (environment, local.settings.json)"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    _add_for_operators(add)
+    _add_for_people(add)
+    _add_for_configuration(add)
+    return parser
+
+
+def _add_for_operators(add: AddCommand) -> None:
+    """The commands that run the agent, and show or correct what it did."""
+    demo = add(
+        "demo", "show the agent with simulated mail and a simulated model, and a page to approve drafts on"
+    )
+    text = "show every email, the audit trail of one, a question to the agent and the trust report"
+    demo.add_argument("--all", dest="show_all", action="store_true", help=text)
+    run = add("run", "run the agent with your settings (environment, local.settings.json)")
+    for command in (demo, run):
         command.add_argument("--until-idle", action="store_true", help="end when no work is due")
-        if name == "demo":
-            shown = "every email, the audit trail of one, a question to the agent and the trust report"
-            command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
-    text = "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
-    redrive = commands.add_parser("redrive", help=text, description=text)
+    redrive = add(
+        "redrive", "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
+    )
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
     for name, text in (
         ("pause", "let the new mail of a mailbox wait, unread, until it is resumed"),
         ("resume", "have the mail of a paused mailbox worked on again; it counts as received now"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
-    text = "cancel a person's pending replies and erase what the ledger knows of the person"
-    forget = commands.add_parser("forget", help=text, description=text)
+        add(name, text).add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    forget = add("forget", "cancel a person's pending replies and erase what the ledger knows of the person")
     forget.add_argument("address", metavar="ADDRESS")
-    text = "who decided what about each email, and why, of one email or of all"
-    audit = commands.add_parser("audit", help=text, description=text)
+    audit = add("audit", "who decided what about each email, and why, of one email or of all")
     audit.add_argument("email_id", nargs="?", metavar="EMAIL_ID")
     audit.add_argument("--json", dest="as_json", action="store_true", help="a line of JSON for each decision")
-    text = "ask the agent about the mailboxes, with the settings that run takes"
-    ask = commands.add_parser("ask", help=text, description=text)
+    ask = add("ask", "ask the agent about the mailboxes, with the settings that run takes")
     ask.add_argument("words", metavar="QUESTION")
     ask.add_argument(
         "--request-id", help="asked again with the same id, the same question sends nothing twice"
     )
-    text = "how each mailbox's drafts were decided, and whether it is ready for monitored mode"
-    report = commands.add_parser("report", help=text, description=text)
+
+
+def _add_for_people(add: AddCommand) -> None:
+    """The commands of those who decide on drafts, see to what is left to people, and judge the agent."""
+    add("desk", "approve, reject or edit your account's drafts on a page; asks for your keys, stores none")
+    report = add(
+        "report", "how each mailbox's drafts were decided, and whether it is ready for monitored mode"
+    )
     report.add_argument("--days", dest="days_text", metavar="N", help="days to look back (default 30)")
     text = "after the report, and after you confirm, ask the account's operator for the next mode"
     report.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=text)
-    text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
-    voice = commands.add_parser("voice", help=text, description=text)
-    voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
-    for name, text in (
-        ("desk", "approve, reject or edit your account's drafts on a page; asks for your keys, stores none"),
-        ("profiles", "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"),
-    ):
-        commands.add_parser(name, help=text, description=text)
-    text = "check that notifications about a mailbox arrive: each target that its profile names gets a test"
-    notify = commands.add_parser("notify", help=text, description=text)
+    notify = add(
+        "notify",
+        "check that notifications about a mailbox arrive: each target that its profile names gets a test",
+    )
     notify.add_argument("--test", dest="mailbox", metavar="MAILBOX", required=True, help="its id or address")
-    text = "list what waits for people, the oldest first: escalations, pending drafts, promises"
-    commands.add_parser("open", help=text, description=text)
-    text = "mark escalations and promises as done; they are closed by themselves once a person has written"
-    done = commands.add_parser("done", help=text, description=text)
+    add("open", "list what waits for people, the oldest first: escalations, pending drafts, promises")
+    done = add(
+        "done",
+        "mark escalations and promises as done; they are closed by themselves once a person has written",
+    )
     done.add_argument("email_ids", nargs="+", metavar="EMAIL_ID")
-    text = "show how much approved text a mailbox has, and which passages of it a question finds"
-    knowledge = commands.add_parser("knowledge", help=text, description=text)
+
+
+def _add_for_configuration(add: AddCommand) -> None:
+    """The commands about profiles, knowledge and the project's own documents."""
+    voice = add(
+        "voice",
+        "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing",
+    )
+    voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    add("profiles", "check the file with the mailbox profiles; takes no setting but CONFIG_PATH")
+    knowledge = add(
+        "knowledge", "show how much approved text a mailbox has, and which passages of it a question finds"
+    )
     knowledge.add_argument(
         "mailbox", nargs="?", metavar="MAILBOX", help="its id or address, as profiles name it"
     )
     knowledge.add_argument("question", nargs="?", metavar="QUESTION")
     text = "write the vectors for the search by meaning next to the files: before each deployment"
     knowledge.add_argument("--embed", action="store_true", help=text)
-    text = "for developers: write the references of settings, the profiles' schema and the list of packages"
-    docs = commands.add_parser("docs", help=text, description=text)
+    docs = add(
+        "docs",
+        "for developers: write the references of settings, the profiles' schema and the list of packages",
+    )
     docs.add_argument(
         "--check", action="store_true", help="write nothing; fail if one of them is out of date"
     )
-    return parser
 
 
 def _run(console: Console, command: str, **options: object) -> int:

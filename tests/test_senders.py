@@ -219,7 +219,7 @@ def test_everything_that_stands_out_is_in_one_tag(open_world: Open) -> None:
         )
         draft = world.entry(email_id).draft
         assert draft is not None
-        assert not world.entry(email_id).erased(world.clock()).draft.sender_facts  # type: ignore[union-attr]
+        assert not world.entry(email_id).erased(world.clock()).draft.sender_facts  # type: ignore[union-attr]  # it has a draft
 
 
 def test_a_domain_that_resembles_a_correspondents_is_told(open_world: Open) -> None:

@@ -313,61 +313,71 @@ def judge_mailbox(mailbox: Mailbox, drafts: Sequence[JudgedDraft], now: datetime
         name: build_track_record(draft for draft in drafts if draft.category == name) for name in names
     }
     total = build_track_record(drafts)
-    decided = [draft for draft in drafts if draft.fate in APPROVALS | REFUSALS]
-    decided.sort(key=lambda draft: draft.decided_at or draft.submitted_at)
-    recent = decided[-RECENT:]
-    refused = sum(1 for draft in recent if draft.fate in REFUSALS)
-    mode, held_back = mailbox.oversight_mode, total.counts[Fate.HELD_BACK]
-    unknown = total.counts[Fate.UNKNOWN]
-    old = sum(d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING for d in drafts)
-    checks = (
-        # Every other mode is out of this report's reach: gated_all also holds back inbound email.
-        Check(f"The mailbox is {JUDGED_MODE}.", mode == JUDGED_MODE, f"It is {mode}."),
-        Check(
-            f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, "
-            "with a confidence of 95 %.",
-            total.reaches_target,
-            describe_bound(total),
-        ),
-        _check_categories(categories),
-        Check(
-            f"None of the last {RECENT} decided drafts was rejected.",
-            refused == 0,
-            f"{refused} of the last {len(recent)} decided drafts rejected."
-            if recent
-            else "No drafts have been decided yet.",
-        ),
-        Check(
-            "No draft was held back by a check, and no email was blocked for content safety.",
-            held_back == 0,
-            f"{held_back} held back or blocked.",
-        ),
-        # Who approves the easy drafts and leaves the doubtful ones has not approved those.
-        Check(
-            f"No draft is pending for more than {LONGEST_PENDING.days} days "
-            "or ended without a known decision.",
-            old + unknown == 0,
-            f"{old} pending that long, {unknown} without a known decision.",
-        ),
-    )
-    naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
-    for draft in drafts:
-        for title in draft.passages:
-            naming[title].append(draft)
-    most_used = sorted(naming.items(), key=lambda item: (-len(item[1]), item[0]))
     return MailboxReport(
         mailbox=mailbox,
         total=total,
         categories=categories,
-        checks=checks,
+        checks=(
+            # Every other mode is out of this report's reach: gated_all also holds back inbound email.
+            Check(
+                f"The mailbox is {JUDGED_MODE}.",
+                mailbox.oversight_mode == JUDGED_MODE,
+                f"It is {mailbox.oversight_mode}.",
+            ),
+            Check(
+                f"At least {format_share(TARGET_SHARE)} of the drafts are approved unchanged, "
+                "with a confidence of 95 %.",
+                total.reaches_target,
+                describe_bound(total),
+            ),
+            _check_categories(categories),
+            *_check_drafts(drafts, total, now),
+        ),
         statements=_add(draft.statements for draft in drafts),
         warned=sum(draft.has_warning for draft in drafts),
-        passages={
-            title: PassageReport(build_track_record(used), _add(draft.passages[title] for draft in used))
-            for title, used in most_used
-        },
+        passages=_judge_passages(drafts),
         edit_distances=sorted(draft.edit_distance for draft in drafts if draft.fate is Fate.EDITED),
     )
+
+
+def _check_drafts(drafts: Sequence[JudgedDraft], total: TrackRecord, now: datetime) -> Iterator[Check]:
+    """The rules about what no draft may be: rejected lately, held back, or left without a decision."""
+    decided = [draft for draft in drafts if draft.fate in APPROVALS | REFUSALS]
+    decided.sort(key=lambda draft: draft.decided_at or draft.submitted_at)
+    recent = decided[-RECENT:]
+    refused = sum(1 for draft in recent if draft.fate in REFUSALS)
+    yield Check(
+        f"None of the last {RECENT} decided drafts was rejected.",
+        refused == 0,
+        f"{refused} of the last {len(recent)} decided drafts rejected."
+        if recent
+        else "No drafts have been decided yet.",
+    )
+    held_back, unknown = total.counts[Fate.HELD_BACK], total.counts[Fate.UNKNOWN]
+    yield Check(
+        "No draft was held back by a check, and no email was blocked for content safety.",
+        held_back == 0,
+        f"{held_back} held back or blocked.",
+    )
+    # Who approves the easy drafts and leaves the doubtful ones has not approved those.
+    old = sum(d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING for d in drafts)
+    yield Check(
+        f"No draft is pending for more than {LONGEST_PENDING.days} days or ended without a known decision.",
+        old + unknown == 0,
+        f"{old} pending that long, {unknown} without a known decision.",
+    )
+
+
+def _judge_passages(drafts: Iterable[JudgedDraft]) -> Mapping[str, PassageReport]:
+    """The reports of the passages that drafts name, the most used first."""
+    naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
+    for draft in drafts:
+        for title in draft.passages:
+            naming[title].append(draft)
+    return {
+        title: PassageReport(build_track_record(used), _add(draft.passages[title] for draft in used))
+        for title, used in sorted(naming.items(), key=lambda item: (-len(item[1]), item[0]))
+    }
 
 
 def _add(counts: Iterable[Mapping[Support, int]]) -> Mapping[Support, int]:
