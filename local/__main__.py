@@ -37,6 +37,8 @@ COMMANDS = {
     "docs": "local.commands.docs",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
+# Adds a command by its name and what it does.
+AddCommand = Callable[[str, str], argparse.ArgumentParser]
 INTERRUPTED = 130  # the status that shells give to a process that Ctrl-C ended
 
 
@@ -68,91 +70,117 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="python -m local", description="Run the email agent on this machine."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("demo", "show the agent with simulated mail and a simulated model, and a page to approve drafts on"),
-        ("run", "run the agent with your settings (environment, local.settings.json)"),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
+
+    _add_for_operators(add)
+    _add_trials(add)
+    _add_for_people(add)
+    _add_for_configuration(add)
+    return parser
+
+
+def _add_for_operators(add: AddCommand) -> None:
+    """The commands that run the agent, and show or correct what it did."""
+    demo = add(
+        "demo", "show the agent with simulated mail and a simulated model, and a page to approve drafts on"
+    )
+    text = "show every email, the audit trail of one, a question to the agent and the trust report"
+    demo.add_argument("--all", dest="show_all", action="store_true", help=text)
+    demo.add_argument(
+        "--observe", dest="observes", action="store_true", help="only observe the mail, then backtest"
+    )
+    run = add("run", "run the agent with your settings (environment, local.settings.json)")
+    for command in (demo, run):
         command.add_argument("--until-idle", action="store_true", help="end when no work is due")
-        if name == "demo":
-            shown = "every email, the audit trail of one, a question to the agent and the trust report"
-            command.add_argument("--all", dest="show_all", action="store_true", help=f"show {shown}")
-            command.add_argument(
-                "--observe", dest="observes", action="store_true", help="only observe the mail, then backtest"
-            )
-    _add_trials(commands)
-    text = "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
-    redrive = commands.add_parser("redrive", help=text, description=text)
+    redrive = add(
+        "redrive", "list what failed or was blocked, and why; with ids or --all-failed, requeue those"
+    )
     redrive.add_argument("email_ids", nargs="*", metavar="EMAIL_ID")
     redrive.add_argument("--all-failed", action="store_true", help="every email whose outcome is failed")
     for name, text in (
         ("pause", "let the new mail of a mailbox wait, unread, until it is resumed"),
         ("resume", "have the mail of a paused mailbox worked on again; it counts as received now"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
-    text = "cancel a person's pending replies and erase what the ledger knows of the person"
-    forget = commands.add_parser("forget", help=text, description=text)
+        add(name, text).add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    forget = add("forget", "cancel a person's pending replies and erase what the ledger knows of the person")
     forget.add_argument("address", metavar="ADDRESS")
-    text = "who decided what about each email, and why, of one email or of all; verify checks the trail"
-    _add_audit_arguments(commands.add_parser("audit", help=text, description=text))
-    text = "ask the agent about the mailboxes, with the settings that run takes"
-    ask = commands.add_parser("ask", help=text, description=text)
+    _add_audit_arguments(
+        add(
+            "audit",
+            "who decided what about each email, and why, of one email or of all; verify checks the trail",
+        )
+    )
+    ask = add("ask", "ask the agent about the mailboxes, with the settings that run takes")
     ask.add_argument("words", metavar="QUESTION")
     ask.add_argument(
         "--request-id", help="asked again with the same id, the same question sends nothing twice"
     )
-    for name, text in (
-        ("report", "how each mailbox's drafts were decided, and whether it is ready for monitored mode"),
-        (
-            "gaps",
-            "what could not be answered; propose passages and profile lines from what people did instead",
-        ),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
+
+
+def _add_for_people(add: AddCommand) -> None:
+    """The commands of those who decide on drafts, see to what is left to people, and judge the agent."""
+    add("desk", "approve, reject or edit your account's drafts on a page; asks for your keys, stores none")
+    report = add(
+        "report", "how each mailbox's drafts were decided, and whether it is ready for monitored mode"
+    )
+    text = "after the report, and after you confirm, ask the account's operator for the next mode"
+    report.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=text)
+    gaps = add(
+        "gaps", "what could not be answered; propose passages and profile lines from what people did instead"
+    )
+    for command in (report, gaps):
         command.add_argument("--days", dest="days_text", metavar="N", help="days to look back (default 30)")
-        if name == "report":
-            upgrade = "after the report, and after you confirm, ask the account's operator for the next mode"
-            command.add_argument("--request-upgrade", dest="upgrade", metavar="MAILBOX", help=upgrade)
-    text = "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing"
-    voice = commands.add_parser("voice", help=text, description=text)
-    voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
-    for name, text in (
-        ("desk", "approve, reject or edit your account's drafts on a page; asks for your keys, stores none"),
-        ("profiles", "check the file with the mailbox profiles; takes no setting but CONFIG_PATH"),
-        ("open", "list what waits for people, the oldest first: escalations, pending drafts, promises"),
-    ):
-        commands.add_parser(name, help=text, description=text)
-    text = "check that notifications about a mailbox arrive: each target that its profile names gets a test"
-    notify = commands.add_parser("notify", help=text, description=text)
+    notify = add(
+        "notify",
+        "check that notifications about a mailbox arrive: each target that its profile names gets a test",
+    )
     notify.add_argument("--test", dest="mailbox", metavar="MAILBOX", required=True, help="its id or address")
-    text = "mark escalations and promises as done; they are closed by themselves once a person has written"
-    done = commands.add_parser("done", help=text, description=text)
+    add("open", "list what waits for people, the oldest first: escalations, pending drafts, promises")
+    done = add(
+        "done",
+        "mark escalations and promises as done; they are closed by themselves once a person has written",
+    )
     done.add_argument("email_ids", nargs="+", metavar="EMAIL_ID")
-    text = "show how much approved text a mailbox has, and which passages of it a question finds"
-    knowledge = commands.add_parser("knowledge", help=text, description=text)
+
+
+def _add_for_configuration(add: AddCommand) -> None:
+    """The commands about profiles, knowledge and the project's own documents."""
+    voice = add(
+        "voice",
+        "show how a mailbox's sent emails are written, as a change of its profile's voice; changes nothing",
+    )
+    voice.add_argument("mailbox", metavar="MAILBOX", help="its id or address")
+    add("profiles", "check the file with the mailbox profiles; takes no setting but CONFIG_PATH")
+    knowledge = add(
+        "knowledge", "show how much approved text a mailbox has, and which passages of it a question finds"
+    )
     knowledge.add_argument(
         "mailbox", nargs="?", metavar="MAILBOX", help="its id or address, as profiles name it"
     )
     knowledge.add_argument("question", nargs="?", metavar="QUESTION")
     text = "write the vectors for the search by meaning next to the files: before each deployment"
     knowledge.add_argument("--embed", action="store_true", help=text)
-    text = "for developers: write the references of settings, the profiles' schema and the list of packages"
-    docs = commands.add_parser("docs", help=text, description=text)
+    docs = add(
+        "docs",
+        "for developers: write the references of settings, the profiles' schema and the list of packages",
+    )
     docs.add_argument(
         "--check", action="store_true", help="write nothing; fail if one of them is out of date"
     )
-    return parser
 
 
-def _add_trials(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_trials(add: AddCommand) -> None:
     """The commands that try the agent on real mail without writing anything at MultiMail."""
-    text = "write down what the agent would do with the mail, submit nothing, and show it on a page"
-    observe = commands.add_parser("observe", help=text, description=text)
+    observe = add(
+        "observe", "write down what the agent would do with the mail, submit nothing, and show it on a page"
+    )
     days_help = "days that the page shows (default 7)"
     observe.add_argument("--days", dest="days_text", metavar="N", default="7", help=days_help)
-    text = "what the agent would say to past mail, under today's configuration and under another"
-    backtest = commands.add_parser("backtest", help=text, description=text)
+    backtest = add(
+        "backtest", "what the agent would say to past mail, under today's configuration and under another"
+    )
     backtest.add_argument(
         "--days", dest="days_text", metavar="N", default="14", help="days to look back (default 14)"
     )

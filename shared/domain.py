@@ -549,6 +549,7 @@ def parse_address(header: str) -> str:
 def to_ascii_host(address: str) -> str:
     """An address or host in lower case, its host as DNS has it (RFC 5891): both spellings become equal."""
     local, at, host = address.lower().rpartition("@")
+    host = host.removesuffix(".")  # the root's, which changes nothing
     if not host.isascii():
         with suppress(idna.IDNAError):  # no name that DNS could have: it is compared as it is
             host = idna.encode(host, uts46=True).decode()

@@ -683,6 +683,10 @@ def test_a_flood_is_one_entry_with_a_count(office: Office) -> None:
     text = requests.get(f"{office.url}/?show=all", timeout=10).text
     assert text.count("eve+") == 1
     assert "and 6 more of this sender" in text
+    seen_to = office.receive("Again", sender="eve+8@elsewhere.example")
+    office.tag(seen_to, outcome="skipped", cause="sender_flood")  # hides none of the others
+    for show in ("escalated", "skipped"):
+        assert requests.get(f"{office.url}/?show={show}", timeout=10).text.count("eve+") == 1
 
 
 def test_a_long_inbox_is_paged_and_looked_at_bit_by_bit(office: Office) -> None:

@@ -446,6 +446,15 @@ def test_what_cannot_be_an_address_is_not_stored(shell: Shell, typed: str, compl
     assert complaint in screen
 
 
+@pytest.mark.parametrize("answer", [*CLOSED, "Please run 'az login'"])
+def test_an_address_for_a_vault_that_does_not_open_ends_with_what_to_run(shell: Shell, answer: str) -> None:
+    shell.answer("az keyvault secret list", f"FAIL: {answer}")
+    status, screen = store_target(shell, ADDRESS, "slack-lead")
+    assert status != 0
+    assert shell.stored is None
+    assert "scripts/store_target.sh slack-lead" in screen
+
+
 def test_without_a_terminal_no_address_is_asked_for(shell: Shell) -> None:
     done = shell.run("store_target.sh", "slack-lead")
     assert (done.returncode, shell.calls) == (1, "")

@@ -72,6 +72,44 @@ def test_an_escalation_is_open_until_a_person_writes_in_its_thread(world: World)
     assert kinds(world, other) == [MatterKind.ESCALATION]
 
 
+def test_an_answer_to_an_earlier_email_closes_no_later_one(world: World) -> None:
+    first = process(world, "escalate")
+    world.clock.advance(hours=1)
+    sender, thread_id = world.entry(first).sender, world.entry(first).thread_id
+    later = world.deliver("The wrong part came, and our line is down.", sender=sender, thread_id=thread_id)
+    world.clock.advance(seconds=20)
+    world.simulator.human_reply(first, "To your first question: yes.")
+    world.run_until_idle()
+    world.clock.advance(minutes=5)
+    world.agent.track()
+    assert kinds(world, first) == []
+    assert kinds(world, later) == [MatterKind.ESCALATION]
+
+
+def test_what_is_written_to_somebody_else_closes_nothing(world: World) -> None:
+    email_id = process(world, "escalate")
+    world.clock.advance(hours=1)
+    entry = world.entry(email_id)
+    world.simulator.add_outbound(
+        entry.mailbox_id, ("carol@northwind.example",), "Fwd", "Can you?", thread_id=entry.thread_id
+    )
+    world.clock.advance(minutes=5)
+    world.agent.track()
+    assert kinds(world, email_id) == [MatterKind.ESCALATION]
+
+
+def test_answers_are_found_though_a_clock_was_ahead_once(world: World) -> None:
+    email_id = process(world, "escalate")
+    true_time = world.clock.now
+    world.clock.advance(hours=30)
+    world.agent.track()
+    world.clock.now = true_time + timedelta(minutes=10)
+    world.simulator.human_reply(email_id, "We look into it.")
+    world.clock.advance(minutes=5)
+    world.agent.track()
+    assert kinds(world, email_id) == []
+
+
 def test_one_listing_a_mailbox_and_run_says_where_people_wrote(world: World) -> None:
     emails = [process(world, "escalate") for _ in range(12)]
     for email_id in emails[:6]:

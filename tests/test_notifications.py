@@ -539,6 +539,15 @@ def test_a_mailbox_that_is_not_watched_has_no_digest(tmp_path: Path, teams: Targ
         assert text.startswith(f"{address}: digest")
 
 
+def test_a_clock_that_was_ahead_once_stops_no_digest(world: World, teams: Target) -> None:
+    world.clock.now = datetime(2027, 3, 3, 8, tzinfo=UTC)
+    tell(world)
+    world.clock.now = datetime(2026, 3, 4, 8, tzinfo=UTC)
+    teams.accepted.clear()
+    tell(world)
+    assert [text for text in texts(teams) if "support@northwind.example: digest" in text]
+
+
 def test_no_digest_comes_on_a_day_off(world: World, teams: Target) -> None:
     world.clock.now = datetime(2026, 3, 6, 12, tzinfo=UTC)  # Friday
     tell(world)

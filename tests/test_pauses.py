@@ -64,22 +64,24 @@ def test_what_waits_in_a_pause_costs_nothing_until_the_mailbox_is_resumed(world:
     assert {world.outcome(email_id) for email_id in emails} == {"reply_submitted"}
 
 
-def test_the_age_of_what_waited_counts_from_the_resumption(world: World) -> None:
+def deliver_into_a_long_pause(world: World) -> str:
+    """Let an email wait in a pause for longer than an email may be old, and resume."""
     pauses.pause(world.ledger, world.box, world.clock())
     email_id = world.deliver()
     world.poll_and_work()
     world.clock.advance(hours=world.settings.max_email_age_hours * 3)
     pauses.resume(world.ledger, world.box)
+    return email_id
+
+
+def test_the_age_of_what_waited_counts_from_the_resumption(world: World) -> None:
+    email_id = deliver_into_a_long_pause(world)
     world.run_until_idle()
     assert world.outcome(email_id) == "reply_submitted"
 
 
 def test_a_service_that_is_down_at_the_resumption_makes_nothing_too_old(world: World) -> None:
-    pauses.pause(world.ledger, world.box, world.clock())
-    email_id = world.deliver()
-    world.poll_and_work()
-    world.clock.advance(hours=world.settings.max_email_age_hours * 3)
-    pauses.resume(world.ledger, world.box)
+    email_id = deliver_into_a_long_pause(world)
     world.poller.poll()
     world.simulator.fault = lambda _method, path, _number: (
         None if "/emails/" not in path else answer_with(503)

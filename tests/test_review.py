@@ -262,7 +262,7 @@ def test_a_row_that_a_worker_has_is_left_alone(world: World) -> None:
 def test_a_word_that_meets_another_write_is_said_again(world: World) -> None:
     item, first = replied(world)
     other = _Interrupted(world.ledger, item, times=2)
-    reviews = replace(world.agent.reviews, ledger=other)  # type: ignore[arg-type]
+    reviews = replace(world.agent.reviews, ledger=other)  # type: ignore[arg-type]  # only what is called
     reviews.reject(item, first, ANN, "Shorter.")
     assert world.entry(item.email_id).review is not None
     other.times = 99

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from local.testing.world import World
 from shared.checks.characters import hides_text
-from shared.domain import Cause, to_ascii_host
+from shared.domain import Cause, parse_address, to_ascii_host
 from shared.profiles.profile_file import parse_profiles
 from shared.profiles.profiles import Profiles
 from shared.profiles.senders import SenderRule, SenderRules, find_resembled
@@ -77,6 +77,7 @@ def test_senders_are_compared_however_they_are_written() -> None:
     ).default.senders
     assert rules.find("ann@customer.example") == {SenderRule.IMPORTANT}
     assert rules.find("a@xn--mller-kva.example") == {SenderRule.NEVER_ANSWER}
+    assert rules.find(parse_address("Ann <ann@customer.example.>")) == {SenderRule.IMPORTANT}
 
 
 def test_a_sender_who_is_never_answered_is_skipped_visibly_without_a_model(open_world: Open) -> None:
@@ -218,7 +219,7 @@ def test_everything_that_stands_out_is_in_one_tag(open_world: Open) -> None:
         )
         draft = world.entry(email_id).draft
         assert draft is not None
-        assert not world.entry(email_id).erased(world.clock()).draft.sender_facts  # type: ignore[union-attr]
+        assert not world.entry(email_id).erased(world.clock()).draft.sender_facts  # type: ignore[union-attr]  # it has a draft
 
 
 def test_a_domain_that_resembles_a_correspondents_is_told(open_world: Open) -> None:

@@ -146,13 +146,13 @@ class Row:
 
 
 def _gather_floods(rows: Iterable[Row]) -> list[Row]:
-    """The rows, newest first, with one for all that a sender flooded a mailbox with on a day."""
+    """The rows, newest first, with one for all of a state that a sender flooded a mailbox with on a day."""
     gathered: dict[tuple[str, ...], Row] = {}
     for row in rows:
         key: tuple[str, ...] = row.key
         if row.tags.get("agent.cause") in FLOOD_CAUSES:
             sender = base_address(parse_address(row.email.sender))
-            key = (row.mailbox_id, sender, f"{row.email.received_at:%Y-%m-%d}")
+            key = (row.mailbox_id, sender, f"{row.email.received_at:%Y-%m-%d}", row.state)
         newest = gathered.get(key)
         gathered[key] = replace(newest, more=newest.more + 1) if newest else row
     return list(gathered.values())

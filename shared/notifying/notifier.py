@@ -220,6 +220,8 @@ class _MailboxRun:
         ledger, hours = self.notifier.ledger, self.profile.working_hours
         morning = hours.find_morning(now)
         last = ledger.matters.get_moment(self.mailbox.id, DIGEST)
+        if last is not None and last > now:  # noted under a clock that was ahead
+            last = None
         if morning is None or (last is not None and morning <= last):
             return
         since = last or hours.find_morning(morning - timedelta(minutes=1)) or morning - DAY

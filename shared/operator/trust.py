@@ -361,16 +361,25 @@ def judge_mailbox(
     The plan alone also counts those of the `history` before.
     """
     drafts = [draft for draft in history if draft.submitted_at >= since]
-    names = sorted({draft.category for draft in drafts}, key=lambda name: name or "")
-    categories = {
-        name: build_track_record(draft for draft in drafts if draft.category == name) for name in names
-    }
-    naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
-    for draft in drafts:
-        for title in draft.passages:
-            naming[title].append(draft)
-    most_used = sorted(naming.items(), key=lambda item: (-len(item[1]), item[0]))
     plan, reading = build_plan(history), measure_reading(drafts)
+    return MailboxReport(
+        mailbox=mailbox,
+        total=build_track_record(drafts),
+        categories=_judge_categories(drafts),
+        checks=_list_checks(mailbox, drafts, plan, reading, now),
+        statements=_add(draft.statements for draft in drafts),
+        warned=sum(draft.has_warning for draft in drafts),
+        passages=_judge_passages(drafts),
+        plan=plan,
+        reading=reading,
+        edit_distances=sorted(draft.edit_distance for draft in drafts if draft.fate is Fate.EDITED),
+        edits_approved=sum(draft.edit_left for draft in drafts),
+    )
+
+
+def _list_checks(
+    mailbox: Mailbox, drafts: Sequence[JudgedDraft], plan: Plan, reading: Reading, now: datetime
+) -> Sequence[Check]:
     checks = [
         # Every other mode is out of this report's reach: gated_all also holds back inbound email.
         Check(
@@ -380,28 +389,18 @@ def judge_mailbox(
             f"the mode {JUDGED_MODE}: it is {mailbox.oversight_mode}",
         ),
         _check_plan(plan),
-        _check_categories(categories),
+        _check_categories(_judge_categories(drafts)),
         *_check_decisions(drafts, now),
         _check_reading(reading),
     ]
     if plan.approved + plan.refused == 0:  # nothing is ticked for nothing
-        checks = [replace(c, is_met=False, is_open=True, missing="") if c.is_met else c for c in checks]
-    return MailboxReport(
-        mailbox=mailbox,
-        total=build_track_record(drafts),
-        categories=categories,
-        checks=checks,
-        statements=_add(draft.statements for draft in drafts),
-        warned=sum(draft.has_warning for draft in drafts),
-        passages={
-            title: PassageReport(build_track_record(used), _add(draft.passages[title] for draft in used))
-            for title, used in most_used
-        },
-        plan=plan,
-        reading=reading,
-        edit_distances=sorted(draft.edit_distance for draft in drafts if draft.fate is Fate.EDITED),
-        edits_approved=sum(draft.edit_left for draft in drafts),
-    )
+        return [replace(c, is_met=False, is_open=True, missing="") if c.is_met else c for c in checks]
+    return checks
+
+
+def _judge_categories(drafts: Sequence[JudgedDraft]) -> Mapping[str | None, TrackRecord]:
+    names = sorted({draft.category for draft in drafts}, key=lambda name: name or "")
+    return {name: build_track_record(draft for draft in drafts if draft.category == name) for name in names}
 
 
 def build_plan(history: Iterable[JudgedDraft]) -> Plan:
@@ -430,6 +429,18 @@ def measure_reading(drafts: Iterable[JudgedDraft]) -> Reading:
         median_seconds_to_approve=median(taken for taken, _ in timed) if timed else None,
         median_seconds_to_read=median(words * 60 / WORDS_A_MINUTE for _, words in timed) if timed else None,
     )
+
+
+def _judge_passages(drafts: Iterable[JudgedDraft]) -> Mapping[str, PassageReport]:
+    """The reports of the passages that drafts name, the most used first."""
+    naming: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
+    for draft in drafts:
+        for title in draft.passages:
+            naming[title].append(draft)
+    return {
+        title: PassageReport(build_track_record(used), _add(draft.passages[title] for draft in used))
+        for title, used in sorted(naming.items(), key=lambda item: (-len(item[1]), item[0]))
+    }
 
 
 def _add(counts: Iterable[Mapping[Support, int]]) -> Mapping[Support, int]:

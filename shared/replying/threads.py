@@ -88,7 +88,7 @@ class ThreadView:
         """Whether an email of ours to that address left in this thread."""
         return any(
             email.status not in PENDING_STATUSES and not is_unsent(email)
-            for email in _outbound_to(address, self.emails)
+            for email in find_outbound_to(address, self.emails)
         )
 
 
@@ -169,7 +169,7 @@ def find_closing_answer(entry: LedgerEntry, thread: ThreadView) -> Decision | No
     One of our replies answers only the emails that its draft was written from; what anybody else wrote
     answers everything that they can have read. The decision holds for as long as the answer is not lost.
     """
-    for answer in _outbound_to(entry.sender, thread.emails):
+    for answer in find_outbound_to(entry.sender, thread.emails):
         row = thread.own_replies.get(answer.id)
         covers = row is not None and row.draft is not None and entry.email_id in row.draft.covers
         is_own = covers and answer.received_at > entry.received_at
@@ -202,7 +202,7 @@ def find_stale_replies(
     """The ids of our still pending replies to the same sender whose emails a new draft covers too."""
     return [
         outbound.id
-        for outbound in _outbound_to(sender, thread)
+        for outbound in find_outbound_to(sender, thread)
         if outbound.status in PENDING_STATUSES
         and outbound.id in own_replies
         and own_replies[outbound.id].email_id in covers
@@ -228,13 +228,14 @@ def select_context(
     ]
     sent = [
         other
-        for other in _outbound_to(sender, thread)
+        for other in find_outbound_to(sender, thread)
         if other.status not in PENDING_STATUSES and other.status not in NEVER_SENT_STATUSES
     ]
     return sorted(received + sent, key=lambda other: other.received_at)[-limit:]
 
 
-def _outbound_to(sender: str, thread: Iterable[EmailSummary]) -> list[EmailSummary]:
+def find_outbound_to(sender: str, thread: Iterable[EmailSummary]) -> list[EmailSummary]:
+    """The outbound emails of a thread that go to the sender, from people and the agent alike."""
     return [
         other
         for other in thread

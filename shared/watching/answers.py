@@ -13,7 +13,13 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.matters import ANSWERS
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailReader
-from shared.replying.threads import PENDING_STATUSES, is_unsent, thread_scope
+from shared.replying.threads import (
+    PENDING_STATUSES,
+    WRITTEN_WITHIN,
+    find_outbound_to,
+    is_unsent,
+    thread_scope,
+)
 from shared.telemetry import MATTER_CLOSED, record
 
 log = logging.getLogger(__name__)
@@ -69,7 +75,9 @@ class AnswerWatch:
     def _close_answered(self, mailbox_id: str, matters: Sequence[Matter]) -> None:
         """Look at what was written since the last time."""
         now, oldest = self.clock(), min(matter.since for matter in matters)
-        looked = self.ledger.matters.get_moment(mailbox_id, ANSWERS) or oldest
+        looked = min(
+            self.ledger.matters.get_moment(mailbox_id, ANSWERS) or oldest, now
+        )  # if a clock was ahead
         written = _Written()
         listed = self.multimail.list_emails(
             mailbox_id, direction="outbound", date_after=max(looked, oldest) - CLOCK_MARGIN
@@ -91,9 +99,12 @@ class AnswerWatch:
         entry = self.ledger.get(matter.work_item) if emails else None
         if not emails or entry is None:
             return
-        since = matter.since if matter.kind is MatterKind.PROMISE else entry.received_at
+        # Who wrote to somebody else, or before the email can have been read, has not answered it.
+        read_by = entry.received_at + WRITTEN_WITHIN
+        since = matter.since if matter.kind is MatterKind.PROMISE else read_by
         ours = self._list_own_replies(entry)
-        if any(email.received_at > since and email.id not in ours for email in emails):
+        answers = find_outbound_to(entry.sender, emails)
+        if any(email.received_at >= since and email.id not in ours for email in answers):
             self.ledger.matters.close(matter)
             record(
                 MATTER_CLOSED,
