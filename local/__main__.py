@@ -89,7 +89,10 @@ def _add_for_operators(add: AddCommand) -> None:
     text = "show every email, the audit trail of one, a question to the agent and the trust report"
     demo.add_argument("--all", dest="show_all", action="store_true", help=text)
     demo.add_argument(
-        "--observe", dest="observes", action="store_true", help="only observe the mail, then backtest"
+        "--observe",
+        dest="observes",
+        action="store_true",
+        help="only observe the mail, then close a gap",
     )
     run = add("run", "run the agent with your settings (environment, local.settings.json)")
     for command in (demo, run):

@@ -473,6 +473,32 @@ def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_rep
         assert shown in output
 
 
+def test_the_observing_demo_finds_a_gap_and_closes_it_in_the_next_backtest(services: Services) -> None:
+    status, output = services.call("demo", "--observe")
+    assert status == 0
+    shown = (
+        "Observing only: ",
+        "42 emails processed",
+        "40 emails, of which 8 could not be answered.",
+        "2  recycling ",
+        "Proposed .data/demo/config/knowledge/proposed/em_",
+        "would have answered 2 of 2 emails of its group",
+        "# Recycling used instruments costs nothing",
+        "Backtest: ",
+        "Of what was answered, it would answer 3 of 4,",
+        "Of what was answered, it would answer 4 of 4,",
+        "Cases that flip: 2 of 42,",
+    )
+    positions = [output.index(text) for text in shown]
+    assert positions == sorted(positions)
+    assert output.count("Would have left to a person → Would have answered") == 2
+    folder = services.folder / ".data" / "demo"
+    (proposed,) = (folder / "config" / "knowledge" / "proposed").iterdir()
+    text = proposed.read_text(encoding="utf-8")
+    assert [word for word in ("Nadia", "T2-08812", "Ingrid", "gladly") if word in text] == []
+    assert (folder / "learned" / "knowledge" / "support" / "recycling.md").read_text(encoding="utf-8") == text
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_what_the_terminal_cannot_show_is_replaced_by_as_many_columns(
     services: Services, encoding: str

@@ -22,17 +22,27 @@ from local.backtest.command import build_plan, try_past_mail
 from local.backtest.observe import write_observed
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
-from local.commands.demo_mail import seed_demo
+from local.commands.demo_mail import LATE_ANSWERS, UNANSWERED_EMAILS, add_emails, seed_demo
 from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
+from local.gaps.command import find_gaps
 from local.host.http_server import LoopbackServer, build_server
-from local.host.run import HTTP_PORT, OBSERVING, LocalRun, report_misconfigured, stopped_by_signals
+from local.host.run import (
+    HTTP_PORT,
+    OBSERVING,
+    UNFINISHED,
+    LocalRun,
+    report_misconfigured,
+    stopped_by_signals,
+)
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.simulator import MultiMailSimulator
+from local.multimail.state import MultiMailAccount
 from local.people.channel import TARGET, DemoChannel
-from shared.composition import get_agent, open_audit_key
+from shared.composition import KNOWLEDGE_FOLDER, get_agent, open_audit_key
 from shared.domain import WorkItem
 from shared.errors import AgentError, ConfigurationError
+from shared.knowledge.passages import PROPOSED_FOLDER
 from shared.ledger.audit_chains import read_facts
 from shared.ledger.matters import DIGEST
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -40,7 +50,6 @@ from shared.mail.multimail import MultiMailClient
 from shared.notifying.delivery import name_variable
 from shared.operator.asking import Question
 from shared.operator.trust import DEFAULT_DAYS
-from shared.profiles.profile_file import PROFILE_FILE
 from shared.replying.reporting import CLAIMS_TAG, build_reply_tags, render_reason
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
@@ -53,7 +62,6 @@ HOOK = f"http://127.0.0.1:{HTTP_PORT}/api/webhook"
 EVENTS = ("oversight.approved", "oversight.rejected", "message.delivered")
 QUESTION = "Which drafts are pending?"
 NOTE = "Simulated mail, simulated model: nothing leaves this machine."
-NEW_RULE = "escalate_words: [calibration]"
 RIDDLE = "One of the drafts contains a mistake: find it."
 # Five emails, each with another outcome or another cause of it.
 TELLING = (
@@ -81,7 +89,7 @@ def demo(console: Console, *, until_idle: bool, show_all: bool, observes: bool) 
     """Answer the demo's mail, show what became of it, serve the page until Ctrl-C; return the exit status.
 
     `until_idle` ends without the page, `show_all` shows every email and what an operator would look at;
-    `observes` submits nothing, and ends with a backtest.
+    `observes` submits nothing, and shows how the knowledge is extended and tried.
     """
     multimail = MultiMailSimulator(lambda: datetime.now(UTC))
     seed_demo(multimail, datetime.now(UTC))
@@ -101,11 +109,13 @@ def demo(console: Console, *, until_idle: bool, show_all: bool, observes: bool) 
         try:
             point_settings_at(simulators, os.environ)
             if observes:
+                add_emails(multimail, UNANSWERED_EMAILS, datetime.now(UTC))
                 os.environ["OBSERVE_ONLY"] = "true"
+                os.environ["CONFIG_PATH"] = str(shutil.copytree(CONFIG, FOLDER / "config"))
             with stopped_by_signals() as stop:
                 shown = Demo(console, simulators, channel, stop, show_all=show_all)
                 if observes:
-                    return shown.observe()
+                    return shown.observe(multimail)
                 return shown.answer_mail() if until_idle else shown.answer_mail_and_serve()
         except ConfigurationError as error:
             return report_misconfigured(console, error)
@@ -210,21 +220,36 @@ class Demo:
         self._say_what_is_next(page_url)
         return status
 
-    def observe(self) -> int:
-        """Only observe the mail, write the page, then try the mail again under one more rule."""
+    def observe(self, multimail: MultiMailAccount) -> int:
+        """Observe the mail and write the page; then a person answers, and the gap is found and closed."""
         self._console.print(f"{NOTE}\n{OBSERVING}\n", highlight=False)
         with EventWatch(self._console) as watch:
             status = self._build_run(watch).run(until_idle=True)
         if self._stop.is_set():
             return status
         write_observed(self._console, self._agent, 1, FOLDER)
-        stricter = shutil.copytree(CONFIG, FOLDER / "stricter")
-        profiles = stricter / PROFILE_FILE
-        text = profiles.read_text(encoding="utf-8")
-        profiles.write_text(text.replace("\ndefault:\n", f"\ndefault:\n  {NEW_RULE}\n"), encoding="utf-8")
-        _print_heading(self._console, f"Backtest: the same mail with one more rule, {NEW_RULE}")
         self._agent.trail.detach()
-        plan = build_plan(os.environ, 1, str(stricter), ())
+        _print_heading(self._console, "Gaps: a person has meanwhile answered one of the escalated emails")
+        add_emails(multimail, LATE_ANSWERS, datetime.now(UTC))
+        try:
+            find_gaps(self._console, self._settings, DEFAULT_DAYS)
+            return self._close_gap()
+        except AgentError as error:
+            self._console.print(Text(f"The demo stopped: {error}", "red"))
+            return UNFINISHED
+
+    def _close_gap(self) -> int:
+        """Move the proposed passage into the knowledge of a copy, and try the mail under both.
+
+        Raises what a backtest raises.
+        """
+        learned = shutil.copytree(self._settings.config_path, FOLDER / "learned")
+        (proposed,) = (learned / KNOWLEDGE_FOLDER / PROPOSED_FOLDER).glob("*.md")
+        _print_heading(self._console, "The proposed passage, for a person to read, correct and move")
+        self._console.print(Padding.indent(Text(proposed.read_text(encoding="utf-8").rstrip()), 2))
+        proposed.rename(learned / KNOWLEDGE_FOLDER / "support" / "recycling.md")
+        _print_heading(self._console, "Backtest: the same mail once it is in knowledge/support/")
+        plan = build_plan(os.environ, 1, str(learned), ())
         return try_past_mail(self._console, plan, FOLDER / "backtest", is_confirmed=True)
 
     def _build_run(self, watch: EventWatch) -> LocalRun:

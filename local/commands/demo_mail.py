@@ -1,6 +1,7 @@
 """The demo's mail: two mailboxes of a small company and what arrived in them today."""
 
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -53,7 +54,12 @@ def seed_demo(account: MultiMailAccount, now: datetime) -> None:
             mailbox_id=mailbox.name,
             display_name=mailbox.display_name,
         )
-    for email in sorted(DEMO_EMAILS, key=lambda email: -email.minutes_ago):
+    add_emails(account, DEMO_EMAILS, now)
+
+
+def add_emails(account: MultiMailAccount, emails: Iterable[DemoEmail], now: datetime) -> None:
+    """Put emails, each as old as it is before `now`, into an account that has their mailboxes."""
+    for email in sorted(emails, key=lambda email: -email.minutes_ago):
         received_at = now - timedelta(minutes=email.minutes_ago)
         if email.answer_to:
             account.add_outbound(
@@ -98,3 +104,5 @@ def _build_log(lines: int) -> str:
 _RAW = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 DEMO_MAILBOXES = tuple(DemoMailbox(**mailbox) for mailbox in _RAW["mailbox"])
 DEMO_EMAILS = _load_emails(_RAW["email"])
+UNANSWERED_EMAILS = _load_emails(_RAW["unanswered"])
+LATE_ANSWERS = _load_emails(_RAW["late_answer"])

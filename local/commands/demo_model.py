@@ -2,15 +2,21 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.model.chat_rules import find_mail, find_passages
+from local.model.chat_rules import find_mail, find_passages, find_titles
 from local.model.chat_simulator import Payload, respond_by_rules
 
 REDRAFT = "rejected draft"  # in the line of the request that has a reviewer's reason
+# Of a triage, as long as the knowledge does not have what the answer rests on.
+NOT_KNOWN = {
+    "action": "escalate",
+    "knowledge_answers": False,
+    "reason": "The knowledge says nothing about it.",
+}
 NOT_FOLLOWED = "the reviewer's reason, which the simulated model cannot follow"
 
 
@@ -64,11 +70,14 @@ def respond(body: Payload) -> str | Payload:
     """Answer one request as the chat simulator wants it: see its `respond`."""
     by_rules = respond_by_rules(body)
     asked = (body.get("response_format") or {}).get("json_schema") or {}
-    answer = DEMO_ANSWERS.get(find_mail(body.get("messages", [])).subject)
+    subject = find_mail(body.get("messages", [])).subject
+    answer = DEMO_ANSWERS.get(subject) or LEARNED_ANSWERS.get(subject)
     if answer is None or not isinstance(by_rules, str) or asked.get("name") not in ("triage", "draft"):
         return by_rules
     if asked["name"] == "triage":
         written = answer.triage
+        if subject in LEARNED_ANSWERS and answer.source not in find_titles(body["messages"]):
+            written = {**written, **NOT_KNOWN}
     elif answer.draft:
         request = str(body["messages"][-1]["content"])
         written = answer.build_draft(request.rstrip().rpartition("\n")[2], find_passages(body["messages"]))
@@ -86,8 +95,7 @@ def list_reasons(subject: str, draft: str) -> list[str]:
     return [reason for reason, text in answer.second.items() if text not in draft] if answer else []
 
 
-def _load_answers() -> dict[str, DemoAnswer]:
-    raw = tomllib.loads(Path(__file__).with_name("demo_answers.toml").read_text(encoding="utf-8"))
+def _load_answers(raw: Iterable[Mapping[str, Any]]) -> dict[str, DemoAnswer]:
     return {
         answer["subject"]: DemoAnswer(
             triage=answer["triage"],
@@ -100,8 +108,10 @@ def _load_answers() -> dict[str, DemoAnswer]:
             mistake=answer.get("mistake", ""),
             second={second["reason"]: second["draft"].strip() for second in answer.get("second", ())},
         )
-        for answer in raw["answer"]
+        for answer in raw
     }
 
 
-DEMO_ANSWERS = _load_answers()
+_RAW = tomllib.loads(Path(__file__).with_name("demo_answers.toml").read_text(encoding="utf-8"))
+DEMO_ANSWERS = _load_answers(_RAW["answer"])
+LEARNED_ANSWERS = _load_answers(_RAW["learned"])

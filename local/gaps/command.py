@@ -56,10 +56,7 @@ class Meter:
 
 
 def gaps(console: Console, *, days_text: str | None) -> int:
-    """Print the gaps of the last so many days and propose passages and profile lines; the exit status.
-
-    Nothing changes at MultiMail and in the ledger, and nothing that is there already in the configuration.
-    """
+    """Print the gaps of the last so many days and propose passages and profile lines; the exit status."""
     try:
         days = parse_days(days_text)
     except ValueError as error:
@@ -67,19 +64,7 @@ def gaps(console: Console, *, days_text: str | None) -> int:
         return MISCONFIGURED
     try:
         load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
-        multimail, ledger = open_ledger(settings, read_only=True)
-        profiles, knowledge = open_knowledge(settings)
-        meter = Meter(open_model(settings))
-        known = {box.id: box for box in multimail.list_mailboxes()}
-        since = datetime.now(UTC) - timedelta(days=days)
-        run = _Run(console, settings, since, meter)
-        for box in select_mailboxes(known, settings.multimail_mailbox_ids).values():
-            profile, entries = profiles.get(box), list(ledger.entries(box.id))
-            trial = PastTrial(multimail, settings, box, since, partial(meter.note, TRIALS))
-            count = trial.count_answered if settings.search_endpoint is None else None
-            replies = list_model_replies(entries)
-            run.show(Proposer(multimail, knowledge, settings, meter, box, profile, replies, count), entries)
+        find_gaps(console, Settings.from_env(os.environ), days)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:
@@ -87,8 +72,28 @@ def gaps(console: Console, *, days_text: str | None) -> int:
             Text(f"The search for gaps stopped: {error}. What it proposed stays; run it again later.", "red")
         )
         return UNFINISHED
-    _print_usage(console, meter.used)
     return OK
+
+
+def find_gaps(console: Console, settings: Settings, days: int) -> None:
+    """Print the gaps of the last days and propose passages and profile lines.
+
+    Nothing changes at MultiMail and in the ledger, and nothing that is there already in the configuration.
+    Raises ConfigurationError, PermanentError and TransientError; what was proposed by then stays.
+    """
+    multimail, ledger = open_ledger(settings, read_only=True)
+    profiles, knowledge = open_knowledge(settings)
+    meter = Meter(open_model(settings))
+    known = {box.id: box for box in multimail.list_mailboxes()}
+    since = datetime.now(UTC) - timedelta(days=days)
+    run = _Run(console, settings, since, meter)
+    for box in select_mailboxes(known, settings.multimail_mailbox_ids).values():
+        profile, entries = profiles.get(box), list(ledger.entries(box.id))
+        trial = PastTrial(multimail, settings, box, since, partial(meter.note, TRIALS))
+        count = trial.count_answered if settings.search_endpoint is None else None
+        replies = list_model_replies(entries)
+        run.show(Proposer(multimail, knowledge, settings, meter, box, profile, replies, count), entries)
+    _print_usage(console, meter.used)
 
 
 @dataclass

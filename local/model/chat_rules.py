@@ -119,7 +119,7 @@ def _triage(mail: Mail, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "summary": f"{who} writes about “{subject}”." if subject else f"{who} gives no subject.",
         "query": _plain(f"{subject} {next(iter(_find_questions(mail.body)), '')}", MAX_QUESTION_CHARACTERS),
         "language": _find_language(mail),
-        "knowledge_answers": any(map(mail.count_words_of, _find_titles(messages))),
+        "knowledge_answers": any(map(mail.count_words_of, find_titles(messages))),
         "needs_case_facts": mail.shows("own_case"),
     }
 
@@ -176,7 +176,8 @@ def find_passages(messages: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str,
     return {id_: (title, text.strip()) for id_, title, text in _PASSAGE.findall(block[1] if block else "")}
 
 
-def _find_titles(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+def find_titles(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The titles of all approved passages, as the last user message has them."""
     users = [str(message.get("content")) for message in messages if message.get("role") == "user"]
     block = _TITLES.match(users[-1]) if users else None
     return [_unescape(line) for line in block[1].split("\n")] if block else []
