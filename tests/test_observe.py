@@ -3,11 +3,13 @@
 import os
 import re
 import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,20 +51,19 @@ class Observation:
         self, folder: Path, mail_url: str, chat_url: str, simulator: MultiMailSimulator, clock: Clock
     ) -> None:
         self.simulator, self.clock = simulator, clock
-        self.settings = Settings.from_env(
-            {
-                "MULTIMAIL_API_URL": mail_url,
-                "MULTIMAIL_API_KEY": simulator.add_key(("read", "send")),
-                "MODEL_ENDPOINT": chat_url,
-                "MODEL_API_KEY": "simulated",
-                "TRIAGE_DEPLOYMENT": "small",
-                "DRAFT_DEPLOYMENT": "large",
-                "TOKEN_PRICES": "small=0.4/1.6,large=2/8",
-                "LEDGER_PATH": str(folder / "ledger.sqlite"),
-                "CONFIG_PATH": str(CONFIG),
-                "OBSERVE_ONLY": "true",
-            }
-        )
+        self.environment = {
+            "MULTIMAIL_API_URL": mail_url,
+            "MULTIMAIL_API_KEY": simulator.add_key(("read", "send")),
+            "MODEL_ENDPOINT": chat_url,
+            "MODEL_API_KEY": "simulated",
+            "TRIAGE_DEPLOYMENT": "small",
+            "DRAFT_DEPLOYMENT": "large",
+            "TOKEN_PRICES": "small=0.4/1.6,large=2/8",
+            "LEDGER_PATH": str(folder / "ledger.sqlite"),
+            "CONFIG_PATH": str(CONFIG),
+            "OBSERVE_ONLY": "true",
+        }
+        self.settings = Settings.from_env(self.environment)
         self.queue = InProcessWorkQueue()
         self.agent: Agent = build_agent(self.settings, work_queue=self.queue, clock=self.clock)
 
@@ -115,6 +116,35 @@ def test_the_ledger_and_the_audit_trail_of_what_is_observed_have_a_folder_of_the
     assert find_ledger_path(settings) == tmp_path / "ledger.sqlite"
     observed = find_ledger_path(settings | {"OBSERVE_ONLY": " True "})
     assert observed == tmp_path / OBSERVED / "ledger.sqlite"
+
+
+def test_the_audit_trail_of_what_is_observed_is_checked_like_any_other(
+    observation: Observation, tmp_path: Path
+) -> None:
+    with observation.agent.trail:
+        observation.run()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+
+    def verify() -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "local", "audit", "verify"], cwd=tmp_path, capture_output=True, text=True,
+            env=environment | observation.environment, stdin=subprocess.DEVNULL, timeout=120, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    status, output = verify()
+    assert status == 0, output
+    assert f"Records checked: {len(RECEIVED)}. None is changed or missing; the ledger agrees." in output
+    drafted = next(row for row in observation.agent.ledger.entries() if row.outcome is Outcome.WOULD_REPLY)
+    change = f"UPDATE rows SET fields = replace(fields, '{drafted.sender}', 'eve@customer.example')"
+    with closing(sqlite3.connect(tmp_path / OBSERVED / "ledger.sqlite")) as connection, connection:
+        connection.execute(
+            f"{change} WHERE fields LIKE '%{drafted.email_id}%' AND partition NOT LIKE 'audit%'"
+        )
+    status, output = verify()
+    assert status == 1
+    assert f"Email {drafted.email_id}: the ledger's sender or reply is not what the trail recorded." in output
+    assert "Differences: 1." in output
 
 
 def test_the_page_shows_each_draft_with_its_evidence_and_the_cost(observation: Observation) -> None:
