@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from local.commands.demo import CONFIG
-from local.commands.demo_mail import DEMO_EMAILS, seed_demo
+from local.commands.demo_mail import DEMO_EMAILS, UNANSWERED_EMAILS, add_emails, seed_demo
 from local.commands.demo_model import respond
 from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator
@@ -330,5 +330,25 @@ def test_the_page_fits_a_phone_and_its_policy_lets_its_style_in(
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 23, 22)"
         assert dark is (scheme == "dark")
         assert page.locator("details[open]").count() == 1
+        numbers = page.locator(".headline strong").first
+        assert numbers.evaluate("number => getComputedStyle(number).fontSize") == "22px"
         browser.close()
     assert said == []
+
+
+# The document's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_observe.py -k picture
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+def test_picture_of_the_page(observation: Observation, tmp_path: Path) -> None:
+    add_emails(observation.simulator, UNANSWERED_EMAILS, observation.clock())
+    observation.run()
+    path = tmp_path / "page.html"
+    path.write_text(render_observed(observation.agent.show_observed(1)), encoding="utf-8")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1000, "height": 880})
+        page.goto(path.as_uri())
+        assert page.get_by_text("Of 40 emails it would have answered 20").is_visible()
+        page.screenshot(path=Path(os.environ.get("SCREENSHOT_DIR", tmp_path)) / "observe-page.png")
+        browser.close()
