@@ -208,7 +208,16 @@ def test_a_draft_that_the_agent_took_back_for_a_newer_one_is_no_refusal() -> Non
 
 
 def test_a_late_reply_that_was_withdrawn_is_no_refusal() -> None:
-    assert fates(replace(row(), outcome=Outcome.SKIPPED)) == [Fate.SUPERSEDED]
+    assert fates(replace(row(), outcome=Outcome.SKIPPED)) == [Fate.OVERTAKEN]
+
+
+def test_what_is_only_observed_is_no_draft_and_hides_no_rejection_before() -> None:
+    observed = replace(
+        row(), is_observed=True, outcome=Outcome.WOULD_REPLY, submit_intent_at=None, reply_id=None
+    )
+    assert fates(observed) == []
+    assert fates(replace(observed, outcome=Outcome.BLOCKED_CONTENT_SAFETY)) == []
+    assert fates(replace(observed, rejections=(rejection(SINCE),))) == [Fate.REDRAFTED]
 
 
 @pytest.mark.parametrize(
@@ -570,6 +579,53 @@ def test_the_plan_counts_from_the_last_change_of_model_or_instructions_whatever_
     assert judge(*old, rewritten, *new[1:]).plan.refused == 1
 
 
+def test_what_was_rejected_counts_again_when_its_model_comes_back() -> None:
+    refusals = [decided("rejected", email_id=f"em_r{n}", at=SINCE + timedelta(hours=9)) for n in range(3)]
+    first = [written_by(entry, "old") for entry in (*approved(10), *refusals)]
+    between = [written_by(entry, "new") for entry in approved(5, "between", first=600)]
+    again = [written_by(entry, "old") for entry in approved(20, "again", first=700)]
+    plan = judge(*first, *between, *again).plan
+    assert (plan.approved, plan.refused, plan.since) == (30, 3, SINCE)
+    in_turn = [written_by(entry, f"model {n % 2}") for n, entry in enumerate(approved(20))]
+    assert judge(*in_turn).plan.approved == 10
+
+
+def test_the_days_that_are_shown_change_nothing_about_the_recommendation() -> None:
+    refusal = decided("rejected", email_id="em_bad", at=NOW - timedelta(days=3))
+    rows = [*approved(400), refusal]
+    by_days = [
+        build_report([BOX], lambda _: iter(rows), now=NOW, days=days).mailboxes[0] for days in (1, 7, 365)
+    ]
+    assert [judged.total.decided for judged in by_days] == [0, 1, 401]
+    assert [judged.recommendation for judged in by_days] == [STAY] * 3
+    assert len({str(judged.checks) for judged in by_days}) == 1
+
+
+def test_a_rule_without_anything_to_judge_is_not_met() -> None:
+    unknown_length = [replace(entry, draft=None) for entry in approved(300)]
+    judged = judge(*unknown_length)
+    assert judged.recommendation == STAY
+    assert judged.missing == ["No approval has a known time and length."]
+    assert judge(*approved(300)).recommendation == ASK
+    (long_ago,) = build_report([BOX], lambda _: iter(approved(300)), now=NOW + timedelta(days=60)).mailboxes
+    assert long_ago.recommendation == STAY
+    assert long_ago.missing == ["No drafts in these days."]
+
+
+def test_who_answers_in_person_instead_has_not_approved_the_draft() -> None:
+    def overtaken(count: int) -> list[LedgerEntry]:
+        withdrawn = decided("cancelled", at=SINCE + timedelta(hours=8))
+        return [
+            replace(withdrawn, email_id=f"em_o{n}", outcome=Outcome.SKIPPED, cause=Cause.ANSWERED)
+            for n in range(count)
+        ]
+
+    assert judge(*approved(270), *overtaken(30)).recommendation == ASK  # 10 % of 300
+    judged = judge(*approved(270), *overtaken(31))
+    assert judged.missing == ["drafts that people use: for 31 of 301 they answered themselves"]
+    assert judged.total.superseded == 31
+
+
 def test_nothing_is_ticked_for_no_drafts() -> None:
     judged = judge()
     assert judged.recommendation == STAY
@@ -603,6 +659,14 @@ def test_an_approval_sooner_than_the_draft_can_be_read_is_too_fast() -> None:
         "1 of 3", "approvals came too soon to have been read",
         "half of the approvals took up to 1.0 min; reading takes 1.3 min",
     )  # fmt: skip
+
+
+def test_drafts_approved_one_a_second_were_not_read_however_long_they_waited() -> None:
+    def waited(count: int, seconds_apart: float) -> list[LedgerEntry]:
+        return [timed(3600 + n * seconds_apart, 300, f"em_{n}") for n in range(count)]
+
+    assert judge(*waited(50, 1)).reading.too_fast == 46  # the first four are not known
+    assert judge(*waited(50, 15)).reading.too_fast == 0  # as four reviewers do who take a minute each
 
 
 def test_approvals_that_nobody_can_have_read_keep_a_mailbox_where_it_is() -> None:
@@ -730,7 +794,16 @@ def test_the_report_is_json_unless_a_browser_asks(agent: Agent, monkeypatch: pyt
     (mailbox,) = report["mailboxes"]
     assert mailbox["recommendation"] == STAY
     assert mailbox["oversight_mode"] == "gated_send"
-    assert [check["is_met"] for check in mailbox["checks"]] == [True, False, False, False, True, True, True]
+    assert [check["is_met"] for check in mailbox["checks"]] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
     assert mailbox["plan"] == {
         "approved": 1, "refused": 1, "approvals_missing": 288, "since": "2026-02-20T12:00:00+00:00",
     }  # fmt: skip
@@ -841,9 +914,10 @@ def operator(tmp_path: Path) -> Iterator[Operator]:
     path = tmp_path / "ledger.sqlite"
     # Held open, as by an agent at work: the report only reads next to it.
     with closing(open_sqlite_ledger(path)) as ledger, LoopbackServer(simulator.app) as server:
-        at = datetime.now(UTC) - timedelta(days=1)
+        since = datetime.now(UTC) - timedelta(days=1)
         for n in range(200):
-            entry = resting_on(decided("delivered", email_id=f"em_{n}", at=at), f"a.md › [bold]{n % 11:02}")
+            entry = decided("delivered", email_id=f"em_{n}", at=since + timedelta(minutes=n))
+            entry = resting_on(entry, f"a.md › [bold]{n % 11:02}")
             ledger.add(replace(entry, mailbox_id=box))
         environment = {
             "PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(ROOT),

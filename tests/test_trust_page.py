@@ -109,7 +109,7 @@ def test_the_arithmetic_unfolds_at_a_click_or_a_key(url: str, page: Page) -> Non
     rules = page.locator(".checks li")
     expect(rules.first).to_be_hidden()
     page.get_by_text("Rules and arithmetic").click()
-    expect(rules).to_have_count(7)
+    expect(rules).to_have_count(8)
     expect(rules.nth(1)).to_contain_text("152 approved, 4 rejected. Approvals in a row that are missing: 411")
     expect(page.locator(".arithmetic")).to_contain_text("152 of 156 decided drafts were approved")
     summary = page.locator(".figures > summary")
@@ -124,7 +124,7 @@ def test_nothing_is_ticked_where_nothing_was_decided(url: str, page: Page) -> No
     page.goto(f"{url}/none")
     assert page.locator(".numbers .number").all_inner_texts() == ["-", "-", "-"]
     page.get_by_text("Rules and arithmetic").click()
-    assert page.locator(".checks .mark").all_inner_texts() == ["–"] * 7
+    assert page.locator(".checks .mark").all_inner_texts() == ["–"] * 8
     expect(page.locator(".figures")).to_have_count(0)
 
 
@@ -133,7 +133,7 @@ def test_a_mailbox_that_is_ready_lacks_nothing(url: str, page: Page) -> None:
     expect(page.locator(".advice")).to_have_text("Ask for monitored")
     expect(page.locator("p.missing")).to_have_text("Nothing is missing: every rule is met.")
     page.get_by_text("Rules and arithmetic").click()
-    assert page.locator(".checks .mark").all_inner_texts() == ["✓"] * 7
+    assert page.locator(".checks .mark").all_inner_texts() == ["✓"] * 8
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -25,10 +25,13 @@ DEFAULT_DAYS = 30
 PLAN_DAYS = 365  # how far back the plan counts at most
 RECENT = 50  # decided drafts, the newest of which none may be refused
 LONGEST_PENDING = timedelta(days=7)
+LATELY = timedelta(days=30)  # for what stays a reason to wait only for some time
 # Adults read English prose silently at 238 words a minute on average, and most at 175 to 300. M. Brysbaert,
 # How many words do we read per minute?, 2019: https://doi.org/10.1016/j.jml.2019.104047
 WORDS_A_MINUTE, MOST_WORDS_A_MINUTE = 238, 300
 MAX_UNREAD_SHARE = 0.05  # of the approvals
+REVIEWERS_AT_ONCE = 4  # who approve in turn: a draft has the time of the last four approvals
+MAX_OVERTAKEN_SHARE = 0.1  # of the drafts that were decided or overtaken
 
 JUDGED_MODE, NEXT_MODE = "gated_send", "monitored"
 STAY, ASK = "keep the current mode", f"ask for {NEXT_MODE}"
@@ -43,7 +46,8 @@ class Fate(StrEnum):
     REDRAFTED = "redrafted"  # rejected with a reason; the draft that followed counts for itself
     EDITED = "edited"  # replaced by a reviewer's own text
     CANCELLED = "cancelled"  # or deleted, by a person
-    SUPERSEDED = "superseded"  # taken back by the agent, because another answer made it stale
+    SUPERSEDED = "superseded"  # taken back by the agent, because its newer draft or an erasure made it stale
+    OVERTAKEN = "overtaken"  # taken back by the agent, because a person answered instead
     PENDING = "pending"
     UNKNOWN = "unknown"  # it left, or its status changed, without a decision
     HELD_BACK = "held_back"  # never submitted: a check or the content filter stopped it
@@ -116,6 +120,11 @@ class TrackRecord:
         return sum(self.counts[fate] for fate in APPROVALS)
 
     @property
+    def superseded(self) -> int:
+        """Those that the agent took back, overtaken ones included."""
+        return self.counts[Fate.SUPERSEDED] + self.counts[Fate.OVERTAKEN]
+
+    @property
     def rejected(self) -> int:
         """Those that a human rejected, with a reason or without, or replaced by an edit."""
         return self.counts[Fate.REJECTED] + self.counts[Fate.REDRAFTED] + self.counts[Fate.EDITED]
@@ -155,12 +164,14 @@ class Reading:
 class Plan:
     """The decisions on the drafts that the present model wrote under the present instructions.
 
-    They count from `since` on, whatever days the report shows; None without a draft.
+    They count from `since` on, whatever days the report shows; None without a draft. `drafts` are those
+    drafts, the oldest first.
     """
 
     approved: int
     refused: int
     since: datetime | None
+    drafts: Sequence[JudgedDraft] = ()
 
     @property
     def missing(self) -> int:
@@ -170,16 +181,21 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One rule, whether it is met, the arithmetic that says so, and what is `missing` where it is not.
+    """One rule, whether it is kept, the arithmetic that says so, and what is `missing` where it is not.
 
-    Without anything to judge, a rule is neither met nor broken: it is open.
+    Without anything to judge, a rule is neither met nor missed: it `is_open`.
     """
 
     rule: str
-    is_met: bool
+    is_kept: bool
     finding: str
     missing: str
     is_open: bool = False
+
+    @property
+    def is_met(self) -> bool:
+        """Whether there was something to judge, and the rule is kept."""
+        return self.is_kept and not self.is_open
 
     @property
     def state(self) -> str:
@@ -225,8 +241,9 @@ class MailboxReport:
 
     @property
     def missing(self) -> Sequence[str]:
-        """What is missing for ASK, rule by rule."""
-        return [check.missing for check in self.checks if check.missing and not check.is_met]
+        """What is missing for ASK, rule by rule; where no rule is missed, what cannot be judged yet."""
+        missed = [check.missing for check in self.checks if not check.is_kept]
+        return missed or [check.finding for check in self.checks if check.is_open]
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +292,7 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
     """The drafts that were submitted, or held back, from `since` on, in no promised order."""
     drafts: list[JudgedDraft] = []
     covered: defaultdict[str, list[datetime]] = defaultdict(list)
-    for entry in (entry for entry in entries if not entry.is_observed):
+    for entry in entries:
         # Every draft of the row's reply: those rejected with a reason, then the current one.
         after_edit = (False, *(said.is_edit for said in entry.rejections))
         fate = (
@@ -301,8 +318,9 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
             claims = entry.draft.claims if entry.draft else ()
             draft = _judge_draft(entry, fate, entry.submit_intent_at, entry.reply_decided_at, claims)
             found.append(replace(draft, **_describe_text(entry.draft)) if entry.draft else draft)
-        elif entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY or (
-            wanted_reply and entry.cause is Cause.DRAFT_CHECK
+        elif not entry.is_observed and (
+            entry.outcome is Outcome.BLOCKED_CONTENT_SAFETY
+            or (wanted_reply and entry.cause is Cause.DRAFT_CHECK)
         ):  # the content filter stopped the email or its draft, or a check the draft
             moment = entry.finished_at or entry.received_at
             found.append(_judge_draft(entry, Fate.HELD_BACK, moment))
@@ -356,29 +374,29 @@ def _count_by_passage(claims: Iterable[JudgedClaim]) -> Mapping[str, Mapping[Sup
 def judge_mailbox(
     mailbox: Mailbox, history: Sequence[JudgedDraft], now: datetime, since: datetime
 ) -> MailboxReport:
-    """Take the figures of the drafts submitted from `since` on and hold them against every rule.
+    """Take the figures of the drafts submitted from `since` on, and hold the `history` against every rule.
 
-    The plan alone also counts those of the `history` before.
+    What is recommended does not depend on `since`: nobody is to choose the days that suit.
     """
     drafts = [draft for draft in history if draft.submitted_at >= since]
-    plan, reading = build_plan(history), measure_reading(drafts)
+    plan = build_plan(history)
     return MailboxReport(
         mailbox=mailbox,
         total=build_track_record(drafts),
         categories=_judge_categories(drafts),
-        checks=_list_checks(mailbox, drafts, plan, reading, now),
+        checks=_list_checks(mailbox, history, plan, now),
         statements=_add(draft.statements for draft in drafts),
         warned=sum(draft.has_warning for draft in drafts),
         passages=_judge_passages(drafts),
         plan=plan,
-        reading=reading,
+        reading=measure_reading(drafts),
         edit_distances=sorted(draft.edit_distance for draft in drafts if draft.fate is Fate.EDITED),
         edits_approved=sum(draft.edit_left for draft in drafts),
     )
 
 
 def _list_checks(
-    mailbox: Mailbox, drafts: Sequence[JudgedDraft], plan: Plan, reading: Reading, now: datetime
+    mailbox: Mailbox, history: Sequence[JudgedDraft], plan: Plan, now: datetime
 ) -> Sequence[Check]:
     checks = [
         # Every other mode is out of this report's reach: gated_all also holds back inbound email.
@@ -389,12 +407,15 @@ def _list_checks(
             f"the mode {JUDGED_MODE}: it is {mailbox.oversight_mode}",
         ),
         _check_plan(plan),
-        _check_categories(_judge_categories(drafts)),
-        *_check_decisions(drafts, now),
-        _check_reading(reading),
+        _check_categories(_judge_categories(plan.drafts)),
+        _check_last_decided(plan.drafts),
+        _check_held_back(history, now),
+        _check_silence(history, now),
+        _check_reading(measure_reading(plan.drafts)),
+        _check_overtaken(plan.drafts),
     ]
     if plan.approved + plan.refused == 0:  # nothing is ticked for nothing
-        return [replace(c, is_met=False, is_open=True, missing="") if c.is_met else c for c in checks]
+        return [replace(check, is_open=True) if check.is_kept else check for check in checks]
     return checks
 
 
@@ -404,25 +425,41 @@ def _judge_categories(drafts: Sequence[JudgedDraft]) -> Mapping[str | None, Trac
 
 
 def build_plan(history: Iterable[JudgedDraft]) -> Plan:
-    """Count the decisions since another model or other instructions last wrote a draft."""
-    run: list[JudgedDraft] = []
+    """Take the drafts of the model and the instructions that wrote the newest one, wherever they stand.
+
+    Where it is not known what wrote a draft, it counts for what wrote the draft before.
+    """
+    by_version: defaultdict[str, list[JudgedDraft]] = defaultdict(list)
     version = ""
     for draft in sorted(history, key=lambda draft: draft.submitted_at):
-        if draft.version and version and draft.version != version:
-            run = []
         version = draft.version or version
-        run.append(draft)
-    approved = sum(draft.fate in APPROVALS for draft in run)
-    refused = sum(draft.fate in REFUSALS for draft in run)
-    return Plan(approved, refused, run[0].submitted_at if run else None)
+        by_version[version].append(draft)
+    present = by_version[version]
+    approved = sum(draft.fate in APPROVALS for draft in present)
+    refused = sum(draft.fate in REFUSALS for draft in present)
+    return Plan(approved, refused, present[0].submitted_at if present else None, present)
 
 
 def measure_reading(drafts: Iterable[JudgedDraft]) -> Reading:
-    """Hold the time that each approval took against the time that reading the draft alone takes."""
+    """Hold the time that each approval took against the time that reading the draft alone takes.
+
+    It took no longer than since its submission, and no longer than since REVIEWERS_AT_ONCE approvals
+    before it: who approves one draft a second reads none, however long they have waited.
+    """
     from statistics import median  # noqa: PLC0415 - cold start
 
-    approved = [draft for draft in drafts if draft.fate in APPROVALS and draft.words]
-    timed = [(d.seconds_to_decision, d.words) for d in approved if d.seconds_to_decision is not None]
+    approved = sorted(
+        ((d.decided_at, d) for d in drafts if d.fate in APPROVALS and d.decided_at), key=lambda pair: pair[0]
+    )
+    timed = []
+    for number, (decided_at, draft) in enumerate(approved):
+        taken = draft.seconds_to_decision
+        if taken is None or not draft.words:
+            continue
+        if number >= REVIEWERS_AT_ONCE:
+            before = approved[number - REVIEWERS_AT_ONCE][0]
+            taken = min(taken, (decided_at - before).total_seconds())
+        timed.append((taken, draft.words))
     return Reading(
         approvals=len(timed),
         too_fast=sum(taken < words * 60 / MOST_WORDS_A_MINUTE for taken, words in timed),
@@ -472,8 +509,8 @@ def format_chance(chance: float) -> str:
 
 def _find_fate(entry: LedgerEntry) -> Fate:
     status = entry.reply_status
-    if entry.outcome is Outcome.SKIPPED:  # a late reply, withdrawn because another person had answered
-        return Fate.SUPERSEDED
+    if entry.outcome is Outcome.SKIPPED:  # withdrawn because another person had answered
+        return Fate.OVERTAKEN
     if entry.cause is Cause.ERASED and status == "cancelled":  # by `forget`
         return Fate.SUPERSEDED
     if status is None:
@@ -516,12 +553,12 @@ def _check_plan(plan: Plan) -> Check:
     )
 
 
-def _check_decisions(drafts: Sequence[JudgedDraft], now: datetime) -> Iterator[Check]:
+def _check_last_decided(drafts: Sequence[JudgedDraft]) -> Check:
     decided = [draft for draft in drafts if draft.fate in APPROVALS | REFUSALS]
     decided.sort(key=lambda draft: draft.decided_at or draft.submitted_at)
     recent = decided[-RECENT:]
     refused = sum(1 for draft in recent if draft.fate in REFUSALS)
-    yield Check(
+    return Check(
         f"None of the last {RECENT} decided drafts was rejected.",
         refused == 0,
         f"{refused} of the last {len(recent)} decided drafts rejected."
@@ -529,18 +566,31 @@ def _check_decisions(drafts: Sequence[JudgedDraft], now: datetime) -> Iterator[C
         else "No drafts have been decided yet.",
         f"{RECENT} decisions without a rejection: {refused} of the last {len(recent)} are rejections",
     )
-    held_back = sum(draft.fate is Fate.HELD_BACK for draft in drafts)
-    yield Check(
-        "No draft was held back by a check, and no email was blocked for content safety.",
+
+
+def _check_held_back(history: Iterable[JudgedDraft], now: datetime) -> Check:
+    lately = [draft for draft in history if now - draft.submitted_at <= LATELY]
+    held_back = sum(draft.fate is Fate.HELD_BACK for draft in lately)
+    return Check(
+        f"In the last {LATELY.days} days no draft was held back by a check, and no email was blocked for "
+        "content safety.",
         held_back == 0,
-        f"{held_back} held back or blocked.",
-        f"a time without held back drafts: there are {held_back}",
+        f"{held_back} held back or blocked." if lately else "No drafts in these days.",
+        f"{LATELY.days} days without held back drafts: there are {held_back}",
+        is_open=not lately,
     )
-    # Who approves the easy drafts and leaves the doubtful ones has not approved those.
-    unknown = sum(draft.fate is Fate.UNKNOWN for draft in drafts)
-    old = sum(d.fate is Fate.PENDING and now - d.submitted_at > LONGEST_PENDING for d in drafts)
-    yield Check(
-        f"No draft is pending for more than {LONGEST_PENDING.days} days or ended without a known decision.",
+
+
+def _check_silence(history: Iterable[JudgedDraft], now: datetime) -> Check:
+    """Who approves the easy drafts and leaves the doubtful ones has not approved those."""
+    unknown = old = 0
+    for draft in history:
+        age = now - draft.submitted_at
+        old += draft.fate is Fate.PENDING and age > LONGEST_PENDING
+        unknown += draft.fate is Fate.UNKNOWN and age <= LATELY
+    return Check(
+        f"No draft is pending for more than {LONGEST_PENDING.days} days, and none of the last "
+        f"{LATELY.days} days ended without a known decision.",
         old + unknown == 0,
         f"{old} pending that long, {unknown} without a known decision.",
         f"known decisions: {old} drafts are pending for long, and the end of {unknown} is not known",
@@ -557,6 +607,21 @@ def _check_reading(reading: Reading) -> Check:
         if reading.approvals
         else "No approval has a known time and length.",
         f"approvals that leave time to read: {reading.too_fast} of {reading.approvals} were too fast",
+        is_open=not reading.approvals,
+    )
+
+
+def _check_overtaken(drafts: Iterable[JudgedDraft]) -> Check:
+    """Who answers in person where the draft would not do has not approved it."""
+    record = build_track_record(drafts)
+    overtaken = record.counts[Fate.OVERTAKEN]
+    judged = record.decided + overtaken
+    most = math.floor(MAX_OVERTAKEN_SHARE * judged)
+    return Check(
+        f"For at most {100 * MAX_OVERTAKEN_SHARE:.0f} % of the drafts a person answered instead.",
+        overtaken <= most,
+        f"{overtaken} of {judged} drafts were overtaken by a person's answer; {most} may.",
+        f"drafts that people use: for {overtaken} of {judged} they answered themselves",
     )
 
 

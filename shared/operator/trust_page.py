@@ -16,6 +16,7 @@ from shared.operator.trust import (
     APPROVALS,
     ASK,
     DEFAULT_DAYS,
+    MAX_OVERTAKEN_SHARE,
     MOST_WORDS_A_MINUTE,
     NEXT_MODE,
     REFUSALS,
@@ -38,7 +39,7 @@ BAR: Mapping[str, frozenset[Fate]] = {
     "approved": APPROVALS,
     "refused": REFUSALS,
     "pending": frozenset({Fate.PENDING}),
-    "other": frozenset({Fate.SUPERSEDED, Fate.UNKNOWN}),
+    "other": frozenset({Fate.SUPERSEDED, Fate.OVERTAKEN, Fate.UNKNOWN}),
 }
 HEADINGS = (
     "category", "submitted", "approved", "bounced", "rejected", "redrafted", "edited",
@@ -161,6 +162,7 @@ def render_html(report: TrustReport) -> str:
         next_mode=NEXT_MODE,
         words=WORDS_A_MINUTE,
         most_words=MOST_WORDS_A_MINUTE,
+        most_overtaken=round(100 * MAX_OVERTAKEN_SHARE),
     )
 
 
@@ -216,7 +218,7 @@ def describe_record(record: TrackRecord) -> tuple[str, ...]:
     counts = record.counts
     figures = (
         record.submitted, record.approved, counts[Fate.BOUNCED], record.rejected, counts[Fate.REDRAFTED],
-        counts[Fate.EDITED], counts[Fate.CANCELLED], counts[Fate.SUPERSEDED], counts[Fate.PENDING],
+        counts[Fate.EDITED], counts[Fate.CANCELLED], record.superseded, counts[Fate.PENDING],
         counts[Fate.UNKNOWN], counts[Fate.HELD_BACK],
     )  # fmt: skip
     bound = format_share(record.lower_bound) if record.decided else "-"
