@@ -49,7 +49,8 @@ class LedgerEntry:
     `finished_at`. A worker that finds a field filled does not do that step again. What became of the
     reply comes later: `reply_status` is the word last seen for it, `reply_decided_at` when a human
     decided, and from `reply_settled_at` on it is not checked any more; set on an open row, it says that the
-    reply ended without reaching anybody.
+    reply ended without reaching anybody. `approval_seen_at`: when the agent learned that it was approved,
+    `added_at`: of the email.
 
     `proposal`: a draft that is not submitted, for the person who answers. `depends_on`: the reply of
     another email or a person's that answers this one too. `fingerprint`: the same for copies of the
@@ -73,6 +74,7 @@ class LedgerEntry:
     sender: str
     thread_id: str | None
     due_at: datetime
+    added_at: datetime | None = None
     lease_until: datetime | None = None
     attempts: int = 0
     waiting_for: Cause | None = None
@@ -91,6 +93,7 @@ class LedgerEntry:
     finished_at: datetime | None = None
     reply_status: str | None = None
     reply_decided_at: datetime | None = None
+    approval_seen_at: datetime | None = None
     reply_settled_at: datetime | None = None
     reopened_at: datetime | None = None
     redriven_at: datetime | None = None
@@ -146,6 +149,7 @@ class LedgerEntry:
             email_id=self.email_id,
             enqueue_at=self.lease_until or self.due_at,
             open_since=self.open_since,
+            added_at=self.added_at,
             is_leased=self.lease_until is not None,
             is_paused=self.waiting_for is Cause.PAUSED and self.lease_until is None,
         )
@@ -190,7 +194,7 @@ class LedgerEntry:
         if self.finished_at is None or not (is_draft or self.outcome in FOR_PEOPLE):
             return None
         kind = MatterKind.DRAFT if is_draft else MatterKind.ESCALATION
-        return Matter(self.mailbox_id, self.email_id, kind, self.finished_at, self.thread_id)
+        return self._build_matter(kind, self.finished_at, self.finished_at)
 
     @property
     def promise(self) -> "Matter | None":
@@ -199,7 +203,18 @@ class LedgerEntry:
         since = self.reply_decided_at or self.finished_at
         if not is_given or since is None or self.draft is None or not self.draft.follow_up:
             return None
-        return Matter(self.mailbox_id, self.email_id, MatterKind.PROMISE, since, self.thread_id)
+        return self._build_matter(MatterKind.PROMISE, since, self.approval_seen_at or since)
+
+    def _build_matter(self, kind: "MatterKind", since: datetime, noted_at: datetime) -> "Matter":
+        return Matter(
+            self.mailbox_id,
+            self.email_id,
+            kind,
+            since,
+            received_at=self.received_at,
+            noted_at=noted_at,
+            thread_id=self.thread_id,
+        )
 
     def redriven(self, now: datetime) -> "LedgerEntry":
         """The finished row set back to open by an operator.
@@ -298,6 +313,7 @@ class LedgerEntry:
             put_off_at=None,
             reply_status=None,
             reply_decided_at=None,
+            approval_seen_at=None,
             reply_settled_at=None,
             attempts=0,
             waiting_for=None,
@@ -324,8 +340,9 @@ class OpenWork:
     """An unfinished row: enqueued next at `enqueue_at`, open since `open_since` (aware UTC datetimes).
 
     `sends`: how often it was enqueued since a worker last wrote its row. `is_leased`: a worker has it until
-    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `version`: the store's ETag of
-    this note, not of the row that `work_item` names.
+    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `added_at`: when the
+    agent first heard of the email. `version`: the store's ETag of this note, not of the row that `work_item`
+    names.
     """
 
     mailbox_id: str
@@ -335,6 +352,7 @@ class OpenWork:
     sends: int = 0
     is_leased: bool = False
     is_paused: bool = False
+    added_at: datetime | None = None
     version: str = ""
 
     def enqueued(self, now: datetime, lease: timedelta) -> "OpenWork":
@@ -397,21 +415,31 @@ class MatterKind(StrEnum):
     PROMISE = "promise"  # what an approved reply says that somebody will do
 
 
+class Mark(StrEnum):
+    """What people were told of a matter."""
+
+    NEW = "new"  # that there is one
+    REMINDED = "reminded"
+    DEPUTY = "deputy"  # the deputy was reminded
+
+
 @dataclass(frozen=True, slots=True)
 class Matter:
     """A note that a person has to see to something about an email, since a moment (aware, UTC).
 
-    It has ids and times, nothing about people. `told`: how often people were notified of it. Each finishing
-    of a row leaves a note of its own; where note and row differ, the row is right. `version`: the store's
-    ETag of this note.
+    It has ids and times, nothing about people. `received_at`: when its email arrived; `noted_at`: when the
+    agent noted it, which may be later than the moment. Each finishing of a row leaves a note of its own;
+    where note and row differ, the row is right. `version`: the store's ETag of this note.
     """
 
     mailbox_id: str
     email_id: str
     kind: MatterKind
     since: datetime
+    received_at: datetime
+    noted_at: datetime
     thread_id: str | None = None
-    told: int = 0
+    told: tuple[Mark, ...] = ()
     version: str = ""
 
     @property
@@ -427,14 +455,20 @@ class Matter:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """A note that an email's row was finished on a day (`YYYY-MM-DD`, UTC), to be erased some time after.
+    """A note that an email's row was finished, or the approval of its reply was seen, on a day.
 
-    A row that is set back and finished again has one more; where they differ, the row is right.
+    The row is to be erased some time after. It may have several; where they differ, the row is right. `day`:
+    `YYYY-MM-DD`, UTC.
     """
 
     mailbox_id: str
     email_id: str
     day: str
+
+    @classmethod
+    def build(cls, entry: LedgerEntry, moment: datetime) -> "Expiry":
+        """The note of a row for the day of a moment."""
+        return cls(entry.mailbox_id, entry.email_id, f"{moment:%Y-%m-%d}")
 
     @property
     def work_item(self) -> WorkItem:

@@ -73,15 +73,12 @@ class AnswerWatch:
             raise TransientError(f"answers of {len(failures)} mailboxes were not listed: {failures[0]}")
 
     def _close_answered(self, mailbox_id: str, matters: Sequence[Matter]) -> None:
-        """Look at what was written since the last time."""
-        now, oldest = self.clock(), min(matter.since for matter in matters)
-        looked = min(
-            self.ledger.matters.get_moment(mailbox_id, ANSWERS) or oldest, now
-        )  # if a clock was ahead
+        """Look at what was written since the last time, or since what was noted meanwhile can be answered."""
+        now, looked = self.clock(), self.ledger.matters.get_moment(mailbox_id, ANSWERS)
+        looked = looked and min(looked, now)  # if a clock was ahead
+        begin = min(_list_from(matter, looked) for matter in matters)
         written = _Written()
-        listed = self.multimail.list_emails(
-            mailbox_id, direction="outbound", date_after=max(looked, oldest) - CLOCK_MARGIN
-        )
+        listed = self.multimail.list_emails(mailbox_id, direction="outbound", date_after=begin - CLOCK_MARGIN)
         for summary in listed:
             if summary.status not in PENDING_STATUSES and not is_unsent(summary):
                 written.by_thread[summary.thread_id].append(summary)
@@ -123,3 +120,11 @@ class AnswerWatch:
         rows = [self.ledger.get(WorkItem(entry.mailbox_id, holder)) for holder in {*holders, entry.email_id}]
         replies = {row.reply_id for row in rows if row is not None and row.reply_id is not None}
         return replies | {said.reply_id for row in rows if row is not None for said in row.rejections}
+
+
+def _list_from(matter: Matter, looked: datetime | None) -> datetime:
+    """From when on an answer to it is not listed yet: people may write before it is noted."""
+    begin = matter.since if matter.kind is MatterKind.PROMISE else matter.received_at
+    if looked is None or matter.noted_at > looked - CLOCK_MARGIN:
+        return begin
+    return max(begin, looked)

@@ -218,6 +218,7 @@ class Poller:
             sender=parse_address(summary.sender),
             thread_id=summary.thread_id,
             due_at=now,
+            added_at=self._clock(),  # after a long listing it is much later
         )
         with span("add email", parent=email_traceparent(mailbox_id, summary.id)) as current:
             work = self._ledger.add(entry)

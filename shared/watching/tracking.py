@@ -17,7 +17,15 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import PENDING_APPROVAL, UNDECIDED, UNSENT_STATUSES, LedgerEntry, TrackedReply
+from shared.ledger.entries import (
+    APPROVED_STATUSES,
+    PENDING_APPROVAL,
+    UNDECIDED,
+    UNSENT_STATUSES,
+    Expiry,
+    LedgerEntry,
+    TrackedReply,
+)
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient
@@ -293,14 +301,17 @@ class ReplyTracker:
         unchanged = fate.status == entry.reply_status and not fate.is_settled
         if unchanged or entry.reply_settled_at is not None:
             return entry
+        now = self._clock()
         changed = replace(
             entry,
             reply_status=fate.status,
             reply_decided_at=fate.decided_at,
-            reply_settled_at=self._clock() if fate.is_settled else None,
+            approval_seen_at=entry.approval_seen_at or (now if fate.status in APPROVED_STATUSES else None),
+            reply_settled_at=now if fate.is_settled else None,
         )
         promise = changed.promise if entry.promise is None else None
-        kept = self._ledger.save(changed, *([promise] if promise else []))
+        seen = Expiry.build(entry, now) if changed.approval_seen_at == now else None  # for the digest
+        kept = self._ledger.save(changed, *filter(None, (promise, seen)))
         if fate.is_settled:
             self._record_settled(entry, reply, fate, is_redrafted=False)
         return kept
