@@ -978,7 +978,7 @@ def test_who_has_begun_to_edit_cannot_send_the_draft_as_it_was_by_mistake(office
 @in_browser
 def test_who_approves_sees_who_the_sender_is_to_us(office: Office, page: Page) -> None:
     known, new = office.receive("Known"), office.receive("New", sender=f"eve@{'n' * 40}orthwind.example")
-    facts = ("first contact", "northw1nd.example resembles our domain northwind.example", "<b>x</b>")
+    facts = ("first contact", "resembles our domain northwind.example: northw1nd.example", "<b>x</b>")
     office.draft(new, "Yes.", replace(plain_draft("Yes."), sender_facts=facts))
     office.escalate(known, proposal=replace(plain_draft("No."), sender_facts=("in the address book",)))
     page.goto(office.address(new))

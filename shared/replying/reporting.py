@@ -26,6 +26,7 @@ OPEN_POINTS_TAG = "agent.open_points"
 NOTE_TAG = "agent.note"
 SENDER_TAG = "agent.sender"
 MAX_SOURCES = 10
+MAX_ADDRESS_CHARACTERS = 100
 SUPPORT_WORDS: Mapping[Support, str] = {
     Support.VERIFIED: "verified",
     Support.FROM_SENDER: "from the sender",
@@ -167,6 +168,12 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
     }
     tags = {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
     return tags | ({NOTE_TAG: render_notes(draft.notes)} if draft.notes else {})
+
+
+def shorten(name: str, limit: int) -> str:
+    """An address or a host in at most `limit` characters: how it begins, and its end, which tells whose."""
+    line, half = clean_line(name, len(name)), (limit - 1) // 2
+    return line if len(line) <= limit else f"{line[: limit - 1 - half]}…{line[-half:]}"
 
 
 def render_notes(notes: Iterable[str]) -> str:

@@ -24,6 +24,7 @@ from shared.ledger.entries import (
     UNSENT_STATUSES,
     Expiry,
     LedgerEntry,
+    Matter,
     TrackedReply,
 )
 from shared.ledger.ledger import Ledger
@@ -310,8 +311,10 @@ class ReplyTracker:
             reply_settled_at=now if fate.is_settled else None,
         )
         promise = changed.promise if entry.promise is None else None
-        seen = Expiry.build(entry, now) if changed.approval_seen_at == now else None  # for the digest
-        kept = self._ledger.save(changed, *filter(None, (promise, seen)))
+        notes: list[Matter | Expiry] = [promise] if promise else []
+        if changed.approval_seen_at == now:
+            notes.append(Expiry.build(entry, now))  # by which the digest finds it
+        kept = self._ledger.save(changed, *notes)
         if fate.is_settled:
             self._record_settled(entry, reply, fate, is_redrafted=False)
         return kept
