@@ -207,16 +207,14 @@ def test_a_draft_that_was_decided_meanwhile_is_not_told(world: World, teams: Tar
 
 def test_a_draft_that_was_decided_makes_nothing_else_due(world: World, teams: Target) -> None:
     decided = draft(world)
-    world.clock.advance(minutes=40)
-    world.tracker.track()
+    world.clock.advance(minutes=45)
+    pending, escalated = draft(world), escalate(world)
     decide(world, decided, "approve")
-    pending = draft(world)
-    escalated = escalate(world)
     for _ in range(3):
         world.clock.advance(minutes=6)
         tell(world)  # the tracker has not looked since
     assert teams.accepted == []
-    world.clock.advance(minutes=50)
+    world.clock.advance(minutes=40)
     tell(world)
     (text,) = texts(teams)
     assert pending in text
@@ -662,6 +660,19 @@ def test_mail_that_is_heard_of_late_is_in_the_next_digest(world: World, teams: T
     list_digests(world, teams, 3)
     world.run_until_idle()
     counted = [text.count("(Europe/Berlin): 1.") for text in list_digests(world, teams, 4, 5)]
+    assert counted == [0, 1, 0]
+
+
+def test_what_is_written_while_a_digest_is_made_is_in_the_next_one(world: World, teams: Target) -> None:
+    world.clock.now = datetime(2026, 3, 3, 7, 59, 59, tzinfo=UTC)
+    world.deliver(sender="bob@customer.example")
+    world.poller.poll()
+    (work,) = world.ledger.open_work()
+    done = replace(world.entry(work.email_id), outcome=Outcome.IGNORED, finished_at=world.clock.now)
+    world.clock.now = datetime(2026, 3, 3, 8, tzinfo=UTC)
+    tell(world)
+    world.ledger.finish(done)
+    counted = [text.count("Ignored: 1.") for text in list_digests(world, teams, 4, 5)]
     assert counted == [0, 1, 0]
 
 
