@@ -1,9 +1,8 @@
-"""How the desk shows texts: HTML mail as text, quotes folded, and what an edit or a new draft changed."""
+"""How the desk shows texts: HTML mail as text, and quotes folded."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from html.parser import HTMLParser
 
 from shared.mail.own_words import split_own_words
@@ -17,7 +16,6 @@ _BLOCKS = frozenset({
 })  # fmt: skip
 _UNSEEN = frozenset({"head", "script", "style", "title"})
 _MANY_BREAKS = re.compile(r"\s*\n\s*\n\s*")
-_WORDS = re.compile(r"\s+|\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +37,6 @@ def read_text(markdown: str) -> ReadableText:
     text = _html_to_text(markdown) if _HTML.search(markdown) else markdown
     words = split_own_words(text)
     return ReadableText(words.own.strip(), words.rest.strip(), markdown if text is not markdown else "")
-
-
-def compare_texts(before: str, after: str) -> list[tuple[str, str]]:
-    """The newer text in runs: ("same" | "new" | "old", words), old ones where they stood."""
-    old, new = _WORDS.findall(before), _WORDS.findall(after)
-    runs: list[tuple[str, str]] = []
-    for kind, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind == "equal":
-            runs.append(("same", "".join(new[j1:j2])))
-            continue
-        runs += [
-            (name, "".join(words)) for name, words in (("old", old[i1:i2]), ("new", new[j1:j2])) if words
-        ]
-    return runs
 
 
 class _TextOfHtml(HTMLParser):
