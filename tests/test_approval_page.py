@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from local.approval.agent import AgentAccess
@@ -18,6 +20,7 @@ from local.approval.agent import DeskAgent as RemoteAgent
 from local.approval.inbox import READS_PER_REFRESH
 from local.approval.oversight import Oversight
 from local.approval.page import ROWS_PER_PAGE, build_desk
+from local.approval.reading import ReadableText, read_text
 from local.commands.demo import CONFIG, NOTE, RIDDLE
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import DEMO_ANSWERS, list_reasons, respond
@@ -1048,6 +1051,51 @@ def test_mail_is_readable_its_quotes_are_counted_and_its_files_named(office: Off
     expect(card).to_contain_text(re.compile(r"Quoted text and signature: \d+ lines"))
     expect(card).to_contain_text("2 attachments")
     expect(card).to_contain_text("invoice.pdf")
+
+
+ORDER = "please cancel order 17."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<html><head><title>Shop</title><body><p>{ORDER}</p></body></html>",
+        f"<html><head><title>Shop</title><p>{ORDER}",
+        f"Hi, I put <title>Shop in my <div> and now: {ORDER}",
+        f"<title>Shop<body><p>{ORDER}</p>",
+        f"<p>Thanks!</p><style>p{{}}<p>{ORDER}</p>",
+        f"<p>Thanks!</p><script>{ORDER}",
+        f"<p>Thanks!</p><!-- {ORDER}",
+        f"<p>Thanks!</p><a href='{ORDER}",
+        f"<p>Thanks!</p><template>{ORDER}",
+        f"<p>Thanks!</p><template>{ORDER}</template>",
+        f"<p>Thanks!</p><select><option>{ORDER}",
+        f"<p>Thanks!</p><plaintext>{ORDER}",
+        f"<frameset><p>{ORDER}",
+        f"<p><![what[ ever]> {ORDER}",
+    ],
+)
+def test_nothing_that_is_left_open_hides_what_follows(body: str) -> None:
+    assert ORDER in read_text(body).own
+
+
+def test_what_a_browser_hides_is_in_the_source_alone() -> None:
+    body = "<head><title>News</title><style>p {}</style></head><p>One</p><!-- Two --><script>Three</script>"
+    assert read_text(body) == ReadableText("One", "", body)
+
+
+MARKUP = st.lists(
+    st.sampled_from([
+        "<p>", "</p>", "<a href='", "'", ">", "<!--", "-->", "<![x[", "<style>", "</style>", "<title>", "</title>", "<svg>",
+        "<table>", "<tr>", "<template>", "</template>", "<frameset>", "&#xFDD0;", "&am", "\ud800", "\0", "word ", "\n\n",
+    ])
+)  # fmt: skip
+
+
+@given(pieces=MARKUP)
+def test_any_markup_can_be_read(pieces: list[str]) -> None:
+    text = read_text(f"{''.join(pieces)} last words")
+    assert "last words" in text.own + text.quoted
 
 
 # Two reviewers

@@ -1,9 +1,12 @@
 """How the desk shows texts: HTML mail as text, and quotes folded."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
+from itertools import pairwise
+
+from justhtml import JustHTML, Node, Template, Text
 
 from shared.mail.own_words import split_own_words
 
@@ -14,8 +17,7 @@ _BLOCKS = frozenset({
     "address", "article", "blockquote", "br", "center", "div", "dd", "dl", "dt", "h1", "h2", "h3", "h4", "h5",
     "h6", "hr", "li", "ol", "p", "pre", "section", "table", "td", "th", "tr", "ul",
 })  # fmt: skip
-_UNSEEN = frozenset({"head", "script", "style", "title"})
-_MANY_BREAKS = re.compile(r"\s*\n\s*\n\s*")
+_UNSEEN = frozenset({"script", "style"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,46 +41,36 @@ def read_text(markdown: str) -> ReadableText:
     return ReadableText(words.own.strip(), words.rest.strip(), markdown if text is not markdown else "")
 
 
-class _TextOfHtml(HTMLParser):
-    """Collects what an HTML email says; text that a style hides is shown, too."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._unseen = 0
-        self._link = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _UNSEEN:
-            self._unseen += 1
-        elif tag in _BLOCKS:
-            self.parts.append("\n")
-        elif tag == "a":
-            self._link = dict(attrs).get("href") or ""
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _UNSEEN:
-            self._unseen = max(0, self._unseen - 1)
-        elif tag in _BLOCKS:
-            self.parts.append("\n")
-        elif tag == "a" and self._link:
-            self.parts.append(f" ({self._link})")
-            self._link = ""
-
-    def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self.parts.append(data)
-
-
 def _html_to_text(markup: str) -> str:
-    parser = _TextOfHtml()
-    parser.feed(markup)
-    parser.close()
-    return "\n".join(_tidy("".join(parser.parts)))
+    """What an HTML email says; text that a style hides is shown, too.
+
+    Where something that nothing closes (a style, a comment, a tag) would hide the rest, it is shown as it arrived.
+    """
+    end = hashlib.sha256(markup.encode(errors="replace")).hexdigest()  # which no email can hold itself
+    body = JustHTML(markup + end, sanitize=False, scripting_enabled=False).query_one("body")
+    text = "".join(_list_texts(body)) if body is not None else ""
+    if end not in text:
+        return markup
+    lines = [" ".join(line.split()) for line in text.replace(end, "").splitlines()]
+    return "\n".join(line for before, line in pairwise(["", *lines]) if line or before)
 
 
-def _tidy(text: str) -> Iterator[str]:
-    for paragraph in _MANY_BREAKS.split(text.replace("\xa0", " ")):
-        lines = [" ".join(line.split()) for line in paragraph.splitlines()]
-        yield from (line for line in lines if line)
-        yield ""
+def _list_texts(body: Node) -> Iterator[str]:
+    """Its texts in their order, with a line break around each block and its target after each link."""
+    stack: list[Node | Text | str] = [body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, Text):
+            yield node.data or ""
+        elif node.name not in _UNSEEN:
+            yield "\n" if node.name in _BLOCKS else ""
+            stack.append("\n" if node.name in _BLOCKS else _render_target(node))
+            content = node.template_content if isinstance(node, Template) else None
+            stack += reversed((content or node).children or ())
+
+
+def _render_target(node: Node) -> str:
+    target = (node.attrs or {}).get("href") if node.name == "a" else ""
+    return f" ({target})" if target else ""
