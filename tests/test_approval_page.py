@@ -855,9 +855,15 @@ class Keyboard:
 
     def press(self, *keys: str) -> None:
         self.page.wait_for_load_state("domcontentloaded")  # the page's script has run
+        pause(self.page)
         for key in keys:
             self.page.keyboard.press(key)
             self.pressed += 1
+
+
+def pause(page: Page) -> None:
+    """As long as one who types a word would not pause."""
+    page.clock.fast_forward(700)
 
 
 @in_browser
@@ -872,6 +878,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
     ]
     order = sorted(range(20), key=lambda n: (-("low", "normal", "high", "critical").index(urgencies[n]), n))
     keyboard = Keyboard(page)
+    page.clock.install()
     page.goto(office.url)
     decided = {}
     for place, n in enumerate(order):
@@ -917,13 +924,14 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
     office.escalate(office.receive("Law"))
     keyboard = Keyboard(page)
     heading = page.locator(".detail h1")
+    page.clock.install()
     page.goto(office.url)
     expect(heading).to_have_text("First")
     keyboard.press("j")
     expect(heading).to_have_text("Second")
     keyboard.press("k")
     expect(heading).to_have_text("First")
-    keyboard.press("n")
+    keyboard.press("n", "Enter")
     expect(said(page)).to_have_text("Left for later: First")
     expect(heading).to_have_text("Second")
     keyboard.press("j")
@@ -939,15 +947,27 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
 
 
 @in_browser
-def test_words_typed_where_no_form_is_open_decide_nothing(office: Office, page: Page) -> None:
-    reply = office.draft(office.receive("First"), "Yes.")
+@pytest.mark.parametrize(
+    "words",
+    ["say a word, as a guest, with a", "great news", "merry", "on", "add", "ja", "so", "in a word", "a "],
+)
+def test_words_typed_where_no_form_is_open_decide_nothing(office: Office, page: Page, words: str) -> None:
+    reply = office.draft(office.receive("First", ago=2), "Yes.")
+    office.escalate(office.receive("Second"))
+    page.clock.install()
     page.goto(office.url)
-    page.keyboard.type("say a word, as a guest, with a")
-    page.keyboard.press("Escape")
+    for letter in words:
+        page.keyboard.press(letter)
+        page.wait_for_load_state("domcontentloaded")
+        page.clock.fast_forward(200)
     page.keyboard.press("Enter")
-    page.keyboard.press("a")
-    expect(page.get_by_role("button", name="Approve and send")).to_be_focused()
+    pause(page)
+    page.keyboard.press("n")
+    expect(page.get_by_role("button", name="Not now")).to_be_focused()
+    expect(page.locator(".decision details[open]")).to_have_count(0)
+    expect(said(page)).to_be_hidden()
     assert office.stored(reply).status == "pending_send_approval"
+    assert [item.put_off_at for item in office.agent.reviews.list_items("")] == [None, None]
 
 
 @in_browser
@@ -1096,6 +1116,20 @@ MARKUP = st.lists(
 def test_any_markup_can_be_read(pieces: list[str]) -> None:
     text = read_text(f"{''.join(pieces)} last words")
     assert "last words" in text.own + text.quoted
+
+
+def test_a_decision_is_told_once_and_no_address_can_claim_one(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    told = "Approved and sent: Warranty"
+    for name in ("did=approve", "decision=approve", "decision=late"):
+        html = requests.get(f"{office.url}/?{name}&of=support%20{email}", timeout=10).text
+        assert "Approved and sent" not in html
+        assert "nothing was done" not in html
+    form = decision(reply, "approve", email, csrf_token=csrf_token(html))
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+    assert told in answer.text
+    assert told not in requests.get(answer.url, timeout=10).text
 
 
 # Two reviewers

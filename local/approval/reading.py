@@ -44,7 +44,7 @@ def read_text(markdown: str) -> ReadableText:
 def _html_to_text(markup: str) -> str:
     """What an HTML email says; text that a style hides is shown, too.
 
-    Where something that nothing closes (a style, a comment, a tag) would hide the rest, it is shown as it arrived.
+    Where something left open (a style, a comment, a tag) would hide the rest, it is shown as it arrived.
     """
     end = hashlib.sha256(markup.encode(errors="replace")).hexdigest()  # which no email can hold itself
     body = JustHTML(markup + end, sanitize=False, scripting_enabled=False).query_one("body")
