@@ -36,6 +36,7 @@ from local.testing.world import Clock
 from shared.composition import build_agent
 from shared.domain import (
     Mailbox,
+    ModelText,
     Outcome,
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
@@ -1162,6 +1163,21 @@ def test_who_edited_cannot_approve_where_the_profile_wants_another_one(tmp_path:
             form = decision(second, "approve", email, csrf_token=csrf_token(html))
             requests.post(f"{url}/decide", data=form, timeout=10)
         assert office.stored(second).delivered_at == NOW
+
+
+def test_who_approves_an_edit_is_asked_whether_it_answers_what_was_open(office: Office) -> None:
+    email = office.receive("Warranty")
+    draft = replace(plain_draft("Two years."), open_points=(ModelText("Which gauge"),))
+    first = office.draft(email, "Two years.", draft)
+    html = requests.get(office.address(email), timeout=10).text
+    assert "A person must still answer" in html
+    form = decision(first, "edit", email, csrf_token=csrf_token(html), text="Three years.")
+    requests.post(f"{office.url}/decide", data=form, timeout=10)
+    office.draft(email, "Three years.", replace(draft, reply_markdown="Three years."))
+    html = requests.get(office.address(email), timeout=10).text
+    assert "Open in the draft before the edit" in html
+    assert "Which gauge" in html
+    assert "A person must still answer" not in html
 
 
 @contextmanager

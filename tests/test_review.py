@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from local.multimail.faults import always, answer_with, is_about_tags, no_fault
 from local.testing.world import World
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
-from shared.domain import Outcome, WorkItem
+from shared.domain import ModelText, Outcome, WorkItem
 from shared.errors import ConfigurationError, ConflictError, NotFoundError, ThrottledError, TransientError
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.ledger import Ledger
@@ -144,6 +144,63 @@ def test_an_edit_is_none_of_the_two_redrafts_and_no_model_sees_what_it_replaced(
     world.agent.reviews.reject(item, last, BEN, "No.")
     assert reject(world, item, last) == last
     assert world.entry(item.email_id).revision == 6
+
+
+def promised(world: World, item: WorkItem, follow_up: str, before: str, after: str) -> tuple[str, list[str]]:
+    """What an edited draft promises, and what is listed as promised once it is approved."""
+    draft = world.entry(item.email_id).draft
+    assert draft is not None
+    replaced = replace(draft, reply_markdown=before, follow_up=ModelText(follow_up))
+    world.ledger.save(replace(world.entry(item.email_id), draft=replaced))
+    reply_id = edited(world, item, after)
+    draft = world.entry(item.email_id).draft
+    assert draft is not None
+    world.simulator.decide(reply_id, "approve")
+    world.agent.reviews.note_decided(item.mailbox_id, reply_id)
+    return draft.follow_up.text, [
+        found.promise for found in world.agent.reviews.list_items(ANN) if found.kind is Kind.PROMISE
+    ]
+
+
+CALL = "We will call you on Friday."
+MADE = f"Dear Ann,\n\nthe gauge is out of stock. {CALL}\n\nSupport"
+
+
+@pytest.mark.parametrize(
+    ("follow_up", "before", "after", "promise"),
+    [
+        (CALL, MADE, f"{MADE}!", CALL),
+        (CALL, MADE, MADE.replace("Friday", "Monday"), "We will call you on Monday."),
+        (CALL, MADE, f"Hello Ann, {CALL}", f"Hello Ann, {CALL}"),
+        (CALL, MADE, MADE.replace(CALL, "Please order again in May."), ""),
+        (CALL, MADE, MADE.replace(CALL, "A colleague checks it and writes to you."),
+            "A colleague checks it and writes to you."),
+        ("Wir rufen an.", MADE, MADE.replace("gauge", "tarn"), "Wir rufen an."),
+        ("Wir rufen an.", MADE, "Dear Ann,\n\nno, we cannot do that.\n\nSupport", ""),
+        ("Ring up.", CALL, f"{CALL}\n\nSupport", "Ring up."),
+        ("", "Two years.", "Two years. Ein Kollege meldet sich morgen.", "Ein Kollege meldet sich morgen."),
+        ("", "Two years.", "Two years. Did a colleague write to you?", ""),
+        ("", "A colleague will write.", "A colleague will write. Bye.", ""),
+        ("", "Two years.", "Three years.", ""),
+    ],
+)  # fmt: skip
+def test_what_an_edit_takes_out_is_not_promised_and_what_it_adds_is(
+    world: World, follow_up: str, before: str, after: str, promise: str
+) -> None:
+    item, _ = replied(world)
+    assert promised(world, item, follow_up, before, after) == (promise, [promise] if promise else [])
+
+
+def test_an_edit_keeps_what_a_person_must_still_answer(world: World) -> None:
+    world.model.draft["open_points"] = ["Which invoice is meant"]
+    item, _ = replied(world)
+    for text in ("Dear Ann, a colleague will look.", "Dear Ann, a colleague will look!"):
+        reply_id = edited(world, item, text)
+        found = world.agent.reviews.find(item, BEN)
+        assert found is not None
+        assert found.draft is not None
+        assert found.draft.open_points == ("Which invoice is meant",)
+        assert world.tags(reply_id)["agent.open_points"] == "Which invoice is meant"
 
 
 def test_an_edit_goes_through_while_the_models_budget_is_used_up(world: World) -> None:
