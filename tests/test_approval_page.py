@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from local.approval.agent import AgentAccess
@@ -18,6 +20,7 @@ from local.approval.agent import DeskAgent as RemoteAgent
 from local.approval.inbox import READS_PER_REFRESH
 from local.approval.oversight import Oversight
 from local.approval.page import ROWS_PER_PAGE, build_desk
+from local.approval.reading import ReadableText, read_text
 from local.commands.demo import CONFIG, NOTE, RIDDLE
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import DEMO_ANSWERS, list_reasons, respond
@@ -33,6 +36,7 @@ from local.testing.world import Clock
 from shared.composition import build_agent
 from shared.domain import (
     Mailbox,
+    ModelText,
     Outcome,
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
@@ -852,9 +856,15 @@ class Keyboard:
 
     def press(self, *keys: str) -> None:
         self.page.wait_for_load_state("domcontentloaded")  # the page's script has run
+        pause(self.page)
         for key in keys:
             self.page.keyboard.press(key)
             self.pressed += 1
+
+
+def pause(page: Page) -> None:
+    """As long as one who types a word would not pause."""
+    page.clock.fast_forward(700)
 
 
 @in_browser
@@ -869,6 +879,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
     ]
     order = sorted(range(20), key=lambda n: (-("low", "normal", "high", "critical").index(urgencies[n]), n))
     keyboard = Keyboard(page)
+    page.clock.install()
     page.goto(office.url)
     decided = {}
     for place, n in enumerate(order):
@@ -914,13 +925,14 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
     office.escalate(office.receive("Law"))
     keyboard = Keyboard(page)
     heading = page.locator(".detail h1")
+    page.clock.install()
     page.goto(office.url)
     expect(heading).to_have_text("First")
     keyboard.press("j")
     expect(heading).to_have_text("Second")
     keyboard.press("k")
     expect(heading).to_have_text("First")
-    keyboard.press("n")
+    keyboard.press("n", "Enter")
     expect(said(page)).to_have_text("Left for later: First")
     expect(heading).to_have_text("Second")
     keyboard.press("j")
@@ -936,15 +948,27 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
 
 
 @in_browser
-def test_words_typed_where_no_form_is_open_decide_nothing(office: Office, page: Page) -> None:
-    reply = office.draft(office.receive("First"), "Yes.")
+@pytest.mark.parametrize(
+    "words",
+    ["say a word, as a guest, with a", "great news", "merry", "on", "add", "ja", "so", "in a word", "a "],
+)
+def test_words_typed_where_no_form_is_open_decide_nothing(office: Office, page: Page, words: str) -> None:
+    reply = office.draft(office.receive("First", ago=2), "Yes.")
+    office.escalate(office.receive("Second"))
+    page.clock.install()
     page.goto(office.url)
-    page.keyboard.type("say a word, as a guest, with a")
-    page.keyboard.press("Escape")
+    for letter in words:
+        page.keyboard.press(letter)
+        page.wait_for_load_state("domcontentloaded")
+        page.clock.fast_forward(200)
     page.keyboard.press("Enter")
-    page.keyboard.press("a")
-    expect(page.get_by_role("button", name="Approve and send")).to_be_focused()
+    pause(page)
+    page.keyboard.press("n")
+    expect(page.get_by_role("button", name="Not now")).to_be_focused()
+    expect(page.locator(".decision details[open]")).to_have_count(0)
+    expect(said(page)).to_be_hidden()
     assert office.stored(reply).status == "pending_send_approval"
+    assert [item.put_off_at for item in office.agent.reviews.list_items("")] == [None, None]
 
 
 @in_browser
@@ -1050,6 +1074,65 @@ def test_mail_is_readable_its_quotes_are_counted_and_its_files_named(office: Off
     expect(card).to_contain_text("invoice.pdf")
 
 
+ORDER = "please cancel order 17."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<html><head><title>Shop</title><body><p>{ORDER}</p></body></html>",
+        f"<html><head><title>Shop</title><p>{ORDER}",
+        f"Hi, I put <title>Shop in my <div> and now: {ORDER}",
+        f"<title>Shop<body><p>{ORDER}</p>",
+        f"<p>Thanks!</p><style>p{{}}<p>{ORDER}</p>",
+        f"<p>Thanks!</p><script>{ORDER}",
+        f"<p>Thanks!</p><!-- {ORDER}",
+        f"<p>Thanks!</p><a href='{ORDER}",
+        f"<p>Thanks!</p><template>{ORDER}",
+        f"<p>Thanks!</p><template>{ORDER}</template>",
+        f"<p>Thanks!</p><select><option>{ORDER}",
+        f"<p>Thanks!</p><plaintext>{ORDER}",
+        f"<frameset><p>{ORDER}",
+        f"<p><![what[ ever]> {ORDER}",
+    ],
+)
+def test_nothing_that_is_left_open_hides_what_follows(body: str) -> None:
+    assert ORDER in read_text(body).own
+
+
+def test_what_a_browser_hides_is_in_the_source_alone() -> None:
+    body = "<head><title>News</title><style>p {}</style></head><p>One</p><!-- Two --><script>Three</script>"
+    assert read_text(body) == ReadableText("One", "", body)
+
+
+MARKUP = st.lists(
+    st.sampled_from([
+        "<p>", "</p>", "<a href='", "'", ">", "<!--", "-->", "<![x[", "<style>", "</style>", "<title>", "</title>", "<svg>",
+        "<table>", "<tr>", "<template>", "</template>", "<frameset>", "&#xFDD0;", "&am", "\ud800", "\0", "word ", "\n\n",
+    ])
+)  # fmt: skip
+
+
+@given(pieces=MARKUP)
+def test_any_markup_can_be_read(pieces: list[str]) -> None:
+    text = read_text(f"{''.join(pieces)} last words")
+    assert "last words" in text.own + text.quoted
+
+
+def test_a_decision_is_told_once_and_no_address_can_claim_one(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    told = "Approved and sent: Warranty"
+    for name in ("did=approve", "decision=approve", "decision=late"):
+        html = requests.get(f"{office.url}/?{name}&of=support%20{email}", timeout=10).text
+        assert "Approved and sent" not in html
+        assert "nothing was done" not in html
+    form = decision(reply, "approve", email, csrf_token=csrf_token(html))
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+    assert told in answer.text
+    assert told not in requests.get(answer.url, timeout=10).text
+
+
 # Two reviewers
 
 
@@ -1080,6 +1163,21 @@ def test_who_edited_cannot_approve_where_the_profile_wants_another_one(tmp_path:
             form = decision(second, "approve", email, csrf_token=csrf_token(html))
             requests.post(f"{url}/decide", data=form, timeout=10)
         assert office.stored(second).delivered_at == NOW
+
+
+def test_who_approves_an_edit_is_asked_whether_it_answers_what_was_open(office: Office) -> None:
+    email = office.receive("Warranty")
+    draft = replace(plain_draft("Two years."), open_points=(ModelText("Which gauge"),))
+    first = office.draft(email, "Two years.", draft)
+    html = requests.get(office.address(email), timeout=10).text
+    assert "A person must still answer" in html
+    form = decision(first, "edit", email, csrf_token=csrf_token(html), text="Three years.")
+    requests.post(f"{office.url}/decide", data=form, timeout=10)
+    office.draft(email, "Three years.", replace(draft, reply_markdown="Three years."))
+    html = requests.get(office.address(email), timeout=10).text
+    assert "Open in the draft before the edit" in html
+    assert "Which gauge" in html
+    assert "A person must still answer" not in html
 
 
 @contextmanager

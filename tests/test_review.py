@@ -2,24 +2,28 @@
 
 import json
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local.multimail.faults import always, answer_with, is_about_tags, no_fault
 from local.testing.world import World
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
-from shared.domain import Outcome, WorkItem
+from shared.domain import ModelText, Outcome, WorkItem
 from shared.errors import ConfigurationError, ConflictError, NotFoundError, ThrottledError, TransientError
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.ledger import Ledger
 from shared.ledger.rows import from_plain, to_row
 from shared.operator.http_answer import HttpAnswer
-from shared.operator.review import SECOND_REVIEWER, Kind, ReviewItem, Reviews, count_changed_words
+from shared.operator.review import SECOND_REVIEWER, Kind, ReviewItem, Reviews
 from shared.operator.review_requests import answer_review
+from shared.operator.word_changes import MAX_STEPS, Change, compare_words, count_changed_words
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import REJECT_REASON_TAG
 
@@ -140,6 +144,63 @@ def test_an_edit_is_none_of_the_two_redrafts_and_no_model_sees_what_it_replaced(
     world.agent.reviews.reject(item, last, BEN, "No.")
     assert reject(world, item, last) == last
     assert world.entry(item.email_id).revision == 6
+
+
+def promised(world: World, item: WorkItem, follow_up: str, before: str, after: str) -> tuple[str, list[str]]:
+    """What an edited draft promises, and what is listed as promised once it is approved."""
+    draft = world.entry(item.email_id).draft
+    assert draft is not None
+    replaced = replace(draft, reply_markdown=before, follow_up=ModelText(follow_up))
+    world.ledger.save(replace(world.entry(item.email_id), draft=replaced))
+    reply_id = edited(world, item, after)
+    draft = world.entry(item.email_id).draft
+    assert draft is not None
+    world.simulator.decide(reply_id, "approve")
+    world.agent.reviews.note_decided(item.mailbox_id, reply_id)
+    return draft.follow_up.text, [
+        found.promise for found in world.agent.reviews.list_items(ANN) if found.kind is Kind.PROMISE
+    ]
+
+
+CALL = "We will call you on Friday."
+MADE = f"Dear Ann,\n\nthe gauge is out of stock. {CALL}\n\nSupport"
+
+
+@pytest.mark.parametrize(
+    ("follow_up", "before", "after", "promise"),
+    [
+        (CALL, MADE, f"{MADE}!", CALL),
+        (CALL, MADE, MADE.replace("Friday", "Monday"), "We will call you on Monday."),
+        (CALL, MADE, f"Hello Ann, {CALL}", f"Hello Ann, {CALL}"),
+        (CALL, MADE, MADE.replace(CALL, "Please order again in May."), ""),
+        (CALL, MADE, MADE.replace(CALL, "A colleague checks it and writes to you."),
+            "A colleague checks it and writes to you."),
+        ("Wir rufen an.", MADE, MADE.replace("gauge", "tarn"), "Wir rufen an."),
+        ("Wir rufen an.", MADE, "Dear Ann,\n\nno, we cannot do that.\n\nSupport", ""),
+        ("Ring up.", CALL, f"{CALL}\n\nSupport", "Ring up."),
+        ("", "Two years.", "Two years. Ein Kollege meldet sich morgen.", "Ein Kollege meldet sich morgen."),
+        ("", "Two years.", "Two years. Did a colleague write to you?", ""),
+        ("", "A colleague will write.", "A colleague will write. Bye.", ""),
+        ("", "Two years.", "Three years.", ""),
+    ],
+)  # fmt: skip
+def test_what_an_edit_takes_out_is_not_promised_and_what_it_adds_is(
+    world: World, follow_up: str, before: str, after: str, promise: str
+) -> None:
+    item, _ = replied(world)
+    assert promised(world, item, follow_up, before, after) == (promise, [promise] if promise else [])
+
+
+def test_an_edit_keeps_what_a_person_must_still_answer(world: World) -> None:
+    world.model.draft["open_points"] = ["Which invoice is meant"]
+    item, _ = replied(world)
+    for text in ("Dear Ann, a colleague will look.", "Dear Ann, a colleague will look!"):
+        reply_id = edited(world, item, text)
+        found = world.agent.reviews.find(item, BEN)
+        assert found is not None
+        assert found.draft is not None
+        assert found.draft.open_points == ("Which invoice is meant",)
+        assert world.tags(reply_id)["agent.open_points"] == "Which invoice is meant"
 
 
 def test_an_edit_goes_through_while_the_models_budget_is_used_up(world: World) -> None:
@@ -353,6 +414,83 @@ def test_a_new_draft_is_wanted_at_once_though_the_one_before_was_put_off(world: 
 )
 def test_an_edit_is_measured_in_words(before: str, after: str, words: int) -> None:
     assert count_changed_words(before, after) == words
+
+
+def test_a_changed_word_stands_beside_the_one_before_it_whatever_lines_come_or_go() -> None:
+    before = "Dear Ann,\n\nit takes two weeks.\n  Support\n"
+    after = "Dear Ann,\n\nthanks.\nit takes  three weeks.\n  Support\n"
+    assert compare_words(before, after) == [
+        (Change.SAME, "Dear Ann,\n\n"),
+        (Change.NEW, "thanks.\n"),
+        (Change.SAME, "it takes  "),
+        (Change.OLD, "two "),
+        (Change.NEW, "three "),
+        (Change.SAME, "weeks.\n"),
+        (Change.SAME, "  Support\n"),
+    ]
+
+
+TEXTS = st.text(st.sampled_from("ab \n\r\u2028"), max_size=40)
+
+
+@given(before=TEXTS, after=TEXTS)
+def test_a_comparison_loses_no_character_of_the_newer_text_and_no_word_of_the_older_one(
+    before: str, after: str
+) -> None:
+    runs = compare_words(before, after)
+    assert "".join(words for change, words in runs if change is not Change.OLD) == after
+    old = [word for change, words in runs if change is not Change.NEW for word in words.split()]
+    assert old == before.split()
+
+
+def count_calls(function: Callable[[], object], limit: int) -> int:
+    """How many calls it takes, of Python's own functions too; it is stopped at the limit."""
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+        if calls > limit:
+            raise OverflowError
+
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def table(rows: int, words: str) -> str:
+    return "".join(f"| {words} {row} | {row * len(words)} EUR | yes |\n" for row in range(rows))
+
+
+HARD_PAIRS = {
+    "two tables": (table(200, "part"), table(200, "piece")),
+    "a table and a shorter one": (table(200, "part"), table(150, "piece")),
+    "a word again and again": ("x " * 4_000, "x y " * 2_000),
+    "a line again and again": ("x\n" * 4_000, "x\ny\n" * 2_000),
+    "another order": (
+        " ".join(map(str, range(1_000, 2_600))),
+        " ".join(str(1_000 + 7 * n % 1_600) for n in range(1_600)),
+    ),
+    "many long lines": ("\n".join(["a b " * 40] * 49), "\n".join(["b a c " * 27] * 49)),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), HARD_PAIRS.values(), ids=HARD_PAIRS)
+def test_the_work_of_a_comparison_has_a_bound(before: str, after: str) -> None:
+    assert max(len(before), len(after)) <= MAX_REPLY_CHARACTERS
+    limit = 3 * MAX_STEPS
+    assert count_calls(lambda: compare_words(before, after), limit) < limit
+
+
+def test_a_text_beyond_the_bound_is_new_as_a_whole_but_for_its_ends() -> None:
+    before, after = ("x y " * 1_000, "y x z " * 700)
+    runs = compare_words(f"Dear Ann, {before}bye.", f"Dear Ann, {after}bye.")
+    assert [(change, words.strip()[:9]) for change, words in runs] == [
+        (Change.SAME, "Dear Ann,"), (Change.OLD, "x y x y x"), (Change.NEW, "y x z y x"), (Change.SAME, "bye."),
+    ]  # fmt: skip
 
 
 # Over HTTP

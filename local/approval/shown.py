@@ -7,10 +7,10 @@ from email.utils import parseaddr
 from typing import Any
 
 from local.approval.inbox import Row, State
-from local.approval.reading import compare_texts
 from shared.domain import Email, EmailSummary, Outcome, Support, Urgency
 from shared.ledger.entries import PENDING_APPROVAL
 from shared.operator.review import Evidence, ReviewItem
+from shared.operator.word_changes import compare_words
 from shared.replying.reporting import SUPPORT_WORDS
 
 MAX_CHIP_CHARACTERS = 40
@@ -155,7 +155,7 @@ def describe_change(item: ReviewItem) -> dict[str, Any] | None:
     return {
         "is_edit": last.is_edit,
         "reason": last.reason,
-        "runs": compare_texts(last.markdown, item.draft.markdown),
+        "runs": compare_words(last.markdown, item.draft.markdown),
     }
 
 

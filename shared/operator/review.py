@@ -1,10 +1,9 @@
 """The review desk's side of the agent: what a reviewer is shown of a row, and what one says of it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from difflib import SequenceMatcher
 from enum import StrEnum
 
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
@@ -15,6 +14,7 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
+from shared.operator.word_changes import count_changed_words
 from shared.profiles.profiles import Profiles
 from shared.replying.reporting import (
     MAX_WHOLE_REASON_CHARACTERS,
@@ -240,15 +240,6 @@ class Reviews:
             self.multimail.set_tags(mailbox_id, reply_id, {**tags, REJECT_REASON_TAG: reason})
         except AgentError as error:
             log.warning("reply %s of mailbox %s could not be tagged: %s", reply_id, mailbox_id, error)
-
-
-def count_changed_words(before: str, after: str) -> int:
-    """How many words an edit takes out or puts in."""
-    old, new = before.split(), after.split()
-    changes: Sequence[tuple[str, int, int, int, int]] = SequenceMatcher(
-        None, old, new, autojunk=False
-    ).get_opcodes()
-    return sum((i2 - i1) + (j2 - j1) for kind, i1, i2, j1, j2 in changes if kind != "equal")
 
 
 def _find_kind(entry: LedgerEntry) -> Kind:
