@@ -883,7 +883,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
             page.keyboard.press("Control+End")
             page.keyboard.type(" Yes.")
             keyboard.press("Control+Enter")
-            decided[n] = "Your text is on its way to approval"
+            decided[n] = "Your text replaces the draft"
         else:
             keyboard.press("a", "Enter")
             decided[n] = "Approved and sent"
