@@ -245,12 +245,9 @@ def test_of_two_reviewers_at_once_the_later_one_is_told_and_the_text_of_the_firs
     item, first = replied(world)
     world.agent.reviews.edit(item, first, ANN, EDIT)
     world.clock.advance(seconds=59)
-    for say_it in (
-        lambda: world.agent.reviews.reject(item, first, BEN, ""),
-        lambda: world.agent.reviews.edit(item, first, BEN, "Dear Ann, no."),
-    ):
+    for say_it, text in ((world.agent.reviews.reject, ""), (world.agent.reviews.edit, "Dear Ann, no.")):
         with pytest.raises(ConflictError, match=r"^another reviewer is deciding this reply"):
-            say_it()
+            say_it(item, first, BEN, text)
     world.agent.reviews.edit(item, first, ANN, EDIT)  # who tries again
     second = reject(world, item, first)
     assert second != first
@@ -282,6 +279,16 @@ def test_an_edit_that_the_gate_refuses_is_kept_for_the_people_it_is_left_to(
     assert (entry.outcome, proposal_of(world, item)) == (outcome, EDIT)
     [listed] = world.agent.reviews.list_items(ANN)
     assert listed.kind is Kind.ESCALATION
+
+
+def test_an_edit_that_multimail_refuses_is_kept_too(world: World) -> None:
+    item, first = replied(world)
+    world.simulator.fault = always(answer_with(422), matching=lambda _method, path: "/reply/" in path)
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.simulator.decide(first, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, first)
+    world.run_until_idle()
+    assert (world.entry(item.email_id).cause, proposal_of(world, item)) == (Cause.REPLY_REFUSED, EDIT)
 
 
 def test_an_edit_during_a_pause_says_why_it_waits(world: World) -> None:
@@ -531,6 +538,29 @@ def test_what_the_agent_works_on_is_listed_as_such(world: World) -> None:
     world.poller.poll()
     [found] = world.agent.reviews.list_items(ANN)
     assert (found.email_id, found.kind) == (email_id, Kind.OPEN)
+
+
+def test_a_draft_that_is_finished_while_it_is_listed_is_listed_as_a_draft(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    finishing = _Finishing(world)
+    reviews = replace(world.agent.reviews, ledger=finishing)  # type: ignore[arg-type]  # only what is called
+    [found] = reviews.list_items(ANN)
+    assert (found.kind, found.reply_id) == (Kind.DRAFT, reply_of(world, email_id))
+
+
+class _Finishing:
+    """A ledger whose open work is finished after it was listed and before its rows are read."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.ledger, name)
+
+    def get(self, item: WorkItem) -> Any:
+        self._world.run_until_idle()
+        return self._world.ledger.get(item)
 
 
 def test_a_new_draft_is_wanted_at_once_though_the_one_before_was_put_off(world: World) -> None:
