@@ -177,7 +177,9 @@ def test_a_reason_given_elsewhere_counts_more_than_what_the_desk_was_told_before
     assert reject(world, item, first) != first
     [rejection] = world.entry(item.email_id).rejections
     assert (rejection.reason, rejection.edited_by) == ("The price is wrong.", "")
-    assert world.entry(item.email_id).outcome is Outcome.REPLY_SUBMITTED
+    entry = world.entry(item.email_id)
+    assert entry.draft is not None
+    assert (entry.outcome, entry.draft.reply_markdown == EDIT) == (Outcome.REPLY_SUBMITTED, False)
     assert proposal_of(world, item) == (EDIT if said == "an edit" else None)
     assert "agent.proposed_reply" not in world.tags(item.email_id)
 

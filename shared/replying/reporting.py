@@ -135,7 +135,7 @@ def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str
 
 def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
     """The tags that show a decided row on its inbound email; absent facts have no tag."""
-    triage, is_left = entry.triage, entry.outcome in FOR_PEOPLE
+    triage, proposal = entry.triage, entry.proposal if entry.outcome in FOR_PEOPLE else None
     values = {
         "agent.outcome": entry.outcome,
         "agent.cause": entry.cause,
@@ -149,9 +149,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
-        "agent.proposed_reply": is_left
-        and entry.proposal
-        and entry.proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
+        "agent.proposed_reply": proposal and proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
     }
     return {key: str(value) for key, value in values.items() if value}
 
