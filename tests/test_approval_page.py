@@ -38,9 +38,11 @@ from shared.domain import (
     Mailbox,
     ModelText,
     Outcome,
+    WorkItem,
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
+from shared.profiles.pauses import pause
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
@@ -590,6 +592,48 @@ def test_a_decision_that_meets_another_one_does_nothing_and_says_what_it_is_now(
     now = "Answered" if action == "reject" else "Draft rejected"
     assert f"so nothing was done. It is now: {now}." in answer.text
     assert (office.stored(reply).delivered_at is None) == (action != "reject")
+    assert office.agent.entry(email).review is None  # what was said was taken back
+
+
+def is_a_decision(method: str, path: str) -> bool:
+    return (method, path) == ("POST", "/v1/oversight/decide")
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 429])
+def test_what_was_said_is_taken_back_when_the_draft_was_certainly_not_rejected(
+    office: Office, status: int
+) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    for action, name in (("reject", "reason"), ("edit", "text")):
+        office.simulator.fault = in_order(answer_with(status), matching=is_a_decision)
+        form = decision(reply, action, email, csrf_token=token) | {name: "Three <years>."}
+        requests.post(f"{office.url}/decide", data=form, timeout=10)
+        assert office.agent.entry(email).review is None
+    assert office.stored(reply).tags == {"agent.reject_reason": ""}
+    html = requests.get(office.address(email), timeout=10).text
+    assert "A reviewer's text that does not count" in html
+    assert "Three &lt;years&gt;." in html
+    with other_desk(office) as url:  # where nobody keeps the next reviewer out
+        form = decision(reply, "reject", email, csrf_token=csrf_token(requests.get(url, timeout=10).text))
+        requests.post(f"{url}/decide", data=form, timeout=10)
+    assert office.stored(reply).status == "rejected"
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_decision_without_an_answer_leaves_what_was_said_and_the_agent_looks_at_once(
+    office: Office, *, is_done: bool
+) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    office.simulator.fault = in_order(answer_with(503, after_effect=is_done), matching=is_a_decision)
+    form = decision(reply, "edit", email, csrf_token=token, text="Three years.")
+    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 502
+    entry = office.agent.entry(email)
+    assert entry.review is not None
+    assert (entry.finished_at is None, entry.edit is not None) == (is_done, is_done)
 
 
 def test_a_service_that_is_away_is_explained_and_no_key_is_shown(office: Office) -> None:
@@ -856,13 +900,13 @@ class Keyboard:
 
     def press(self, *keys: str) -> None:
         self.page.wait_for_load_state("domcontentloaded")  # the page's script has run
-        pause(self.page)
+        pause_keys(self.page)
         for key in keys:
             self.page.keyboard.press(key)
             self.pressed += 1
 
 
-def pause(page: Page) -> None:
+def pause_keys(page: Page) -> None:
     """As long as one who types a word would not pause."""
     page.clock.fast_forward(700)
 
@@ -894,7 +938,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
             page.keyboard.press("Control+End")
             page.keyboard.type(" Yes.")
             keyboard.press("Control+Enter")
-            decided[n] = "Your text is on its way to approval"
+            decided[n] = "Your text replaces the draft"
         else:
             keyboard.press("a", "Enter")
             decided[n] = "Approved and sent"
@@ -962,7 +1006,7 @@ def test_words_typed_where_no_form_is_open_decide_nothing(office: Office, page: 
         page.wait_for_load_state("domcontentloaded")
         page.clock.fast_forward(200)
     page.keyboard.press("Enter")
-    pause(page)
+    pause_keys(page)
     page.keyboard.press("n")
     expect(page.get_by_role("button", name="Not now")).to_be_focused()
     expect(page.locator(".decision details[open]")).to_have_count(0)
@@ -1180,6 +1224,34 @@ def test_who_approves_an_edit_is_asked_whether_it_answers_what_was_open(office: 
     assert "A person must still answer" not in html
 
 
+def test_who_edited_cannot_approve_a_reply_that_the_agent_has_no_id_of_yet(tmp_path: Path) -> None:
+    profiles = Profiles(MailboxProfile(edit_needs_second_reviewer=True))
+    with serve_office(tmp_path, profiles=profiles) as office:
+        email = office.receive("Warranty")
+        first = office.draft(email, "Two years.")
+        token = csrf_token(requests.get(office.address(email), timeout=10).text)
+        form = decision(first, "edit", email, csrf_token=token, text="Three years.")
+        assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 200
+        assert office.agent.entry(email).finished_at is None
+        second, _ = office.simulator.reply("support", email, Outgoing("Three years."), "agent")
+        other, _ = office.simulator.send(
+            "support", Outgoing("We moved.", to=("bob@partner.example",), subject="Our new address"), "agent"
+        )
+        for address in (email, second.id, other.id):
+            form = decision(second.id, "approve", address, csrf_token=token)
+            answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+            assert "wants another reviewer to approve" in answer.text
+        assert office.stored(second.id).status == "pending_send_approval"
+        form = decision(other.id, "approve", other.id, csrf_token=token)
+        requests.post(f"{office.url}/decide", data=form, timeout=10)
+        assert office.stored(other.id).delivered_at == NOW
+        with other_desk(office) as url:
+            html = requests.get(f"{url}/?mailbox=support&email={second.id}", timeout=10).text
+            form = decision(second.id, "approve", second.id, csrf_token=csrf_token(html))
+            requests.post(f"{url}/decide", data=form, timeout=10)
+        assert office.stored(second.id).delivered_at == NOW
+
+
 @contextmanager
 def other_desk(office: Office) -> Iterator[str]:
     """The desk of another reviewer, with a key of their own."""
@@ -1206,6 +1278,49 @@ def test_two_reviewers_see_each_other_s_decisions(office: Office, page: Page) ->
     page.keyboard.press("Enter")
     expect(said(page)).to_contain_text("so nothing was done. It is now: Answered.")
     expect(page.locator(".draft h2")).to_contain_text("Answered")
+
+
+def test_of_two_reviewers_at_once_the_later_one_keeps_what_was_typed_and_the_first_one_decides(
+    office: Office,
+) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    item = WorkItem("support", email)
+    ann = Secret(office.key).fingerprint
+    office.agent.reviews.edit(item, reply, ann, "Ann's text.")  # her desk is about to reject the draft
+    with other_desk(office) as url:
+        token = csrf_token(requests.get(f"{url}/?mailbox=support&email={email}", timeout=10).text)
+        for action, name in (("edit", "text"), ("reject", "reason")):
+            form = decision(reply, action, email, csrf_token=token) | {name: "The words of Ben"}
+            answer = requests.post(f"{url}/decide", data=form, timeout=10)
+            assert "Nothing was done: another reviewer is deciding this reply" in answer.text
+            assert "The words of Ben" in answer.text
+            assert "Waiting for approval" in answer.text  # what it is now
+            assert ann not in answer.text
+        assert office.stored(reply).status == "pending_send_approval"
+        token = csrf_token(requests.get(office.address(email), timeout=10).text)
+        form = decision(reply, "edit", email, csrf_token=token, text="Ann's text.")
+        requests.post(f"{office.url}/decide", data=form, timeout=10)
+        assert office.agent.entry(email).edited_by == ann
+        form = decision(reply, "edit", email, csrf_token=token, text="Too late")
+        late = requests.post(f"{url}/decide", data=form | {"csrf_token": csrf_token(answer.text)}, timeout=10)
+        assert "so nothing was done. It is now: Draft rejected." in late.text
+    edit = office.agent.entry(email).edit
+    assert edit is not None
+    assert edit.reply_markdown == "Ann's text."
+
+
+def test_the_desk_says_that_an_edit_waits_while_the_mailbox_is_paused(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    assert "mailbox is paused" not in requests.get(office.address(email), timeout=10).text
+    pause(office.agent.ledger, "support", NOW)
+    html = requests.get(office.address(email), timeout=10).text
+    assert "It would not be submitted yet: its mailbox is paused." in html
+    form = decision(reply, "edit", email, csrf_token=csrf_token(html), text="Three years.")
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+    assert "Your text replaces the draft: Warranty" in answer.text
+    assert "Waiting: its mailbox is paused." in requests.get(office.address(email), timeout=10).text
 
 
 # The README's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_approval_page.py -k picture

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.multimail.faults import always, answer_with, is_about_tags, no_fault
+from local.multimail.faults import always, answer_with, in_order, is_about_tags, no_fault
 from local.testing.world import World
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
-from shared.domain import ModelText, Outcome, WorkItem
+from shared.domain import Cause, ModelText, Outcome, WorkItem
 from shared.errors import ConfigurationError, ConflictError, NotFoundError, ThrottledError, TransientError
 from shared.knowledge.files import KnowledgeFiles
 from shared.ledger.ledger import Ledger
@@ -24,6 +24,7 @@ from shared.operator.http_answer import HttpAnswer
 from shared.operator.review import SECOND_REVIEWER, Kind, ReviewItem, Reviews
 from shared.operator.review_requests import answer_review
 from shared.operator.word_changes import MAX_STEPS, Change, compare_words, count_changed_words
+from shared.profiles.pauses import pause, resume
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import REJECT_REASON_TAG
 
@@ -64,6 +65,19 @@ def edited(world: World, item: WorkItem, markdown: str = EDIT, reviewer: str = A
     return reject(world, item, before)
 
 
+def proposal_of(world: World, item: WorkItem) -> str | None:
+    """The text that the desk shows as one that is not submitted."""
+    found = world.agent.reviews.find(item, BEN)
+    assert found is not None
+    return found.proposal.markdown if found.proposal is not None else None
+
+
+def waits_for(world: World, item: WorkItem) -> str:
+    found = world.agent.reviews.find(item, ANN)
+    assert found is not None
+    return found.waits
+
+
 def status_of(world: World, reply_id: str) -> str:
     email = world.simulator.find_email(reply_id)
     assert email is not None
@@ -95,12 +109,205 @@ def test_a_reason_needs_no_tag(world: World, caplog: pytest.LogCaptureFixture) -
     assert reject(world, item, first) != first
 
 
-def test_a_later_word_at_the_desk_takes_an_earlier_one_back(world: World) -> None:
+def test_a_later_word_at_the_desk_takes_an_earlier_one_back_and_keeps_the_text_of_an_edit(
+    world: World,
+) -> None:
     item, first = replied(world)
     world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.clock.advance(minutes=1)
     world.agent.reviews.reject(item, first, BEN, "")
+    assert proposal_of(world, item) == EDIT
+    assert reject(world, item, first) == first
+    entry = world.entry(item.email_id)
+    assert (entry.outcome, entry.cause) == (Outcome.ESCALATED, Cause.REPLY_REJECTED)
+    assert proposal_of(world, item) == EDIT
+    assert world.tags(item.email_id)["agent.proposed_reply"] == EDIT
+
+
+def test_a_later_rejection_without_a_reason_takes_a_reason_of_the_desk_back(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.reject(item, first, ANN, "Shorter.")
+    world.clock.advance(minutes=1)
+    world.agent.reviews.reject(item, first, BEN, "")
+    assert world.tags(first)[REJECT_REASON_TAG] == ""
+    assert reject(world, item, first) == first
+
+
+@pytest.mark.parametrize("is_edit", [True, False])
+def test_what_was_said_and_not_followed_by_the_rejection_is_not_revived_by_anybody_elses(
+    world: World, *, is_edit: bool
+) -> None:
+    item, first = replied(world)
+    if is_edit:
+        world.agent.reviews.edit(item, first, ANN, EDIT)
+    else:
+        world.agent.reviews.reject(item, first, ANN, "Shorter.")
+    world.clock.advance(minutes=5)
+    world.tracker.track()
+    assert proposal_of(world, item) is None  # it may still be followed
+    world.clock.advance(minutes=6)
+    world.tracker.track()
+    assert proposal_of(world, item) == (EDIT if is_edit else None)
     assert reject(world, item, first) == first
     assert world.entry(item.email_id).outcome is Outcome.ESCALATED
+    assert proposal_of(world, item) == (EDIT if is_edit else None)
+    assert len(world.simulator.accepted) == 1
+
+
+def test_an_edit_counts_though_the_agent_was_not_told_of_the_decision(world: World) -> None:
+    item, first = replied(world)
+    world.clock.advance(hours=2)  # from now on it is looked at every half hour
+    world.tracker.track()
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.simulator.decide(first, "reject")
+    world.clock.advance(minutes=5)
+    world.tracker.track()
+    world.run_until_idle()
+    assert reply_of(world, item.email_id) != first
+    assert world.entry(item.email_id).edited_by == ANN
+
+
+@pytest.mark.parametrize("said", ["a reason", "an edit", "no reason"])
+def test_a_reason_given_elsewhere_counts_more_than_what_the_desk_was_told_before(
+    world: World, said: str
+) -> None:
+    item, first = replied(world)
+    world.simulator.set_tags(world.box, first, {REJECT_REASON_TAG: "An old one."}, "somebody")
+    if said == "an edit":
+        world.agent.reviews.edit(item, first, ANN, EDIT)
+    else:
+        world.agent.reviews.reject(item, first, ANN, "Shorter." if said == "a reason" else "")
+    world.simulator.set_tags(world.box, first, {REJECT_REASON_TAG: "The price is wrong."}, "somebody")
+    assert reject(world, item, first) != first
+    [rejection] = world.entry(item.email_id).rejections
+    assert (rejection.reason, rejection.edited_by) == ("The price is wrong.", "")
+    entry = world.entry(item.email_id)
+    assert entry.draft is not None
+    assert (entry.outcome, entry.draft.reply_markdown == EDIT) == (Outcome.REPLY_SUBMITTED, False)
+    assert proposal_of(world, item) == (EDIT if said == "an edit" else None)
+    assert "agent.proposed_reply" not in world.tags(item.email_id)
+
+
+@pytest.mark.parametrize("text", ["Shorter.", ""])
+def test_a_reason_given_elsewhere_before_counts_where_the_desk_gives_none(world: World, text: str) -> None:
+    item, first = replied(world)
+    world.simulator.set_tags(world.box, first, {REJECT_REASON_TAG: "Warmer.", "crm.id": "7"}, "somebody")
+    world.agent.reviews.reject(item, first, ANN, text)
+    assert world.tags(first) == {**world.tags(first), REJECT_REASON_TAG: text or "Warmer.", "crm.id": "7"}
+    reject(world, item, first)
+    assert [said.reason for said in world.entry(item.email_id).rejections] == [text or "Warmer."]
+
+
+def test_a_reason_from_elsewhere_before_an_edit_does_not_count_and_is_not_shown_for_it(world: World) -> None:
+    item, first = replied(world)
+    world.simulator.set_tags(world.box, first, {REJECT_REASON_TAG: "Warmer."}, "somebody")
+    edited(world, item)
+    assert [(said.reason, said.edited_by) for said in world.entry(item.email_id).rejections] == [("", ANN)]
+
+
+def test_a_tag_that_the_service_cut_is_the_reason_that_was_said(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.reject(item, first, ANN, "Name the time: two weeks.")
+    world.simulator.set_tags(world.box, first, {REJECT_REASON_TAG: "Name the time"}, "somebody")
+    reject(world, item, first)
+    assert [said.reason for said in world.entry(item.email_id).rejections] == ["Name the time: two weeks."]
+
+
+def test_tags_that_cannot_be_read_are_not_written_over(world: World) -> None:
+    item, first = replied(world)
+    world.simulator.set_tags(world.box, first, {"crm.id": "7"}, "somebody")
+    world.simulator.fault = in_order(answer_with(403), matching=is_about_tags)
+    world.agent.reviews.reject(item, first, ANN, "Shorter.")
+    world.simulator.fault = no_fault
+    assert world.tags(first) == {"crm.id": "7"}
+    assert reject(world, item, first) != first
+
+
+def test_what_is_taken_back_counts_no_more(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.reject(item, first, ANN, "Shorter.")
+    world.agent.reviews.take_back(item, first, ANN)
+    assert (world.tags(first)[REJECT_REASON_TAG], world.entry(item.email_id).review) == ("", None)
+    world.agent.reviews.edit(item, first, BEN, EDIT)  # nobody decides it any more
+    world.agent.reviews.take_back(item, first, ANN)  # who has nothing to take back
+    assert world.entry(item.email_id).review is not None
+    world.agent.reviews.take_back(item, first, BEN)
+    assert proposal_of(world, item) == EDIT
+    assert reject(world, item, first) == first
+    assert proposal_of(world, item) == EDIT
+
+
+def test_a_reason_of_somebody_else_stays_when_one_is_taken_back(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.reject(item, first, ANN, "Shorter.")
+    world.simulator.set_tags(world.box, first, {REJECT_REASON_TAG: "The price is wrong."}, "somebody")
+    world.agent.reviews.take_back(item, first, ANN)
+    assert world.tags(first)[REJECT_REASON_TAG] == "The price is wrong."
+
+
+def test_of_two_reviewers_at_once_the_later_one_is_told_and_the_text_of_the_first_counts(
+    world: World,
+) -> None:
+    item, first = replied(world)
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.clock.advance(seconds=59)
+    for say_it, text in ((world.agent.reviews.reject, ""), (world.agent.reviews.edit, "Dear Ann, no.")):
+        with pytest.raises(ConflictError, match=r"^another reviewer is deciding this reply"):
+            say_it(item, first, BEN, text)
+    world.agent.reviews.edit(item, first, ANN, EDIT)  # who tries again
+    second = reject(world, item, first)
+    assert second != first
+    assert world.entry(item.email_id).edited_by == ANN
+
+
+def test_a_clock_that_was_ahead_keeps_no_reviewer_out(world: World) -> None:
+    item, first = replied(world)
+    world.clock.advance(hours=1)
+    world.agent.reviews.reject(item, first, ANN, "Shorter.")
+    world.clock.advance(hours=-1)
+    world.agent.reviews.edit(item, first, BEN, EDIT)
+    assert reject(world, item, first) != first
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"), [("read_only", Outcome.ESCALATED), ("autonomous", Outcome.BLOCKED_UNGATED)]
+)
+def test_an_edit_that_the_gate_refuses_is_kept_for_the_people_it_is_left_to(
+    world: World, mode: str, outcome: Outcome
+) -> None:
+    item, first = replied(world)
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.simulator.decide(first, "reject")
+    world.simulator.set_mode(world.box, mode)
+    world.agent.reviews.note_decided(item.mailbox_id, first)
+    world.run_until_idle()
+    entry = world.entry(item.email_id)
+    assert (entry.outcome, proposal_of(world, item)) == (outcome, EDIT)
+    [listed] = world.agent.reviews.list_items(ANN)
+    assert listed.kind is Kind.ESCALATION
+
+
+def test_an_edit_that_multimail_refuses_is_kept_too(world: World) -> None:
+    item, first = replied(world)
+    world.simulator.fault = always(answer_with(422), matching=lambda _method, path: "/reply/" in path)
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.simulator.decide(first, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, first)
+    world.run_until_idle()
+    assert (world.entry(item.email_id).cause, proposal_of(world, item)) == (Cause.REPLY_REFUSED, EDIT)
+
+
+def test_an_edit_during_a_pause_says_why_it_waits(world: World) -> None:
+    item, first = replied(world)
+    pause(world.ledger, world.box, world.clock())
+    paused = "waiting: its mailbox is paused"
+    assert waits_for(world, item) == paused  # before it is sent, too
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.simulator.decide(first, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, first)
+    assert (world.entry(item.email_id).finished_at, waits_for(world, item)) == (None, paused)
+    resume(world.ledger, world.box)
+    assert waits_for(world, item) == ""
 
 
 def test_an_edit_is_submitted_byte_for_byte_as_the_next_revision_and_asks_no_model(world: World) -> None:
@@ -394,6 +601,29 @@ def test_what_the_agent_works_on_is_listed_as_such(world: World) -> None:
     world.poller.poll()
     [found] = world.agent.reviews.list_items(ANN)
     assert (found.email_id, found.kind) == (email_id, Kind.OPEN)
+
+
+def test_a_draft_that_is_finished_while_it_is_listed_is_listed_as_a_draft(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    finishing = _Finishing(world)
+    reviews = replace(world.agent.reviews, ledger=finishing)  # type: ignore[arg-type]  # only what is called
+    [found] = reviews.list_items(ANN)
+    assert (found.kind, found.reply_id) == (Kind.DRAFT, reply_of(world, email_id))
+
+
+class _Finishing:
+    """A ledger whose open work is finished after it was listed and before its rows are read."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.ledger, name)
+
+    def get(self, item: WorkItem) -> Any:
+        self._world.run_until_idle()
+        return self._world.ledger.get(item)
 
 
 def test_a_new_draft_is_wanted_at_once_though_the_one_before_was_put_off(world: World) -> None:

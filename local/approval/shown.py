@@ -51,7 +51,7 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 DONE: Mapping[str, str] = {
     "approve": "Approved and sent",
     "reject": "Rejected",
-    "edit": "Your text is on its way to approval",
+    "edit": "Your text replaces the draft",
     "put_off": "Left for later",
     "done": "Marked as done",
 }

@@ -5,16 +5,13 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from shared.domain import (
-    NO_MODEL_TEXT,
     NO_USAGE,
     Cause,
     Draft,
     Outcome,
     Rejection,
     Review,
-    Sentiment,
     Triage,
-    Urgency,
     Usage,
     WorkItem,
     base_address,
@@ -52,13 +49,14 @@ class LedgerEntry:
     reply ended without reaching anybody. `approval_seen_at`: when the agent learned that it was approved,
     `added_at`: of the email.
 
-    `proposal`: a draft that is not submitted, for the person who answers. `depends_on`: the reply of
+    `proposal`: a draft that is not submitted, for the person who answers; also the text of a reviewer whose
+    edit does not count. `depends_on`: the reply of
     another email or a person's that answers this one too. `fingerprint`: the same for copies of the
     email. `reopened_at`: when it was last set back to open, `redriven_at` when by an operator.
     `released_at`: when it was seen to be released from inbound approval, or its mailbox to be resumed.
     `missing`: what the email needs and was answered with 404, at every look since `missing_since`.
     `rejections`: its earlier replies that a reviewer turned down, each of which gets a new draft. `review`:
-    what a reviewer said last of a reply, which counts once that is rejected. `put_off_at`: when a reviewer
+    what a reviewer said last of a reply, which counts if that is soon rejected. `put_off_at`: when a reviewer
     left it for later. `erased_at`: when what it knew of people was removed; such a row is never worked on
     again.
 
@@ -162,9 +160,22 @@ class LedgerEntry:
     @property
     def edit(self) -> Draft | None:
         """The reviewer's own text, which is the draft after the last rejection; None where a model drafts."""
+        said, last = self.review, self.rejections[-1] if self.rejections else None
+        if said is None or last is None or not last.is_edit or last.reply_id != said.reply_id:
+            return None
+        return said.edited
+
+    @property
+    def own_review(self) -> Review | None:
+        """What a reviewer said last of the reply that it has now."""
         said = self.review
-        is_latest = said and self.rejections and self.rejections[-1].reply_id == said.reply_id
-        return said.edited if said is not None and is_latest else None
+        return said if said is not None and said.reply_id == self.reply_id else None
+
+    @property
+    def abandoned_edit(self) -> Draft | None:
+        """Of its own reply, the text of a reviewer which was not submitted in its place."""
+        edited = self.own_review.edited if self.own_review is not None else None
+        return edited or (self.proposal if self.outcome is Outcome.REPLY_SUBMITTED else None)
 
     @property
     def edited_by(self) -> str:
@@ -245,6 +256,7 @@ class LedgerEntry:
         """
         return replace(
             self._reopened(now),
+            proposal=self.abandoned_edit,
             reply_status=self.reply_status,
             reply_decided_at=self.reply_decided_at,
             reply_settled_at=self.reply_settled_at,
@@ -255,32 +267,11 @@ class LedgerEntry:
 
         They keep the email from being taken for new, and the trust report right.
         """
-        triage, draft = self.triage, self.draft
         return replace(
             self,
             sender="",
-            triage=triage
-            and replace(
-                triage,
-                summary=NO_MODEL_TEXT,
-                reason=NO_MODEL_TEXT,
-                query=NO_MODEL_TEXT,
-                language="",
-                urgency=Urgency.NORMAL,
-                sentiment=Sentiment.NEUTRAL,
-            ),
-            draft=draft
-            and Draft(
-                reply_markdown="",
-                confidence=draft.confidence,
-                open_points=(),
-                covers=draft.covers,
-                idempotency_key=draft.idempotency_key,
-                claims=draft.wordless_claims,
-                notes=tuple("" for _ in draft.notes),  # the trust report counts drafts with notes
-                model=draft.model,
-                prompt_version=draft.prompt_version,
-            ),
+            triage=self.triage and self.triage.erased(),
+            draft=self.draft and self.draft.erased(),
             proposal=None,
             fingerprint="",
             rejections=tuple(replace(said, reason="", reply_markdown="") for said in self.rejections),
@@ -295,6 +286,7 @@ class LedgerEntry:
             draft=None,
             submit_intent_at=None,
             reply_id=None,
+            proposal=None if rejection.is_edit else self.abandoned_edit,
             rejections=(*self.rejections, rejection),
         )
 

@@ -8,7 +8,7 @@ from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.checks.draft_checks import DraftCheck
 from shared.domain import Cause, Draft, Outcome, Support
 from shared.errors import NotFoundError, PermanentError
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import FOR_PEOPLE, LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.profiles.profiles import MailboxProfile
@@ -136,7 +136,7 @@ def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str
 
 def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
     """The tags that show a decided row on its inbound email; absent facts have no tag."""
-    triage = entry.triage
+    triage, proposal = entry.triage, entry.proposal if entry.outcome in FOR_PEOPLE else None
     values = {
         "agent.outcome": entry.outcome,
         "agent.cause": entry.cause,
@@ -150,7 +150,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
-        "agent.proposed_reply": entry.proposal and entry.proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
+        "agent.proposed_reply": proposal and proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
     }
     return {key: str(value) for key, value in values.items() if value}
 
