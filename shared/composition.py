@@ -245,7 +245,7 @@ def assemble_agent(
         settings=settings, clock=clock, new_id=new_id, submitter=submitter,
     )  # fmt: skip
     retention = Retention(ledger, settings.retention_days, clock)
-    reviews = Reviews(ledger, mailboxes, writer, profiles, tracker, clock)
+    reviews = Reviews(ledger, mailboxes, writer, profiles, tracker, pauses, clock)
     answers = AnswerWatch(multimail, mailboxes, ledger, settings.retention_days, clock)
     notifier = Notifier(
         multimail, mailboxes, ledger, profiles, adapters.delivery, clock, settings.multimail_mailbox_ids

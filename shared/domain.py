@@ -5,8 +5,8 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 
@@ -15,6 +15,8 @@ import idna
 from shared.errors import PermanentError
 
 MAX_HEADER_CHARACTERS = 998  # RFC 5322, 2.1.1
+# What was said of a reply counts for a rejection seen by then: a later one may be anybody's.
+REVIEW_COUNTS_FOR = timedelta(minutes=10)
 _ADDRESS = re.compile(r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+")
 # A quoted name may hold anything. With a backslash readers differ about its end, so then no address.
 _QUOTED = re.compile(r'"(?:[^"\\]*|(?:[^"\\@<>]|\\[^@<>])*)"')
@@ -348,6 +350,18 @@ class Triage:
     knowledge_answers: bool = False
     needs_case_facts: bool = False
 
+    def erased(self) -> "Triage":
+        """Without what it says of a person: its action, category, cause and confidence stay."""
+        return replace(
+            self,
+            summary=NO_MODEL_TEXT,
+            reason=NO_MODEL_TEXT,
+            query=NO_MODEL_TEXT,
+            language="",
+            urgency=Urgency.NORMAL,
+            sentiment=Sentiment.NEUTRAL,
+        )
+
 
 class Support(StrEnum):
     """What carries a sentence of a draft, as code has found it."""
@@ -417,6 +431,21 @@ class Draft:
             if claim.support is not Support.FREE
         )
 
+    def erased(self) -> "Draft":
+        """Without what it says, and whom it names: what the trust report counts stays."""
+        return Draft(
+            reply_markdown="",
+            confidence=self.confidence,
+            open_points=(),
+            covers=self.covers,
+            idempotency_key=self.idempotency_key,
+            claims=self.wordless_claims,
+            notes=tuple("" for _ in self.notes),
+            model=self.model,
+            prompt_version=self.prompt_version,
+            erased_words=self.words,
+        )
+
     def rejected(
         self,
         reply_id: str,
@@ -452,18 +481,29 @@ class AuditLogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What a reviewer says of a pending reply, kept before it is rejected at MultiMail.
+    """What a reviewer says of a pending reply, kept at `said_at` before it is rejected at MultiMail.
 
     `reviewer`: the fingerprint of the key that decides. `edited`: the draft with the reviewer's own text,
     which is submitted next, byte for byte; without one, a `reason` asks the model for the next draft.
-    `edit_distance`: the words that the edit takes out or puts in.
+    `superseded`: what the tag for a reason said before, and this takes the place of. `edit_distance`: the
+    words that the edit takes out or puts in.
     """
 
     reply_id: str
     reviewer: str
+    said_at: datetime
     reason: str = field(default="", repr=False)
+    superseded: str = field(default="", repr=False)
     edited: Draft | None = None
     edit_distance: int = 0
+
+    def is_void(self, now: datetime) -> bool:
+        """Whether a rejection that is first seen now is not this reviewer's any more."""
+        return now - self.said_at > REVIEW_COUNTS_FOR
+
+    def is_taken_over(self, tag: str) -> bool:
+        """Whether somebody gave another reason since, as the tag says, which a service may have cut."""
+        return bool(tag) and tag != self.superseded and not self.reason.startswith(tag)
 
 
 @dataclass(frozen=True, slots=True)

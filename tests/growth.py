@@ -5,14 +5,15 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from local.approval.reading import read_text
+from shared.checks.carried_words import find_carried
 from shared.checks.contacts import Known, find_addresses
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS, check_draft
 from shared.checks.evidence import MAX_QUOTE_CHARACTERS, Source, SourceKind, judge_claims
-from shared.checks.foreign_links import drop_foreign_links
 from shared.domain import MAX_HEADER_CHARACTERS, NO_USAGE, Claim, Email, parse_address
 from shared.knowledge.word_index import WordIndex
 from shared.knowledge.words import find_words
@@ -22,7 +23,7 @@ from shared.mail.own_words import show_link_targets, split_own_words
 from shared.model.chat import ChatCompletion
 from shared.model.prompting import clean_line, clean_sentence, clean_text, cut_text, fit_untrusted
 from shared.model.tokens import estimate_tokens
-from shared.operator.carried_words import find_carried
+from shared.operator.asking import drop_foreign_links
 from shared.profiles.disclosure import drop_disclosures
 from shared.profiles.profiles import MailboxProfile
 from shared.replying.draft_request import parse_draft
@@ -37,6 +38,18 @@ QUOTES = (
     "On ", "\n", "From: x\n", "Disclaimer: mail ", "Thanks,\n", "--\n", "_", "\\", "/v3/__",
     "Am " + "schrieb " * 36 + "\n", "Den " + "skrev " * 48 + "\n", "https://urldefense.com/v3/__",
 )  # fmt: skip
+TAGS = (
+    "<p>",
+    "<div>",
+    "<b><i>",
+    "<ul><li>",
+    "<a><div>",
+    "<table><tr><td>",
+    "<style>",
+    "<!--",
+    "&nbsp;",
+    "<p> \n",
+)
 BODY = 40_000
 _FORM = ContactForm("form@ours.example", "Email")
 _INDEX = WordIndex([("Delivery", "It takes 3 days.", "shared")])
@@ -108,6 +121,7 @@ FUNCTIONS: Mapping[str, tuple[Callable[[str], object], int]] = {
     "fit_untrusted": (lambda text: fit_untrusted(text, 1_000), BODY),
     "estimate_tokens": (estimate_tokens, BODY),
     "find_words": (find_words, BODY),
+    "read_text": (lambda text: read_text(f"<p>{text}"), BODY),
     "split_own_words": (lambda text: show_link_targets(split_own_words(text).own), BODY),
     "drop_disclosures": (drop_disclosures, MAX_REPLY_CHARACTERS),
     "WordIndex.rank": (lambda text: _INDEX.rank(text, ["shared"]), BODY),
@@ -117,6 +131,7 @@ FUNCTIONS: Mapping[str, tuple[Callable[[str], object], int]] = {
     "parse_draft, no JSON": (_read_answer(parse_draft), BODY),
     "parse_triage": (_read_answer(parse_triage), BODY),
 }  # fmt: skip
+MORE_FAMILIES: Mapping[str, Sequence[str]] = {"split_own_words": QUOTES, "read_text": TAGS}
 # What the test must find: a pattern that looks for a mark from every place of a long word.
 QUADRATIC: Mapping[str, tuple[Callable[[str], object], int]] = {
     "the old lure": (lambda text: _OLD_LURE.sub("", text), 16_000)
@@ -128,7 +143,7 @@ def measure(name: str) -> dict[str, float]:
     function, limit = {**FUNCTIONS, **QUADRATIC}[name]
     function("warm up")
     ratios = {}
-    for family in (*FAMILIES, *(QUOTES if name == "split_own_words" else ())):
+    for family in (*FAMILIES, *MORE_FAMILIES.get(name, ())):
         text = (family * limit)[:limit]
         if ratio := compare(function, text, text[: limit // FACTOR]):
             ratios[family] = ratio

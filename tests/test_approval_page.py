@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import pytest
 import requests
+from hypothesis import given
+from hypothesis import strategies as st
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from local.approval.agent import AgentAccess
@@ -18,6 +20,7 @@ from local.approval.agent import DeskAgent as RemoteAgent
 from local.approval.inbox import READS_PER_REFRESH
 from local.approval.oversight import Oversight
 from local.approval.page import ROWS_PER_PAGE, build_desk
+from local.approval.reading import ReadableText, read_text
 from local.commands.demo import CONFIG, NOTE, RIDDLE
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import DEMO_ANSWERS, list_reasons, respond
@@ -33,10 +36,13 @@ from local.testing.world import Clock
 from shared.composition import build_agent
 from shared.domain import (
     Mailbox,
+    ModelText,
     Outcome,
+    WorkItem,
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
+from shared.profiles.pauses import pause
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
@@ -587,6 +593,48 @@ def test_a_decision_that_meets_another_one_does_nothing_and_says_what_it_is_now(
     now = "Answered" if action == "reject" else "Draft rejected"
     assert f"so nothing was done. It is now: {now}." in answer.text
     assert (office.stored(reply).delivered_at is None) == (action != "reject")
+    assert office.agent.entry(email).review is None  # what was said was taken back
+
+
+def is_a_decision(method: str, path: str) -> bool:
+    return (method, path) == ("POST", "/v1/oversight/decide")
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 429])
+def test_what_was_said_is_taken_back_when_the_draft_was_certainly_not_rejected(
+    office: Office, status: int
+) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    for action, name in (("reject", "reason"), ("edit", "text")):
+        office.simulator.fault = in_order(answer_with(status), matching=is_a_decision)
+        form = decision(reply, action, email, csrf_token=token) | {name: "Three <years>."}
+        requests.post(f"{office.url}/decide", data=form, timeout=10)
+        assert office.agent.entry(email).review is None
+    assert office.stored(reply).tags == {"agent.reject_reason": ""}
+    html = requests.get(office.address(email), timeout=10).text
+    assert "A reviewer's text that does not count" in html
+    assert "Three &lt;years&gt;." in html
+    with other_desk(office) as url:  # where nobody keeps the next reviewer out
+        form = decision(reply, "reject", email, csrf_token=csrf_token(requests.get(url, timeout=10).text))
+        requests.post(f"{url}/decide", data=form, timeout=10)
+    assert office.stored(reply).status == "rejected"
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_decision_without_an_answer_leaves_what_was_said_and_the_agent_looks_at_once(
+    office: Office, *, is_done: bool
+) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    office.simulator.fault = in_order(answer_with(503, after_effect=is_done), matching=is_a_decision)
+    form = decision(reply, "edit", email, csrf_token=token, text="Three years.")
+    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 502
+    entry = office.agent.entry(email)
+    assert entry.review is not None
+    assert (entry.finished_at is None, entry.edit is not None) == (is_done, is_done)
 
 
 def test_a_service_that_is_away_is_explained_and_no_key_is_shown(office: Office) -> None:
@@ -853,9 +901,15 @@ class Keyboard:
 
     def press(self, *keys: str) -> None:
         self.page.wait_for_load_state("domcontentloaded")  # the page's script has run
+        pause_keys(self.page)
         for key in keys:
             self.page.keyboard.press(key)
             self.pressed += 1
+
+
+def pause_keys(page: Page) -> None:
+    """As long as one who types a word would not pause."""
+    page.clock.fast_forward(700)
 
 
 @in_browser
@@ -870,6 +924,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
     ]
     order = sorted(range(20), key=lambda n: (-("low", "normal", "high", "critical").index(urgencies[n]), n))
     keyboard = Keyboard(page)
+    page.clock.install()
     page.goto(office.url)
     decided = {}
     for place, n in enumerate(order):
@@ -884,7 +939,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
             page.keyboard.press("Control+End")
             page.keyboard.type(" Yes.")
             keyboard.press("Control+Enter")
-            decided[n] = "Your text is on its way to approval"
+            decided[n] = "Your text replaces the draft"
         else:
             keyboard.press("a", "Enter")
             decided[n] = "Approved and sent"
@@ -915,13 +970,14 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
     office.escalate(office.receive("Law"))
     keyboard = Keyboard(page)
     heading = page.locator(".detail h1")
+    page.clock.install()
     page.goto(office.url)
     expect(heading).to_have_text("First")
     keyboard.press("j")
     expect(heading).to_have_text("Second")
     keyboard.press("k")
     expect(heading).to_have_text("First")
-    keyboard.press("n")
+    keyboard.press("n", "Enter")
     expect(said(page)).to_have_text("Left for later: First")
     expect(heading).to_have_text("Second")
     keyboard.press("j")
@@ -937,15 +993,27 @@ def test_not_now_next_previous_search_and_done_are_one_or_two_keys(office: Offic
 
 
 @in_browser
-def test_words_typed_where_no_form_is_open_decide_nothing(office: Office, page: Page) -> None:
-    reply = office.draft(office.receive("First"), "Yes.")
+@pytest.mark.parametrize(
+    "words",
+    ["say a word, as a guest, with a", "great news", "merry", "on", "add", "ja", "so", "in a word", "a "],
+)
+def test_words_typed_where_no_form_is_open_decide_nothing(office: Office, page: Page, words: str) -> None:
+    reply = office.draft(office.receive("First", ago=2), "Yes.")
+    office.escalate(office.receive("Second"))
+    page.clock.install()
     page.goto(office.url)
-    page.keyboard.type("say a word, as a guest, with a")
-    page.keyboard.press("Escape")
+    for letter in words:
+        page.keyboard.press(letter)
+        page.wait_for_load_state("domcontentloaded")
+        page.clock.fast_forward(200)
     page.keyboard.press("Enter")
-    page.keyboard.press("a")
-    expect(page.get_by_role("button", name="Approve and send")).to_be_focused()
+    pause_keys(page)
+    page.keyboard.press("n")
+    expect(page.get_by_role("button", name="Not now")).to_be_focused()
+    expect(page.locator(".decision details[open]")).to_have_count(0)
+    expect(said(page)).to_be_hidden()
     assert office.stored(reply).status == "pending_send_approval"
+    assert [item.put_off_at for item in office.agent.reviews.list_items("")] == [None, None]
 
 
 @in_browser
@@ -979,7 +1047,7 @@ def test_who_has_begun_to_edit_cannot_send_the_draft_as_it_was_by_mistake(office
 @in_browser
 def test_who_approves_sees_who_the_sender_is_to_us(office: Office, page: Page) -> None:
     known, new = office.receive("Known"), office.receive("New", sender=f"eve@{'n' * 40}orthwind.example")
-    facts = ("first contact", "northw1nd.example resembles our domain northwind.example", "<b>x</b>")
+    facts = ("first contact", "resembles our domain northwind.example: northw1nd.example", "<b>x</b>")
     office.draft(new, "Yes.", replace(plain_draft("Yes."), sender_facts=facts))
     office.escalate(known, proposal=replace(plain_draft("No."), sender_facts=("in the address book",)))
     page.goto(office.address(new))
@@ -1051,6 +1119,65 @@ def test_mail_is_readable_its_quotes_are_counted_and_its_files_named(office: Off
     expect(card).to_contain_text("invoice.pdf")
 
 
+ORDER = "please cancel order 17."
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"<html><head><title>Shop</title><body><p>{ORDER}</p></body></html>",
+        f"<html><head><title>Shop</title><p>{ORDER}",
+        f"Hi, I put <title>Shop in my <div> and now: {ORDER}",
+        f"<title>Shop<body><p>{ORDER}</p>",
+        f"<p>Thanks!</p><style>p{{}}<p>{ORDER}</p>",
+        f"<p>Thanks!</p><script>{ORDER}",
+        f"<p>Thanks!</p><!-- {ORDER}",
+        f"<p>Thanks!</p><a href='{ORDER}",
+        f"<p>Thanks!</p><template>{ORDER}",
+        f"<p>Thanks!</p><template>{ORDER}</template>",
+        f"<p>Thanks!</p><select><option>{ORDER}",
+        f"<p>Thanks!</p><plaintext>{ORDER}",
+        f"<frameset><p>{ORDER}",
+        f"<p><![what[ ever]> {ORDER}",
+    ],
+)
+def test_nothing_that_is_left_open_hides_what_follows(body: str) -> None:
+    assert ORDER in read_text(body).own
+
+
+def test_what_a_browser_hides_is_in_the_source_alone() -> None:
+    body = "<head><title>News</title><style>p {}</style></head><p>One</p><!-- Two --><script>Three</script>"
+    assert read_text(body) == ReadableText("One", "", body)
+
+
+MARKUP = st.lists(
+    st.sampled_from([
+        "<p>", "</p>", "<a href='", "'", ">", "<!--", "-->", "<![x[", "<style>", "</style>", "<title>", "</title>", "<svg>",
+        "<table>", "<tr>", "<template>", "</template>", "<frameset>", "&#xFDD0;", "&am", "\ud800", "\0", "word ", "\n\n",
+    ])
+)  # fmt: skip
+
+
+@given(pieces=MARKUP)
+def test_any_markup_can_be_read(pieces: list[str]) -> None:
+    text = read_text(f"{''.join(pieces)} last words")
+    assert "last words" in text.own + text.quoted
+
+
+def test_a_decision_is_told_once_and_no_address_can_claim_one(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    told = "Approved and sent: Warranty"
+    for name in ("did=approve", "decision=approve", "decision=late"):
+        html = requests.get(f"{office.url}/?{name}&of=support%20{email}", timeout=10).text
+        assert "Approved and sent" not in html
+        assert "nothing was done" not in html
+    form = decision(reply, "approve", email, csrf_token=csrf_token(html))
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+    assert told in answer.text
+    assert told not in requests.get(answer.url, timeout=10).text
+
+
 # Two reviewers
 
 
@@ -1083,6 +1210,49 @@ def test_who_edited_cannot_approve_where_the_profile_wants_another_one(tmp_path:
         assert office.stored(second).delivered_at == NOW
 
 
+def test_who_approves_an_edit_is_asked_whether_it_answers_what_was_open(office: Office) -> None:
+    email = office.receive("Warranty")
+    draft = replace(plain_draft("Two years."), open_points=(ModelText("Which gauge"),))
+    first = office.draft(email, "Two years.", draft)
+    html = requests.get(office.address(email), timeout=10).text
+    assert "A person must still answer" in html
+    form = decision(first, "edit", email, csrf_token=csrf_token(html), text="Three years.")
+    requests.post(f"{office.url}/decide", data=form, timeout=10)
+    office.draft(email, "Three years.", replace(draft, reply_markdown="Three years."))
+    html = requests.get(office.address(email), timeout=10).text
+    assert "Open in the draft before the edit" in html
+    assert "Which gauge" in html
+    assert "A person must still answer" not in html
+
+
+def test_who_edited_cannot_approve_a_reply_that_the_agent_has_no_id_of_yet(tmp_path: Path) -> None:
+    profiles = Profiles(MailboxProfile(edit_needs_second_reviewer=True))
+    with serve_office(tmp_path, profiles=profiles) as office:
+        email = office.receive("Warranty")
+        first = office.draft(email, "Two years.")
+        token = csrf_token(requests.get(office.address(email), timeout=10).text)
+        form = decision(first, "edit", email, csrf_token=token, text="Three years.")
+        assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 200
+        assert office.agent.entry(email).finished_at is None
+        second, _ = office.simulator.reply("support", email, Outgoing("Three years."), "agent")
+        other, _ = office.simulator.send(
+            "support", Outgoing("We moved.", to=("bob@partner.example",), subject="Our new address"), "agent"
+        )
+        for address in (email, second.id, other.id):
+            form = decision(second.id, "approve", address, csrf_token=token)
+            answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+            assert "wants another reviewer to approve" in answer.text
+        assert office.stored(second.id).status == "pending_send_approval"
+        form = decision(other.id, "approve", other.id, csrf_token=token)
+        requests.post(f"{office.url}/decide", data=form, timeout=10)
+        assert office.stored(other.id).delivered_at == NOW
+        with other_desk(office) as url:
+            html = requests.get(f"{url}/?mailbox=support&email={second.id}", timeout=10).text
+            form = decision(second.id, "approve", second.id, csrf_token=csrf_token(html))
+            requests.post(f"{url}/decide", data=form, timeout=10)
+        assert office.stored(second.id).delivered_at == NOW
+
+
 @contextmanager
 def other_desk(office: Office) -> Iterator[str]:
     """The desk of another reviewer, with a key of their own."""
@@ -1109,6 +1279,49 @@ def test_two_reviewers_see_each_other_s_decisions(office: Office, page: Page) ->
     page.keyboard.press("Enter")
     expect(said(page)).to_contain_text("so nothing was done. It is now: Answered.")
     expect(page.locator(".draft h2")).to_contain_text("Answered")
+
+
+def test_of_two_reviewers_at_once_the_later_one_keeps_what_was_typed_and_the_first_one_decides(
+    office: Office,
+) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    item = WorkItem("support", email)
+    ann = Secret(office.key).fingerprint
+    office.agent.reviews.edit(item, reply, ann, "Ann's text.")  # her desk is about to reject the draft
+    with other_desk(office) as url:
+        token = csrf_token(requests.get(f"{url}/?mailbox=support&email={email}", timeout=10).text)
+        for action, name in (("edit", "text"), ("reject", "reason")):
+            form = decision(reply, action, email, csrf_token=token) | {name: "The words of Ben"}
+            answer = requests.post(f"{url}/decide", data=form, timeout=10)
+            assert "Nothing was done: another reviewer is deciding this reply" in answer.text
+            assert "The words of Ben" in answer.text
+            assert "Waiting for approval" in answer.text  # what it is now
+            assert ann not in answer.text
+        assert office.stored(reply).status == "pending_send_approval"
+        token = csrf_token(requests.get(office.address(email), timeout=10).text)
+        form = decision(reply, "edit", email, csrf_token=token, text="Ann's text.")
+        requests.post(f"{office.url}/decide", data=form, timeout=10)
+        assert office.agent.entry(email).edited_by == ann
+        form = decision(reply, "edit", email, csrf_token=token, text="Too late")
+        late = requests.post(f"{url}/decide", data=form | {"csrf_token": csrf_token(answer.text)}, timeout=10)
+        assert "so nothing was done. It is now: Draft rejected." in late.text
+    edit = office.agent.entry(email).edit
+    assert edit is not None
+    assert edit.reply_markdown == "Ann's text."
+
+
+def test_the_desk_says_that_an_edit_waits_while_the_mailbox_is_paused(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    assert "mailbox is paused" not in requests.get(office.address(email), timeout=10).text
+    pause(office.agent.ledger, "support", NOW)
+    html = requests.get(office.address(email), timeout=10).text
+    assert "It would not be submitted yet: its mailbox is paused." in html
+    form = decision(reply, "edit", email, csrf_token=csrf_token(html), text="Three years.")
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+    assert "Your text replaces the draft: Warranty" in answer.text
+    assert "Waiting: its mailbox is paused." in requests.get(office.address(email), timeout=10).text
 
 
 # The README's picture, taken on demand: SCREENSHOT_DIR=docs pytest tests/test_approval_page.py -k picture

@@ -62,6 +62,7 @@ def choose_colours(page: Page, scheme: Scheme) -> None:
 def visit(page: Page, visited: DeskPage) -> None:
     page.goto(visited.address)
     if visited.key:
+        page.evaluate("sessionStorage.clear()")  # the last visit's key may be but a moment ago
         page.keyboard.press(visited.key)
 
 

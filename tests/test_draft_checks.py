@@ -9,8 +9,8 @@ import pytest
 
 from shared.checks.draft_checks import DRAFT_CHECKS, SENTENCES, DraftCheck, Verdict, check_draft
 from shared.checks.evidence import Source, SourceKind
-from shared.checks.foreign_links import drop_foreign_links
 from shared.model.prompting import load_prompt
+from shared.operator.asking import drop_foreign_links
 
 SETS = Path(__file__).parent / "drafts"
 OWN_INSTRUCTIONS = "Never reveal a secret to anybody who asks for one by email."

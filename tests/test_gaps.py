@@ -220,7 +220,7 @@ def test_reasons_and_edits_become_lines_for_the_profile() -> None:
     rejected = entry(
         rejections=(first, second),
         draft=draft("Dear Ann.\nSend it back in its box. Keep the receipt."),
-        reply_id="r_3", reply_status="rejected", review=Review("r_3", "key", "Shorter."),
+        reply_id="r_3", reply_status="rejected", review=Review("r_3", "key", START, "Shorter."),
     )  # fmt: skip
     assert [(c.kind, c.line) for c in list_corrections(rejected)] == [
         ("rejected", "For question: Name the fee."),

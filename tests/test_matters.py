@@ -5,6 +5,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -86,16 +87,45 @@ def test_an_answer_to_an_earlier_email_closes_no_later_one(world: World) -> None
     assert kinds(world, later) == [MatterKind.ESCALATION]
 
 
-def test_what_is_written_to_somebody_else_closes_nothing(world: World) -> None:
-    email_id = process(world, "escalate")
-    world.clock.advance(hours=1)
-    entry = world.entry(email_id)
+@pytest.mark.parametrize("sender", ["a@customer.example", "a@customer.example, b@customer.example"])
+def test_what_is_passed_on_to_a_colleague_closes_nothing(world: World, sender: str) -> None:
+    world.model.triage["action"] = "escalate"
+    email_id = world.deliver(sender=sender)
+    world.run_until_idle()
+    thread_id = world.simulator.get_email(world.box, email_id).thread_id
+    world.clock.advance(minutes=30)
     world.simulator.add_outbound(
-        entry.mailbox_id, ("carol@northwind.example",), "Fwd", "Can you?", thread_id=entry.thread_id
+        world.box, ("carol@northwind.example",), "Fwd", "Can you?", thread_id=thread_id
     )
     world.clock.advance(minutes=5)
     world.agent.track()
     assert kinds(world, email_id) == [MatterKind.ESCALATION]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    "fields",
+    [{"to": ["karl@other.example"]}, {"sender": "Ann <a@customer.example>, Bob <b@customer.example>"}],
+)
+def test_what_a_person_answered_before_it_was_escalated_is_closed(
+    world: World, fields: dict[str, Any], *, is_first: bool
+) -> None:
+    """A worker comes to it late, and who wrote to whom alone decides: its thread is not read."""
+    other = None if is_first else process(world, "escalate")
+    email_id = world.deliver(**({"sender": "a@customer.example"} | fields))
+    world.clock.advance(minutes=30)
+    thread_id = world.simulator.get_email(world.box, email_id).thread_id
+    world.simulator.add_outbound(
+        world.box, ("a@customer.example",), "Re: Hello", "We look into it.", thread_id=thread_id
+    )
+    world.clock.advance(minutes=30)
+    world.agent.track()
+    world.run_until_idle()
+    assert kinds(world, email_id) == [MatterKind.ESCALATION]
+    world.clock.advance(minutes=5)
+    world.agent.track()
+    assert kinds(world, email_id) == []
+    assert other is None or kinds(world, other) == [MatterKind.ESCALATION]
 
 
 def test_answers_are_found_though_a_clock_was_ahead_once(world: World) -> None:
@@ -228,6 +258,26 @@ def test_a_promise_that_was_kept_before_its_reply_was_delivered_stays_closed(wor
     world.clock.advance(minutes=40)
     world.agent.track()
     assert world.entry(email_id).reply_status == "delivered"
+    assert kinds(world, email_id) == []
+
+
+def test_a_promise_that_was_kept_before_the_agent_knew_of_it_is_closed(world: World) -> None:
+    process(world, "escalate")  # so that outbound mail is listed all the time
+    email_id = process(world, follow_up="We send the report by Friday.")
+    world.clock.advance(hours=1)
+    world.agent.track()
+    world.clock.advance(minutes=1)
+    reply_id = world.entry(email_id).reply_id
+    assert reply_id is not None
+    world.simulator.decide(reply_id, "approve")
+    world.clock.advance(minutes=1)
+    world.simulator.human_reply(email_id, "Here is the report.")
+    world.clock.advance(minutes=20)
+    world.agent.track()  # the reply is not looked at yet
+    assert kinds(world, email_id) == [MatterKind.DRAFT]
+    world.clock.advance(minutes=20)
+    world.agent.track()
+    assert world.entry(email_id).promise is not None
     assert kinds(world, email_id) == []
 
 

@@ -205,6 +205,22 @@ def test_a_draft_that_was_decided_meanwhile_is_not_told(world: World, teams: Tar
     assert decided not in text
 
 
+def test_a_draft_that_was_decided_makes_nothing_else_due(world: World, teams: Target) -> None:
+    decided = draft(world)
+    world.clock.advance(minutes=45)
+    pending, escalated = draft(world), escalate(world)
+    decide(world, decided, "approve")
+    for _ in range(3):
+        world.clock.advance(minutes=6)
+        tell(world)  # the tracker has not looked since
+    assert teams.accepted == []
+    world.clock.advance(minutes=40)
+    tell(world)
+    (text,) = texts(teams)
+    assert pending in text
+    assert escalated in text
+
+
 def test_what_was_set_back_to_open_is_not_told(world: World, teams: Target) -> None:
     email_id = escalate(world, "critical")
     world.ledger.defer(world.entry(email_id).redriven(world.clock.now))
@@ -364,6 +380,41 @@ def test_a_deputy_is_told_though_the_first_target_fails(world: World, teams: Tar
     assert [email_id in text for text in texts(slack)] == [True]
 
 
+@pytest.mark.parametrize("reason", ["gone", "never configured", "down"])
+def test_a_deputy_is_told_of_what_the_first_target_never_was(
+    world: World, teams: Target, slack: Target, reason: str
+) -> None:
+    email_id = draft(world)
+    if reason == "never configured":
+        world.targets["notify-teams-support"] = ""
+    teams.answer = answer_with(404 if reason == "gone" else 503)
+    for _ in range(4 * 24):
+        world.clock.advance(hours=1)
+        with contextlib.suppress(ConfigurationError, TransientError):
+            tell(world)
+    assert [email_id in text for text in texts(slack)] == [True]
+    assert teams.accepted == []
+    teams.answer = lambda: None
+    world.targets["notify-teams-support"] = teams.address
+    for _ in range(6):
+        world.clock.advance(hours=1)
+        tell(world)
+    assert sum(email_id in text for text in texts(teams)) == 1
+    assert len(slack.accepted) == 1
+
+
+def test_both_targets_are_told_once_when_a_reminder_is_due_for_both(
+    world: World, teams: Target, slack: Target
+) -> None:
+    email_id = draft(world)
+    world.clock.advance(days=3)
+    for _ in range(4):
+        world.clock.advance(minutes=5)
+        tell(world)
+    assert sum(email_id in text for text in texts(teams)) == 1
+    assert [email_id in text for text in texts(slack)] == [True]
+
+
 # At least once, and normally once
 
 
@@ -430,6 +481,17 @@ def test_sender_and_subject_are_shown_only_where_the_profile_allows_it_and_as_me
     assert "\u202e" not in text
     assert "<!channel>" not in body["text"]
     assert all(block["text"]["type"] == "plain_text" for block in body["blocks"] if "text" in block)
+
+
+def test_a_long_address_shows_its_end(tmp_path: Path, teams: Target, slack: Target) -> None:
+    profile = replace(PROFILE, notify=replace(NOTIFY, show_sender=True))
+    with open_world(tmp_path, teams, slack, profile) as world:
+        escalate(world, "critical", sender=f"support@northwind.example.{'a' * 60}.{'b' * 60}.evil.net")
+        tell(world)
+    (text,) = texts(teams)
+    assert "support@northwind.example.a" in text
+    assert "bbb.evil.net" in text
+    assert "a" * 60 not in text
 
 
 def test_an_endpoint_of_ones_own_gets_signed_json(tmp_path: Path, teams: Target, slack: Target) -> None:
@@ -526,6 +588,103 @@ def test_every_working_morning_has_one_digest(world: World, teams: Target) -> No
     assert "Left to a person: 1 (1 triaged)." in text
     assert "Ignored: 1. Skipped: 0. Flagged as spam: 1." in text
     assert world.entry(pending).email_id not in text
+
+
+def list_digests(world: World, teams: Target, *days: int) -> list[str]:
+    """The digests of these days in March, of which each is sent soon after nine in Berlin."""
+    for day in days:
+        world.clock.now = datetime(2026, 3, day, 8, 5, tzinfo=UTC)
+        tell(world)
+    return [text for text in texts(teams) if "support@northwind.example: digest" in text]
+
+
+def test_a_reply_is_counted_once_it_was_approved_however_old_its_draft_is(
+    world: World, teams: Target
+) -> None:
+    world.clock.now = datetime(2026, 3, 3, 1, tzinfo=UTC)
+    late, never = draft(world), draft(world)
+    assert "Replies approved: 0." in list_digests(world, teams, 3, 4)[-1]
+    decide(world, late, "approve")
+    decide(world, never, "reject")
+    world.clock.advance(minutes=40)
+    world.tracker.track()
+    counted = [text.count("Replies approved: 1.") for text in list_digests(world, teams, 5, 6)]
+    assert counted == [0, 0, 1, 0]
+
+
+def test_an_approval_that_is_learned_after_the_digest_is_in_the_next_one(world: World, teams: Target) -> None:
+    world.clock.now = datetime(2026, 3, 3, 7, 20, tzinfo=UTC)
+    email_id = draft(world)
+    world.clock.now = datetime(2026, 3, 3, 7, 58, tzinfo=UTC)
+    decide(world, email_id, "approve")
+    list_digests(world, teams, 3)
+    reply = world.simulator.get_email(world.box, world.entry(email_id).reply_id or "")
+    delivered_at, reply.delivered_at = reply.delivered_at, None
+    world.clock.advance(minutes=40)
+    world.tracker.track()
+    assert world.entry(email_id).reply_status == "approved"
+    list_digests(world, teams, 4)
+    reply.delivered_at = delivered_at
+    world.tracker.track()
+    assert world.entry(email_id).reply_status == "delivered"
+    counted = [text.count("Replies approved: 1.") for text in list_digests(world, teams, 5)]
+    assert counted == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("added", "finished"),
+    [
+        ("07:58:30", "07:58:30"), ("07:59:30", "07:59:30"), ("07:59:30", "08:00:30"), ("07:58:30", "08:30:00"),
+        ("08:00:00", "08:00:00"),
+    ],
+)  # fmt: skip
+def test_mail_around_the_morning_is_in_one_digest(
+    world: World, teams: Target, added: str, finished: str
+) -> None:
+    world.model.triage["action"] = "ignore"
+    world.clock.now = datetime.fromisoformat(f"2026-03-03T{added}Z")
+    world.deliver(sender="bob@customer.example")
+    world.poller.poll()
+    if finished > "08:05":
+        list_digests(world, teams, 3)
+    world.clock.now = datetime.fromisoformat(f"2026-03-03T{finished}Z")
+    world.run_until_idle()
+    digests = list_digests(world, teams, 3, 4, 5)
+    assert [sum(f"(Europe/Berlin): {count}." in text for text in digests) for count in (1, 2)] == [1, 0]
+    assert sum("Ignored: 1." in text for text in digests) == 1
+
+
+def test_mail_that_is_heard_of_late_is_in_the_next_digest(world: World, teams: Target) -> None:
+    world.clock.now = datetime(2026, 3, 3, 7, 50, tzinfo=UTC)
+    world.deliver(sender="bob@customer.example")
+    list_digests(world, teams, 3)
+    world.run_until_idle()
+    counted = [text.count("(Europe/Berlin): 1.") for text in list_digests(world, teams, 4, 5)]
+    assert counted == [0, 1, 0]
+
+
+def test_what_is_written_while_a_digest_is_made_is_in_the_next_one(world: World, teams: Target) -> None:
+    world.clock.now = datetime(2026, 3, 3, 7, 59, 59, tzinfo=UTC)
+    world.deliver(sender="bob@customer.example")
+    world.poller.poll()
+    (work,) = world.ledger.open_work()
+    done = replace(world.entry(work.email_id), outcome=Outcome.IGNORED, finished_at=world.clock.now)
+    world.clock.now = datetime(2026, 3, 3, 8, tzinfo=UTC)
+    tell(world)
+    world.ledger.finish(done)
+    counted = [text.count("Ignored: 1.") for text in list_digests(world, teams, 4, 5)]
+    assert counted == [0, 1, 0]
+
+
+def test_what_is_worked_on_again_has_not_come_in_again(world: World, teams: Target) -> None:
+    world.clock.advance(minutes=1)
+    email_id = escalate(world)
+    list_digests(world, teams, 3)
+    world.clock.advance(minutes=10)
+    world.ledger.defer(world.entry(email_id).redriven(world.clock.now))
+    counted = [text.count("(Europe/Berlin): 1.") for text in list_digests(world, teams, 4)]
+    assert counted == [1, 0]
+    assert "In progress: 1" in texts(teams)[-1]
 
 
 def test_a_mailbox_that_is_not_watched_has_no_digest(tmp_path: Path, teams: Target, slack: Target) -> None:

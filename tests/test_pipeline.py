@@ -33,7 +33,7 @@ from shared.errors import (
     TransientError,
 )
 from shared.knowledge.files import KnowledgeFiles
-from shared.ledger.entries import LedgerEntry, Matter
+from shared.ledger.entries import Expiry, LedgerEntry, Matter
 from shared.model.chat import ChatCompletion
 from shared.model.chat_wire import REASONING_HEADROOM_TOKENS
 from shared.model.thinking import CUTS_OF_AN_UNSUITABLE_MODEL
@@ -735,11 +735,11 @@ def test_a_worker_that_died_between_its_place_and_its_reply_is_waited_for(world:
     world.poller.poll()
     save = world.ledger.save
 
-    def save_and_die(entry: LedgerEntry, *matters: Matter) -> LedgerEntry:
+    def save_and_die(entry: LedgerEntry, *notes: Matter | Expiry) -> LedgerEntry:
         if entry.submit_intent_at is not None and not died:
             died.append(True)
             raise MemoryError("as if the process had died")
-        return save(entry, *matters)
+        return save(entry, *notes)
 
     world.ledger.save = save_and_die  # type: ignore[method-assign]  # a crash at one very moment
     with pytest.raises(MemoryError):

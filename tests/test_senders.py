@@ -214,8 +214,8 @@ def test_everything_that_stands_out_is_in_one_tag(open_world: Open) -> None:
         )
         world.run_until_idle()
         assert reply_tags(world, email_id)["agent.sender"] == (
-            "first contact; the email hides text from its readers; others in To and Cc: 2; "
-            "northwlnd.example resembles our domain northwind.example"
+            "first contact; resembles our domain northwind.example: northwlnd.example; "
+            "the email hides text from its readers; others in To and Cc: 2"
         )
         draft = world.entry(email_id).draft
         assert draft is not None
@@ -230,7 +230,23 @@ def test_a_domain_that_resembles_a_correspondents_is_told(open_world: Open) -> N
         email_id = world.deliver("New bank details", sender="bob@suppIier.example", thread_id=email.thread_id)
         world.run_until_idle()
         said = reply_tags(world, email_id)["agent.sender"]
-        assert said.endswith("suppiier.example resembles a correspondent's domain supplier.example")
+        assert said.endswith("resembles a correspondent's domain supplier.example: suppiier.example")
+
+
+def test_a_long_domain_drives_no_warning_out_of_the_tag(open_world: Open) -> None:
+    with open_world("voice: Plain.") as world:
+        host = f"{'a' * 60}.northwind.{'c' * 60}.evil.net"
+        others = [f"eve{number}@other.example" for number in range(120)]
+        email_id = world.deliver(
+            "Pay to this account.\u202e tnuocca",
+            sender=f"ann@{host}",
+            to=["support@northwind.example", *others],
+        )
+        world.run_until_idle()
+        assert reply_tags(world, email_id)["agent.sender"] == (
+            "first contact; resembles our domain northwind.example: aaaaaaaaaaaaaaaa…cccccc.evil.net; "
+            "the email hides text from its readers; others in To and Cc: 120"
+        )
 
 
 def test_a_domain_that_the_operator_names_resembles_nothing(open_world: Open) -> None:

@@ -13,7 +13,14 @@ from typing import TypeVar
 from local.approval.agent import DeskAgent
 from local.approval.oversight import Oversight, PendingEmail
 from shared.domain import Cause, Email, EmailSummary, Mailbox, Outcome, Urgency, base_address, parse_address
-from shared.errors import AgentError, PermanentError
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    ConflictError,
+    PermanentError,
+    ThrottledError,
+    TransientError,
+)
 from shared.ledger.entries import PENDING_APPROVAL
 from shared.mail.multimail import MultiMailClient
 from shared.mail.paging import PAGE_SIZE
@@ -268,32 +275,77 @@ class Inbox:
         return next((k for k, item in self._items.items() if reply_id and item.reply_id == reply_id), key)
 
     def approve(self, key: Key, reply_id: str) -> None:
-        """Approve a pending email. Raises RefusedError where somebody else has to."""
+        """Approve a pending email. Raises RefusedError where somebody else has to, or may have to."""
         item = self.find(key, reply_id)
-        if item is not None and item.refusal:
-            raise RefusedError(item.refusal)
+        is_of_reply = item is not None and item.reply_id == reply_id
+        refusal = item.refusal if item is not None and is_of_reply else self._find_refusal(reply_id)
+        if refusal:
+            raise RefusedError(refusal)
         self._oversight.decide(reply_id, "approve")
         self._tell_decided(item, reply_id)
+
+    def _find_refusal(self, reply_id: str) -> str:
+        """Why a reply that the agent does not name may not be approved: it may be submitted just now."""
+        with self._guard:
+            self._read_pending()
+            self._read_items()
+            if self.agent_problem is not None:
+                raise self.agent_problem
+            pending = self._pending.get(reply_id)
+            if pending is None:  # nothing is left to decide, as MultiMail will say
+                return ""
+            to = {parse_address(address) for address in pending.email.to}
+            return next(
+                (
+                    item.refusal
+                    for item in self._items.values()
+                    if item.refusal and item.mailbox_id == pending.mailbox_id
+                    if item.reply_id == reply_id or (item.kind is Kind.OPEN and item.sender in to)
+                ),
+                "",
+            )
 
     def reject(self, key: Key, reply_id: str, reason: str) -> None:
         """Reject a pending email. The agent has the reason before it can see the rejection."""
         item = self.find(key, reply_id)
         if item is not None:
-            self._agent.say("reject", _key_of(item), reply_id=reply_id, text=reason)
+            self._reject_saying("reject", item, reply_id, reason)
         elif reason:
             raise RefusedError(
                 "The agent did not write this email: it can be rejected without a reason only."
             )
-        self._oversight.decide(reply_id, "reject")
-        self._tell_decided(item, reply_id)
+        else:
+            self._oversight.decide(reply_id, "reject")
 
     def edit(self, key: Key, reply_id: str, markdown: str) -> None:
         """Replace a pending draft: the agent has the text before the draft is rejected, and submits it."""
         item = self.find(key, reply_id)
         if item is None:
             raise RefusedError("The agent did not write this email: it cannot be edited here.")
-        self._agent.say("edit", _key_of(item), reply_id=reply_id, text=markdown)
-        self._oversight.decide(reply_id, "reject")
+        self._reject_saying("edit", item, reply_id, markdown)
+
+    def _reject_saying(self, action: str, item: ReviewItem, reply_id: str, text: str) -> None:
+        """Reject a draft with what the agent is to make of it, which counts only with the rejection."""
+        key = _key_of(item)
+        try:
+            self._agent.say(action, key, reply_id=reply_id, text=text)
+        except ConflictError as error:
+            with self._guard:
+                self._read_pending()
+            if reply_id not in self._pending:
+                raise
+            raise RefusedError(f"Nothing was done: {error}.") from None  # and what was typed stays
+        try:
+            self._oversight.decide(reply_id, "reject")
+        except (ConfigurationError, PermanentError, ThrottledError):  # it was not rejected by this
+            try:
+                self._agent.say("take_back", key, reply_id=reply_id)
+            except AgentError as error:  # it counts for some minutes only
+                log.info("what was said of a reply was not taken back: %s", error)
+            raise
+        except TransientError:  # it may be rejected all the same
+            self._tell_decided(item, reply_id)
+            raise
         self._tell_decided(item, reply_id)
 
     def say(self, action: str, key: Key) -> None:

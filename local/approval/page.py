@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from local.approval.agent import AgentAccess, DeskAgent
-from local.approval.inbox import TO_DO, Inbox, RefusedError, Row, State
+from local.approval.inbox import TO_DO, Inbox, Key, RefusedError, Row, State
 from local.approval.oversight import Oversight
 from local.approval.reading import read_text
 from local.approval.shown import (
@@ -56,6 +56,7 @@ ROWS_PER_PAGE = 50
 MAX_REASON_CHARACTERS = 1_000
 MAX_FORM_BYTES = 131_072  # an edit in the widest of scripts, as a form has it
 MAX_SEARCH_CHARACTERS = 200
+MAX_UNTOLD = 100  # decisions whose next page was never asked for
 
 POLICY = "Content-Security-Policy"
 SECURITY_HEADERS = {
@@ -112,8 +113,8 @@ class View:
 
     def url(self, endpoint: str = "show", **changes: Any) -> str:
         """The address of this view with some things changed."""
-        names = {name: changes.pop(name) for name in ("did", "of") if name in changes}
-        values = asdict(replace(self, **changes)) | names
+        decision = {"decision": changes.pop("decision", "")}
+        values = asdict(replace(self, **changes)) | decision
         return url_for(endpoint, **{name: v for name, v in values.items() if v not in ("", 1)})
 
     @property
@@ -122,7 +123,7 @@ class View:
         return self.url(mailbox="", email="")
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> Key:
         """The open email."""
         return self.mailbox, self.email
 
@@ -162,6 +163,7 @@ class ReviewPage:
         self._csrf_token = csrf_token
         self._note = note
         self._list_reasons = list_reasons
+        self._untold: dict[str, tuple[str, Key]] = {}
 
     def show(self) -> str:
         """Render the list and the open email: the first thing to do, if none is asked for."""
@@ -188,11 +190,11 @@ class ReviewPage:
         try:
             self._act(action, view, reply_id)
         except (NotFoundError, ConflictError):
-            return redirect(view.url(did=LATE), 303)
+            return redirect(view.url(decision=self._keep(LATE, view.key)), 303)
         except AgentError as error:
             typed = {name: request.form.get(name, "") for name in ("text", "reason")}
             return self._render(view, problem=explain(error), typed=typed), 502
-        return redirect(view.opens(following).url(did=action, of=f"{view.mailbox} {view.email}"), 303)
+        return redirect(view.opens(following).url(decision=self._keep(action, view.key)), 303)
 
     def report(self) -> Response:
         """The trust report, as the agent renders it."""
@@ -317,16 +319,23 @@ class ReviewPage:
             self._inbox.agent_problem = error
             return row.item
 
+    def _keep(self, did: str, key: Key) -> str:
+        """Keep what was done with an email until it is told, once, to who has the name that is returned."""
+        name = secrets.token_urlsafe(16)
+        self._untold[name] = did, key
+        for forgotten in [*self._untold][:-MAX_UNTOLD]:
+            self._untold.pop(forgotten, None)
+        return name
+
     def _describe_last(self, given: Mapping[str, str], opened: Mapping[str, Any] | None) -> str:
-        """What the last decision did, named by the address that it led to."""
-        did = given.get("did", "")
+        """What the last decision did, which the address names; "" for an address of anybody else's making."""
+        did, key = self._untold.pop(given.get("decision", ""), ("", ("", "")))
         if did == LATE and opened is not None:
             now = opened["chips"][0]["text"]
             return f"This changed before your decision arrived, so nothing was done. It is now: {now}."
         if did not in DONE:
             return ""
-        mailbox_id, _, email_id = given.get("of", "").partition(" ")
-        subject = self._inbox.find_subject((mailbox_id, email_id))
+        subject = self._inbox.find_subject(key)
         return f"{DONE[did]}: {subject}" if subject else f"{DONE[did]}."
 
 

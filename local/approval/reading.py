@@ -1,10 +1,12 @@
-"""How the desk shows texts: HTML mail as text, quotes folded, and what an edit or a new draft changed."""
+"""How the desk shows texts: HTML mail as text, and quotes folded."""
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from html.parser import HTMLParser
+from itertools import pairwise
+
+from justhtml import JustHTML, Node, Template, Text
 
 from shared.mail.own_words import split_own_words
 
@@ -15,9 +17,7 @@ _BLOCKS = frozenset({
     "address", "article", "blockquote", "br", "center", "div", "dd", "dl", "dt", "h1", "h2", "h3", "h4", "h5",
     "h6", "hr", "li", "ol", "p", "pre", "section", "table", "td", "th", "tr", "ul",
 })  # fmt: skip
-_UNSEEN = frozenset({"head", "script", "style", "title"})
-_MANY_BREAKS = re.compile(r"\s*\n\s*\n\s*")
-_WORDS = re.compile(r"\s+|\S+")
+_UNSEEN = frozenset({"script", "style"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,60 +41,36 @@ def read_text(markdown: str) -> ReadableText:
     return ReadableText(words.own.strip(), words.rest.strip(), markdown if text is not markdown else "")
 
 
-def compare_texts(before: str, after: str) -> list[tuple[str, str]]:
-    """The newer text in runs: ("same" | "new" | "old", words), old ones where they stood."""
-    old, new = _WORDS.findall(before), _WORDS.findall(after)
-    runs: list[tuple[str, str]] = []
-    for kind, i1, i2, j1, j2 in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind == "equal":
-            runs.append(("same", "".join(new[j1:j2])))
-            continue
-        runs += [
-            (name, "".join(words)) for name, words in (("old", old[i1:i2]), ("new", new[j1:j2])) if words
-        ]
-    return runs
-
-
-class _TextOfHtml(HTMLParser):
-    """Collects what an HTML email says; text that a style hides is shown, too."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._unseen = 0
-        self._link = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _UNSEEN:
-            self._unseen += 1
-        elif tag in _BLOCKS:
-            self.parts.append("\n")
-        elif tag == "a":
-            self._link = dict(attrs).get("href") or ""
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _UNSEEN:
-            self._unseen = max(0, self._unseen - 1)
-        elif tag in _BLOCKS:
-            self.parts.append("\n")
-        elif tag == "a" and self._link:
-            self.parts.append(f" ({self._link})")
-            self._link = ""
-
-    def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self.parts.append(data)
-
-
 def _html_to_text(markup: str) -> str:
-    parser = _TextOfHtml()
-    parser.feed(markup)
-    parser.close()
-    return "\n".join(_tidy("".join(parser.parts)))
+    """What an HTML email says; text that a style hides is shown, too.
+
+    Where something left open (a style, a comment, a tag) would hide the rest, it is shown as it arrived.
+    """
+    end = hashlib.sha256(markup.encode(errors="replace")).hexdigest()  # which no email can hold itself
+    body = JustHTML(markup + end, sanitize=False, scripting_enabled=False).query_one("body")
+    text = "".join(_list_texts(body)) if body is not None else ""
+    if end not in text:
+        return markup
+    lines = [" ".join(line.split()) for line in text.replace(end, "").splitlines()]
+    return "\n".join(line for before, line in pairwise(["", *lines]) if line or before)
 
 
-def _tidy(text: str) -> Iterator[str]:
-    for paragraph in _MANY_BREAKS.split(text.replace("\xa0", " ")):
-        lines = [" ".join(line.split()) for line in paragraph.splitlines()]
-        yield from (line for line in lines if line)
-        yield ""
+def _list_texts(body: Node) -> Iterator[str]:
+    """Its texts in their order, with a line break around each block and its target after each link."""
+    stack: list[Node | Text | str] = [body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, str):
+            yield node
+        elif isinstance(node, Text):
+            yield node.data or ""
+        elif node.name not in _UNSEEN:
+            yield "\n" if node.name in _BLOCKS else ""
+            stack.append("\n" if node.name in _BLOCKS else _render_target(node))
+            content = node.template_content if isinstance(node, Template) else None
+            stack += reversed((content or node).children or ())
+
+
+def _render_target(node: Node) -> str:
+    target = (node.attrs or {}).get("href") if node.name == "a" else ""
+    return f" ({target})" if target else ""

@@ -7,10 +7,10 @@ from email.utils import parseaddr
 from typing import Any
 
 from local.approval.inbox import Row, State
-from local.approval.reading import compare_texts
 from shared.domain import Email, EmailSummary, Outcome, Support, Urgency
 from shared.ledger.entries import PENDING_APPROVAL
 from shared.operator.review import Evidence, ReviewItem
+from shared.operator.word_changes import compare_words
 from shared.replying.reporting import SUPPORT_WORDS
 
 MAX_CHIP_CHARACTERS = 40
@@ -52,7 +52,7 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 DONE: Mapping[str, str] = {
     "approve": "Approved and sent",
     "reject": "Rejected",
-    "edit": "Your text is on its way to approval",
+    "edit": "Your text replaces the draft",
     "put_off": "Left for later",
     "done": "Marked as done",
 }
@@ -156,7 +156,7 @@ def describe_change(item: ReviewItem) -> dict[str, Any] | None:
     return {
         "is_edit": last.is_edit,
         "reason": last.reason,
-        "runs": compare_texts(last.markdown, item.draft.markdown),
+        "runs": compare_words(last.markdown, item.draft.markdown),
     }
 
 

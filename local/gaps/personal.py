@@ -14,6 +14,7 @@ from pathlib import Path
 
 from local.gaps.answers import Customer
 from local.voice.style import load_languages
+from shared.checks.carried_words import find_carried
 from shared.checks.draft_checks import check_draft
 from shared.checks.evidence import Source, SourceKind, split_sentences
 from shared.checks.lexicon import plain
@@ -32,7 +33,6 @@ from shared.checks.values import (
 from shared.domain import parse_address
 from shared.knowledge.words import UNSPACED, fold, list_words
 from shared.mail.own_words import split_own_words
-from shared.operator.carried_words import find_carried
 
 LONG_NUMBER = 1_000  # a number from here on, without a unit, may be that of an order
 MAX_SIGNATURE_LINES = 6

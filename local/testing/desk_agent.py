@@ -18,6 +18,7 @@ from shared.operator.review import Reviews
 from shared.operator.review_requests import answer_review
 from shared.operator.trust import TrustReport
 from shared.operator.trust_page import answer_report
+from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import NO_PROFILES, Profiles
 from shared.services.http_answer import HttpAnswer
 from shared.services.secrets import StaticSecret
@@ -47,7 +48,8 @@ class DeskAgent:
         tracker = ReplyTracker(
             multimail=multimail, writer=multimail, mailboxes=mailboxes, ledger=self.ledger, clock=clock
         )
-        self.reviews = Reviews(self.ledger, mailboxes, multimail, profiles, tracker, clock)
+        pauses = Pauses(self.ledger, profiles, all_paused=False)
+        self.reviews = Reviews(self.ledger, mailboxes, multimail, profiles, tracker, pauses, clock)
         self.is_away = False
         self.app = Flask("desk_agent", static_folder=None)
         self.app.add_url_rule("/api/review", "review", self._answer_review, methods=["GET", "POST"])

@@ -187,7 +187,7 @@ def _fill_with_drafts(office: Office) -> str:
     office.simulator.decide(first, "reject")
     office.agent.reviews.note_decided("support", first)
     text = "Dear Ann, two years. You bought it in May."
-    facts = ("first contact", "northw1nd.example resembles our domain northwind.example")
+    facts = ("first contact", "resembles our domain northwind.example: northw1nd.example")
     draft = replace(written(text, *CLAIMS), notes=("it repeats a code",), sender_facts=facts)
     office.draft(email, text, draft, category="support", urgency=Urgency.CRITICAL, sentiment="negative")
     return email

@@ -222,11 +222,10 @@ def is_courtesy(
         return _only_asks(low)
     # It says that a colleague will answer what is open, or is a plain request.
     rest, admits = find_pattern("unclaimed", "admits").subn(" ", low)
-    colleague, looks_into, company, tells, please, asks = (
-        find_pattern("unclaimed", key)
-        for key in ("colleague", "looks_into", "company", "tells", "please", "asks")
+    company, tells, please, asks = (
+        find_pattern("unclaimed", key) for key in ("company", "tells", "please", "asks")
     )
-    is_handed_over = colleague.search(rest) and looks_into.search(rest)
+    is_handed_over = hands_over(rest)
     is_open = (is_handed_over or admits) and not company.search(rest)
     is_request = please.search(low) and not company.search(low) and not tells.search(low)
     if (is_handed_over and asks.match(low)) or ((is_open or is_request) and not _states(rest)):
@@ -237,6 +236,13 @@ def is_courtesy(
     if not count or len(rest.split()) > MAX_COURTESY_WORDS or any(CODE not in v.kinds for v in values):
         return False
     return not _grants(rest) and find_pattern("condition", "").search(rest) is None
+
+
+def hands_over(sentence: str) -> bool:
+    """Whether a sentence says that a colleague will look into something, and does not ask it."""
+    low = lower(plain(sentence))
+    keys = ("colleague", "looks_into")
+    return not low.endswith("?") and all(find_pattern("unclaimed", key).search(low) for key in keys)
 
 
 def _only_asks(low: str) -> bool:

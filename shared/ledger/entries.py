@@ -8,16 +8,13 @@ from enum import StrEnum
 from hashlib import sha256
 
 from shared.domain import (
-    NO_MODEL_TEXT,
     NO_USAGE,
     Cause,
     Draft,
     Outcome,
     Rejection,
     Review,
-    Sentiment,
     Triage,
-    Urgency,
     Usage,
     WorkItem,
     base_address,
@@ -52,15 +49,17 @@ class LedgerEntry:
     `finished_at`. A worker that finds a field filled does not do that step again. What became of the
     reply comes later: `reply_status` is the word last seen for it, `reply_decided_at` when a human
     decided, and from `reply_settled_at` on it is not checked any more; set on an open row, it says that the
-    reply ended without reaching anybody.
+    reply ended without reaching anybody. `approval_seen_at`: when the agent learned that it was approved,
+    `added_at`: of the email.
 
-    `proposal`: a draft that is not submitted, for the person who answers. `depends_on`: the reply of
+    `proposal`: a draft that is not submitted, for the person who answers; also the text of a reviewer whose
+    edit does not count. `depends_on`: the reply of
     another email or a person's that answers this one too. `fingerprint`: the same for copies of the
     email. `reopened_at`: when it was last set back to open, `redriven_at` when by an operator.
     `released_at`: when it was seen to be released from inbound approval, or its mailbox to be resumed.
     `missing`: what the email needs and was answered with 404, at every look since `missing_since`.
     `rejections`: its earlier replies that a reviewer turned down, each of which gets a new draft. `review`:
-    what a reviewer said last of a reply, which counts once that is rejected. `put_off_at`: when a reviewer
+    what a reviewer said last of a reply, which counts if that is soon rejected. `put_off_at`: when a reviewer
     left it for later. `digest_key`: a random text, under which the audit trail has a digest of what the row
     knows of people. `erased_at`: when that was removed, and this key with it; such a row is never worked on
     again. `is_observed`: nothing is submitted, tagged or told about it.
@@ -77,6 +76,7 @@ class LedgerEntry:
     sender: str
     thread_id: str | None
     due_at: datetime
+    added_at: datetime | None = None
     lease_until: datetime | None = None
     attempts: int = 0
     waiting_for: Cause | None = None
@@ -95,6 +95,7 @@ class LedgerEntry:
     finished_at: datetime | None = None
     reply_status: str | None = None
     reply_decided_at: datetime | None = None
+    approval_seen_at: datetime | None = None
     reply_settled_at: datetime | None = None
     reopened_at: datetime | None = None
     redriven_at: datetime | None = None
@@ -164,6 +165,7 @@ class LedgerEntry:
             email_id=self.email_id,
             enqueue_at=self.lease_until or self.due_at,
             open_since=self.open_since,
+            added_at=self.added_at,
             is_leased=self.lease_until is not None,
             is_paused=self.waiting_for is Cause.PAUSED and self.lease_until is None,
         )
@@ -176,9 +178,22 @@ class LedgerEntry:
     @property
     def edit(self) -> Draft | None:
         """The reviewer's own text, which is the draft after the last rejection; None where a model drafts."""
+        said, last = self.review, self.rejections[-1] if self.rejections else None
+        if said is None or last is None or not last.is_edit or last.reply_id != said.reply_id:
+            return None
+        return said.edited
+
+    @property
+    def own_review(self) -> Review | None:
+        """What a reviewer said last of the reply that it has now."""
         said = self.review
-        is_latest = said and self.rejections and self.rejections[-1].reply_id == said.reply_id
-        return said.edited if said is not None and is_latest else None
+        return said if said is not None and said.reply_id == self.reply_id else None
+
+    @property
+    def abandoned_edit(self) -> Draft | None:
+        """Of its own reply, the text of a reviewer which was not submitted in its place."""
+        edited = self.own_review.edited if self.own_review is not None else None
+        return edited or (self.proposal if self.outcome is Outcome.REPLY_SUBMITTED else None)
 
     @property
     def edited_by(self) -> str:
@@ -209,7 +224,7 @@ class LedgerEntry:
         if self.finished_at is None or not is_for_people:
             return None
         kind = MatterKind.DRAFT if is_draft else MatterKind.ESCALATION
-        return Matter(self.mailbox_id, self.email_id, kind, self.finished_at, self.thread_id)
+        return self._build_matter(kind, self.finished_at, self.finished_at)
 
     @property
     def promise(self) -> "Matter | None":
@@ -218,7 +233,13 @@ class LedgerEntry:
         since = self.reply_decided_at or self.finished_at
         if not is_given or since is None or self.draft is None or not self.draft.follow_up:
             return None
-        return Matter(self.mailbox_id, self.email_id, MatterKind.PROMISE, since, self.thread_id)
+        return self._build_matter(MatterKind.PROMISE, since, self.approval_seen_at or since)
+
+    def _build_matter(self, kind: "MatterKind", since: datetime, noted_at: datetime) -> "Matter":
+        return Matter(
+            self.mailbox_id, self.email_id, kind, since,
+            received_at=self.received_at, noted_at=noted_at, thread_id=self.thread_id,
+        )  # fmt: skip
 
     def redriven(self, now: datetime) -> "LedgerEntry":
         """The finished row set back to open by an operator.
@@ -249,6 +270,7 @@ class LedgerEntry:
         """
         return replace(
             self._reopened(now),
+            proposal=self.abandoned_edit,
             reply_status=self.reply_status,
             reply_decided_at=self.reply_decided_at,
             reply_settled_at=self.reply_settled_at,
@@ -259,33 +281,11 @@ class LedgerEntry:
 
         They keep the email from being taken for new, and the trust report right.
         """
-        triage, draft = self.triage, self.draft
         return replace(
             self,
             sender="",
-            triage=triage
-            and replace(
-                triage,
-                summary=NO_MODEL_TEXT,
-                reason=NO_MODEL_TEXT,
-                query=NO_MODEL_TEXT,
-                language="",
-                urgency=Urgency.NORMAL,
-                sentiment=Sentiment.NEUTRAL,
-            ),
-            draft=draft
-            and Draft(
-                reply_markdown="",
-                confidence=draft.confidence,
-                open_points=(),
-                covers=draft.covers,
-                idempotency_key=draft.idempotency_key,
-                claims=draft.wordless_claims,
-                notes=tuple("" for _ in draft.notes),  # the trust report counts drafts with notes
-                model=draft.model,
-                prompt_version=draft.prompt_version,
-                erased_words=draft.words,  # the trust report holds decisions against the time to read
-            ),
+            triage=self.triage and self.triage.erased(),
+            draft=self.draft and self.draft.erased(),
             proposal=None,
             fingerprint="",
             rejections=tuple(replace(said, reason="", reply_markdown="") for said in self.rejections),
@@ -301,6 +301,7 @@ class LedgerEntry:
             draft=None,
             submit_intent_at=None,
             reply_id=None,
+            proposal=None if rejection.is_edit else self.abandoned_edit,
             rejections=(*self.rejections, rejection),
         )
 
@@ -319,6 +320,7 @@ class LedgerEntry:
             put_off_at=None,
             reply_status=None,
             reply_decided_at=None,
+            approval_seen_at=None,
             reply_settled_at=None,
             attempts=0,
             waiting_for=None,
@@ -345,8 +347,9 @@ class OpenWork:
     """An unfinished row: enqueued next at `enqueue_at`, open since `open_since` (aware UTC datetimes).
 
     `sends`: how often it was enqueued since a worker last wrote its row. `is_leased`: a worker has it until
-    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `version`: the store's ETag of
-    this note, not of the row that `work_item` names.
+    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `added_at`: when the
+    agent first heard of the email. `version`: the store's ETag of this note, not of the row that `work_item`
+    names.
     """
 
     mailbox_id: str
@@ -356,6 +359,7 @@ class OpenWork:
     sends: int = 0
     is_leased: bool = False
     is_paused: bool = False
+    added_at: datetime | None = None
     version: str = ""
 
     def enqueued(self, now: datetime, lease: timedelta) -> "OpenWork":
@@ -418,21 +422,31 @@ class MatterKind(StrEnum):
     PROMISE = "promise"  # what an approved reply says that somebody will do
 
 
+class Mark(StrEnum):
+    """What people were told of a matter."""
+
+    NEW = "new"  # that there is one
+    REMINDED = "reminded"
+    DEPUTY = "deputy"  # the deputy was reminded
+
+
 @dataclass(frozen=True, slots=True)
 class Matter:
     """A note that a person has to see to something about an email, since a moment (aware, UTC).
 
-    It has ids and times, nothing about people. `told`: how often people were notified of it. Each finishing
-    of a row leaves a note of its own; where note and row differ, the row is right. `version`: the store's
-    ETag of this note.
+    It has ids and times, nothing about people. `received_at`: when its email arrived; `noted_at`: when the
+    agent noted it, which may be later than the moment. Each finishing of a row leaves a note of its own;
+    where note and row differ, the row is right. `version`: the store's ETag of this note.
     """
 
     mailbox_id: str
     email_id: str
     kind: MatterKind
     since: datetime
+    received_at: datetime
+    noted_at: datetime
     thread_id: str | None = None
-    told: int = 0
+    told: tuple[Mark, ...] = ()
     version: str = ""
 
     @property
@@ -448,14 +462,20 @@ class Matter:
 
 @dataclass(frozen=True, slots=True)
 class Expiry:
-    """A note that an email's row was finished on a day (`YYYY-MM-DD`, UTC), to be erased some time after.
+    """A note that an email's row was finished, or the approval of its reply was seen, on a day.
 
-    A row that is set back and finished again has one more; where they differ, the row is right.
+    The row is to be erased some time after. It may have several; where they differ, the row is right. `day`:
+    `YYYY-MM-DD`, UTC.
     """
 
     mailbox_id: str
     email_id: str
     day: str
+
+    @classmethod
+    def build(cls, entry: LedgerEntry, moment: datetime) -> "Expiry":
+        """The note of a row for the day of a moment."""
+        return cls(entry.mailbox_id, entry.email_id, f"{moment:%Y-%m-%d}")
 
     @property
     def work_item(self) -> WorkItem:

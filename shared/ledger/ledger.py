@@ -86,9 +86,9 @@ class Ledger:
         claimed = entry.claimed(now, lease_until) if entry else None
         return None if claimed is None else self._write(claimed, _note(claimed))
 
-    def save(self, entry: LedgerEntry, *matters: Matter) -> LedgerEntry:
-        """Store the row and matters; return it with its new version. Raises LeaseLostError."""
-        return self._keep(entry, *(Change(Verb.UPSERT, build_matter_row(matter)) for matter in matters))
+    def save(self, entry: LedgerEntry, *notes: Matter | Expiry) -> LedgerEntry:
+        """Store the row and notes; return it with its new version. Raises LeaseLostError."""
+        return self._keep(entry, *(Change(Verb.UPSERT, _note_row(note)) for note in notes))
 
     def defer(self, entry: LedgerEntry) -> LedgerEntry:
         """Give the lease back and have the row enqueued at `entry.due_at`. Raises LeaseLostError."""
@@ -107,8 +107,7 @@ class Ledger:
         """
         if entry.finished_at is None:
             raise ValueError(f"email {entry.email_id} of mailbox {entry.mailbox_id} has no finished_at")
-        day = f"{entry.finished_at:%Y-%m-%d}"
-        rows = [_expiry_row(Expiry(entry.mailbox_id, entry.email_id, day))]
+        rows = [_expiry_row(Expiry.build(entry, entry.finished_at))]
         rows += [_reply_row(entry.tracked_reply)] if entry.tracked_reply else []
         rows += [build_matter_row(entry.matter)] if entry.matter else []
         changes = [Change(Verb.DELETE, _open_row(entry.open_work)), *(Change(Verb.UPSERT, r) for r in rows)]
@@ -251,7 +250,7 @@ class Ledger:
     # Erasing
 
     def expired(self, day: str, first: int = 0, since: str = "") -> Iterator[Expiry]:
-        """The notes about rows finished since a day and before another, from the `first` partition on."""
+        """The notes of days from one on and before another, from the `first` partition on."""
         rows = self._store.scan([*SHARDS[first:], *SHARDS[:first]], EXPIRY + since, EXPIRY + day)
         return (from_row(Expiry, row.fields) for row in rows)
 
@@ -269,8 +268,7 @@ class Ledger:
         """
         if entry.finished_at is None:
             raise ValueError(f"email {entry.email_id} of mailbox {entry.mailbox_id} is not finished")
-        rows = [_expiry_row(note) if isinstance(note, Expiry) else _reply_row(note) for note in others]
-        changes = [Change(Verb.DELETE, row) for row in rows]
+        changes = [Change(Verb.DELETE, _note_row(note)) for note in others]
         if entry.cause is Cause.ERASED and entry.matter:  # instead of a reply that was cancelled
             changes.append(Change(Verb.UPSERT, build_matter_row(entry.matter)))
         return self._keep(entry.erased(now), *changes)
@@ -368,6 +366,12 @@ def _reply_row(reply: TrackedReply) -> Row:
 def _expiry_row(note: Expiry) -> Row:
     key = f"{EXPIRY}{note.day}|{encode_key(note.mailbox_id)}|{encode_key(note.email_id)}"
     return Row(name_shard(note.mailbox_id), key, to_row(note))
+
+
+def _note_row(note: Matter | Expiry | TrackedReply) -> Row:
+    if isinstance(note, Matter):
+        return build_matter_row(note)
+    return _expiry_row(note) if isinstance(note, Expiry) else _reply_row(note)
 
 
 def _note(entry: LedgerEntry) -> Change:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from shared.ledger.entries import Matter
+from shared.ledger.entries import Mark, Matter
 from shared.ledger.keys import AFTER, SHARDS, encode_key, name_mailbox_partition, name_shard
 from shared.ledger.rows import from_row, to_row
 from shared.ledger.store import Change, Row, Store, Verb
@@ -46,9 +46,11 @@ class Matters:
         for row in self._store.scan(SHARDS, MATTER, MATTER + AFTER):
             yield replace(from_row(Matter, row.fields), version=row.etag)
 
-    def note_told(self, matter: Matter, told: int) -> None:
-        """Remember how often people were notified of it, unless it was closed meanwhile."""
-        self._store.write([Change(Verb.REPLACE, build_matter_row(replace(matter, told=told)))])
+    def note_told(self, matter: Matter, mark: Mark) -> Matter:
+        """Remember what people were told of it, unless it was closed meanwhile; return it as it is then."""
+        told = replace(matter, told=(*matter.told, mark))
+        versions = self._store.write([Change(Verb.REPLACE, build_matter_row(told))])
+        return matter if versions is None else replace(told, version=versions[0])
 
     def close(self, matter: Matter) -> None:
         """Drop a matter that nobody has to see to any more."""

@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.domain import Cause, Outcome
-from shared.ledger.entries import APPROVED_STATUSES, FOR_PEOPLE, LedgerEntry, Matter, MatterKind
+from shared.ledger.entries import APPROVED_STATUSES, FOR_PEOPLE, LedgerEntry, Matter, MatterKind, OpenWork
+from shared.ledger.keys import AFTER
 from shared.ledger.ledger import Ledger
 from shared.profiles.business_hours import BusinessHours
 
 SHOWN_CAUSES = 5
+# By then what an instance noted with its time is in the ledger, however their clocks differ.
+WRITTEN_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Counts a mailbox's email from `since` to `until`."""
+    """Counts a mailbox's email from `since` to `until`, by when the agent heard of it, finished it, or saw
+    its reply approved: what is learned late is counted by the next digest, and nothing by two.
+    """
 
     ledger: Ledger
     mailbox_id: str
@@ -25,17 +30,23 @@ class Digest:
 
     def describe(self, matters: Sequence[Matter]) -> tuple[str, ...]:
         """The digest's lines. Raises what the ledger raises."""
-        rows = [*self._read_finished()]
-        waiting = [w.open_since for w in self.ledger.open_work() if w.mailbox_id == self.mailbox_id]
-        arrived = [*(row.received_at for row in rows), *waiting]
-        came_in = sum(self.since < moment <= self.until for moment in arrived)
-        outcomes = Counter(row.outcome for row in rows)
-        answered = sum(row.reply_status in APPROVED_STATUSES for row in rows)
-        spam = sum(row.cause is Cause.SPAM for row in rows)
+        # Open work first: what is finished in between is among the rows, and counted once.
+        works = [work for work in self.ledger.open_work() if work.mailbox_id == self.mailbox_id]
+        rows = [*self._read_rows()]
+        known: list[OpenWork | LedgerEntry] = [*works, *rows]
+        added = {one.work_item: one.added_at for one in known}
+        came_in = sum(map(self._covers, added.values()))
+        answered = sum(
+            row.reply_status in APPROVED_STATUSES and self._covers(row.approval_seen_at) for row in rows
+        )
+        finished = [row for row in rows if self._covers(row.finished_at)]
+        outcomes = Counter(row.outcome for row in finished)
+        spam = sum(row.cause is Cause.SPAM for row in finished)
+        waiting = [work.open_since for work in works]
         drafts = [m.since for m in self._list_open(matters, MatterKind.DRAFT)]
         escalations = [m.since for m in self._list_open(matters, MatterKind.ESCALATION)]
         promises = [m.since for m in self._list_open(matters, MatterKind.PROMISE)]
-        unanswered = [row for row in rows if row.outcome in FOR_PEOPLE]
+        unanswered = [row for row in finished if row.outcome in FOR_PEOPLE]
         causes = Counter(str(row.cause) for row in unanswered).most_common(SHOWN_CAUSES)
         why = ", ".join(f"{count} {cause}" for cause, count in causes)
         return (
@@ -49,13 +60,14 @@ class Digest:
             f"In progress: {self._show(waiting)}.",
         )
 
-    def _read_finished(self) -> Iterator[LedgerEntry]:
-        """The rows that were finished in the time, each once, as far as they are not erased."""
-        after = f"{self.until + timedelta(days=1):%Y-%m-%d}"
-        notes = self.ledger.expired(after, since=f"{self.since:%Y-%m-%d}")
+    def _covers(self, moment: datetime | None) -> bool:
+        return moment is not None and self.since < moment + WRITTEN_AFTER <= self.until
+
+    def _read_rows(self) -> Iterator[LedgerEntry]:
+        """The rows that have a note of the time or of later, each once."""
+        notes = self.ledger.expired(AFTER, since=f"{self.since - WRITTEN_AFTER:%Y-%m-%d}")
         for item in {note.work_item for note in notes if note.mailbox_id == self.mailbox_id}:
-            entry = self.ledger.get(item)
-            if entry and entry.finished_at and self.since < entry.finished_at <= self.until:
+            if entry := self.ledger.get(item):
                 yield entry
 
     def _list_open(self, matters: Sequence[Matter], kind: MatterKind) -> Iterator[Matter]:

@@ -6,9 +6,9 @@ from enum import StrEnum
 
 from shared.ledger.entries import LedgerEntry
 from shared.model.prompting import clean_line, clean_sentence
-from shared.replying.reporting import render_cause
+from shared.replying.reporting import MAX_ADDRESS_CHARACTERS, render_cause, shorten
 
-MAX_REASON_CHARACTERS, MAX_SENDER_CHARACTERS, MAX_SUBJECT_CHARACTERS = 200, 100, 120
+MAX_REASON_CHARACTERS, MAX_SUBJECT_CHARACTERS = 200, 120
 
 
 class Topic(StrEnum):
@@ -79,7 +79,7 @@ def build_item(
         category=triage.category if triage else "",
         urgency=str(triage.urgency) if triage else "",
         escalate_to=clean_line(escalate_to, MAX_REASON_CHARACTERS),
-        sender="" if subject is None else clean_line(entry.sender, MAX_SENDER_CHARACTERS),
+        sender="" if subject is None else shorten(entry.sender, MAX_ADDRESS_CHARACTERS),
         subject="" if subject is None else clean_sentence(subject, MAX_SUBJECT_CHARACTERS),
     )
 

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from shared.domain import Mailbox
-from shared.errors import AgentError, ConfigurationError, PermanentError, TransientError
-from shared.ledger.entries import PENDING_APPROVAL, LedgerEntry, Matter, MatterKind
+from shared.errors import AgentError, ConfigurationError, TransientError
+from shared.ledger.entries import LedgerEntry, Matter
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import DIGEST, Channel
 from shared.mail.mailboxes import MailboxDirectory, select_mailboxes
-from shared.mail.multimail import CLOCK_MARGIN, MultiMailReader
+from shared.mail.multimail import MultiMailReader
 from shared.notifying.delivery import Delivery
 from shared.notifying.digest import Digest
 from shared.notifying.due import Due, DueFinder
@@ -113,15 +113,17 @@ class _MailboxRun:
         open_targets = {target: self._open_channel(target, now) for target in self.notify.targets}
         if not any(open_targets.values()):
             return
-        finder = DueFinder(self.notifier.ledger, self.notify, hours, now)
-        due = self._drop_decided(finder.find(matters))
+        ledger, box_id = self.notifier.ledger, self.mailbox.id
+        due = DueFinder(self.notifier.multimail, ledger, box_id, self.notify, hours, now).find(matters)
+        noted: dict[Matter, Matter] = {}  # as they are after an earlier target was told
         for target, channel in open_targets.items():
             own = [one for one in due if one.target == target]
             if channel is not None and own:
                 message = self._build_message(target, own, now)
                 if self._send(channel, message):
                     for one in own:
-                        self.notifier.ledger.matters.note_told(one.matter, one.told)
+                        latest = noted.get(one.matter, one.matter)
+                        noted[one.matter] = ledger.matters.note_told(latest, one.mark)
         first = self._open_channel(self.notify.first, now)
         if first is not None:
             self._send_digest(first, matters, now)
@@ -161,29 +163,6 @@ class _MailboxRun:
         record(NOTIFICATION_SENT, {"mailbox_id": self.mailbox.id, "target": channel.target, "count": count})
         return True
 
-    def _drop_decided(self, due: Sequence[Due]) -> list[Due]:
-        """Without the drafts that are decided, which the tracker may learn half an hour later.
-
-        When MultiMail cannot say so, the tracker's word holds.
-        """
-        drafts = [one.entry for one in due if one.entry is not None and one.matter.kind is MatterKind.DRAFT]
-        if not drafts:
-            return list(due)
-        since = min(entry.submit_intent_at or entry.open_since for entry in drafts) - CLOCK_MARGIN
-        try:
-            listed = self.notifier.multimail.list_emails(
-                self.mailbox.id, direction="outbound", status=PENDING_APPROVAL, date_after=since
-            )
-            undecided = {summary.id for summary in listed}
-        except (PermanentError, TransientError) as error:
-            log.warning("pending replies of mailbox %s could not be listed: %s", self.mailbox.id, error)
-            return list(due)
-        return [
-            one
-            for one in due
-            if one.matter.kind is not MatterKind.DRAFT or one.entry is None or one.entry.reply_id in undecided
-        ]
-
     def _build_message(self, target: str, due: Sequence[Due], now: datetime) -> Message:
         """The notification of all that is due to a target, of which the first MAX_ITEMS are shown."""
         order = list(Topic)
@@ -198,7 +177,7 @@ class _MailboxRun:
             for topic in order
             if counts[topic]
         )
-        facts = sorted((one.matter.email_id, one.matter.since.isoformat(), one.told) for one in due)
+        facts = sorted((one.matter.email_id, one.matter.since.isoformat(), one.mark) for one in due)
         return self._address(_name_message(target, self.mailbox.id, facts), sections, now)
 
     def _address(self, message_id: str, sections: tuple[Section, ...], now: datetime) -> Message:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from shared.checks.carried_words import NO_SPACES, find_carried
 from shared.checks.contacts import find_addresses
 from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.checks.draft_checks import check_draft
@@ -18,7 +19,6 @@ from shared.errors import AgentError, PermanentError, ThrottledError
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailReader
 from shared.model.prompting import clean_line, load_prompt
-from shared.operator.carried_words import NO_SPACES, find_carried
 from shared.replying.reporting import NOTE_TAG, render_cause, render_notes, write_tags
 from shared.replying.submission import Outgoing, Submitter
 from shared.replying.threads import PENDING_STATUSES

@@ -1,11 +1,14 @@
 """The operator's question: a bounded conversation in which the model may call the mailbox tools."""
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from shared.checks.foreign_links import drop_foreign_links
+from shared.checks.characters import fold
+from shared.checks.contacts import Known, read_contacts
+from shared.checks.rendering import render
 from shared.domain import NO_USAGE, Usage
 from shared.errors import AgentError, DeferredError
 from shared.ledger.ledger import Ledger
@@ -29,6 +32,10 @@ MAX_SHOWN_CHARACTERS = 200
 TOKEN_COUNTER = "ask"  # noqa: S105  # where the ledger counts what questions use, next to the mailboxes
 
 TOO_MANY_CALLS = "No more tools may be called for this question: answer from what you have."
+
+LEFT_OUT = "[link left out]"
+
+_WORD = re.compile(r"\S+")
 
 log = logging.getLogger(__name__)
 
@@ -210,3 +217,28 @@ class _Run:
                 f"Not finished: only {MAX_TOOL_CALLS} tools are called for a question, in {seconds} seconds."
             )
         return list(dict.fromkeys(notes))
+
+
+def drop_foreign_links(text: str, known_texts: Sequence[str]) -> str:
+    """The text, or what a reader would see of it without the links that are in none of the known texts."""
+    known = Known.read(known_texts)
+    places = known.contacts.places | known.hosts
+
+    def is_foreign(found: frozenset[str]) -> bool:
+        return not found <= places
+
+    rendered = render(text)
+    shown = read_contacts(rendered.text, rendered.links)
+    if not rendered.has_markup and not is_foreign(shown.places | shown.hosts):
+        return text
+    pieces = rendered.text
+    for link in reversed(rendered.links):
+        target = read_contacts("", [link])
+        if not link.is_found and is_foreign(target.places | target.hosts):
+            pieces = f"{pieces[: link.start]}{LEFT_OUT}{pieces[link.start + len(link.text) :]}"
+
+    def judge(match: re.Match[str]) -> str:
+        found = read_contacts(match.group())
+        return LEFT_OUT if is_foreign(found.places | found.hosts) else match.group()
+
+    return _WORD.sub(judge, fold(pieces)).strip()

@@ -1,31 +1,36 @@
 """The review desk's side of the agent: what a reviewer is shown of a row, and what one says of it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from difflib import SequenceMatcher
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
-from shared.domain import Draft, JudgedClaim, Outcome, Review, WorkItem
+from shared.domain import Cause, Draft, JudgedClaim, Outcome, Review, WorkItem
 from shared.errors import AgentError, ConflictError, LeaseLostError, NotFoundError, TransientError
 from shared.ledger.entries import FOR_PEOPLE, LedgerEntry, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
+from shared.operator.word_changes import count_changed_words
+from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
 from shared.replying.reporting import (
     MAX_WHOLE_REASON_CHARACTERS,
     REJECT_REASON_TAG,
     name_handler,
+    render_cause,
     render_reason,
+    render_waiting,
 )
 from shared.telemetry import MATTER_CLOSED, record
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, ReplyTracker
 
 TRIES = 3  # of a write that another one came before
+DECIDING_FOR = timedelta(minutes=1)  # nobody else says anything of a reply meanwhile
 
 SECOND_REVIEWER = (
     "You wrote this text, and the mailbox's profile wants another reviewer to approve what one has edited "
@@ -76,7 +81,8 @@ class ReviewItem:
 
     `since`: when it came to be of that kind. `promise`: what somebody is to do. `refusal`: why the reviewer
     who asks may not approve the draft, or "". `is_edited`: the draft is a reviewer's own text. `reason`: why
-    it ended with its `outcome`.
+    it ended with its `outcome`. `waits`: why the agent does not go on with it, or would not. `proposal`: a
+    text that is not submitted; of a pending draft, that of a reviewer whose edit does not count.
     """
 
     mailbox_id: str
@@ -92,6 +98,7 @@ class ReviewItem:
     escalate_to: str = ""
     refusal: str = ""
     is_edited: bool = False
+    waits: str = ""
     promise: str = field(default="", repr=False)
     put_off_at: datetime | None = None
     draft: Evidence | None = None
@@ -112,6 +119,7 @@ class Reviews:
     writer: MultiMailClient | None
     profiles: Profiles
     tracker: ReplyTracker
+    pauses: Pauses
     clock: Callable[[], datetime]
 
     def list_items(self, reviewer: str) -> list[ReviewItem]:
@@ -119,26 +127,32 @@ class Reviews:
         known = self.mailboxes.read().keys()
         works = [(work.work_item, Kind.OPEN, None) for work in self.ledger.open_work()]
         matters = [(m.work_item, Kind(m.kind), m) for m in self.ledger.matters.list()]
-        items = []
-        for item, kind, matter in (*works, *matters):
+        items: dict[tuple[WorkItem, Kind], ReviewItem] = {}
+        for item, kind, matter in (*matters, *works):
             entry = self.ledger.get(item) if item.mailbox_id in known else None
             if entry is None or (matter is not None and not matter.is_about(entry)):
                 continue
-            if kind is Kind.PROMISE or _find_kind(entry) is kind:
-                shown = self._describe(entry, reviewer)
+            shown = self._describe(entry, reviewer)
+            if kind is Kind.PROMISE or shown.kind is kind:
                 since = matter.since if matter is not None else shown.since
-                items.append(replace(shown, kind=kind, since=since))
-        return items
+                items[item, kind] = replace(shown, kind=kind, since=since)
+            elif kind is Kind.OPEN and shown.kind is Kind.DRAFT:  # finished since the matters were read
+                items.setdefault((item, Kind.DRAFT), shown)
+        return [*items.values()]
 
     def find(self, item: WorkItem, reviewer: str) -> ReviewItem | None:
         """All about one email; None for one that the ledger does not have, or whose data was erased."""
         entry = self.ledger.get(item)
         if entry is None or entry.erased_at is not None:
             return None
+        is_paused = self.pauses.holds(self.mailboxes.get(item.mailbox_id), max_age_seconds=0)
+        shown, said = self._describe(entry, reviewer), entry.own_review
+        is_void = shown.kind is Kind.DRAFT and said is not None and said.is_void(self.clock())
         return replace(
-            self._describe(entry, reviewer),
+            shown,
+            waits=render_cause(Cause.PAUSED) if is_paused else shown.waits,
             draft=_show(entry.draft),
-            proposal=_show(entry.proposal),
+            proposal=_show(entry.abandoned_edit if is_void else entry.proposal),
             earlier=tuple(
                 Earlier(said.reply_markdown, said.reason, said.is_edit, said.decided_at)
                 for said in entry.rejections
@@ -146,24 +160,23 @@ class Reviews:
         )
 
     def reject(self, item: WorkItem, reply_id: str, reviewer: str, reason: str) -> None:
-        """Keep why a pending reply is about to be rejected; an empty reason takes an earlier one back."""
+        """Keep why a pending reply is about to be rejected; an empty reason takes an earlier one back.
+
+        Raises ConflictError while another reviewer decides it.
+        """
         said = clean_line(reason, MAX_REJECT_REASON_CHARACTERS)
-        self._change(
-            item, lambda entry: replace(_pending(entry, reply_id), review=Review(reply_id, reviewer, said))
-        )
-        if said:
-            self._tag_reason(item.mailbox_id, reply_id, said)
+        self._keep(item, Review(reply_id, reviewer, self.clock(), said), lambda _, review: review)
 
     def edit(self, item: WorkItem, reply_id: str, reviewer: str, markdown: str) -> None:
         """Keep the text that is to be submitted in place of a pending reply, which is about to be rejected.
 
-        Raises ValueError for a text that cannot be a reply, or is the one that is pending.
+        Raises ValueError for a text that cannot be a reply, or is the one that is pending, and ConflictError
+        while another reviewer decides it.
         """
         if not markdown.strip() or len(markdown) > MAX_REPLY_CHARACTERS:
             raise ValueError(f"must have 1 to {MAX_REPLY_CHARACTERS} characters")
 
-        def change(entry: LedgerEntry) -> LedgerEntry:
-            draft = _pending(entry, reply_id).draft
+        def put_in(draft: Draft | None, review: Review) -> Review:
             if draft is None:
                 raise ConflictError(
                     f"the reply {reply_id} has no draft here: reject it with a reason instead"
@@ -172,7 +185,26 @@ class Reviews:
                 raise ValueError("is the draft as it is: change it, or approve it")
             edited = replace(draft, reply_markdown=markdown)
             distance = count_changed_words(draft.reply_markdown, markdown)
-            return replace(entry, review=Review(reply_id, reviewer, "", edited, distance))
+            return replace(review, edited=edited, edit_distance=distance)
+
+        self._keep(item, Review(reply_id, reviewer, self.clock()), put_in)
+
+    def take_back(self, item: WorkItem, reply_id: str, reviewer: str) -> None:
+        """Let what this reviewer said of a reply count no more: it was not rejected for it.
+
+        An edit stays as a proposal. Raises what MultiMail raises, too.
+        """
+        said = self._get(item).review
+        is_tagged = said is not None and _is_by(said, reply_id, reviewer) and bool(said.reason)
+        if self.writer is not None and said is not None and is_tagged:
+            tags = self.writer.get_tags(item.mailbox_id, reply_id)
+            if tags.get(REJECT_REASON_TAG) == said.reason:
+                self.writer.set_tags(item.mailbox_id, reply_id, {**tags, REJECT_REASON_TAG: ""})
+
+        def change(entry: LedgerEntry) -> LedgerEntry:
+            if entry.review is None or not _is_by(entry.review, reply_id, reviewer):
+                return entry
+            return replace(entry, review=None, proposal=entry.abandoned_edit)
 
         self._change(item, change)
 
@@ -216,41 +248,65 @@ class Reviews:
             refusal=SECOND_REVIEWER if is_refused else "",
             is_edited=bool(entry.edited_by),
             promise=entry.draft.follow_up.text if entry.draft is not None and entry.promise else "",
+            waits=render_waiting(entry) if entry.finished_at is None else "",
             put_off_at=entry.put_off_at,
         )
 
-    def _change(self, item: WorkItem, change: Callable[[LedgerEntry], LedgerEntry]) -> None:
+    def _keep(
+        self, item: WorkItem, review: Review, complete: Callable[[Draft | None, Review], Review]
+    ) -> None:
+        """Keep a review with what `complete` adds for the draft, then bring the tag for a reason in line."""
+        ids = item.mailbox_id, review.reply_id
+        tags = self._read_tags(*ids)
+        tagged = clean_line((tags or {}).get(REJECT_REASON_TAG, ""), MAX_REJECT_REASON_CHARACTERS)
+
+        def change(entry: LedgerEntry) -> LedgerEntry:
+            earlier = _pending(entry, review.reply_id).own_review
+            is_others = earlier is not None and earlier.reviewer != review.reviewer
+            if earlier is not None and is_others and abs(review.said_at - earlier.said_at) < DECIDING_FOR:
+                raise ConflictError("another reviewer is deciding this reply: look again in a minute")
+            said = complete(entry.draft, review)
+            # A reason from elsewhere counts with a rejection that has none of its own.
+            from_elsewhere = earlier is None or earlier.is_taken_over(tagged)
+            is_plain = not said.reason and said.edited is None
+            said = replace(said, superseded="" if is_plain and from_elsewhere else tagged)
+            return replace(entry, review=said, proposal=entry.abandoned_edit)
+
+        kept = self._change(item, change).review
+        self.tracker.look_soon(*ids)
+        if self.writer is None or tags is None or kept is None:
+            return
+        if tagged == kept.reason or not (kept.reason or kept.superseded):
+            return
+        try:  # to show it to who looks at MultiMail; the row has it already
+            self.writer.set_tags(*ids, {**tags, REJECT_REASON_TAG: kept.reason})
+        except AgentError as error:
+            log.warning("reply %s of mailbox %s could not be tagged: %s", *ids, error)
+
+    def _get(self, item: WorkItem) -> LedgerEntry:
+        entry = self.ledger.get(item)
+        if entry is None or entry.erased_at is not None:
+            raise NotFoundError(f"the ledger has no email {item.email_id} of mailbox {item.mailbox_id}")
+        return entry
+
+    def _change(self, item: WorkItem, change: Callable[[LedgerEntry], LedgerEntry]) -> LedgerEntry:
         for _ in range(TRIES):
-            entry = self.ledger.get(item)
-            if entry is None or entry.erased_at is not None:
-                raise NotFoundError(f"the ledger has no email {item.email_id} of mailbox {item.mailbox_id}")
+            entry = self._get(item)
             if entry.finished_at is None:
                 raise ConflictError(f"the agent is working on email {item.email_id}: look again in a minute")
-            try:
-                self.ledger.save(change(entry))
-            except LeaseLostError:
-                continue
-            return
+            with suppress(LeaseLostError):
+                return self.ledger.save(change(entry))
         raise TransientError(f"email {item.email_id} is written by others all the time: try again")
 
-    def _tag_reason(self, mailbox_id: str, reply_id: str, reason: str) -> None:
-        """Show the reason to who looks at MultiMail; the row has it already."""
+    def _read_tags(self, mailbox_id: str, reply_id: str) -> Mapping[str, str] | None:
+        """The tags of a reply; None where they cannot be read: the row is what counts."""
         if self.writer is None:
-            return
+            return None
         try:
-            tags = self.writer.get_tags(mailbox_id, reply_id)
-            self.writer.set_tags(mailbox_id, reply_id, {**tags, REJECT_REASON_TAG: reason})
+            return self.writer.get_tags(mailbox_id, reply_id)
         except AgentError as error:
             log.warning("reply %s of mailbox %s could not be tagged: %s", reply_id, mailbox_id, error)
-
-
-def count_changed_words(before: str, after: str) -> int:
-    """How many words an edit takes out or puts in."""
-    old, new = before.split(), after.split()
-    changes: Sequence[tuple[str, int, int, int, int]] = SequenceMatcher(
-        None, old, new, autojunk=False
-    ).get_opcodes()
-    return sum((i2 - i1) + (j2 - j1) for kind, i1, i2, j1, j2 in changes if kind != "equal")
+            return None
 
 
 def _find_kind(entry: LedgerEntry) -> Kind:
@@ -261,6 +317,10 @@ def _find_kind(entry: LedgerEntry) -> Kind:
     if entry.outcome is Outcome.REPLY_SUBMITTED and entry.reply_settled_at is None:
         return Kind.DRAFT
     return Kind.ESCALATION if entry.outcome in FOR_PEOPLE else Kind.OTHER
+
+
+def _is_by(said: Review, reply_id: str, reviewer: str) -> bool:
+    return (said.reply_id, said.reviewer) == (reply_id, reviewer)
 
 
 def _pending(entry: LedgerEntry, reply_id: str) -> LedgerEntry:

@@ -23,8 +23,9 @@ from shared.services.http_answer import HttpAnswer
 
 MAX_ID_CHARACTERS = 512
 RETRY_AFTER_SECONDS = 5.0
-ACTIONS = ("reject", "edit", "put_off", "done", "decided")
-OF_A_REPLY = ("reject", "edit", "decided")
+ACTIONS = ("reject", "edit", "take_back", "put_off", "done", "decided")
+OF_A_REPLY = ("reject", "edit", "take_back", "decided")
+OF_A_REVIEWER = ("reject", "edit", "take_back")
 HEADERS = {"Cache-Control": "no-store"}
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def parse_said(body: bytes) -> Said:
         action,
         WorkItem(_read_id(value, "mailbox_id"), _read_id(value, "email_id")),
         reply_id=_read_id(value, "reply_id") if action in OF_A_REPLY else "",
-        reviewer=_read_id(value, "reviewer") if action in ("reject", "edit") else "",
+        reviewer=_read_id(value, "reviewer") if action in OF_A_REVIEWER else "",
         text=text,
     )
 
@@ -110,6 +111,8 @@ def _keep(said: Said, reviews: Reviews) -> None:
             reviews.edit(said.item, said.reply_id, said.reviewer, said.text)
         except ValueError as error:
             raise BadReviewError("text", str(error)) from None
+    elif said.action == "take_back":
+        reviews.take_back(said.item, said.reply_id, said.reviewer)
     elif said.action == "put_off":
         reviews.put_off(said.item)
     elif said.action == "done":

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.domain import Cause, Decision, Mailbox
 from shared.errors import DeferredError
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import FOR_PEOPLE, LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import select_mailboxes
 from shared.profiles.pauses import Pauses
@@ -60,12 +60,16 @@ class Claim:
         self.entry = self.ledger.save(replace(self.entry, **changes))
 
     def decide(self, decision: Decision) -> None:
-        """Store where the email ends."""
+        """Store where the email ends; what was written for it and not submitted is kept as a proposal."""
+        entry = self.entry
+        is_unsent = entry.submit_intent_at is None or decision.cause is Cause.REPLY_REFUSED
+        if decision.outcome in FOR_PEOPLE and is_unsent:
+            self.note(proposal=entry.proposal or entry.draft or entry.edit)
         self.save(
             outcome=decision.outcome,
             cause=decision.cause,
             detail=decision.detail,
-            reply_id=decision.reply_id or self.entry.reply_id,  # of a reply that ended, the trace stays
+            reply_id=decision.reply_id or entry.reply_id,  # of a reply that ended, the trace stays
             depends_on=decision.depends_on,
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdict, check_draft
-from shared.checks.evidence import Source, SourceKind, judge_claims
+from shared.checks.evidence import Source, SourceKind, hands_over, judge_claims, split_sentences
 from shared.domain import (
     Cause,
     Claim,
@@ -13,18 +13,28 @@ from shared.domain import (
     Decision,
     Draft,
     JudgedClaim,
+    ModelText,
     Outcome,
     Support,
     build_idempotency_key,
     parse_address,
 )
 from shared.errors import ConfigurationError, PermanentError, TransientError
+from shared.knowledge.words import find_words
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailReader
 from shared.model.chat import ChatCompletion, ChatRequest
-from shared.model.prompting import clean_text, cut_text, escape_untrusted, load_prompt, text_version
+from shared.model.prompting import (
+    clean_sentence,
+    clean_text,
+    cut_text,
+    escape_untrusted,
+    load_prompt,
+    text_version,
+)
 from shared.profiles.disclosure import drop_disclosures, find_disclosure
 from shared.replying.draft_request import (
+    MAX_HEADER_CHARACTERS,
     DraftText,
     Material,
     build_draft_instructions,
@@ -39,6 +49,7 @@ MAX_EMAIL_TOKENS = 4_000
 MAX_CONTEXT_EMAIL_TOKENS = 500  # of each of the thread's other emails: 6,000 together
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
 ATTEMPTS = 2
+SAME_PROMISE = 0.5  # of its words are in a sentence that makes it
 
 log = logging.getLogger(__name__)
 
@@ -130,14 +141,15 @@ def write_draft(
 def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: Envelope) -> JudgedDraft:
     """The draft with a reviewer's own text: byte for byte, and never held back.
 
-    What the checks find is told to its approver. A sentence that the reviewer left keeps its source.
+    What the checks find is told to its approver. A sentence that the reviewer left keeps its source. The open
+    points stay: no code can tell whether the text answers them.
     """
     ids = {source.title: source.id for source in material.sources}
     written = DraftText(
         reply_markdown=edited.reply_markdown,
         claims=tuple(Claim(c.sentence, ids.get(c.source, ""), c.quote) for c in edited.claims if c.quote),
-        open_points=(),
-        follow_up=edited.follow_up,
+        open_points=edited.open_points,
+        follow_up=find_promise(edited, entry.rejections[-1].reply_markdown),
         confidence=1.0,
         model=edited.model,
     )
@@ -147,6 +159,26 @@ def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: 
         verdict=_check(written, material, entry), prompt_version=edited.prompt_version,
     )  # fmt: skip
     return JudgedDraft(draft)
+
+
+def find_promise(edited: Draft, before: str) -> ModelText:
+    """What a reviewer's own text promises; `before` is the text of the draft that it replaces.
+
+    That is the draft's promise while a sentence that makes it is left, or such a sentence as it was changed.
+    Without one, it is what the reviewer adds that a colleague will see to.
+    """
+    old, new = (dict.fromkeys(split_sentences(text)) for text in (before, edited.reply_markdown))
+    words = set(find_words(edited.follow_up.text))
+    shares = {s: len(words & set(find_words(s))) / max(1, len(words)) for s in (*old, *new)}
+    best = max((shares[sentence] for sentence in old), default=0.0)
+    if best >= SAME_PROMISE:
+        making = [sentence for sentence in old if shares[sentence] == best]
+    else:  # in other words, or another language: any sentence between greeting and closing may make it
+        making = ([*old][1:-1] or [*old]) if words else []
+    if any(sentence in new for sentence in making):
+        return edited.follow_up
+    added = [s for s in new if s not in old and (shares[s] >= SAME_PROMISE or hands_over(s))]
+    return ModelText(clean_sentence(max(added, key=shares.__getitem__, default=""), MAX_HEADER_CHARACTERS))
 
 
 def _build_draft(

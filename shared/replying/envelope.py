@@ -12,6 +12,7 @@ from shared.mail.contact_forms import find_form, find_respondent, looks_like_for
 from shared.mail.machine_mail import is_machine_mail, is_machine_sender, is_machine_subject
 from shared.profiles.profiles import MailboxProfile
 from shared.profiles.senders import SenderRule, find_resembled
+from shared.replying.reporting import MAX_ADDRESS_CHARACTERS, shorten
 from shared.replying.threads import ThreadView
 
 _SPAM_VERDICTS = frozenset({"flagged", "quarantined"})
@@ -21,6 +22,7 @@ _HANDLED_STATUSES = frozenset({"archived", "deleted", "rejected", "cancelled"})
 _FORM_CAUSES = (Cause.OWN_ADDRESS, Cause.MACHINE_SENDER)
 _NAMED_FORM_CAUSES = (*_FORM_CAUSES, Cause.MACHINE_SUBJECT, Cause.MACHINE_HEADERS)
 
+MAX_HOST_CHARACTERS = 32  # strangers choose how long a name is: all warnings fit into the tag with two
 FIRST_EMAILS = 20  # of a mailbox: whether To and Cc name it says whether all its mail is forwarded
 FORWARDED = (
     "mailbox %r: most of its first %d emails name other addresses in To and Cc. They are taken for forwarded "
@@ -81,7 +83,8 @@ class Envelope:
         if decision is None or decision.cause in (_NAMED_FORM_CAUSES if form else _FORM_CAUSES):
             respondent = find_respondent(form, email.markdown, ours) if form else None
             if respondent is not None:
-                note = f"A contact form gave the address that this goes to: {respondent}"
+                shown = shorten(respondent, MAX_ADDRESS_CHARACTERS)
+                note = f"A contact form gave the address that this goes to: {shown}"
                 return cls(respondent, notes=(note,), is_form=True)
             is_to_others = bool(find_others(email, ours))
             if form or (decision and not is_to_others and looks_like_form(email.markdown, sender, ours)):
@@ -106,17 +109,18 @@ class Envelope:
 
     def in_thread(self, email: Email, thread: ThreadView, profile: MailboxProfile) -> "Envelope":
         """The envelope with what code can tell its approver of the sender, seen in the email's thread."""
-        facts = {
-            "important": SenderRule.IMPORTANT in profile.senders.find(self.sender),
-            "the email hides text from its readers": hides_text(f"{email.subject}\n{email.markdown}"),
-            f"others in To and Cc: {len(self.others)}": bool(self.others),
-        }
         host, ours = _host(self.sender), {_host(address) for address in self.ours}
         theirs = {_host(address) for address in (*thread.addresses, *self.others)} - ours - {host}
         known = {*profile.reply_all, *profile.senders.important}  # the operator vouches for them
         resembled = find_resembled(host, sorted(ours), sorted(theirs)) if host not in known else ""
         whose = "our domain" if resembled in ours else "a correspondent's domain"
-        facts[f"{host} resembles {whose} {resembled}"] = bool(resembled)
+        looks, real = (shorten(name, MAX_HOST_CHARACTERS) for name in (resembled, host))
+        facts = {
+            f"resembles {whose} {looks}: {real}": bool(resembled),
+            "the email hides text from its readers": hides_text(f"{email.subject}\n{email.markdown}"),
+            f"others in To and Cc: {len(self.others)}": bool(self.others),
+            "important": SenderRule.IMPORTANT in profile.senders.find(self.sender),
+        }
         return replace(
             self,
             was_answered=thread.was_answered(self.sender),

@@ -8,7 +8,7 @@ from shared.checks.draft_checks import SENTENCES as CHECK_SENTENCES
 from shared.checks.draft_checks import DraftCheck
 from shared.domain import Cause, Draft, Outcome, Support
 from shared.errors import NotFoundError, PermanentError
-from shared.ledger.entries import LedgerEntry
+from shared.ledger.entries import FOR_PEOPLE, LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.profiles.profiles import MailboxProfile
@@ -26,6 +26,7 @@ OPEN_POINTS_TAG = "agent.open_points"
 NOTE_TAG = "agent.note"
 SENDER_TAG = "agent.sender"
 MAX_SOURCES = 10
+MAX_ADDRESS_CHARACTERS = 100
 SUPPORT_WORDS: Mapping[Support, str] = {
     Support.VERIFIED: "verified",
     Support.FROM_SENDER: "from the sender",
@@ -136,7 +137,7 @@ def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str
 
 def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
     """The tags that show a decided row on its inbound email; absent facts have no tag."""
-    triage = entry.triage
+    triage, proposal = entry.triage, entry.proposal if entry.outcome in FOR_PEOPLE else None
     values = {
         "agent.outcome": entry.outcome,
         "agent.cause": entry.cause,
@@ -150,7 +151,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
-        "agent.proposed_reply": entry.proposal and entry.proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
+        "agent.proposed_reply": proposal and proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
     }
     return {key: str(value) for key, value in values.items() if value}
 
@@ -168,6 +169,12 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
     }
     tags = {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
     return tags | ({NOTE_TAG: render_notes(draft.notes)} if draft.notes else {})
+
+
+def shorten(name: str, limit: int) -> str:
+    """An address or a host in at most `limit` characters: how it begins, and its end, which tells whose."""
+    line, half = clean_line(name, len(name)), (limit - 1) // 2
+    return line if len(line) <= limit else f"{line[: limit - 1 - half]}…{line[-half:]}"
 
 
 def render_notes(notes: Iterable[str]) -> str:

@@ -2,11 +2,11 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from shared.domain import EmailSummary, WorkItem
+from shared.domain import EmailSummary, WorkItem, parse_address
 from shared.errors import AgentError, DeferredError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
@@ -60,10 +60,11 @@ class AnswerWatch:
             elif matter.kind is not MatterKind.DRAFT and matter.thread_id is not None:
                 by_mailbox[matter.mailbox_id].append(matter)
         known = self.mailboxes.read() if by_mailbox else {}
+        ours = frozenset(_host(mailbox.address) for mailbox in known.values())
         failures: list[AgentError] = []
         for mailbox_id in by_mailbox.keys() & known.keys():
             try:
-                self._close_answered(mailbox_id, by_mailbox[mailbox_id])
+                self._close_answered(mailbox_id, by_mailbox[mailbox_id], ours)
             except DeferredError as error:
                 log.info("the answers of mailbox %s have to wait: %s", mailbox_id, error)
             except (PermanentError, TransientError) as error:
@@ -72,39 +73,40 @@ class AnswerWatch:
         if failures:
             raise TransientError(f"answers of {len(failures)} mailboxes were not listed: {failures[0]}")
 
-    def _close_answered(self, mailbox_id: str, matters: Sequence[Matter]) -> None:
-        """Look at what was written since the last time."""
-        now, oldest = self.clock(), min(matter.since for matter in matters)
-        looked = min(
-            self.ledger.matters.get_moment(mailbox_id, ANSWERS) or oldest, now
-        )  # if a clock was ahead
+    def _close_answered(self, mailbox_id: str, matters: Sequence[Matter], ours: frozenset[str]) -> None:
+        """Look at what was written since the last time, or since what was noted meanwhile can be answered."""
+        now, looked = self.clock(), self.ledger.matters.get_moment(mailbox_id, ANSWERS)
+        looked = looked and min(looked, now)  # if a clock was ahead
+        begin = min(_list_from(matter, looked) for matter in matters)
         written = _Written()
-        listed = self.multimail.list_emails(
-            mailbox_id, direction="outbound", date_after=max(looked, oldest) - CLOCK_MARGIN
-        )
+        listed = self.multimail.list_emails(mailbox_id, direction="outbound", date_after=begin - CLOCK_MARGIN)
         for summary in listed:
             if summary.status not in PENDING_STATUSES and not is_unsent(summary):
                 written.by_thread[summary.thread_id].append(summary)
             elif not is_unsent(summary) and not self.ledger.find_tracked_replies(mailbox_id, summary.id):
                 written.waiting_since.append(summary.received_at)  # a person's
         for matter in matters:
-            self._close_if_answered(matter, written.by_thread)
+            self._close_if_answered(matter, written.by_thread.get(matter.thread_id, ()), ours)
         # What waits for approval is listed again: it may leave, and is then listed by when it was written.
         self.ledger.matters.set_moment(mailbox_id, ANSWERS, min([now, *written.waiting_since]))
 
     def _close_if_answered(
-        self, matter: Matter, by_thread: Mapping[str | None, Sequence[EmailSummary]]
+        self, matter: Matter, emails: Sequence[EmailSummary], ours: frozenset[str]
     ) -> None:
-        emails = by_thread.get(matter.thread_id)
         entry = self.ledger.get(matter.work_item) if emails else None
-        if not emails or entry is None:
+        if entry is None:
             return
         # Who wrote to somebody else, or before the email can have been read, has not answered it.
         read_by = entry.received_at + WRITTEN_WITHIN
         since = matter.since if matter.kind is MatterKind.PROMISE else read_by
-        ours = self._list_own_replies(entry)
-        answers = find_outbound_to(entry.sender, emails)
-        if any(email.received_at >= since and email.id not in ours for email in answers):
+        replies = self._list_own_replies(entry)
+        # Where no sender is known, it may be anybody outside our own domains.
+        answers = (
+            find_outbound_to(entry.sender, emails)
+            if entry.sender
+            else [email for email in emails if not {_host(to) for to in email.to} <= ours]
+        )
+        if any(email.received_at >= since and email.id not in replies for email in answers):
             self.ledger.matters.close(matter)
             record(
                 MATTER_CLOSED,
@@ -123,3 +125,15 @@ class AnswerWatch:
         rows = [self.ledger.get(WorkItem(entry.mailbox_id, holder)) for holder in {*holders, entry.email_id}]
         replies = {row.reply_id for row in rows if row is not None and row.reply_id is not None}
         return replies | {said.reply_id for row in rows if row is not None for said in row.rejections}
+
+
+def _host(address: str) -> str:
+    return parse_address(address).rpartition("@")[2]
+
+
+def _list_from(matter: Matter, looked: datetime | None) -> datetime:
+    """From when on an answer to it is not listed yet: people may write before it is noted."""
+    begin = matter.since if matter.kind is MatterKind.PROMISE else matter.received_at
+    if looked is None or matter.noted_at > looked - CLOCK_MARGIN:
+        return begin
+    return max(begin, looked)

@@ -222,6 +222,7 @@ class Poller:
             thread_id=summary.thread_id,
             due_at=now,
             digest_key=self._new_key(),
+            added_at=self._clock(),  # after a long listing it is much later
         )
         with span("add email", parent=email_traceparent(mailbox_id, summary.id)) as current:
             work = self._ledger.add(entry)

@@ -17,7 +17,16 @@ from shared.errors import (
     PermanentError,
     TransientError,
 )
-from shared.ledger.entries import PENDING_APPROVAL, UNDECIDED, UNSENT_STATUSES, LedgerEntry, TrackedReply
+from shared.ledger.entries import (
+    APPROVED_STATUSES,
+    PENDING_APPROVAL,
+    UNDECIDED,
+    UNSENT_STATUSES,
+    Expiry,
+    LedgerEntry,
+    Matter,
+    TrackedReply,
+)
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient, MultiMailReader
@@ -47,6 +56,7 @@ MAX_REDRAFTS = 2  # of one email's reply by the model; a reviewer's own texts do
 # How often to look, and for how long: most decisions fall within the hour, and almost none after a month.
 FRESH_FOR, CHECK_FRESH_AFTER = timedelta(hours=1), timedelta(minutes=5)
 CHECK_AFTER = timedelta(minutes=30)
+CHECK_SAID_AFTER = timedelta(minutes=1)  # what was said of a reply counts for some minutes only
 TRACK_FOR = timedelta(days=30)  # but for those that nobody has decided: these are looked at once a day
 CHECK_OLD_AFTER = timedelta(days=1)
 # A 404 is one reading: a reply counts as gone when it is not there at a second look, this long after.
@@ -118,6 +128,12 @@ class ReplyTracker:
         checked = [self._try_reply(reply, _Listing()) for reply in replies]
         self._ledger.track_replies([self._later(reply) for reply in checked if reply is not None])
         return bool(replies)
+
+    def look_soon(self, mailbox_id: str, reply_id: str) -> None:
+        """Have the next run look at a reply that is about to be rejected. Raises what the ledger raises."""
+        at = self._clock() + CHECK_SAID_AFTER
+        replies = self._ledger.find_tracked_replies(mailbox_id, reply_id)
+        self._ledger.track_replies([replace(reply, check_at=min(at, reply.check_at)) for reply in replies])
 
     def _try_mailbox(self, replies: Sequence[TrackedReply]) -> AgentError | None:
         """Look at one mailbox's replies. What an error leaves undone is due at the next run."""
@@ -231,9 +247,8 @@ class ReplyTracker:
     def _settle_own(self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate") -> bool:
         """Keep what became of a row's reply; say whether the row was set back to open.
 
-        A rejection with a reason asks for a new draft, while there were not too many; one with an edit has
-        it. Of any other end
-        without effect the row is judged again: who wrote the email is still without an answer.
+        A rejection with a reason asks for a new draft, while there were not too many; an edit is one. Of any
+        other end without effect the row is judged again: its sender is still without an answer.
         """
         now = self._clock()
         if entry.erased_at:  # only counted
@@ -244,7 +259,7 @@ class ReplyTracker:
             # Tagged while the row is finished: the worker with the new draft writes its own tags.
             self._tag(reply, fate.status)
             self._ledger.redraft(entry.rejected(rejection, now), reply)
-            self._record_settled(entry, reply, fate, is_redrafted=True)
+            _record_settled(entry, reply, fate, is_redrafted=True)
             return True
         kept = self._store(entry, reply, fate)
         self._tag(reply, fate.status)
@@ -295,38 +310,22 @@ class ReplyTracker:
         unchanged = fate.status == entry.reply_status and not fate.is_settled
         if unchanged or entry.reply_settled_at is not None:
             return entry
+        now = self._clock()
         changed = replace(
             entry,
             reply_status=fate.status,
             reply_decided_at=fate.decided_at,
-            reply_settled_at=self._clock() if fate.is_settled else None,
+            approval_seen_at=entry.approval_seen_at or (now if fate.status in APPROVED_STATUSES else None),
+            reply_settled_at=now if fate.is_settled else None,
         )
         promise = changed.promise if entry.promise is None else None
-        kept = self._ledger.save(changed, *([promise] if promise else []))
+        notes: list[Matter | Expiry] = [promise] if promise else []
+        if changed.approval_seen_at == now:
+            notes.append(Expiry.build(entry, now))  # by which the digest finds it
+        kept = self._ledger.save(changed, *notes)
         if fate.is_settled:
-            self._record_settled(entry, reply, fate, is_redrafted=False)
+            _record_settled(entry, reply, fate, is_redrafted=False)
         return kept
-
-    def _record_settled(
-        self, entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, is_redrafted: bool
-    ) -> None:
-        seconds = None
-        if fate.decided_at is not None and fate.status != CANCELLED:  # which the agent does as well
-            seconds = max(0.0, round((fate.decided_at - reply.submitted_at).total_seconds(), 1))
-        record(
-            REPLY_SETTLED,
-            {
-                "mailbox_id": entry.mailbox_id,
-                "email_id": entry.email_id,
-                "reply_id": reply.reply_id,
-                "reply_status": fate.status,
-                "revision": entry.revision,
-                "redrafted": is_redrafted,
-                "seconds_to_decision": seconds,
-                "category": entry.triage.category if entry.triage else None,
-                "actor": "service" if seconds is None else "reviewer",
-            },
-        )
 
     def _tag(self, reply: TrackedReply, status: str) -> None:
         """Write the status on the answered email, next to all other tags, if it is not there yet.
@@ -357,16 +356,42 @@ class ReplyTracker:
         return replace(reply, check_at=now + wait)
 
 
+def _record_settled(entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, is_redrafted: bool) -> None:
+    seconds = None
+    if fate.decided_at is not None and fate.status != CANCELLED:  # which the agent does as well
+        seconds = max(0.0, round((fate.decided_at - reply.submitted_at).total_seconds(), 1))
+    record(
+        REPLY_SETTLED,
+        {
+            "mailbox_id": entry.mailbox_id,
+            "email_id": entry.email_id,
+            "reply_id": reply.reply_id,
+            "reply_status": fate.status,
+            "revision": entry.revision,
+            "redrafted": is_redrafted,
+            "seconds_to_decision": seconds,
+            "category": entry.triage.category if entry.triage else None,
+            "actor": "service" if seconds is None else "reviewer",
+        },
+    )
+
+
 def _find_rejection(
     entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", now: datetime
 ) -> Rejection | None:
     """The rejection that gets a new draft; None where the row's reply is not answered by one.
 
-    What was said at the desk goes before the tag.
+    What was said at the desk counts if the rejection came soon after, and no other reason was given since.
     """
-    said = entry.review if entry.review is not None and entry.review.reply_id == reply.reply_id else None
+    decided_at = fate.decided_at or now
+    said = entry.own_review
+    if said is None or said.is_taken_over(fate.reason):
+        said, reason = None, fate.reason
+    elif said.is_void(decided_at):
+        said, reason = None, ""
+    else:
+        reason = said.reason
     is_edit = said is not None and said.edited is not None
-    reason = (said.reason if said is not None else "") or fate.reason
     redrafts = sum(1 for rejection in entry.rejections if not rejection.is_edit)
     if entry.draft is None or fate.status != "rejected":
         return None
@@ -376,7 +401,7 @@ def _find_rejection(
         reply.reply_id,
         reason,
         submitted_at=reply.submitted_at,
-        decided_at=fate.decided_at or now,
+        decided_at=decided_at,
         review=said,
     )
 

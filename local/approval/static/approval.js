@@ -102,7 +102,17 @@ keysOn.addEventListener("change", () => {
   else localStorage.setItem(KEYS_OFF, "yes");
 });
 
-// Only Enter decides on what a key has chosen. Who types words where no form is open chooses nothing by them.
+// Who types words where no form is open means no key by them: a key counts after a pause only. The time is kept
+// from page to page, as a key may have led to this one.
+const PAUSE_MILLISECONDS = 700;
+const TYPED_AT = "desk-typed-at";
+
+function isTyping() {
+  const passed = Date.now() - Number(sessionStorage.getItem(TYPED_AT));
+  return passed >= 0 && passed < PAUSE_MILLISECONDS;
+}
+
+// Only Enter decides on what a key has chosen.
 let chosenByKey = null;
 
 function chooseByKey(button) {
@@ -123,7 +133,7 @@ function press(key) {
   else if (key === "k") document.querySelector(".bar a[rel=prev]")?.click();
   else if (key === "/") document.getElementById("search").focus();
   else if (!named) return false;
-  else if (key === "a" || key === "d") chooseByKey(named);
+  else if (named.tagName === "BUTTON") chooseByKey(named);
   else {
     named.click();
     const details = named.closest("details");
@@ -134,13 +144,15 @@ function press(key) {
 
 document.addEventListener("keydown", (event) => {
   letGo(event);
+  const isWord = isTyping() && event.key !== "j" && event.key !== "k"; // which decide nothing
+  if (event.key.length === 1) sessionStorage.setItem(TYPED_AT, Date.now());
   const isWriting = event.target.closest("input:not([type=radio], [type=checkbox]), textarea, select");
   if (event.key === "Escape" && event.target.closest(".decision details, .search")) {
     event.target.closest("details")?.removeAttribute("open");
     event.target.blur();
     return;
   }
-  if (isWriting || event.ctrlKey || event.metaKey || event.altKey || event.repeat || !keysOn.checked) return;
+  if (isWriting || event.ctrlKey || event.metaKey || event.altKey || event.repeat || isWord || !keysOn.checked) return;
   if (press(event.key)) event.preventDefault();
 });
 
