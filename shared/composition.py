@@ -35,12 +35,12 @@ from shared.operator.review import Reviews
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
-from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.replying.envelope import Addressing
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
 from shared.services.secrets import SecretFile, SecretSource, StaticSecret
+from shared.services.work_queue import InProcessWorkQueue, WorkQueue
 from shared.settings import OBSERVED, Settings
 from shared.telemetry import quieten_sdks, span
 from shared.watching.answers import AnswerWatch
@@ -412,7 +412,7 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
     connection_string = settings.service_bus_connection_string
     if settings.service_bus_namespace is None and connection_string is None:
         return InProcessWorkQueue()
-    from shared.queueing.service_bus import (  # noqa: PLC0415 - its SDK, only where there is a namespace
+    from shared.services.service_bus import (  # noqa: PLC0415 - its SDK, only where there is a namespace
         build_service_bus_work_queue,
     )
 

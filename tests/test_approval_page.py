@@ -38,8 +38,8 @@ from shared.domain import (
 from shared.errors import ConfigurationError, TransientError
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Secret, Settings
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 

@@ -32,7 +32,7 @@ ADAPTERS = frozenset(
         "knowledge.word_index",
         "knowledge.meaning",
         "knowledge.azure_search",
-        "queueing.service_bus",
+        "services.service_bus",
     }
 )
 SDKS = {"requests", "urllib3", "azure", "openai", "sqlite3", "httpx2"}

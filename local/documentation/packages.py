@@ -13,7 +13,7 @@ LAYERS = (
     ("model",),
     ("knowledge",),
     ("checks",),
-    ("mail", "ledger", "queueing"),
+    ("mail", "ledger"),
     ("profiles",),
     ("replying",),
     ("watching",),

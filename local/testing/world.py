@@ -22,9 +22,9 @@ from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.notifying.delivery import Delivery
 from shared.profiles.profiles import NO_PROFILES, Profiles
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.health import ServiceHealth
 from shared.services.secrets import SecretSource, StaticSecret
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Secret, Settings
 
 WEBHOOK_SECRET, AUDIT_KEY = "whsec_of_the_world", "audit-key-of-the-world"
