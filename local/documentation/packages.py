@@ -14,6 +14,7 @@ LAYERS = (
     ("knowledge",),
     ("checks",),
     ("mail", "ledger"),
+    ("attachments",),
     ("profiles",),
     ("replying",),
     ("watching",),
