@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from shared.attachments.reading import AttachmentReader
+from shared.attachments.transfer import Download, get_bounded
 from shared.domain import parse_work_item
 from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
@@ -155,6 +157,7 @@ class Adapters:
     signing_secret: SecretSource | None
     health: ServiceHealth
     delivery: Delivery
+    download: Download = get_bounded
 
 
 def build_agent(
@@ -232,6 +235,7 @@ def assemble_agent(
         settings=settings, clock=clock, random=random_share,
         profiles=profiles, knowledge=adapters.knowledge, submitter=submitter, addressing=Addressing(ledger),
         health=adapters.health, pauses=pauses,
+        attachments=AttachmentReader(multimail, adapters.download),
     )  # fmt: skip
     tracker = ReplyTracker(
         multimail=multimail, writer=writer, mailboxes=mailboxes, ledger=ledger, clock=clock

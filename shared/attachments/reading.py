@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.attachments.documents import Picture, ReadAttachment
+from shared.attachments.documents import ReadAttachment
 from shared.attachments.extraction import MAX_SECONDS, extract_text
 from shared.attachments.formats import FileText, Format, Unread, UnreadError, promised_format
 from shared.attachments.transfer import Download, get_bounded, read_answer
 from shared.domain import Attachment, Email
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
 from shared.mail.multimail import MultiMailReader
+from shared.model.chat import Picture
 
 MAX_FILES = 5
 MAX_FILE_BYTES = 10_000_000
