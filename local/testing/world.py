@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from local.host.http_server import LoopbackServer
 from local.multimail.simulator import MultiMailSimulator
+from shared.attachments.transfer import Download, get_bounded
 from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
 from shared.knowledge.files import KnowledgeFiles
@@ -145,6 +146,7 @@ class World:
         self.health = ServiceHealth(self.clock)
         self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path, clock=self.clock)
         self.queue = InProcessWorkQueue()
+        self.download: Download = get_bounded  # set it before the world is entered
         self.targets: dict[str, str] = {}  # the secrets of targets of notifications, by name
         self.delivery = Delivery(lambda name: StaticSecret(Secret(self.targets[name])), timeout=(2, 2))
         self._server = LoopbackServer(self.simulator.app)
@@ -160,6 +162,7 @@ class World:
             multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete,
             converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
             audit_key=StaticSecret(Secret(AUDIT_KEY)), signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
+            download=self.download,
         )  # fmt: skip
         self.multimail = client
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)
