@@ -6,11 +6,10 @@ import json
 import ssl
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import openpyxl
 import pytest
@@ -59,7 +58,7 @@ def pdf(text: str, pages: int = 1, *, owner: str = "", user: str = "") -> bytes:
     return written.getvalue()
 
 
-def archive(**parts: str | bytes) -> bytes:
+def archive(parts: Mapping[str, str | bytes]) -> bytes:
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as target:
         for name, content in parts.items():
@@ -67,9 +66,9 @@ def archive(**parts: str | bytes) -> bytes:
     return written.getvalue()
 
 
-def docx(body: str, before: str = "", **parts: bytes) -> bytes:
+def docx(body: str, before: str = "", parts: Mapping[str, bytes] | None = None) -> bytes:
     document = f'{before}<w:document xmlns:w="{WORD}"><w:body>{body}</w:body></w:document>'
-    return archive(**{"word/document.xml": document, **parts})
+    return archive({"word/document.xml": document, **(parts or {})})
 
 
 def paragraph(text: str, mark: str = "") -> str:
@@ -106,7 +105,7 @@ ICS = (
         (pdf("Order 4711 arrived broken"), Format.PDF, "Order 4711 arrived broken"),
         (pdf("For everybody to read", owner="secret"), Format.PDF, "For everybody to read"),
         (docx(paragraph("One") + paragraph("Two")), Format.DOCX, "One\nTwo\n"),
-        (docx(paragraph("Run me not"), **{"word/vbaProject.bin": b"Sub AutoOpen()"}), Format.DOCX, "Run me not\n"),
+        (docx(paragraph("Run me not"), parts={"word/vbaProject.bin": b"Sub AutoOpen()"}), Format.DOCX, "Run me not\n"),
         (docx(paragraph("Seen") + paragraph("unseen", "<w:vanish/>")), Format.DOCX, "Seen\n\n"),
         (xlsx(), Format.XLSX, "Sheet Sheet\nItem | Price\nSensor | 12.5"),
         (b"a;b\n1;2\n", Format.CSV, "a;b\n1;2"),
@@ -150,17 +149,16 @@ DEEP_PAGES = (
 )
 LOOP = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Count 5/Kids[2 0 R]>>endobj\ntrailer<</Root 1 0 R/Size 3>>\n%%EOF"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500
-FLATE_BOMB = pdf("x").replace(b"stream", b"stream", 1)
 
 
 @pytest.mark.parametrize(
     ("content", "promised", "expected"),
     [
-        (archive(**{"word/document.xml": b"0" * 70_000_000}), Format.DOCX, Unread.TOO_LARGE),
-        (archive(**{f"p{n}": b"x" for n in range(2_001)}), Format.DOCX, Unread.TOO_LARGE),
+        (archive({"word/document.xml": b"0" * 70_000_000}), Format.DOCX, Unread.TOO_LARGE),
+        (archive({f"p{n}": b"x" for n in range(2_001)}), Format.DOCX, Unread.TOO_LARGE),
         (docx(paragraph("&a9;"), LAUGHS), Format.DOCX, Unread.UNREADABLE),
         (docx(paragraph("x"), '<!DOCTYPE x SYSTEM "file:///etc/passwd">'), Format.DOCX, Unread.UNREADABLE),
-        (archive(**{"inner.zip": archive(**{"word/document.xml": b"x"})}), Format.DOCX, Unread.NO_TYPE),
+        (archive({"inner.zip": archive({"word/document.xml": b"x"})}), Format.DOCX, Unread.NO_TYPE),
         (DEEP_PAGES, Format.PDF, Unread.UNREADABLE),
         (LOOP, Format.PDF, Unread.UNREADABLE),
         (pdf("x")[:300], Format.PDF, Unread.UNREADABLE),
@@ -184,7 +182,7 @@ def test_what_cannot_be_read_says_why(content: bytes, promised: Format, expected
 def test_a_file_that_needs_too_much_memory_or_time_is_given_up() -> None:
     # Deep XML, each element with a name of its own, so that it is packed no better than text.
     deep = "".join(f"<w:p{zlib.crc32(str(n).encode()):x}>" for n in range(1_500_000))
-    content = archive(**{"word/document.xml": f'<w:document xmlns:w="{WORD}">{deep}'})
+    content = archive({"word/document.xml": f'<w:document xmlns:w="{WORD}">{deep}'})
     with pytest.raises(UnreadError) as raised:
         extract_text(content, Format.DOCX)
     assert raised.value.why in (Unread.TOO_LARGE, Unread.UNREADABLE, Unread.TOOK_TOO_LONG)
@@ -250,11 +248,10 @@ def test_any_other_form_is_a_cause(given: Answer, expected: Unread) -> None:
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[dict[str, str]]]]:
     """An https server of files on loopback, and the headers of what it was asked."""
     app, seen = Flask("files"), list[dict[str, str]]()
-    endless = (b"x" * 1000 for _ in iter(int, 1))
     answers = {
         "/fits": lambda: Response(b"x" * 100),
         "/long": lambda: Response(b"x" * 101),
-        "/endless": lambda: Response(endless),
+        "/endless": lambda: Response(b"x" * 1000 for _ in iter(int, 1)),
         "/moved": lambda: Response(status=302, headers={"Location": "/fits"}),
         "/packed": lambda: Response(zlib.compress(b"x" * 100), headers={"Content-Encoding": "deflate"}),
     }
@@ -333,17 +330,13 @@ def test_the_certificate_is_that_of_the_host_that_was_asked_for(
 # Prompts, claims and the desk
 
 
-def worked(tmp_path: Path, *attachments: Attachment, **profile: Any) -> Iterator[World]:
-    raise NotImplementedError
-
-
 def shown(prompt: str) -> list[str]:
     inside = prompt.partition("<documents>\n")[2].partition("\n</documents>")[0]
     return [unescape_untrusted(line) for line in inside.splitlines()]
 
 
-def deliver(world: World, *attachments: Attachment) -> str:
-    email_id = world.deliver("Please see what I attached.", attachments=attachments)
+def deliver(world: World, *attachments: Attachment, text: str = "Please see what I attached.") -> str:
+    email_id = world.deliver(text, attachments=attachments)
     world.poll_and_work()
     return email_id
 
@@ -387,14 +380,14 @@ def test_an_email_without_attachments_has_the_prompts_that_it_had(tmp_path: Path
         deliver(world)
         without = [request.user for request in world.model.requests]
         assert [len(shown(user)) for user in without] == [1, 1]
-        deliver(world, Attachment("a.zip", "application/zip", b"PK\x03\x04"))
+        deliver(world, Attachment("a.zip", "application/zip", b"PK\x03\x04"), text="Another question.")
         assert [len(shown(request.user)) for request in world.model.requests[2:]] == [1, 1]
 
 
 def test_what_was_not_read_becomes_an_open_point_and_never_fails_the_email(tmp_path: Path) -> None:
     twin = Attachment("twin.txt", "text/plain", b"first")
     hostile = [
-        Attachment("bomb.docx", "", archive(**{"word/document.xml": b"0" * 70_000_000})),
+        Attachment("bomb.docx", "", archive({"word/document.xml": b"0" * 20_000_000})),
         Attachment("a.zip", "application/zip", b"PK\x03\x04"),
         Attachment("b.json", "application/json", b'{"url": "https://192.0.2.1/"}'),
         Attachment("photo.png", "image/png", PNG),
@@ -424,3 +417,70 @@ def test_what_was_not_read_becomes_an_open_point_and_never_fails_the_email(tmp_p
         }
         asked = [r.path for r in world.simulator.requests if "/attachments/" in r.path]
         assert [path.rpartition("/")[2] for path in asked] == ["bomb.docx", "large.txt", "twin.txt"]
+
+
+def test_a_larger_file_is_read_from_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = tmp_path / "loopback.pem"
+    write_certificate(certificate)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    world = World(tmp_path)
+    world.download = anywhere
+    with world, LoopbackServer(world.simulator.app, ssl_context=context) as server:
+        world.simulator.files_url = server.url
+        email_id = deliver(world, Attachment("a b/\u00e9%.txt", "text/plain", b"long " * 20_000))
+        assert find_draft(world, email_id).attachments == ("read in part",)
+        (fetched,) = (r for r in world.simulator.requests if r.path.startswith("/files/"))
+        assert (fetched.path, fetched.key_id) == (f"/files/{email_id}/a b/\u00e9%.txt", None)
+        assert "characters left out" in shown(world.model.requests[1].user)[1]
+
+
+def test_of_two_files_with_one_name_the_one_of_the_answers_size_is_read(tmp_path: Path) -> None:
+    files = [Attachment("a.txt", "text/plain", content) for content in (b"one", b"three", b"seven")]
+    with World(tmp_path) as world:
+        read = world.pipeline.attachments.read
+        email_id = world.deliver(attachments=files)
+        email = world.multimail.get_email(world.box, email_id)
+        assert [file.text for file in read(world.box, email)] == ["one", "", ""]
+        turned = replace(email, attachments=email.attachments[::-1])  # the service still gives the first
+        assert [file.text for file in read(world.box, turned)] == ["", "", "one"]
+
+
+def test_texts_share_a_budget_and_say_what_is_left_out() -> None:
+    files = [ReadAttachment(n, f"{n}.txt", "word " * 3_000) for n in (1, 2, 3)]
+    first, second, third = bound_attachments(files, 500, 700)
+    assert len(first.text) > len(second.text) > len(third.text)
+    assert all("characters left out" in file.text for file in (first, second, third))
+
+
+def test_open_points_name_a_few_of_many_files() -> None:
+    unread = [ReadAttachment(n, f"{n}.zip", unread=Unread.NO_TYPE) for n in range(1, 8)]
+    assert list_open_points(unread) == [
+        "Attachments not read, not a type that is read: 1.zip, 2.zip, 3.zip, 4.zip and 3 more"
+    ]
+
+
+# Pictures
+
+PHOTO = Attachment("photo.png", "image/png", PNG)
+IMAGES = Profiles(replace(NO_PROFILE, images=True))
+
+
+def test_a_picture_goes_to_the_drafts_model_where_the_profile_says_so(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=IMAGES) as world:
+        email_id = deliver(world, PHOTO)
+        triage, draft = world.model.requests
+        assert (triage.pictures, len(shown(triage.user))) == ((), 1)
+        assert [(p.media_type, p.content) for p in draft.pictures] == [("image/png", PNG)]
+        assert shown(draft.user)[1].startswith("Attachment E1.1, a picture that came with email E1")
+        assert find_draft(world, email_id).attachments == ("shown to the model",)
+
+
+def test_a_picture_that_the_model_refuses_is_left_out_and_told(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=IMAGES) as world:
+        world.model.steps = [json.dumps(world.model.triage), PermanentError("invalid_image", status_code=400)]
+        email_id = deliver(world, PHOTO)
+        assert [len(request.pictures) for request in world.model.requests] == [0, 1, 0]
+        (point,) = find_draft(world, email_id).open_points
+        assert point.text == "Pictures not looked at: photo.png"
