@@ -101,7 +101,7 @@ def triage_email(
             summary=NO_MODEL_TEXT, reason=NO_MODEL_TEXT, cause=Cause.TRIAGE_UNREADABLE,
         )  # fmt: skip
     return _apply_sender_rules(
-        _apply_rules(triage, email, min_confidence, profile), profile.senders.find(sender)
+        _apply_rules(triage, email, min_confidence, profile, thread), profile.senders.find(sender)
     )
 
 
@@ -183,9 +183,7 @@ def _render_mail(email: Email, thread: Sequence[ThreadText]) -> list[str]:
         rest = f"\n\n{REST_MARK}\n{show_link_targets(words.rest)}"
         shown[0] += fit_untrusted(rest, MAX_REST_TOKENS)
     left = MAX_MAIL_TOKENS - estimate_tokens(shown[0])
-    read = [file for text in thread if text.email_id == email.id for file in text.attachments if file.text]
-    bounded = bound_attachments(read, MAX_ATTACHMENT_TOKENS, MAX_ATTACHMENTS_TOKENS)
-    shown += [escape_untrusted(file.render_for_triage()) for file in bounded]
+    shown += _render_attachments(email, thread)
     earlier = [text for text in thread if text.email_id != email.id]
     last = sorted(earlier, key=lambda text: text.received_at)[-MAX_EARLIER:]
     for number, text in enumerate(last):
@@ -195,6 +193,12 @@ def _render_mail(email: Email, thread: Sequence[ThreadText]) -> list[str]:
         shown.append(fit_untrusted(f"{label}\nBody:\n{own}", left // (len(last) - number)))
         left -= estimate_tokens(shown[-1])
     return shown
+
+
+def _render_attachments(email: Email, thread: Sequence[ThreadText]) -> list[str]:
+    read = [file for text in thread if text.email_id == email.id for file in text.attachments if file.text]
+    bounded = bound_attachments(read, MAX_ATTACHMENT_TOKENS, MAX_ATTACHMENTS_TOKENS)
+    return [escape_untrusted(file.render_for_triage()) for file in bounded]
 
 
 def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
@@ -234,7 +238,13 @@ def _sentence(value: object) -> ModelText:
     )
 
 
-def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: MailboxProfile) -> Triage:
+def _apply_rules(
+    triage: Triage,
+    email: Email,
+    min_confidence: float,
+    profile: MailboxProfile,
+    thread: Sequence[ThreadText],
+) -> Triage:
     """Escalating comes first; only what would have been replied to can become ignored by its category."""
     if triage.action is Action.ESCALATE:
         return triage
@@ -253,11 +263,10 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
         doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
         return replace(escalated, cause=Cause.TRIAGE_UNSURE, detail=doubt)
     if triage.action is Action.IGNORE:
-        shown = _render_mail(email, ())[
-            0
-        ]  # what the model was shown of it, whatever else the email is full of
+        # What the model was shown of it and its files, whatever else the email is full of.
+        shown = (_render_mail(email, ())[0], *_render_attachments(email, thread))
         written = clean_text(f"{email.subject} {email.markdown}")[:MAX_SEARCHED_CHARACTERS]
-        if any(_SPEAKS_TO_TRIAGE.search(" ".join(text.split())) for text in (shown, written)):
+        if any(_SPEAKS_TO_TRIAGE.search(" ".join(text.split())) for text in (*shown, written)):
             return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
     return triage
 
