@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from shared.attachments.download import get_bounded
 from shared.attachments.reading import AttachmentReader
-from shared.attachments.transfer import Download, get_bounded
+from shared.attachments.transfer import Download
 from shared.domain import parse_work_item
 from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders

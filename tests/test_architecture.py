@@ -22,6 +22,8 @@ ADAPTERS = frozenset(
     {
         "services.http_session",
         "services.credentials",
+        "services.judged_https",
+        "attachments.download",
         "mail.connection",
         "notifying.delivery",
         "services.key_vault",

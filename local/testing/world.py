@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from local.host.http_server import LoopbackServer
 from local.multimail.simulator import MultiMailSimulator
-from shared.attachments.transfer import Download, get_bounded
+from shared.attachments.download import get_bounded
+from shared.attachments.transfer import Download
 from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
 from shared.knowledge.files import KnowledgeFiles

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from shared.attachments.documents import ReadAttachment
+from shared.attachments.download import get_bounded
 from shared.attachments.extraction import MAX_SECONDS, extract_text
 from shared.attachments.formats import FileText, Format, Unread, UnreadError, promised_format
-from shared.attachments.transfer import Download, get_bounded, read_answer
+from shared.attachments.transfer import Download, read_answer
 from shared.domain import Attachment, Email
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
 from shared.mail.multimail import MultiMailReader
