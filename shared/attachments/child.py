@@ -16,7 +16,7 @@ REFUSED_EVENTS = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "
 
 def main() -> None:
     """Read the file on stdin, which `sys.argv` promises to be of a format. Never raises for its content."""
-    _limit()
+    limit_process()
     found: dict[str, Any]
     try:
         file = read_file(sys.stdin.buffer.read(), Format(sys.argv[-1]))
@@ -30,7 +30,7 @@ def main() -> None:
     sys.stdout.buffer.write(json.dumps(found).encode())
 
 
-def _limit() -> None:
+def limit_process() -> None:
     """Give up what reading does not need: memory, time, files, processes, the network."""
     sys.addaudithook(_refuse)
     try:
