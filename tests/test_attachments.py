@@ -23,6 +23,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from local.host.http_server import LoopbackServer
 from local.multimail.emails import Attachment
+from local.multimail.faults import no_fault, rate_limited
 from local.testing.world import World
 from shared.attachments.documents import ReadAttachment, bound_attachments, list_open_points
 from shared.attachments.download import get_bounded
@@ -478,6 +479,20 @@ def test_a_larger_file_is_read_from_its_address(tmp_path: Path, monkeypatch: pyt
         (fetched,) = (r for r in world.simulator.requests if r.path.startswith("/files/"))
         assert (fetched.path, fetched.key_id) == (f"/files/{email_id}/a b/\u00e9%.txt", None)
         assert "characters left out" in shown(world.model.requests[1].user)[1]
+
+
+def test_a_files_name_is_in_no_log_and_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "shared")
+    with World(tmp_path) as world:
+        world.simulator.fault = lambda _method, path, _number: (
+            rate_limited(1) if "/attachments/" in path else None
+        )
+        email_id = deliver(world, Attachment("Ann Lee's blood test.pdf", "application/pdf", pdf("x")))
+        assert world.entry(email_id).outcome is None  # MultiMail asked to be left alone: it waits
+        assert "blood" not in caplog.text
+        world.simulator.fault = no_fault
+        world.run_until_idle()
+        assert find_draft(world, email_id).attachments == ("read",)
 
 
 def test_of_two_files_with_one_name_the_one_of_the_answers_size_is_read(tmp_path: Path) -> None:

@@ -138,8 +138,8 @@ class MultiMailReader:
 
     def get_attachment(self, mailbox_id: str, email_id: str, name: str) -> Answer:
         """Get the answer about one attachment of an email, which has its bytes or leads to them."""
-        ids = {"mailbox_id": mailbox_id, "email_id": email_id, "name": name}
-        return self._connection.send(Call("GET", _EMAIL + "/attachments/{name}", ids))
+        call = _email_call("GET", _EMAIL + "/attachments/{name}", mailbox_id, email_id)
+        return self._connection.send(replace(call, names={"name": name}))
 
     def get_thread(self, mailbox_id: str, thread_id: str) -> tuple[EmailSummary, ...]:
         """Get a thread's emails of both directions, without bodies or spam verdicts."""
