@@ -27,7 +27,7 @@ from shared.composition import Agent, build_agent
 from shared.domain import WorkItem
 from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
-from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
+from shared.services.work_queue import InProcessWorkQueue, WorkQueue
 from shared.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -221,7 +221,7 @@ def _open_queue(job: Job) -> Iterator[tuple[WorkQueue, Callable[[], list[bytes]]
         yield in_process, drain
         return
     from local.testing.amqp_peer import running_amqp_peer  # noqa: PLC0415 - memory is measured
-    from shared.queueing.service_bus import build_service_bus_work_queue  # noqa: PLC0415 - memory is measured
+    from shared.services.service_bus import build_service_bus_work_queue  # noqa: PLC0415 - memory is measured
 
     with running_amqp_peer() as peer:
         sent: list[int] = [0]

@@ -26,7 +26,7 @@ from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger, build_email_row
 from shared.ledger.sqlite_store import SqliteStore, open_sqlite_ledger
 from shared.ledger.table_store import TABLE
-from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Settings
 
 GOAL = 1.2

@@ -24,7 +24,7 @@ from benchmarks.reply_cost import write_pages
 from benchmarks.simulators import DRAFT_SECONDS, MULTIMAIL_SECONDS, TRIAGE_SECONDS, Latencies, Simulators
 from benchmarks.texts import QUESTION, build_subject
 from shared.composition import Agent, build_agent
-from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Settings
 
 IN_FLIGHT = 8

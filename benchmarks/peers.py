@@ -150,7 +150,7 @@ def _start(job: dict[str, Any]) -> "subprocess.Popen[bytes]":
 def _run_agent(settings: dict[str, str], threads: int) -> None:
     """Poll and work until nothing is open."""
     from shared.composition import build_agent  # noqa: PLC0415 - the peers load none of it
-    from shared.queueing.work_queue import InProcessWorkQueue  # noqa: PLC0415 - the peers load none of it
+    from shared.services.work_queue import InProcessWorkQueue  # noqa: PLC0415 - the peers load none of it
     from shared.settings import Settings  # noqa: PLC0415 - the peers load none of it
 
     agent = build_agent(Settings.from_env(settings))

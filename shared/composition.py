@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from shared.attachments.download import get_bounded
+from shared.attachments.reading import AttachmentReader
+from shared.attachments.transfer import Download
 from shared.domain import parse_work_item
 from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
@@ -35,12 +38,12 @@ from shared.operator.review import Reviews
 from shared.operator.trust import TrustReport, build_report
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
-from shared.queueing.work_queue import InProcessWorkQueue, WorkQueue
 from shared.replying.envelope import Addressing
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
 from shared.services.secrets import SecretFile, SecretSource, StaticSecret
+from shared.services.work_queue import InProcessWorkQueue, WorkQueue
 from shared.settings import OBSERVED, Settings
 from shared.telemetry import quieten_sdks, span
 from shared.watching.answers import AnswerWatch
@@ -155,6 +158,7 @@ class Adapters:
     signing_secret: SecretSource | None
     health: ServiceHealth
     delivery: Delivery
+    download: Download = get_bounded
 
 
 def build_agent(
@@ -232,6 +236,7 @@ def assemble_agent(
         settings=settings, clock=clock, random=random_share,
         profiles=profiles, knowledge=adapters.knowledge, submitter=submitter, addressing=Addressing(ledger),
         health=adapters.health, pauses=pauses,
+        attachments=AttachmentReader(multimail, adapters.download),
     )  # fmt: skip
     tracker = ReplyTracker(
         multimail=multimail, writer=writer, mailboxes=mailboxes, ledger=ledger, clock=clock
@@ -412,7 +417,7 @@ def _build_work_queue(settings: Settings, credential: "Callable[[], TokenCredent
     connection_string = settings.service_bus_connection_string
     if settings.service_bus_namespace is None and connection_string is None:
         return InProcessWorkQueue()
-    from shared.queueing.service_bus import (  # noqa: PLC0415 - its SDK, only where there is a namespace
+    from shared.services.service_bus import (  # noqa: PLC0415 - its SDK, only where there is a namespace
         build_service_bus_work_queue,
     )
 

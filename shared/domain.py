@@ -399,7 +399,8 @@ class Draft:
     `follow_up` what it promises. `covers` has the ids of the sender's emails
     in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
     `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know;
-    `sender_facts`: who the sender is to us. `erased_words`: how many words its text had before it was erased.
+    `sender_facts`: who the sender is to us. `attachments`: for each of the answered email's, in their order,
+    whether it was read, or why not. `erased_words`: how many words its text had before it was erased.
     """
 
     reply_markdown: str = field(repr=False)
@@ -416,6 +417,7 @@ class Draft:
     notes: tuple[str, ...] = field(default=(), repr=False)
     sender_facts: tuple[str, ...] = field(default=(), repr=False)
     erased_words: int = 0
+    attachments: tuple[str, ...] = ()
 
     @property
     def words(self) -> int:

@@ -44,8 +44,8 @@ from shared.errors import ConfigurationError, TransientError
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.profiles.pauses import pause
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Secret, Settings
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 
@@ -1107,9 +1107,11 @@ def test_mail_is_readable_its_quotes_are_counted_and_its_files_named(office: Off
     email = office.simulator.deliver(
         "support", "ann@customer.example", "Warranty", body, attachments=[file, file]
     )
-    office.draft(email, "Yes.")
+    states = ("read", "not read: another one has the same name")
+    office.draft(email, "Yes.", replace(plain_draft("Yes."), attachments=states))
     page.goto(office.address(email))
     card = page.get_by_role("region", name="Email", exact=True)
+    expect(card.get_by_role("listitem")).to_have_text([re.compile(f", {state}$") for state in states])
     expect(card.locator(".text").first).to_contain_text("Is it covered?")
     expect(card.locator(".text").first).to_contain_text("this (https://a.example/x)")
     expect(card.locator(".text").first).not_to_contain_text("<div>")

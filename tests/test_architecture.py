@@ -22,6 +22,8 @@ ADAPTERS = frozenset(
     {
         "services.http_session",
         "services.credentials",
+        "services.judged_https",
+        "attachments.download",
         "mail.connection",
         "notifying.delivery",
         "services.key_vault",
@@ -32,7 +34,7 @@ ADAPTERS = frozenset(
         "knowledge.word_index",
         "knowledge.meaning",
         "knowledge.azure_search",
-        "queueing.service_bus",
+        "services.service_bus",
     }
 )
 SDKS = {"requests", "urllib3", "azure", "openai", "sqlite3", "httpx2"}

@@ -38,7 +38,7 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.model.azure_inference_sdk import build_azure_inference_model
-from shared.model.chat import ChatModel, ChatRequest, Conversation, Message, Tool, ToolCall
+from shared.model.chat import ChatModel, ChatRequest, Conversation, Message, Picture, Tool, ToolCall
 from shared.model.chat_wire import REASONING_HEADROOM_TOKENS, ChatRefusal
 from shared.model.openai_sdk import build_openai_model
 from shared.settings import Secret
@@ -168,6 +168,33 @@ def test_request_carries_the_schema_the_token_limit_and_temperature_zero(
     }
     assert body.pop("model", "mail-mini") == "mail-mini"
     assert body == {"max_completion_tokens": 200, "temperature": 0}
+
+
+def test_pictures_follow_the_text_inline(model: ChatModel, simulator: ChatSimulator) -> None:
+    pictures = (Picture("image/png", b"one"), Picture("image/jpeg", b"two"))
+    model.complete(replace(REQUEST, pictures=pictures))
+    assert simulator.calls[0].body["messages"][1]["content"] == [
+        {"type": "text", "text": REQUEST.user},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,b25l"}},
+        {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,dHdv"}},
+    ]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Invalid content type. image_url is only supported by certain models.",
+        "This model does not support image inputs.",
+        "Image inputs are not supported by this model.",
+    ],
+)
+def test_a_model_that_takes_no_images_is_a_wrong_setting_of_the_profile(
+    model: ChatModel, simulator: ChatSimulator, message: str
+) -> None:
+    simulator.script(sim.refused(400, "invalid_value", message, "messages.[1].content.[1].type"))
+    error = raised_by(model, replace(REQUEST, pictures=(Picture("image/png", b"one"),)))
+    assert isinstance(error, ConfigurationError)
+    assert "images to false in the mailbox's profile" in str(error)
 
 
 @pytest.mark.parametrize("slash", ["", "/"])

@@ -24,10 +24,10 @@ from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import Passage
 from shared.profiles.profile_file import load_profiles
 from shared.profiles.profiles import CATEGORIES
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.draft_request import build_draft_instructions
 from shared.replying.envelope import find_skip
 from shared.replying.reporting import REJECT_REASON_TAG
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Settings, declared_settings
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 

@@ -33,9 +33,9 @@ from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.health import ServiceHealth
 from shared.services.secrets import StaticSecret
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Secret, Settings
 
 MANY = settings(derandomize=True, max_examples=400, deadline=None, database=None)

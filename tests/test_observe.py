@@ -31,7 +31,7 @@ from shared.operator.asking import Question
 from shared.operator.http_functions import show_report
 from shared.operator.observed import SHOWN_CASES, Would, build_policy, render_observed
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import OBSERVED, Settings, find_ledger_path
 
 ROOT = Path(__file__).parent.parent

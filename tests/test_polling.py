@@ -15,7 +15,7 @@ from shared.domain import Cause, Outcome, WorkItem
 from shared.errors import ConfigurationError, ThrottledError, TransientError
 from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailClient
-from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.work_queue import InProcessWorkQueue
 
 
 @pytest.fixture

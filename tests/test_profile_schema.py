@@ -41,7 +41,7 @@ VALID = (
     "observe: true",
     "paused: true",
     "min_confidence: 0\n  min_verified: 1\n  daily_token_budget: 100000\n  max_sender_token_share: 0.1\n  max_replies_per_thread: 2\n  min_draft_confidence: 0.5",
-    "allowed_hosts: [Track.Carrier.example]\n  hold_back_sender_values: true\n  edit_needs_second_reviewer: true\n  min_draft_confidence: 0.4",
+    "allowed_hosts: [Track.Carrier.example]\n  hold_back_sender_values: true\n  edit_needs_second_reviewer: true\n  images: true\n  min_draft_confidence: 0.4",
 )
 INVALID = (
     "notify: teams-support",

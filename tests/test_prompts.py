@@ -114,7 +114,7 @@ def test_invisible_characters_do_not_reach_the_model() -> None:
 def test_triage_input_is_bounded_whatever_arrives(size: int, letter: str) -> None:
     hostile = email(letter * size, letter * 998, letter * 998)
     thread = [text(number, letter * size) for number in range(2, 8)]
-    request = build_triage_request(hostile, "small", earlier=thread, titles=[letter * 60] * 2 + ["Returns"])
+    request = build_triage_request(hostile, "small", thread=thread, titles=[letter * 60] * 2 + ["Returns"])
     assert estimate_tokens(request.user) <= MAX_MAIL_TOKENS + MAX_TITLES_TOKENS + 60
 
 
@@ -138,7 +138,7 @@ def test_triage_sees_the_new_words_first_and_what_was_cut_at_the_end() -> None:
 
 def test_triage_sees_the_last_emails_of_the_thread_without_their_quotes() -> None:
     thread = [text(n, f"Message {n}\n\n> quoted", is_ours=n % 2 == 0) for n in (6, 5, 4, 3, 2)]
-    _, *earlier = shown_to_triage(build_triage_request(email("Still broken"), "small", earlier=thread))
+    _, *earlier = shown_to_triage(build_triage_request(email("Still broken"), "small", thread=thread))
     assert [shown.splitlines()[0] for shown in earlier] == [
         "Earlier email, received 2026-03-02 12:03 UTC", "Earlier email, sent by us 2026-03-02 12:04 UTC",
         "Earlier email, received 2026-03-02 12:05 UTC", "Earlier email, sent by us 2026-03-02 12:06 UTC",
@@ -148,7 +148,7 @@ def test_triage_sees_the_last_emails_of_the_thread_without_their_quotes() -> Non
 
 def test_a_short_email_leaves_its_room_to_the_thread() -> None:
     long_text = "word " * 3_000
-    _, shown = shown_to_triage(build_triage_request(email("Hi"), "small", earlier=[text(2, long_text)]))
+    _, shown = shown_to_triage(build_triage_request(email("Hi"), "small", thread=[text(2, long_text)]))
     assert estimate_tokens(shown) > MAX_MAIL_TOKENS - 300
 
 

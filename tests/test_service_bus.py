@@ -19,7 +19,7 @@ from shared.domain import WorkItem, parse_work_item
 from shared.errors import ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
-from shared.queueing.service_bus import ServiceBusWorkQueue, build_service_bus_work_queue
+from shared.services.service_bus import ServiceBusWorkQueue, build_service_bus_work_queue
 from shared.settings import Secret
 
 LIVES = timedelta(minutes=10)

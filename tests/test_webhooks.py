@@ -32,8 +32,8 @@ from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import NO_PROFILES
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.secrets import StaticSecret
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Secret
 from shared.telemetry import EVENT_LOGGER
 from shared.watching.polling import Poller

@@ -278,6 +278,7 @@ class ReviewPage:
             "email": row.email,
             "sender": whole_name(row.email.sender),
             "sender_facts": describe_sender(draft or proposal),
+            "file_states": dict(enumerate(shown.attachments)) if (shown := draft or proposal) else {},
             "text": read_text(row.email.markdown if isinstance(row.email, Email) else ""),
             "outbound": row.is_outbound,
             "is_pending": row.is_pending,

@@ -20,9 +20,9 @@ from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import load_prompt
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import NO_PROFILES
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.envelope import FIRST_EMAILS, Addressing
 from shared.replying.pipeline import Pipeline
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Settings
 
 AT_ONCE = 4

@@ -29,8 +29,8 @@ from shared.composition import Agent, get_agent
 from shared.domain import Cause, Outcome
 from shared.errors import AgentError, ConfigurationError
 from shared.ledger.entries import LedgerEntry
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.replying.reporting import render_waiting
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Settings
 
 LOCAL_SETTINGS = Path("local.settings.json")

@@ -57,9 +57,15 @@ class Mail:
         return len(words.intersection(re.findall(r"\w{4,}", title.rpartition("›")[2].lower())))
 
 
+def read_content(message: Mapping[str, Any]) -> str:
+    """The text of a message, without the pictures that may come with it."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
 def parse_documents(messages: Sequence[Mapping[str, Any]]) -> list[str]:
     """The texts between the document delimiters of the last user message, JSON escapes undone."""
-    users = [str(message.get("content")) for message in messages if message.get("role") == "user"]
+    users = [read_content(message) for message in messages if message.get("role") == "user"]
     return read_documents(users[-1]) if users else []
 
 

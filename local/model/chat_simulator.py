@@ -13,7 +13,7 @@ from flask import Flask, Response, request
 from flask.typing import ResponseReturnValue
 
 from local.host.http_server import cut_connection
-from local.model.chat_rules import build_answer, is_blatant_attack, parse_documents
+from local.model.chat_rules import build_answer, is_blatant_attack, parse_documents, read_content
 from local.model.chat_tool_rules import build_tool_turn, parse_tool_documents
 from local.model.embedding_rules import build_embeddings, find_embedding_problem
 from local.model.prompt_cache import PromptCache
@@ -447,7 +447,7 @@ def _build_filters(fired: Collection[str] = ()) -> Payload:
 
 def _prompt_text(message: Payload) -> str:
     calls = message.get("tool_calls")
-    return str(message.get("content") or "") + (json.dumps(calls) if calls else "")
+    return read_content(message) + (json.dumps(calls) if calls else "")
 
 
 def _count_tokens(text: str) -> int:

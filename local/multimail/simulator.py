@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Literal
 
 from flask import Flask, Response, g, jsonify, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, NotFound
 
 from local.multimail.emails import PENDING_SCAN, Refusal, StoredEmail
 from local.multimail.faults import Fault, FaultSource, no_fault
@@ -19,6 +19,7 @@ from local.multimail.wire import (
     SEND_FIELDS,
     Json,
     bad_request,
+    find_attachment,
     parse_body,
     parse_events,
     parse_listing,
@@ -76,7 +77,8 @@ class MultiMailSimulator(MultiMailAccount):
     `requests` logs every call, refused and spoilt ones included. `fault` decides which calls go
     wrong and how; set it at any time. `webhook_sender` delivers events to the subscribers,
     with the mailbox's id as long as `events_name_mailbox`. A listing's cursor is "exact" by `cursors`,
-    or a whole second that is compared by "<" or by "<=": the contract leaves it open.
+    or a whole second that is compared by "<" or by "<=": the contract leaves it open. Larger attachments are
+    served under /files without a key; `files_url` is the https root that leads there.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class MultiMailSimulator(MultiMailAccount):
         self.fault: FaultSource = no_fault
         self.webhook_sender = WebhookSender()
         self.events_name_mailbox = True
+        self.files_url = "https://attachments.example.com"
         self.cursors: Literal["exact", "<", "<="] = "exact"
         self.on_event = self._send_event
         self.app = self._build_app()
@@ -102,6 +105,7 @@ class MultiMailSimulator(MultiMailAccount):
         app.after_request(self._end)
         app.register_error_handler(HTTPException, _render_http_error)
         app.add_url_rule("/health", "health", lambda: jsonify(status="ok"))
+        app.add_url_rule("/files/<email_id>/<path:filename>", "file", self._show_file)
         box = "/v1/mailboxes/<mailbox_id>"
         email = f"{box}/emails/<email_id>"
         for method, path, scope, handler in (
@@ -203,7 +207,14 @@ class MultiMailSimulator(MultiMailAccount):
         return _Answer(render_email(email), effect=f"marked {email_id} as read" if opened else "")
 
     def _show_attachment(self, mailbox_id: str, email_id: str, filename: str) -> _Answer:
-        return _Answer(render_attachment(self.get_email(mailbox_id, email_id), filename))
+        return _Answer(render_attachment(self.get_email(mailbox_id, email_id), filename, self.files_url))
+
+    def _show_file(self, email_id: str, filename: str) -> Response:
+        """A file as its signed address gives it: without a key."""
+        email = self.find_email(email_id)
+        if email is None:
+            raise NotFound
+        return Response(find_attachment(email, filename).content, content_type="application/octet-stream")
 
     def _cancel(self, mailbox_id: str, email_id: str) -> _Answer:
         cancelled = self.cancel(mailbox_id, email_id, g.actor)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
+from urllib.parse import quote
 
 from local.multimail.emails import (
     STATUSES,
@@ -206,16 +207,22 @@ def render_email(email: StoredEmail) -> Json:
     }
 
 
-def render_attachment(email: StoredEmail, filename: str) -> Json:
+def render_attachment(email: StoredEmail, filename: str, files_url: str) -> Json:
     """Write one attachment: inline under 50 KB, otherwise its address. Raises Refusal 404."""
+    file = find_attachment(email, filename)
+    answer: Json = {"name": file.name, "content_type": file.content_type, "size": len(file.content)}
+    if len(file.content) < INLINE_ATTACHMENT_BYTES:
+        return answer | {"content_base64": b64encode(file.content).decode()}
+    return answer | {"url": f"{files_url}/files/{email.id}/{quote(filename, safe='')}"}
+
+
+def find_attachment(email: StoredEmail, filename: str) -> Attachment:
+    """The first attachment of a name. Raises Refusal 404."""
     files = () if email.held_back else email.attachments
     file = next((file for file in files if file.name == filename), None)
     if file is None:
         raise Refusal(HTTPStatus.NOT_FOUND, f"Email {email.id} has no attachment of that name")
-    answer: Json = {"name": file.name, "content_type": file.content_type, "size": len(file.content)}
-    if len(file.content) < INLINE_ATTACHMENT_BYTES:
-        return answer | {"content_base64": b64encode(file.content).decode()}
-    return answer | {"url": f"https://attachments.example.com/{email.id}/{len(file.content)}"}
+    return file
 
 
 def render_thread(thread_id: str, emails: Sequence[StoredEmail]) -> Json:

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 from local.host.http_server import LoopbackServer
 from local.multimail.simulator import MultiMailSimulator
+from shared.attachments.download import get_bounded
+from shared.attachments.transfer import Download
 from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
 from shared.knowledge.files import KnowledgeFiles
@@ -22,9 +24,9 @@ from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.notifying.delivery import Delivery
 from shared.profiles.profiles import NO_PROFILES, Profiles
-from shared.queueing.work_queue import InProcessWorkQueue
 from shared.services.health import ServiceHealth
 from shared.services.secrets import SecretSource, StaticSecret
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Secret, Settings
 
 WEBHOOK_SECRET, AUDIT_KEY = "whsec_of_the_world", "audit-key-of-the-world"
@@ -145,6 +147,7 @@ class World:
         self.health = ServiceHealth(self.clock)
         self.ledger = ledger or open_sqlite_ledger(self.settings.ledger_path, clock=self.clock)
         self.queue = InProcessWorkQueue()
+        self.download: Download = get_bounded  # set it before the world is entered
         self.targets: dict[str, str] = {}  # the secrets of targets of notifications, by name
         self.delivery = Delivery(lambda name: StaticSecret(Secret(self.targets[name])), timeout=(2, 2))
         self._server = LoopbackServer(self.simulator.app)
@@ -160,6 +163,7 @@ class World:
             multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete,
             converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
             audit_key=StaticSecret(Secret(AUDIT_KEY)), signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
+            download=self.download,
         )  # fmt: skip
         self.multimail = client
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)

@@ -13,34 +13,34 @@ from shared.errors import PermanentError
 class Call:
     """One request. As text it is safe to log: the path's template and percent-encoded ids.
 
-    `read_seconds`: how long at most to wait for its answer, if that is shorter than for all calls.
+    `names`: segments that are no ids, so nothing shows them. `read_seconds`: how long at most to wait for its
+    answer, if that is shorter than for all calls.
     """
 
     method: str
     template: str
     ids: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict, repr=False)
     params: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     read_seconds: float = math.inf
 
     @property
     def path(self) -> str:
-        """The path with every id as one percent-encoded segment.
+        """The path with every id and name as one percent-encoded segment.
 
         Raises PermanentError for the three ids that would name another resource: "", "." and
         ".." (clients and servers resolve dot segments even when they are percent-encoded).
         """
-        for name, value in self.ids.items():
+        segments = {**self.ids, **self.names}
+        for name, value in segments.items():
             if value in ("", ".", ".."):
                 raise PermanentError(f"{self}: {value!r} cannot be the {name} of anything")
-        return self.template.format_map(self._quoted_ids())
+        return self.template.format_map({name: quote_id(value) for name, value in segments.items()})
 
     def __str__(self) -> str:
-        ids = ", ".join(f"{name}={value}" for name, value in self._quoted_ids().items())
+        ids = ", ".join(f"{name}={quote_id(value)}" for name, value in self.ids.items())
         return f"{self.method} {self.template}" + (f" ({ids})" if ids else "")
-
-    def _quoted_ids(self) -> dict[str, str]:
-        return {name: quote_id(value) for name, value in self.ids.items()}
 
 
 def quote_id(value: str) -> str:

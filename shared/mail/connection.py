@@ -29,6 +29,7 @@ class Answer:
     call: Call
     status_code: int
     content: bytes = field(repr=False)
+    is_json: bool = True
 
     def read(self, parse: Callable[[dict[str, Any]], T]) -> T:
         """Parse the body. Raises TransientError when it is not what the contract promises."""
@@ -93,7 +94,8 @@ class Connection:
         if not HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES:
             now = self._clock()
             raise explain_refusal(call, response.status_code, response.headers, response.content, now)
-        return Answer(call, response.status_code, response.content)
+        is_json = "json" in response.headers.get("Content-Type", "json").lower()
+        return Answer(call, response.status_code, response.content, is_json)
 
     def _send_once(self, call: Call, key: Secret) -> requests.Response:
         try:

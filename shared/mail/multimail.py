@@ -11,7 +11,7 @@ from typing import Any
 from shared.domain import AuditLogEntry, Contact, Email, EmailSummary, Mailbox, SubmittedReply, parse_address
 from shared.errors import AgentError, ConfigurationError, NotFoundError, TransientError
 from shared.mail.call import Call
-from shared.mail.connection import Connection
+from shared.mail.connection import Answer, Connection
 from shared.mail.paging import PAGE_SIZE, CrowdedSecondError, Page, format_time, list_pages
 from shared.mail.parsing import (
     UnreadableError,
@@ -135,6 +135,11 @@ class MultiMailReader:
     def get_email(self, mailbox_id: str, email_id: str) -> Email:
         """Get one email with its body. The service marks an unread email as read by this."""
         return self._connection.send(_email_call("GET", _EMAIL, mailbox_id, email_id)).read(parse_email)
+
+    def get_attachment(self, mailbox_id: str, email_id: str, name: str) -> Answer:
+        """Get the answer about one attachment of an email, which has its bytes or leads to them."""
+        call = _email_call("GET", _EMAIL + "/attachments/{name}", mailbox_id, email_id)
+        return self._connection.send(replace(call, names={"name": name}))
 
     def get_thread(self, mailbox_id: str, thread_id: str) -> tuple[EmailSummary, ...]:
         """Get a thread's emails of both directions, without bodies or spam verdicts."""

@@ -1,7 +1,7 @@
 """Chat completions as the agent asks for them, whichever SDK carries them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from shared.domain import Usage
@@ -9,11 +9,19 @@ from shared.settings import DEFAULT_EFFORT
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture for a model that takes images: untrusted, as the text next to it."""
+
+    media_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One chat completion: trusted instructions, untrusted data, and the JSON schema of the answer.
 
-    `system` holds instructions only; email text goes into `user` as escaped data. `reasoning_effort` says how
-    much the model is to think first; with DEFAULT_EFFORT it decides.
+    `system` holds instructions only; email text goes into `user` as escaped data, and `pictures` follow it.
+    `reasoning_effort` says how much the model is to think first; with DEFAULT_EFFORT it decides.
     """
 
     deployment: str
@@ -23,6 +31,7 @@ class ChatRequest:
     schema: Mapping[str, Any]
     max_output_tokens: int
     reasoning_effort: str = DEFAULT_EFFORT
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

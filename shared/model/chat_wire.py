@@ -2,6 +2,7 @@
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -49,6 +50,14 @@ _ABOUT_THE_MODEL = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_THE_FORMAT = re.compile(r"response_format|json_schema|structured.outputs?", re.IGNORECASE)
+# A model that takes none says so; one that takes them but not this one says something else about the image.
+_ABOUT_IMAGES = re.compile(
+    r"image_url is only supported"
+    r"|(?:not|n't|cannot) (?:support|accept|take|process|allow)\w* (?:an? )?(?:images?|image_url|vision)\b"
+    r"|\b(?:images?|image_url|image inputs?|vision) (?:is|are) not (?:supported|allowed|accepted)"
+    r"|no endpoints? .{0,40}support image",
+    re.IGNORECASE,
+)
 _ABOUT_THE_VERSION = re.compile(r"api[ _-]?versions?\b", re.IGNORECASE)
 
 MAX_TRIES = 4  # one for each parameter that a deployment may refuse, and the one that fits
@@ -166,7 +175,7 @@ class WireChatModel:
         asked = {
             "messages": [
                 {"role": "system", "content": request.system},
-                {"role": "user", "content": request.user},
+                {"role": "user", "content": _build_content(request)},
             ],
             "response_format": {"type": "json_schema", "json_schema": schema},
         }
@@ -312,6 +321,11 @@ def _explain_unsuitable(refusal: ChatRefusal, deployment: str) -> str | None:
         return f"deployment {deployment!r} is of a retired, forbidden or unsuitable model: {_NEEDED}."
     if is_bad_request and (param.startswith("response_format") or _ABOUT_THE_FORMAT.search(text)):
         return f"deployment {deployment!r} takes no response_format of type json_schema: {_NEEDED}."
+    if is_bad_request and _ABOUT_IMAGES.search(refusal.text):
+        return (
+            f"the model of deployment {deployment!r} takes no images: set DRAFT_DEPLOYMENT to one that does, "
+            "or images to false in the mailbox's profile."
+        )
     if is_bad_request and _ABOUT_THE_VERSION.search(text):
         return (
             "it does not serve this version of the API: set MODEL_ENDPOINT to the root of a resource that "
@@ -323,6 +337,15 @@ def _explain_unsuitable(refusal: ChatRefusal, deployment: str) -> str | None:
             "MODEL_ENDPOINT to its root."
         )
     return None
+
+
+def _build_content(request: ChatRequest) -> str | list[dict[str, Any]]:
+    """What the user message holds: its text, and behind it the pictures, inline."""
+    if not request.pictures:
+        return request.user
+    urls = [f"data:{p.media_type};base64,{b64encode(p.content).decode()}" for p in request.pictures]
+    shown = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    return [{"type": "text", "text": request.user}, *shown]
 
 
 def _build_message(message: Message) -> dict[str, Any]:

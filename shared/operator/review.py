@@ -60,6 +60,7 @@ class Evidence:
     markdown: str = field(repr=False)
     claims: tuple[JudgedClaim, ...] = ()
     open_points: tuple[str, ...] = ()
+    attachments: tuple[str, ...] = ()
     follow_up: str = field(default="", repr=False)
     notes: tuple[str, ...] = ()
     sender_facts: tuple[str, ...] = field(default=(), repr=False)
@@ -339,5 +340,6 @@ def _show(draft: Draft | None) -> Evidence | None:
         open_points=tuple(point.text for point in draft.open_points),
         follow_up=draft.follow_up.text,
         notes=draft.notes,
+        attachments=draft.attachments,
         sender_facts=draft.sender_facts,
     )

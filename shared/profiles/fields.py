@@ -237,6 +237,10 @@ FIELDS: Mapping[str, Field] = {
     "edit_needs_second_reviewer": Field(
         SWITCH, "Whether a draft that a reviewer edited has to be approved by another one; false by default."
     ),
+    "images": Field(
+        SWITCH,
+        "Whether attached pictures go to the draft's model, which has to take images; false by default.",
+    ),
     "notify": Field(
         _NOTIFY,
         "Who is notified of escalations, pending drafts and promises: targets, whose addresses are secrets.",

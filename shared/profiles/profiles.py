@@ -56,8 +56,9 @@ class MailboxProfile:
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
     mail names the link. `hold_back_sender_values`: numbers, addresses and secrets of the sender hold a draft
     back. `edit_needs_second_reviewer`: who edits a draft may not approve the edit. `disclosure`: whether a
-    line under each reply says that an AI system wrote it. `notify`: who is told of what waits for a person.
-    The limits override the settings of the same name.
+    line under each reply says that an AI system wrote it. `images`: whether attached pictures go to the
+    draft's model. `notify`: who is told of what waits for a person. The limits override the settings of the
+    same name.
     """
 
     purpose: str = ""
@@ -93,6 +94,7 @@ class MailboxProfile:
     allowed_hosts: tuple[str, ...] = ()
     hold_back_sender_values: bool = False
     edit_needs_second_reviewer: bool = False
+    images: bool = False
     notify: Notify | None = None
 
     @property

@@ -5,9 +5,10 @@ it; then what changes (date, thread, rejected drafts).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from shared.attachments.documents import ReadAttachment
 from shared.checks.evidence import Source, SourceKind
 from shared.domain import Cause, Claim, Contact, JudgedClaim, ModelText, Rejection
 from shared.knowledge.passages import Knowledge
@@ -97,6 +98,21 @@ class Material:
     unsupported: Sequence[str] = ()
 
     @property
+    def attachments(self) -> tuple[ReadAttachment, ...]:
+        """Those of the thread's emails: of the one that is answered."""
+        return tuple(file for text in self.thread for file in text.attachments)
+
+    def without_pictures(self) -> "Material":
+        """The same without pictures, each of which counts as not looked at."""
+        return replace(
+            self,
+            thread=[
+                replace(text, attachments=tuple(file.without_picture() for file in text.attachments))
+                for text in self.thread
+            ],
+        )
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """The passages and emails under the ids that the model knows them by, as far as it sees them."""
         passages = (
@@ -117,6 +133,10 @@ class Material:
                 said = "\n".join((text.subject, words.rest, *quoted))
             id_ = f"E{n}, quoted" if text.is_ours else f"E{n}"  # no claim can name what ours only quotes
             emails.append(Source(id_, SourceKind.SENDER, title, said))
+            # Their names are the sender's, and titles outlive a draft that is erased.
+            for file in text.attachments:
+                file_id, file_title = f"E{n}.{file.number}", f"attachment {file.number} of {title}"
+                emails += [Source(file_id, SourceKind.SENDER, file_title, file.text)] if file.text else []
         # What the profile says of the mailbox is the company's own word.
         profile = Source(
             "profile", SourceKind.APPROVED, "the mailbox's profile", self.profile.build_draft_part()
@@ -155,7 +175,14 @@ def build_draft_request(
         material.now,
         build_documents(
             [
-                *(escape_untrusted(text.render(n)) for n, text in enumerate(material.thread, 1)),
+                *(
+                    escape_untrusted(shown)
+                    for n, text in enumerate(material.thread, 1)
+                    for shown in (
+                        text.render(n),
+                        *(file.render(n) for file in text.attachments if file.unread is None),
+                    )
+                ),
                 *(fit_untrusted(text, MAX_ADDED_TOKENS) for text in added),
             ]
         ),
@@ -170,6 +197,7 @@ def build_draft_request(
         schema=SCHEMA,
         max_output_tokens=MAX_OUTPUT_TOKENS,
         reasoning_effort=reasoning_effort,
+        pictures=tuple(file.picture for file in material.attachments if file.picture is not None),
     )
 
 

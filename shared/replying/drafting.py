@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from shared.attachments.documents import bound_attachments, list_open_points
 from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdict, check_draft
 from shared.checks.evidence import Source, SourceKind, hands_over, judge_claims, split_sentences
 from shared.domain import (
@@ -19,7 +20,13 @@ from shared.domain import (
     build_idempotency_key,
     parse_address,
 )
-from shared.errors import ConfigurationError, PermanentError, TransientError
+from shared.errors import (
+    ConfigurationError,
+    ContentFilteredError,
+    PermanentError,
+    ThoughtTooLongError,
+    TransientError,
+)
 from shared.knowledge.words import find_words
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailReader
@@ -47,6 +54,9 @@ from shared.settings import Settings
 
 MAX_EMAIL_TOKENS = 4_000
 MAX_CONTEXT_EMAIL_TOKENS = 500  # of each of the thread's other emails: 6,000 together
+MAX_ATTACHMENT_TOKENS = 2_000  # of the text of each
+MAX_ATTACHMENTS_TOKENS = 4_000  # of the texts of all
+MAX_POINT_CHARACTERS = 200
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
 ATTEMPTS = 2
 SAME_PROMISE = 0.5  # of its words are in a sentence that makes it
@@ -77,6 +87,7 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
                 MAX_EMAIL_TOKENS if text.email_id == answered_id else MAX_CONTEXT_EMAIL_TOKENS,
                 escape_untrusted,
             ),
+            attachments=bound_attachments(text.attachments, MAX_ATTACHMENT_TOKENS, MAX_ATTACHMENTS_TOKENS),
         )
         for text in sorted(thread, key=lambda text: text.received_at)
     ]
@@ -103,7 +114,15 @@ def write_draft(
     Where the profile wants verified statements and too few are, it is written once more without the others.
     `settings`: with the limits that the mailbox has of its own. Raises what `ChatModel.complete` raises.
     """
-    written = _ask(material, settings, complete)
+    try:
+        written = _ask(material, settings, complete)
+    except (ContentFilteredError, ThoughtTooLongError):
+        raise
+    except PermanentError:  # perhaps a picture that no model can read
+        if not any(file.picture for file in material.attachments):
+            raise
+        material = material.without_pictures()
+        written = _ask(material, settings, complete)
     if written is None:
         return Decision(Outcome.ESCALATED, Cause.DRAFT_UNREADABLE)
     claims = judge_claims(written.reply_markdown, written.claims, material.sources)
@@ -120,8 +139,11 @@ def write_draft(
     profile = material.profile
     language = entry.triage.language if entry.triage is not None else ""
     disclosure = find_disclosure(language) if profile.disclosure else ""
+    points = [clean_sentence(point, MAX_POINT_CHARACTERS) for point in list_open_points(material.attachments)]
     signed = replace(
-        written, reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure)
+        written,
+        reply_markdown=sign_reply(written.reply_markdown, profile.signature, disclosure),
+        open_points=(*written.open_points, *map(ModelText, points)),
     )
     instructions = build_draft_instructions(material.mailbox_address, profile)
     draft = _build_draft(
@@ -196,6 +218,7 @@ def _build_draft(
         reply_markdown=written.reply_markdown,
         confidence=written.confidence,
         open_points=written.open_points,
+        attachments=tuple(file.state for file in material.attachments),
         covers=tuple(text.email_id for text in material.thread if not text.is_ours),
         idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
         claims=tuple(replace(claim, quote=claim.quote[:MAX_QUOTE_CHARACTERS]) for claim in claims),

@@ -1,11 +1,12 @@
 """How one email is handled: read, guard, triage, draft, check, submit, tag; each stored before the next."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 
+from shared.attachments.reading import AttachmentReader
 from shared.checks.gate import find_mode_refusal
 from shared.domain import Action, Cause, Decision, Email, Mailbox, Outcome, WorkItem, parse_address
 from shared.errors import (
@@ -38,7 +39,7 @@ from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
     PENDING_INBOUND,
     UNSENT_CAUSES,
-    ThreadText,
+    ReadTexts,
     ThreadView,
     find_closing_answer,
     find_unsent_cover,
@@ -51,8 +52,6 @@ from shared.settings import Settings
 from shared.telemetry import Value, email_traceparent, in_this_context, span
 
 INBOUND_APPROVAL_SECONDS = 900.0
-
-ReadTexts = Callable[[], Sequence[ThreadText]]
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +73,7 @@ class Pipeline:
     addressing: Addressing
     health: ServiceHealth
     pauses: Pauses
+    attachments: AttachmentReader
     thoughts: ThoughtWatch = field(default_factory=ThoughtWatch)
 
     def process(self, item: WorkItem) -> None:
@@ -192,7 +192,8 @@ class _EmailRun:
             return refusal
         entry, executor = self.claim.entry, self.pipeline.submitter.executor
         envelope = envelope.in_thread(email, thread, self._profile)
-        texts = cache(lambda: read_texts(entry, email, thread, self.multimail, executor))
+        files, images = self.pipeline.attachments, self._profile.images
+        texts = cache(lambda: read_texts(entry, email, thread, files, executor, images=images))
         refusal = self._triage(email, texts)
         if refusal is None:  # only now: a person is told what it is about
             # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
@@ -248,7 +249,7 @@ class _EmailRun:
                 sender=self.claim.entry.sender,
                 profile=self._profile,
                 titles=self.pipeline.knowledge.list_titles(self._profile.knowledge),
-                earlier=[text for text in texts() if text.email_id != email.id],
+                thread=texts(),
             )
             self.claim.save(triage=triage)
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)

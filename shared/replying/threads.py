@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from shared.attachments.documents import ReadAttachment
+from shared.attachments.reading import AttachmentReader
 from shared.domain import Cause, Decision, Email, EmailSummary, Outcome, WorkItem, parse_address
 from shared.errors import NotFoundError
 from shared.ledger.entries import NEVER_SENT_STATUSES, LedgerEntry
@@ -30,7 +32,10 @@ MAX_HEADER_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class ThreadText:
-    """One email of the thread as the draft may see it. `is_ours` says that the mailbox wrote it."""
+    """One email of the thread as the draft may see it. `is_ours` says that the mailbox wrote it.
+
+    `attachments`: those of the email that is answered; of the others none is read.
+    """
 
     email_id: str
     sender: str
@@ -38,6 +43,7 @@ class ThreadText:
     received_at: datetime
     markdown: str
     is_ours: bool
+    attachments: tuple[ReadAttachment, ...] = field(default=(), repr=False)
 
     def render(self, number: int) -> str:
         """The email for a prompt, under its number in the thread."""
@@ -48,6 +54,9 @@ class ThreadText:
             f"Subject: {clean_line(self.subject, MAX_HEADER_CHARACTERS)}\n"
             f"Body:\n{self.markdown.strip()}"
         )
+
+
+ReadTexts = Callable[[], Sequence[ThreadText]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,13 +272,24 @@ def start_reading(
 
 
 def read_texts(
-    entry: LedgerEntry, email: Email, thread: ThreadView, multimail: MultiMailReader, executor: Executor
+    entry: LedgerEntry,
+    email: Email,
+    thread: ThreadView,
+    attachments: AttachmentReader,
+    executor: Executor,
+    *,
+    images: bool,
 ) -> list[ThreadText]:
     """The row's email and what was exchanged with its sender in the thread, with their bodies, read at once.
 
-    Raises what MultiMail's client raises.
+    The email comes with its attachments: with its pictures where a model takes `images`. Raises what
+    MultiMail's client raises.
     """
-    texts = [ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False)]
+    multimail = attachments.multimail
+    files = attachments.read(entry.mailbox_id, email, images=images)
+    texts = [
+        ThreadText(email.id, email.sender, email.subject, email.received_at, email.markdown, False, files)
+    ]
     context = select_context(email.id, entry.sender, thread.emails, MAX_CONTEXT_EMAILS)
     get = in_this_context(partial(multimail.get_email, entry.mailbox_id))
     for other, read in zip(context, executor.map(get, [other.id for other in context]), strict=True):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC
 
+from shared.attachments.documents import bound_attachments
 from shared.domain import NO_MODEL_TEXT, Action, Cause, Email, ModelText, Sentiment, Triage, Urgency
 from shared.knowledge.words import fold
 from shared.mail.own_words import show_link_targets, split_own_words
@@ -32,6 +33,8 @@ MAX_SEARCHED_CHARACTERS = 20_000
 MAX_OWN_TOKENS = 1_800  # of the email's head and new words
 MAX_REST_TOKENS = 400
 MAX_EARLIER = 4  # emails of the thread
+MAX_ATTACHMENT_TOKENS = 600
+MAX_ATTACHMENTS_TOKENS = 1_200  # of all of them
 MAX_TITLES_TOKENS = 1_000
 MAX_HEADER_CHARACTERS = 120
 MAX_OUTPUT_TOKENS = 400
@@ -74,16 +77,16 @@ def triage_email(
     min_confidence: float,
     sender: str = "",
     profile: MailboxProfile = NO_PROFILE,
-    earlier: Sequence[ThreadText] = (),
+    thread: Sequence[ThreadText] = (),
     titles: Sequence[str] = (),
 ) -> Triage:
     """Ask what to do with an email. What cannot be read twice, or is too unsure, is escalated, never ignored.
 
-    `sender`: the bare address that a reply goes to. `earlier`: other emails of its thread. `titles`: those of
-    the approved knowledge. What the mailbox's profile says about senders, categories and words counts more
-    than the model's action. Raises what `ChatModel.complete` raises.
+    `sender`: the bare address that a reply goes to. `thread`: the emails of its thread, with its attachments.
+    `titles`: those of the approved knowledge. What the mailbox's profile says about senders, categories and
+    words counts more than the model's action. Raises what `ChatModel.complete` raises.
     """
-    request = build_triage_request(email, deployment, profile, earlier=earlier, titles=titles)
+    request = build_triage_request(email, deployment, profile, thread=thread, titles=titles)
     for _ in range(ATTEMPTS):
         completion = complete(request)
         try:
@@ -98,7 +101,7 @@ def triage_email(
             summary=NO_MODEL_TEXT, reason=NO_MODEL_TEXT, cause=Cause.TRIAGE_UNREADABLE,
         )  # fmt: skip
     return _apply_sender_rules(
-        _apply_rules(triage, email, min_confidence, profile), profile.senders.find(sender)
+        _apply_rules(triage, email, min_confidence, profile, thread), profile.senders.find(sender)
     )
 
 
@@ -107,7 +110,7 @@ def build_triage_request(
     deployment: str,
     profile: MailboxProfile = NO_PROFILE,
     *,
-    earlier: Sequence[ThreadText] = (),
+    thread: Sequence[ThreadText] = (),
     titles: Sequence[str] = (),
 ) -> ChatRequest:
     """The triage call for one email of a thread.
@@ -139,7 +142,7 @@ def build_triage_request(
     return ChatRequest(
         deployment=deployment,
         system="\n\n".join(filter(None, (load_prompt("triage"), profile.build_triage_part()))),
-        user=_render_titles(titles) + build_documents(_render_mail(email, earlier)),
+        user=_render_titles(titles) + build_documents(_render_mail(email, thread)),
         schema_name="triage",
         schema=schema,
         max_output_tokens=MAX_OUTPUT_TOKENS,
@@ -160,8 +163,11 @@ def _render_titles(titles: Sequence[str]) -> str:
     return "\n".join(("<titles>", *lines, "</titles>", "")) if lines else ""
 
 
-def _render_mail(email: Email, earlier: Sequence[ThreadText]) -> list[str]:
-    """The email and its thread's last ones, a line each, together within MAX_MAIL_TOKENS."""
+def _render_mail(email: Email, thread: Sequence[ThreadText]) -> list[str]:
+    """The email, its attachments and its thread's last emails, a line each.
+
+    The emails are together within MAX_MAIL_TOKENS, the attachments within tokens of their own.
+    """
     head = {
         "From": email.sender,
         "To": ", ".join(email.to),
@@ -176,8 +182,10 @@ def _render_mail(email: Email, earlier: Sequence[ThreadText]) -> list[str]:
     if words.rest:
         rest = f"\n\n{REST_MARK}\n{show_link_targets(words.rest)}"
         shown[0] += fit_untrusted(rest, MAX_REST_TOKENS)
-    last = sorted(earlier, key=lambda text: text.received_at)[-MAX_EARLIER:]
     left = MAX_MAIL_TOKENS - estimate_tokens(shown[0])
+    shown += _render_attachments(email, thread)
+    earlier = [text for text in thread if text.email_id != email.id]
+    last = sorted(earlier, key=lambda text: text.received_at)[-MAX_EARLIER:]
     for number, text in enumerate(last):
         whose = "sent by us" if text.is_ours else "received"
         label = f"Earlier email, {whose} {text.received_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -185,6 +193,12 @@ def _render_mail(email: Email, earlier: Sequence[ThreadText]) -> list[str]:
         shown.append(fit_untrusted(f"{label}\nBody:\n{own}", left // (len(last) - number)))
         left -= estimate_tokens(shown[-1])
     return shown
+
+
+def _render_attachments(email: Email, thread: Sequence[ThreadText]) -> list[str]:
+    read = [file for text in thread if text.email_id == email.id for file in text.attachments if file.text]
+    bounded = bound_attachments(read, MAX_ATTACHMENT_TOKENS, MAX_ATTACHMENTS_TOKENS)
+    return [escape_untrusted(file.render_for_triage()) for file in bounded]
 
 
 def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
@@ -224,7 +238,13 @@ def _sentence(value: object) -> ModelText:
     )
 
 
-def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: MailboxProfile) -> Triage:
+def _apply_rules(
+    triage: Triage,
+    email: Email,
+    min_confidence: float,
+    profile: MailboxProfile,
+    thread: Sequence[ThreadText],
+) -> Triage:
     """Escalating comes first; only what would have been replied to can become ignored by its category."""
     if triage.action is Action.ESCALATE:
         return triage
@@ -243,11 +263,10 @@ def _apply_rules(triage: Triage, email: Email, min_confidence: float, profile: M
         doubt = f"confidence in {triage.action} is {triage.confidence:.2f}, under {min_confidence:.2f}"
         return replace(escalated, cause=Cause.TRIAGE_UNSURE, detail=doubt)
     if triage.action is Action.IGNORE:
-        shown = _render_mail(email, ())[
-            0
-        ]  # what the model was shown of it, whatever else the email is full of
+        # What the model was shown of it and its files, whatever else the email is full of.
+        shown = (_render_mail(email, ())[0], *_render_attachments(email, thread))
         written = clean_text(f"{email.subject} {email.markdown}")[:MAX_SEARCHED_CHARACTERS]
-        if any(_SPEAKS_TO_TRIAGE.search(" ".join(text.split())) for text in (shown, written)):
+        if any(_SPEAKS_TO_TRIAGE.search(" ".join(text.split())) for text in (*shown, written)):
             return replace(escalated, cause=Cause.ADDRESSES_TRIAGE)
     return triage
 

@@ -1,1 +1,1 @@
-"""What calls to services need, and whether those work; and what an HTTP trigger answers."""
+"""What calls to services need, and whether those work; the work queue; and what an HTTP trigger answers."""

@@ -19,7 +19,7 @@ from shared.mail.multimail import MultiMailReader
 from shared.mail.paging import CrowdedSecondError
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
-from shared.queueing.work_queue import WorkQueue
+from shared.services.work_queue import WorkQueue
 from shared.settings import Settings
 from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context, record, span
 from shared.watching.reading import OVERLAP, Reading

@@ -57,7 +57,7 @@ _LIMITS = """## What this does not show
 - Links to the sender's own domain, and phone numbers, addresses and account numbers with a warning: they are allowed. What is sent for
   an operator's question has no such warning; only the operator named its recipient.
 - What the person who approves does, and MultiMail itself: it is simulated.
-- Attachments, of which the agent reads only the names, and pictures, which it does not read.
+- Pictures, which are not looked at here, and attacks that are in attachments: their text is shown as the email is.
 - Other models' content filters: none is in the way here.
 """
 

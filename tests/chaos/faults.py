@@ -16,7 +16,7 @@ from shared.domain import WorkItem
 from shared.errors import ConfigurationError, ThrottledError, TransientError
 from shared.ledger.store import Change, Row, Store, Verb
 from shared.model.chat import ChatCompletion
-from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Secret
 from tests.chaos.watch import SubmissionWatch, is_submission
 

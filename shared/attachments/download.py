@@ -1,0 +1,120 @@
+"""The download of a larger attachment, from an address that is not MultiMail's: judged, and bounded."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from urllib.parse import SplitResult, urlsplit
+
+import requests
+from requests.utils import select_proxy
+from urllib3.exceptions import HTTPError
+
+from shared.attachments.formats import Unread, UnreadError
+from shared.errors import ConfigurationError, PermanentError, TransientError
+from shared.services.http_session import build_session, describe_failure
+from shared.services.judged_https import (
+    HTTPS_PORT,
+    PinnedAdapter,
+    Resolve,
+    check_host,
+    judge_host,
+    judge_proxied_host,
+    resolve,
+)
+
+CONNECT_SECONDS = 5.0
+
+
+def get_bounded(
+    url: str,
+    max_bytes: int,
+    seconds: float,
+    *,
+    allow_private: bool = False,
+    resolve: Resolve = resolve,
+) -> bytes:
+    """The bytes behind an https address, without a key, a cookie or a redirect, in the time and size given.
+
+    The IP address that is judged is the one that is connected to. Behind a proxy only the proxy can judge it.
+    Raises UnreadError (too large, too slow), PermanentError (an address or answer that is refused) and
+    TransientError (no answer). No message has the address: who has it can read the file.
+    """
+    parts = _split(url)
+    with build_session(url) as session, _cut_off(seconds) as (take_socket, is_cut):
+        is_proxied = bool(select_proxy(url, session.proxies))
+        address = _judge(parts, resolve, allow_private=allow_private, is_proxied=is_proxied)
+        session.mount("https://", PinnedAdapter(address, take_socket))
+        try:
+            content = _get(session, url, max_bytes, seconds)
+        except (requests.RequestException, HTTPError, OSError) as error:
+            if is_cut():
+                raise UnreadError(Unread.TOOK_TOO_LONG) from None
+            raise TransientError(f"a file's host gave no whole answer: {describe_failure(error)}") from None
+        if is_cut():  # what ends with its connection seems to be whole
+            raise UnreadError(Unread.TOOK_TOO_LONG)
+        return content
+
+
+def _get(session: requests.Session, url: str, max_bytes: int, seconds: float) -> bytes:
+    headers, timeout = {"Accept-Encoding": "identity"}, (CONNECT_SECONDS, seconds)
+    with session.get(url, headers=headers, timeout=timeout, allow_redirects=False, stream=True) as response:
+        if response.status_code != HTTPStatus.OK or response.headers.get("Content-Encoding"):
+            raise PermanentError(f"a file's host answered {response.status_code}, or packed")
+        length = response.headers.get("Content-Length", "")
+        is_larger = length.isdecimal() and int(length) > max_bytes
+        content: bytes = b"" if is_larger else response.raw.read(max_bytes + 1, decode_content=False)
+        if is_larger or len(content) > max_bytes:
+            raise UnreadError(Unread.TOO_LARGE)
+        return content
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        check_host(parts.hostname or "")
+        is_refused = parts.scheme != "https" or parts.username is not None
+        _ = parts.port  # raises where it is none
+    except ValueError:
+        is_refused = True
+    if is_refused:
+        raise PermanentError("a file's address is not https, or cannot be read")
+    return parts
+
+
+def _judge(parts: SplitResult, resolve: Resolve, *, allow_private: bool, is_proxied: bool) -> str:
+    """The IP address to connect to; "" behind a proxy, which resolves the host itself."""
+    host = parts.hostname or ""
+    try:
+        if is_proxied:
+            judge_proxied_host(host, allow_private=allow_private)
+            return ""
+        return judge_host(host, parts.port or HTTPS_PORT, resolve, allow_private=allow_private)
+    except ConfigurationError:
+        raise PermanentError("a file's host is in a private network") from None
+    except (OSError, UnicodeError):
+        raise TransientError("a file's host has no address") from None
+
+
+@contextmanager
+def _cut_off(
+    seconds: float,
+) -> Iterator[tuple[Callable[[socket.socket], None], Callable[[], bool]]]:
+    """Takes sockets whose connections end after so many seconds, and tells whether that came to pass."""
+    sockets: list[socket.socket] = []
+    ended = threading.Event()
+
+    def cut() -> None:
+        ended.set()
+        for taken in sockets:
+            with suppress(OSError):  # closed already
+                socket.socket.shutdown(taken, socket.SHUT_RDWR)  # TLS itself is in another thread's hands
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield sockets.append, ended.is_set
+    finally:
+        timer.cancel()

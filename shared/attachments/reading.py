@@ -1,0 +1,105 @@
+"""Reading what is attached to one email: which files are fetched, in what order, and until when."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from shared.attachments.documents import ReadAttachment
+from shared.attachments.download import get_bounded
+from shared.attachments.extraction import MAX_SECONDS, extract_text
+from shared.attachments.formats import FileText, Format, Unread, UnreadError, promised_format
+from shared.attachments.transfer import Download, read_answer
+from shared.domain import Attachment, Email
+from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
+from shared.mail.multimail import MultiMailReader
+from shared.model.chat import Picture
+
+MAX_FILES = 5
+MAX_FILE_BYTES = 10_000_000
+MAX_PICTURES = 3
+MAX_PICTURE_BYTES = 3_000_000
+MAX_TOGETHER_SECONDS = 60.0  # for all files of an email: its lease lasts ten minutes
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentReader:
+    """Reads the attachments of emails. Nothing of them is kept."""
+
+    multimail: MultiMailReader
+    download: Download = get_bounded
+    monotonic: Callable[[], float] = time.monotonic
+
+    def read(self, mailbox_id: str, email: Email, *, images: bool = False) -> tuple[ReadAttachment, ...]:
+        """Read each attachment of an email, in their order; one that cannot be read says why.
+
+        `images`: whether pictures are fetched for a model that takes them. Raises ThrottledError only: what
+        else goes wrong with a file, MultiMail's refusal included, costs the email nothing but that file.
+        """
+        ends_at = self.monotonic() + MAX_TOGETHER_SECONDS
+        files = _Files(self, mailbox_id, email, images=images)
+        read: list[ReadAttachment] = []
+        for number, attachment in enumerate(email.attachments, 1):
+            try:
+                seconds = min(MAX_SECONDS, ends_at - self.monotonic())
+                file, picture = files.take(attachment, seconds)
+                read.append(ReadAttachment(number, attachment.name, file.text, file.is_cut, picture))
+            except UnreadError as error:
+                read.append(ReadAttachment(number, attachment.name, unread=error.why))
+        return tuple(read)
+
+
+class _Files:
+    """The files of one email, as far as they are taken."""
+
+    def __init__(self, reader: AttachmentReader, mailbox_id: str, email: Email, *, images: bool) -> None:
+        self._reader, self._mailbox_id, self._email_id, self._images = reader, mailbox_id, email.id, images
+        self._listed = Counter(attachment.name for attachment in email.attachments)
+        self._contents: dict[str, bytes] = {}  # by name, not taken yet
+        self._names: set[str] = set()
+        self._count = {True: 0, False: 0}  # of pictures, and of others
+
+    def take(self, attachment: Attachment, seconds: float) -> tuple[FileText, Picture | None]:
+        """What is in a file, if it is to be read. Raises UnreadError and ThrottledError."""
+        promised = promised_format(attachment.name, attachment.content_type)
+        # What is JSON could not be told from MultiMail's own answer.
+        if promised is None or "json" in attachment.content_type.lower():
+            raise UnreadError(Unread.NO_TYPE)
+        is_picture = promised is Format.PICTURE
+        if is_picture and not self._images:
+            raise UnreadError(Unread.PICTURE)
+        if attachment.size > (MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES):
+            raise UnreadError(Unread.TOO_LARGE)
+        if self._count[is_picture] >= (MAX_PICTURES if is_picture else MAX_FILES):
+            raise UnreadError(Unread.TOO_MANY)
+        if seconds <= 0:
+            raise UnreadError(Unread.TOOK_TOO_LONG)
+        self._count[is_picture] += 1
+        content = self._fetch(attachment, MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES)
+        file = extract_text(content, promised, seconds)
+        if file.format is not Format.PICTURE:
+            return file, None
+        if not is_picture:  # called something else, so not counted as one
+            raise UnreadError(Unread.PICTURE)
+        return file, Picture(file.media_type, content)
+
+    def _fetch(self, attachment: Attachment, max_bytes: int) -> bytes:
+        """The bytes of a file, which the service finds by its name alone.
+
+        Of several with one name it gives the same one each time: that belongs to the first that has its size.
+        """
+        name = attachment.name
+        if name not in self._names:
+            self._names.add(name)
+            try:
+                answer = self._reader.multimail.get_attachment(self._mailbox_id, self._email_id, name)
+            except ThrottledError:
+                raise
+            except (ConfigurationError, PermanentError, TransientError):
+                raise UnreadError(Unread.NOT_FETCHED) from None
+            self._contents[name] = read_answer(answer, max_bytes, self._reader.download)
+        content = self._contents.get(name)
+        if content is None or (self._listed[name] > 1 and attachment.size not in (0, len(content))):
+            raise UnreadError(Unread.SAME_NAME)
+        del self._contents[name]
+        return content

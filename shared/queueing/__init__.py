@@ -1,1 +1,0 @@
-"""The work queue: it only says which ledger row to look at."""
