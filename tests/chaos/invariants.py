@@ -113,14 +113,10 @@ def _find_unseen(stage: Evidence) -> Iterator[Violation]:
         reply = stage.simulator.find_email(accepted.email_id)
         if reply is not None and reply.status not in NEVER_SENT and reply.bounced_at is None:
             answered |= {stage.inbound[label] for label in find_answered(reply.markdown)}
+    nothing_asked = stage.nothing_asked
     for label, email_id in stage.inbound.items():
         email, entry = stage.simulator.find_email(email_id), stage.entry(email_id)
-        if (
-            email is None
-            or email.status in PUT_AWAY
-            or email_id in answered
-            or email_id in stage.nothing_asked
-        ):
+        if email is None or email.status in PUT_AWAY or email_id in answered or email_id in nothing_asked:
             continue
         outcome = str(entry.outcome) if entry else "no row"
         if outcome in VISIBLE or _is_answered_by_a_person(stage, email):

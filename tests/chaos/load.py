@@ -70,7 +70,11 @@ MAX_GROWTH = 1.05  # of the memory, from the second to the last quarter of the l
 
 @dataclass(slots=True)
 class LoadFigures:
-    """What the load run did and what broke. `megabytes` is the long-lived process' memory, round by round."""
+    """What the load run did and what broke.
+
+    `megabytes`: the long-lived process' memory, round by round while mail arrives; `megabytes_after`: from
+    then on, while it works off what waits.
+    """
 
     emails: int
     calls: int = 0
@@ -81,6 +85,7 @@ class LoadFigures:
     settled: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     megabytes: list[float] = field(default_factory=list)
+    megabytes_after: list[float] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
 
     @property
@@ -373,8 +378,9 @@ class LoadRun:
         self._account.bugs += said["bugs"]
         if tracks:
             self._track_at = self._account.clock() + TRACK_EVERY
-        if self._killer.is_resting and is_arriving:
-            self.figures.megabytes.append(said["megabytes"])
+        if self._killer.is_resting:
+            figures = self.figures
+            (figures.megabytes if is_arriving else figures.megabytes_after).append(said["megabytes"])
 
     def _report(self, said: dict[str, Any], agent: AgentUnderFire) -> None:
         hours = (self._account.clock() - START) / timedelta(hours=1)
@@ -409,6 +415,7 @@ def run_load(
 def print_load(figures: LoadFigures) -> int:
     """Print the figures; 1 when a promise was broken or the memory grew."""
     broken = Counter(violation.kind for violation in figures.violations)
+    after = figures.megabytes_after or [0.0]
     quarters = ", ".join(f"{megabytes:.1f}" for megabytes in figures.quarters)
     print(
         f"\n{figures.emails} emails in {MAILBOXES} mailboxes, {figures.calls} outside calls and {figures.faults} faults "
@@ -416,7 +423,8 @@ def print_load(figures: LoadFigures) -> int:
         f"outcomes: {', '.join(f'{name} {count}' for name, count in figures.outcomes.most_common())}\n"
         f"replies accepted: {figures.accepted}, of which {figures.settled} are settled\n"
         f"memory of the process that lived through the second half, by quarters: {quarters} MB; "
-        f"last by second {figures.growth:.3f} (at most {MAX_GROWTH})\n"
+        f"last by second {figures.growth:.3f} (at most {MAX_GROWTH}); from {after[0]:.1f} to {after[-1]:.1f} MB "
+        "after the last email had arrived\n"
         f"lost {broken[LOST]}, unseen {broken[UNSEEN]}, doubled {broken[DOUBLED]}, ungated {broken[UNGATED]}, "
         f"violations {len(figures.violations)}\n"
         f"{figures.seconds:.0f} s, {1000 * figures.seconds / figures.emails:.1f} ms per email"
