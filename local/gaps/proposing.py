@@ -14,7 +14,7 @@ from shared.composition import KNOWLEDGE_FOLDER
 from shared.domain import Mailbox
 from shared.errors import NotFoundError, PermanentError
 from shared.knowledge.passages import KnowledgeSource
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import load_prompt
 from shared.profiles.profiles import MailboxProfile
@@ -45,7 +45,7 @@ class Proposal:
 class Proposer:
     """Proposes passages for one mailbox. `count_answered` is None where the knowledge is not in files."""
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
     knowledge: KnowledgeSource
     settings: Settings
     complete: Callable[[ChatRequest], ChatCompletion]
