@@ -246,15 +246,57 @@ def test_a_long_wait_of_what_is_observed_shows_on_no_email(tmp_path: Path) -> No
         assert {request.method for request in world.simulator.requests} == {"GET"}
 
 
+def observe_from_now_on(world: World) -> None:
+    world.pipeline = replace(world.pipeline, profiles=ONLY_OBSERVED)
+
+
 def test_a_reply_in_doubt_is_followed_to_its_end_though_its_mailbox_is_observed_now(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         world.simulator.fault = in_order(cut(after_effect=True), matching=is_reply)
         email_id = world.deliver()
         world.poll_and_work()
         assert world.entry(email_id).intent_in_doubt is not None
-        world.pipeline = replace(world.pipeline, profiles=ONLY_OBSERVED)
+        observe_from_now_on(world)
         world.run_until_idle()
         assert world.outcome(email_id) == Outcome.REPLY_SUBMITTED
+
+
+def test_a_reviewers_edit_is_submitted_though_its_mailbox_is_observed_now(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        world.simulator.settle()
+        observe_from_now_on(world)
+        row = world.entry(email_id)
+        assert row.reply_id is not None
+        world.agent.reviews.edit(
+            row.work_item, row.reply_id, "reviewer's key", "Dear Ann,\n\nTwo days.\n\nInes"
+        )
+        world.simulator.decide(row.reply_id, "reject")
+        world.agent.reviews.note_decided(world.box, row.reply_id)
+        world.run_until_idle()
+        assert world.outcome(email_id) == Outcome.REPLY_SUBMITTED
+        assert "Two days." in world.posts()[-1]["markdown"]
+
+
+def test_whose_reply_is_rejected_is_left_to_a_person_though_its_mailbox_is_observed_now(
+    tmp_path: Path,
+) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        world.simulator.settle()
+        observe_from_now_on(world)
+        world.simulator.decide(str(world.entry(email_id).reply_id), "reject")
+        world.clock.advance(minutes=6)
+        world.agent.track()
+        world.run_until_idle()
+        assert world.outcome(email_id) == Outcome.ESCALATED
+        assert world.tags(email_id)["agent.reply_status"] == "rejected"
+        assert [matter.email_id for matter in world.ledger.matters.list()] == [email_id]
+        later = world.deliver("And to Oslo?", sender="Bea <bea@customer.example>")
+        world.run_until_idle()
+        assert world.entry(later).outcome is Outcome.WOULD_REPLY
 
 
 def test_how_soon_people_answered_stands_next_to_what_the_agent_would_have_said(tmp_path: Path) -> None:
