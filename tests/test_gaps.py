@@ -553,6 +553,24 @@ def test_reasons_are_listed_by_category_with_a_change_of_the_profile(build: Buil
         assert "The profile says so already." in company.run()[1]
 
 
+def test_what_an_edit_took_out_of_the_agents_draft_is_nothing_that_a_person_stated(
+    build: BuildCompany,
+) -> None:
+    company = build()
+    row = company.world.entry(company.receive("I paid 412 euros for 17 loggers. Do you take them back?"))
+    before = "Dear Ann.\nYou paid 412 euros for 17 loggers. We are sorry."
+    edit = Rejection("r_1", "", before, START, START, edited_by="key of Ines")
+    after = draft("Dear Ann.\nWe take loggers back within 30 days. Send them in their box.")
+    company.world.ledger.save(replace(row, rejections=(edit,), draft=after))
+    status, output = company.run()
+    assert status == OK
+    assert "For question: instead of “We are sorry.” write “Send them in their box.”" in " ".join(
+        output.split()
+    )
+    assert "412" not in output
+    assert "Left out 1 corrections" in output
+
+
 def test_the_run_stops_at_a_service_that_is_down_and_keeps_what_it_proposed(build: BuildCompany) -> None:
     company = build()
     company.answer(company.receive())

@@ -192,7 +192,7 @@ def _drop_personal(corrections: Sequence[Correction], proposer: Proposer) -> lis
         return []
     kept = []
     for correction in corrections:
-        text = "\n".join(correction.said)
+        text = "\n".join(correction.sentences)
         case = Case(customer, correction.said, proposer.list_approved(text))
         if case.find(text, load_prompt("draft")) is None:
             kept.append(correction)
