@@ -29,7 +29,7 @@ from local.host.run import MISCONFIGURED, OK, UNFINISHED
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.emails import Listing
 from local.multimail.simulator import MultiMailSimulator
-from local.testing.world import START, Clock
+from local.testing.world import START, Clock, World
 from shared.domain import Cause, Draft, Outcome, Usage, WorkItem
 from shared.errors import ConfigurationError
 from shared.knowledge.passages import PROPOSED_FOLDER
@@ -282,6 +282,23 @@ def test_what_really_became_of_an_email_is_what_its_reviewers_did() -> None:
     assert find_real_end(by_hand, None) is Really.EDITED
     assert find_real_end(entry(reply_status="rejected"), None) is Really.REJECTED
     assert find_real_end(None, None) is Really.NOBODY
+
+
+@pytest.mark.parametrize("reason", ["", "Name the fee."])
+def test_a_rejected_reply_is_one_also_once_its_email_was_judged_again(tmp_path: Path, reason: str) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        world.simulator.settle()
+        reply_id = str(world.entry(email_id).reply_id)
+        world.simulator.set_tags(world.box, reply_id, {"agent.reject_reason": reason}, "a reviewer")
+        world.simulator.decide(reply_id, "reject")
+        world.clock.advance(minutes=6)
+        world.tracker.track()
+        world.run_until_idle()
+        row = world.entry(email_id)
+        assert (row.outcome is Outcome.REPLY_SUBMITTED) is bool(reason)
+        assert find_real_end(row, None) is Really.REJECTED
 
 
 def test_an_interval_is_wilsons() -> None:

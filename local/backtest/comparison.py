@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from local.backtest.past import PastEmail, PastMail
-from shared.domain import NO_USAGE, Cause, EmailSummary, Outcome, Support, Usage, WorkItem
+from shared.domain import NO_USAGE, Cause, EmailSummary, Support, Usage, WorkItem
 from shared.ledger.entries import APPROVED_STATUSES, UNSENT_STATUSES, LedgerEntry
 from shared.operator.observed import Would, find_answer, find_would
 
@@ -195,13 +195,18 @@ def compare(
 
 
 def find_real_end(row: LedgerEntry | None, answer: EmailSummary | None) -> Really:
-    """What became of an email, by its row and what a person sent."""
-    if row is not None and row.outcome is Outcome.REPLY_SUBMITTED:
-        if row.reply_status in APPROVED_STATUSES:
-            return Really.EDITED if row.edited_by else Really.APPROVED
-        if row.reply_status in UNSENT_STATUSES and answer is None:
-            return Really.REJECTED
-    return Really.NOBODY if answer is None else Really.PERSON
+    """What became of an email, by its row and what a person sent.
+
+    The row of a rejected reply was judged again since, or has a new draft.
+    """
+    if row is not None and row.reply_status in APPROVED_STATUSES:
+        return Really.EDITED if row.edited_by else Really.APPROVED
+    if answer is not None:
+        return Really.PERSON
+    if row is None:
+        return Really.NOBODY
+    was_rejected = any(not said.is_edit for said in row.rejections)
+    return Really.REJECTED if was_rejected or row.reply_status in UNSENT_STATUSES else Really.NOBODY
 
 
 @dataclass(frozen=True, slots=True)
