@@ -74,7 +74,7 @@ class PastTrial:
         # Vectors are of the files that are there: the passage is found by its words.
         settings = replace(self.settings, config_path=config, embedding_deployment="")
         with TemporaryDirectory(prefix="results-") as scratch:
-            results = ResultsFile(Path(scratch) / "results.jsonl")
+            results = ResultsFile(Path(scratch) / "results.jsonl", settings.token_prices)
             found = run_backtest(
                 settings, tried, results, listed=[*self._listed.values()], on_tried=self._note_tried
             )
