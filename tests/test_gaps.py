@@ -245,9 +245,23 @@ def test_proposed_passages_are_no_knowledge_until_they_are_moved(tmp_path: Path)
     assert files.list_titles(["proposed", "Proposed"]) == ("About shared",)
     assert files.search(["proposed"], "proposed") == ()
     assert [passage.text.strip() for passage in files.list_passages(["proposed"])] == ["Text."]
-    (tmp_path / "mailboxes.yaml").write_text("default:\n  knowledge: [proposed]\n", encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="passages that nobody has approved yet: move what is right"):
-        open_profiles(tmp_path, has_search=False)
+    (tmp_path / "mailboxes.yaml").write_text("default:\n  knowledge: [Proposed]\n", encoding="utf-8")
+    for has_search in (False, True):
+        with pytest.raises(ConfigurationError, match="that nobody has approved yet: move what is right"):
+            open_profiles(tmp_path, has_search=has_search)
+
+
+def test_a_link_to_proposed_passages_makes_them_no_knowledge(tmp_path: Path) -> None:
+    knowledge = tmp_path / "knowledge"
+    for name in ("proposed", "shared"):
+        (knowledge / name).mkdir(parents=True)
+        (knowledge / name / f"{name}.md").write_text(f"# About {name}\n\nText.\n", encoding="utf-8")
+    (knowledge / "help").symlink_to(knowledge / "proposed", target_is_directory=True)
+    (knowledge / "shared" / "linked.md").symlink_to(knowledge / "proposed" / "proposed.md")
+    assert list_folders(knowledge) == {"shared"}
+    assert KnowledgeFiles(knowledge).list_titles(["help", "proposed"]) == ("About shared",)
+    with knowledge_with(tmp_path, "help", "# B\n\nB.\n") as root:
+        assert KnowledgeFiles(root / "knowledge").list_titles(["help"]) == ("About shared", "B")
 
 
 def test_a_file_that_came_meanwhile_stays_as_it_is(tmp_path: Path) -> None:

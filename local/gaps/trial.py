@@ -15,7 +15,8 @@ from local.backtest.trial import run_backtest
 from local.gaps.found import LeftOut, Unanswered, sort_out
 from shared.composition import KNOWLEDGE_FOLDER
 from shared.domain import Mailbox, Usage, WorkItem
-from shared.knowledge.passages import PROPOSED_FOLDER, SHARED_FOLDER
+from shared.knowledge.files import is_proposed
+from shared.knowledge.passages import SHARED_FOLDER
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailReader
 from shared.operator.observed import Would, find_would
@@ -41,8 +42,14 @@ def knowledge_with(config: Path, folder: str, text: str) -> Iterator[Path]:
         yield root
 
 
-def _leave_out_proposed(_: str, names: Sequence[str]) -> set[str]:
-    return {name for name in names if name.lower() == PROPOSED_FOLDER}
+def _leave_out_proposed(folder: str, names: Sequence[str]) -> set[str]:
+    """Those that are proposed or links to what is: the copy of a link is none."""
+    paths = [Path(folder, name) for name in names]
+    return {
+        path.name
+        for path in paths
+        if is_proposed(path) or (path.is_symlink() and is_proposed(path.resolve().parent))
+    }
 
 
 def choose_folder(profile: MailboxProfile) -> str:
