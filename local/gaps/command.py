@@ -128,8 +128,8 @@ class _Run:
 
     def _print_proposal(self, email_id: str, proposal: Proposal) -> None:
         effect = (
-            f"would have answered {proposal.answered} of {proposal.tried} emails of its group"
-            if proposal.answered is not None
+            f"would have answered {proposal.effect} emails of its group"
+            if proposal.effect is not None
             else "not tried: the knowledge is in the index at SEARCH_ENDPOINT"
         )
         shown = os.path.relpath(proposal.path).replace(os.sep, "/")
