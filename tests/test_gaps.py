@@ -209,6 +209,52 @@ def test_names_are_found_in_other_languages(email: str, text: str) -> None:
     assert Case(Customer((email,), ()), said, ()).find(text, "x") is Found.NAME
 
 
+@pytest.mark.parametrize(
+    ("email", "text"),
+    [
+        ("Hi, this is Wendelin Oberhuber. Do you?", "Oberhuber may return probes."),
+        ("Guten Tag,\n\nhier schreibt Wendelin Oberhuber aus Linz.", "Oberhuber darf sie zurückgeben."),
+        ("Bonjour, mon nom est Dubois. Reprenez-vous ?", "Dubois peut les renvoyer."),
+        ("Hola, soy Beatriz Iglesias. ¿Puedo?", "Iglesias puede devolverlas."),
+        ("Здравствуйте, меня зовут Иван Петров. Принимаете?", "Петров может вернуть зонды."),
+        ("مرحبا، أنا أحمد الزهراني. هل تقبلون الإرجاع؟", "أحمد الزهراني يمكنه الإرجاع."),
+        ("你好,我是王小明。你们接受退货吗?", "王小明可以退货。"),
+        ("안녕하세요, 저는 김민수입니다. 되나요?", "김민수 고객은 반품할 수 있습니다."),
+        ("Do you? My colleague Thorvald also asks.", "Thorvald may return probes."),
+    ],
+)
+def test_who_is_introduced_or_named_in_a_sentence_is_no_part_of_a_passage(email: str, text: str) -> None:
+    said = ("Yes, we take back opened probes.\n\nKind regards\nInes",)
+    assert Case(Customer((f"Returns\n{email}",), ()), said, ("Northwind",)).find(text, "x") is Found.NAME
+
+
+@pytest.mark.parametrize(
+    ("email", "said"),
+    [
+        ("My colleague Thorvald Quist asks for a refund.", "Thorvald Quist gets a refund of 12 EUR."),
+        ("We paid 412 euros. Do you take it back?", "You get 412 euros back."),
+        ("Wir haben 412 Euro bezahlt.", "Sie bekommen 412 Euro zurück."),
+    ],
+)
+def test_what_a_person_tells_this_customer_of_their_case_is_no_rule(email: str, said: str) -> None:
+    assert Case(Customer((f"Returns\n{email}",), ()), (said,), ()).find(said, "x") is not None
+
+
+@pytest.mark.parametrize(
+    ("email", "said"),
+    [
+        ("Do you ship to Norway within 5 days?", "You get it in Norway within 5 days."),
+        ("Nehmen Sie geöffnete Sonden in der Packung zurück?", "Wir nehmen geöffnete Sonden in der Packung."),
+        ("Ich habe eine Frage zur Rücksendung von Sonden.", "Jede Rücksendung kostet 12 Euro."),
+        ("Is the fee of the Lab kit 12 euros?", "Every return of a Lab kit costs 12 euros."),
+        ("مرحبا، أنا أريد إرجاع المنتج.", "نقبل إرجاع المنتج."),
+        ("我是贵公司的客户,你们接受退货吗?", "我们接受客户退货。"),
+    ],
+)
+def test_a_rule_in_words_that_the_customer_has_too_may_stay(email: str, said: str) -> None:
+    assert Case(Customer((f"A question\n{email}",), ()), (said,), ()).find(said, "x") is None
+
+
 # The corrections
 
 
