@@ -266,8 +266,16 @@ def assemble_agent(
     )
 
 
-def open_multimail(settings: Settings) -> MultiMailClient:
+def open_multimail(settings: Settings) -> MultiMailReader:
     """Build the client for an operator's command that needs no more than mail."""
+    credential = _once(lambda: _build_credential(settings))
+    return MultiMailReader(settings.multimail_api_url, _build_key_source(settings, credential))
+
+
+def open_writer(settings: Settings) -> MultiMailClient | None:
+    """Build the client for an operator's command that writes; None where the agent only observes."""
+    if settings.observe_only:
+        return None
     credential = _once(lambda: _build_credential(settings))
     return MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
 
@@ -293,14 +301,13 @@ def open_model(settings: Settings) -> Callable[[ChatRequest], ChatCompletion]:
     return traced(lambda request: model().complete(request), settings.model_endpoint, settings.token_prices)
 
 
-def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
+def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailReader, Ledger]:
     """Open the ledger for an operator's command, with the client that knows the mailboxes.
 
     With `read_only` a ledger in a file is opened while an agent works with it.
     """
     credential = _once(lambda: _build_credential(settings))
-    multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
-    return multimail, _build_ledger(settings, credential, read_only=read_only)
+    return open_multimail(settings), _build_ledger(settings, credential, read_only=read_only)
 
 
 def open_trail(settings: Settings, ledger: Ledger) -> AuditTrail:

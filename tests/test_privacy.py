@@ -90,7 +90,7 @@ def approve(world: World, email_id: str) -> None:
 
 
 def forget(world: World, address: str = "ann@customer.example") -> Forgetting:
-    forgetting = Forgetting(world.multimail, world.ledger, address, world.clock)
+    forgetting = Forgetting(world.multimail, world.multimail, world.ledger, address, world.clock)
     forgetting.run()
     return forgetting
 
