@@ -57,13 +57,12 @@ def check_trail(
     Raises ConfigurationError, and what the ledger raises.
     """
     entries = list(ledger.entries())
-    heads = ledger.audit.find_heads()
     chains = ledger.audit.read()
     facts = read_facts(chains)
     differences = [*_check_chains(chains, key, anchor), *compare_with_ledger(facts, entries)]
     if account is not None:
         differences += _compare_with(account, facts)
-    return Verdict(sum(len(chain.records) for chain in chains), differences, find_anchor(heads, key))
+    return Verdict(len(facts), differences, find_anchor({chain.name: chain.head for chain in chains}, key))
 
 
 def print_verdict(console: Console, verdict: Verdict, others: str = LEDGER_AGREES) -> None:
@@ -81,8 +80,7 @@ def print_verdict(console: Console, verdict: Verdict, others: str = LEDGER_AGREE
 
 
 def _check_chains(chains: Sequence[AuditChain], key: Secret, anchor: str | None) -> Iterator[str]:
-    for chain in chains:
-        yield from find_problems(chain, key)
+    yield from find_problems(chains, key)
     if anchor is not None:
         try:
             yield from check_anchor(anchor, chains, key)

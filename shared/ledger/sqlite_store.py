@@ -12,8 +12,9 @@ from typing import IO, Any
 from uuid import uuid4
 
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger.ledger import Ledger
+from shared.ledger.ledger import NAME, Ledger
 from shared.ledger.store import Change, Row, Verb
+from shared.settings import OBSERVED
 
 if sys.platform == "win32":
     import msvcrt
@@ -79,7 +80,8 @@ def open_sqlite_ledger(
     Raises what `SqliteStore` raises.
     """
     try:
-        ledger = Ledger(SqliteStore(path, read_only=read_only))
+        name = OBSERVED if path.parent.name == OBSERVED else NAME
+        ledger = Ledger(SqliteStore(path, read_only=read_only), name)
         with ExitStack() as unless_opened:
             unless_opened.callback(ledger.close)
             if not read_only:  # the kernel drops a dead process' lock: every earlier worker is dead
