@@ -27,12 +27,11 @@ from shared.ledger.rows import to_row
 from shared.ledger.sqlite_store import LedgerInUseError
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient
-from shared.replying.reporting import build_tags, write_tags
+from shared.replying.reporting import build_tags, record_erasure, write_tags
 from shared.replying.same_email import drop_copies
 from shared.replying.submission import Outgoing, Submitter, withdraw_reply
 from shared.replying.threads import PENDING_STATUSES
 from shared.settings import Settings
-from shared.telemetry import EMAIL_ERASED, record
 from shared.watching.tracking import CANCELLED, TURNED_DOWN, derive_status
 
 # So long a worker may go on to submit, and MultiMail's listing may lack what was submitted.
@@ -260,13 +259,10 @@ class Forgetting:
             if note.email_id == entry.email_id
         ]
         try:
-            self.ledger.erase(entry, self.clock(), *notes)
+            erased = self.ledger.erase(entry, self.clock(), *notes)
         except LeaseLostError:
             self.unfinished.append(f"Email {entry.email_id} is written by an agent now: run forget again.")
             return None
-        record(
-            EMAIL_ERASED,
-            {"mailbox_id": entry.mailbox_id, "email_id": entry.email_id, "actor": "operator"},
-        )
+        record_erasure(erased, "operator")
         self.erased.append(entry.email_id)
         return entry

@@ -147,14 +147,14 @@ class SqliteStore:
     def get(self, partition: str, key: str) -> Row | None:
         """The row, or None."""
         found = self._read(GET, (partition, key))
-        return Row(partition, key, json.loads(found[0][1]), found[0][0]) if found else None
+        return Row(partition, key, _load(found[0][1]), found[0][0]) if found else None
 
     def scan(self, partitions: Sequence[str], first: str, last: str) -> Iterator[Row]:
         """The rows with `first` <= key < `last`, a page at a time: writers do not wait."""
         for partition in partitions:
             named = {"partition": partition, "first": first, "last": last, "limit": _PAGE_ROWS}
             while page := self._read(PAGE, named):
-                yield from (Row(partition, key, json.loads(fields), etag) for key, etag, fields in page)
+                yield from (Row(partition, key, _load(fields), etag) for key, etag, fields in page)
                 named["first"] = page[-1][0] + "\0"  # the next key that there can be
 
     def write(self, changes: Sequence[Change]) -> tuple[str, ...] | None:
@@ -179,6 +179,15 @@ class SqliteStore:
     ) -> list[tuple[Any, ...]]:
         with self._turn, _sqlite_errors(self._path):
             return self._connection.execute(sql, parameters).fetchall()
+
+
+def _load(fields: str | bytes) -> Mapping[str, Any]:
+    """The fields of a row; none where somebody wrote something else there: so each reader knows its own."""
+    try:
+        loaded = json.loads(fields)
+    except (ValueError, RecursionError):
+        loaded = None
+    return loaded if isinstance(loaded, dict) else {}
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

@@ -22,7 +22,7 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient, MultiMailReader
 from shared.model.prompting import clean_line
-from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG
+from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG, render_time
 from shared.replying.submission import withdraw_reply
 from shared.replying.threads import PENDING_STATUSES, find_closing_answer, read_thread
 from shared.telemetry import (
@@ -304,7 +304,7 @@ class ReplyTracker:
         promise = changed.promise if entry.promise is None else None
         kept = self._ledger.save(changed, *([promise] if promise else []))
         if fate.is_settled:
-            self._record_settled(entry, reply, fate, is_redrafted=False)
+            self._record_settled(kept, reply, fate, is_redrafted=False)
         return kept
 
     def _record_settled(
@@ -322,6 +322,7 @@ class ReplyTracker:
                 "reply_status": fate.status,
                 "revision": entry.revision,
                 "redrafted": is_redrafted,
+                "settled_at": render_time(entry.reply_settled_at or self._clock()),
                 "seconds_to_decision": seconds,
                 "category": entry.triage.category if entry.triage else None,
                 "actor": "service" if seconds is None else "reviewer",
