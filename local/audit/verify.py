@@ -41,7 +41,7 @@ def verify(console: Console, *, anchor: str | None, with_service: bool) -> int:
     Raises ConfigurationError and TransientError.
     """
     settings = Settings.from_env(os.environ)
-    key = open_audit_key(settings, read_only=True).get()
+    key = open_audit_key(settings).get()
     account = _open_account(console, settings) if with_service else None
     _, ledger = open_ledger(settings, read_only=True)
     with closing(ledger):

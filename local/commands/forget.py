@@ -10,7 +10,14 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 from rich.text import Text
 
-from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import (
+    MISCONFIGURED,
+    OK,
+    UNFINISHED,
+    load_local_settings,
+    report_misconfigured,
+    report_trail,
+)
 from shared.checks.contacts import find_addresses
 from shared.composition import open_ledger, open_trail
 from shared.domain import Cause, Outcome, base_address, parse_address
@@ -56,7 +63,7 @@ def forget(console: Console, address: str) -> int:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         multimail, ledger = open_ledger(settings)
-        with closing(ledger), open_trail(settings, ledger):
+        with closing(ledger), open_trail(settings, ledger) as trail:
             forgetting = Forgetting(multimail, ledger, wanted, lambda: datetime.now(UTC))
             forgetting.run()
     except LedgerInUseError as error:
@@ -70,7 +77,7 @@ def forget(console: Console, address: str) -> int:
         return UNFINISHED
     for line in forgetting.describe():
         console.print(Text(line))
-    return UNFINISHED if forgetting.unfinished else OK
+    return report_trail(console, trail, UNFINISHED if forgetting.unfinished else OK)
 
 
 @dataclass(slots=True)
