@@ -290,16 +290,16 @@ def test_the_anchor_is_logged_once_for_each_length_of_the_trail(
 def test_the_key_is_made_once_for_its_owner_alone_and_never_by_a_check(tmp_path: Path) -> None:
     path = tmp_path / "new" / "audit.key"
     with pytest.raises(ConfigurationError, match=r"AUDIT_KEY_FILE: .*put the key back there"):
-        SecretFile(path, "AUDIT_KEY_FILE", read_only=True).get()
-    made = SecretFile(path, "AUDIT_KEY_FILE", new_secret=lambda: "made").get()
+        SecretFile(path, "AUDIT_KEY_FILE", may_create=lambda: False).get()
+    made = SecretFile(path, "AUDIT_KEY_FILE", may_create=lambda: True, new_secret=lambda: "made").get()
     assert made == Secret("made")
     assert path.stat().st_mode & 0o777 == 0o600
-    again: SecretSource = SecretFile(path, "AUDIT_KEY_FILE")
+    again: SecretSource = SecretFile(path, "AUDIT_KEY_FILE", may_create=lambda: False)
     assert again.get() == again.refresh(made) == made
     path.write_text("\n")
     with pytest.raises(ConfigurationError, match="is empty"):
-        SecretFile(path, "AUDIT_KEY_FILE").get()
-    assert len(SecretFile(tmp_path / "k", "X").get().value) == 64
+        SecretFile(path, "AUDIT_KEY_FILE", may_create=lambda: False).get()
+    assert len(SecretFile(tmp_path / "k", "X", may_create=lambda: True).get().value) == 64
 
 
 # The ledger
