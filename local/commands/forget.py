@@ -10,7 +10,14 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 from rich.text import Text
 
-from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import (
+    MISCONFIGURED,
+    OK,
+    UNFINISHED,
+    load_local_settings,
+    report_misconfigured,
+    report_trail,
+)
 from shared.checks.contacts import find_addresses
 from shared.composition import open_ledger, open_trail, open_writer
 from shared.domain import Cause, Outcome, base_address, parse_address
@@ -27,12 +34,11 @@ from shared.ledger.rows import to_row
 from shared.ledger.sqlite_store import LedgerInUseError
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import MultiMailClient, MultiMailReader
-from shared.replying.reporting import build_tags, write_tags
+from shared.replying.reporting import build_tags, record_erasure, write_tags
 from shared.replying.same_email import drop_copies
 from shared.replying.submission import Outgoing, Submitter, withdraw_reply
 from shared.replying.threads import PENDING_STATUSES
 from shared.settings import Settings
-from shared.telemetry import EMAIL_ERASED, record
 from shared.watching.tracking import CANCELLED, TURNED_DOWN, derive_status
 
 # So long a worker may go on to submit, and MultiMail's listing may lack what was submitted.
@@ -61,7 +67,7 @@ def forget(console: Console, address: str) -> int:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         multimail, ledger = open_ledger(settings)
-        with closing(ledger), open_trail(settings, ledger):
+        with closing(ledger), open_trail(settings, ledger) as trail:
             writer = open_writer(settings)
             forgetting = Forgetting(multimail, writer, ledger, wanted, lambda: datetime.now(UTC))
             forgetting.run()
@@ -76,7 +82,7 @@ def forget(console: Console, address: str) -> int:
         return UNFINISHED
     for line in forgetting.describe():
         console.print(Text(line))
-    return UNFINISHED if forgetting.unfinished else OK
+    return report_trail(console, trail, UNFINISHED if forgetting.unfinished else OK)
 
 
 @dataclass(slots=True)
@@ -278,13 +284,10 @@ class Forgetting:
             if note.email_id == entry.email_id
         ]
         try:
-            self.ledger.erase(entry, self.clock(), *notes)
+            erased = self.ledger.erase(entry, self.clock(), *notes)
         except LeaseLostError:
             self.unfinished.append(f"Email {entry.email_id} is written by an agent now: run forget again.")
             return None
-        record(
-            EMAIL_ERASED,
-            {"mailbox_id": entry.mailbox_id, "email_id": entry.email_id, "actor": "operator"},
-        )
+        record_erasure(erased, "operator")
         self.erased.append(entry.email_id)
         return entry
