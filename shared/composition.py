@@ -198,7 +198,9 @@ def build_agent(
         work_queue=work_queue or _build_work_queue(settings, credential),
         knowledge=_build_knowledge(settings, credential, health.watch, clock),
         signing_secret=_find_signing_secret(settings, credential),
-        audit_key=_build_audit_key(settings, credential),
+        audit_key=_build_audit_key(
+            settings, credential, may_create=lambda: not adapters.ledger.audit.find_heads()
+        ),
         health=health,
         delivery=Delivery(_build_notify_secrets(settings, credential)),
         # Last: a ledger in a file is locked from here on, and no wrong setting may leave it so.
@@ -271,8 +273,16 @@ def assemble_agent(
     )
 
 
-def open_multimail(settings: Settings) -> MultiMailClient:
+def open_multimail(settings: Settings) -> MultiMailReader:
     """Build the client for an operator's command that needs no more than mail."""
+    credential = _once(lambda: _build_credential(settings))
+    return MultiMailReader(settings.multimail_api_url, _build_key_source(settings, credential))
+
+
+def open_writer(settings: Settings) -> MultiMailClient | None:
+    """Build the client for an operator's command that writes; None where the agent only observes."""
+    if settings.observe_only:
+        return None
     credential = _once(lambda: _build_credential(settings))
     return MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
 
@@ -298,25 +308,31 @@ def open_model(settings: Settings) -> Callable[[ChatRequest], ChatCompletion]:
     return traced(lambda request: model().complete(request), settings.model_endpoint, settings.token_prices)
 
 
-def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailClient, Ledger]:
+def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailReader, Ledger]:
     """Open the ledger for an operator's command, with the client that knows the mailboxes.
 
     With `read_only` a ledger in a file is opened while an agent works with it.
     """
     credential = _once(lambda: _build_credential(settings))
-    multimail = MultiMailClient(settings.multimail_api_url, _build_key_source(settings, credential))
-    return multimail, _build_ledger(settings, credential, read_only=read_only)
+    return open_multimail(settings), _build_ledger(settings, credential, read_only=read_only)
 
 
 def open_trail(settings: Settings, ledger: Ledger) -> AuditTrail:
-    """Build what writes the audit trail of an operator's command, as a context."""
-    return AuditTrail(ledger.audit, open_audit_key(settings))
+    """Build what writes the audit trail of an operator's command, as a context.
+
+    For a trail in tables it creates no key: the one on this machine would not be the agent's.
+    """
+    is_local, credential = settings.ledger_table_endpoint is None, _once(lambda: _build_credential(settings))
+    key = _build_audit_key(
+        settings, credential, may_create=lambda: is_local and not ledger.audit.find_heads()
+    )
+    return AuditTrail(ledger.audit, key)
 
 
-def open_audit_key(settings: Settings, *, read_only: bool = False) -> SecretSource:
-    """Find the key of the audit trail for an operator's command; with `read_only` none is created."""
+def open_audit_key(settings: Settings) -> SecretSource:
+    """Find the key of the audit trail for an operator's command that writes none; it is never created."""
     credential = _once(lambda: _build_credential(settings))
-    return _build_audit_key(settings, credential, read_only=read_only)
+    return _build_audit_key(settings, credential, may_create=lambda: False)
 
 
 def _build_credential(settings: Settings) -> "TokenCredential":
@@ -334,12 +350,15 @@ def _build_key_source(settings: Settings, credential: "Callable[[], TokenCredent
 
 
 def _build_audit_key(
-    settings: Settings, credential: "Callable[[], TokenCredential]", *, read_only: bool = False
+    settings: Settings, credential: "Callable[[], TokenCredential]", *, may_create: Callable[[], bool]
 ) -> SecretSource:
-    """Where the key of the audit trail is. It is asked for at the first decision."""
+    """Where the key of the audit trail is. It is asked for at the first decision.
+
+    One in a file may be created only before the trail has a record: another key bears out none of them.
+    """
     if settings.audit_key_file is not None or settings.key_vault_url is None:
         path = settings.audit_key_file or settings.ledger_path.parent / AUDIT_KEY_FILE
-        return SecretFile(path, "AUDIT_KEY_FILE", read_only=read_only)
+        return SecretFile(path, "AUDIT_KEY_FILE", may_create=may_create)
     from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
 
     return KeyVaultSecret(

@@ -2,12 +2,14 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import stat
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,22 +17,22 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from local.backtest.command import FOLDER, PAGE, RESULTS, backtest, bound_usage, build_plan
+from local.backtest.command import FOLDER, PAGE, RESULTS, Backtest, Plan, backtest, bound_usage, build_plan
 from local.backtest.comparison import Comparison, Really, Share, compare, estimate, find_real_end
 from local.backtest.page import render_backtest
 from local.backtest.past import LEFT_OUT, PastMail, read_past_mail
-from local.backtest.results import PROMPTS, ResultsFile, compute_fingerprint
-from local.backtest.trial import open_observer, run_backtest
+from local.backtest.results import PROMPTS, SHARED, ResultsFile, compute_fingerprint
+from local.backtest.trial import AT_ONCE, open_observer, run_backtest
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import respond
 from local.host.http_server import LoopbackServer
 from local.host.run import MISCONFIGURED, OK, UNFINISHED
-from local.model.chat_simulator import ChatSimulator
+from local.model.chat_simulator import ChatSimulator, Payload
 from local.multimail.emails import Listing
 from local.multimail.simulator import MultiMailSimulator
-from local.testing.world import START, Clock
-from shared.domain import Cause, Draft, Outcome, Usage, WorkItem
+from local.testing.world import START, Clock, World
+from shared.domain import Cause, Draft, Outcome, TokenPrice, Usage, WorkItem
 from shared.errors import ConfigurationError
 from shared.knowledge.passages import PROPOSED_FOLDER
 from shared.ledger.entries import LedgerEntry
@@ -51,6 +53,7 @@ class Past:
     values: dict[str, str]
     folder: Path
     box: str = ""
+    answer: Callable[[Payload], str | Payload] = respond
 
     @property
     def settings(self) -> Settings:
@@ -58,7 +61,7 @@ class Past:
 
     @property
     def results(self) -> ResultsFile:
-        return ResultsFile(self.folder / RESULTS)
+        return ResultsFile(self.folder / RESULTS, self.settings.token_prices)
 
     def deliver(
         self,
@@ -108,7 +111,12 @@ class Past:
 @pytest.fixture
 def past(tmp_path: Path) -> Iterator[Past]:
     clock = Clock()
-    simulator, chat = MultiMailSimulator(clock), ChatSimulator(api_key="simulated", respond=respond)
+    simulator = MultiMailSimulator(clock)
+
+    def answer(body: Payload) -> str | Payload:
+        return found.answer(body)
+
+    chat = ChatSimulator(api_key="simulated", respond=answer)
     with LoopbackServer(simulator.app) as mail, LoopbackServer(chat.app) as model:
         values = {
             "MULTIMAIL_API_URL": mail.url,
@@ -138,7 +146,7 @@ def test_the_same_configuration_flips_nothing_and_writes_nothing(past: Past) -> 
     for name in past.simulator.mailboxes:
         for email in past.simulator.list_emails(name, Listing(direction="inbound", limit=100))[0]:
             past.simulator.mark_read(email.id)
-    first, second = past.run(ResultsFile(past.folder / "one")), past.run(ResultsFile(past.folder / "two"))
+    first, second = (past.run(ResultsFile(past.folder / name, {})) for name in ("one", "two"))
     compared = compare(past.read_mail(), lambda _: None, first, second, days=3, names=["a", "b"])
     assert len(compared.cases) >= 25
     assert compared.flips == []
@@ -208,7 +216,69 @@ def test_the_line_after_one_that_was_cut_is_not_lost(box: Past) -> None:
     box.results.path.write_text('{"run": "cut', encoding="utf-8")
     box.deliver()
     box.run()
-    assert len(list(box.results.entries())) == 1
+    assert count_kept(box) == 1
+
+
+def count_kept(box: Past) -> int:
+    return len(list(box.results.entries(compute_fingerprint(box.settings))))
+
+
+def test_damaged_lines_are_counted_and_tried_again(shell: Past) -> None:
+    shell.deliver()
+    path = FOLDER / RESULTS
+    assert call()[0] == OK
+    whole = path.read_bytes().strip()
+    row = json.loads(whole)
+    wrong: tuple[object, ...] = ([], "x", {"a": 1})
+    damaged = [
+        b"[]", b"1", b"null", b"\xff\xfe cut", whole[:200], b"[" * 100_000,
+        *(json.dumps({key: row[key] for key in row if key != name}).encode() for name in row),
+        *(json.dumps(row | {name: value}).encode() for name in ("row", "used") for value in wrong),
+        json.dumps(row | {"used": {"small": {"calls": "x"}, "large": {"calls": 1}}}).encode(),
+    ]  # fmt: skip
+    path.write_bytes(b"\n".join(damaged))
+    status, output = call()
+    assert status == OK
+    assert f"{len(damaged)} damaged lines of {path} count as not tried." in output
+    assert "1 to be tried, 0 known from earlier" in output
+
+
+def test_what_was_paid_for_is_kept_when_a_run_breaks_off(box: Past) -> None:
+    waiting, released = threading.Semaphore(0), threading.Event()
+
+    def answer(body: Payload) -> str | Payload:
+        if "slow" in str(body["messages"]):
+            waiting.release()
+            assert released.wait(30)
+        return respond(body)
+
+    def break_off(_: LedgerEntry) -> None:
+        assert all(waiting.acquire(timeout=30) for _ in range(AT_ONCE - 1))
+        released.set()
+        raise KeyboardInterrupt
+
+    box.answer = answer
+    box.deliver()
+    for number in range(AT_ONCE - 1):
+        box.deliver(f"slow {number}: how much is it?", sender=f"p{number}@customer.example")
+    with pytest.raises(KeyboardInterrupt):
+        run_backtest(box.settings, box.read_mail().emails, box.results, on_tried=break_off)
+    assert count_kept(box) == AT_ONCE
+
+
+def test_what_results_cost_goes_by_the_prices_of_now(box: Past) -> None:
+    box.deliver()
+    box.values["TOKEN_PRICES"] = ""
+    box.run()
+
+    def cost(prices: str) -> float:
+        box.values["TOKEN_PRICES"] = prices
+        return box.compare().sides[0].usage.dollars
+
+    dear, cheap = cost("small=4/16,large=20/80"), cost("small=0.4/1.6,large=2/8")
+    assert cheap > 0
+    assert dear == pytest.approx(10 * cheap)
+    assert cost("small=0.4/1.6") == 0.0  # a part of the cost would be a wrong cost
 
 
 def test_results_are_the_owners_alone(box: Past) -> None:
@@ -261,6 +331,42 @@ def test_results_hold_until_something_changes_what_the_agent_would_say(
     assert (compute_fingerprint(box.settings) != before) is counts
 
 
+def test_results_do_not_hold_for_other_knowledge_behind_a_link(box: Past) -> None:
+    wiki, knowledge = box.folder / "wiki", Path(box.values["CONFIG_PATH"], "knowledge")
+    wiki.mkdir()
+    knowledge.mkdir()
+    (knowledge / "shared").symlink_to(wiki, target_is_directory=True)
+    fingerprints = set()
+    for days in ("Three", "Five"):
+        (wiki / "delivery.md").write_text(f"# Delivery\n\n{days} days.\n", encoding="utf-8")
+        fingerprints.add(compute_fingerprint(box.settings))
+    assert len(fingerprints) == 2
+
+
+def test_results_do_not_hold_for_another_version_of_the_agent(box: Past) -> None:
+    code = shutil.copytree(SHARED, box.folder / "shared")
+    before = compute_fingerprint(box.settings)
+    assert compute_fingerprint(box.settings, code) == before
+    with (code / "checks" / "phrases.toml").open("a", encoding="utf-8") as file:
+        file.write("# another\n")
+    assert compute_fingerprint(box.settings, code) != before
+
+
+def test_that_changes_of_an_index_cannot_be_told_is_said(
+    shell: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(record=True, width=200)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    shell.deliver()
+    shell.run()
+    search = replace(shell.settings, search_endpoint="https://search.example")
+    plan = Plan([shell.settings, search], ["as it is", "new"], 2)
+    with open_observer(shell.settings) as agent:
+        reader, mail = agent.pipeline.multimail, shell.read_mail()
+        assert Backtest(console, plan, reader, mail, shell.results).run(is_confirmed=False) == UNFINISHED
+    assert "the index at SEARCH_ENDPOINT has changed" in console.export_text()
+
+
 def test_a_copy_of_the_configuration_is_the_same_configuration(box: Past) -> None:
     copy = shutil.copytree(box.values["CONFIG_PATH"], box.folder / "copy")
     assert compute_fingerprint(replace(box.settings, config_path=copy)) == compute_fingerprint(box.settings)
@@ -284,6 +390,23 @@ def test_what_really_became_of_an_email_is_what_its_reviewers_did() -> None:
     assert find_real_end(None, None) is Really.NOBODY
 
 
+@pytest.mark.parametrize("reason", ["", "Name the fee."])
+def test_a_rejected_reply_is_one_also_once_its_email_was_judged_again(tmp_path: Path, reason: str) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        world.simulator.settle()
+        reply_id = str(world.entry(email_id).reply_id)
+        world.simulator.set_tags(world.box, reply_id, {"agent.reject_reason": reason}, "a reviewer")
+        world.simulator.decide(reply_id, "reject")
+        world.clock.advance(minutes=6)
+        world.tracker.track()
+        world.run_until_idle()
+        row = world.entry(email_id)
+        assert (row.outcome is Outcome.REPLY_SUBMITTED) is bool(reason)
+        assert find_real_end(row, None) is Really.REJECTED
+
+
 def test_an_interval_is_wilsons() -> None:
     low, high = Share(8, 10).interval
     assert (round(low, 3), round(high, 3)) == (0.490, 0.943)
@@ -292,14 +415,33 @@ def test_an_interval_is_wilsons() -> None:
 
 
 def test_the_cost_is_estimated_by_what_emails_have_cost_or_by_its_bound(box: Past) -> None:
-    known = [entry(usage=Usage(2, 900, 100, dollars=0.01)), entry(usage=Usage(2, 2_900, 100, dollars=0.03))]
-    by_past = estimate(10, known, Usage())
-    assert (by_past.tokens, round(by_past.dollars or 0, 6)) == (20_000, 0.2)
+    same = [Usage(2, 900, 100, dollars=0.01), Usage(2, 2_900, 100, dollars=0.03)]
+    prices = [TokenPrice(1, 2), TokenPrice(10, 20)]
     most = bound_usage(box.settings)
+    by_past = estimate(10, same, [], most, prices)
+    assert (by_past.tokens, round(by_past.dollars or 0, 6)) == (20_000, 0.2)
+    by_others = estimate(10, [], same, most, prices)
+    assert (by_others.tokens, round(by_others.dollars or 0, 6)) == (20_000, 0.21)
+    assert estimate(10, [], same, most, [TokenPrice(1, 2), None]).dollars is None
     assert most.dollars > 0
-    bound = estimate(10, [], most)
+    bound = estimate(10, [], [], most, prices)
     assert bound.tokens == 10 * most.tokens
-    assert bound.basis.startswith("at most")
+    assert bound.bases[0].startswith("at most")
+    assert (by_past + bound).dollars == pytest.approx(0.2 + 10 * most.dollars)
+    assert (by_past + estimate(1, [], same, most, [None])).dollars is None
+
+
+def test_the_estimate_for_another_model_goes_by_its_own_price(shell: Past) -> None:
+    shell.deliver()
+    assert call()[0] == OK
+    os.environ["TOKEN_PRICES"] = "small=0.4/1.6,large=2/8,huge=100/400"
+    status, output = call(changes=("DRAFT_DEPLOYMENT=huge",))
+    assert status == OK
+    told = re.search(r"1 to be tried, 1 known from earlier: about [\d,]+ tokens, \$([\d.]+)", output)
+    really = re.search(r"new: DRAFT_DEPLOYMENT=huge  [\d,]+ tokens, \$([\d.]+)", output)
+    assert told is not None
+    assert really is not None
+    assert float(really[1]) <= float(told[1]) <= 3 * float(really[1])
 
 
 def test_a_real_email_costs_less_than_the_bound(box: Past) -> None:

@@ -211,7 +211,9 @@ def test_an_escalation_goes_with_the_texts_of_its_row(world: World) -> None:
 
 def test_whoever_lost_a_pending_reply_by_forgetting_is_left_to_a_person(world: World) -> None:
     email_id = process(world)
-    Forgetting(world.multimail, world.ledger, world.entry(email_id).sender, world.clock).run()
+    Forgetting(
+        world.multimail, world.multimail, world.ledger, world.entry(email_id).sender, world.clock
+    ).run()
     world.agent.track()
     assert world.entry(email_id).erased_at is not None
     assert [(m.email_id, m.kind) for m, _ in list_open(world.ledger)] == [(email_id, MatterKind.ESCALATION)]

@@ -20,13 +20,16 @@ from playwright.sync_api import sync_playwright
 from local.commands.demo import CONFIG
 from local.commands.demo_mail import DEMO_EMAILS, UNANSWERED_EMAILS, add_emails, seed_demo
 from local.commands.demo_model import respond
+from local.commands.forget import Forgetting
 from local.host.http_server import LoopbackServer
+from local.host.run import OK, UNFINISHED
 from local.model.chat_simulator import ChatSimulator
 from local.multimail.faults import cut, in_order
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import Clock, World
 from shared.composition import Agent, build_agent
 from shared.domain import Action, Cause, Outcome, parse_work_item
+from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.operator.asking import Question
 from shared.operator.http_functions import show_report
 from shared.operator.observed import SHOWN_CASES, Would, build_policy, render_observed
@@ -243,15 +246,57 @@ def test_a_long_wait_of_what_is_observed_shows_on_no_email(tmp_path: Path) -> No
         assert {request.method for request in world.simulator.requests} == {"GET"}
 
 
+def observe_from_now_on(world: World) -> None:
+    world.pipeline = replace(world.pipeline, profiles=ONLY_OBSERVED)
+
+
 def test_a_reply_in_doubt_is_followed_to_its_end_though_its_mailbox_is_observed_now(tmp_path: Path) -> None:
     with World(tmp_path) as world:
         world.simulator.fault = in_order(cut(after_effect=True), matching=is_reply)
         email_id = world.deliver()
         world.poll_and_work()
         assert world.entry(email_id).intent_in_doubt is not None
-        world.pipeline = replace(world.pipeline, profiles=ONLY_OBSERVED)
+        observe_from_now_on(world)
         world.run_until_idle()
         assert world.outcome(email_id) == Outcome.REPLY_SUBMITTED
+
+
+def test_a_reviewers_edit_is_submitted_though_its_mailbox_is_observed_now(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        world.simulator.settle()
+        observe_from_now_on(world)
+        row = world.entry(email_id)
+        assert row.reply_id is not None
+        world.agent.reviews.edit(
+            row.work_item, row.reply_id, "reviewer's key", "Dear Ann,\n\nTwo days.\n\nInes"
+        )
+        world.simulator.decide(row.reply_id, "reject")
+        world.agent.reviews.note_decided(world.box, row.reply_id)
+        world.run_until_idle()
+        assert world.outcome(email_id) == Outcome.REPLY_SUBMITTED
+        assert "Two days." in world.posts()[-1]["markdown"]
+
+
+def test_whose_reply_is_rejected_is_left_to_a_person_though_its_mailbox_is_observed_now(
+    tmp_path: Path,
+) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        world.simulator.settle()
+        observe_from_now_on(world)
+        world.simulator.decide(str(world.entry(email_id).reply_id), "reject")
+        world.clock.advance(minutes=6)
+        world.agent.track()
+        world.run_until_idle()
+        assert world.outcome(email_id) == Outcome.ESCALATED
+        assert world.tags(email_id)["agent.reply_status"] == "rejected"
+        assert [matter.email_id for matter in world.ledger.matters.list()] == [email_id]
+        later = world.deliver("And to Oslo?", sender="Bea <bea@customer.example>")
+        world.run_until_idle()
+        assert world.entry(later).outcome is Outcome.WOULD_REPLY
 
 
 def test_how_soon_people_answered_stands_next_to_what_the_agent_would_have_said(tmp_path: Path) -> None:
@@ -308,6 +353,66 @@ def test_the_command_says_first_that_it_only_observes_and_writes_the_page(tmp_pa
     assert stat.S_IMODE(page.stat().st_mode) == 0o600
     assert not (tmp_path / ".data" / "ledger.sqlite").exists()
     assert {request.method for request in simulator.requests} == {"GET"}
+
+
+def call_observing(world: World, folder: Path, *words: str) -> tuple[int, str]:
+    """Run a command of an operator with OBSERVE_ONLY, next to the ledger of the working agent."""
+    environment = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT), "OBSERVE_ONLY": "true",
+        "MULTIMAIL_API_URL": world.url, "MULTIMAIL_API_KEY": world.key, "TRIAGE_DEPLOYMENT": "small",
+        "MODEL_ENDPOINT": "http://127.0.0.1:9", "MODEL_API_KEY": "unused",
+        "LEDGER_PATH": str(folder / "ledger.sqlite"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "local", *words], cwd=folder, env=environment, input="y\n",
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout
+
+
+def test_forget_changes_nothing_at_multimail_while_the_agent_only_observes(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        world.simulator.settle()
+        reply_id, made = world.entry(email_id).reply_id, len(world.simulator.requests)
+        observed = tmp_path / OBSERVED / "ledger.sqlite"
+        with closing(open_sqlite_ledger(observed)) as ledger:
+            is_open = replace(world.entry(email_id), reply_id=None, outcome=None, finished_at=None)
+            ledger.add(replace(is_open, submit_intent_at=None, version=""))
+        status, output = call_observing(world, tmp_path, "forget", "ann@customer.example")
+        assert {request.method for request in world.simulator.requests[made:]} == {"GET"}
+        assert status == UNFINISHED
+        assert "Erased in the ledger: 1 emails." in output
+        assert f"Reply {reply_id} could not be cancelled yet (it is pending_send_approval)" in output
+        assert "Run forget again with OBSERVE_ONLY=false" in output
+        assert world.entry(email_id).sender == "ann@customer.example"
+        world.simulator.decide(str(reply_id), "reject")
+        assert call_observing(world, tmp_path, "forget", "ann@customer.example")[0] == OK
+
+
+def test_no_upgrade_is_requested_while_the_agent_only_observes(tmp_path: Path) -> None:
+    with World(tmp_path) as world:
+        open_sqlite_ledger(tmp_path / OBSERVED / "ledger.sqlite").close()
+        status, output = call_observing(world, tmp_path, "report", "--request-upgrade", world.box)
+        assert status == UNFINISHED
+        assert "Nothing was requested: with OBSERVE_ONLY=true nothing is changed at MultiMail." in output
+        assert {request.method for request in world.simulator.requests} == {"GET"}
+
+
+def test_forget_tags_no_email_of_an_observed_mailbox(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=ONLY_OBSERVED, daily_token_budget=1) as world:
+        world.deliver()
+        world.poll_and_work()
+        waiting = world.deliver("And how much is it?", sender="Bo <bo@customer.example>")
+        world.poll_and_work()
+        forgetting = Forgetting(
+            world.multimail, world.multimail, world.ledger, "bo@customer.example", world.clock
+        )
+        forgetting.run()
+        assert forgetting.erased == [waiting]
+        assert world.tags(waiting) == {}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")

@@ -82,7 +82,7 @@ class Scene(Stage):
         """Let an operator forget a sender from another machine; what was not done is done by a second try."""
         writer = self._agent.pipeline.submitter.writer
         assert writer is not None
-        forgetting = Forgetting(writer, self.ledger, address, self.clock)
+        forgetting = Forgetting(writer, writer, self.ledger, address, self.clock)
         with suppress(AgentError):
             forgetting.run()
         self.forgotten.update(forgetting.erased)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 
 from rich.console import Console, Group, RenderableType
@@ -21,6 +21,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.replying.reporting import SUPPORT_WORDS
 from shared.settings import Settings, find_ledger_path, has_tables
+from shared.telemetry import EMAIL_ERASED
 
 VERIFY = "verify"  # in place of an email's id
 WIDE = 130  # columns of the terminal that the table takes
@@ -38,7 +39,7 @@ def audit(
         with closing(_open_ledger()) as ledger:
             facts = read_facts(ledger.audit.read())
             found = [one for one in facts if email_id in (None, one.get("email_id"))]
-            entry = ledger.get(WorkItem(found[-1]["mailbox_id"], email_id)) if email_id and found else None
+            entry = _find_row(ledger, email_id, found) if email_id and found else None
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except TransientError as error:
@@ -62,6 +63,15 @@ def _open_ledger() -> Ledger:
     if has_tables(os.environ):
         return open_ledger(Settings.from_env(os.environ), read_only=True)[1]
     return open_sqlite_ledger(find_ledger_path(os.environ), read_only=True)
+
+
+def _find_row(ledger: Ledger, email_id: str, records: Sequence[Facts]) -> LedgerEntry | None:
+    """The email's row; None where there is none that can be read, which `verify` names."""
+    mailbox_id = next((one["mailbox_id"] for one in records if "mailbox_id" in one), "")
+    try:
+        return ledger.get(WorkItem(str(mailbox_id), email_id))
+    except (TypeError, ValueError, AttributeError):
+        return None
 
 
 def build_evidence(entry: LedgerEntry) -> RenderableType:
@@ -114,11 +124,12 @@ def _build_card(record: Facts) -> Table:
 
 def _describe(record: Facts) -> tuple[str, ...]:
     """One text for each of the headings."""
-    tokens = record.get("input_tokens", 0) + record.get("output_tokens", 0)
-    cached = record.get("cached_input_tokens", 0)
+    counts = {name: count for name, count in record.items() if isinstance(count, int)}
+    tokens = counts.get("input_tokens", 0) + counts.get("output_tokens", 0)
+    cached = counts.get("cached_input_tokens", 0)
     return (
         str(record["at"])[:19].replace("T", " "),
-        str(record["actor"]),
+        str(record.get("actor", "")),
         str(record.get("email_id", "")),
         _describe_what(record),
         _describe_why(record),
@@ -129,7 +140,8 @@ def _describe(record: Facts) -> tuple[str, ...]:
 
 
 def _describe_what(record: Facts) -> str:
-    what = record.get("reply_status") or record.get("outcome") or record.get("event", "")
+    event = record.get("event", "")
+    what = event if event == EMAIL_ERASED else record.get("reply_status") or record.get("outcome") or event
     reply_id = record.get("reply_id")
     return f"{what} {reply_id}" if reply_id else str(what)
 

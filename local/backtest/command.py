@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
-from local.backtest.comparison import Comparison, Tried, compare, estimate
+from local.backtest.comparison import Comparison, Estimate, Tried, compare, estimate
 from local.backtest.page import render_backtest
 from local.backtest.past import PastMail, read_past_mail
-from local.backtest.results import COUNTED, ResultsFile, compute_fingerprint
+from local.backtest.results import COUNTED, ResultsFile, compute_fingerprint, price_usage
 from local.backtest.trial import open_observer, run_backtest
 from local.host.run import (
     MISCONFIGURED,
@@ -44,6 +44,7 @@ FOLDER = Path(".data/backtest")
 RESULTS, PAGE = "results.jsonl", "backtest.html"
 SHOWN_FLIPS = 20
 BEFORE = "as it is"
+INDEX_UNSEEN = "Whether the index at SEARCH_ENDPOINT has changed since an earlier result cannot be told:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ def try_past_mail(console: Console, plan: Plan, folder: Path, *, is_confirmed: b
         reader, mailboxes = agent.pipeline.multimail, agent.pipeline.mailboxes.read()
         watched = select_mailboxes(mailboxes, plan.settings[0].multimail_mailbox_ids).values()
         mail = read_past_mail(reader, watched, datetime.now(UTC) - timedelta(days=plan.days))
-        results = ResultsFile(folder / RESULTS)
+        results = ResultsFile(folder / RESULTS, plan.settings[0].token_prices)
         return Backtest(console, plan, reader, mail, results).run(is_confirmed=is_confirmed)
 
 
@@ -124,8 +125,9 @@ class Backtest:
         """Say what it costs, try the emails, show what came out. Raises what the trials raise."""
         with ExitStack() as stack:
             history = self._open_history(stack)
-            missing = self._count_missing()
-            self._tell_what_comes(missing, history)
+            runs = {compute_fingerprint(settings): settings for settings in self.plan.settings}
+            self._tell_what_comes(runs, history)
+            missing = sum(map(self._count_missing, runs))
             if not self.mail.emails:
                 return UNFINISHED
             if missing and not is_confirmed and not self._ask():
@@ -150,31 +152,42 @@ class Backtest:
         stack.callback(ledger.close)
         return ledger.get
 
-    def _count_missing(self) -> int:
-        """How many trials are not among the results yet."""
-        runs = dict.fromkeys(map(compute_fingerprint, self.plan.settings))
-        return sum(
-            self.results.get(run, email.work_item) is None for run in runs for email in self.mail.emails
-        )
+    def _count_missing(self, run: str) -> int:
+        """How many trials under a configuration are not among the results yet."""
+        return sum(self.results.get(run, email.work_item) is None for email in self.mail.emails)
 
-    def _tell_what_comes(self, missing: int, history: Callable[[WorkItem], LedgerEntry | None]) -> None:
-        known = [*self.results.entries(), *filter(None, (history(e.work_item) for e in self.mail.emails))]
-        most = max((bound_usage(settings) for settings in self.plan.settings), key=lambda usage: usage.tokens)
-        cost = estimate(missing, known, most)
-        left_out = self.mail.left_out.total()
+    def _tell_what_comes(
+        self, runs: Mapping[str, Settings], history: Callable[[WorkItem], LedgerEntry | None]
+    ) -> None:
+        worked = [*filter(None, (history(email.work_item) for email in self.mail.emails))]
+        cost = sum((self._estimate(run, settings, worked) for run, settings in runs.items()), Estimate())
+        missing = sum(map(self._count_missing, runs))
+        known = len(self.mail.emails) * len(self.plan.settings) - missing
         console = self.console
         console.print(
-            f"Past emails ({self.plan.days} x 24 hours): {len(self.mail.emails)}; left out: {left_out}."
+            f"Past emails ({self.plan.days} x 24 hours): {len(self.mail.emails)}; "
+            f"left out: {self.mail.left_out.total()}."
         )
         for reason, count in self.mail.left_out.items():
             console.print(Text(f"  {count}: {reason}", "bright_black"))
-        done = len(self.mail.emails) * len(self.plan.settings) - missing
+        if self.results.damaged:
+            damaged = f"{self.results.damaged} damaged lines of {self.results.path} count as not tried."
+            console.print(Text(damaged, "yellow"))
+        if known and any(settings.search_endpoint for settings in runs.values()):
+            console.print(Text(f"{INDEX_UNSEEN} delete {self.results.path} to try all again."))
         dollars = "set TOKEN_PRICES to see the cost" if cost.dollars is None else format_dollars(cost.dollars)
         console.print(
-            f"{missing} to be tried, {done} known from earlier: about {cost.tokens:,} tokens, {dollars} "
-            f"({cost.basis}).",
+            f"{missing} to be tried, {known} known from earlier: about {cost.tokens:,} tokens, {dollars} "
+            f"({'; '.join(cost.bases) or 'nothing is asked'}).",
             highlight=False,
         )
+
+    def _estimate(self, run: str, settings: Settings, worked: Sequence[LedgerEntry]) -> Estimate:
+        same = [entry.usage for entry in self.results.entries(run) if entry.usage.calls]
+        others = [entry.usage for entry in (*self.results.others(run), *worked) if entry.usage.calls]
+        deployments = settings.triage_deployment, settings.draft_deployment
+        prices = [settings.token_prices.get(name) for name in deployments]
+        return estimate(self._count_missing(run), same, others, bound_usage(settings), prices)
 
     def _ask(self) -> bool:
         try:
@@ -220,12 +233,10 @@ def bound_usage(settings: Settings) -> Usage:
             draft_request.MAX_OUTPUT_TOKENS,
         ),
     )
-    total = NO_USAGE
+    used: dict[str, Usage] = {}
     for deployment, given, written in parts:
-        usage = Usage(1, given + profile, written)
-        price = settings.token_prices.get(deployment)
-        total += replace(usage, dollars=price.cost(usage) if price else 0.0)
-    return total
+        used[deployment] = used.get(deployment, NO_USAGE) + Usage(1, given + profile, written)
+    return price_usage(used, settings.token_prices)
 
 
 def print_comparison(console: Console, found: Comparison) -> None:

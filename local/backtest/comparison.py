@@ -3,12 +3,12 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
 from local.backtest.past import PastEmail, PastMail
-from shared.domain import NO_USAGE, Cause, EmailSummary, Outcome, Support, Usage, WorkItem
+from shared.domain import NO_USAGE, Cause, EmailSummary, Support, TokenPrice, Usage, WorkItem
 from shared.ledger.entries import APPROVED_STATUSES, UNSENT_STATUSES, LedgerEntry
 from shared.operator.observed import Would, find_answer, find_would
 
@@ -88,7 +88,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One configuration's results. `usage`: what the models were asked for them."""
+    """One configuration's results."""
 
     name: str
     entries: Sequence[LedgerEntry]
@@ -101,8 +101,8 @@ class Side:
 
     @property
     def usage(self) -> Usage:
-        """What the models were asked."""
-        return sum((entry.usage for entry in self.entries), NO_USAGE)
+        """What the models were asked for them; without dollars where a price is missing."""
+        return add_up(entry.usage for entry in self.entries)
 
     @property
     def verified(self) -> Share:
@@ -195,33 +195,64 @@ def compare(
 
 
 def find_real_end(row: LedgerEntry | None, answer: EmailSummary | None) -> Really:
-    """What became of an email, by its row and what a person sent."""
-    if row is not None and row.outcome is Outcome.REPLY_SUBMITTED:
-        if row.reply_status in APPROVED_STATUSES:
-            return Really.EDITED if row.edited_by else Really.APPROVED
-        if row.reply_status in UNSENT_STATUSES and answer is None:
-            return Really.REJECTED
-    return Really.NOBODY if answer is None else Really.PERSON
+    """What became of an email, by its row and what a person sent.
+
+    The row of a rejected reply was judged again since, or has a new draft.
+    """
+    if row is not None and row.reply_status in APPROVED_STATUSES:
+        return Really.EDITED if row.edited_by else Really.APPROVED
+    if answer is not None:
+        return Really.PERSON
+    if row is None:
+        return Really.NOBODY
+    was_rejected = any(not said.is_edit for said in row.rejections)
+    return Really.REJECTED if was_rejected or row.reply_status in UNSENT_STATUSES else Really.NOBODY
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a backtest would cost. `basis`: what that rests on; `dollars`: None where no price is known."""
+    """What trials would cost. `bases`: what that rests on; `dollars`: None where a price is missing."""
 
-    runs: int
-    tokens: int
-    dollars: float | None
-    basis: str
+    tokens: int = 0
+    dollars: float | None = 0.0
+    bases: tuple[str, ...] = ()
+
+    def __add__(self, other: "Estimate") -> "Estimate":
+        is_priced = self.dollars is not None and other.dollars is not None
+        dollars = (self.dollars or 0.0) + (other.dollars or 0.0) if is_priced else None
+        bases = tuple(dict.fromkeys((*self.bases, *other.bases)))
+        return Estimate(self.tokens + other.tokens, dollars, bases)
 
 
-def estimate(runs: int, known: Iterable[LedgerEntry], most: Usage) -> Estimate:
-    """What `runs` trials cost, by what emails have cost before, or else by `most` for one email."""
-    used = [entry.usage for entry in known if entry.usage.calls]
-    if used:
-        total = sum(used, NO_USAGE)
-        dollars = total.dollars / len(used) * runs if total.dollars else None
-        basis = f"as {len(used):,} emails before"
-        return Estimate(runs, round(total.tokens / len(used) * runs), dollars, basis)
-    return Estimate(
-        runs, most.tokens * runs, most.dollars * runs or None, "at most: nothing was measured before"
-    )
+def estimate(
+    runs: int,
+    same: Sequence[Usage],
+    others: Sequence[Usage],
+    most: Usage,
+    prices: Sequence[TokenPrice | None],
+) -> Estimate:
+    """What `runs` trials under one configuration cost.
+
+    By what emails have cost under the `same` one; or else by the tokens that they took under `others`, at the
+    highest of the `prices` of its deployments; or else by `most` for one email.
+    """
+    if not runs:
+        return Estimate()
+    if same:
+        total, count, basis = add_up(same), len(same), f"as {len(same):,} emails before"
+    elif others:
+        total, count = add_up(others), len(others)
+        costs = [price.cost(total) for price in prices if price is not None]
+        total = replace(total, dollars=max(costs) if len(costs) == len(prices) else 0.0)
+        basis = f"the tokens of {count:,} emails before, at the price of the dearer deployment"
+    else:
+        total, count, basis = most, 1, "at most: nothing was measured before"
+    share = runs / count
+    return Estimate(round(total.tokens * share), total.dollars * share or None, (basis,))
+
+
+def add_up(usages: Iterable[Usage]) -> Usage:
+    """The sum; without dollars where a part has none, because a deployment has no price."""
+    parts = [usage for usage in usages if usage.calls]
+    total = sum(parts, NO_USAGE)
+    return total if all(part.dollars for part in parts) else replace(total, dollars=0.0)

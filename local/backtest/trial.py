@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from local.backtest.past import PastEmail, PastReader
-from local.backtest.results import PROMPTS, ResultsFile, compute_fingerprint
+from local.backtest.results import PROMPTS, STEPS, Meter, ResultsFile, compute_fingerprint
 from shared.composition import Agent, build_agent
-from shared.domain import Cause, Outcome, WorkItem, base_address, parse_address
+from shared.domain import Cause, Outcome, Usage, WorkItem, base_address, parse_address
 from shared.errors import ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -60,16 +61,18 @@ def open_observer(settings: Settings) -> Iterator[Agent]:
 
 @dataclass(frozen=True, slots=True)
 class _Trials:
-    """Everything that the trials under one configuration share."""
+    """Everything that the trials under one configuration share. `keep` stores what came out."""
 
     pipeline: Pipeline
     forwarded: Mapping[str, bool]
+    keep: Callable[[LedgerEntry, Mapping[str, Usage]], None]
     sleep: Callable[[float], None]
 
     def try_email(self, email: PastEmail) -> LedgerEntry:
         """What would become of the email, judged alone: no limit counts other emails.
 
-        Raises ConfigurationError, and TransientError when a service does not answer for too long.
+        It is kept here, on the worker: it was paid for, whatever comes of the others. Raises
+        ConfigurationError, and TransientError when a service does not answer for too long.
         """
         moment, mailbox, summary = (
             Moment(email.summary.received_at + READ_AFTER),
@@ -80,10 +83,11 @@ class _Trials:
             TemporaryDirectory() as folder,
             closing(open_sqlite_ledger(Path(folder) / "ledger.sqlite")) as ledger,
         ):
-            past = PastReader(self.pipeline.multimail, email)
+            past, meter = PastReader(self.pipeline.multimail, email), Meter(self.pipeline.complete)
             pipeline = replace(
                 self.pipeline,
                 multimail=past,
+                complete=meter,
                 ledger=ledger,
                 clock=moment,
                 submitter=replace(self.pipeline.submitter, multimail=past, clock=moment),
@@ -100,7 +104,10 @@ class _Trials:
                     due_at=moment.now,
                 )
             )
-            return self._work(pipeline, email.work_item, moment)
+            entry = self._work(pipeline, email.work_item, moment)
+            if entry.outcome is not Outcome.FAILED:
+                self.keep(entry, meter.used)
+            return entry
 
     def _work(self, pipeline: Pipeline, item: WorkItem, moment: Moment) -> LedgerEntry:
         waited = timedelta(0)
@@ -137,8 +144,7 @@ def run_backtest(
     ConfigurationError, and TransientError when a service does not answer.
     """
     run = compute_fingerprint(settings)
-    known = {email.work_item: results.get(run, email.work_item) for email in emails}
-    found = {item: entry for item, entry in known.items() if entry is not None}
+    found = _find_known(results, run, emails)
     missing = [email for email in emails if email.work_item not in found]
     if not missing:
         return found
@@ -146,19 +152,21 @@ def run_backtest(
         pipeline = replace(
             agent.pipeline, complete=use_prompts(agent.pipeline.complete, settings.config_path)
         )
-        trials = _Trials(pipeline, find_forwarded(listed or emails, pipeline), sleep)
+        forwarded = find_forwarded(listed or emails, pipeline)
+        trials = _Trials(pipeline, forwarded, partial(results.add, run), sleep)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             futures = [pool.submit(trials.try_email, email) for email in missing]
             try:
                 for future in as_completed(futures):
-                    entry = future.result()
-                    if entry.outcome is not Outcome.FAILED:
-                        results.add(run, entry)
-                        found[entry.work_item] = entry
-                    on_tried(entry)
+                    on_tried(future.result())
             finally:
                 pool.shutdown(cancel_futures=True)
-    return found
+    return _find_known(results, run, emails)
+
+
+def _find_known(results: ResultsFile, run: str, emails: Sequence[PastEmail]) -> dict[WorkItem, LedgerEntry]:
+    known = {email.work_item: results.get(run, email.work_item) for email in emails}
+    return {item: entry for item, entry in known.items() if entry is not None}
 
 
 def find_forwarded(emails: Sequence[PastEmail], pipeline: Pipeline) -> Mapping[str, bool]:
@@ -181,7 +189,7 @@ def use_prompts(complete: Complete, config_path: Path) -> Complete:
     Raises ConfigurationError for a file that is no UTF-8 text.
     """
     own: dict[str, str] = {}
-    for name in ("triage", "draft"):
+    for name in STEPS:
         path = config_path / PROMPTS / f"{name}.md"
         try:
             lines = path.read_text(encoding="utf-8").splitlines()

@@ -15,6 +15,7 @@ from local.host.run import (
     check_reachable,
     load_local_settings,
     report_misconfigured,
+    report_trail,
 )
 from shared.composition import get_agent
 from shared.errors import ConfigurationError, PermanentError, TransientError
@@ -39,7 +40,8 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
         settings = Settings.from_env(os.environ)
         check_reachable(settings)
         with tool_calls_printed(console):
-            answer = get_agent().ask(question)
+            agent = get_agent()
+            answer = agent.ask(question)
     except BadQuestionError as error:
         console.print(Text(str(error), "red"))
         return MISCONFIGURED
@@ -52,7 +54,8 @@ def ask(console: Console, words: str, request_id: str | None) -> int:
         console.print(Text(f"The question was not answered and nothing was submitted: {error}", "red"))
         return UNFINISHED
     print_answer(console, answer)
-    return OK if answer.is_complete else UNFINISHED
+    agent.trail.flush()
+    return report_trail(console, agent.trail, OK if answer.is_complete else UNFINISHED)
 
 
 def print_answer(console: Console, answer: Answer) -> None:

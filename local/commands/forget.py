@@ -10,9 +10,16 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 from rich.text import Text
 
-from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import (
+    MISCONFIGURED,
+    OK,
+    UNFINISHED,
+    load_local_settings,
+    report_misconfigured,
+    report_trail,
+)
 from shared.checks.contacts import find_addresses
-from shared.composition import open_ledger, open_trail
+from shared.composition import open_ledger, open_trail, open_writer
 from shared.domain import Cause, Outcome, base_address, parse_address
 from shared.errors import (
     ConfigurationError,
@@ -26,19 +33,22 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.rows import to_row
 from shared.ledger.sqlite_store import LedgerInUseError
 from shared.mail.mailboxes import MailboxDirectory
-from shared.mail.multimail import MultiMailClient
-from shared.replying.reporting import build_tags, write_tags
+from shared.mail.multimail import MultiMailClient, MultiMailReader
+from shared.replying.reporting import build_tags, record_erasure, write_tags
 from shared.replying.same_email import drop_copies
 from shared.replying.submission import Outgoing, Submitter, withdraw_reply
 from shared.replying.threads import PENDING_STATUSES
 from shared.settings import Settings
-from shared.telemetry import EMAIL_ERASED, record
 from shared.watching.tracking import CANCELLED, TURNED_DOWN, derive_status
 
 # So long a worker may go on to submit, and MultiMail's listing may lack what was submitted.
 SETTLES_WITHIN = timedelta(minutes=15)
 TRIES = 3  # at a row that an agent writes at the same moment
 
+OBSERVED_ONLY = (
+    "With OBSERVE_ONLY=true only what was observed is erased, and nothing is changed at MultiMail. Run "
+    "forget again with OBSERVE_ONLY=false: it cancels pending replies and erases the working agent's ledger."
+)
 ELSEWHERE = (
     "Mail of that address that the agent has not read yet is handled as usual: delete it at MultiMail first. "
     "What this command cannot reach: MultiMail still holds the person's emails, the replies to them, "
@@ -57,8 +67,9 @@ def forget(console: Console, address: str) -> int:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         multimail, ledger = open_ledger(settings)
-        with closing(ledger), open_trail(settings, ledger):
-            forgetting = Forgetting(multimail, ledger, wanted, lambda: datetime.now(UTC))
+        with closing(ledger), open_trail(settings, ledger) as trail:
+            writer = open_writer(settings)
+            forgetting = Forgetting(multimail, writer, ledger, wanted, lambda: datetime.now(UTC))
             forgetting.run()
     except LedgerInUseError as error:
         console.print("An agent runs on this ledger. Stop it, then run forget again.")
@@ -71,7 +82,7 @@ def forget(console: Console, address: str) -> int:
         return UNFINISHED
     for line in forgetting.describe():
         console.print(Text(line))
-    return UNFINISHED if forgetting.unfinished else OK
+    return report_trail(console, trail, UNFINISHED if forgetting.unfinished else OK)
 
 
 @dataclass(slots=True)
@@ -79,9 +90,11 @@ class Forgetting:
     """Forgets one address, with its subaddresses (`ann+orders@host` for `ann@host`).
 
     Rows are closed first: from then on no worker begins to submit. What one had begun before is looked for.
+    Without a `writer` nothing is cancelled or tagged: what is pending is named.
     """
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
+    writer: MultiMailClient | None
     ledger: Ledger
     address: str
     clock: Callable[[], datetime]
@@ -119,6 +132,8 @@ class Forgetting:
         for reply_id in self.with_others:
             yield f"Email {reply_id} waits for approval and goes to others too: decide on it at MultiMail."
         yield from self.unfinished
+        if self.writer is None:
+            yield OBSERVED_ONLY
         if self.mentioned:
             yield (
                 "The address occurs, in a draft or in copy, in what the ledger has about "
@@ -156,9 +171,11 @@ class Forgetting:
     def _leave_to_a_person(self, entry: LedgerEntry) -> LedgerEntry:
         """Tag the email without the model's words, before the row says so: it is seen in any case."""
         left = replace(entry, outcome=Outcome.NEEDS_HUMAN, cause=Cause.ERASED, detail="")
+        if self.writer is None or left.is_observed:
+            return left
         try:
             tags = build_tags(left.erased(self.clock()))
-            write_tags(self.multimail, entry.mailbox_id, entry.email_id, tags)
+            write_tags(self.writer, entry.mailbox_id, entry.email_id, tags)
         except PermanentError as error:
             self.unfinished.append(f"Email {entry.email_id} could not be tagged: {error}.")
         return left
@@ -178,9 +195,7 @@ class Forgetting:
             return None
         status = self._withdraw(entry.mailbox_id, reply_id)
         if status in PENDING_STATUSES:
-            self.unfinished.append(
-                f"Reply {reply_id} could not be cancelled yet (it is {status}): run forget again."
-            )
+            self._note_pending(reply_id, status)
             return None
         if status not in UNSENT_STATUSES:
             self.not_cancelled.append(reply_id)
@@ -202,13 +217,22 @@ class Forgetting:
                     continue
                 if not all(theirs):
                     self.with_others.append(email.id)
-                elif self._withdraw(mailbox.id, email.id) in UNSENT_STATUSES:
+                    continue
+                status = self._withdraw(mailbox.id, email.id)
+                if status in UNSENT_STATUSES:
                     self.unanswered.add(email.id)
+                elif status in PENDING_STATUSES:
+                    self._note_pending(email.id, status)
+
+    def _note_pending(self, reply_id: str, status: str) -> None:
+        self.unfinished.append(
+            f"Reply {reply_id} could not be cancelled yet (it is {status}): run forget again."
+        )
 
     def _withdraw(self, mailbox_id: str, reply_id: str) -> str:
         """Cancel the reply if it is pending; return the word for where it stands then."""
         try:
-            if withdraw_reply(self.multimail, mailbox_id, reply_id):
+            if self.writer is not None and withdraw_reply(self.writer, mailbox_id, reply_id):
                 self.cancelled.append(reply_id)
                 return CANCELLED
             return derive_status(self.multimail.get_email(mailbox_id, reply_id))
@@ -242,7 +266,7 @@ class Forgetting:
         with ThreadPoolExecutor(1) as executor:
             directory = MailboxDirectory(self.multimail)
             submitter = Submitter(
-                self.multimail, self.multimail, directory, executor, self.clock, allow_ungated=False
+                self.multimail, self.writer, directory, executor, self.clock, allow_ungated=False
             )
             found = submitter.find(outgoing, entry.intent_in_doubt)
         return found.id if found is not None else None
@@ -260,13 +284,10 @@ class Forgetting:
             if note.email_id == entry.email_id
         ]
         try:
-            self.ledger.erase(entry, self.clock(), *notes)
+            erased = self.ledger.erase(entry, self.clock(), *notes)
         except LeaseLostError:
             self.unfinished.append(f"Email {entry.email_id} is written by an agent now: run forget again.")
             return None
-        record(
-            EMAIL_ERASED,
-            {"mailbox_id": entry.mailbox_id, "email_id": entry.email_id, "actor": "operator"},
-        )
+        record_erasure(erased, "operator")
         self.erased.append(entry.email_id)
         return entry

@@ -9,7 +9,14 @@ from rich.padding import Padding
 from rich.text import Text
 
 from local.commands.console import STYLES
-from local.host.run import OK, UNFINISHED, load_local_settings, report_failure, report_misconfigured
+from local.host.run import (
+    OK,
+    UNFINISHED,
+    load_local_settings,
+    report_failure,
+    report_misconfigured,
+    report_trail,
+)
 from shared.composition import open_ledger, open_trail
 from shared.domain import Outcome
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
@@ -56,9 +63,9 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
         console.print(
             Text(f"{email_id}: no finished email with this id; run `redrive` without arguments to list them.")
         )
-    with open_trail(settings, ledger):
+    with open_trail(settings, ledger) as trail:
         answers = [_set_back(console, ledger, entry) for entry in chosen]
-    return OK if all(answers) and not unknown else UNFINISHED
+    return report_trail(console, trail, OK if all(answers) and not unknown else UNFINISHED)
 
 
 def _set_back(console: Console, ledger: Ledger, entry: LedgerEntry) -> bool:

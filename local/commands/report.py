@@ -16,7 +16,7 @@ from local.host.run import (
     report_failure,
     report_misconfigured,
 )
-from shared.composition import open_ledger
+from shared.composition import open_ledger, open_writer
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
 from shared.mail.multimail import MultiMailClient
@@ -52,7 +52,8 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
         return MISCONFIGURED
     try:
         load_local_settings(os.environ)
-        multimail, ledger = open_ledger(Settings.from_env(os.environ), read_only=True)
+        settings = Settings.from_env(os.environ)
+        multimail, ledger = open_ledger(settings, read_only=True)
         mailboxes = [box for box in multimail.list_mailboxes() if upgrade in (None, box.id, box.address)]
         judged = build_report(mailboxes, ledger.entries, now=datetime.now(UTC), days=days).mailboxes
     except ConfigurationError as error:
@@ -64,7 +65,7 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
     if not judged:
         console.print(Text(f"The account has no active mailbox {upgrade or ''}".rstrip() + "."))
         return UNFINISHED
-    return OK if upgrade is None else _ask_for_upgrade(console, multimail, judged[0])
+    return OK if upgrade is None else _ask_for_upgrade(console, open_writer(settings), judged[0])
 
 
 def print_mailbox(console: Console, judged: MailboxReport, days: int) -> None:
@@ -128,8 +129,14 @@ def _print_passages(console: Console, judged: MailboxReport) -> None:
         console.print(f"The {SHOWN_PASSAGES} most used of {len(rows)} passages; GET /api/report lists all.")
 
 
-def _ask_for_upgrade(console: Console, multimail: MultiMailClient, judged: MailboxReport) -> int:
+def _ask_for_upgrade(console: Console, writer: MultiMailClient | None, judged: MailboxReport) -> int:
     mailbox = judged.mailbox
+    if writer is None:
+        console.print(
+            "Nothing was requested: with OBSERVE_ONLY=true nothing is changed at MultiMail. "
+            "Set OBSERVE_ONLY=false and ask again: the report is then that of the working agent."
+        )
+        return UNFINISHED
     if mailbox.oversight_mode != JUDGED_MODE:
         console.print(
             Text(
@@ -141,7 +148,7 @@ def _ask_for_upgrade(console: Console, multimail: MultiMailClient, judged: Mailb
     if not _is_confirmed(console, judged):
         console.print("Nothing was requested.")
         return UNFINISHED
-    return _request_upgrade(console, multimail, mailbox)
+    return _request_upgrade(console, writer, mailbox)
 
 
 def _is_confirmed(console: Console, judged: MailboxReport) -> bool:
@@ -155,9 +162,9 @@ def _is_confirmed(console: Console, judged: MailboxReport) -> bool:
         return False
 
 
-def _request_upgrade(console: Console, multimail: MultiMailClient, mailbox: Mailbox) -> int:
+def _request_upgrade(console: Console, writer: MultiMailClient, mailbox: Mailbox) -> int:
     try:
-        multimail.request_upgrade(mailbox.id, NEXT_MODE)
+        writer.request_upgrade(mailbox.id, NEXT_MODE)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except ThrottledError:

@@ -7,7 +7,7 @@ from itertools import islice
 from shared.domain import EmailSummary, parse_address
 from shared.errors import NotFoundError
 from shared.ledger.entries import APPROVED_STATUSES, LedgerEntry
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.mail.own_words import split_own_words
 from shared.model.prompting import clean_text
 from shared.replying.threads import PENDING_INBOUND, PENDING_STATUSES, WRITTEN_WITHIN, is_unsent
@@ -51,7 +51,7 @@ def list_model_replies(entries: Iterable[LedgerEntry]) -> frozenset[str]:
 
 
 def read_answer(
-    entry: LedgerEntry, multimail: MultiMailClient, model_replies: Collection[str]
+    entry: LedgerEntry, multimail: MultiMailReader, model_replies: Collection[str]
 ) -> HumanAnswer | None:
     """What people answered to an email in its thread; None where nobody did.
 
@@ -87,7 +87,7 @@ def _answers(email: EmailSummary, entry: LedgerEntry, model_replies: Collection[
 
 
 def read_customer(
-    entry: LedgerEntry, multimail: MultiMailClient, thread: Collection[EmailSummary] | None = None
+    entry: LedgerEntry, multimail: MultiMailReader, thread: Collection[EmailSummary] | None = None
 ) -> Customer:
     """The received emails of a thread; the row's email alone where the thread has no id.
 

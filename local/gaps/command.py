@@ -2,8 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from local.backtest.results import Meter
 from local.gaps.answers import UnreadableThreadError, list_model_replies, read_customer
 from local.gaps.corrections import Correction, group_corrections, list_corrections
 from local.gaps.found import LeftOut, Unanswered, select_recent, sort_out
@@ -21,11 +22,10 @@ from local.gaps.trial import PastTrial
 from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
 from local.voice.command import print_voice
 from shared.composition import open_knowledge, open_ledger, open_model
-from shared.domain import NO_USAGE, Usage
+from shared.domain import Usage
 from shared.errors import ConfigurationError, NotFoundError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry
 from shared.mail.mailboxes import select_mailboxes
-from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import load_prompt
 from shared.operator.trust_page import parse_days
 from shared.profiles.profile_file import PROFILE_FILE
@@ -35,24 +35,6 @@ SHOWN_IDS = 3
 MAX_PROPOSED = 20  # passages that one run has written
 TRIALS = "trials of the passages"  # with both deployments
 MAX_LINES = 10  # for a profile, those that most emails share
-
-
-@dataclass
-class Meter:
-    """The chat model, and what was used, by deployment and by trials."""
-
-    complete: Callable[[ChatRequest], ChatCompletion]
-    used: dict[str, Usage] = field(default_factory=dict)
-
-    def __call__(self, request: ChatRequest) -> ChatCompletion:
-        """Ask for a completion. Raises what `ChatModel.complete` raises."""
-        completion = self.complete(request)
-        self.note(request.deployment, completion.usage)
-        return completion
-
-    def note(self, name: str, usage: Usage) -> None:
-        """Add to what was used."""
-        self.used[name] = self.used.get(name, NO_USAGE) + usage
 
 
 def gaps(console: Console, *, days_text: str | None) -> int:
@@ -146,8 +128,8 @@ class _Run:
 
     def _print_proposal(self, email_id: str, proposal: Proposal) -> None:
         effect = (
-            f"would have answered {proposal.answered} of {proposal.tried} emails of its group"
-            if proposal.answered is not None
+            f"would have answered {proposal.effect} emails of its group"
+            if proposal.effect is not None
             else "not tried: the knowledge is in the index at SEARCH_ENDPOINT"
         )
         shown = os.path.relpath(proposal.path).replace(os.sep, "/")
@@ -192,7 +174,7 @@ def _drop_personal(corrections: Sequence[Correction], proposer: Proposer) -> lis
         return []
     kept = []
     for correction in corrections:
-        text = "\n".join(correction.said)
+        text = "\n".join(correction.sentences)
         case = Case(customer, correction.said, proposer.list_approved(text))
         if case.find(text, load_prompt("draft")) is None:
             kept.append(correction)

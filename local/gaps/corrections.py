@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from typing import NamedTuple
 
 from shared.checks.evidence import split_sentences
 from shared.ledger.entries import LedgerEntry
@@ -18,13 +19,15 @@ NO_CATEGORY = "none"
 class Correction:
     """What a reviewer said of a draft or changed in it.
 
-    `line` is for the profile, `said` are the reviewer's own and the replaced sentences that it is made of.
+    `line` is for the profile, `sentences` are what it is made of, `said` are those of them that the reviewer
+    wrote: what the agent wrote states nothing.
     """
 
     entry: LedgerEntry
     category: str
     kind: str
     line: str = field(repr=False)
+    sentences: tuple[str, ...] = field(repr=False)
     said: tuple[str, ...] = field(repr=False)
 
 
@@ -37,8 +40,8 @@ def list_corrections(entry: LedgerEntry) -> Iterator[Correction]:
     texts = [*(said.reply_markdown for said in entry.rejections), final]
     for number, said in enumerate(entry.rejections):
         if said.is_edit:
-            for line, sentences in _describe_edit(texts[number], texts[number + 1]):
-                yield Correction(entry, category, "edited", f"For {category}: {line}", sentences)
+            for line, sentences, new in _describe_edit(texts[number], texts[number + 1]):
+                yield Correction(entry, category, "edited", f"For {category}: {line}", sentences, new)
         elif said.reason:
             yield _describe_reason(entry, category, said.reason)
     review = entry.review
@@ -49,24 +52,29 @@ def list_corrections(entry: LedgerEntry) -> Iterator[Correction]:
 
 def _describe_reason(entry: LedgerEntry, category: str, reason: str) -> Correction:
     line = clean_line(f"For {category}: {reason}", MAX_LINE_CHARACTERS)
-    return Correction(entry, category, "rejected", line, (reason,))
+    return Correction(entry, category, "rejected", line, (reason,), (reason,))
 
 
-def _describe_edit(before: str, after: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """An instruction for each sentence that an edit took out, put in or replaced, and the sentences in it."""
+class _Change(NamedTuple):
+    line: str
+    sentences: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+def _describe_edit(before: str, after: str) -> Iterator[_Change]:
+    """An instruction for each sentence that an edit took out, put in or replaced."""
     old, new = split_sentences(before), split_sentences(after)
-    for _, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    for tag, first, last, start, end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         removed, added = old[first:last], new[start:end]
-        is_same = removed == added
-        if len(removed) == len(added) and not is_same:
+        if tag == "equal":
+            continue
+        if len(removed) == len(added):
             pairs = zip(removed, added, strict=True)
-            changes: list[tuple[str, tuple[str, ...]]] = [
-                (f"instead of “{out}” write “{put}”", (out, put)) for out, put in pairs
-            ]
+            changes = [_Change(f"instead of “{out}” write “{put}”", (out, put), (put,)) for out, put in pairs]
         else:
-            changes = [(f"do not write “{out}”", (out,)) for out in removed if not is_same]
-            changes += [(f"write “{put}”", (put,)) for put in added if not is_same]
-        yield from (change for change in changes if len(change[0]) <= MAX_LINE_CHARACTERS)
+            changes = [_Change(f"do not write “{out}”", (out,), ()) for out in removed]
+            changes += [_Change(f"write “{put}”", (put,), (put,)) for put in added]
+        yield from (change for change in changes if len(change.line) <= MAX_LINE_CHARACTERS)
 
 
 def group_corrections(corrections: Iterable[Correction]) -> dict[str, dict[str, list[Correction]]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +15,8 @@ from shared.settings import Settings
 MAX_ANSWER_TOKENS = 1_500  # of each email
 MAX_OUTPUT_TOKENS = 1_000
 MAX_TITLE_CHARACTERS = 100
+MAX_REMARK_CHARACTERS = 200
+MAX_NAME_CHARACTERS = 200  # of a file, before its ending: most systems take 255 bytes
 ATTEMPTS = 2
 
 SCHEMA = {
@@ -73,12 +76,16 @@ def _parse(text: str) -> PassageText:
 
 def name_file(knowledge: Path, email_id: str) -> Path:
     """Where the passage that comes from the answer to an email is proposed."""
-    return knowledge / PROPOSED_FOLDER / f"{quote(email_id, safe='')}.md"
+    name = quote(email_id, safe="", errors="surrogatepass")
+    if len(name) > MAX_NAME_CHARACTERS:
+        name = sha256(name.encode()).hexdigest()
+    return knowledge / PROPOSED_FOLDER / f"{name}.md"
 
 
 def render_passage(passage: PassageText, remarks: Sequence[str] = ()) -> str:
     """The file of a passage, with remarks for the person who moves it."""
-    comments = (f"<!-- {remark} -->" for remark in remarks)
+    lines = (clean_line(remark, MAX_REMARK_CHARACTERS).replace("-->", "") for remark in remarks)
+    comments = (f"<!-- {line} -->" for line in lines)
     return "\n".join([*comments, f"# {passage.title}", "", passage.text, ""])
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, cached_property
+from itertools import takewhile
 from pathlib import Path
 
 from local.gaps.answers import Customer
@@ -43,28 +44,37 @@ MAX_ENDING = 2
 _WORD = re.compile(r"[^\W\d_]+")
 _QUOTED = re.compile(r"[\"“„«»”「][^\"“„«»”」\n]{3,}[\"“”«»」]")
 _ENDS = ".,;:!?()"
+_MARKS = "\"'“”„«»[]*_"
 
 
 @dataclass(frozen=True, slots=True)
 class _Patterns:
-    """Where names stand, and what reports a customer's words: personal.toml."""
+    """Where names stand, what reports a customer's words, and what addresses a customer: personal.toml."""
 
     names: tuple[re.Pattern[str], ...]
     reports: re.Pattern[str]
+    addressed: re.Pattern[str]
 
 
 @cache
 def _patterns() -> _Patterns:
     table = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-    before, after, reports = ("|".join(table[key]) for key in ("before_name", "after_firm", "reports"))
+    either = {key: "|".join(words) for key, words in table.items()}
+    before, last, after = either["before_name"], either["before_last_name"], either["after_firm"]
     word = r"[^\W\d_a-z][\w'’-]{0,40}"
     names = (
         rf"(?<!\w)(?:{before})\.? {{1,2}}(?P<name>{word}(?: {word}){{0,2}})",
         rf"(?P<name>{word}(?: {word}){{0,2}}) (?:{after})(?!\w)",
         rf"(?<!\w)(?:[A-Z]{{1,2}}-)?\d{{4,5}} (?P<name>{word}(?: {word})?)",  # a place after its postcode
-        r"(?P<name>[\u30a0-\u30ff\u4e00-\u9fff]{2,8}) ?(?:様|さん|殿|氏)",
+        rf"(?<!\w)(?:{last}) (?P<name>\w+(?: \w+)?)(?=[^\w\s]|\n|$)",
+        r"(?P<name>[\u30a0-\u30ff\u4e00-\u9fff]{2,8}) ?(?:様|さん|殿|氏|と申します|といいます)",
+        r"(?:我是|我叫|我的名字是)(?P<name>[\u4e00-\u9fff]{2,4})(?![\u4e00-\u9fff])",
+        r"(?:저는|제 이름은) ?(?P<name>[\uac00-\ud7a3]{2,4}?)(?:입니다|이라고|라고|이에요|예요)",
     )
-    return _Patterns(tuple(map(re.compile, names)), re.compile(rf"(?<!\w)(?:{reports})(?!\w)", re.IGNORECASE))
+    reports, addressed = (
+        re.compile(rf"(?<!\w)(?:{either[key]})(?!\w)", re.IGNORECASE) for key in ("reports", "addressed")
+    )
+    return _Patterns(tuple(map(re.compile, names)), reports, addressed)
 
 
 class Found(StrEnum):
@@ -115,8 +125,14 @@ class Case:
 
     def _is_statement(self, sentence: str) -> bool:
         is_other = sentence.rstrip().endswith(("?", "？")) or _patterns().reports.search(sentence) is not None
-        readings = {reading for value in read_values(plain(sentence)) for reading in _identify(value)}
-        return not (is_other or readings & self._identifying or self._has_name(sentence))
+        values = read_values(plain(sentence))
+        readings = {reading for value in values for reading in _identify(value)}
+        # What is told the customer of an amount of theirs, as that they get it back, is no rule.
+        is_addressed = _patterns().addressed.search(sentence) is not None
+        is_theirs = is_addressed and any(
+            _is_money(value) and find_carriers(value, self._values, self._text) for value in values
+        )
+        return not (is_other or is_theirs or readings & self._identifying or self._has_name(sentence))
 
     def _name_value(self, value: Value) -> Found:
         if not find_carriers(value, self._values, self._text):
@@ -148,20 +164,20 @@ class Case:
             if re.match(f"[{UNSPACED}]", name):
                 if name in folded:
                     return True
-            elif any(
-                word == name
-                or (len(name) >= MIN_STEM and word.startswith(name) and len(word) <= len(name) + MAX_ENDING)
-                for word in words
-            ):
+            elif any(_has_ending(word, name) for word in words):
                 return True
         return False
 
     @cached_property
     def _names(self) -> frozenset[str]:
-        """What names the customer: in headers, signatures, greetings, after titles, before "Ltd"."""
+        """What names the customer and others in headers, signatures, greetings and sentences."""
         found = {
             word
-            for text in (*_list_header_names(self.customer.headers), *self._list_named())
+            for text in (
+                *_list_header_names(self.customer.headers),
+                *self._list_named(),
+                *self._list_capitalised(),
+            )
             for word in list_words(fold(text))
         }
         common = {word for text in self.approved for word in list_words(fold(text))}
@@ -173,12 +189,54 @@ class Case:
     def _list_named(self) -> Iterator[str]:
         for text in (*self.customer.texts, *self.said):
             for pattern in _patterns().names:
-                yield from (match["name"] for match in pattern.finditer(text))
+                for match in pattern.finditer(text):
+                    # In scripts with capitals a name ends before the first word without one.
+                    yield " ".join(takewhile(lambda word: not word.islower(), match["name"].split()))
         for text in self.customer.texts:
             yield from _list_signature(text)
         for text in self.said:
             yield _find_greeted(text)
             yield _list_capitals(text.rstrip().rpartition("\n")[2])  # who signs
+
+    def _list_capitalised(self) -> Iterator[str]:
+        """The customer's capitalised words within sentences: full names, and what no person wrote.
+
+        A single one that a person wrote too may be a town or, in German, any noun: it is no name here.
+        """
+        written = {word for text in self.said for word in list_words(fold(text))}
+        for sentence in (sentence for text in self.customer.texts for sentence in split_sentences(text)):
+            words = sentence.split()[1:]
+            for before, word in zip(["", *words], words, strict=False):
+                name = _find_capitalised(word)
+                if not name or before[-1:].isdigit():  # "3 March"
+                    continue
+                is_full = _find_capitalised(before) and before[-1] not in _ENDS and sentence[-1] in _ENDS
+                parts = list_words(fold(name))
+                if is_full:
+                    yield f"{before} {name}"
+                elif not any(_is_near(part, other) for part in parts for other in written):
+                    yield name
+
+
+def _find_capitalised(word: str) -> str:
+    """The word without its marks if a capital begins it; "" for a pronoun that some languages write so."""
+    bare = word.strip(_ENDS + _MARKS)
+    is_pronoun = _patterns().addressed.fullmatch(bare) is not None
+    return bare if bare[:1].isupper() and len(bare) > 1 and not is_pronoun else ""
+
+
+def _is_near(one: str, other: str) -> bool:
+    return _has_ending(one, other) or _has_ending(other, one)
+
+
+def _has_ending(word: str, stem: str) -> bool:
+    """Whether a word is another one, or that with an ending."""
+    is_long = len(stem) >= MIN_STEM and len(word) <= len(stem) + MAX_ENDING
+    return word == stem or (is_long and word.startswith(stem))
+
+
+def _is_money(value: Value) -> bool:
+    return value.unit is not None and value.unit.kind.isupper()
 
 
 def _identify(value: Value) -> Iterator[Reading]:
@@ -208,7 +266,9 @@ def _list_signature(text: str) -> Iterator[str]:
 def _list_capitals(line: str) -> str:
     """The words of a line as signatures have them that are not in small letters."""
     found = _WORD.findall(line)
-    is_text = line.startswith(">") or line.rstrip().endswith((".", "?")) or len(found) > MAX_SIGNATURE_WORDS
+    is_text = (
+        line.startswith(">") or line.rstrip().endswith((*".?。？！؟।",)) or len(found) > MAX_SIGNATURE_WORDS
+    )
     return "" if is_text else " ".join(word for word in found if not word.islower())
 
 

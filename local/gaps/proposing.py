@@ -9,12 +9,12 @@ from local.gaps.answers import HumanAnswer, UnreadableThreadError, read_answer
 from local.gaps.found import Unanswered
 from local.gaps.passages import PassageText, name_file, render_passage, save_new, write_passage
 from local.gaps.personal import Case, Found
-from local.gaps.trial import MAX_TRIED, CountAnswered, choose_folder, knowledge_with
+from local.gaps.trial import CountAnswered, Effect, choose_folder, knowledge_with
 from shared.composition import KNOWLEDGE_FOLDER
 from shared.domain import Mailbox
 from shared.errors import NotFoundError, PermanentError
 from shared.knowledge.passages import KnowledgeSource
-from shared.mail.multimail import MultiMailClient
+from shared.mail.multimail import MultiMailReader
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import load_prompt
 from shared.profiles.profiles import MailboxProfile
@@ -33,19 +33,18 @@ class NotWritten(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A file that was written, and how many of `tried` emails it answers; None where none was tried."""
+    """A file that was written. `effect`: of how many emails; None where the knowledge is not in files."""
 
     path: Path
     folder: str
-    answered: int | None
-    tried: int
+    effect: Effect | None
 
 
 @dataclass(frozen=True, slots=True)
 class Proposer:
     """Proposes passages for one mailbox. `count_answered` is None where the knowledge is not in files."""
 
-    multimail: MultiMailClient
+    multimail: MultiMailReader
     knowledge: KnowledgeSource
     settings: Settings
     complete: Callable[[ChatRequest], ChatCompletion]
@@ -99,18 +98,18 @@ class Proposer:
     def _save(
         self, email: Unanswered, passage: PassageText, group: Sequence[Unanswered]
     ) -> Proposal | NotWritten:
-        folder, answered, tried = choose_folder(self.profile), None, min(len(group), MAX_TRIED)
+        folder, effect = choose_folder(self.profile), None
         remarks = [
             f"Proposed from a person's answer to email {email.entry.email_id}.",
             f"It is not used until you move it to knowledge/{folder}/: read it first.",
         ]
         if self.count_answered is not None:
             with knowledge_with(self.settings.config_path, folder, render_passage(passage)) as config:
-                answered = self.count_answered(config, group)
-            remarks.append(f"It would have answered {answered} of {tried} past emails.")
+                effect = self.count_answered(config, group)
+            remarks.append(f"It would have answered {effect} past emails.")
         path = name_file(self._root, email.entry.email_id)
         try:
             save_new(path, render_passage(passage, remarks))
         except FileExistsError:
             return NotWritten.PROPOSED_BEFORE
-        return Proposal(path, folder, answered, tried)
+        return Proposal(path, folder, effect)

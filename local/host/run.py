@@ -28,6 +28,7 @@ from local.host.tracing import print_spans_if_wanted
 from shared.composition import Agent, get_agent
 from shared.domain import Cause, Outcome
 from shared.errors import AgentError, ConfigurationError
+from shared.ledger.audit_trail import AuditTrail
 from shared.ledger.entries import LedgerEntry
 from shared.replying.reporting import render_waiting
 from shared.services.work_queue import InProcessWorkQueue
@@ -163,6 +164,20 @@ def report_misconfigured(console: Console, error: ConfigurationError, *, has_wor
 def report_failure(console: Console, attempted: str, error: AgentError) -> int:
     """Print what failed for now; return the exit status that says so."""
     console.print(Text(f"{attempted} failed: {str(error).rstrip('.')}. Try again later.", "red"))
+    return UNFINISHED
+
+
+def report_trail(console: Console, trail: AuditTrail, status: int) -> int:
+    """Say what the audit trail lacks of an operator's command; return its exit status."""
+    if not trail.waiting:
+        return status
+    console.print(
+        Text(
+            f"Records of the audit trail that could not be written, and are lost: {trail.waiting}. What this "
+            "command did is done; the log says why they are not written.",
+            "red",
+        )
+    )
     return UNFINISHED
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured, report_trail
 from shared.composition import open_ledger, open_trail
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry, Matter, MatterKind
@@ -58,14 +58,14 @@ def done(console: Console, email_ids: list[str]) -> int:
         load_local_settings(os.environ)
         settings = Settings.from_env(os.environ)
         _, ledger = open_ledger(settings)
-        with closing(ledger), open_trail(settings, ledger):
+        with closing(ledger), open_trail(settings, ledger) as trail:
             results = [_close(console, ledger, email_id) for email_id in dict.fromkeys(email_ids)]
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except TransientError as error:
         console.print(Text(f"Done failed: {error}. Try again later.", "red"))
         return UNFINISHED
-    return OK if all(results) else UNFINISHED
+    return report_trail(console, trail, OK if all(results) else UNFINISHED)
 
 
 def _close(console: Console, ledger: Ledger, email_id: str) -> bool:

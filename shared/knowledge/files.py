@@ -104,7 +104,8 @@ class KnowledgeFiles:
 
     def _read(self, folder: str) -> list[Passage]:
         passages: list[Passage] = []
-        for path in sorted((self._root / folder).glob("*.md")):
+        found = (self._root / folder).glob("*.md")
+        for path in sorted(path for path in found if not is_proposed(path.resolve().parent)):
             source = f"{folder}/{path.name}"
             try:
                 text = path.read_text(encoding="utf-8-sig")
@@ -121,4 +122,9 @@ class KnowledgeFiles:
 def list_folders(root: Path) -> frozenset[str]:
     """The names of the folders with knowledge; proposed passages are none before a person moves them."""
     found = root.iterdir() if root.is_dir() else ()
-    return frozenset(path.name for path in found if path.is_dir() and path.name.lower() != PROPOSED_FOLDER)
+    return frozenset(path.name for path in found if path.is_dir() and not is_proposed(path))
+
+
+def is_proposed(folder: Path) -> bool:
+    """Whether a folder is that of proposed passages, or a link to it."""
+    return PROPOSED_FOLDER in (folder.name.lower(), folder.resolve().name.lower())

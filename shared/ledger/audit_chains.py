@@ -2,10 +2,11 @@
 
 import hmac
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.errors import TransientError
 from shared.ledger.keys import AFTER
@@ -19,12 +20,15 @@ RECORD, HEAD = "record|", "head"
 TRIES = 5 * len(CHAINS)
 MAX_RECORDS = MAX_CHANGES - 1  # in one `append`, with the head
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class AuditRecord:
-    """A record of a chain, numbered from 1. `facts`: a JSON object, as it was written.
+    """A record of a chain. `facts`: a JSON object, as it was written; that of record 0, the first, is empty.
 
-    `mac` binds it to its place and to the record before it, under the key with the fingerprint `key_id`.
+    `mac` binds it to its place and to the record before it, under the key with the fingerprint `key_id`,
+    which is empty where the row could not be read.
     """
 
     number: int
@@ -35,7 +39,10 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True)
 class AuditHead:
-    """How many records a chain has, and the MAC of the last. `seal` is a MAC of this under the same key."""
+    """The number and the MAC of a chain's last record, and of both a MAC under the same key, `seal`.
+
+    `key_id` is empty where the row could not be read.
+    """
 
     number: int
     mac: str
@@ -43,125 +50,177 @@ class AuditHead:
     key_id: str
 
 
+NO_HEAD = AuditHead(0, "", "", "")  # in place of one that cannot be read
+
+
 @dataclass(frozen=True, slots=True)
 class AuditChain:
-    """A chain as it was read: its records by number, and its head, None where it has none."""
+    """A chain of a ledger as it was read: its records by number, and its head, None where it has none."""
 
+    ledger: str
     name: str
-    records: Sequence[AuditRecord]
     head: AuditHead | None
+    records: Sequence[AuditRecord]
 
 
 class AuditChains:
     """The chains of a ledger. `append` is for one thread at a time.
 
-    Without the key no record can be changed, inserted, moved or left out unseen. Nor can the last ones be cut
-    off, unless an earlier head, which was copied then, is put back: that an anchor shows, kept elsewhere.
+    Without the key no record can be changed, inserted, moved or left out unseen, here or from a ledger of
+    another name, and no chain be removed: all are begun at once. Nor can the last ones be cut off, unless an
+    earlier head, which was copied then, is put back: that an anchor shows, kept elsewhere.
     Every method raises what its store raises.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, ledger: str) -> None:
         self._store = store
+        self._ledger = ledger
         self._place = 0  # of the chain that this process writes to
         self._seen: tuple[AuditHead, str] | None = None  # its head as last written, with its ETag
 
     def append(self, facts: Sequence[str], key: Secret) -> None:
         """Add records, at most MAX_RECORDS, all or none.
 
-        Raises TransientError when other processes are faster every time.
+        Raises TransientError when no chain can take them now: other processes are faster every time, or
+        somebody changed the heads.
         """
         for _ in range(TRIES):
             chain = CHAINS[self._place]
-            seen, self._seen = self._seen or self._read_head(chain), None
-            before, etag = seen if seen is not None else (None, "")
-            records = _link(chain, before, facts, key)
-            head = AuditHead(
-                records[-1].number, records[-1].mac, _seal(chain, records[-1], key), key.fingerprint
-            )
-            verb = Verb.INSERT if before is None else Verb.REPLACE
-            changes = [Change(Verb.INSERT, _record_row(chain, record)) for record in records]
-            changes.append(Change(verb, Row(_partition(chain), HEAD, to_row(head), etag)))
-            etags = self._store.write(changes)
-            if etags is not None:
-                self._seen = head, etags[-1]
-                return
+            seen, self._seen = self._seen or self._find_sound_head(chain, key), None
+            if seen is not None:
+                before, etag = seen
+                changes, head = self._link(chain, before, facts, key)
+                changes.append(Change(Verb.REPLACE, Row(_partition(chain), HEAD, to_row(head), etag)))
+                etags = self._store.write(changes)
+                if etags is not None:
+                    self._seen = head, etags[-1]
+                    return
             self._place = (self._place + 1) % len(CHAINS)
-        raise TransientError("the audit trail is written by too many processes at once")
+        raise TransientError(
+            "no chain of the audit trail can be written: too many processes do it at once, or their heads "
+            "were changed, which `audit verify` says"
+        )
 
     def read(self) -> Sequence[AuditChain]:
-        """Every chain whole. Reads history: for people."""
-        return [AuditChain(name, [*self._read_records(name)], self._find_head(name)) for name in CHAINS]
+        """Every chain whole. Reads history: for people.
+
+        Its head is read first: what is appended meanwhile comes after it.
+        """
+        heads = self.find_heads()
+        return [
+            AuditChain(self._ledger, name, heads.get(name), [*self._read_records(name)]) for name in CHAINS
+        ]
 
     def find_heads(self) -> Mapping[str, AuditHead]:
-        """The heads of the chains that have any record, by the chain's name."""
-        heads = {name: self._find_head(name) for name in CHAINS}
-        return {name: head for name, head in heads.items() if head is not None}
+        """The heads of the chains, by the chain's name; none before the first record."""
+        rows = {name: self._store.get(_partition(name), HEAD) for name in CHAINS}
+        return {name: _parse_head(row) for name, row in rows.items() if row is not None}
 
     def _read_records(self, chain: str) -> Iterator[AuditRecord]:
-        for row in self._store.scan([_partition(chain)], RECORD, RECORD + AFTER):
-            yield from_row(AuditRecord, row.fields)
+        return map(_parse_record, self._store.scan([_partition(chain)], RECORD, RECORD + AFTER))
 
-    def _find_head(self, chain: str) -> AuditHead | None:
-        found = self._read_head(chain)
-        return None if found is None else found[0]
-
-    def _read_head(self, chain: str) -> tuple[AuditHead, str] | None:
+    def _find_sound_head(self, chain: str, key: Secret) -> tuple[AuditHead, str] | None:
+        """The head to go on from, with its ETag; None where somebody removed or changed it: so it stays."""
         row = self._store.get(_partition(chain), HEAD)
-        return None if row is None else (from_row(AuditHead, row.fields), row.etag)
+        if row is None:
+            self._begin(key)
+            row = self._store.get(_partition(chain), HEAD)
+        head = _parse_head(row) if row is not None else NO_HEAD
+        wanted = _seal(key, self._ledger, chain, head) if head.key_id == key.fingerprint else head.seal
+        is_sound = head.key_id and _is_same(head.seal, wanted)
+        return (head, row.etag) if row is not None and is_sound else None
+
+    def _begin(self, key: Secret) -> None:
+        """Begin every chain, unless that was done: a chain without a head is then one that was removed.
+
+        What was cut short is made up for, as long as there is no record.
+        """
+        if any(head.number for head in self.find_heads().values()):
+            return
+        for chain in reversed(CHAINS):
+            changes, head = self._link(chain, None, ["{}"], key)
+            self._store.write([*changes, Change(Verb.INSERT, Row(_partition(chain), HEAD, to_row(head)))])
+
+    def _link(
+        self, chain: str, before: AuditHead | None, facts: Sequence[str], key: Secret
+    ) -> tuple[list[Change], AuditHead]:
+        """The insertions of the records that come after this head, and the new head."""
+        number, mac, key_id = (before.number, before.mac, before.key_id) if before else (-1, "", "")
+        changes = []
+        for text in facts:
+            number, mac = number + 1, _sign(key, self._ledger, chain, number + 1, mac, key_id, text)
+            key_id = key.fingerprint
+            fields = to_row(AuditRecord(number, text, mac, key_id))
+            changes.append(Change(Verb.INSERT, Row(_partition(chain), f"{RECORD}{number:012}", fields)))
+        head = AuditHead(number, mac, "", key_id)
+        return changes, replace(head, seal=_seal(key, self._ledger, chain, head))
 
 
 def read_facts(chains: Sequence[AuditChain]) -> list[Mapping[str, Any]]:
     """The facts of every record, oldest first; what somebody made unreadable is left out."""
-    found = []
-    for chain in chains:
-        for record in chain.records:
-            facts = parse_facts(record)
-            if facts:
-                found.append(facts)
-    return sorted(found, key=lambda facts: str(facts.get("at", "")))
+    facts = [parse_facts(record) for chain in chains for record in chain.records]
+    return sorted((one for one in facts if one), key=lambda one: str(one["at"]))
 
 
 def parse_facts(record: AuditRecord) -> Mapping[str, Any]:
-    """The facts of a record; none where they cannot be read."""
+    """The facts of a record, with a time as text in `at`; none where they cannot be read."""
     try:
         facts = json.loads(record.facts)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    if not isinstance(facts, dict) or not isinstance(facts.get("at"), str):
+        return {}
+    return facts if all(isinstance(value, str | int | float) for value in facts.values()) else {}
 
 
-def find_problems(chain: AuditChain, key: Secret) -> Iterator[str]:
-    """Say in a sentence each what was changed in a chain, what is missing, and what this key cannot check."""
-    end, mac, is_linked = 0, "", True
+def find_problems(chains: Sequence[AuditChain], key: Secret) -> Iterator[str]:
+    """Say in a sentence each what was changed in the chains, what is missing, what this key cannot check."""
+    has_begun = any(chain.head or chain.records for chain in chains)
+    for chain in chains:
+        if has_begun and not chain.head and not chain.records:
+            yield f"Chain {chain.name} is missing: somebody removed it with its head."
+            continue
+        yield from _check_records(chain, key)
+        if problem := _check_end(chain, key):
+            yield problem
+    unchecked = Counter(record.key_id for chain in chains for record in chain.records)
+    for key_id in sorted(unchecked.keys() - {key.fingerprint, ""}):
+        yield f"{unchecked[key_id]} records are under another key ({key_id}), which this one cannot check."
+
+
+def _check_records(chain: AuditChain, key: Secret) -> Iterator[str]:
+    before, is_linked = AuditRecord(-1, "", "", ""), True
     for record in chain.records:
-        if record.number != end + 1:
-            yield f"{_name_records(chain.name, end + 1, record.number - 1)} missing."
+        if record.number <= before.number:
+            yield f"{_name_records(chain.name, record.number, record.number)} there twice: one was put there."
+            continue
+        if record.number != before.number + 1:
+            yield f"{_name_records(chain.name, before.number + 1, record.number - 1)} missing."
             is_linked = False
-        wanted = _sign(key, chain.name, record.number, mac, record.facts)
-        if is_linked and record.key_id == key.fingerprint and not _is_same(record.mac, wanted):
+        wanted = _sign(key, chain.ledger, chain.name, record.number, before.mac, before.key_id, record.facts)
+        if not record.key_id:
+            yield f"Record {record.number} of chain {chain.name} cannot be read: it was changed."
+        elif is_linked and record.key_id == key.fingerprint and not _is_same(record.mac, wanted):
             email_id = parse_facts(record).get("email_id", "")
             about = f", which is about {email_id}," if email_id else ""
             yield f"Record {record.number} of chain {chain.name}{about} was changed, or put there."
-        end, mac, is_linked = record.number, record.mac, True
-    if problem := _check_end(chain, key, end, mac):
-        yield problem
-    key_ids = {record.key_id for record in chain.records} | ({chain.head.key_id} if chain.head else set())
-    for key_id in sorted(key_ids - {key.fingerprint}):
-        yield f"Chain {chain.name} has records under another key ({key_id}), which this one cannot check."
+        before, is_linked = record, bool(record.key_id)
 
 
-def _check_end(chain: AuditChain, key: Secret, end: int, mac: str) -> str:
+def _check_end(chain: AuditChain, key: Secret) -> str:
     """What is wrong with where a chain ends; empty where nothing is, or another key would have to say it."""
     head = chain.head
+    ends = {record.number: (record.mac, record.key_id) for record in chain.records}
+    end = max(ends, default=-1)
     if head is None:
-        return f"Chain {chain.name} has {end} records and no head: its end is not known." if end else ""
-    sealed = AuditRecord(head.number, "", head.mac, "")
-    if head.key_id == key.fingerprint and not _is_same(head.seal, _seal(chain.name, sealed, key)):
+        return f"Chain {chain.name} has {end} records and no head: its end is not known."
+    is_ours = head.key_id == key.fingerprint
+    if not head.key_id or (is_ours and not _is_same(head.seal, _seal(key, chain.ledger, chain.name, head))):
         return f"The head of chain {chain.name} was changed: its end is not known."
     if head.number > end:
         return f"{_name_records(chain.name, end + 1, head.number)} missing at its end."
-    if (head.number, head.mac) != (end, mac):
-        return f"Chain {chain.name} does not end as its head says: it has {end} records, not {head.number}."
+    if (head.mac, head.key_id) != ends.get(head.number):
+        return f"Chain {chain.name} does not end as its head says: record {head.number} is another one."
     return ""
 
 
@@ -171,10 +230,10 @@ def build_anchor(numbers_and_macs: Sequence[tuple[int, str]], key: Secret) -> st
     return f"{numbers}-{_sign(key, 'anchor', *(part for pair in numbers_and_macs for part in pair))[:32]}"
 
 
-def find_anchor(heads: Mapping[str, AuditHead], key: Secret) -> str:
+def find_anchor(heads: Mapping[str, AuditHead | None], key: Secret) -> str:
     """The anchor of the chains as they are now."""
-    ends = [(heads[name].number, heads[name].mac) if name in heads else (0, "") for name in CHAINS]
-    return build_anchor(ends, key)
+    ends = [heads.get(name) or NO_HEAD for name in CHAINS]
+    return build_anchor([(head.number, head.mac if head.number else "") for head in ends], key)
 
 
 def check_anchor(anchor: str, chains: Sequence[AuditChain], key: Secret) -> Iterator[str]:
@@ -188,23 +247,13 @@ def check_anchor(anchor: str, chains: Sequence[AuditChain], key: Secret) -> Iter
         last = max(macs, default=0)
         if last < number:
             yield f"{_name_records(chain.name, last + 1, number)} missing: the anchor has seen them."
-        ends.append((number, macs.get(number, "")))
+        ends.append((number, macs.get(number, "") if number else ""))
     if not _is_same(build_anchor(ends, key), anchor):
         yield "The trail is not the one that the anchor was taken of, or the key is another one."
 
 
-def _link(chain: str, head: AuditHead | None, facts: Sequence[str], key: Secret) -> list[AuditRecord]:
-    number, mac = (0, "") if head is None else (head.number, head.mac)
-    records = []
-    for text in facts:
-        number += 1
-        mac = _sign(key, chain, number, mac, text)
-        records.append(AuditRecord(number, text, mac, key.fingerprint))
-    return records
-
-
-def _seal(chain: str, last: AuditRecord, key: Secret) -> str:
-    return _sign(key, "head", chain, last.number, last.mac)
+def _seal(key: Secret, ledger: str, chain: str, head: AuditHead) -> str:
+    return _sign(key, "head", ledger, chain, head.number, head.mac)
 
 
 def _sign(key: Secret, *parts: str | int) -> str:
@@ -212,7 +261,7 @@ def _sign(key: Secret, *parts: str | int) -> str:
 
 
 def _is_same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+    return hmac.compare_digest(one.encode(errors="replace"), other.encode())
 
 
 def _name_records(chain: str, first: int, last: int) -> str:
@@ -225,5 +274,20 @@ def _partition(chain: str) -> str:
     return f"audit|{chain}"
 
 
-def _record_row(chain: str, record: AuditRecord) -> Row:
-    return Row(_partition(chain), f"{RECORD}{record.number:012}", to_row(record))
+def _parse_record(row: Row) -> AuditRecord:
+    number = row.key.removeprefix(RECORD)
+    unreadable = AuditRecord(int(number) if number.isdecimal() else 0, "", "", "")
+    return _parse(AuditRecord, row) or unreadable
+
+
+def _parse_head(row: Row) -> AuditHead:
+    return _parse(AuditHead, row) or NO_HEAD
+
+
+def _parse(kind: Callable[..., T], row: Row) -> T | None:
+    """What the row has; None where somebody took a part of it away, or made it another thing."""
+    try:
+        found = from_row(kind, row.fields)
+    except (TypeError, ValueError):
+        return None
+    return found if type(row.fields["number"]) is int else None

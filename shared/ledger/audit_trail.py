@@ -2,10 +2,11 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Self
 
-from shared.errors import AgentError
+from shared.errors import AgentError, PermanentError
 from shared.ledger.audit_chains import MAX_RECORDS, AuditChains, find_anchor
 from shared.services.secrets import SecretSource
 from shared.telemetry import AUDIT_ANCHORED, EVENT_LOGGER, record
@@ -18,8 +19,8 @@ log = logging.getLogger(__name__)
 class AuditTrail(logging.Handler):
     """Writes the audit trail while it is attached. No work stops for it.
 
-    What cannot be written now waits for the next event, in this process; the log has the cause at once. After
-    an outage of the store a record may be in the trail twice.
+    What cannot be written now waits for the next event, or the end of this process; the log has the cause at
+    once. After an outage of the store a record may be in the trail twice.
     """
 
     def __init__(self, chains: AuditChains, key: SecretSource) -> None:
@@ -46,28 +47,53 @@ class AuditTrail(logging.Handler):
         self.detach()
 
     def detach(self) -> None:
-        """Write no more: what comes now is a trial."""
+        """Write what waits, and no more: what comes now is a trial."""
         self._is_attached = False
         logging.getLogger(EVENT_LOGGER).removeHandler(self)
+        self.flush()
+
+    @property
+    def waiting(self) -> int:
+        """How many records could not be written yet."""
+        return len(self._waiting)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Append one event, after those that wait. `logging` calls this for one thread at a time."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         facts = {k.removeprefix("agent."): v for k, v in record.__dict__.items() if k.startswith("agent.")}
         self._waiting.append(json.dumps({"at": at} | facts))
-        try:
-            while self._waiting:
-                some = self._waiting[:MAX_RECORDS]
+        self.flush()
+
+    def flush(self) -> None:
+        """Try to write what waits. `logging` calls this once more when the process ends."""
+        with self.lock or nullcontext():
+            try:
+                self._write_waiting()
+            except Exception as error:  # noqa: BLE001 - whatever the trail meets, mail goes on
+                lost = max(0, len(self._waiting) - MOST_WAITING)
+                del self._waiting[:lost]
+                log.error(  # noqa: TRY400  # the message says it all
+                    "the audit trail lacks %d decisions until it can be written, %d of them for good, "
+                    "the last one about %s: %s",
+                    len(self._waiting) + lost, lost, _name_email(self._waiting[-1]),
+                    error if isinstance(error, AgentError) else type(error).__name__,
+                )  # fmt: skip
+
+    def _write_waiting(self) -> None:
+        """Write in the order of the events. What the store refuses for good is left out, by itself alone."""
+        most = MAX_RECORDS
+        while self._waiting:
+            some = self._waiting[:most]
+            try:
                 self._chains.append(some, self._key.get())
-                del self._waiting[: len(some)]
-        except AgentError as error:
-            lost = max(0, len(self._waiting) - MOST_WAITING)
-            del self._waiting[:lost]
-            log.error(  # noqa: TRY400  # the message says it all
-                "the audit trail lacks %d decisions until it can be written, %d of them for good, "
-                "the last one about %s: %s",
-                len(self._waiting) + lost, lost, facts.get("email_id", "no email"), error,
-            )  # fmt: skip
+            except PermanentError as error:
+                if len(some) > 1:
+                    most = 1
+                    continue
+                log.error(  # noqa: TRY400  # the message says it all
+                    "the audit trail lacks a decision about %s for good: %s", _name_email(some[0]), error
+                )
+            del self._waiting[: len(some)]
 
     def note_anchor(self) -> None:
         """Put into the log how far the trail has come, if it has: there it is kept apart from the ledger.
@@ -85,3 +111,7 @@ class AuditTrail(logging.Handler):
         if anchor != self._anchor:
             self._anchor = anchor
             record(AUDIT_ANCHORED, {"anchor": anchor, "records": sum(h.number for h in heads.values())})
+
+
+def _name_email(facts: str) -> str:
+    return str(json.loads(facts).get("email_id", "no email"))

@@ -25,6 +25,8 @@ ERASING_CURSOR = ("erasing", "cursor")
 COUNTER_ROWS = 8
 COUNTER_TRIES = 40
 
+NAME = "ledger"  # what is only observed has another: the audit trail of one is not that of the other
+
 SUSPECTS_APART = timedelta(seconds=10)  # longer than most emails take
 
 
@@ -36,10 +38,10 @@ class Ledger:
     raises what its store raises.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, name: str = NAME) -> None:
         self._store = store
         self.matters = Matters(store)
-        self.audit = AuditChains(store)
+        self.audit = AuditChains(store, name)
         self._counter_rows = cycle(range(COUNTER_ROWS))
 
     def close(self) -> None:

@@ -12,8 +12,9 @@ from typing import IO, Any
 from uuid import uuid4
 
 from shared.errors import ConfigurationError, TransientError
-from shared.ledger.ledger import Ledger
+from shared.ledger.ledger import NAME, Ledger
 from shared.ledger.store import Change, Row, Verb
+from shared.settings import OBSERVED
 
 if sys.platform == "win32":
     import msvcrt
@@ -79,7 +80,8 @@ def open_sqlite_ledger(
     Raises what `SqliteStore` raises.
     """
     try:
-        ledger = Ledger(SqliteStore(path, read_only=read_only))
+        name = OBSERVED if path.parent.name == OBSERVED else NAME
+        ledger = Ledger(SqliteStore(path, read_only=read_only), name)
         with ExitStack() as unless_opened:
             unless_opened.callback(ledger.close)
             if not read_only:  # the kernel drops a dead process' lock: every earlier worker is dead
@@ -145,14 +147,14 @@ class SqliteStore:
     def get(self, partition: str, key: str) -> Row | None:
         """The row, or None."""
         found = self._read(GET, (partition, key))
-        return Row(partition, key, json.loads(found[0][1]), found[0][0]) if found else None
+        return Row(partition, key, _load(found[0][1]), found[0][0]) if found else None
 
     def scan(self, partitions: Sequence[str], first: str, last: str) -> Iterator[Row]:
         """The rows with `first` <= key < `last`, a page at a time: writers do not wait."""
         for partition in partitions:
             named = {"partition": partition, "first": first, "last": last, "limit": _PAGE_ROWS}
             while page := self._read(PAGE, named):
-                yield from (Row(partition, key, json.loads(fields), etag) for key, etag, fields in page)
+                yield from (Row(partition, key, _load(fields), etag) for key, etag, fields in page)
                 named["first"] = page[-1][0] + "\0"  # the next key that there can be
 
     def write(self, changes: Sequence[Change]) -> tuple[str, ...] | None:
@@ -177,6 +179,15 @@ class SqliteStore:
     ) -> list[tuple[Any, ...]]:
         with self._turn, _sqlite_errors(self._path):
             return self._connection.execute(sql, parameters).fetchall()
+
+
+def _load(fields: str | bytes) -> Mapping[str, Any]:
+    """The fields of a row; none where somebody wrote something else there: so each reader knows its own."""
+    try:
+        loaded = json.loads(fields)
+    except (ValueError, RecursionError):
+        loaded = None
+    return loaded if isinstance(loaded, dict) else {}
 
 
 def _connect(path: Path, *, read_only: bool) -> sqlite3.Connection:

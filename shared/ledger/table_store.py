@@ -28,14 +28,14 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
-from shared.ledger.ledger import Ledger
+from shared.ledger.ledger import NAME, Ledger
 from shared.ledger.store import Change, Row, Verb
 from shared.services.http_session import build_session, find_retry_after
 from shared.telemetry import span
 
 _Operation = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # as the SDK takes it: verb, entity, options
 
-TABLE = "ledger"
+TABLE = NAME
 
 # https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model
 _MAX_TEXT_BYTES = 64 * 1024
@@ -76,7 +76,7 @@ def build_table_ledger(
         logging_enable=False,
         raw_response_hook=_refuse_to_sleep,
     )
-    return Ledger(TableStore(service, table))
+    return Ledger(TableStore(service, table), table)
 
 
 class TableStore:

@@ -143,13 +143,12 @@ class _Reader:
             sentences = "; ".join(SENTENCES[check] for check in failed)
             yield ("signature",), f"signature would be held back in a draft ({sentences}): change it"
         for name in profile.knowledge:
-            if self._knowledge_folders is not None and name not in self._knowledge_folders:
+            if name.lower() == PROPOSED_FOLDER:
+                missing = f"knowledge names {name!r}, which holds passages that nobody has approved yet"
+                yield ("knowledge",), f"{missing}: move what is right into another folder, and name that one"
+            elif self._knowledge_folders is not None and name not in self._knowledge_folders:
                 missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
-                remedy = "create it, or correct the name"
-                if name.lower() == PROPOSED_FOLDER:
-                    missing = f"knowledge names {name!r}, which holds passages that nobody has approved yet"
-                    remedy = "move what is right into another folder, and name that one"
-                yield ("knowledge",), f"{missing}: {remedy}"
+                yield ("knowledge",), f"{missing}: create it, or correct the name"
 
     def _judge_categories(self, name: str, fields: dict[str, yaml.Node], known: Collection[str]) -> None:
         whose = "this mailbox" if name != DEFAULT else "any mailbox"

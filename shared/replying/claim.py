@@ -95,8 +95,9 @@ class Claim:
             self.note(released_at=now)
 
     def note_observed(self, *, is_observed: bool) -> None:
-        """Note whether the email is only observed. What may have been submitted is followed to its end."""
-        self.note(is_observed=is_observed and self.entry.intent_in_doubt is None)
+        """Note whether the email is only observed. One with a submitted reply is answered to its end."""
+        was_submitted = self.entry.submit_intent_at is not None or bool(self.entry.rejections)
+        self.note(is_observed=is_observed and not was_submitted)
 
     def wait_for_thread(self, busy_until: datetime, now: datetime) -> Waiting:
         """Return the error that lets the email wait until another worker is done with its thread."""

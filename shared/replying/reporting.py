@@ -12,7 +12,7 @@ from shared.ledger.entries import FOR_PEOPLE, LedgerEntry
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.profiles.profiles import MailboxProfile
-from shared.telemetry import EMAIL_DECIDED, Value, record
+from shared.telemetry import EMAIL_DECIDED, EMAIL_ERASED, Value, record
 
 MAX_REASON_CHARACTERS = 200  # of a tag
 MAX_WHOLE_REASON_CHARACTERS = 1_000  # where the remedy at its end must be read too
@@ -40,6 +40,20 @@ NOT_AUDITED = (
     "agent.proposed_reply",
     "agent.language",
     "agent.needs_case_facts",
+)
+# What a finished row and the trail's last record of it have in common.
+ROW_FACTS = (
+    "outcome",
+    "cause",
+    "action",
+    "category",
+    "reply_id",
+    "revision",
+    "draft_model",
+    "content_digest",
+    "observed",
+    "finished_at",
+    "erased_at",
 )
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
@@ -239,6 +253,14 @@ def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> No
     )
 
 
+def record_erasure(erased: LedgerEntry, actor: str) -> None:
+    """Write into the audit trail that the ledger has erased a row, and what it has left of it."""
+    left = describe_decision(erased)
+    names = ("mailbox_id", "email_id", *ROW_FACTS, "settled_as", "settled_at", "actor")
+    ids: dict[str, Value] = {"mailbox_id": erased.mailbox_id, "email_id": erased.email_id, "actor": actor}
+    record(EMAIL_ERASED, {name: (ids | left).get(name) for name in names})
+
+
 def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     """What the audit trail has about a decided row.
 
@@ -266,6 +288,12 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         facts |= {"claims_asserted": counts[Support.ASSERTED]}
     if entry.is_observed:
         facts |= {"observed": "yes"}
+    if entry.reply_settled_at is not None:
+        facts |= {"settled_as": entry.reply_status, "settled_at": render_time(entry.reply_settled_at)}
+    if entry.erased_at is not None:
+        facts |= {"erased_at": render_time(entry.erased_at)}
+    if entry.finished_at is not None:
+        facts |= {"finished_at": render_time(entry.finished_at)}
     return facts | {
         "revision": entry.revision,
         "attempts": entry.attempts,
@@ -274,3 +302,8 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         "cached_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
     }
+
+
+def render_time(moment: datetime) -> str:
+    """A moment as the audit trail has it: texts sort as the moments do."""
+    return moment.isoformat(timespec="microseconds")

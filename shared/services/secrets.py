@@ -45,7 +45,8 @@ class StaticSecret:
 class SecretFile:
     """A secret in a file of its own, which is created with the first `get`, for its owner alone.
 
-    `setting` names the file in errors. With `read_only` a missing file is an error.
+    `setting` names the file in errors. `may_create` is asked where there is none: without its leave a missing
+    file is an error.
     """
 
     def __init__(
@@ -53,15 +54,15 @@ class SecretFile:
         path: Path,
         setting: str,
         *,
-        read_only: bool = False,
+        may_create: Callable[[], bool],
         new_secret: Callable[[], str] = lambda: token_hex(KEY_BYTES),
     ) -> None:
-        self._path, self._setting, self._read_only = path, setting, read_only
-        self._new_secret = new_secret
+        self._path, self._setting = path, setting
+        self._may_create, self._new_secret = may_create, new_secret
         self._known: Secret | None = None
 
     def get(self) -> Secret:
-        """The secret, as it was read first. Raises ConfigurationError."""
+        """The secret, as it was read first. Raises ConfigurationError, and what `may_create` raises."""
         if self._known is None:
             self._known = self._read()
         return self._known
@@ -72,7 +73,7 @@ class SecretFile:
 
     def _read(self) -> Secret:
         try:
-            if not self._read_only and not self._path.exists():
+            if not self._path.exists() and self._may_create():
                 self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 opened = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(opened, "w", encoding="ascii") as file:
@@ -82,7 +83,7 @@ class SecretFile:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(
                 f"{self._setting}: {self._path} cannot be read ({error.__class__.__name__}): "
-                "put the key back there, or name the file that has it."
+                "put the key back there, or name the file that has it, or its vault (KEY_VAULT_URL)."
             ) from error
         if not text:
             raise ConfigurationError(f"{self._setting}: {self._path} is empty: put the key back there.")

@@ -10,6 +10,7 @@ from shared.errors import LeaseLostError
 from shared.ledger.entries import Expiry
 from shared.ledger.keys import SHARDS
 from shared.ledger.ledger import Ledger
+from shared.replying.reporting import record_erasure
 from shared.replying.same_email import drop_copies
 
 ROWS_PER_RUN = 1_000
@@ -51,4 +52,4 @@ class Retention:
                 return
         drop_copies(entry, self.ledger)
         with suppress(LeaseLostError):  # written just now: the next run looks again
-            self.ledger.erase(entry, self.clock(), note)
+            record_erasure(self.ledger.erase(entry, self.clock(), note), "agent")

@@ -31,7 +31,7 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient, MultiMailReader
 from shared.model.prompting import clean_line
-from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG
+from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG, render_time
 from shared.replying.submission import withdraw_reply
 from shared.replying.threads import PENDING_STATUSES, find_closing_answer, read_thread
 from shared.telemetry import (
@@ -259,7 +259,7 @@ class ReplyTracker:
             # Tagged while the row is finished: the worker with the new draft writes its own tags.
             self._tag(reply, fate.status)
             self._ledger.redraft(entry.rejected(rejection, now), reply)
-            _record_settled(entry, reply, fate, is_redrafted=True)
+            _record_settled(entry, reply, fate, now, is_redrafted=True)
             return True
         kept = self._store(entry, reply, fate)
         self._tag(reply, fate.status)
@@ -324,7 +324,7 @@ class ReplyTracker:
             notes.append(Expiry.build(entry, now))  # by which the digest finds it
         kept = self._ledger.save(changed, *notes)
         if fate.is_settled:
-            _record_settled(entry, reply, fate, is_redrafted=False)
+            _record_settled(kept, reply, fate, now, is_redrafted=False)
         return kept
 
     def _tag(self, reply: TrackedReply, status: str) -> None:
@@ -356,7 +356,9 @@ class ReplyTracker:
         return replace(reply, check_at=now + wait)
 
 
-def _record_settled(entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, is_redrafted: bool) -> None:
+def _record_settled(
+    entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", settled_at: datetime, *, is_redrafted: bool
+) -> None:
     seconds = None
     if fate.decided_at is not None and fate.status != CANCELLED:  # which the agent does as well
         seconds = max(0.0, round((fate.decided_at - reply.submitted_at).total_seconds(), 1))
@@ -369,6 +371,7 @@ def _record_settled(entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", *, i
             "reply_status": fate.status,
             "revision": entry.revision,
             "redrafted": is_redrafted,
+            "settled_at": render_time(settled_at),
             "seconds_to_decision": seconds,
             "category": entry.triage.category if entry.triage else None,
             "actor": "service" if seconds is None else "reviewer",
