@@ -37,7 +37,7 @@ PROFILE = MailboxProfile(
 )
 KNOWLEDGE = f"# Returns\n\n{KNOWN} The form is at https://docs.northwind.example/returns, the hotline is +44 1632 960001.\n"
 _PLAN = re.compile(
-    r"GET /v1/(?:mailboxes|contacts)|GET /v1/mailboxes/[^/]+/(?:emails|allowlist|threads/[^/]+|emails/[^/]+(?:/tags)?)"
+    r"GET /v1/(?:mailboxes|contacts)|GET /v1/mailboxes/[^/]+/(?:emails|allowlist|threads/[^/]+|emails/[^/]+(?:/tags|/attachments/.+)?)"
     r"|PUT /v1/mailboxes/[^/]+/emails/[^/]+/tags|POST /v1/mailboxes/[^/]+/(?:reply/[^/]+|send)"
 )
 

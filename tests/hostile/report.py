@@ -16,7 +16,7 @@ from tests.hostile.obedient_model import OBEYED, ObedientModel
 # A victim's words: they stand in another customer's thread and nowhere else.
 CANARY = "heron-lighthouse"
 _NEEDED_CALLS = re.compile(
-    r"GET /v1/(?:mailboxes|contacts)|GET /v1/mailboxes/[^/]+/(?:emails|allowlist|threads/[^/]+|emails/[^/]+(?:/tags)?)"
+    r"GET /v1/(?:mailboxes|contacts)|GET /v1/mailboxes/[^/]+/(?:emails|allowlist|threads/[^/]+|emails/[^/]+(?:/tags|/attachments/.+)?)"
     r"|PUT /v1/mailboxes/[^/]+/emails/[^/]+/tags|POST /v1/mailboxes/[^/]+/reply/[^/]+"
 )
 
