@@ -257,10 +257,11 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """An entry of the account's address book. Its name is untrusted text."""
+    """An entry of the account's address book. Its name is untrusted text; `tags` are people's words for it."""
 
     name: str
     address: str
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +379,18 @@ class JudgedClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class LookedUp:
+    """A note that a draft may hold facts of a look-up: its name, when, and about whom. The facts are not in it.
+
+    `address`: the one bare address that the draft may go to.
+    """
+
+    name: str
+    at: datetime
+    address: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """An unsent reply, submitted byte for byte under its `idempotency_key`.
 
@@ -385,7 +398,7 @@ class Draft:
     `follow_up` what it promises. `covers` has the ids of the sender's emails
     in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
     `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know;
-    `sender_facts`: who the sender is to us. `erased_words`: how many words its text had before it was erased.
+    `sender_facts`: who the sender is to us. `looked_up`: of which look-ups it may hold facts. `erased_words`: how many words its text had before it was erased.
     """
 
     reply_markdown: str = field(repr=False)
@@ -401,6 +414,7 @@ class Draft:
     subject: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
     sender_facts: tuple[str, ...] = field(default=(), repr=False)
+    looked_up: tuple[LookedUp, ...] = ()
     erased_words: int = 0
 
     @property
@@ -437,6 +451,7 @@ class Draft:
             self.wordless_claims,
             edited_by=review.reviewer if review is not None and is_edited else "",
             edit_distance=review.edit_distance if review is not None else 0,
+            looked_up=self.looked_up,
         )
 
 
@@ -472,6 +487,7 @@ class Rejection:
 
     `claims`: what carried its statements, without their words. `edited_by`: the fingerprint of the reviewer's
     key where the next draft is the reviewer's own text, which has `edit_distance` words more or less.
+    `looked_up`: as the draft's.
     """
 
     reply_id: str
@@ -482,6 +498,7 @@ class Rejection:
     claims: tuple[JudgedClaim, ...] = ()
     edited_by: str = ""
     edit_distance: int = 0
+    looked_up: tuple[LookedUp, ...] = ()
 
     @property
     def is_edit(self) -> bool:

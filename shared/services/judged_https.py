@@ -1,0 +1,145 @@
+"""HTTPS to a host that an operator named: its addresses are judged, and one of them is connected to."""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from requests import PreparedRequest
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPSConnectionPool
+from urllib3.connection import HTTPSConnection
+
+from shared.errors import ConfigurationError
+
+HTTPS_PORT = 443
+# Where a cloud answers its machines, with their identity's tokens among other things: never a service's.
+METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "168.63.129.16", "fd00:ec2::254")))
+GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
+NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_NUMERIC = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)\.?")  # what an old resolver takes for an address
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[[str, int], Sequence[str]]
+"""The addresses of a host, in the order in which to try them. Raises OSError."""
+
+
+def resolve(host: str, port: int) -> tuple[str, ...]:
+    """Ask the machine's resolver. See Resolve."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return tuple(dict.fromkeys(str(place[4][0]) for place in found))
+
+
+def check_host(host: str) -> None:
+    """Raise ValueError for a host that no name server knows: a number that is no address as it is written."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not host or _NUMERIC.fullmatch(host.rpartition(".")[2]) or ":" in host:
+            raise ValueError(
+                f"has the host {host[:60]!r}, which is neither a name nor an address as it is usually "
+                "written: write the service's name"
+            ) from None
+
+
+def find_forbidden(address: str, *, allow_private: bool) -> str:
+    """Why nothing may be sent to an address, as words that go on after it; "" where it may be.
+
+    Of a form that wraps another address (mapped, 6to4, NAT64), the one inside is judged too.
+    """
+    try:
+        outer = ipaddress.ip_address(address)
+    except ValueError:
+        return "is no address"
+    inner = _unwrap(outer)
+    for found in (outer, inner):
+        if found in METADATA or found.is_link_local:
+            return "is where a cloud answers its own machines"
+        if found.is_unspecified or found.is_multicast:
+            return "is no host's address"
+    if allow_private:
+        return ""
+    is_public = outer.is_global and not outer.is_reserved and outer is inner
+    if isinstance(outer, ipaddress.IPv6Address):
+        is_public = is_public and outer in GLOBAL_V6 and outer.teredo is None
+    return "" if is_public else "is private (allow_private: true would allow it)"
+
+
+def _unwrap(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one stands for; the address itself where it stands for none."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    inner = address.ipv4_mapped or address.sixtofour
+    if inner is None and (any(address in net for net in NAT64) or int(address) >> 32 == 0):
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if int(address) > 1 else None
+    return inner or address
+
+
+class PinnedAdapter(HTTPAdapter):
+    """Connects to one address, whatever it is the host of; TLS asks for the name that the URL has.
+
+    Without an `address` it connects to the host, as behind a proxy. `on_connect` is given each connection's
+    socket. Nothing is tried twice.
+    """
+
+    def __init__(self, address: str, on_connect: Callable[[socket.socket], None]) -> None:
+        self._address, self._on_connect = address, on_connect
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """See HTTPAdapter."""
+        super().init_poolmanager(*args, **options)
+        on_connect = self._on_connect
+
+        class Connection(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                on_connect(self.sock)
+
+        class Pool(HTTPSConnectionPool):
+            ConnectionCls = Connection
+
+        self.poolmanager.pool_classes_by_scheme = {"https": Pool}
+
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """Where to connect to. See HTTPAdapter, which sets the certificates that are trusted."""
+        if not self._address:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        parts = urlsplit(str(request.url))
+        request.headers["Host"] = parts.netloc
+        return self.poolmanager.connection_from_host(
+            self._address, parts.port or HTTPS_PORT, "https", {"server_hostname": parts.hostname}
+        )
+
+
+def judge_host(host: str, port: int, resolve: Resolve, *, allow_private: bool) -> str:
+    """The address to connect to: the first of the host's, if none of them is forbidden.
+
+    Raises ConfigurationError for a forbidden one, and OSError when there is none.
+    """
+    addresses = resolve(host, port)
+    for address in addresses:
+        _refuse(host, address, allow_private=allow_private)
+    if not addresses:
+        raise OSError("the name has no address")
+    return addresses[0]
+
+
+def judge_proxied_host(host: str, *, allow_private: bool) -> None:
+    """Judge a host whose name a proxy resolves: only an address in place of a name can be judged.
+
+    Raises ConfigurationError for a forbidden one.
+    """
+    with suppress(ValueError):
+        _refuse(host, str(ipaddress.ip_address(host)), allow_private=allow_private)
+
+
+def _refuse(host: str, address: str, *, allow_private: bool) -> None:
+    reason = find_forbidden(address, allow_private=allow_private)
+    if reason:
+        raise ConfigurationError(f"{host} has the address {address}, which {reason}: correct the url.")
