@@ -118,6 +118,7 @@ class Cause(StrEnum):
     DRAFT_UNSURE = "draft_unsure"
     DRAFT_UNVERIFIED = "draft_unverified"
     DRAFT_CHECK = "draft_check"
+    LOOKED_UP_FACTS = "looked_up_facts"
     READ_ONLY = "read_only"
 
     # blocked_ungated and blocked_content_safety
@@ -257,7 +258,7 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """An entry of the account's address book. Its name is untrusted text; `tags` are people's words for it."""
+    """An entry of the account's address book, with what people tagged it. Its name is untrusted text."""
 
     name: str
     address: str
@@ -380,9 +381,9 @@ class JudgedClaim:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """A note that a draft may hold facts of a look-up: its name, when, and about whom. The facts are not in it.
+    """A note that a draft may hold facts of a look-up: its name and when it was read, without the facts.
 
-    `address`: the one bare address that the draft may go to.
+    `address`: the one bare address that they are about, and that the draft may go to.
     """
 
     name: str
@@ -398,7 +399,8 @@ class Draft:
     `follow_up` what it promises. `covers` has the ids of the sender's emails
     in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
     `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know;
-    `sender_facts`: who the sender is to us. `looked_up`: of which look-ups it may hold facts. `erased_words`: how many words its text had before it was erased.
+    `sender_facts`: who the sender is to us. `looked_up`: of which look-ups it may
+    hold facts. `erased_words`: how many words its text had before it was erased.
     """
 
     reply_markdown: str = field(repr=False)

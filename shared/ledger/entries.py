@@ -181,6 +181,12 @@ class LedgerEntry:
         return said.edited if said is not None and is_latest else None
 
     @property
+    def holds_facts(self) -> bool:
+        """Whether any text that was written for it may hold looked-up facts of one customer."""
+        written = (self.draft, self.proposal, *self.rejections)
+        return any(text is not None and text.looked_up for text in written)
+
+    @property
     def edited_by(self) -> str:
         """The fingerprint of the reviewer's key where the draft is a reviewer's own text, or ""."""
         return self.rejections[-1].edited_by if self.rejections else ""

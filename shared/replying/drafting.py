@@ -6,24 +6,32 @@ from dataclasses import dataclass, replace
 
 from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdict, check_draft
 from shared.checks.evidence import Source, SourceKind, judge_claims
+from shared.checks.gate import find_facts_refusal
 from shared.domain import (
     Cause,
     Claim,
     Contact,
     Decision,
     Draft,
+    Email,
     JudgedClaim,
+    LookedUp,
+    Mailbox,
     Outcome,
     Support,
     build_idempotency_key,
     parse_address,
 )
 from shared.errors import ConfigurationError, PermanentError, TransientError
+from shared.knowledge.looking_up import LookUps
+from shared.knowledge.lookups import NO_FACTS, Facts
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailReader
+from shared.mail.own_words import split_own_words
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import clean_text, cut_text, escape_untrusted, load_prompt, text_version
 from shared.profiles.disclosure import drop_disclosures, find_disclosure
+from shared.profiles.profiles import MailboxProfile
 from shared.replying.draft_request import (
     DraftText,
     Material,
@@ -38,6 +46,7 @@ from shared.settings import Settings
 MAX_EMAIL_TOKENS = 4_000
 MAX_CONTEXT_EMAIL_TOKENS = 500  # of each of the thread's other emails: 6,000 together
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
+MAX_OWN_CHARACTERS = 50_000  # of the email, in which references are looked for
 ATTEMPTS = 2
 
 log = logging.getLogger(__name__)
@@ -72,12 +81,38 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
 
 
 def find_contact(multimail: MultiMailReader, address: str) -> Contact | None:
-    """What the address book has about an address; None also when it cannot be read: no draft waits."""
+    """What the address book has about an address, with the tags of all its entries.
+
+    None also when it cannot be read: no draft waits, and what is for tagged contacts stays closed.
+    """
     try:
-        return next(iter(multimail.find_contacts(address)), None)
+        found = multimail.find_contacts(address)
+        return replace(found[0], tags=tuple(tag for c in found for tag in c.tags)) if found else None
     except (ConfigurationError, PermanentError, TransientError) as error:
         log.info("a draft is written without the address book: %s", type(error).__name__)
         return None
+
+
+def start_lookups(
+    lookups: LookUps,
+    profile: MailboxProfile,
+    mailbox: Mailbox,
+    entry: LedgerEntry,
+    *,
+    envelope: Envelope,
+    email: Email,
+) -> Callable[[], Facts]:
+    """Begin the look-ups that a draft may hold facts of: none unless only the sender can get it.
+
+    See `LookUps.start`. A redraft looks up again.
+    """
+    is_certain = not (entry.is_observed or envelope.is_form or envelope.is_proposal)
+    if not is_certain or find_facts_refusal(mailbox, (entry.sender, *envelope.cc), entry.sender):
+        return lambda: NO_FACTS
+    category = entry.triage.category if entry.triage is not None else ""
+    wanted = [one for one in profile.lookups if category in one.categories or not one.categories]
+    said = f"{email.subject}\n{split_own_words(email.markdown[:MAX_OWN_CHARACTERS]).own}" if wanted else ""
+    return lookups.start(wanted, entry.sender, said, is_fresh=bool(entry.rejections))
 
 
 def write_draft(
@@ -172,14 +207,22 @@ def _build_draft(
         prompt_version=prompt_version,
         cc=envelope.cc,
         sender_facts=envelope.describe_sender(material.contact),
+        looked_up=_list_looked_up(material, entry),
         subject=f"Your message to {material.mailbox_address}" if envelope.is_form else "",
         # What a check found shows on a proposal too, whatever its email was escalated for.
         notes=(
             *envelope.notes,
             *verdict.warnings,
             *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
+            *(f"the look-up {name} gave no answer: it is written without" for name in material.facts.failed),
         ),
     )
+
+
+def _list_looked_up(material: Material, entry: LedgerEntry) -> tuple[LookedUp, ...]:
+    """Of which look-ups a draft may hold facts: it may repeat what earlier drafts of its row had."""
+    earlier = [note for said in entry.rejections for note in said.looked_up]
+    return tuple({(note.name, note.address): note for note in (*earlier, *material.facts.looked_up)}.values())
 
 
 def _ask(
