@@ -392,13 +392,8 @@ def _build_named_secrets(
             )
         from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
 
-        return KeyVaultSecret(
-            settings.key_vault_url,
-            name,
-            credential(),
-            setting=variable,
-            content="secret of the target or look-up",
-        )
+        content = "secret of the target or look-up"
+        return KeyVaultSecret(settings.key_vault_url, name, credential(), setting=variable, content=content)
 
     return find
 

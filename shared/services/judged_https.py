@@ -20,7 +20,7 @@ HTTPS_PORT = 443
 METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "168.63.129.16", "fd00:ec2::254")))
 GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-_NUMERIC = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)\.?")  # what an old resolver takes for an address
+_NUMERIC = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)")  # what an old resolver takes for an address
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
@@ -36,13 +36,15 @@ def resolve(host: str, port: int) -> tuple[str, ...]:
 def check_host(host: str) -> None:
     """Raise ValueError for a host that no name server knows: a number that is no address as it is written."""
     try:
-        ipaddress.ip_address(host)
+        is_usual = ipaddress.ip_address(host) is not None and "%" not in host
     except ValueError:
-        if not host or _NUMERIC.fullmatch(host.rpartition(".")[2]) or ":" in host:
-            raise ValueError(
-                f"has the host {host[:60]!r}, which is neither a name nor an address as it is usually "
-                "written: write the service's name"
-            ) from None
+        last = host.removesuffix(".").rpartition(".")[2]
+        is_usual = bool(last) and not _NUMERIC.fullmatch(last) and not set(host) & set(":%")
+    if not is_usual:
+        raise ValueError(
+            f"has the host {host[:60]!r}, which is neither a name nor an address as it is usually "
+            "written: write the service's name"
+        )
 
 
 def find_forbidden(address: str, *, allow_private: bool) -> str:
