@@ -190,12 +190,13 @@ def wants_proposal(entry: LedgerEntry, refusal: Decision) -> bool:
 
 
 def find_passages(claim: JudgedClaim) -> list[str]:
-    """The titles of the approved passages among the sources of a claim, which may have several.
+    """The approved passages among the sources of a claim, as `name_source` has them."""
+    return [name_source(title) for title in claim.source.split("; ") if PASSAGE_MARK in title]
 
-    Of a look-up only its name: it has another time for every email.
-    """
-    titles = [title for title in claim.source.split("; ") if PASSAGE_MARK in title]
-    return [t.partition(PASSAGE_MARK)[0] if t.startswith(LOOKUP_MARK) else t for t in titles]
+
+def name_source(title: str) -> str:
+    """The title of a source; of a look-up only its name, as it has another time for every draft."""
+    return title.partition(PASSAGE_MARK)[0] if title.startswith(LOOKUP_MARK) else title
 
 
 def build_draft_instructions(mailbox_address: str, profile: MailboxProfile) -> str:

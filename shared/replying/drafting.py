@@ -37,6 +37,7 @@ from shared.replying.draft_request import (
     Material,
     build_draft_instructions,
     build_draft_request,
+    name_source,
     parse_draft,
 )
 from shared.replying.envelope import Envelope
@@ -167,10 +168,12 @@ def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: 
 
     What the checks find is told to its approver. A sentence that the reviewer left keeps its source.
     """
-    ids = {source.title: source.id for source in material.sources}
+    ids = {name_source(source.title): source.id for source in material.sources}
     written = DraftText(
         reply_markdown=edited.reply_markdown,
-        claims=tuple(Claim(c.sentence, ids.get(c.source, ""), c.quote) for c in edited.claims if c.quote),
+        claims=tuple(
+            Claim(c.sentence, ids.get(name_source(c.source), ""), c.quote) for c in edited.claims if c.quote
+        ),
         open_points=(),
         follow_up=edited.follow_up,
         confidence=1.0,

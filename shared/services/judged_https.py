@@ -36,7 +36,8 @@ def resolve(host: str, port: int) -> tuple[str, ...]:
 def check_host(host: str) -> None:
     """Raise ValueError for a host that no name server knows: a number that is no address as it is written."""
     try:
-        is_usual = ipaddress.ip_address(host) is not None and "%" not in host
+        ipaddress.ip_address(host)
+        is_usual = "%" not in host
     except ValueError:
         last = host.removesuffix(".").rpartition(".")[2]
         is_usual = bool(last) and not _NUMERIC.fullmatch(last) and not set(host) & set(":%")
