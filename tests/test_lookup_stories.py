@@ -3,15 +3,16 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.testing.lookup_server import LookUpServer, run_lookup_server
-from local.testing.world import World, build_settings
+from local.testing.world import DRAFT, World
 from shared.domain import Cause, Support
+from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.lookup_http import LookUpReader
 from shared.ledger.audit_chains import read_facts
 from shared.operator.trust import build_report
@@ -31,9 +32,7 @@ REPLY = f"Dear Ann,\n\nYour order A-1001 was shipped with {CARRIER}.\n\nSupport"
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[LookUpServer]:
-    folder = tmp_path / "server"
-    folder.mkdir()
-    with run_lookup_server(folder) as known:
+    with run_lookup_server(tmp_path) as known:
         known.answers[f"/customers/{ANN}"] = ORDER
         known.answers["/orders/A-1001"] = ORDER
         yield known
@@ -54,26 +53,30 @@ default:
         Status: status
         Carrier: carrier
       allow_private: true
+      ca_file: {server.ca_file.name}
       {lookup}
 """,
-        "mailboxes.yaml",
+        str(server.ca_file.with_name("mailboxes.yaml")),
     )
 
 
 @contextmanager
 def run_world(tmp_path: Path, profiles: Profiles, **settings: Any) -> Iterator[World]:
     """A world whose model repeats whatever facts it is shown, wherever it can."""
+
+    def watch(operation: str) -> AbstractContextManager[object]:
+        return world.health.watch(operation)
+
     reader = LookUpReader(
-        tmp_path, lambda name: StaticSecret(Secret(name)), str, resolve=lambda _host, _port: ["127.0.0.1"]
-    )
-    reader_read = reader.read
-    with World(tmp_path, profiles=profiles, look_up=reader_read, **settings) as world:
+        tmp_path, lambda name: StaticSecret(Secret(name)), str,
+        watch=watch, resolve=lambda _host, _port: ["127.0.0.1"],
+    )  # fmt: skip
+    with World(tmp_path, profiles=profiles, look_up=reader.read, **settings) as world:
         yield world
 
 
 def obey(world: World, reply: str = REPLY) -> None:
     """Let the model tell the facts that it was shown, and nothing of them where it was shown none."""
-    quiet = dict(world.model.draft)
 
     def write() -> None:
         shown = CARRIER in world.model.requests[-1].user
@@ -87,7 +90,7 @@ def obey(world: World, reply: str = REPLY) -> None:
             "follow_up": f"A colleague asks {CARRIER}.",
             "confidence": 0.9,
         }  # fmt: skip
-        world.model.draft = told if shown else quiet
+        world.model.draft = told if shown else dict(DRAFT)
 
     world.model.steps = [json.dumps(world.model.triage), write]
 
@@ -122,7 +125,7 @@ def test_facts_are_verified_like_approved_knowledge(tmp_path: Path, server: Look
         )
         draft = world.entry(email_id).draft
         assert draft is not None
-        (claim,) = [claim for claim in draft.claims if claim.support is not Support.FREE]
+        (claim,) = [claim for claim in draft.claims if CARRIER in claim.sentence]
         assert claim.support is Support.VERIFIED
         assert claim.source == "lookup:orders › Orders, looked up 2026-03-02 12:00 UTC"
         (note,) = draft.looked_up
@@ -212,9 +215,9 @@ def test_a_forged_reference_gets_nothing(tmp_path: Path, server: LookUpServer) -
 
 
 def test_a_forged_sender_learns_nothing(tmp_path: Path, server: LookUpServer) -> None:
-    """The reply goes to the address that the facts are about, whatever the headers ask for."""
+    """The reply goes to the address that the facts are about, whoever else the email names."""
     with run_world(tmp_path, build_profiles(server)) as world:
-        email_id = ask(world, sender=f"Ann Lee <{ANN}>", headers={"reply-to": EVE})
+        email_id = ask(world, sender=f"Ann Lee <{ANN}>", to=("support@northwind.example", EVE))
         reply = world.simulator.find_email(str(world.entry(email_id).reply_id))
         assert reply is not None
         assert (reply.to, reply.cc) == ((ANN,), ())
@@ -250,7 +253,7 @@ def test_nothing_is_looked_up_where_others_could_get_it(
     ("extra", "fields"),
     [
         ("reply_all: [customer.example]", {"cc": ("carl@customer.example",)}),
-        (f"contact_forms: [{{sender: forms@web.example, label: Email}}]", {"sender": "forms@web.example", "markdown": f"Email: {ANN}\nWhere is my order?"}),
+        ("contact_forms: [{sender: forms@web.example, label: Email}]", {"sender": "forms@web.example", "markdown": f"Email: {ANN}\nWhere is my order?"}),
         ("observe: true", {}),
     ],
 )  # fmt: skip
@@ -409,8 +412,6 @@ def test_tags_open_a_folder_of_knowledge(tmp_path: Path, server: LookUpServer) -
     folder = tmp_path / "knowledge" / "partners"
     folder.mkdir(parents=True)
     (folder / "prices.md").write_text("# Partner prices\n\nPartners pay half.", encoding="utf-8")
-    from shared.knowledge.files import KnowledgeFiles
-
     profiles = parse_profiles(
         "default:\n  knowledge:\n    - folder: partners\n      only_for: [partner]\n", "x"
     )
@@ -423,8 +424,3 @@ def test_tags_open_a_folder_of_knowledge(tmp_path: Path, server: LookUpServer) -
         world.run_until_idle()
         assert "Partners pay half." in prompts(world)
         assert contact_requests(world) == 2
-
-
-def test_look_ups_have_their_secrets_in_the_environment(tmp_path: Path) -> None:
-    settings = build_settings(tmp_path)
-    assert settings.named_secrets == {}
