@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from shared.domain import Action, parse_address, to_ascii_host
 from shared.knowledge.lookups import CONTINUE, WAIT, LookUp
@@ -49,6 +50,7 @@ MAX_HOLIDAYS = 60
 MAX_TAGS = 20
 MAX_LOOKUPS = 5  # each is a request for every email that it is for
 MAX_SHOWN_FIELDS = 20
+MAX_CACHE = timedelta(hours=24)
 
 # Without a sign of ASCII but a single space, _ or - within: so editors and Python read the pattern alike.
 _LETTER = r"[^\x00-/:-@\[-`{-\x7f\s]"
@@ -71,6 +73,12 @@ class Field:
 
     kind: Kind
     meaning: str
+
+
+def _check_cache(duration: timedelta) -> timedelta:
+    if duration > MAX_CACHE:
+        raise ValueError("keeps answers for more than 24 hours: shorten it")
+    return duration
 
 
 def _parse_sender(text: str) -> str:
@@ -195,7 +203,7 @@ _LOOKUP = built(
         "ca_file": matching(r"[^\s/\\]+(?:/[^\s/\\]+)*", "a file's path next to mailboxes.yaml"),
         "allow_private": SWITCH,
         "time_limit": number(float, (0.5, 10)),
-        "cache": _DURATION,
+        "cache": parsed(_DURATION, _check_cache),
         "on_failure": one_of(CONTINUE, WAIT),
     },
 )  # fmt: skip
