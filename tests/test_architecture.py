@@ -21,6 +21,7 @@ MAX_TOP_LEVEL, MAX_MODULES = 18, 12
 ADAPTERS = frozenset(
     {
         "services.http_session",
+        "services.judged_https",
         "services.credentials",
         "mail.connection",
         "notifying.delivery",
@@ -32,6 +33,7 @@ ADAPTERS = frozenset(
         "knowledge.word_index",
         "knowledge.meaning",
         "knowledge.azure_search",
+        "knowledge.lookup_http",
         "queueing.service_bus",
     }
 )

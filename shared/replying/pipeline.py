@@ -334,7 +334,7 @@ class _EmailRun:
 
     @cached_property
     def _contact(self) -> Future[Contact | None]:
-        """The sender's entry in the address book: asked for once, whoever needs it waits for it."""
+        """The sender's entry in the address book: asked for once, and waited for where it is needed."""
         submit = self.pipeline.submitter.executor.submit
         return submit(in_this_context(find_contact), self.multimail, self.claim.entry.sender)
 
