@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 
-from shared.checks.gate import find_mode_refusal
 from shared.domain import Action, Cause, Contact, Decision, Email, Mailbox, Outcome, WorkItem, parse_address
 from shared.errors import (
     ConfigurationError,
@@ -200,12 +199,7 @@ class _EmailRun:
         texts = cache(lambda: read_texts(entry, email, thread, self.multimail, executor))
         refusal = self._triage(email, texts)
         if refusal is None:  # only now: a person is told what it is about
-            # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
-            limits, ungated = self._limits, self.pipeline.settings.allow_ungated_replies
-            day_slots = self.pipeline.ledger.slots(limits.name_sender_scope(thread))
-            refusal = limits.find_refusal(thread, day_slots)
-            observes = self._writer is None
-            refusal = refusal or find_mode_refusal(self._mailbox, allow_ungated=ungated, observes=observes)
+            refusal = self._submission.find_early_refusal(thread, self._limits, self._mailbox)
         if refusal is not None:
             self._propose(refusal, email, envelope, texts)
             return refusal

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.checks.gate import find_facts_refusal, find_mode_refusal, find_recipient_refusal
-from shared.domain import Cause, Decision, Draft, Outcome, SubmittedReply, parse_address
+from shared.domain import Cause, Decision, Draft, Mailbox, Outcome, SubmittedReply, parse_address
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -230,6 +230,12 @@ class ReplySubmission:
 
     submitter: Submitter
     claim: Claim
+
+    def find_early_refusal(self, thread: ThreadView, limits: Limits, mailbox: Mailbox) -> Decision | None:
+        """Say what forbids a reply already, before a draft is paid for; `submit` reads it all again."""
+        refusal = limits.find_refusal(thread, self.claim.ledger.slots(limits.name_sender_scope(thread)))
+        ungated, observes = self.submitter.allow_ungated, self.submitter.writer is None
+        return refusal or find_mode_refusal(mailbox, allow_ungated=ungated, observes=observes)
 
     def submit(self, thread: ThreadView, limits: Limits) -> Decision:
         """Submit the draft for the first time, in a slot of its thread and one of its sender's day.
