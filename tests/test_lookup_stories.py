@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from local.multimail.faults import Fault
 from local.testing.lookup_server import LookUpServer, run_lookup_server
 from local.testing.world import DRAFT, World
 from shared.domain import Cause, Support
@@ -310,6 +311,22 @@ def test_a_reply_that_others_would_get_is_withdrawn(tmp_path: Path, server: Look
         reply = world.simulator.find_email(str(world.entry(email_id).reply_id))
         assert reply is not None
         assert reply.status == "cancelled"
+
+
+def test_a_copy_that_was_added_after_the_gate_is_not_let_through(
+    tmp_path: Path, server: LookUpServer
+) -> None:
+    with run_world(tmp_path, build_profiles(server)) as world:
+
+        def copy_at_the_last_moment(method: str, path: str, _number: int) -> Fault | None:
+            if method == "POST" and "/reply/" in path:
+                in_copy(world)
+                world.clock.advance(minutes=30)  # the agent has to read the mailbox again
+            return None
+
+        world.simulator.fault = copy_at_the_last_moment
+        email_id = ask(world)
+        assert world.entry(email_id).cause is Cause.RECIPIENTS_DIFFER
 
 
 # ---- Later drafts
