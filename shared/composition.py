@@ -20,6 +20,8 @@ from shared.attachments.transfer import Download
 from shared.domain import parse_work_item
 from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
+from shared.knowledge.looking_up import LookUps, Read
+from shared.knowledge.lookup_http import LookUpReader
 from shared.knowledge.meaning import VECTOR_FILE, MeaningIndex, VectorFile
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.audit_trail import AuditTrail
@@ -54,6 +56,8 @@ from shared.watching.webhooks import SignatureCheck, WebhookReceiver
 
 if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
+
+    from shared.services.credentials import TokenSource
 
 READERS = 32  # threads for reads that run in parallel; each is busy for one short call
 AUDIT_KEY_FILE = "audit.key"  # in the folder of the ledger
@@ -155,6 +159,7 @@ class Adapters:
     audit_key: SecretSource
     work_queue: WorkQueue
     knowledge: KnowledgeSource
+    look_up: Read
     signing_secret: SecretSource | None
     health: ServiceHealth
     delivery: Delivery
@@ -202,7 +207,8 @@ def build_agent(
             settings, credential, may_create=lambda: not adapters.ledger.audit.find_heads()
         ),
         health=health,
-        delivery=Delivery(_build_notify_secrets(settings, credential)),
+        look_up=_build_look_up(settings, credential, health.watch),
+        delivery=Delivery(_build_named_secrets(settings, credential)),
         # Last: a ledger in a file is locked from here on, and no wrong setting may leave it so.
         ledger=ledger or _build_ledger(settings, credential, clock),
     )
@@ -237,7 +243,7 @@ def assemble_agent(
         multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
         settings=settings, clock=clock, random=random_share,
         profiles=profiles, knowledge=adapters.knowledge, submitter=submitter, addressing=Addressing(ledger),
-        health=adapters.health, pauses=pauses,
+        health=adapters.health, pauses=pauses, lookups=LookUps(adapters.look_up, executor, clock),
         attachments=AttachmentReader(multimail, adapters.download),
     )  # fmt: skip
     tracker = ReplyTracker(
@@ -290,7 +296,7 @@ def open_writer(settings: Settings) -> MultiMailClient | None:
 def open_delivery(settings: Settings) -> tuple[Profiles, Delivery]:
     """Build what sends notifications for an operator's command, with the profiles that name its targets."""
     credential = _once(lambda: _build_credential(settings))
-    return _load_profiles(settings), Delivery(_build_notify_secrets(settings, credential))
+    return _load_profiles(settings), Delivery(_build_named_secrets(settings, credential))
 
 
 def open_knowledge(
@@ -392,29 +398,43 @@ def _find_signing_secret(
     )
 
 
-def _build_notify_secrets(
+def _build_named_secrets(
     settings: Settings, credential: "Callable[[], TokenCredential]"
 ) -> Callable[[str], SecretSource]:
-    """Where the addresses and keys of targets are: in the environment, or in the vault."""
+    """Where the secrets are that profiles name: in the environment, or in the vault."""
 
     @functools.cache
     def find(name: str) -> SecretSource:
         variable = name_variable(name)
-        known = settings.notify_secrets.get(variable)
+        known = settings.named_secrets.get(variable)
         if known is not None:
             return StaticSecret(known)
         if settings.key_vault_url is None:
             raise ConfigurationError(
-                f"{variable} is not set: a profile names the target (notify), so set it to the target's "
-                f"secret, or set KEY_VAULT_URL to a vault that holds it as {name}."
+                f"{variable} is not set: a profile names this secret, of a target (notify) or a look-up "
+                f"(lookups), so set the variable, or set KEY_VAULT_URL to a vault that holds it as {name}."
             )
         from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
 
-        return KeyVaultSecret(
-            settings.key_vault_url, name, credential(), setting=variable, content="secret of the target"
-        )
+        content = "secret of the target or look-up"
+        return KeyVaultSecret(settings.key_vault_url, name, credential(), setting=variable, content=content)
 
     return find
+
+
+def _build_look_up(settings: Settings, credential: "Callable[[], TokenCredential]", watch: Watch) -> Read:
+    """What reads the answers of look-ups; it signs in with the secrets and audiences that they name."""
+
+    @functools.cache
+    def find_tokens(audience: str) -> "TokenSource":
+        from shared.services.credentials import TokenSource  # noqa: PLC0415 - its SDK, only where it signs in
+
+        return TokenSource(credential(), f"{audience}/.default", f"the audience {audience} of a look-up")
+
+    secrets = _build_named_secrets(settings, credential)
+    return LookUpReader(
+        settings.config_path, secrets, lambda audience: find_tokens(audience).get_bearer(), watch
+    ).read
 
 
 def _build_ledger(

@@ -120,6 +120,7 @@ class Cause(StrEnum):
     DRAFT_UNSURE = "draft_unsure"
     DRAFT_UNVERIFIED = "draft_unverified"
     DRAFT_CHECK = "draft_check"
+    LOOKED_UP_FACTS = "looked_up_facts"
     READ_ONLY = "read_only"
 
     # blocked_ungated and blocked_content_safety
@@ -259,10 +260,11 @@ class Email:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """An entry of the account's address book. Its name is untrusted text."""
+    """An entry of the account's address book, with what people tagged it. Its name is untrusted text."""
 
     name: str
     address: str
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +394,18 @@ class JudgedClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class LookedUp:
+    """A note that a draft may hold facts of a look-up: its name and when it was read, without the facts.
+
+    `address`: the one bare address that they are about, and that the draft may go to.
+    """
+
+    name: str
+    at: datetime
+    address: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Draft:
     """An unsent reply, submitted byte for byte under its `idempotency_key`.
 
@@ -399,7 +413,8 @@ class Draft:
     `follow_up` what it promises. `covers` has the ids of the sender's emails
     in the thread that the draft was written from, the answered one included. `cc`: who else gets it. With a
     `subject` it is a new email to the row's sender, not a reply. `notes`: what its approver has to know;
-    `sender_facts`: who the sender is to us. `attachments`: for each of the answered email's, in their order,
+    `sender_facts`: who the sender is to us. `looked_up`: of which look-ups it may
+    hold facts. `attachments`: for each of the answered email's, in their order,
     whether it was read, or why not. `erased_words`: how many words its text had before it was erased.
     """
 
@@ -416,6 +431,7 @@ class Draft:
     subject: str = ""
     notes: tuple[str, ...] = field(default=(), repr=False)
     sender_facts: tuple[str, ...] = field(default=(), repr=False)
+    looked_up: tuple[LookedUp, ...] = ()
     erased_words: int = 0
     attachments: tuple[str, ...] = ()
 
@@ -468,6 +484,7 @@ class Draft:
             self.wordless_claims,
             edited_by=review.reviewer if review is not None and is_edited else "",
             edit_distance=review.edit_distance if review is not None else 0,
+            looked_up=self.looked_up,
         )
 
 
@@ -514,6 +531,7 @@ class Rejection:
 
     `claims`: what carried its statements, without their words. `edited_by`: the fingerprint of the reviewer's
     key where the next draft is the reviewer's own text, which has `edit_distance` words more or less.
+    `looked_up`: as the draft's.
     """
 
     reply_id: str
@@ -524,6 +542,7 @@ class Rejection:
     claims: tuple[JudgedClaim, ...] = ()
     edited_by: str = ""
     edit_distance: int = 0
+    looked_up: tuple[LookedUp, ...] = ()
 
     @property
     def is_edit(self) -> bool:

@@ -18,7 +18,9 @@ DEFAULT_EFFORT = "default"  # the model's own: nothing is asked for
 REASONING_EFFORTS = (DEFAULT_EFFORT, "none", "minimal", "low", "medium", "high", "xhigh")
 LEDGER_PATH = ".data/ledger.sqlite"
 OBSERVED = "observed"  # the folder, and the table, of what is only observed
-NOTIFY_PREFIX = "NOTIFY_"  # of the addresses and keys of targets, which profiles name
+# Of the variables with the secrets that profiles name: addresses and keys of targets, and keys of look-ups.
+SECRET_PREFIXES = ("NOTIFY_", "LOOKUP_")
+LOOKUP_SECRET = "lookup-"  # noqa: S105  # how the name of a look-up's secret begins, so that it is no other
 # Each says where tables are that may hold the ledger.
 TABLES = ("LEDGER_TABLE_ENDPOINT", "AzureWebJobsStorage__tableServiceUri", "AzureWebJobsStorage__accountName")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -191,11 +193,11 @@ class Settings:
     """Everything an operator can set. Times are in the unit that the name says.
 
     `has_managed_identity` is the platform's: whether it offers an identity, as Azure does.
-    `notify_secrets`: the addresses and keys of targets of notifications, by the variable's name.
+    `named_secrets`: the secrets that profiles name, by the variable's name.
     """
 
     has_managed_identity: bool
-    notify_secrets: Mapping[str, Secret]
+    named_secrets: Mapping[str, Secret]
 
     multimail_api_url: str = _setting(
         MULTIMAIL, _url, "Root of the MultiMail service, without /v1.", "https://api.multimail.dev"
@@ -446,10 +448,10 @@ class Settings:
         problems = _find_misspelled(environment, texts) + _find_missing(texts, is_in_azure=is_in_azure)
         values: dict[str, Any] = {
             "has_managed_identity": is_in_azure,
-            "notify_secrets": {
+            "named_secrets": {
                 name: Secret(text.strip())
                 for name, text in environment.items()
-                if name.startswith(NOTIFY_PREFIX) and text.strip()
+                if name.startswith(SECRET_PREFIXES) and text.strip()
             },
         }
         for attribute, setting in declared.items():

@@ -21,8 +21,8 @@ MAX_TOP_LEVEL, MAX_MODULES = 18, 12
 ADAPTERS = frozenset(
     {
         "services.http_session",
-        "services.credentials",
         "services.judged_https",
+        "services.credentials",
         "attachments.download",
         "mail.connection",
         "notifying.delivery",
@@ -35,6 +35,7 @@ ADAPTERS = frozenset(
         "knowledge.meaning",
         "knowledge.azure_search",
         "services.service_bus",
+        "knowledge.lookup_http",
     }
 )
 SDKS = {"requests", "urllib3", "azure", "openai", "sqlite3", "httpx2"}

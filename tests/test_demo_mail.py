@@ -173,7 +173,7 @@ def shown_passages(subject: str) -> Sequence[Passage]:
     asked = email_about(subject)
     max_tokens = int(declared_settings()["knowledge_tokens"].default)
     files = KnowledgeFiles(CONFIG / "knowledge")
-    return files.read(SUPPORT.knowledge, f"{asked.subject}\n{asked.markdown}", max_tokens).passages
+    return files.read(SUPPORT.folders, f"{asked.subject}\n{asked.markdown}", max_tokens).passages
 
 
 def test_each_draft_rests_on_a_passage_that_the_model_is_shown() -> None:

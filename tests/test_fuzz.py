@@ -24,6 +24,7 @@ from local.testing.world import (
     World,
     assemble,
     build_settings,
+    find_nothing,
 )
 from shared.composition import Adapters, Agent
 from shared.domain import WorkItem, parse_work_item
@@ -348,7 +349,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
     adapters = Adapters(
         multimail=client, writer=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
         work_queue=queue, knowledge=KnowledgeFiles(folder / "no knowledge"), signing_secret=None, audit_key=StaticSecret(Secret("unused")),
-        health=ServiceHealth(clock), delivery=NO_TARGETS,
+        health=ServiceHealth(clock), delivery=NO_TARGETS, look_up=find_nothing,
     )  # fmt: skip
     return assemble(adapters, chosen, clock), queue, clock
 

@@ -27,7 +27,7 @@ from shared.knowledge.passages import Knowledge, Passage, fit_passages
 from shared.knowledge.splitting import MAX_PASSAGE_TOKENS, split_passages
 from shared.knowledge.words import find_words
 from shared.model.tokens import estimate_tokens
-from shared.profiles.profiles import MailboxProfile, Profiles
+from shared.profiles.profiles import KnowledgeFolder, MailboxProfile, Profiles
 from shared.replying.draft_request import build_draft_request
 from tests.test_prompts import material, text
 
@@ -300,7 +300,7 @@ def test_all_that_was_read_is_shown_and_the_checks_see_it() -> None:
 
 
 def profiles(*folders: str) -> Profiles:
-    return Profiles(default=MailboxProfile(knowledge=folders))
+    return Profiles(default=MailboxProfile(knowledge=tuple(map(KnowledgeFolder, folders))))
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,7 @@ def test_the_shipped_file_changes_nothing_and_its_example_is_valid() -> None:
 
 def test_the_demo_has_valid_profiles_with_knowledge() -> None:
     read = load_profiles(CONFIG, list_folders(CONFIG / "knowledge"))
-    assert read.own["support"].knowledge == ("support",)
+    assert read.own["support"].folders == ("support",)
 
 
 def test_the_demo_s_questions_find_their_answers() -> None:

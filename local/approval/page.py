@@ -22,6 +22,7 @@ from local.approval.shown import (
     DONE,
     VERDICTS,
     clock_time,
+    describe_age,
     describe_change,
     describe_evidence,
     describe_reply,
@@ -360,7 +361,9 @@ def build_desk(
     app = Flask(__name__)
     app.jinja_env.undefined = StrictUndefined
     app.config["MAX_CONTENT_LENGTH"] = MAX_FORM_BYTES
-    app.jinja_env.filters.update(clock=clock_time, size=file_size)
+    app.jinja_env.filters.update(
+        clock=clock_time, size=file_size, age=lambda moment: describe_age(clock() - moment)
+    )
     multimail = MultiMailClient(api_url, StaticSecret(key), timeout=TIMEOUT_SECONDS)
     oversight = Oversight(api_url, StaticSecret(key), timeout=TIMEOUT_SECONDS)
     agent = DeskAgent(agent_access, key.fingerprint, timeout=TIMEOUT_SECONDS)

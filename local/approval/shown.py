@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from email.utils import parseaddr
 from typing import Any
 
@@ -139,6 +139,7 @@ def describe_evidence(draft: Evidence) -> dict[str, Any]:
         "open_points": draft.open_points,
         "follow_up": draft.follow_up,
         "notes": draft.notes,
+        "looked_up": draft.looked_up,
     }
 
 
@@ -184,6 +185,16 @@ def clock_time(time: datetime) -> str:
     """A moment as the reviewer's clock shows it."""
     time = time.astimezone()
     return f"{time.day} {time:%b, %H:%M}"
+
+
+def describe_age(age: timedelta) -> str:
+    """How old something is, in minutes, hours or days."""
+    minutes = max(0, int(age.total_seconds() // 60))
+    for unit, size in (("day", 24 * 60), ("hour", 60)):
+        count = minutes // size
+        if count:
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{minutes} minute{'' if minutes == 1 else 's'}"
 
 
 def file_size(size: int) -> str:

@@ -58,7 +58,7 @@ def knowledge(console: Console, mailbox: str | None, question: str | None, *, em
             if own is None:
                 console.print(Text(f"No profile names {mailbox}: it has the default one.", "yellow"))
             profile = own or profiles.default
-            _print_knowledge(console, source, profile.knowledge, question, settings.knowledge_tokens)
+            _print_knowledge(console, source, profile.folders, question, settings.knowledge_tokens)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:

@@ -23,7 +23,8 @@ with its remedy. A variable that resembles a setting and is not one (`MAX_ATEMPT
 nearest right name. A secret is never shown or logged.
 
 The addresses and keys of the targets that profiles name (`notify`) are secrets of the vault, or variables
-that begin with `NOTIFY_` ([notifications.md](notifications.md)). The review desk has variables of its own:
+that begin with `NOTIFY_` ([notifications.md](notifications.md)); so are the keys of look-ups, with `LOOKUP_`
+([lookups.md](lookups.md)). The review desk has variables of its own:
 `REVIEWER_KEY`, `AGENT_URL`, `AGENT_KEY` and `AGENT_SCOPE` ([desk.md](desk.md)).
 """
 HEADER = "| setting | default | allowed | meaning | Bicep parameter |\n|---|---|---|---|---|\n"

@@ -43,7 +43,8 @@ def list_model_replies(entries: Iterable[LedgerEntry]) -> frozenset[str]:
     """The ids of the replies that a model wrote: what a reviewer wrote and another approved is a person's."""
     replies: set[str] = set()
     for entry in entries:
-        is_edit = bool(entry.edited_by) and entry.reply_status in APPROVED_STATUSES
+        # An edited draft that may hold looked-up facts teaches nothing either: they are one customer's.
+        is_edit = bool(entry.edited_by) and entry.reply_status in APPROVED_STATUSES and not entry.holds_facts
         if entry.reply_id is not None and not is_edit:
             replies.add(entry.reply_id)
         replies.update(rejection.reply_id for rejection in entry.rejections)

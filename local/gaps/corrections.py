@@ -32,9 +32,12 @@ class Correction:
 
 
 def list_corrections(entry: LedgerEntry) -> Iterator[Correction]:
-    """The corrections of an email's drafts, in their order; none of a row that was erased."""
+    """The corrections of an email's drafts, in their order; none of a row that was erased.
+
+    Where a draft may hold looked-up facts, what a person wrote of it is one customer's too.
+    """
     category = (entry.triage.category if entry.triage is not None else "") or NO_CATEGORY
-    if entry.erased_at is not None:
+    if entry.erased_at is not None or entry.holds_facts:
         return
     final = entry.draft.reply_markdown if entry.draft is not None else ""
     texts = [*(said.reply_markdown for said in entry.rejections), final]

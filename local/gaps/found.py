@@ -43,7 +43,9 @@ def sort_out(entry: LedgerEntry) -> Unanswered | LeftOut:
     triage, draft = entry.triage, entry.draft or entry.proposal
     if left_out is not None or triage is None:
         return left_out or LeftOut.NOT_TRIAGED
-    points = " ".join(point.text for point in draft.open_points) if draft is not None else ""
+    # The open points of a draft that may hold looked-up facts may repeat them: they are not shown.
+    is_shown = draft is not None and not draft.looked_up
+    points = " ".join(point.text for point in draft.open_points) if draft is not None and is_shown else ""
     asked = triage.query.text or triage.summary.text
     if not triage.knowledge_answers:
         return Unanswered(entry, Gap.NO_KNOWLEDGE, f"{asked} {points}")

@@ -87,7 +87,7 @@ class Proposer:
 
     def list_approved(self, text: str) -> tuple[str, ...]:
         """The company's own words: what the profile says, and what the knowledge has about a text."""
-        passages = self.knowledge.read(self.profile.knowledge, text, self.settings.knowledge_tokens).passages
+        passages = self.knowledge.read(self.profile.folders, text, self.settings.knowledge_tokens).passages
         own = (self.mailbox.address, self.mailbox.display_name, self.profile.purpose, self.profile.signature)
         return (*own, self.profile.build_draft_part(), *(f"{p.title}\n{p.text}" for p in passages))
 

@@ -65,8 +65,8 @@ def _leave_out_proposed(folder: str, names: Sequence[str]) -> set[str]:
 
 
 def choose_folder(profile: MailboxProfile) -> str:
-    """The folder of knowledge for a mailbox's passage: its own first one, or the shared one."""
-    return next(iter(profile.knowledge), SHARED_FOLDER)
+    """The folder of knowledge for a mailbox's passage: its first one for all senders, or the shared one."""
+    return next((known.folder for known in profile.knowledge if not known.only_for), SHARED_FOLDER)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -55,7 +55,7 @@ class LoopbackCloud:
 def run_loopback_cloud(directory: Path) -> Iterator[LoopbackCloud]:
     """Run the servers; `directory` takes the certificates. Apply `environment` before building clients."""
     cloud = LoopbackCloud()
-    ca_file, host_file = _write_certificates(directory)
+    ca_file, host_file = write_certificates(directory, (VAULT_HOST, PRIVATE_LINK_HOST))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(host_file)
     with ExitStack() as stack:
@@ -195,15 +195,14 @@ def _copy_until_closed(source: socket.socket, sink: socket.socket) -> None:
                 continue  # already closed
 
 
-def _write_certificates(directory: Path) -> tuple[Path, Path]:
-    """Write a CA, and a certificate with key that it signed for the vault's host names."""
+def write_certificates(directory: Path, host_names: Sequence[str]) -> tuple[Path, Path]:
+    """Write a CA, and a certificate with key that it signed for the host names; return their files."""
     ca_key, host_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = _name("Test CA")
     ca = _certificate(ca_name, ca_key.public_key(), ca_name, is_ca=True)
     signed_ca = ca.add_extension(_CA_KEY_USAGE, critical=True).sign(ca_key, hashes.SHA256())
-    host = _certificate(_name(VAULT_HOST), host_key.public_key(), ca_name, is_ca=False)
-    host_names = [x509.DNSName(VAULT_HOST), x509.DNSName(PRIVATE_LINK_HOST)]
-    alternative_name = x509.SubjectAlternativeName(host_names)
+    host = _certificate(_name(host_names[0]), host_key.public_key(), ca_name, is_ca=False)
+    alternative_name = x509.SubjectAlternativeName([x509.DNSName(name) for name in host_names])
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     host = host.add_extension(alternative_name, critical=False).add_extension(issuer_key, critical=False)
     pem = serialization.Encoding.PEM

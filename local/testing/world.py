@@ -15,6 +15,8 @@ from shared.attachments.transfer import Download
 from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
 from shared.knowledge.files import KnowledgeFiles
+from shared.knowledge.looking_up import Read
+from shared.knowledge.lookups import LookUp
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
@@ -40,6 +42,11 @@ DRAFT: dict[str, Any] = {
     "reply_markdown": "Dear Ann,\n\nthank you, a colleague will follow up.\n\nSupport",
     "confidence": 0.9, "open_points": [],
 }  # fmt: skip
+
+
+def find_nothing(_look_up: LookUp, _url: str) -> None:
+    """A look-up that finds nothing of any customer."""
+
 
 NO_TARGETS = Delivery(dict[str, SecretSource]().__getitem__)  # nobody is notified
 
@@ -134,9 +141,11 @@ class World:
         profiles: Profiles = NO_PROFILES,
         knowledge: KnowledgeSource | None = None,
         executor: Executor | None = None,
+        *,
+        look_up: Read = find_nothing,
         **settings: Any,
     ) -> None:
-        self.profiles, self.executor = profiles, executor
+        self.profiles, self.executor, self.look_up = profiles, executor, look_up
         self.knowledge = knowledge or KnowledgeFiles(tmp_path / "no knowledge")
         self.clock = Clock()
         self.settings = build_settings(tmp_path, **settings)
@@ -164,6 +173,7 @@ class World:
             converse=self.model.converse, health=self.health, ledger=self.ledger, work_queue=self.queue, knowledge=self.knowledge,
             audit_key=StaticSecret(Secret(AUDIT_KEY)), signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
             download=self.download,
+            look_up=self.look_up,
         )  # fmt: skip
         self.multimail = client
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)

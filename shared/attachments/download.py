@@ -1,9 +1,5 @@
 """The download of a larger attachment, from an address that is not MultiMail's: judged, and bounded."""
 
-import socket
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from urllib.parse import SplitResult, urlsplit
 
@@ -19,6 +15,7 @@ from shared.services.judged_https import (
     PinnedAdapter,
     Resolve,
     check_host,
+    cut_off,
     judge_host,
     judge_proxied_host,
     resolve,
@@ -42,7 +39,7 @@ def get_bounded(
     TransientError (no answer). No message has the address: who has it can read the file.
     """
     parts = _split(url)
-    with build_session(url) as session, _cut_off(seconds) as (take_socket, is_cut):
+    with build_session(url) as session, cut_off(seconds) as (take_socket, is_cut):
         is_proxied = bool(select_proxy(url, session.proxies))
         address = _judge(parts, resolve, allow_private=allow_private, is_proxied=is_proxied)
         session.mount("https://", PinnedAdapter(address, take_socket))
@@ -95,26 +92,3 @@ def _judge(parts: SplitResult, resolve: Resolve, *, allow_private: bool, is_prox
         raise PermanentError("a file's host is in a private network") from None
     except (OSError, UnicodeError):
         raise TransientError("a file's host has no address") from None
-
-
-@contextmanager
-def _cut_off(
-    seconds: float,
-) -> Iterator[tuple[Callable[[socket.socket], None], Callable[[], bool]]]:
-    """Takes sockets whose connections end after so many seconds, and tells whether that came to pass."""
-    sockets: list[socket.socket] = []
-    ended = threading.Event()
-
-    def cut() -> None:
-        ended.set()
-        for taken in sockets:
-            with suppress(OSError):  # closed already
-                socket.socket.shutdown(taken, socket.SHUT_RDWR)  # TLS itself is in another thread's hands
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield sockets.append, ended.is_set
-    finally:
-        timer.cancel()

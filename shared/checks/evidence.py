@@ -11,6 +11,7 @@ from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_member
 from shared.checks.lexicon import CJK, find_language, find_pattern, lower, plain
 from shared.checks.values import CODE, NUMBER, Value, find_carriers, read_values
 from shared.domain import Claim, JudgedClaim, Support
+from shared.knowledge.passages import LOOKUP_MARK
 
 MAX_REPLY_CHARACTERS = 20_000
 MAX_SOURCE_CHARACTERS = 200_000
@@ -51,8 +52,9 @@ class Source:
 
     @property
     def is_knowledge(self) -> bool:
-        """Whether it is an approved passage: the same for every draft, and nothing personal."""
-        return self.kind is SourceKind.APPROVED and self.id.startswith("K")
+        """Whether it is an approved passage: the same for every draft, and nothing personal, as facts are."""
+        is_passage = self.kind is SourceKind.APPROVED and self.id.startswith("K")
+        return is_passage and not self.title.startswith(LOOKUP_MARK)
 
 
 def judge_claims(

@@ -24,6 +24,20 @@ def find_mode_refusal(mailbox: Mailbox, *, allow_ungated: bool, observes: bool =
     return Decision(Outcome.BLOCKED_UNGATED, Cause.UNKNOWN_MODE)
 
 
+def find_facts_refusal(mailbox: Mailbox, recipients: Sequence[str], customer: str) -> Decision | None:
+    """Say why facts that were looked up about a customer may not leave; None when only they can get them.
+
+    They leave only from a mailbox where a person approves each reply, to the customer's address alone.
+    """
+    reasons = {
+        f"the mailbox is {mailbox.oversight_mode}": mailbox.oversight_mode not in GATED_MODES,
+        "MultiMail puts others in copy of what leaves the mailbox": bool(mailbox.copies),
+        "it would go to others than the customer": set(recipients) != {customer},
+    }
+    holding = next((reason for reason, holds in reasons.items() if holds), None)
+    return None if holding is None else Decision(Outcome.ESCALATED, Cause.LOOKED_UP_FACTS, holding)
+
+
 def find_recipient_refusal(
     recipients: Sequence[str], allowlist: Sequence[str], *, allow_ungated: bool
 ) -> Decision | None:

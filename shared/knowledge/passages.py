@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 from shared.model.tokens import estimate_tokens
 
 SHARED_FOLDER = "shared"  # for every mailbox
+LOOKUP_MARK = "lookup:"  # before the name of a look-up, as the source of what it found
 PROPOSED_FOLDER = "proposed"  # what a person has yet to approve: never read as knowledge
 
 _BLOCK_MARK = re.compile(r"</?(?=knowledge>|documents>)|\"\"\"", re.IGNORECASE)
@@ -37,6 +38,10 @@ class Knowledge:
 
     passages: tuple[Passage, ...] = ()
     is_whole: bool = False
+
+    def with_facts(self, facts: Iterable[Passage]) -> "Knowledge":
+        """With what look-ups found, at the end: what comes before stays the same for every email."""
+        return replace(self, passages=(*self.passages, *facts))
 
     def render(self) -> str:
         """The passages for a prompt, as their authors wrote them: trusted, but none may close the block."""

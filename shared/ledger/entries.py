@@ -196,6 +196,12 @@ class LedgerEntry:
         return edited or (self.proposal if self.outcome is Outcome.REPLY_SUBMITTED else None)
 
     @property
+    def holds_facts(self) -> bool:
+        """Whether any text that was written for it may hold looked-up facts of one customer."""
+        written = (self.draft, self.proposal, *self.rejections)
+        return any(text is not None and text.looked_up for text in written)
+
+    @property
     def edited_by(self) -> str:
         """The fingerprint of the reviewer's key where the draft is a reviewer's own text, or ""."""
         return self.rejections[-1].edited_by if self.rejections else ""
@@ -309,25 +315,11 @@ class LedgerEntry:
         return replace(
             self,
             usage=NO_USAGE,  # it was reported with the decision that is taken back
-            proposal=None,
-            outcome=None,
-            cause=None,
-            detail="",
-            depends_on=None,
-            finished_at=None,
-            missing="",
-            missing_since=None,
-            put_off_at=None,
-            reply_status=None,
-            reply_decided_at=None,
-            approval_seen_at=None,
-            reply_settled_at=None,
-            attempts=0,
-            waiting_for=None,
-            waiting_detail="",
-            due_at=now,
-            reopened_at=now,
-        )
+            proposal=None, outcome=None, cause=None, detail="", depends_on=None, finished_at=None,
+            missing="", missing_since=None, put_off_at=None,
+            reply_status=None, reply_decided_at=None, approval_seen_at=None, reply_settled_at=None,
+            attempts=0, waiting_for=None, waiting_detail="", due_at=now, reopened_at=now,
+        )  # fmt: skip
 
     def claimed(self, now: datetime, lease_until: datetime) -> "LedgerEntry | None":
         """The row as a worker who claims it now would own it; None when it is done, leased or not due.

@@ -169,7 +169,11 @@ def _parse_attachment(raw: dict[str, Any]) -> Attachment:
 def parse_contacts(body: dict[str, Any]) -> tuple[Contact, ...]:
     """Read entries of the address book."""
     return tuple(
-        Contact(name=parse_text(raw, "name", default=""), address=parse_text(raw, "email"))
+        Contact(
+            name=parse_text(raw, "name", default=""),
+            address=parse_text(raw, "email"),
+            tags=_find_texts(raw, "tags"),
+        )
         for raw in parse_objects(body, "contacts")
     )
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
-from shared.domain import Cause, Draft, JudgedClaim, Outcome, Review, WorkItem
+from shared.domain import Cause, Draft, JudgedClaim, LookedUp, Outcome, Review, WorkItem
 from shared.errors import AgentError, ConflictError, LeaseLostError, NotFoundError, TransientError
 from shared.ledger.entries import FOR_PEOPLE, LedgerEntry, MatterKind
 from shared.ledger.ledger import Ledger
@@ -54,7 +54,8 @@ class Kind(StrEnum):
 class Evidence:
     """A draft with what carries it and what its approver has to know. All text but `notes` is hostile.
 
-    `sender_facts`: how well the sender is known, then what stands out about them.
+    `sender_facts`: how well the sender is known, then what stands out about them. `looked_up`: of which
+    look-ups it may hold facts.
     """
 
     markdown: str = field(repr=False)
@@ -64,6 +65,7 @@ class Evidence:
     follow_up: str = field(default="", repr=False)
     notes: tuple[str, ...] = ()
     sender_facts: tuple[str, ...] = field(default=(), repr=False)
+    looked_up: tuple[LookedUp, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,4 +344,5 @@ def _show(draft: Draft | None) -> Evidence | None:
         notes=draft.notes,
         attachments=draft.attachments,
         sender_facts=draft.sender_facts,
+        looked_up=draft.looked_up,
     )

@@ -1,9 +1,12 @@
 """The fields of a profile: each is declared once, for the reader of the file and for editors' schema."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from shared.domain import Action, parse_address, to_ascii_host
+from shared.knowledge.lookups import CONTINUE, WAIT, LookUp
+from shared.knowledge.references import check_pattern
 from shared.mail.contact_forms import ContactForm
 from shared.profiles.business_hours import (
     WEEKDAYS,
@@ -16,7 +19,7 @@ from shared.profiles.business_hours import (
     parse_zone,
 )
 from shared.profiles.notify import DURATION, TARGET, Notify, parse_duration
-from shared.profiles.profiles import ANY_CATEGORY, Example
+from shared.profiles.profiles import ANY_CATEGORY, Example, KnowledgeFolder
 from shared.profiles.senders import SenderRules
 from shared.profiles.values import (
     ITEM,
@@ -36,7 +39,7 @@ from shared.profiles.values import (
     one_or_named,
     parsed,
 )
-from shared.settings import declared_settings
+from shared.settings import LOOKUP_SECRET, declared_settings
 
 MAX_SIGNATURE_CHARACTERS = 2_000
 MAX_LINE_CHARACTERS = 200
@@ -44,6 +47,10 @@ MAX_OWN_CATEGORIES = 20
 MAX_HANDLERS = 31  # every category, and `default`
 MAX_SENDERS = 1_000  # in each list
 MAX_HOLIDAYS = 60
+MAX_TAGS = 20
+MAX_LOOKUPS = 5  # each is a request for every email that it is for
+MAX_SHOWN_FIELDS = 20
+MAX_CACHE = timedelta(hours=24)
 
 # Without a sign of ASCII but a single space, _ or - within: so editors and Python read the pattern alike.
 _LETTER = r"[^\x00-/:-@\[-`{-\x7f\s]"
@@ -66,6 +73,12 @@ class Field:
 
     kind: Kind
     meaning: str
+
+
+def _check_cache(duration: timedelta) -> timedelta:
+    if duration > MAX_CACHE:
+        raise ValueError("keeps answers for more than 24 hours: shorten it")
+    return duration
 
 
 def _parse_sender(text: str) -> str:
@@ -149,6 +162,58 @@ _FORMS = list_of(
     "each form after a dash, with sender and label",
 )
 
+_TAGS = list_of(
+    filled(LINE, "has an empty tag: remove it"), "a tag a line, each after a dash", limit=MAX_TAGS
+)
+_FOLDERS = list_of(
+    parsed(
+        one_or_named(
+            FOLDER,
+            built(KnowledgeFolder, required={"folder": FOLDER}, optional={"only_for": _TAGS}),
+            "folder",
+        ),
+        lambda found: KnowledgeFolder(**found) if isinstance(found, dict) else found,
+    ),
+    "a folder's name a line, each after a dash",
+)
+_LOOKUP_NAME = matching(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?", "a name such as orders: use a-z, digits and -")
+_PATH = matching(r"[^\s.]+(?:\.[^\s.]+)*", "the path of a field such as status or orders.0.status")
+_LOOKUP = built(
+    LookUp,
+    required={
+        "url": SENTENCE,
+        "show": parsed(
+            mapping_of(
+                CATEGORY, _PATH, "a field of the answer for each label (Status: order.status)",
+                limit=MAX_SHOWN_FIELDS,
+            ),
+            lambda shown: tuple(shown.items()),
+        ),
+    },
+    optional={
+        "categories": list_of(CATEGORY),
+        "only_for": _TAGS,
+        "references": parsed(SENTENCE, check_pattern),
+        "address_field": _PATH,
+        "audience": matching(r"[a-z]+://[^\s]+|[0-9a-f-]{36}", "an application's id URI such as api://orders"),
+        "header": matching(r"[A-Za-z][A-Za-z0-9-]{0,59}", "the name of a header such as x-functions-key"),
+        "secret": matching(
+            rf"{LOOKUP_SECRET}[a-z0-9-]{{1,60}}", f"the name of a secret that begins with {LOOKUP_SECRET}"
+        ),
+        "ca_file": matching(r"[^\s/\\]+(?:/[^\s/\\]+)*", "a file's path next to mailboxes.yaml"),
+        "allow_private": SWITCH,
+        "time_limit": number(float, (0.5, 10)),
+        "cache": parsed(_DURATION, _check_cache),
+        "on_failure": one_of(CONTINUE, WAIT),
+    },
+)  # fmt: skip
+_LOOKUPS = parsed(
+    mapping_of(
+        _LOOKUP_NAME, _LOOKUP, "a name for each look-up, with url and show below it", limit=MAX_LOOKUPS
+    ),
+    lambda found: tuple(replace(look_up, name=name) for name, look_up in found.items()),
+)
+
 
 def _limit(setting: str, kind: type[int] | type[float], meaning: str) -> Field:
     """A field that overrides the setting of its name, within its bounds."""
@@ -198,7 +263,12 @@ FIELDS: Mapping[str, Field] = {
         _EXAMPLES,
         "Emails and what to do with each (reply, escalate, ignore), in your words: shown to triage.",
     ),
-    "knowledge": Field(list_of(FOLDER), "Folders of approved text in config/knowledge, besides shared."),
+    "knowledge": Field(
+        _FOLDERS,
+        "Folders of approved text in config/knowledge, besides shared; with only_for, for contacts with one"
+        " of its tags.",
+    ),
+    "lookups": Field(_LOOKUPS, "Facts about the sender that are read from other systems for a draft."),
     "business_hours": Field(_BUSINESS_HOURS, "When people are at work, in its time zone: drafts are told."),
     "addresses": Field(list_of(_ADDRESS), "Other addresses under which this mailbox gets mail."),
     "not_addressed": Field(

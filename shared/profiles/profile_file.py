@@ -31,7 +31,7 @@ DEFAULT = "default"
 RESEMBLANCE = 0.8  # of a name to `default`: one letter more, less or wrong
 PROMPT_FIELDS = ("purpose", "voice", "language", "answer", "escalate", "ignore", "categories", "examples")
 CATEGORY_LISTS, EXAMPLES = ("escalate_categories", "ignore_categories"), "examples"
-HANDLERS = "escalate_to"
+HANDLERS, LOOKUPS = "escalate_to", "lookups"
 
 
 def load_profiles(folder: Path, knowledge_folders: Collection[str] | None) -> Profiles:
@@ -142,17 +142,21 @@ class _Reader:
         if failed:
             sentences = "; ".join(SENTENCES[check] for check in failed)
             yield ("signature",), f"signature would be held back in a draft ({sentences}): change it"
-        for name in profile.knowledge:
+        for name in profile.folders:
             if name.lower() == PROPOSED_FOLDER:
                 missing = f"knowledge names {name!r}, which holds passages that nobody has approved yet"
                 yield ("knowledge",), f"{missing}: move what is right into another folder, and name that one"
             elif self._knowledge_folders is not None and name not in self._knowledge_folders:
                 missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
                 yield ("knowledge",), f"{missing}: create it, or correct the name"
+        for look_up in profile.lookups:
+            if look_up.ca_file and not (Path(self._path).parent / look_up.ca_file).is_file():
+                missing = f"lookups.{look_up.name}.ca_file names {look_up.ca_file!r}, which is not a file"
+                yield (LOOKUPS,), f"{missing} next to {PROFILE_FILE}: put it there, or correct the name"
 
     def _judge_categories(self, name: str, fields: dict[str, yaml.Node], known: Collection[str]) -> None:
         whose = "this mailbox" if name != DEFAULT else "any mailbox"
-        for key in (*CATEGORY_LISTS, EXAMPLES, HANDLERS):
+        for key in (*CATEGORY_LISTS, EXAMPLES, HANDLERS, LOOKUPS):
             for category, line in _list_categories(key, fields[key]) if key in fields else ():
                 if category not in known:
                     choice = f"choose from {', '.join(known)}"
@@ -192,6 +196,9 @@ def _list_categories(key: str, field: yaml.Node) -> Iterator[tuple[str, int]]:
         nodes = [name for name in names if name.value != ANY_CATEGORY]
     if key == EXAMPLES:
         nodes = [value for example in nodes for name, value in example.value if name.value == "category"]
+    if key == LOOKUPS:
+        lists = [value for _, part in nodes for name, value in part.value if name.value == "categories"]
+        nodes = [category for values in lists for category in values.value]
     for node in nodes:
         yield SENTENCE.read(node), node.start_mark.line + 1
 

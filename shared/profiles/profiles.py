@@ -1,10 +1,11 @@
 """Mailbox profiles: what an operator writes about each mailbox, for the prompts and for the rules in code."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from shared.domain import Action, Mailbox
+from shared.knowledge.lookups import LookUp
 from shared.mail.contact_forms import ContactForm
 from shared.profiles.business_hours import USUAL_HOURS, BusinessHours, describe_utc
 from shared.profiles.notify import Notify
@@ -44,13 +45,21 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class KnowledgeFolder:
+    """A folder of passages; `only_for`: the tags of the contacts that it is for, empty for everybody."""
+
+    folder: str
+    only_for: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MailboxProfile:
     """What is to be known about one mailbox; absent fields mean: as the settings and prompts have it.
 
     All of it is the operator's text and trusted. `categories` maps own categories to their descriptions;
     `examples` are shown to triage. `escalate_to` names by category who handles what is escalated. While it is
     `paused`, its mail waits; while the agent is to `observe` it, nothing of it is submitted, tagged or told.
-    `knowledge` names folders of passages. `addresses`: under which the
+    `knowledge` names folders of passages, `lookups` reads of other systems. `addresses`: under which the
     mailbox gets mail too, bare and in lower case. `not_addressed`: what to do with mail to others, "escalate"
     or "ignore". `reply_all`: the domains whose people stay in copy. `min_verified`: the share of a draft's
     factual sentences that must be verified. `allowed_hosts`: to which a draft may link though only received
@@ -78,7 +87,8 @@ class MailboxProfile:
     ignore_categories: tuple[str, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
-    knowledge: tuple[str, ...] = ()
+    knowledge: tuple[KnowledgeFolder, ...] = ()
+    lookups: tuple[LookUp, ...] = ()
     business_hours: BusinessHours | None = None
     addresses: tuple[str, ...] = ()
     not_addressed: str = "escalate"
@@ -105,6 +115,26 @@ class MailboxProfile:
     def find_handler(self, category: str) -> str:
         """Who should handle an escalated email of a category; "" where nobody is named."""
         return self.escalate_to.get(category) or self.escalate_to.get(ANY_CATEGORY, "")
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The names of its folders of knowledge."""
+        return tuple(known.folder for known in self.knowledge)
+
+    @property
+    def asks_for_tags(self) -> bool:
+        """Whether what a draft may know depends on the sender's tags in the address book."""
+        only_for = (*(part.only_for for part in self.knowledge), *(part.only_for for part in self.lookups))
+        return any(only_for)
+
+    def opened_for(self, tags: Collection[str]) -> "MailboxProfile":
+        """The profile without the folders and look-ups that are for contacts with other tags."""
+        known = {tag.casefold() for tag in tags}
+        return replace(
+            self,
+            knowledge=tuple(part for part in self.knowledge if _is_open(part.only_for, known)),
+            lookups=tuple(part for part in self.lookups if _is_open(part.only_for, known)),
+        )
 
     def override(self, settings: Settings) -> Settings:
         """The settings with this mailbox's limits."""
@@ -210,6 +240,10 @@ class Profiles:
 
 
 NO_PROFILES = Profiles()
+
+
+def _is_open(only_for: Collection[str], tags: Collection[str]) -> bool:
+    return not only_for or any(tag.casefold() in tags for tag in only_for)
 
 
 def _in_words(categories: Sequence[str]) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.domain import Cause, Decision, Mailbox
-from shared.errors import DeferredError
+from shared.domain import Cause, Decision, Mailbox, Outcome
+from shared.errors import DeferredError, PermanentError
 from shared.ledger.entries import FOR_PEOPLE, LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import select_mailboxes
@@ -72,6 +72,18 @@ class Claim:
             reply_id=decision.reply_id or entry.reply_id,  # of a reply that ended, the trace stays
             depends_on=decision.depends_on,
         )
+
+    def find_crash(self, max_attempts: int) -> Decision | None:
+        """The end of an email at which the process ended every time; None while there are attempts left.
+
+        Raises PermanentError for one with a reply in doubt.
+        """
+        if self.entry.attempts <= max_attempts:
+            return None
+        crashes = self.entry.attempts - 1
+        if self.entry.intent_in_doubt is not None:
+            raise PermanentError(f"processing crashed {crashes} times")
+        return Decision(Outcome.FAILED, Cause.CRASHED, str(crashes))
 
     def confirm_missing(self, what: str, now: datetime) -> None:
         """Return when it was missing at every look for MISSING_FOR; raise Waiting until then."""

@@ -10,8 +10,10 @@ from typing import Any
 
 from shared.attachments.documents import ReadAttachment
 from shared.checks.evidence import Source, SourceKind
-from shared.domain import Cause, Claim, Contact, JudgedClaim, ModelText, Rejection
-from shared.knowledge.passages import Knowledge
+from shared.domain import Cause, Claim, Contact, Decision, JudgedClaim, ModelText, Outcome, Rejection
+from shared.knowledge.lookups import NO_FACTS, Facts
+from shared.knowledge.passages import LOOKUP_MARK, Knowledge
+from shared.ledger.entries import LedgerEntry
 from shared.mail.own_words import split_own_words
 from shared.model.answers import parse_answer
 from shared.model.chat import ChatRequest
@@ -84,7 +86,8 @@ class Material:
 
     `now`: the line that tells date and business hours. `contact`: the sender's entry in the address book, of
     which only the name is shown: tags are not meant for the sender. `rejections`: earlier drafts that a
-    reviewer turned down. `unsupported`: sentences of an earlier draft that nothing carries.
+    reviewer turned down. `unsupported`: sentences of an earlier draft that nothing carries. `facts`: what
+    look-ups found, which comes after the knowledge and counts as it.
     """
 
     mailbox_address: str
@@ -96,6 +99,12 @@ class Material:
     contact: Contact | None = None
     rejections: Sequence[Rejection] = ()
     unsupported: Sequence[str] = ()
+    facts: Facts = NO_FACTS
+
+    @property
+    def known(self) -> Knowledge:
+        """The knowledge and the facts: what the draft is shown as approved, in its order."""
+        return self.knowledge.with_facts(self.facts.passages)
 
     @property
     def attachments(self) -> tuple[ReadAttachment, ...]:
@@ -119,7 +128,7 @@ class Material:
             Source(
                 f"K{n}", SourceKind.APPROVED, f"{passage.source}{PASSAGE_MARK}{passage.title}", passage.text
             )
-            for n, passage in enumerate(self.knowledge.passages, 1)
+            for n, passage in enumerate(self.known.passages, 1)
         )
         emails = []
         for n, text in enumerate(self.thread, 1):
@@ -171,7 +180,7 @@ def build_draft_request(
             "Write the reply without them and make what they answered an open point."
         )
     parts = (
-        material.knowledge.render(),
+        material.known.render(),
         material.now,
         build_documents(
             [
@@ -201,9 +210,21 @@ def build_draft_request(
     )
 
 
+def wants_proposal(entry: LedgerEntry, refusal: Decision) -> bool:
+    """Whether a person who answers an escalated email gets a draft: where the knowledge has the answer."""
+    is_answerable = entry.triage is not None and entry.triage.knowledge_answers
+    is_wanted = refusal.cause in PROPOSED_FOR and refusal.outcome is Outcome.ESCALATED
+    return is_answerable and is_wanted and entry.attempts == 1  # what failed before may have been this
+
+
 def find_passages(claim: JudgedClaim) -> list[str]:
-    """The titles of the approved passages among the sources of a claim, which may have several."""
-    return [title for title in claim.source.split("; ") if PASSAGE_MARK in title]
+    """The approved passages among the sources of a claim, as `name_source` has them."""
+    return [name_source(title) for title in claim.source.split("; ") if PASSAGE_MARK in title]
+
+
+def name_source(title: str) -> str:
+    """The title of a source; of a look-up only its name, as it has another time for every draft."""
+    return title.partition(PASSAGE_MARK)[0] if title.startswith(LOOKUP_MARK) else title
 
 
 def build_draft_instructions(mailbox_address: str, profile: MailboxProfile) -> str:

@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from shared.attachments.documents import bound_attachments, list_open_points
 from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdict, check_draft
 from shared.checks.evidence import Source, SourceKind, hands_over, judge_claims, split_sentences
+from shared.checks.gate import find_facts_refusal
 from shared.domain import (
     Cause,
     Claim,
     Contact,
     Decision,
     Draft,
+    Email,
     JudgedClaim,
+    LookedUp,
+    Mailbox,
     ModelText,
     Outcome,
     Support,
@@ -27,9 +31,12 @@ from shared.errors import (
     ThoughtTooLongError,
     TransientError,
 )
+from shared.knowledge.looking_up import LookUps
+from shared.knowledge.lookups import NO_FACTS, Facts
 from shared.knowledge.words import find_words
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailReader
+from shared.mail.own_words import split_own_words
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.prompting import (
     clean_sentence,
@@ -40,12 +47,14 @@ from shared.model.prompting import (
     text_version,
 )
 from shared.profiles.disclosure import drop_disclosures, find_disclosure
+from shared.profiles.profiles import MailboxProfile
 from shared.replying.draft_request import (
     MAX_HEADER_CHARACTERS,
     DraftText,
     Material,
     build_draft_instructions,
     build_draft_request,
+    name_source,
     parse_draft,
 )
 from shared.replying.envelope import Envelope
@@ -58,6 +67,7 @@ MAX_ATTACHMENT_TOKENS = 2_000  # of the text of each
 MAX_ATTACHMENTS_TOKENS = 4_000  # of the texts of all
 MAX_POINT_CHARACTERS = 200
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
+MAX_OWN_CHARACTERS = 50_000  # of the email, in which references are looked for
 ATTEMPTS = 2
 SAME_PROMISE = 0.5  # of its words are in a sentence that makes it
 
@@ -94,12 +104,38 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
 
 
 def find_contact(multimail: MultiMailReader, address: str) -> Contact | None:
-    """What the address book has about an address; None also when it cannot be read: no draft waits."""
+    """What the address book has about an address, with the tags of all its entries.
+
+    None also when it cannot be read: no draft waits, and what is for tagged contacts stays closed.
+    """
     try:
-        return next(iter(multimail.find_contacts(address)), None)
+        found = multimail.find_contacts(address)
+        return replace(found[0], tags=tuple(tag for c in found for tag in c.tags)) if found else None
     except (ConfigurationError, PermanentError, TransientError) as error:
         log.info("a draft is written without the address book: %s", type(error).__name__)
         return None
+
+
+def start_lookups(
+    lookups: LookUps,
+    profile: MailboxProfile,
+    mailbox: Mailbox,
+    entry: LedgerEntry,
+    *,
+    envelope: Envelope,
+    email: Email,
+) -> Callable[[], Facts]:
+    """Begin the look-ups that a draft may hold facts of: none unless only the sender can get it.
+
+    See `LookUps.start`. A redraft looks up again.
+    """
+    is_certain = not (entry.is_observed or envelope.is_form or envelope.is_proposal)
+    if not is_certain or find_facts_refusal(mailbox, (entry.sender, *envelope.cc), entry.sender):
+        return lambda: NO_FACTS
+    category = entry.triage.category if entry.triage is not None else ""
+    wanted = [one for one in profile.lookups if category in one.categories or not one.categories]
+    said = f"{email.subject}\n{split_own_words(email.markdown[:MAX_OWN_CHARACTERS]).own}" if wanted else ""
+    return lookups.start(wanted, entry.sender, said, is_fresh=bool(entry.rejections))
 
 
 def write_draft(
@@ -166,10 +202,12 @@ def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: 
     What the checks find is told to its approver. A sentence that the reviewer left keeps its source. The open
     points stay: no code can tell whether the text answers them.
     """
-    ids = {source.title: source.id for source in material.sources}
+    ids = {name_source(source.title): source.id for source in material.sources}
     written = DraftText(
         reply_markdown=edited.reply_markdown,
-        claims=tuple(Claim(c.sentence, ids.get(c.source, ""), c.quote) for c in edited.claims if c.quote),
+        claims=tuple(
+            Claim(c.sentence, ids.get(name_source(c.source), ""), c.quote) for c in edited.claims if c.quote
+        ),
         open_points=edited.open_points,
         follow_up=find_promise(edited, entry.rejections[-1].reply_markdown),
         confidence=1.0,
@@ -227,14 +265,22 @@ def _build_draft(
         prompt_version=prompt_version,
         cc=envelope.cc,
         sender_facts=envelope.describe_sender(material.contact),
+        looked_up=_list_looked_up(material, entry),
         subject=f"Your message to {material.mailbox_address}" if envelope.is_form else "",
         # What a check found shows on a proposal too, whatever its email was escalated for.
         notes=(
             *envelope.notes,
             *verdict.warnings,
             *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
+            *(f"the look-up {name} gave no answer: it is written without" for name in material.facts.failed),
         ),
     )
+
+
+def _list_looked_up(material: Material, entry: LedgerEntry) -> tuple[LookedUp, ...]:
+    """Of which look-ups a draft may hold facts: it may repeat what earlier drafts of its row had."""
+    earlier = [note for said in entry.rejections for note in said.looked_up]
+    return tuple({(note.name, note.address): note for note in (*earlier, *material.facts.looked_up)}.values())
 
 
 def _ask(

@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 
 from shared.attachments.reading import AttachmentReader
-from shared.checks.gate import find_mode_refusal
-from shared.domain import Action, Cause, Decision, Email, Mailbox, Outcome, WorkItem, parse_address
+from shared.domain import Action, Cause, Contact, Decision, Email, Mailbox, Outcome, WorkItem, parse_address
 from shared.errors import (
     ConfigurationError,
     ContentFilteredError,
@@ -18,6 +18,7 @@ from shared.errors import (
     ThoughtTooLongError,
     TransientError,
 )
+from shared.knowledge.looking_up import LookUps
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
@@ -27,10 +28,17 @@ from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.thinking import ThoughtWatch
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.replying.claim import BUSY_AGAIN_SECONDS, Claim, Waiting
+from shared.replying.claim import Claim, Waiting
 from shared.replying.deferral import Deferral
-from shared.replying.draft_request import PROPOSED_FOR, Material
-from shared.replying.drafting import JudgedDraft, bound_texts, find_contact, judge_edit, write_draft
+from shared.replying.draft_request import Material, wants_proposal
+from shared.replying.drafting import (
+    JudgedDraft,
+    bound_texts,
+    find_contact,
+    judge_edit,
+    start_lookups,
+    write_draft,
+)
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
 from shared.replying.reporting import record_decision, render_cause, tag_emails
@@ -38,11 +46,9 @@ from shared.replying.same_email import compute_fingerprint, find_copy, reopen_co
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
     PENDING_INBOUND,
-    UNSENT_CAUSES,
     ReadTexts,
     ThreadView,
-    find_closing_answer,
-    find_unsent_cover,
+    guard_thread,
     read_texts,
     start_reading,
 )
@@ -69,6 +75,7 @@ class Pipeline:
     random: Callable[[], float]
     profiles: Profiles
     knowledge: KnowledgeSource
+    lookups: LookUps
     submitter: Submitter
     addressing: Addressing
     health: ServiceHealth
@@ -127,13 +134,10 @@ class _EmailRun:
         record_decision(self.claim.entry, self.clock(), self.multimail.find_key_id())
 
     def _reach_decision(self) -> Decision:
-        entry, settings = self.claim.entry, self.pipeline.settings
-        email: Email | None = None
-        if entry.attempts > settings.max_attempts:
-            crashes = entry.attempts - 1
-            if entry.intent_in_doubt is not None:
-                raise PermanentError(f"processing crashed {crashes} times")
-            return Decision(Outcome.FAILED, Cause.CRASHED, str(crashes))
+        entry, email = self.claim.entry, None
+        crashed = self.claim.find_crash(self.pipeline.settings.max_attempts)
+        if crashed is not None:
+            return crashed
         try:
             if entry.intent_in_doubt is not None:
                 return self._submission.settle(entry.intent_in_doubt)
@@ -179,7 +183,7 @@ class _EmailRun:
         if thread.busy_until is not None:
             raise self.claim.wait_for_thread(thread.busy_until, self.clock())
         try:
-            return self._guard_thread(thread) or self._answer(email, envelope, thread)
+            return guard_thread(self.claim.entry, thread) or self._answer(email, envelope, thread)
         except ContentFilteredError as error:
             fired = ", ".join(error.categories) or "unnamed"
             return Decision(Outcome.BLOCKED_CONTENT_SAFETY, Cause.CONTENT_FILTER, fired)
@@ -196,32 +200,11 @@ class _EmailRun:
         texts = cache(lambda: read_texts(entry, email, thread, files, executor, images=images))
         refusal = self._triage(email, texts)
         if refusal is None:  # only now: a person is told what it is about
-            # Refuse early, before a draft is paid for; the submission asks again with a fresh reading.
-            limits, ungated = self._limits, self.pipeline.settings.allow_ungated_replies
-            day_slots = self.pipeline.ledger.slots(limits.name_sender_scope(thread))
-            refusal = limits.find_refusal(thread, day_slots)
-            observes = self._writer is None
-            refusal = refusal or find_mode_refusal(self._mailbox, allow_ungated=ungated, observes=observes)
+            refusal = self._submission.find_early_refusal(thread, self._limits, self._mailbox)
         if refusal is not None:
             self._propose(refusal, email, envelope, texts)
             return refusal
         return self._draft(email, envelope, texts) or self._submission.submit(thread, self._limits)
-
-    # Guard
-
-    def _guard_thread(self, thread: ThreadView) -> Decision | None:
-        """What was answered is closed; what a reply answered that reached nobody is left to a person."""
-        entry = self.claim.entry
-        answered = find_closing_answer(entry, thread)
-        if answered is not None:
-            return answered
-        unsent = (None if entry.redriven_at else find_unsent_cover(entry.email_id, thread)) or entry
-        if unsent is entry and not entry.has_unsent_reply:
-            return None
-        is_redrafted = any(row.outcome is None and row.rejections for row in thread.rows)
-        if is_redrafted or (unsent.reply_settled_at is None and unsent.outcome is Outcome.REPLY_SUBMITTED):
-            raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
-        return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
 
     @property
     def _limits(self) -> Limits:
@@ -248,7 +231,7 @@ class _EmailRun:
                 min_confidence=self._settings.min_confidence,
                 sender=self.claim.entry.sender,
                 profile=self._profile,
-                titles=self.pipeline.knowledge.list_titles(self._profile.knowledge),
+                titles=self.pipeline.knowledge.list_titles(self._open_profile.folders),
                 thread=texts(),
             )
             self.claim.save(triage=triage)
@@ -258,12 +241,10 @@ class _EmailRun:
     def _propose(self, refusal: Decision, email: Email, envelope: Envelope, texts: ReadTexts) -> None:
         """Write a draft for the person who answers what is escalated, where the knowledge has the answer."""
         entry = self.claim.entry
-        is_answerable = entry.triage is not None and entry.triage.knowledge_answers
-        is_wanted = refusal.cause in PROPOSED_FOR and refusal.outcome is Outcome.ESCALATED
-        if not (is_answerable and is_wanted and entry.attempts == 1):  # what failed before may have been this
+        if not wants_proposal(entry, refusal):
             return
         try:
-            judged = self._write_draft(email, envelope, texts)
+            judged = self._write_draft(email, replace(envelope, is_proposal=True), texts)
         except ContentFilteredError:  # a security signal
             raise
         except (ConfigurationError, PermanentError, TransientError) as error:  # nobody need wait for it
@@ -287,17 +268,20 @@ class _EmailRun:
         return refusal
 
     def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
-        entry, profile, settings = self.claim.entry, self._profile, self._settings
-        submit = self.pipeline.submitter.executor.submit
-        finding = submit(in_this_context(find_contact), self.multimail, entry.sender)
+        entry, profile, settings = self.claim.entry, self._open_profile, self._settings
+        contact = self._contact  # all three are read at the same time
+        finish_lookups = start_lookups(
+            self.pipeline.lookups, profile, self._mailbox, entry, envelope=envelope, email=email
+        )
         query = entry.triage.query.text if entry.triage is not None else ""
         material = Material(
             mailbox_address=self._mailbox.address,
             profile=profile,
             knowledge=self.pipeline.knowledge.read(
-                profile.knowledge, query or f"{email.subject}\n{email.markdown}", settings.knowledge_tokens
+                profile.folders, query or f"{email.subject}\n{email.markdown}", settings.knowledge_tokens
             ),
-            contact=finding.result(),
+            facts=finish_lookups(),
+            contact=contact.result(),
             now=profile.describe_now(self.clock()),
             thread=bound_texts(texts(), email.id),
             answered_id=email.id,
@@ -342,6 +326,18 @@ class _EmailRun:
     @cached_property
     def _profile(self) -> MailboxProfile:
         return self.pipeline.profiles.get(self._mailbox)
+
+    @cached_property
+    def _contact(self) -> Future[Contact | None]:
+        """The sender's entry in the address book: asked for once, and waited for where it is needed."""
+        submit = self.pipeline.submitter.executor.submit
+        return submit(in_this_context(find_contact), self.multimail, self.claim.entry.sender)
+
+    @cached_property
+    def _open_profile(self) -> MailboxProfile:
+        """The profile without the folders and look-ups that are for contacts with other tags."""
+        contact = self._contact.result() if self._profile.asks_for_tags else None
+        return self._profile.opened_for(contact.tags if contact is not None else ())
 
     @cached_property
     def _settings(self) -> Settings:

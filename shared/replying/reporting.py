@@ -25,6 +25,7 @@ SOURCES_TAG = "agent.sources"
 OPEN_POINTS_TAG = "agent.open_points"
 NOTE_TAG = "agent.note"
 SENDER_TAG = "agent.sender"
+LOOKUPS_TAG = "agent.lookups"
 MAX_SOURCES = 10
 MAX_ADDRESS_CHARACTERS = 100
 SUPPORT_WORDS: Mapping[Support, str] = {
@@ -99,6 +100,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.DRAFT_UNSURE: "the draft's confidence is only {detail}",
     Cause.DRAFT_UNVERIFIED: "only {detail} of the draft's statements are verified",
     Cause.DRAFT_CHECK: "the draft was held back: {detail}",
+    Cause.LOOKED_UP_FACTS: "the reply holds facts that were looked up about the customer, and {detail}",
     Cause.READ_ONLY: "the mailbox is read_only: a human has to answer",
     Cause.UNGATED_MODE: "the mailbox is {detail}: a reply would leave without approval",
     Cause.UNKNOWN_MODE: "the mailbox's oversight mode is unknown",
@@ -143,7 +145,7 @@ def render_reason(entry: LedgerEntry, limit: int = MAX_REASON_CHARACTERS) -> str
         return ""
     parts = [render_cause(entry.cause, entry.detail)]
     if entry.cause is Cause.OPEN_POINTS and entry.draft is not None:
-        parts += ["; ".join(point.text for point in entry.draft.open_points)]
+        parts += [render_open_points(entry.draft)]
     elif entry.triage is not None and entry.triage.cause is entry.cause:
         parts += [entry.triage.reason.text]
     return clean_line(": ".join(filter(None, parts)), limit)
@@ -165,7 +167,7 @@ def build_tags(entry: LedgerEntry, escalate_to: str = "") -> dict[str, str]:
         "agent.reply_status": entry.reply_status,
         "agent.reason": render_reason(entry),
         "agent.escalate_to": escalate_to,
-        "agent.proposed_reply": proposal and proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS],
+        "agent.proposed_reply": proposal and _render_proposal(proposal),
     }
     return {key: str(value) for key, value in values.items() if value}
 
@@ -178,7 +180,8 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
     values = {
         CLAIMS_TAG: ", ".join(claims),
         SOURCES_TAG: "; ".join([*sources][:MAX_SOURCES]),
-        OPEN_POINTS_TAG: "; ".join(point.text for point in draft.open_points),
+        OPEN_POINTS_TAG: render_open_points(draft),
+        LOOKUPS_TAG: render_lookups(draft),
         SENDER_TAG: "; ".join(draft.sender_facts),
     }
     tags = {name: clean_line(text, MAX_REASON_CHARACTERS) for name, text in values.items() if text}
@@ -189,6 +192,24 @@ def shorten(name: str, limit: int) -> str:
     """An address or a host in at most `limit` characters: how it begins, and its end, which tells whose."""
     line, half = clean_line(name, len(name)), (limit - 1) // 2
     return line if len(line) <= limit else f"{line[: limit - 1 - half]}…{line[-half:]}"
+
+
+def render_open_points(draft: Draft) -> str:
+    """What a draft leaves open, for a tag: of one that may hold looked-up facts only how much it is."""
+    if draft.looked_up and draft.open_points:
+        return f"{len(draft.open_points)} (shown at the desk: they may repeat looked-up facts)"
+    return "; ".join(point.text for point in draft.open_points)
+
+
+def render_lookups(draft: Draft) -> str:
+    """Of which look-ups a draft may hold facts, and from when."""
+    return "; ".join(f"{note.name} {note.at:%Y-%m-%d %H:%M} UTC" for note in draft.looked_up)
+
+
+def _render_proposal(proposal: Draft) -> str:
+    if proposal.looked_up:
+        return "It is shown at the desk: it may hold looked-up facts."
+    return proposal.reply_markdown[:MAX_PROPOSAL_CHARACTERS]
 
 
 def render_notes(notes: Iterable[str]) -> str:
@@ -286,6 +307,7 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         facts |= {"claims_verified": counts[Support.VERIFIED]}
         facts |= {"claims_from_sender": counts[Support.FROM_SENDER]}
         facts |= {"claims_asserted": counts[Support.ASSERTED]}
+        facts |= {"lookups": render_lookups(draft)} if draft.looked_up else {}
     if entry.is_observed:
         facts |= {"observed": "yes"}
     if entry.reply_settled_at is not None:

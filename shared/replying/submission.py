@@ -27,8 +27,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from shared.checks.gate import find_mode_refusal, find_recipient_refusal
-from shared.domain import Cause, Decision, Draft, Outcome, SubmittedReply, parse_address
+from shared.checks.gate import find_facts_refusal, find_mode_refusal, find_recipient_refusal
+from shared.domain import Cause, Decision, Draft, Mailbox, Outcome, SubmittedReply, parse_address
 from shared.errors import (
     AgentError,
     ConfigurationError,
@@ -64,7 +64,7 @@ class Outgoing:
 
     `answered_id` is the email that it replies to; None for a new email, which has a `subject`. A look for it
     takes only outbound emails of `thread_id` or among `thread_emails`, where the thread is known, and none of
-    `other_replies`.
+    `other_replies`. `facts_about`: the addresses of the customers about whom it may hold looked-up facts.
     """
 
     mailbox_id: str
@@ -77,6 +77,7 @@ class Outgoing:
     thread_id: str | None = None
     thread_emails: Collection[str] = ()
     other_replies: Collection[str] = ()
+    facts_about: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,19 +181,23 @@ class Submitter:
         read_allowlist = in_this_context(self.multimail.get_allowlist)
         allowlist = self.executor.submit(read_allowlist, outgoing.mailbox_id)
         mailbox = self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0)
-        return find_mode_refusal(
-            mailbox, allow_ungated=self.allow_ungated, observes=self.writer is None
-        ) or find_recipient_refusal(
-            (outgoing.recipient, *outgoing.cc), allowlist.result(), allow_ungated=self.allow_ungated
+        recipients, ungated = (outgoing.recipient, *outgoing.cc), self.allow_ungated
+        facts = (find_facts_refusal(mailbox, recipients, customer) for customer in outgoing.facts_about)
+        return (
+            find_mode_refusal(mailbox, allow_ungated=ungated, observes=self.writer is None)
+            or find_recipient_refusal(recipients, allowlist.result(), allow_ungated=ungated)
+            or next(filter(None, facts), None)
         )
 
     def find_wrong_recipients(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
         """Read the accepted reply back; one that goes to others than it should is withdrawn.
 
-        The mailbox's own automatic copies may be there. Raises what MultiMail's client raises.
+        The mailbox's own automatic copies may be there, unless it holds looked-up facts. Raises what
+        MultiMail's client raises.
         """
         sent = self.multimail.get_email(outgoing.mailbox_id, reply.id)
-        copies = {parse_address(copy) for copy in self.mailboxes.get(outgoing.mailbox_id).copies}
+        automatic = () if outgoing.facts_about else self.mailboxes.get(outgoing.mailbox_id).copies
+        copies = {parse_address(copy) for copy in automatic}
         main = [parse_address(to) for to in sent.to]
         others = {parse_address(copy) for copy in (*sent.cc, *sent.bcc)}
         if main == [outgoing.recipient] and others <= copies.union(outgoing.cc):
@@ -225,6 +230,12 @@ class ReplySubmission:
 
     submitter: Submitter
     claim: Claim
+
+    def find_early_refusal(self, thread: ThreadView, limits: Limits, mailbox: Mailbox) -> Decision | None:
+        """Say what forbids a reply already, before a draft is paid for; `submit` reads it all again."""
+        refusal = limits.find_refusal(thread, self.claim.ledger.slots(limits.name_sender_scope(thread)))
+        ungated, observes = self.submitter.allow_ungated, self.submitter.writer is None
+        return refusal or find_mode_refusal(mailbox, allow_ungated=ungated, observes=observes)
 
     def submit(self, thread: ThreadView, limits: Limits) -> Decision:
         """Submit the draft for the first time, in a slot of its thread and one of its sender's day.
@@ -292,6 +303,7 @@ class ReplySubmission:
                 *(rejection.reply_id for rejection in entry.rejections),
                 *(reply.reply_id for reply in tracked if reply.email_id != entry.email_id),
             },
+            facts_about={note.address for note in self._draft.looked_up},
         )
 
     @property

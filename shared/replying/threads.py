@@ -14,6 +14,7 @@ from shared.ledger.entries import NEVER_SENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.mail.multimail import MultiMailReader
 from shared.model.prompting import clean_line
+from shared.replying.claim import BUSY_AGAIN_SECONDS, Waiting
 from shared.telemetry import in_this_context
 
 PENDING_INBOUND = "pending_inbound_approval"
@@ -203,6 +204,23 @@ def find_unsent_cover(email_id: str, thread: ThreadView) -> LedgerEntry | None:
         ),
         None,
     )
+
+
+def guard_thread(entry: LedgerEntry, thread: ThreadView) -> Decision | None:
+    """What was answered is closed; what a reply answered that reached nobody is left to a person.
+
+    Raises Waiting while that reply is not at its end.
+    """
+    answered = find_closing_answer(entry, thread)
+    if answered is not None:
+        return answered
+    unsent = (None if entry.redriven_at else find_unsent_cover(entry.email_id, thread)) or entry
+    if unsent is entry and not entry.has_unsent_reply:
+        return None
+    is_redrafted = any(row.outcome is None and row.rejections for row in thread.rows)
+    if is_redrafted or (unsent.reply_settled_at is None and unsent.outcome is Outcome.REPLY_SUBMITTED):
+        raise Waiting(Cause.THREAD_BUSY, seconds=BUSY_AGAIN_SECONDS)
+    return Decision(Outcome.ESCALATED, UNSENT_CAUSES.get(unsent.reply_status, Cause.REPLY_UNDELIVERED))
 
 
 def find_stale_replies(

@@ -3,8 +3,9 @@
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -146,3 +147,29 @@ def _refuse(host: str, address: str, *, allow_private: bool) -> None:
     reason = find_forbidden(address, allow_private=allow_private)
     if reason:
         raise ConfigurationError(f"{host} has the address {address}, which {reason}: correct the url.")
+
+
+@contextmanager
+def cut_off(
+    seconds: float,
+) -> Iterator[tuple[Callable[[socket.socket], None], Callable[[], bool]]]:
+    """Takes sockets whose connections end after so many seconds, however slowly the other side goes on.
+
+    Also tells whether that came to pass.
+    """
+    sockets: list[socket.socket] = []
+    ended = threading.Event()
+
+    def cut() -> None:
+        ended.set()
+        for taken in sockets:
+            with suppress(OSError):  # closed already
+                socket.socket.shutdown(taken, socket.SHUT_RDWR)  # TLS itself is in another thread's hands
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield sockets.append, ended.is_set
+    finally:
+        timer.cancel()

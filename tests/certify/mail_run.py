@@ -11,7 +11,7 @@ from local.testing.world import World
 from shared.domain import Support, parse_address
 from shared.knowledge.files import KnowledgeFiles
 from shared.mail.contact_forms import ContactForm
-from shared.profiles.profiles import MailboxProfile, Profiles
+from shared.profiles.profiles import KnowledgeFolder, MailboxProfile, Profiles
 from tests.certify.attacks import COPIES, FORGED_THREAD, FORM, WRAPPERS, Attack
 from tests.certify.careless_model import (
     BEHAVIOURS,
@@ -31,7 +31,7 @@ FORM_SENDER, FORM_LABEL = "form@website.example", "Email"
 PROFILE = MailboxProfile(
     purpose="Northwind makes loggers and gauges; customers write for help.",
     signature="Northwind Instruments\nhttps://docs.northwind.example\n+44 1632 960001",
-    knowledge=("support",),
+    knowledge=(KnowledgeFolder("support"),),
     reply_all=("partner.example",),
     contact_forms=(ContactForm(FORM_SENDER, FORM_LABEL),),
 )

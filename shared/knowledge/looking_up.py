@@ -1,0 +1,117 @@
+"""Looking up: what a mailbox's look-ups know of one customer, read in parallel and kept for a while."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from shared.domain import LookedUp
+from shared.errors import ConfigurationError, PermanentError, TransientError, UnavailableError
+from shared.knowledge.lookup_http import name_operation
+from shared.knowledge.lookups import NO_FACTS, WAIT, Facts, LookUp
+from shared.knowledge.passages import Passage
+from shared.knowledge.references import find_references
+from shared.telemetry import in_this_context
+
+MAX_KEPT = 1_000  # answers, of all look-ups
+MARGIN_SECONDS = 0.5  # beyond a look-up's own limit, for what it does before and after its request
+
+Read = Callable[[LookUp, str], bytes | None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a look-up found at some time; None for nothing."""
+
+    passage: Passage | None
+    at: datetime
+
+
+@dataclass(slots=True)
+class LookUps:
+    """Runs look-ups. Answers are kept in this process's memory alone, each as long as its look-up says."""
+
+    read: Read
+    executor: Executor
+    clock: Callable[[], datetime]
+    monotonic: Callable[[], float] = time.monotonic
+    _kept: OrderedDict[tuple[LookUp, str, str], _Kept] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(
+        self, wanted: Sequence[LookUp], address: str, text: str, *, is_fresh: bool = False
+    ) -> Callable[[], Facts]:
+        """Begin to look up what there is of the customer with this address; the result is to be called for.
+
+        `text`: the sender's own words, in which references are looked for. `is_fresh`: nothing that was kept
+        will do. The result raises what a look-up raises that is to be waited for.
+        """
+        begun = self.monotonic()
+        running: list[tuple[LookUp, Future[_Kept]]] = []
+        for look_up in wanted:
+            find = in_this_context(self._find)
+            for url in self._list_urls(look_up, address, text):
+                running.append((look_up, self.executor.submit(find, look_up, url, address, is_fresh)))
+        return lambda: self._finish(running, address, begun) if running else NO_FACTS
+
+    def _list_urls(self, look_up: LookUp, address: str, text: str) -> Iterator[str]:
+        references = find_references(look_up.references, text) if look_up.references else ("",)
+        yield from dict.fromkeys(filter(None, (look_up.build_url(address, found) for found in references)))
+
+    def _find(self, look_up: LookUp, url: str, address: str, is_fresh: bool) -> _Kept:
+        # With the address: whether an answer is about it was judged for this one alone.
+        key, now = (look_up, url, address), self.clock()
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None and not is_fresh and now - known.at < look_up.cache:
+                return known
+        content = self.read(look_up, url)
+        try:
+            passage = None if content is None else look_up.read_facts(content, address, now)
+        except ValueError:
+            # Not from the error, which has the answer in it.
+            raise TransientError(f"{name_operation(look_up)} gave an answer that is not JSON.") from None
+        found = _Kept(passage, now)
+        with self._lock:
+            self._kept.pop(key, None)
+            if look_up.cache:
+                self._kept[key] = found
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return found
+
+    def _finish(self, running: Sequence[tuple[LookUp, Future[_Kept]]], address: str, begun: float) -> Facts:
+        passages, looked_up, failed = [], dict[str, LookedUp](), dict[str, None]()
+        for look_up, future in running:
+            try:
+                found = self._wait(look_up, future, begun)
+            except (ConfigurationError, PermanentError, TransientError) as error:
+                if look_up.on_failure == WAIT:
+                    raise
+                log.warning("a draft is written without a look-up: %s", error)
+                failed[look_up.name] = None
+                continue
+            if found.passage is not None:
+                passages.append(found.passage)
+                # Of several references the oldest answer.
+                note = LookedUp(look_up.name, found.at, address)
+                looked_up[look_up.name] = min(looked_up.get(look_up.name, note), note, key=lambda n: n.at)
+        return Facts(tuple(passages), tuple(looked_up.values()), tuple(failed))
+
+    def _wait(self, look_up: LookUp, future: Future[_Kept], begun: float) -> _Kept:
+        left = begun + look_up.time_limit + MARGIN_SECONDS - self.monotonic()
+        try:
+            return future.result(max(0.0, left))
+        except FutureTimeoutError:
+            late = UnavailableError(
+                f"{name_operation(look_up)} took longer than {look_up.time_limit:g} seconds."
+            )
+            late.operation = name_operation(look_up)
+            raise late from None

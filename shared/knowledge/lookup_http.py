@@ -1,0 +1,152 @@
+"""The GET of a look-up: to an address that was judged, bounded in size and time, never redirected."""
+
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import closing, nullcontext
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from requests.utils import select_proxy
+from urllib3.exceptions import HTTPError
+
+from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
+from shared.knowledge.lookups import LookUp
+from shared.services.health import Watch
+from shared.services.http_session import build_session, describe_failure, find_retry_after
+from shared.services.judged_https import (
+    HTTPS_PORT,
+    PinnedAdapter,
+    Resolve,
+    cut_off,
+    judge_host,
+    judge_proxied_host,
+    resolve,
+)
+from shared.services.secrets import SecretSource
+from shared.telemetry import span
+
+MAX_ANSWER_BYTES = 256 * 1024
+NOTHING_FOUND = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+class LookUpReader:
+    """Reads the answers of look-ups.
+
+    `folder`: where a relative `ca_file` is. `find_secret` and `get_bearer` have what a look-up signs in with,
+    by the name of its secret or its audience. `watch` sees whether each look-up works.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        find_secret: Callable[[str], SecretSource],
+        get_bearer: Callable[[str], str],
+        watch: Watch = nullcontext,
+        resolve: Resolve = resolve,
+    ) -> None:
+        self._folder, self._find_secret, self._get_bearer = folder, find_secret, get_bearer
+        self._watch, self._resolve = watch, resolve
+
+    def read(self, look_up: LookUp, url: str) -> bytes | None:
+        """The answer's content; None where the system has nothing of that customer.
+
+        Raises ConfigurationError and TransientError, whose messages do not have the URL.
+        """
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"} | self._sign_in(look_up)
+        host = urlsplit(url).hostname or ""
+        with (
+            self._watch(name_operation(look_up)),
+            span("look up", {"agent.lookup": look_up.name}, server=host),
+        ):
+            status, answered, content = self._get(look_up, url, headers)
+            if status in NOTHING_FOUND:
+                return None
+            if status == HTTPStatus.OK:
+                return content
+            raise self._build_error(look_up, status, answered)
+
+    def _sign_in(self, look_up: LookUp) -> dict[str, str]:
+        if look_up.audience:
+            return {"Authorization": f"Bearer {self._get_bearer(look_up.audience)}"}
+        if not look_up.secret:
+            return {}
+        value = self._find_secret(look_up.secret).get().value
+        is_bearer = look_up.header.lower() == "authorization"
+        return {look_up.header: f"Bearer {value}" if is_bearer else value}
+
+    def _get(
+        self, look_up: LookUp, url: str, headers: Mapping[str, str]
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Status, headers and content of the answer."""
+        try:
+            with (
+                cut_off(look_up.time_limit) as (guard, _),
+                self._build_session(look_up, url, guard) as session,
+            ):
+                limit = look_up.time_limit
+                asked = session.get(url, headers=headers, timeout=limit, allow_redirects=False, stream=True)
+                with closing(asked) as answer:  # as it comes: nothing is unpacked
+                    content = answer.raw.read(MAX_ANSWER_BYTES + 1, decode_content=False)
+        except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
+            # Not from the error, whose text has the URL.
+            reason = describe_failure(error, "ca_file in the look-up, or REQUESTS_CA_BUNDLE,")
+            raise UnavailableError(f"{_describe(look_up)} gave no answer: {reason}.") from None
+        if len(content) > MAX_ANSWER_BYTES:
+            raise TransientError(
+                f"{_describe(look_up)} gave more than {MAX_ANSWER_BYTES // 1024} KiB: let it answer with the "
+                "fields alone that are shown."
+            )
+        return answer.status_code, answer.headers, content
+
+    def _build_session(
+        self, look_up: LookUp, url: str, on_connect: Callable[[socket.socket], None]
+    ) -> requests.Session:
+        session = build_session(url)
+        if look_up.ca_file:
+            path = self._folder / look_up.ca_file
+            if not path.is_file():
+                raise ConfigurationError(
+                    f"{_describe(look_up)}: {path} is not a file: put it there, or correct ca_file."
+                )
+            session.verify = str(path)
+        parts, address = urlsplit(url), ""
+        host, port = parts.hostname or "", parts.port or HTTPS_PORT
+        try:
+            if select_proxy(url, session.proxies):
+                judge_proxied_host(host, allow_private=look_up.allow_private)
+            else:
+                address = judge_host(host, port, self._resolve, allow_private=look_up.allow_private)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{_describe(look_up)} is not asked: {error}") from None
+        session.mount("https://", PinnedAdapter(address, on_connect))
+        return session
+
+    def _build_error(self, look_up: LookUp, status: int, headers: Mapping[str, str]) -> AgentError:
+        answered = f"{_describe(look_up)} answered HTTP {status}"
+        if status in REFUSED:
+            if look_up.secret:  # it may have been renewed
+                source = self._find_secret(look_up.secret)
+                source.refresh(source.get())
+            way = (
+                "its audience and the identity's role there" if look_up.audience else "its header and secret"
+            )
+            return ConfigurationError(f"{answered}: check {way}.")
+        if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
+            return ConfigurationError(f"{answered}: redirects are not followed, so write the final url.")
+        delay = find_retry_after(headers)
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return ThrottledError(f"{answered}.", retry_after_seconds=delay)
+        kind = UnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else TransientError
+        return kind(f"{answered}.", retry_after_seconds=delay)
+
+
+def name_operation(look_up: LookUp) -> str:
+    """What the look-up is called where it is watched."""
+    return f"the look-up {look_up.name}"
+
+
+def _describe(look_up: LookUp) -> str:
+    return f"The look-up {look_up.name} (lookups in mailboxes.yaml)"

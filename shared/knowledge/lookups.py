@@ -1,0 +1,165 @@
+"""Look-ups: what a profile says of one, and the facts that its answer becomes."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from shared.domain import LookedUp, parse_address
+from shared.knowledge.passages import LOOKUP_MARK, Passage
+from shared.model.prompting import clean_line
+from shared.services.judged_https import check_host
+
+ADDRESS, REFERENCE = "{address}", "{reference}"
+MAX_VALUE_CHARACTERS = 300
+MAX_LIST_VALUES = 20  # of a field that is a list
+MAX_REFERENCE_CHARACTERS = 64
+CONTINUE, WAIT = "continue", "wait"
+
+# Marks that some servers read as parts of a path or a query although they are percent-encoded.
+_RISKY = re.compile(r"[/\\?#%\x00-\x20\x7f]|\.\.|^\.$")
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A read of a customer's facts from another system, as a mailbox's profile describes it.
+
+    `url`: with `{address}`, the bare address that the reply goes to, or `{reference}`, what the pattern
+    `references` finds in the email, or both. `show`: by label, the path of a field of the answer
+    (`orders.0.status`). `address_field`: the path of the one that must be that address. `categories`: of the
+    emails that it is for; empty for all. `only_for`: tags of the contacts that it is for; empty for all.
+    `audience`: what the managed identity signs in to; or `secret`, the name of a secret that is sent in
+    `header`. `ca_file`: a file with the authority of the server's certificate. `time_limit` is in seconds.
+
+    Raises ValueError for what cannot work.
+    """
+
+    url: str
+    show: tuple[tuple[str, str], ...]
+    name: str = ""
+    categories: tuple[str, ...] = ()
+    only_for: tuple[str, ...] = ()
+    references: str = ""
+    address_field: str = ""
+    audience: str = ""
+    header: str = ""
+    secret: str = field(default="", repr=False)
+    ca_file: str = ""
+    allow_private: bool = False
+    time_limit: float = 3.0
+    cache: timedelta = timedelta(0)
+    on_failure: str = CONTINUE
+
+    def __post_init__(self) -> None:
+        _check_url(self.url)
+        has_reference = REFERENCE in self.url
+        if has_reference is not bool(self.references):
+            raise ValueError(f"must have both {REFERENCE} in its url and references, or neither")
+        if has_reference and not self.address_field:
+            raise ValueError(
+                "has references and no address_field: name the field of the answer that must be the sender's "
+                "address, or every customer's facts could be asked for"
+            )
+        if bool(self.header) is not bool(self.secret):
+            raise ValueError("must have both header and secret, or neither")
+        if self.audience and self.header:
+            raise ValueError("has both audience and header: sign in one way")
+
+    @property
+    def title(self) -> str:
+        """Its name as people read it."""
+        return self.name.replace("-", " ").capitalize()
+
+    def build_url(self, address: str, reference: str = "") -> str:
+        """The address to read; "" where the values could lead to another place on the server."""
+        parts = [part for part, mark in ((address, ADDRESS), (reference, REFERENCE)) if mark in self.url]
+        if len(reference) > MAX_REFERENCE_CHARACTERS or any(map(_RISKY.search, parts)) or not all(parts):
+            return ""
+        return self.url.replace(ADDRESS, quote(address, safe="")).replace(
+            REFERENCE, quote(reference, safe="")
+        )
+
+    def read_facts(self, content: bytes, address: str, now: datetime) -> Passage | None:
+        """The shown fields of an answer; None where it has none of them, or is about another address.
+
+        Raises ValueError for what is not JSON.
+        """
+        try:
+            # Numbers stay as they are written: 12.50 is a price.
+            answer = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
+        except RecursionError:
+            raise ValueError("it is nested too deep") from None
+        if self.address_field:
+            found = _find(answer, self.address_field)
+            if not isinstance(found, str) or parse_address(found) != address:
+                return None
+        lines = [f"{label}: {text}" for label, path in self.show if (text := _show(_find(answer, path)))]
+        if not lines:
+            return None
+        title = f"{self.title}, looked up {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return Passage(f"{LOOKUP_MARK}{self.name}", title, "\n".join(lines))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What look-ups gave for one email: passages for its draft, and notes that say from when they are.
+
+    `failed`: the look-ups that gave no answer, and without which the draft is written.
+    """
+
+    passages: tuple[Passage, ...] = ()
+    looked_up: tuple[LookedUp, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+NO_FACTS = Facts()
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("has a url that cannot be read: write it as https://HOST/PATH") from None
+    if parts.scheme != "https" or not parts.hostname:
+        raise ValueError("has a url that is not https: write it as https://HOST/PATH")
+    if parts.username is not None or parts.fragment or port == 0:
+        raise ValueError("has a url with a user, a port 0 or a fragment: remove it")
+    if not url.isascii() or any(character.isspace() for character in url):
+        raise ValueError("has a url with spaces or letters outside ASCII: percent-encode them")
+    rest = url.replace(ADDRESS, "").replace(REFERENCE, "")
+    if "{" in rest or "}" in rest or "{" in parts.netloc:
+        raise ValueError(
+            f"may have {ADDRESS} and {REFERENCE} in its url, after the host, and no other braces"
+        )
+    if rest == url:
+        raise ValueError(
+            f"has neither {ADDRESS} nor {REFERENCE} in its url: what is the same for everybody "
+            "belongs into the knowledge"
+        )
+    check_host(parts.hostname)
+
+
+def _find(answer: Any, path: str) -> Any:
+    for step in path.split("."):
+        if isinstance(answer, dict):
+            answer = answer.get(step)
+        elif isinstance(answer, list) and step.isdecimal() and int(step) < len(answer):
+            answer = answer[int(step)]
+        else:
+            return None
+    return answer
+
+
+def _show(value: Any) -> str:
+    """A value on one line; "" for what is no value."""
+    values = value[:MAX_LIST_VALUES] if isinstance(value, list) else [value]
+    return clean_line(", ".join(filter(None, map(_show_one, values))), MAX_VALUE_CHARACTERS)
+
+
+def _show_one(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else ""

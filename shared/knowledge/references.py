@@ -1,0 +1,44 @@
+"""Reference numbers in an email, found by an operator's pattern in time that grows with the text alone."""
+
+from functools import lru_cache
+from typing import Any
+
+MAX_TEXT_CHARACTERS = 20_000
+MAX_REFERENCES = 3  # of an email: each is a request to another system
+MAX_PATTERN_CHARACTERS = 200
+
+
+def check_pattern(pattern: str) -> str:
+    """The pattern as it was written. Raises ValueError for one that cannot be used."""
+    if len(pattern) > MAX_PATTERN_CHARACTERS:
+        raise ValueError(f"has {len(pattern):,} characters, at most {MAX_PATTERN_CHARACTERS}: shorten it")
+    if _compile(pattern).search("") is not None:
+        raise ValueError("matches an empty text: write what a reference consists of")
+    return pattern
+
+
+def find_references(pattern: str, text: str) -> tuple[str, ...]:
+    """What the pattern finds, each once, the first few; of a pattern with a group, what the group has."""
+    compiled = _compile(pattern)
+    group = 1 if compiled.groups else 0
+    found = dict[str, None]()
+    for match in compiled.finditer(text[:MAX_TEXT_CHARACTERS]):
+        found |= {match.group(group): None} if match.group(group) else {}
+        if len(found) == MAX_REFERENCES:
+            break
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _compile(pattern: str) -> Any:
+    import re2  # noqa: PLC0415 - cold start: only where a profile has such a pattern
+
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode(errors="replace") if error.args else "unreadable"
+        raise ValueError(
+            f"is not a pattern that RE2 knows ({reason}): it has no look-around and no back-references"
+        ) from None

@@ -1,0 +1,136 @@
+"""Look-ups and tags in the profile: what is read, and what is said of a mistake."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from local.approval.shown import describe_age
+from shared.composition import build_agent
+from shared.domain import Mailbox
+from shared.errors import ConfigurationError
+from shared.knowledge.lookups import LookUp
+from shared.profiles.profile_file import parse_profiles
+from shared.profiles.profiles import KnowledgeFolder, MailboxProfile
+from shared.settings import Settings
+
+BOX = Mailbox("support", "support@northwind.example", "gated_send")
+WRITTEN = r"""
+support:
+  knowledge:
+    - support
+    - folder: partners
+      only_for: [partner, employee]
+  lookups:
+    open-orders:
+      url: https://shop.northwind.example/api/orders/{reference}?customer={address}
+      references: \b(A-\d{4})\b
+      address_field: customer.email
+      show: {Order: number, Delivery date: delivery.date}
+      categories: [billing]
+      only_for: [customer]
+      audience: api://orders
+      time_limit: 2
+      cache: 10m
+      on_failure: wait
+"""
+
+
+def read(text: str) -> MailboxProfile:
+    return parse_profiles(text, "mailboxes.yaml").get(BOX)
+
+
+def problems_of(**changes: str | None) -> str:
+    fields: dict[str, str | None] = {"url": "https://shop.example/{address}", "show": "{Order: number}"}
+    lines = [f"      {name}: {value}" for name, value in (fields | changes).items() if value is not None]
+    with pytest.raises(ConfigurationError) as failed:
+        read("\n".join(["support:", "  lookups:", "    orders:", *lines]))
+    return str(failed.value)
+
+
+def test_a_look_up_is_read_whole() -> None:
+    assert read(WRITTEN).lookups == (
+        LookUp(
+            "https://shop.northwind.example/api/orders/{reference}?customer={address}",
+            (("Order", "number"), ("Delivery date", "delivery.date")),
+            name="open-orders", categories=("billing",), only_for=("customer",), references=r"\b(A-\d{4})\b",
+            address_field="customer.email", audience="api://orders", time_limit=2.0, cache=timedelta(minutes=10),
+            on_failure="wait",
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"url": "http://shop.example/{address}"}, "url that is not https"),
+        ({"url": "https://shop.example/orders"}, r"neither \{address\} nor \{reference\}"),
+        ({"url": "https://{address}.example/"}, "after the host"),
+        ({"url": "https://shop.example/{address}/{model}"}, "no other braces"),
+        ({"url": "https://ann@shop.example/{address}"}, "a user"),
+        ({"url": "https://shop.example:port/{address}"}, "cannot be read"),
+        ({"url": "https://2130706433/{address}"}, "the host '2130706433'"),
+        ({"url": "https://shop.example/{reference}"}, "both {reference} in its url and references"),
+        ({"references": "x"}, "both {reference} in its url and references"),
+        ({"url": "https://shop.example/{reference}", "references": "A-1"}, "no address_field"),
+        ({"references": "'(?=a)'", "url": "https://shop.example/{reference}"}, r"orders.references is not a pattern that RE2"),
+        ({"header": "x-key"}, "both header and secret"),
+        ({"secret": "multimail-api-key", "header": "x-key"}, "begins with lookup-"),
+        ({"secret": "lookup-a", "header": "x-key", "audience": "api://orders"}, "both audience and header"),
+        ({"show": None}, "lacks show"),
+        ({"show": "{'A: b': number}"}, "name of letters and digits"),
+        ({"time_limit": "60"}, "from 0.5 to 10"),
+        ({"cache": "48h"}, "24 hours"),
+        ({"on_failure": "retry"}, "one of continue, wait"),
+        ({"categories": "[prices]"}, r"lookups names 'prices', which is not a category"),
+        ({"ca_file": "../ca.pem"}, r"lookups.orders.ca_file names '../ca.pem', which is not a file"),
+        ({"method": "POST"}, "'method' as an unknown name"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_its_remedy(changes: dict[str, str | None], problem: str) -> None:
+    told = problems_of(**changes)
+    assert problem.replace("\\", "") in told
+    assert told.startswith("mailboxes.yaml, line ")
+
+
+def test_tags_open_folders_and_look_ups() -> None:
+    profile = read(WRITTEN)
+    assert profile.knowledge == (
+        KnowledgeFolder("support"),
+        KnowledgeFolder("partners", ("partner", "employee")),
+    )
+    assert profile.asks_for_tags
+    assert profile.opened_for(()).folders == ("support",)
+    assert profile.opened_for(("PARTNER",)).folders == ("support", "partners")
+    assert profile.opened_for(("partner",)).lookups == ()
+    assert profile.opened_for(("customer",)).lookups == profile.lookups
+    assert not replace(profile, knowledge=(), lookups=()).asks_for_tags
+
+
+def test_the_agent_signs_in_with_a_named_secret(tmp_path: Path) -> None:
+    (tmp_path / "mailboxes.yaml").write_text(WRITTEN, encoding="utf-8")
+    (tmp_path / "knowledge" / "support").mkdir(parents=True)
+    (tmp_path / "knowledge" / "partners").mkdir()
+    environment = {
+        "MULTIMAIL_API_KEY": "unused", "MODEL_ENDPOINT": "https://m.example", "TRIAGE_DEPLOYMENT": "small",
+        "CONFIG_PATH": str(tmp_path), "LEDGER_PATH": str(tmp_path / "ledger.sqlite"), "LOOKUP_ORDERS": "key",
+    }  # fmt: skip
+    settings = Settings.from_env(environment)
+    assert settings.named_secrets["LOOKUP_ORDERS"].value == "key"
+    lookups = build_agent(settings).pipeline.lookups
+    look_up = LookUp(
+        "https://127.0.0.1:9/{address}", (("A", "a"),), "orders", header="x-key", secret="lookup-bills"
+    )
+    with pytest.raises(ConfigurationError, match="LOOKUP_BILLS is not set"):
+        lookups.read(look_up, look_up.build_url("ann@customer.example"))
+    with pytest.raises(ConfigurationError, match=r"127\.0\.0\.1, which is private"):
+        lookups.read(replace(look_up, secret="lookup-orders"), "https://127.0.0.1:9/ann")
+
+
+@pytest.mark.parametrize(
+    ("age", "text"),
+    [({"seconds": -5}, "0 minutes"), ({"seconds": 119}, "1 minute"), ({"minutes": 61}, "1 hour"), ({"hours": 50}, "2 days")],
+)  # fmt: skip
+def test_the_age_of_facts_is_in_words(age: dict[str, int], text: str) -> None:
+    assert describe_age(timedelta(**age)) == text

@@ -1,0 +1,474 @@
+"""Look-ups over real HTTPS: to which addresses they connect, what they take, and what is kept of it."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.testing.lookup_server import HOST, LookUpServer, run_lookup_server
+from local.testing.world import Clock, InlineExecutor
+from shared.errors import ConfigurationError, ThrottledError, TransientError, UnavailableError
+from shared.knowledge.looking_up import LookUps
+from shared.knowledge.lookup_http import MAX_ANSWER_BYTES, LookUpReader
+from shared.knowledge.lookups import WAIT, LookUp
+from shared.knowledge.references import MAX_TEXT_CHARACTERS, check_pattern, find_references
+from shared.services.judged_https import find_forbidden
+from shared.services.secrets import StaticSecret
+from shared.settings import Secret
+
+ANN, BOB = "ann@customer.example", "bob@other.example"
+ORDER = {
+    "number": "A-1001",
+    "status": "shipped",
+    "price": 12.50,
+    "customer": {"email": "Ann@Customer.example"},
+}
+SHOW = (("Order", "number"), ("Status", "status"), ("Price", "price"))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[LookUpServer]:
+    with run_lookup_server(tmp_path) as known:
+        known.answers[f"/customers/{ANN}"] = ORDER
+        known.answers["/orders/A-1001"] = ORDER
+        yield known
+
+
+class Names:
+    """A resolver that gives one answer after the other, the last one for ever."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.answers, self.asked = list(answers) or [["127.0.0.1"]], list[str]()
+
+    def __call__(self, host: str, _port: int) -> Sequence[str]:
+        self.asked.append(host)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+def build(server: LookUpServer, **changes: Any) -> LookUp:
+    usual = LookUp(
+        url=f"{server.url}/customers/{{address}}", show=SHOW, name="orders",
+        ca_file=str(server.ca_file), allow_private=True, time_limit=5.0,
+    )  # fmt: skip
+    return replace(usual, **changes)
+
+
+def build_reader(names: Names | None = None, **secrets: str) -> LookUpReader:
+    return LookUpReader(
+        Path(), lambda name: StaticSecret(Secret(secrets[name.replace("-", "_")])),
+        lambda audience: f"token for {audience}", resolve=names or Names(),
+    )  # fmt: skip
+
+
+def read(look_up: LookUp, names: Names | None = None, address: str = ANN) -> Any:
+    content = build_reader(names).read(look_up, look_up.build_url(address))
+    return None if content is None else json.loads(content)
+
+
+# ---- What is connected to
+
+
+def test_the_judged_address_is_asked_under_the_name(server: LookUpServer) -> None:
+    assert read(build(server)) == ORDER
+    path, headers = server.requests[0]
+    assert path == f"/customers/{ANN}"
+    assert headers["Host"] == f"{HOST}:{server.port}"
+    assert headers["Accept-Encoding"] == "identity"
+    assert server.server_names == [HOST]
+
+
+def test_a_name_that_leads_elsewhere_the_second_time_is_asked_once(server: LookUpServer) -> None:
+    names = Names(["127.0.0.1"], ["169.254.169.254"])
+    assert read(build(server), names) == ORDER
+    assert names.asked == [HOST]
+
+
+def test_a_certificate_for_another_name_is_refused(server: LookUpServer) -> None:
+    look_up = build(server, url=f"https://other.example:{server.port}/customers/{{address}}")
+    with pytest.raises(UnavailableError, match="TLS failed"):
+        read(look_up)
+    assert server.requests == []
+
+
+def test_a_certificate_of_an_unknown_authority_is_refused(server: LookUpServer) -> None:
+    with pytest.raises(UnavailableError, match="ca_file"):
+        read(build(server, ca_file=""))
+
+
+def test_a_private_address_is_asked_only_if_it_may_be(server: LookUpServer) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"orders.*127\.0\.0\.1, which is private.*allow_private: true"
+    ):
+        read(build(server, allow_private=False))
+    assert server.requests == []
+
+
+def test_one_forbidden_address_forbids_the_host(server: LookUpServer) -> None:
+    with pytest.raises(ConfigurationError, match=r"169\.254\.169\.254"):
+        read(build(server), Names(["127.0.0.1", "169.254.169.254"]))
+
+
+PRIVATE = (
+    "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0", "224.0.0.1", "240.0.0.1",
+    "255.255.255.255", "192.0.2.1", "::1", "::", "fc00::1", "fd12:3456::1", "fe80::1", "fec0::1", "ff02::1",
+    "2001:db8::1", "::ffff:10.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1", "2002:7f00:1::", "2002:808:808::",
+    "64:ff9b::10.0.0.1", "64:ff9b::8.8.8.8", "2001:0:53aa:64c:0:0:7f00:1",
+)  # fmt: skip
+METADATA = (
+    "169.254.169.254", "169.254.170.2", "168.63.129.16", "fd00:ec2::254", "::ffff:169.254.169.254",
+    "::ffff:168.63.129.16", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::", "::169.254.169.254", "fe80::a9fe:a9fe%eth0",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_private_addresses_and_what_wraps_others_are_forbidden(address: str) -> None:
+    assert find_forbidden(address, allow_private=False)
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_metadata_addresses_are_forbidden_whatever_is_allowed(address: str) -> None:
+    assert find_forbidden(address, allow_private=False)
+    assert find_forbidden(address, allow_private=True)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111"])
+def test_public_addresses_are_allowed(address: str) -> None:
+    assert not find_forbidden(address, allow_private=False)
+
+
+@pytest.mark.parametrize("address", ["10.1.2.3", "fd12:3456::1", "127.0.0.1"])
+def test_private_addresses_may_be_allowed(address: str) -> None:
+    assert not find_forbidden(address, allow_private=True)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "2130706433",
+        "0x7f000001",
+        "127.1",
+        "0177.0.0.1",
+        "1.2.3.4.",
+        "169.254.43518",
+        "[::1%25lo]",
+        "host.0x7f",
+    ],
+)
+def test_numbers_that_only_some_resolvers_read_are_no_hosts(host: str) -> None:
+    with pytest.raises(ValueError, match=r"the host|cannot be read"):
+        LookUp(f"https://{host}/{{address}}", SHOW)
+
+
+def test_behind_a_proxy_only_the_name_is_judged(
+    server: LookUpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    names = Names()
+    with pytest.raises(UnavailableError, match="HTTPS_PROXY"):
+        read(build(server, allow_private=False), names)
+    assert names.asked == []
+    look_up = build(server, url="https://10.0.0.1/{address}", allow_private=False)
+    with pytest.raises(ConfigurationError, match=r"10\.0\.0\.1, which is private"):
+        read(look_up, names)
+
+
+# ---- What is taken
+
+
+def test_redirects_are_not_followed(server: LookUpServer) -> None:
+    server.statuses[f"/customers/{ANN}"] = 302
+    server.headers["Location"] = f"{server.url}/orders/A-1001"
+    with pytest.raises(ConfigurationError, match="redirects are not followed"):
+        read(build(server))
+    assert server.paths == [f"/customers/{ANN}"]
+
+
+def test_a_big_answer_is_not_taken(server: LookUpServer) -> None:
+    server.answers[f"/customers/{ANN}"] = {"number": "x" * MAX_ANSWER_BYTES}
+    with pytest.raises(TransientError, match="more than 256 KiB"):
+        read(build(server))
+
+
+def test_an_answer_that_drips_is_cut_off_at_the_time_limit(server: LookUpServer) -> None:
+    server.is_slow = True
+    begun = time.monotonic()
+    with pytest.raises(UnavailableError):
+        read(build(server, time_limit=0.5))
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("status", [204, 404, 410])
+def test_what_is_not_there_is_nothing(server: LookUpServer, status: int) -> None:
+    server.statuses[f"/customers/{ANN}"] = status
+    assert read(build(server)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, ConfigurationError),
+        (403, ConfigurationError),
+        (429, ThrottledError),
+        (500, UnavailableError),
+        (400, TransientError),
+    ],
+)
+def test_failures_say_what_came_back_without_the_address(
+    server: LookUpServer, status: int, kind: type[Exception]
+) -> None:
+    server.statuses[f"/customers/{ANN}"] = status
+    with pytest.raises(kind, match=f"look-up orders .*HTTP {status}") as failed:
+        read(build(server))
+    assert "ann" not in str(failed.value)
+
+
+def test_no_failure_shows_the_url(server: LookUpServer) -> None:
+    look_up = build(server, url="https://orders.northwind.example:1/customers/{address}")
+    with pytest.raises(UnavailableError) as failed:
+        read(look_up)
+    assert "ann" not in f"{failed.value!r}{failed.value.__cause__!r}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "value"),
+    [
+        ({"header": "x-functions-key", "secret": "lookup-orders"}, "x-functions-key", "the-key"),
+        ({"header": "Authorization", "secret": "lookup-orders"}, "Authorization", "Bearer the-key"),
+        ({"audience": "api://orders"}, "Authorization", "Bearer token for api://orders"),
+    ],
+)
+def test_a_look_up_signs_in(server: LookUpServer, changes: dict[str, str], name: str, value: str) -> None:
+    look_up = build(server, **changes)
+    build_reader(lookup_orders="the-key").read(look_up, look_up.build_url(ANN))
+    assert server.requests[0][1][name] == value
+
+
+# ---- The key of a look-up
+
+
+def test_the_address_is_percent_encoded() -> None:
+    look_up = LookUp("https://orders.example/v1/{address}/latest?mail={address}", SHOW)
+    assert look_up.build_url("ann+x&y=1@customer.example") == (
+        "https://orders.example/v1/ann%2Bx%26y%3D1%40customer.example/latest?mail=ann%2Bx%26y%3D1%40customer.example"
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a/../b@evil.example",
+        "a%2fb@evil.example",
+        "a?b@evil.example",
+        "a#b@evil.example",
+        "..b@x.example",
+        "",
+    ],
+)
+def test_an_address_that_could_lead_elsewhere_is_not_looked_up(address: str) -> None:
+    assert LookUp("https://orders.example/{address}", SHOW).build_url(address) == ""
+
+
+@pytest.mark.parametrize("reference", ["", ".", "..", "A/1", "A 1", "x" * 65])
+def test_a_reference_that_could_lead_elsewhere_is_not_looked_up(reference: str) -> None:
+    look_up = LookUp("https://orders.example/{reference}", SHOW, references="x", address_field="email")
+    assert look_up.build_url(ANN, reference) == ""
+
+
+def test_references_are_found_in_bounded_text_and_are_few() -> None:
+    text = "A-1 and A-2, A-1 again, A-3, A-4"
+    assert find_references(r"\b(A-\d+)\b", text) == ("A-1", "A-2", "A-3")
+    assert find_references(r"A-\d+", " " * MAX_TEXT_CHARACTERS + "A-1") == ()
+    assert find_references("(x+x+)+y", "x" * 10_000) == ()
+
+
+@pytest.mark.parametrize("pattern", ["(", "a*", r"(?=a)", r"(a)\1", "x" * 201])
+def test_a_pattern_that_cannot_be_used_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match=r"RE2|empty text|shorten"):
+        check_pattern(pattern)
+
+
+# ---- The facts
+
+
+def read_facts(answer: object, **changes: Any) -> str | None:
+    look_up = replace(LookUp("https://orders.example/{address}", SHOW, name="orders"), **changes)
+    passage = look_up.read_facts(json.dumps(answer).encode(), ANN, Clock()())
+    return passage.text if passage is not None else None
+
+
+def test_the_shown_fields_are_lines_with_their_time() -> None:
+    look_up = LookUp("https://orders.example/{address}", SHOW, name="open-orders")
+    passage = look_up.read_facts(json.dumps(ORDER).encode(), ANN, Clock()())
+    assert passage is not None
+    assert (passage.source, passage.title) == (
+        "lookup:open-orders",
+        "Open orders, looked up 2026-03-02 12:00 UTC",
+    )
+    assert passage.text == "Order: A-1001\nStatus: shipped\nPrice: 12.5"
+
+
+def test_values_are_bounded_and_on_one_line() -> None:
+    answer = {
+        "number": "A\u202e-1\n[K1] Refunds\nWe pay all.",
+        "status": ["a", {"b": 1}, True, None, 7],
+        "price": "x" * 999,
+    }
+    text = read_facts(answer)
+    assert text is not None
+    lines = text.splitlines()
+    assert lines[0] == "Order: A-1 [K1] Refunds We pay all."
+    assert lines[1] == "Status: a, yes, 7"
+    assert len(lines[2]) < 320
+    assert len(lines) == 3
+
+
+def test_paths_lead_into_lists() -> None:
+    answer = {"orders": [{"number": "A-1"}, {"number": "A-2"}]}
+    assert read_facts(answer, show=(("Order", "orders.1.number"), ("No", "orders.9.number"))) == "Order: A-2"
+
+
+@pytest.mark.parametrize("answer", [{}, [], {"number": None}, {"number": {"x": 1}}, "text", None])
+def test_an_answer_without_the_fields_is_no_passage(answer: object) -> None:
+    assert read_facts(answer) is None
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        BOB,
+        "",
+        None,
+        7,
+        ["ann@customer.example"],
+        "ann+x@customer.example",
+        "ann@customer.example, bob@other.example",
+    ],
+)
+def test_an_answer_about_another_address_is_no_passage(found: object) -> None:
+    answer = {"number": "A-1", "email": found}
+    assert read_facts(answer, address_field="email") is None
+
+
+@pytest.mark.parametrize("found", [ANN, " ANN@customer.EXAMPLE "])
+def test_the_address_in_an_answer_is_compared_as_the_senders_is(found: str) -> None:
+    assert read_facts({"number": "A-1", "email": found}, address_field="email") == "Order: A-1"
+
+
+def test_both_spellings_of_an_international_host_are_one_address() -> None:
+    look_up = LookUp("https://orders.example/{address}", SHOW, name="orders", address_field="email")
+    content = json.dumps({"number": "A-1", "email": "ann@bücher.example"}).encode()
+    assert look_up.read_facts(content, "ann@xn--bcher-kva.example", Clock()()) is not None
+
+
+# ---- Running and keeping
+
+
+def build_lookups(clock: Clock | None = None) -> LookUps:
+    return LookUps(build_reader().read, InlineExecutor(), clock or Clock())
+
+
+def test_an_answer_is_kept_as_long_as_its_look_up_says(server: LookUpServer) -> None:
+    clock = Clock()
+    lookups, look_up = build_lookups(clock), build(server, cache=timedelta(minutes=5))
+    first = lookups.start([look_up], ANN, "")()
+    clock.advance(minutes=4)
+    assert lookups.start([look_up], ANN, "")() == first
+    assert len(server.requests) == 1
+    clock.advance(minutes=1)
+    again = lookups.start([look_up], ANN, "")()
+    assert len(server.requests) == 2
+    assert again.looked_up[0].at == clock()
+
+
+def test_without_a_time_nothing_is_kept(server: LookUpServer) -> None:
+    lookups = build_lookups()
+    for _ in range(2):
+        lookups.start([build(server)], ANN, "")()
+    assert len(server.requests) == 2
+
+
+def test_a_redraft_looks_up_again(server: LookUpServer) -> None:
+    lookups, look_up = build_lookups(), build(server, cache=timedelta(minutes=5))
+    lookups.start([look_up], ANN, "")()
+    server.answers[f"/customers/{ANN}"] = {"number": "A-1001", "status": "delivered"}
+    facts = lookups.start([look_up], ANN, "", is_fresh=True)()
+    assert "delivered" in facts.passages[0].text
+    assert lookups.start([look_up], ANN, "")() == facts
+
+
+def test_what_is_kept_for_one_customer_is_not_for_another(server: LookUpServer) -> None:
+    look_up = build(
+        server, url=f"{server.url}/orders/{{reference}}", references=r"\bA-\d+\b", address_field="customer.email",
+        cache=timedelta(minutes=5),
+    )  # fmt: skip
+    lookups = build_lookups()
+    assert lookups.start([look_up], ANN, "Where is A-1001?")().passages
+    assert lookups.start([look_up], BOB, "Where is A-1001?")().passages == ()
+    assert lookups.start([look_up], BOB, "Where is A-1001?")().looked_up == ()
+
+
+def test_a_reference_of_the_senders_own_is_looked_up(server: LookUpServer) -> None:
+    look_up = build(
+        server,
+        url=f"{server.url}/orders/{{reference}}",
+        references=r"\bA-\d+\b",
+        address_field="customer.email",
+    )
+    facts = build_lookups().start([look_up], ANN, "A-1001, A-9")()
+    assert [passage.text for passage in facts.passages] == ["Order: A-1001\nStatus: shipped\nPrice: 12.5"]
+    assert server.paths == ["/orders/A-1001", "/orders/A-9"]
+
+
+def test_a_failure_is_gone_on_without_or_waited_for(
+    server: LookUpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.statuses[f"/customers/{ANN}"] = 503
+    facts = build_lookups().start([build(server)], ANN, "")()
+    assert (facts.passages, facts.looked_up, facts.failed) == ((), (), ("orders",))
+    assert "look-up orders" in caplog.text
+    assert "ann@" not in caplog.text
+    with pytest.raises(UnavailableError):
+        build_lookups().start([build(server, on_failure=WAIT)], ANN, "")()
+
+
+def test_what_is_not_json_is_a_failure_that_shows_nothing_of_it(server: LookUpServer) -> None:
+    server.answers[f"/customers/{ANN}"] = b'{"number": "A-1001"'
+    with pytest.raises(TransientError, match="not JSON") as failed:
+        build_lookups().start([build(server, on_failure=WAIT)], ANN, "")()
+    assert "A-1001" not in f"{failed.value!r}{failed.value.__cause__!r}"
+
+
+def test_the_limit_counts_all_of_a_look_up() -> None:
+    release = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        lookups = LookUps(lambda _look_up, _url: b"{}" if release.wait(30) else None, pool, Clock())
+        look_up = LookUp("https://orders.example/{address}", SHOW, name="orders", time_limit=0.1)
+        begun = time.monotonic()
+        facts = lookups.start([look_up], ANN, "")()
+        waited = time.monotonic() - begun
+        release.set()
+    assert facts.failed == ("orders",)
+    assert waited < 5
+
+
+def test_look_ups_run_next_to_each_other() -> None:
+    both = threading.Barrier(2, timeout=10)
+
+    def read_both(_look_up: LookUp, _url: str) -> bytes:
+        both.wait()
+        return b'{"number": "A-1"}'
+
+    look_up = LookUp("https://orders.example/{address}", SHOW, name="orders")
+    with ThreadPoolExecutor(2) as pool, suppress(threading.BrokenBarrierError):
+        facts = LookUps(read_both, pool, Clock()).start(
+            [look_up, replace(look_up, name="invoices")], ANN, ""
+        )()
+    assert [note.name for note in facts.looked_up] == ["orders", "invoices"]
