@@ -146,7 +146,9 @@ def test_the_audit_trail_of_what_is_observed_is_checked_like_any_other(
         )
     status, output = verify()
     assert status == 1
-    assert f"Email {drafted.email_id}: the ledger's sender or reply is not what the trail recorded." in output
+    assert (
+        f"Email {drafted.email_id}: the ledger has another sender or reply than the trail recorded" in output
+    )
     assert "Differences: 1." in output
 
 

@@ -255,10 +255,12 @@ def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> No
 
 def record_erasure(erased: LedgerEntry, actor: str) -> None:
     """Write into the audit trail that the ledger has erased a row, and what it has left of it."""
-    left = describe_decision(erased)
-    names = ("mailbox_id", "email_id", *ROW_FACTS, "settled_as", "settled_at", "actor")
-    ids: dict[str, Value] = {"mailbox_id": erased.mailbox_id, "email_id": erased.email_id, "actor": actor}
-    record(EMAIL_ERASED, {name: (ids | left).get(name) for name in names})
+    kept = (*ROW_FACTS, "settled_as", "settled_at")
+    record(
+        EMAIL_ERASED,
+        {name: value for name, value in describe_decision(erased).items() if name in kept}
+        | {"mailbox_id": erased.mailbox_id, "email_id": erased.email_id, "actor": actor},
+    )
 
 
 def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
