@@ -78,6 +78,7 @@ class AnswerWatch:
         now, looked = self.clock(), self.ledger.matters.get_moment(mailbox_id, ANSWERS)
         looked = looked and min(looked, now)  # if a clock was ahead
         begin = min(_list_from(matter, looked) for matter in matters)
+        begin = max(begin, now - timedelta(days=self.days))  # what a service says of a time may be anything
         written = _Written()
         listed = self.multimail.list_emails(mailbox_id, direction="outbound", date_after=begin - CLOCK_MARGIN)
         for summary in listed:
