@@ -244,6 +244,18 @@ def test_a_reply_that_nobody_decides_for_a_month_is_still_followed_once_a_day(wo
     assert (world.outcome(email_id), world.entry(email_id).cause) == ("escalated", Cause.REPLY_REJECTED)
 
 
+def test_a_reply_that_waits_for_a_month_is_withdrawn_once_a_person_has_answered(world: World) -> None:
+    email_id, reply_id = replied(world)
+    world.tracker.track()
+    track_after(world, days=31)
+    world.clock.advance(hours=2)
+    world.simulator.human_reply(email_id, "I have called her.")
+    track_after(world, hours=22)
+    kept = world.simulator.find_email(reply_id)
+    assert kept is not None
+    assert kept.status == "cancelled"
+
+
 def test_a_reply_of_unknown_fate_is_given_up_after_a_month_with_its_last_word(
     world: World, events: Events
 ) -> None:

@@ -167,6 +167,19 @@ def test_an_edit_counts_though_the_agent_was_not_told_of_the_decision(world: Wor
     assert world.entry(item.email_id).edited_by == ANN
 
 
+def test_an_edit_counts_though_its_rejection_came_after_the_agent_was_told_of_it(world: World) -> None:
+    item, first = replied(world)
+    world.clock.advance(hours=2)  # from now on it is looked at every half hour
+    world.tracker.track()
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.agent.reviews.note_decided(item.mailbox_id, first)  # though MultiMail's answer was lost
+    world.simulator.decide(first, "reject")
+    world.clock.advance(minutes=5)
+    world.tracker.track()
+    world.run_until_idle()
+    assert world.entry(item.email_id).edited_by == ANN
+
+
 @pytest.mark.parametrize("said", ["a reason", "an edit", "no reason"])
 def test_a_reason_given_elsewhere_counts_more_than_what_the_desk_was_told_before(
     world: World, said: str

@@ -174,7 +174,7 @@ class ReplyTracker:
         mailbox_id, oldest = replies[0].mailbox_id, min(reply.submitted_at for reply in replies)
         looked_at = max(
             oldest,
-            min(r.check_at - CHECK_AFTER if r.status is not None else r.submitted_at for r in replies),
+            min(r.check_at - self._find_wait(r) if r.status is not None else r.submitted_at for r in replies),
         )
         pending: set[str] = set()
         answered: set[str | None] = set()
@@ -349,11 +349,16 @@ class ReplyTracker:
     def _is_old(self, reply: TrackedReply) -> bool:
         return self._clock() - reply.submitted_at >= TRACK_FOR
 
+    def _find_wait(self, reply: TrackedReply) -> timedelta:
+        """The longest time between its last look and its next."""
+        return CHECK_OLD_AFTER if self._is_old(reply) else CHECK_AFTER
+
     def _later(self, reply: TrackedReply) -> TrackedReply:
+        """The reply as it was looked at now. A look that is due sooner, for what was said of it, stays."""
         now = self._clock()
         is_fresh = now - reply.submitted_at < FRESH_FOR
-        wait = CHECK_FRESH_AFTER if is_fresh else CHECK_OLD_AFTER if self._is_old(reply) else CHECK_AFTER
-        return replace(reply, check_at=now + wait)
+        later = now + (CHECK_FRESH_AFTER if is_fresh else self._find_wait(reply))
+        return reply if now < reply.check_at < later else replace(reply, check_at=later)
 
 
 def _record_settled(
