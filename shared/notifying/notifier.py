@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from shared.domain import Mailbox
-from shared.errors import AgentError, ConfigurationError, TransientError
+from shared.errors import AgentError, raise_together
 from shared.ledger.entries import LedgerEntry, Matter
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import DIGEST, Channel
@@ -71,15 +71,7 @@ class Notifier:
             ):
                 work = _MailboxRun(self, mailbox, profile, profile.notify, failures)
                 work.run(matters[mailbox.id])
-        problems = [
-            p for error in failures.values() if isinstance(error, ConfigurationError) for p in error.problems
-        ]
-        if problems:
-            raise ConfigurationError(list(dict.fromkeys(problems)))
-        if failures:
-            raise TransientError(
-                f"notifications wait for {len(failures)} targets: {next(iter(failures.values()))}"
-            )
+        raise_together([*failures.values()], f"notifications wait for {len(failures)} targets")
 
 
 def send_test(

@@ -10,12 +10,12 @@ from itertools import groupby
 from shared.domain import Cause, Email, Rejection
 from shared.errors import (
     AgentError,
-    ConfigurationError,
     DeferredError,
     LeaseLostError,
     NotFoundError,
     PermanentError,
     TransientError,
+    raise_together,
 )
 from shared.ledger.entries import (
     APPROVED_STATUSES,
@@ -111,13 +111,7 @@ class ReplyTracker:
         record(REPLIES_PENDING, {"count": len(waiting), "oldest_seconds": round(max(waiting, default=0))})
         ages = [(now - received_at).total_seconds() for received_at in self._ledger.open_since()]
         record(BACKLOG_MEASURED, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
-        problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
-        if problems:
-            raise ConfigurationError(list(dict.fromkeys(problems)))
-        if failures:
-            raise TransientError(
-                f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked: {failures[0]}"
-            )
+        raise_together(failures, f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked")
 
     def track_one(self, mailbox_id: str, reply_id: str) -> bool:
         """Look at one reply now, due or not, for each email that it closed; say whether it is tracked at all.
