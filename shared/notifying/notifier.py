@@ -102,7 +102,7 @@ class _MailboxRun:
 
     def run(self, matters: Sequence[Matter]) -> None:
         now, hours = self.notifier.clock(), self.profile.working_hours
-        open_targets = {target: self._open_channel(target, now) for target in self.notify.targets}
+        open_targets = {target: self._open_channel(target) for target in self.notify.targets}
         if not any(open_targets.values()):
             return
         ledger, box_id = self.notifier.ledger, self.mailbox.id
@@ -116,12 +116,13 @@ class _MailboxRun:
                     for one in own:
                         latest = noted.get(one.matter, one.matter)
                         noted[one.matter] = ledger.matters.note_told(latest, one.mark)
-        first = self._open_channel(self.notify.first, now)
+        first = self._open_channel(self.notify.first)
         if first is not None:
             self._send_digest(first, matters, now)
 
-    def _open_channel(self, target: str, now: datetime) -> Channel | None:
+    def _open_channel(self, target: str) -> Channel | None:
         """What is known of a target; None where it gets nothing now."""
+        now = self.notifier.clock()  # this run may have sent to it
         channel = self.notifier.ledger.matters.get_channel(self.mailbox.id, target)
         recent = tuple(moment for moment in channel.sent if now - WINDOW < moment <= now)
         is_paused = channel.not_before is not None and now < channel.not_before <= now + DAY

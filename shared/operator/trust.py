@@ -22,7 +22,7 @@ from shared.operator.odds import (
 from shared.replying.draft_request import find_passages
 
 DEFAULT_DAYS = 30
-PLAN_DAYS = 365  # how far back the plan counts at most
+PLAN_DAYS = 365  # how far back the plan counts, and a report looks, at most
 RECENT = 50  # decided drafts, the newest of which none may be refused
 LONGEST_PENDING = timedelta(days=7)
 LATELY = timedelta(days=30)  # for what stays a reason to wait only for some time
@@ -273,7 +273,7 @@ def build_report(
     for mailbox in mailboxes:
         if mailbox.is_active:
             used: list[Usage] = []
-            begin = min(since, now - timedelta(days=PLAN_DAYS))
+            begin = now - timedelta(days=PLAN_DAYS)
             drafts = read_drafts(_note_usage(entries(mailbox.id), since, used), begin)
             report = judge_mailbox(mailbox, drafts, now, since)
             reports.append(replace(report, usage=sum(used, NO_USAGE)))
