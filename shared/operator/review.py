@@ -67,12 +67,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A draft that a reviewer turned down, and why; `is_edit`: the next one is the reviewer's own text."""
+    """A draft that was followed by another, and why; `is_edit`: the next one is the reviewer's own text."""
 
     markdown: str = field(repr=False)
     reason: str = field(repr=False)
     is_edit: bool
-    decided_at: datetime
+    decided_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

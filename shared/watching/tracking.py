@@ -394,7 +394,7 @@ def _find_rejection(
     else:
         reason = said.reason
     is_edit = said is not None and said.edited is not None
-    redrafts = sum(1 for rejection in entry.rejections if not rejection.is_edit)
+    redrafts = sum(1 for said in entry.rejections if said.status == "rejected" and not said.is_edit)
     if entry.draft is None or fate.status != "rejected":
         return None
     if not is_edit and not (reason and redrafts < MAX_REDRAFTS):
