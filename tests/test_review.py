@@ -18,9 +18,10 @@ from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
 from shared.domain import Cause, ModelText, Outcome, WorkItem
 from shared.errors import ConfigurationError, ConflictError, NotFoundError, ThrottledError, TransientError
 from shared.knowledge.files import KnowledgeFiles
+from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.ledger.rows import from_plain, to_row
-from shared.operator.review import SECOND_REVIEWER, Kind, ReviewItem, Reviews
+from shared.operator.review import MAX_OPEN, SECOND_REVIEWER, Kind, ReviewItem, Reviews
 from shared.operator.review_requests import answer_review
 from shared.operator.word_changes import MAX_STEPS, Change, compare_words, count_changed_words
 from shared.profiles.pauses import pause, resume
@@ -614,6 +615,21 @@ def test_what_the_agent_works_on_is_listed_as_such(world: World) -> None:
     world.poller.poll()
     [found] = world.agent.reviews.list_items(ANN)
     assert (found.email_id, found.kind) == (email_id, Kind.OPEN)
+
+
+def test_a_long_backlog_is_listed_in_part_and_an_edit_always(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.simulator.decide(first, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, first)
+    for number in range(MAX_OPEN + 20):
+        world.clock.advance(seconds=1)
+        at = world.clock()
+        world.ledger.add(LedgerEntry(world.box, f"em_{number}", at, "", None, at))
+    listed = world.agent.reviews.list_items(ANN)
+    assert [found.email_id for found in listed] == [
+        item.email_id, *(f"em_{number}" for number in range(MAX_OPEN + 19, 20, -1))
+    ]  # fmt: skip
 
 
 def test_a_draft_that_is_finished_while_it_is_listed_is_listed_as_a_draft(world: World) -> None:

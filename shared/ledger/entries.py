@@ -167,6 +167,7 @@ class LedgerEntry:
             added_at=self.added_at,
             is_leased=self.lease_until is not None,
             is_paused=self.waiting_for is Cause.PAUSED and self.lease_until is None,
+            is_edited=self.edit is not None,
         )
 
     @property
@@ -347,9 +348,9 @@ class OpenWork:
     """An unfinished row: enqueued next at `enqueue_at`, open since `open_since` (aware UTC datetimes).
 
     `sends`: how often it was enqueued since a worker last wrote its row. `is_leased`: a worker has it until
-    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `added_at`: when the
-    agent first heard of the email. `version`: the store's ETag of this note, not of the row that `work_item`
-    names.
+    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `is_edited`: a reviewer's own text is
+    submitted next. `added_at`: when the agent first heard of the email. `version`: the store's ETag of this
+    note, not of the row that `work_item` names.
     """
 
     mailbox_id: str
@@ -359,6 +360,7 @@ class OpenWork:
     sends: int = 0
     is_leased: bool = False
     is_paused: bool = False
+    is_edited: bool = False
     added_at: datetime | None = None
     version: str = ""
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from heapq import nlargest
 
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
 from shared.domain import Cause, Draft, JudgedClaim, Outcome, Review, WorkItem
@@ -31,6 +32,7 @@ from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, ReplyTracker
 
 TRIES = 3  # of a write that another one came before
 DECIDING_FOR = timedelta(minutes=1)  # nobody else says anything of a reply meanwhile
+MAX_OPEN = 200  # rows that the agent works on in a listing, each of which is read by itself
 
 SECOND_REVIEWER = (
     "You wrote this text, and the mailbox's profile wants another reviewer to approve what one has edited "
@@ -123,9 +125,17 @@ class Reviews:
     clock: Callable[[], datetime]
 
     def list_items(self, reviewer: str) -> list[ReviewItem]:
-        """What the agent works on, what waits for an approver, and what is left to people or promised."""
+        """What waits for an approver, what is left to people or promised, and what the agent works on.
+
+        Of the last, MAX_OPEN at most: those with a reviewer's own text, those with a worker, the newest.
+        """
         known = self.mailboxes.read().keys()
-        works = [(work.work_item, Kind.OPEN, None) for work in self.ledger.open_work()]
+        open_work = nlargest(
+            MAX_OPEN,
+            (work for work in self.ledger.open_work() if work.mailbox_id in known),
+            key=lambda work: (work.is_edited, work.is_leased, work.open_since),
+        )
+        works = [(work.work_item, Kind.OPEN, None) for work in open_work]
         matters = [(m.work_item, Kind(m.kind), m) for m in self.ledger.matters.list()]
         items: dict[tuple[WorkItem, Kind], ReviewItem] = {}
         for item, kind, matter in (*matters, *works):
