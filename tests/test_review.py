@@ -28,6 +28,7 @@ from shared.profiles.pauses import pause, resume
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import REJECT_REASON_TAG
 from shared.services.http_answer import HttpAnswer
+from shared.telemetry import EVENT_LOGGER, MATTER_CLOSED
 
 ANN, BEN = "a0000001", "b0000002"
 EDIT = "Dear Ann,\r\n\r\nit takes two weeks: see https://elsewhere.example/x .  \n\nSupport \u2713"
@@ -587,11 +588,11 @@ def test_the_listing_has_drafts_and_escalations_until_they_are_decided_or_done(w
     assert listed[draft.email_id].reply_id == reply_id
     assert listed[draft.email_id].draft is None
     reviews.put_off(draft)
-    reviews.mark_done(WorkItem(world.box, escalated))
+    reviews.mark_done(WorkItem(world.box, escalated), ANN)
     [left] = reviews.list_items(ANN)
     assert (left.email_id, left.put_off_at) == (draft.email_id, world.clock())
     with pytest.raises(ConflictError, match="left to people"):
-        reviews.mark_done(WorkItem(world.box, escalated))
+        reviews.mark_done(WorkItem(world.box, escalated), ANN)
     world.simulator.decide(reply_id, "approve")
     reviews.note_decided(world.box, reply_id)
     assert reviews.list_items(ANN) == []
@@ -606,8 +607,19 @@ def test_what_an_approved_reply_promises_is_listed_until_it_is_done(world: World
     world.agent.reviews.note_decided(world.box, reply_id)
     [promise] = world.agent.reviews.list_items(ANN)
     assert (promise.kind, promise.promise) == (Kind.PROMISE, "A colleague calls on Monday.")
-    world.agent.reviews.mark_done(item)
+    world.agent.reviews.mark_done(item, ANN)
     assert world.agent.reviews.list_items(ANN) == []
+
+
+def test_who_marks_an_email_as_done_is_recorded(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, EVENT_LOGGER)
+    world.model.triage["action"] = "escalate"
+    email_id = world.deliver()
+    world.run_until_idle()
+    status, _ = say(world, action="done", mailbox_id=world.box, email_id=email_id, reviewer=ANN)
+    assert status == 200
+    [closed] = [r.__dict__ for r in caplog.records if r.__dict__.get("agent.event") == MATTER_CLOSED]
+    assert (closed["agent.actor"], closed["agent.reviewer"]) == ("reviewer", ANN)
 
 
 def test_what_the_agent_works_on_is_listed_as_such(world: World) -> None:
@@ -785,7 +797,7 @@ def test_the_desk_reads_what_the_agent_knows_and_says_what_a_reviewer_says(world
     world.run_until_idle()
     second = reply_of(world, item.email_id)
     assert say(world, action="reject", **ids, reply_id=second, reviewer=ANN, text="No.")[0] == 200
-    assert say(world, action="done", **ids)[0] == 409  # a draft is decided, not done
+    assert say(world, action="done", **ids, reviewer=ANN)[0] == 409  # a draft is decided, not done
     assert status_of(world, second) == "pending_send_approval"
 
 

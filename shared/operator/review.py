@@ -27,7 +27,6 @@ from shared.replying.reporting import (
     render_reason,
     render_waiting,
 )
-from shared.telemetry import MATTER_CLOSED, record
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, ReplyTracker
 
 TRIES = 3  # of a write that another one came before
@@ -222,7 +221,7 @@ class Reviews:
         """Leave an email for later: it comes after all others."""
         self._change(item, lambda entry: replace(entry, put_off_at=self.clock()))
 
-    def mark_done(self, item: WorkItem) -> None:
+    def mark_done(self, item: WorkItem, reviewer: str) -> None:
         """Say that a person has seen to what was left to people, or was promised."""
         found = [
             matter
@@ -232,9 +231,7 @@ class Reviews:
         if not found:
             raise ConflictError(f"nothing of email {item.email_id} is left to people any more")
         for matter in found:
-            self.ledger.matters.close(matter)
-            facts = {"mailbox_id": item.mailbox_id, "email_id": item.email_id, "kind": matter.kind}
-            record(MATTER_CLOSED, {**facts, "actor": "reviewer"})
+            self.ledger.matters.settle(matter, "reviewer", reviewer)
 
     def note_decided(self, mailbox_id: str, reply_id: str) -> None:
         """See what became of a reply that was decided just now. Raises what MultiMail raises, too."""

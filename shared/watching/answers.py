@@ -20,7 +20,6 @@ from shared.replying.threads import (
     is_unsent,
     thread_scope,
 )
-from shared.telemetry import MATTER_CLOSED, record
 
 log = logging.getLogger(__name__)
 
@@ -106,16 +105,7 @@ class AnswerWatch:
             else [email for email in emails if not {_host(to) for to in email.to} <= ours]
         )
         if any(email.received_at >= since and email.id not in replies for email in answers):
-            self.ledger.matters.close(matter)
-            record(
-                MATTER_CLOSED,
-                {
-                    "mailbox_id": matter.mailbox_id,
-                    "email_id": matter.email_id,
-                    "kind": matter.kind,
-                    "actor": "person",
-                },
-            )
+            self.ledger.matters.settle(matter, "person")
 
     def _list_own_replies(self, entry: LedgerEntry) -> set[str]:
         """The ids of the thread's emails that the agent wrote."""
