@@ -86,3 +86,16 @@ class ThoughtTooLongError(PermanentError):
 
 class LeaseLostError(AgentError):
     """Another worker wrote the ledger row after we claimed it."""
+
+
+def raise_together(failures: Sequence[AgentError], sentence: str) -> None:
+    """Raise what parts of a run failed with, if any did, now that the others are done.
+
+    That is one ConfigurationError with every problem that they name, or else a TransientError with the
+    `sentence` and the first of them.
+    """
+    problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
+    if problems:
+        raise ConfigurationError(list(dict.fromkeys(problems)))
+    if failures:
+        raise TransientError(f"{sentence}: {failures[0]}")

@@ -41,6 +41,8 @@ from shared.domain import (
     WorkItem,
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
+from shared.ledger.entries import LedgerEntry
+from shared.operator.review import Kind
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.profiles.pauses import pause
 from shared.profiles.profiles import MailboxProfile, Profiles
@@ -703,6 +705,14 @@ def test_listing_marks_no_email_as_read(office: Office) -> None:
     requests.get(f"{office.url}/?show=all", timeout=10)
     requests.get(f"{office.url}/updates", timeout=10)
     assert [office.stored(email).status for email in emails] == ["unread", "unread"]
+
+
+def test_what_the_agent_has_not_finished_stays_unread_however_old_it_is(office: Office) -> None:
+    email, at = office.receive("Held back by a pause", ago=60 * 24 * 40), NOW - timedelta(days=40)
+    office.agent.ledger.add(LedgerEntry("support", email, at, "ann@customer.example", None, at))
+    assert [item.kind for item in office.agent.reviews.list_items("a")] == [Kind.OPEN]
+    requests.get(office.url, timeout=10)
+    assert office.stored(email).status == "unread"
 
 
 def test_tags_of_a_settled_email_are_read_once_and_of_an_open_one_again(office: Office) -> None:

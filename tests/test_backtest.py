@@ -387,6 +387,9 @@ def test_what_really_became_of_an_email_is_what_its_reviewers_did() -> None:
     by_hand = entry(reply_status="approved", rejections=(replace(edited, edited_by="key"),))
     assert find_real_end(by_hand, None) is Really.EDITED
     assert find_real_end(entry(reply_status="rejected"), None) is Really.REJECTED
+    assert find_real_end(entry(rejections=(edited,)), None) is Really.REJECTED
+    redriven = replace(edited, status="bounced")
+    assert find_real_end(entry(rejections=(redriven,)), None) is Really.NOBODY
     assert find_real_end(None, None) is Really.NOBODY
 
 

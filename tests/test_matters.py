@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from local.commands.forget import Forgetting
-from local.multimail.faults import answer_with
+from local.multimail.faults import always, answer_with
 from local.people import matters as commands
 from local.people.matters import list_open
 from local.people.notify import notify
 from local.testing.world import World
-from shared.errors import TransientError
+from shared.errors import ConfigurationError, TransientError
 from shared.ledger.audit_chains import read_facts
 from shared.ledger.entries import MatterKind
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -197,6 +197,21 @@ def test_answers_are_found_though_a_listing_failed_in_between(world: World) -> N
     world.clock.advance(hours=5)
     world.agent.track()
     assert kinds(world, email_id) == []
+
+
+@pytest.mark.parametrize("refused", [0, 1])  # whichever is looked at first
+def test_a_mailbox_whose_mail_may_not_be_read_does_not_stop_the_others(world: World, refused: int) -> None:
+    boxes = [world.box, world.simulator.add_mailbox("sales@northwind.example")]
+    world.model.triage["action"] = "escalate"
+    emails = [world.deliver(f"Where is {box}?", box=box) for box in boxes]
+    world.run_until_idle()
+    for email_id in emails:
+        world.clock.advance(minutes=5)
+        world.simulator.human_reply(email_id, "We look into it.")
+    world.simulator.fault = always(answer_with(403), matching=lambda _, path: boxes[refused] in path)
+    with pytest.raises(ConfigurationError, match="read scope"):
+        world.agent.track()
+    assert [matter.email_id for matter in world.ledger.matters.list()] == [emails[refused]]
 
 
 def test_an_escalation_goes_with_the_texts_of_its_row(world: World) -> None:

@@ -205,7 +205,7 @@ def find_real_end(row: LedgerEntry | None, answer: EmailSummary | None) -> Reall
         return Really.PERSON
     if row is None:
         return Really.NOBODY
-    was_rejected = any(not said.is_edit for said in row.rejections)
+    was_rejected = any(said.status == "rejected" and not said.is_edit for said in row.rejections)
     return Really.REJECTED if was_rejected or row.reply_status in UNSENT_STATUSES else Really.NOBODY
 
 

@@ -17,7 +17,6 @@ from shared.ledger.ledger import Ledger
 from shared.model.prompting import clean_line
 from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, render_reason
 from shared.settings import Settings
-from shared.telemetry import MATTER_CLOSED, record
 
 
 def open(console: Console) -> int:  # noqa: A001 - the command's name
@@ -72,16 +71,7 @@ def _close(console: Console, ledger: Ledger, email_id: str) -> bool:
     matters = [matter for matter in ledger.matters.list() if matter.email_id == email_id]
     closable = [matter for matter in matters if matter.kind is not MatterKind.DRAFT]
     for matter in closable:
-        ledger.matters.close(matter)
-        record(
-            MATTER_CLOSED,
-            {
-                "mailbox_id": matter.mailbox_id,
-                "email_id": email_id,
-                "kind": matter.kind,
-                "actor": "operator",
-            },
-        )
+        ledger.matters.settle(matter, "operator")
         console.print(Text(f"{email_id}: {matter.kind} closed."))
     if matters and not closable:
         console.print(Text(f"{email_id}: its draft is pending: approve or reject it at MultiMail."))

@@ -300,7 +300,7 @@ class _EmailRun:
             now=profile.describe_now(self.clock()),
             thread=bound_texts(texts(), email.id),
             answered_id=email.id,
-            rejections=[said for said in entry.rejections if not said.is_edit],
+            rejections=[said for said in entry.rejections if said.reason and not said.is_edit],
         )
         if entry.edit is not None:
             return judge_edit(entry.edit, material, entry, envelope)

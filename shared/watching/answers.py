@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.domain import EmailSummary, WorkItem, parse_address
-from shared.errors import AgentError, DeferredError, PermanentError, TransientError
+from shared.errors import AgentError, DeferredError, raise_together
 from shared.ledger.entries import LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import ANSWERS
@@ -20,7 +20,6 @@ from shared.replying.threads import (
     is_unsent,
     thread_scope,
 )
-from shared.telemetry import MATTER_CLOSED, record
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class AnswerWatch:
     def run(self) -> None:
         """Close what is seen to; one mailbox that fails does not stop the others.
 
-        Raises TransientError or ConfigurationError, after everything that could be done was done.
+        Raises ConfigurationError or TransientError, after everything that could be done was done.
         """
         by_mailbox: defaultdict[str, list[Matter]] = defaultdict(list)
         oldest = self.clock() - timedelta(days=self.days)
@@ -67,11 +66,10 @@ class AnswerWatch:
                 self._close_answered(mailbox_id, by_mailbox[mailbox_id], ours)
             except DeferredError as error:
                 log.info("the answers of mailbox %s have to wait: %s", mailbox_id, error)
-            except (PermanentError, TransientError) as error:
+            except AgentError as error:
                 log.warning("the answers of mailbox %s could not be listed: %s", mailbox_id, error)
                 failures.append(error)
-        if failures:
-            raise TransientError(f"answers of {len(failures)} mailboxes were not listed: {failures[0]}")
+        raise_together(failures, f"answers of {len(failures)} mailboxes were not listed")
 
     def _close_answered(self, mailbox_id: str, matters: Sequence[Matter], ours: frozenset[str]) -> None:
         """Look at what was written since the last time, or since what was noted meanwhile can be answered."""
@@ -108,16 +106,7 @@ class AnswerWatch:
             else [email for email in emails if not {_host(to) for to in email.to} <= ours]
         )
         if any(email.received_at >= since and email.id not in replies for email in answers):
-            self.ledger.matters.close(matter)
-            record(
-                MATTER_CLOSED,
-                {
-                    "mailbox_id": matter.mailbox_id,
-                    "email_id": matter.email_id,
-                    "kind": matter.kind,
-                    "actor": "person",
-                },
-            )
+            self.ledger.matters.settle(matter, "person")
 
     def _list_own_replies(self, entry: LedgerEntry) -> set[str]:
         """The ids of the thread's emails that the agent wrote."""

@@ -10,12 +10,12 @@ from itertools import groupby
 from shared.domain import Cause, Email, Rejection
 from shared.errors import (
     AgentError,
-    ConfigurationError,
     DeferredError,
     LeaseLostError,
     NotFoundError,
     PermanentError,
     TransientError,
+    raise_together,
 )
 from shared.ledger.entries import (
     APPROVED_STATUSES,
@@ -111,13 +111,7 @@ class ReplyTracker:
         record(REPLIES_PENDING, {"count": len(waiting), "oldest_seconds": round(max(waiting, default=0))})
         ages = [(now - received_at).total_seconds() for received_at in self._ledger.open_since()]
         record(BACKLOG_MEASURED, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
-        problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
-        if problems:
-            raise ConfigurationError(list(dict.fromkeys(problems)))
-        if failures:
-            raise TransientError(
-                f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked: {failures[0]}"
-            )
+        raise_together(failures, f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked")
 
     def track_one(self, mailbox_id: str, reply_id: str) -> bool:
         """Look at one reply now, due or not, for each email that it closed; say whether it is tracked at all.
@@ -174,7 +168,7 @@ class ReplyTracker:
         mailbox_id, oldest = replies[0].mailbox_id, min(reply.submitted_at for reply in replies)
         looked_at = max(
             oldest,
-            min(r.check_at - CHECK_AFTER if r.status is not None else r.submitted_at for r in replies),
+            min(r.check_at - self._find_wait(r) if r.status is not None else r.submitted_at for r in replies),
         )
         pending: set[str] = set()
         answered: set[str | None] = set()
@@ -349,11 +343,16 @@ class ReplyTracker:
     def _is_old(self, reply: TrackedReply) -> bool:
         return self._clock() - reply.submitted_at >= TRACK_FOR
 
+    def _find_wait(self, reply: TrackedReply) -> timedelta:
+        """The longest time between its last look and its next."""
+        return CHECK_OLD_AFTER if self._is_old(reply) else CHECK_AFTER
+
     def _later(self, reply: TrackedReply) -> TrackedReply:
+        """The reply as it was looked at now. A look that is due sooner, for what was said of it, stays."""
         now = self._clock()
         is_fresh = now - reply.submitted_at < FRESH_FOR
-        wait = CHECK_FRESH_AFTER if is_fresh else CHECK_OLD_AFTER if self._is_old(reply) else CHECK_AFTER
-        return replace(reply, check_at=now + wait)
+        later = now + (CHECK_FRESH_AFTER if is_fresh else self._find_wait(reply))
+        return reply if now < reply.check_at < later else replace(reply, check_at=later)
 
 
 def _record_settled(
@@ -395,7 +394,7 @@ def _find_rejection(
     else:
         reason = said.reason
     is_edit = said is not None and said.edited is not None
-    redrafts = sum(1 for rejection in entry.rejections if not rejection.is_edit)
+    redrafts = sum(1 for said in entry.rejections if said.status == "rejected" and not said.is_edit)
     if entry.draft is None or fate.status != "rejected":
         return None
     if not is_edit and not (reason and redrafts < MAX_REDRAFTS):
