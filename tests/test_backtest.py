@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -530,7 +530,7 @@ def test_a_new_configuration_that_is_the_same_is_called_so(shell: Past) -> None:
 
 def test_only_the_days_are_to_blame_for_wrong_days(shell: Past) -> None:
     class Mistaken(Console):
-        mistakes = ["a mistake in the program"]
+        mistakes: ClassVar[list[str]] = ["a mistake in the program"]
 
         def print(self, *args: Any, **options: Any) -> None:
             if self.mistakes:
