@@ -32,9 +32,10 @@ from shared.domain import Action, Cause, Outcome, parse_work_item
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.operator.asking import Question
 from shared.operator.http_functions import show_report
-from shared.operator.observed import SHOWN_CASES, Would, build_policy, render_observed
+from shared.operator.observed import SHOWN_CASES, Would, render_observed
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.queueing.work_queue import InProcessWorkQueue
+from shared.services.http_answer import build_policy
 from shared.settings import OBSERVED, Settings, find_ledger_path
 
 ROOT = Path(__file__).parent.parent
@@ -169,14 +170,23 @@ def test_the_page_shows_each_draft_with_its_evidence_and_the_cost(observation: O
     assert "nothing was submitted, tagged or sent" in page
     style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
     assert style is not None
-    assert build_policy() in page.replace("&#39;", "'")
+    assert build_policy(style[1]) in page.replace("&#39;", "'")
 
 
 def test_the_page_is_read_with_the_policy_that_its_header_has(observation: Observation) -> None:
     observation.run()
     answer = show_report({"of": "observed", "days": "7"}, {}, lambda: observation.agent)
     assert (answer.status_code, answer.mimetype) == (200, "text/html")
-    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    style = re.search(r"<style>(.*?)</style>", answer.body, re.DOTALL)
+    assert style is not None
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy == f"{build_policy(style[1])}; frame-ancestors 'none'"
+    trust = show_report({"format": "html"}, {}, lambda: observation.agent)
+    assert {**trust.headers, "Content-Security-Policy": ""} == {
+        **answer.headers,
+        "Content-Security-Policy": "",
+    }
+    assert "form-action 'none'" in trust.headers["Content-Security-Policy"]
     refused = show_report({"of": "observed", "days": "0"}, {}, lambda: observation.agent)
     assert refused.status_code == 400
 
