@@ -324,6 +324,18 @@ def test_how_soon_people_answered_stands_next_to_what_the_agent_would_have_said(
         assert "half of them within 3.0 h" in found.human_answers
 
 
+def test_what_crossed_an_email_is_no_answer_to_it(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=ONLY_OBSERVED) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        received = world.entry(email_id).received_at
+        world.clock.now = received + timedelta(minutes=1)
+        world.simulator.human_reply(email_id, "About your earlier email: yes.")
+        world.clock.now = received + timedelta(hours=1)
+        (found,) = world.agent.show_observed(7).mailboxes
+        assert found.cases[0].answer is None
+
+
 def test_a_page_of_a_busy_mailbox_stays_short(tmp_path: Path) -> None:
     with World(tmp_path, profiles=ONLY_OBSERVED) as world:
         for number in range(SHOWN_CASES + 1):

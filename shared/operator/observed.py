@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from markupsafe import Markup
 
-from shared.domain import NO_USAGE, Draft, EmailSummary, Mailbox, Outcome, Support, Usage, parse_address
+from shared.domain import NO_USAGE, Draft, EmailSummary, Mailbox, Outcome, Support, Usage
 from shared.ledger.entries import FOR_PEOPLE, LedgerEntry
 from shared.operator.trust_page import format_duration, parse_days
 from shared.replying.reporting import SUPPORT_WORDS, render_reason
-from shared.replying.threads import PENDING_STATUSES, is_unsent
+from shared.replying.threads import has_left, is_answer_of
 from shared.services.http_answer import HttpAnswer, answer_page, build_pages, build_policy, refuse_report
 
 if TYPE_CHECKING:
@@ -165,14 +165,11 @@ def build_observed(
 
 
 def find_answer(row: LedgerEntry, sent: Iterable[EmailSummary]) -> EmailSummary | None:
-    """The first email to the sender that left in the thread after theirs; `sent` has the oldest first."""
-    for email in sent:
-        is_out = email.status not in PENDING_STATUSES and not is_unsent(email)
-        is_answer = row.thread_id is not None and email.thread_id == row.thread_id
-        to_sender = row.sender in map(parse_address, email.to)
-        if is_out and is_answer and to_sender and email.received_at >= row.received_at:
-            return email
-    return None
+    """The first email of a person to the sender that left in the thread; `sent` has the oldest first."""
+    if row.thread_id is None:
+        return None
+    thread = (email for email in sent if email.thread_id == row.thread_id)
+    return next((email for email in thread if has_left(email) and is_answer_of(row, email)), None)
 
 
 def answer_observed(build: Callable[[int], ObservedReport], params: Mapping[str, str]) -> HttpAnswer:
