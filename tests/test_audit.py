@@ -356,6 +356,29 @@ def test_a_row_that_the_trail_has_no_word_of_is_named(world: World) -> None:
     ]
 
 
+def test_rows_from_before_the_trail_are_counted_in_one_sentence(world: World) -> None:
+    world.agent.trail.__exit__()
+    for name in ("ann", "bob"):
+        world.deliver(sender=f"{name}@customer.example")
+    world.run_until_idle()
+    older = (
+        "Emails that ended before the trail's first record, and of which it has none: 2. "
+        "They are from before an update that began the trail, or its first records were removed."
+    )
+    assert find_differences(world) == [older]
+    world.clock.advance(hours=1)
+    world.agent.trail.__enter__()
+    world.deliver(sender="cy@customer.example")
+    world.run_until_idle()
+    world.agent.trail.__exit__()
+    lost = world.deliver(sender="dee@customer.example")
+    world.run_until_idle()
+    found = find_differences(world)
+    assert len(found) == 2
+    assert found[0].startswith(f"Email {lost}: the trail has no record of its last decision")
+    assert found[1] == older
+
+
 def test_erasing_leaves_the_trail_whole_and_its_digest_without_a_meaning(world: World) -> None:
     email_id = world.deliver()
     world.run_until_idle()
@@ -425,6 +448,11 @@ def test_every_reply_that_left_has_one_submission_and_one_decision_by_another_ke
 ) -> None:
     log = [*entries, OLDEST] if entries else []
     assert list(compare_with_service([settle("re_1", status)], log)) == differences
+
+
+def test_a_decision_without_a_key_is_no_decision_with_the_key_of_the_agent() -> None:
+    at_the_dashboard = [logged("email.replied", key=""), logged("oversight.approve", key=""), OLDEST]
+    assert list(compare_with_service([settle("re_1")], at_the_dashboard)) == []
 
 
 def test_what_the_agents_key_sent_past_the_trail_is_named() -> None:

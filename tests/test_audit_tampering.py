@@ -117,6 +117,11 @@ def test_a_chain_that_was_removed_with_its_head_is_named_with_or_without_decisio
     ]
 
 
+def test_a_trail_without_any_record_is_sound(world: World, store: SqliteStore) -> None:
+    assert problems(store) == []
+    assert check_trail(world.ledger, KEY).differences == []
+
+
 def test_a_beginning_that_was_cut_short_is_made_up_for(store: SqliteStore) -> None:
     begun: list[str] = []
 

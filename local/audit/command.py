@@ -75,14 +75,18 @@ def _find_row(ledger: Ledger, email_id: str, records: Sequence[Facts]) -> Ledger
 
 
 def build_evidence(entry: LedgerEntry) -> RenderableType:
-    """The text that was submitted, or is only proposed, and what carries each of its statements."""
+    """The text of the draft or of what is proposed, whether it was submitted, and what carries it."""
     if entry.erased_at is not None:
         return Text("The ledger has erased the texts of this email.")
     draft = entry.draft or entry.proposal
     if draft is None:
         return Text("There is no draft.")
-    lines = [Text("Submitted for approval" if entry.draft else "Proposed to a person, not submitted", "bold")]
-    lines.append(Text(f"{draft.reply_markdown}\n"))
+    fate = "Perhaps submitted" if entry.intent_in_doubt else "Not submitted"
+    if entry.reply_id:
+        fate = "Submitted for approval"
+    if draft is entry.proposal:
+        fate = "Proposed to a person, not submitted"
+    lines = [Text(fate, "bold"), Text(f"{draft.reply_markdown}\n")]
     for claim in draft.claims:
         if claim.support is Support.FREE:
             continue

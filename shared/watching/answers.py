@@ -16,7 +16,7 @@ from shared.mail.multimail import CLOCK_MARGIN, MultiMailReader
 from shared.replying.threads import (
     PENDING_STATUSES,
     WRITTEN_WITHIN,
-    find_outbound_to,
+    is_answer_of,
     is_unsent,
     thread_scope,
 )
@@ -101,7 +101,7 @@ class AnswerWatch:
         replies = self._list_own_replies(entry)
         # Where no sender is known, it may be anybody outside our own domains.
         answers = (
-            find_outbound_to(entry.sender, emails)
+            [email for email in emails if is_answer_of(entry, email)]
             if entry.sender
             else [email for email in emails if not {_host(to) for to in email.to} <= ours]
         )
