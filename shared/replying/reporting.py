@@ -79,7 +79,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.SENDER_LIMIT: "its sender already got {detail} replies today",
     Cause.SENDER_FLOOD: "its sender wrote more than {detail} emails today",
     Cause.SENDER_TOKENS: "its sender's emails used up their share ({detail}) of the mailbox's tokens today",
-    Cause.THREAD_MISSING: "MultiMail does not find a part of its thread: {detail}",
+    Cause.THREAD_MISSING: "MultiMail does not find a part of its thread: answer it there",
     Cause.REPLY_REJECTED: "the reply to it was rejected",
     Cause.REPLY_CANCELLED: "the reply to it was cancelled",
     Cause.REPLY_UNDELIVERED: "the reply to it could not be delivered",
