@@ -20,7 +20,20 @@ from collections.abc import Sequence
 
 
 class AgentError(Exception):
-    """Any failure this package raises on purpose. Messages hold ids and remedies, never bodies or keys."""
+    """Any failure this package raises on purpose. Messages hold ids and remedies, never bodies or keys.
+
+    `request` is the call that failed, for the log: the text has it behind `reason`, which people read.
+    """
+
+    request = ""
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, in words for people."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.request})" if self.request else self.reason
 
 
 class ConfigurationError(AgentError):

@@ -442,7 +442,7 @@ def test_facts_that_somebody_wrote_are_shown_or_left_out(store: SqliteStore) -> 
     change(store, f"record|{2:012}", facts=json.dumps({"at": "x", "input_tokens": "9", "reply_id": 4}))
     found = read_facts(AuditChains(store, "ledger").read())
     assert len(found) == 2
-    assert build_trail(found, 80)
+    assert build_trail(found, 80, {})
     assert list(compare_with_service(found, [logged("email.replied")])) == []
 
 

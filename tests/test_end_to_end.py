@@ -347,7 +347,7 @@ def test_a_key_that_may_not_reply_leaves_the_run_unfinished_and_the_remedy_reada
 ) -> None:
     box = services.multimail.add_mailbox("support@northwind.example")
     services.multimail.deliver(box, "ann@customer.example", "Delivery time", "How long does it take?")
-    refused = "the MultiMail key lacks the send scope, or the mailbox's oversight mode forbids this"
+    refused = "the mailbox's oversight mode forbids this, or the MultiMail key lacks the send scope"
     services.multimail.fault = always(
         answer_with(403), matching=lambda method, path: method == "POST" and "/reply/" in path
     )

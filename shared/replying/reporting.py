@@ -50,11 +50,14 @@ ROW_FACTS = (
     "reply_id",
     "revision",
     "draft_model",
+    "edited_by",
     "content_digest",
     "observed",
     "finished_at",
     "erased_at",
 )
+# How the trail has the decision of a reviewer whose reason the row has.
+REJECTED_WITH_REASON = "rejected with a reason"
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 # `{detail}` is what code noted with the cause.
@@ -79,7 +82,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.SENDER_LIMIT: "its sender already got {detail} replies today",
     Cause.SENDER_FLOOD: "its sender wrote more than {detail} emails today",
     Cause.SENDER_TOKENS: "its sender's emails used up their share ({detail}) of the mailbox's tokens today",
-    Cause.THREAD_MISSING: "MultiMail does not find a part of its thread: {detail}",
+    Cause.THREAD_MISSING: "MultiMail does not find a part of its thread: answer it there",
     Cause.REPLY_REJECTED: "the reply to it was rejected",
     Cause.REPLY_CANCELLED: "the reply to it was cancelled",
     Cause.REPLY_UNDELIVERED: "the reply to it could not be delivered",
@@ -269,7 +272,7 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     The model's words may quote the email: they stay in the ledger and the tags. So does the sentence for the
     cause; the trail has the cause and what code noted with it. A proposal counts as the draft.
     """
-    triage, draft, usage = entry.triage, entry.draft or entry.proposal, entry.usage
+    draft, usage = entry.draft or entry.proposal, entry.usage
     facts: dict[str, Value] = {
         key.removeprefix("agent."): value
         for key, value in build_tags(entry).items()
@@ -279,12 +282,9 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         facts |= {"content_digest": entry.content_digest}
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_WHOLE_REASON_CHARACTERS)}
-    if triage is not None:
-        facts |= {"confidence": triage.confidence, "triage_model": triage.model}
-        facts |= {"triage_prompt": triage.prompt_version}
+    facts |= _describe_authors(entry)
     if draft is not None:
         counts = Counter(claim.support for claim in draft.claims)
-        facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
         facts |= {"claims_verified": counts[Support.VERIFIED]}
         facts |= {"claims_from_sender": counts[Support.FROM_SENDER]}
         facts |= {"claims_asserted": counts[Support.ASSERTED]}
@@ -304,6 +304,19 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         "cached_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
     }
+
+
+def _describe_authors(entry: LedgerEntry) -> dict[str, Value]:
+    """Which models decided and wrote, or which reviewer did: for an edit no model was asked."""
+    triage, draft = entry.triage, entry.draft or entry.proposal
+    facts: dict[str, Value] = {} if triage is None else {"confidence": triage.confidence}
+    if entry.edited_by:
+        return facts | {"edited_by": entry.edited_by}
+    if triage is not None:
+        facts |= {"triage_model": triage.model, "triage_prompt": triage.prompt_version}
+    if draft is not None:
+        facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
+    return facts
 
 
 def render_time(moment: datetime) -> str:
