@@ -155,7 +155,7 @@ def serve_pages(folder: Path) -> Iterator[list[DeskPage]]:
     (folder / "busy").mkdir()
     (folder / "calm").mkdir()
     note = "Simulated mail, simulated model: " + "nothing leaves this machine. " * 3
-    with serve_office(folder / "busy", note=note) as busy, serve_office(folder / "calm") as calm:
+    with serve_office(folder / "busy") as busy, serve_office(folder / "calm", note=note) as calm:
         draft, escalated = _fill_with_drafts(busy), _fill_with_escalations(calm)
         yield [
             DeskPage("drafts", f"{busy.url}/"),
