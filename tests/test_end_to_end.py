@@ -576,7 +576,7 @@ def test_no_line_of_the_demo_is_wider_than_the_terminal(services: Services, colu
 
 def test_the_page_s_address_comes_first_and_ctrl_c_ends_the_demo(services: Services) -> None:
     terminal = Terminal(services, 80, "demo")
-    terminal.read_until("Function key")
+    terminal.read_until("AGENT_KEY=")
     first, *_ = terminal.text.splitlines()
     page = requests.get(first.split()[5], timeout=10).text
     assert first.startswith("Approve or reject the drafts: http://127.0.0.1:")

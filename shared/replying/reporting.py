@@ -200,9 +200,9 @@ def render_notes(notes: Iterable[str]) -> str:
 
 
 def name_handler(entry: LedgerEntry, profile: MailboxProfile) -> str:
-    """Whom the profile names to handle a row that is escalated; empty for other rows."""
+    """Whom the profile names to handle a row that is left to people; empty for other rows."""
     category = entry.triage.category if entry.triage is not None else ""
-    return profile.find_handler(category) if entry.outcome is Outcome.ESCALATED else ""
+    return profile.find_handler(category) if entry.outcome in FOR_PEOPLE else ""
 
 
 def tag_emails(writer: MultiMailClient | None, entry: LedgerEntry, profile: MailboxProfile) -> None:
