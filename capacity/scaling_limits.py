@@ -26,9 +26,9 @@ DAY, HOUR, MINUTE = 86_400, 3_600, 60
 # Rows of the ledger's sixteen partitions that one email or reply reads or writes; tests/test_scaling.py counts them.
 # Of an email with a reply: its row and open work from the poll to the end, its reply tracked, its erasure noted.
 EMAIL_ROWS = 17
-REPLY_ROWS = (
-    6  # its row read and written as it is seen pending and as it is settled, then dropped, as its matter
-)
+# Its row read and written as it is seen pending and as it is settled, then its note and its matter dropped, and a
+# note for the digest when it was approved.
+REPLY_ROWS = 7
 TAKE_IN_TRANSACTIONS = 4  # looked for, added, marked as enqueued, watermark: the poll's
 # Two runs: tagged as pending, then read once it is decided, and tagged again. Each asks for the mailboxes.
 SETTLE_CALLS, SETTLE_TRANSACTIONS = 7, 6

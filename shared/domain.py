@@ -441,6 +441,11 @@ class Draft:
         return len(self.reply_markdown.split()) or self.erased_words
 
     @property
+    def version(self) -> str:
+        """The model and the instructions that wrote it; empty where they are not known."""
+        return f"{self.model} {self.prompt_version}".strip()
+
+    @property
     def wordless_claims(self) -> tuple[JudgedClaim, ...]:
         """Of its statements only what carries them."""
         return tuple(
@@ -470,10 +475,11 @@ class Draft:
         reason: str,
         *,
         submitted_at: datetime,
-        decided_at: datetime,
+        decided_at: datetime | None,
         review: "Review | None" = None,
+        status: str = "rejected",
     ) -> "Rejection":
-        """What is kept of it once its reply was turned down: of its statements only what carries them."""
+        """What is kept of it once another is to be written: of its statements only what carries them."""
         is_edited = review is not None and review.edited is not None
         return Rejection(
             reply_id,
@@ -485,6 +491,8 @@ class Draft:
             edited_by=review.reviewer if review is not None and is_edited else "",
             edit_distance=review.edit_distance if review is not None else 0,
             looked_up=self.looked_up,
+            version=self.version,
+            status=status,
         )
 
 
@@ -527,22 +535,26 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A reply that a reviewer rejected with a reason or an edit, and its text. Times are aware, UTC.
+    """A reply that was followed by a new draft, and its text. Times are aware, UTC.
 
+    A reviewer rejected it with a reason or an edit; or it reached nobody, as its `status` says, and an
+    operator had its email worked on again. `decided_at`: None where it is not known that anybody decided.
     `claims`: what carried its statements, without their words. `edited_by`: the fingerprint of the reviewer's
     key where the next draft is the reviewer's own text, which has `edit_distance` words more or less.
-    `looked_up`: as the draft's.
+    `looked_up`: as the draft's. `version`: that of its draft.
     """
 
     reply_id: str
     reason: str = field(repr=False)
     reply_markdown: str = field(repr=False)
     submitted_at: datetime
-    decided_at: datetime
+    decided_at: datetime | None
     claims: tuple[JudgedClaim, ...] = ()
     edited_by: str = ""
     edit_distance: int = 0
     looked_up: tuple[LookedUp, ...] = ()
+    version: str = ""
+    status: str = "rejected"
 
     @property
     def is_edit(self) -> bool:

@@ -20,7 +20,20 @@ from collections.abc import Sequence
 
 
 class AgentError(Exception):
-    """Any failure this package raises on purpose. Messages hold ids and remedies, never bodies or keys."""
+    """Any failure this package raises on purpose. Messages hold ids and remedies, never bodies or keys.
+
+    `request` is the call that failed, for the log: the text has it behind `reason`, which people read.
+    """
+
+    request = ""
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, in words for people."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.request})" if self.request else self.reason
 
 
 class ConfigurationError(AgentError):
@@ -86,3 +99,16 @@ class ThoughtTooLongError(PermanentError):
 
 class LeaseLostError(AgentError):
     """Another worker wrote the ledger row after we claimed it."""
+
+
+def raise_together(failures: Sequence[AgentError], sentence: str) -> None:
+    """Raise what parts of a run failed with, if any did, now that the others are done.
+
+    That is one ConfigurationError with every problem that they name, or else a TransientError with the
+    `sentence` and the first of them.
+    """
+    problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
+    if problems:
+        raise ConfigurationError(list(dict.fromkeys(problems)))
+    if failures:
+        raise TransientError(f"{sentence}: {failures[0]}")

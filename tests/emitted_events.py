@@ -8,7 +8,7 @@ from shared import telemetry
 
 SHARED = Path(telemetry.__file__).parent
 LOCAL = SHARED.parent / "local"
-COMMANDS = [LOCAL / name for name in ("commands/redrive.py", "commands/forget.py", "people/matters.py")]
+COMMANDS = [LOCAL / name for name in ("commands/redrive.py", "commands/forget.py")]
 SOURCES = (*sorted(SHARED.rglob("*.py")), *COMMANDS)
 
 

@@ -31,7 +31,16 @@ from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.browser import CHROMIUM
 from local.testing.desk_agent import FUNCTION_KEY, DeskAgent
-from local.testing.desk_office import CLAIMS, NOW, Office, plain_draft, report_nothing, serve_office, written
+from local.testing.desk_office import (
+    CLAIMS,
+    NOW,
+    Office,
+    plain_draft,
+    report_nothing,
+    serve_office,
+    triaged,
+    written,
+)
 from local.testing.world import Clock
 from shared.composition import build_agent
 from shared.domain import (
@@ -41,6 +50,8 @@ from shared.domain import (
     WorkItem,
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
+from shared.ledger.entries import LedgerEntry
+from shared.operator.review import Kind
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.profiles.pauses import pause
 from shared.profiles.profiles import MailboxProfile, Profiles
@@ -648,13 +659,28 @@ def test_a_service_that_is_away_is_explained_and_no_key_is_shown(office: Office)
 def test_without_the_agent_the_mail_is_shown_and_nothing_is_decided(office: Office) -> None:
     email = office.receive("Warranty")
     reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
     office.agent.is_away = True
     html = requests.get(office.address(email), timeout=10).text
-    assert "The agent cannot be reached" in html
+    assert "The agent cannot be reached, so nothing can be decided here" in html
     assert "Two years." in html
-    form = decision(reply, "approve", email, csrf_token=csrf_token(html))
-    assert requests.post(f"{office.url}/decide", data=form, timeout=10).status_code == 502
+    assert "<button" not in html  # none would do anything
+    form = decision(reply, "approve", email, csrf_token=token)
+    answer = requests.post(f"{office.url}/decide", data=form, timeout=10)
+    assert answer.status_code == 502
+    assert answer.text.count("be reached") == 1  # it is said once
     assert office.stored(reply).status == "pending_send_approval"
+
+
+def test_what_was_typed_stays_while_the_agent_is_away_and_no_other_button_does(office: Office) -> None:
+    email = office.receive("Warranty")
+    reply = office.draft(email, "Two years.")
+    token = csrf_token(requests.get(office.address(email), timeout=10).text)
+    office.agent.is_away = True
+    form = decision(reply, "edit", email, csrf_token=token, text="Dear Ann, two years.")
+    html = requests.post(f"{office.url}/decide", data=form, timeout=10).text
+    assert re.findall(r'<button[^>]*value="(\w+)"', html) == ["edit"]
+    assert "Dear Ann, two years." in html
 
 
 def test_a_wrong_function_key_is_named(office: Office) -> None:
@@ -703,6 +729,14 @@ def test_listing_marks_no_email_as_read(office: Office) -> None:
     requests.get(f"{office.url}/?show=all", timeout=10)
     requests.get(f"{office.url}/updates", timeout=10)
     assert [office.stored(email).status for email in emails] == ["unread", "unread"]
+
+
+def test_what_the_agent_has_not_finished_stays_unread_however_old_it_is(office: Office) -> None:
+    email, at = office.receive("Held back by a pause", ago=60 * 24 * 40), NOW - timedelta(days=40)
+    office.agent.ledger.add(LedgerEntry("support", email, at, "ann@customer.example", None, at))
+    assert [item.kind for item in office.agent.reviews.list_items("a")] == [Kind.OPEN]
+    requests.get(office.url, timeout=10)
+    assert office.stored(email).status == "unread"
 
 
 def test_tags_of_a_settled_email_are_read_once_and_of_an_open_one_again(office: Office) -> None:
@@ -816,6 +850,7 @@ def test_an_offered_reason_is_chosen_and_sent_with_the_keyboard_alone(offering: 
     reply = offering.draft(email, "Two years.")
     page.goto(offering.address(email))
     page.keyboard.press("r")
+    page.keyboard.press("Shift+Tab")
     expect(page.get_by_label("No reason: no new draft")).to_be_focused()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
@@ -824,6 +859,38 @@ def test_an_offered_reason_is_chosen_and_sent_with_the_keyboard_alone(offering: 
     assert offering.stored(reply).tags == {"agent.reject_reason": "Warmer."}
     page.goto(offering.address(email))
     expect(page.locator(".draft")).to_contain_text("The agent writes a new draft with this reason")
+
+
+@in_browser
+def test_words_typed_after_r_are_the_reason_where_reasons_are_offered_too(
+    offering: Office, page: Page
+) -> None:
+    email = offering.receive("Warranty")
+    reply = offering.draft(email, "Two years.")
+    page.goto(offering.address(email))
+    page.keyboard.press("r")
+    page.keyboard.type("a shorter one")
+    page.keyboard.press("Enter")
+    expect(said(page)).to_have_text("Rejected: Warranty")
+    assert offering.stored(reply).tags == {"agent.reject_reason": "a shorter one"}
+
+
+@in_browser
+def test_while_a_form_is_open_no_key_chooses_another_decision(offering: Office, page: Page) -> None:
+    email = offering.receive("Warranty")
+    offering.draft(email, "Two years.")
+    page.clock.install()
+    page.goto(offering.address(email))
+    keyboard = Keyboard(page)
+    keyboard.press("r")
+    page.get_by_label("Warmer.").check()
+    for key in ("a", "n", "r"):
+        keyboard.press(key)
+        expect(page.locator("details.reject[open]")).to_have_count(1)
+        expect(page.get_by_role("button", name="Approve and send")).not_to_be_focused()
+        expect(page.get_by_role("button", name="Not now")).not_to_be_focused()
+    expect(page.locator("#reason")).to_be_focused()
+    expect(page.get_by_label("Warmer.")).to_be_checked()
 
 
 @in_browser
@@ -889,6 +956,66 @@ def test_the_page_of_a_real_account_offers_no_reasons_and_speaks_of_no_simulated
     assert "simulated" not in html
 
 
+def list_subjects(office: Office, query: str = "") -> list[str]:
+    rows = requests.get(f"{office.url}/updates{query}", timeout=10).json()["rows"]
+    return [row["subject"] for row in rows]
+
+
+def test_the_most_urgent_comes_first_whatever_it_is(office: Office) -> None:
+    for subject, urgency in (("Low draft", "low"), ("High draft", "high")):
+        office.draft(office.receive(subject, ago=9), "Yes.", urgency=urgency)
+    office.escalate(office.receive("Line down"), triage=triaged(urgency="critical"))
+    office.escalate(office.receive("High, left to people", ago=10), triage=triaged(urgency="high"))
+    assert list_subjects(office) == ["Line down", "High draft", "High, left to people", "Low draft"]
+
+
+def test_the_id_that_a_notification_names_is_on_the_page_and_is_found(office: Office) -> None:
+    office.escalate(office.receive("Others"))
+    email = office.receive("Law")
+    office.escalate(email)
+    assert list_subjects(office, f"?show=all&q={email}") == ["Law"]
+    assert list_subjects(office, f"?show=all&q={email[:-1]}") == []
+    assert f"id {email}" in requests.get(office.address(email), timeout=10).text
+
+
+def test_the_id_of_an_email_of_a_flood_is_found(office: Office) -> None:
+    emails = [office.receive(f"Flood {n}", ago=n) for n in range(3)]
+    for email in emails:
+        office.tag(email, outcome="escalated", cause="sender_flood")
+    assert list_subjects(office, "?show=all") == ["Flood 0"]
+    assert list_subjects(office, f"?show=all&q={emails[2]}") == ["Flood 2"]
+
+
+@in_browser
+def test_what_is_left_to_people_says_how_to_answer_it_and_its_proposal_can_be_copied(
+    office: Office, page: Page
+) -> None:
+    email = office.receive("Warranty")
+    office.escalate(email, proposal=plain_draft("Two **years**.\n\nYours"))
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(office.address(email))
+    expect(page.locator(".verdict")).to_contain_text("To answer: write in MultiMail's dashboard")
+    page.get_by_role("button", name="Copy the proposed answer").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "Two **years**.\n\nYours"
+
+
+@in_browser
+@pytest.mark.parametrize("key", ["r", "e"])
+def test_a_form_that_was_opened_can_be_cancelled(office: Office, page: Page, key: str) -> None:
+    reply = office.draft(office.receive("Warranty"), "Two years.")
+    page.set_viewport_size(ViewportSize(width=1280, height=900))
+    page.goto(office.url)
+    page.keyboard.press(key)
+    box = page.locator(".decision").bounding_box()
+    assert box is not None
+    assert box["height"] <= 450  # the rest is for what one needs to read
+    page.get_by_role("link", name="Cancel").locator("visible=true").click()
+    expect(page.locator(".decision details[open]")).to_have_count(0)
+    expect(page.get_by_role("button", name="Approve and send")).to_be_visible()
+    assert office.stored(reply).status == "pending_send_approval"
+
+
 # Twenty drafts in a row
 
 
@@ -939,7 +1066,7 @@ def test_a_person_decides_twenty_drafts_by_keyboard_alone_the_most_urgent_first(
             page.keyboard.press("Control+End")
             page.keyboard.type(" Yes.")
             keyboard.press("Control+Enter")
-            decided[n] = "Your text replaces the draft"
+            decided[n] = "Your text replaces the draft and still has to be approved"
         else:
             keyboard.press("a", "Enter")
             decided[n] = "Approved and sent"

@@ -1,5 +1,6 @@
 """The audit trail: what was changed, cut off or never written is found, and erasing leaves it whole."""
 
+import io
 import json
 import logging
 import os
@@ -14,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from local.audit.checking import compare_with_ledger, compare_with_service
+from local.audit.command import build_trail, find_reasons
 from local.host.http_server import LoopbackServer
 from local.multimail.faults import always, answer_with
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.azurite import Azurite
 from local.testing.world import AUDIT_KEY, World
-from shared.domain import AuditLogEntry
+from shared.domain import AuditLogEntry, WorkItem
 from shared.errors import ConfigurationError, TransientError
 from shared.ledger.audit_chains import (
     CHAINS,
@@ -332,6 +335,43 @@ def test_what_the_agent_decides_is_in_the_trail_and_agrees_with_the_ledger(world
     ]  # fmt: skip
 
 
+def end(world: World, email_id: str, action: str) -> None:
+    world.simulator.decide(world.entry(email_id).reply_id or "", action)
+    world.clock.advance(minutes=6)
+    world.agent.track()
+    world.run_until_idle()
+
+
+def test_the_trail_says_which_reviewer_edited_rejected_and_why_without_their_words(world: World) -> None:
+    edited, rejected = world.deliver("How long?"), world.deliver("Where?", sender="bob@customer.example")
+    with world.agent.trail:
+        world.run_until_idle()
+        first, second = (world.entry(email_id).reply_id or "" for email_id in (edited, rejected))
+        world.agent.reviews.edit(WorkItem(world.box, edited), first, "a0000001", "It takes two weeks.")
+        end(world, edited, "reject")
+        end(world, edited, "approve")
+        world.agent.reviews.reject(WorkItem(world.box, rejected), second, "b0000002", "Name the street.")
+        end(world, rejected, "reject")
+    facts = read_facts(world.ledger.audit.read())
+    ends = [one for one in facts if one["event"] == "reply.settled"]
+    assert [(one["decision"], one.get("reviewer")) for one in ends] == [
+        ("edited", "a0000001"), ("approved", None), ("rejected with a reason", "b0000002"),
+    ]  # fmt: skip
+    assert "Name the street" not in json.dumps(facts)
+    decided = [one for one in facts if one["event"] == "email.decided" and one["email_id"] == edited]
+    assert [one.get("edited_by") for one in decided] == [None, "a0000001"]
+    assert [{"draft_model", "triage_model"} <= one.keys() for one in decided] == [True, False]
+    assert list(compare_with_ledger(facts, world.ledger.entries())) == []
+    shown = io.StringIO()
+    reasons = {**find_reasons(world.entry(edited)), **find_reasons(world.entry(rejected))}
+    Console(file=shown, width=120).print(build_trail(facts, 120, reasons))
+    text = " ".join(shown.getvalue().split())
+    assert f"who reviewer email {edited} what edited {first} key a0000001" in text
+    assert f"who reviewer email {edited} what approved, delivered {world.entry(edited).reply_id}" in text
+    assert f"email {rejected} what rejected {second} why Name the street. key b0000002" in text
+    assert "model and prompts none: the text of reviewer a0000001" in text
+
+
 def test_a_text_that_was_changed_in_the_ledger_is_named(world: World) -> None:
     email_id = world.deliver()
     world.run_until_idle()
@@ -354,6 +394,29 @@ def test_a_row_that_the_trail_has_no_word_of_is_named(world: World) -> None:
         f"Email {unrecorded}: the trail has no record of its last decision: "
         "the process ended before it was written, or the row was changed."
     ]
+
+
+def test_rows_from_before_the_trail_are_counted_in_one_sentence(world: World) -> None:
+    world.agent.trail.__exit__()
+    for name in ("ann", "bob"):
+        world.deliver(sender=f"{name}@customer.example")
+    world.run_until_idle()
+    older = (
+        "Emails that ended before the trail's first record, and of which it has none: 2. "
+        "They are from before an update that began the trail, or its first records were removed."
+    )
+    assert find_differences(world) == [older]
+    world.clock.advance(hours=1)
+    world.agent.trail.__enter__()
+    world.deliver(sender="cy@customer.example")
+    world.run_until_idle()
+    world.agent.trail.__exit__()
+    lost = world.deliver(sender="dee@customer.example")
+    world.run_until_idle()
+    found = find_differences(world)
+    assert len(found) == 2
+    assert found[0].startswith(f"Email {lost}: the trail has no record of its last decision")
+    assert found[1] == older
 
 
 def test_erasing_leaves_the_trail_whole_and_its_digest_without_a_meaning(world: World) -> None:
@@ -425,6 +488,11 @@ def test_every_reply_that_left_has_one_submission_and_one_decision_by_another_ke
 ) -> None:
     log = [*entries, OLDEST] if entries else []
     assert list(compare_with_service([settle("re_1", status)], log)) == differences
+
+
+def test_a_decision_without_a_key_is_no_decision_with_the_key_of_the_agent() -> None:
+    at_the_dashboard = [logged("email.replied", key=""), logged("oversight.approve", key=""), OLDEST]
+    assert list(compare_with_service([settle("re_1")], at_the_dashboard)) == []
 
 
 def test_what_the_agents_key_sent_past_the_trail_is_named() -> None:

@@ -117,6 +117,11 @@ def test_a_chain_that_was_removed_with_its_head_is_named_with_or_without_decisio
     ]
 
 
+def test_a_trail_without_any_record_is_sound(world: World, store: SqliteStore) -> None:
+    assert problems(store) == []
+    assert check_trail(world.ledger, KEY).differences == []
+
+
 def test_a_beginning_that_was_cut_short_is_made_up_for(store: SqliteStore) -> None:
     begun: list[str] = []
 
@@ -437,7 +442,7 @@ def test_facts_that_somebody_wrote_are_shown_or_left_out(store: SqliteStore) -> 
     change(store, f"record|{2:012}", facts=json.dumps({"at": "x", "input_tokens": "9", "reply_id": 4}))
     found = read_facts(AuditChains(store, "ledger").read())
     assert len(found) == 2
-    assert build_trail(found, 80)
+    assert build_trail(found, 80, {})
     assert list(compare_with_service(found, [logged("email.replied")])) == []
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from rich.console import Console
@@ -30,10 +31,11 @@ from local.host.http_server import LoopbackServer
 from local.host.run import MISCONFIGURED, OK, UNFINISHED
 from local.model.chat_simulator import ChatSimulator, Payload
 from local.multimail.emails import Listing
+from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
 from local.testing.world import START, Clock, World
 from shared.domain import Cause, Draft, Outcome, TokenPrice, Usage, WorkItem
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, TransientError
 from shared.knowledge.passages import PROPOSED_FOLDER
 from shared.ledger.entries import LedgerEntry
 from shared.model.prompting import load_prompt
@@ -387,7 +389,42 @@ def test_what_really_became_of_an_email_is_what_its_reviewers_did() -> None:
     by_hand = entry(reply_status="approved", rejections=(replace(edited, edited_by="key"),))
     assert find_real_end(by_hand, None) is Really.EDITED
     assert find_real_end(entry(reply_status="rejected"), None) is Really.REJECTED
+    assert find_real_end(entry(rejections=(edited,)), None) is Really.REJECTED
+    redriven = replace(edited, status="bounced")
+    assert find_real_end(entry(rejections=(redriven,)), None) is Really.NOBODY
     assert find_real_end(None, None) is Really.NOBODY
+
+
+@pytest.mark.parametrize("status", ["bounced", "send_failed"])
+def test_a_reply_that_could_not_be_delivered_was_no_rejected_one(status: str) -> None:
+    assert find_real_end(entry(reply_status=status), None) is Really.UNDELIVERED
+
+
+def test_a_reply_that_covers_another_email_is_no_answer_of_a_person(box: Past) -> None:
+    first, second = box.deliver(thread_id="thread-1"), box.deliver("And to Oslo?", thread_id="thread-1")
+    reply_id = box.simulator.human_reply(second, "Two days.")
+    rows = {
+        second: entry(
+            mailbox_id=box.box, email_id=second, reply_id=reply_id, reply_status="delivered",
+            draft=Draft("Two days.", 0.9, (), (first, second), "key"),
+        ),
+        first: replace(entry(mailbox_id=box.box, email_id=first), outcome=Outcome.SKIPPED),
+    }  # fmt: skip
+    compared = compare(
+        box.read_mail(), lambda item: rows.get(item.email_id), box.run(), None, days=3, names=["as it is"]
+    )
+    assert [(case.really, case.answer) for case in compared.cases] == [(Really.APPROVED, None)] * 2
+
+
+def test_what_was_sent_has_to_be_listed_of_each_mailbox(box: Past) -> None:
+    box.deliver()
+    box.simulator.human_reply(box.deliver(), "Two days.")
+    other = box.simulator.add_mailbox("sales@northwind.example", "gated_send")
+    refused = answer_with(500)
+    listing = in_order(None, refused, refused, matching=lambda _, path: path.endswith(f"{other}/emails"))
+    box.simulator.fault = listing
+    with pytest.raises(TransientError):
+        box.read_mail()
 
 
 @pytest.mark.parametrize("reason", ["", "Name the fee."])
@@ -482,6 +519,34 @@ def test_the_command_tells_the_cost_first_and_then_what_flips(shell: Past) -> No
     assert "Cases that flip: 1" in page
     assert "1: unread: to read it would mark it as read." in page
     assert shell.methods == {"GET"}
+
+
+def test_a_new_configuration_that_is_the_same_is_called_so(shell: Past) -> None:
+    shell.deliver()
+    same = shutil.copytree(shell.values["CONFIG_PATH"], shell.folder / "copy")
+    status, output = call(config=str(same))
+    assert status == OK
+    assert "The new configuration is the same as today's." in output
+    assert "1 to be tried, 0 known from earlier" in output
+    assert "1 to be tried" not in call(config=str(same))[1]
+
+
+def test_only_the_days_are_to_blame_for_wrong_days(shell: Past) -> None:
+    class Mistaken(Console):
+        mistakes: ClassVar[list[str]] = ["a mistake in the program"]
+
+        def print(self, *args: Any, **options: Any) -> None:
+            if self.mistakes:
+                raise ValueError(self.mistakes.pop())
+            super().print(*args, **options)
+
+    console = Console(record=True)
+    status = backtest(console, days_text="x", config=None, changes=(), is_confirmed=True)
+    assert status == MISCONFIGURED
+    assert console.export_text().strip() == "--days must be a whole number from 1 to 365."
+    shell.deliver()
+    with pytest.raises(ValueError, match="a mistake in the program"):
+        backtest(Mistaken(), days_text="2", config=None, changes=(), is_confirmed=True)
 
 
 def test_nothing_is_asked_of_a_model_before_the_cost_is_confirmed(

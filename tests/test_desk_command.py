@@ -152,11 +152,39 @@ def test_both_places_are_knocked_at_and_every_wrong_key_is_named(places: Places)
     with pytest.raises(ConfigurationError) as caught:
         check_access(read_settings(wrong, refuse))
     assert len(caught.value.problems) == 2
-    assert "lacks the oversight scope" in caught.value.problems[0]
+    assert "lacks the scope oversight" in caught.value.problems[0]
     assert caught.value.problems[1].startswith("AGENT_KEY")
     places.agent.is_away = True
     with pytest.raises(TransientError):
         check_access(read_settings(places.environment, refuse))
+
+
+def test_a_wrong_reviewer_key_is_explained_to_a_reviewer(places: Places) -> None:
+    for key, told in (("unknown", "does not know this key"), (places.simulator.add_key(), "the agent's own")):
+        with pytest.raises(ConfigurationError) as caught:
+            check_access(read_settings(places.environment | {"REVIEWER_KEY": key}, refuse))
+        (problem,) = caught.value.problems
+        assert problem.startswith("REVIEWER_KEY")
+        assert told in problem
+        assert "make a key of your own in MultiMail's dashboard" in problem
+        assert "SECRET_NAME" not in problem
+
+
+@pytest.mark.parametrize("ending", ["/", "/api", "/api/"])
+def test_the_agent_s_address_may_end_as_its_functions_do(places: Places, ending: str) -> None:
+    given = places.environment | {"AGENT_URL": places.environment["AGENT_URL"] + ending}
+    check_access(read_settings(given, refuse))
+
+
+def test_a_scope_without_a_token_is_named_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # where nobody can sign in
+    settings = read_settings(GIVEN | {"AGENT_SCOPE": "api://wrong/.default"}, refuse)
+    assert settings.agent.get_token is not None
+    with pytest.raises(ConfigurationError, match=r"^AGENT_SCOPE: Entra ID gave no token for it"):
+        settings.agent.get_token()
+    assert caplog.records == []
 
 
 def test_the_desk_is_served_until_it_is_stopped(places: Places, tmp_path: Path) -> None:

@@ -347,7 +347,7 @@ def test_a_key_that_may_not_reply_leaves_the_run_unfinished_and_the_remedy_reada
 ) -> None:
     box = services.multimail.add_mailbox("support@northwind.example")
     services.multimail.deliver(box, "ann@customer.example", "Delivery time", "How long does it take?")
-    refused = "the MultiMail key lacks the send scope, or the mailbox's oversight mode forbids this"
+    refused = "the mailbox's oversight mode forbids this, or the MultiMail key lacks the send scope"
     services.multimail.fault = always(
         answer_with(403), matching=lambda method, path: method == "POST" and "/reply/" in path
     )
@@ -576,7 +576,7 @@ def test_no_line_of_the_demo_is_wider_than_the_terminal(services: Services, colu
 
 def test_the_page_s_address_comes_first_and_ctrl_c_ends_the_demo(services: Services) -> None:
     terminal = Terminal(services, 80, "demo")
-    terminal.read_until("Function key")
+    terminal.read_until("AGENT_KEY=")
     first, *_ = terminal.text.splitlines()
     page = requests.get(first.split()[5], timeout=10).text
     assert first.startswith("Approve or reject the drafts: http://127.0.0.1:")

@@ -126,7 +126,7 @@ def show(entry: LedgerEntry) -> str:
 
 
 def test_the_audit_shows_a_draft_with_the_words_that_carry_it() -> None:
-    assert show(replace(ROW, draft=WRITTEN)).splitlines() == [
+    assert show(replace(ROW, draft=WRITTEN, reply_id="re_1")).splitlines() == [
         "Submitted for approval",
         "Dear Ann,",
         "",
@@ -144,11 +144,21 @@ def test_the_audit_shows_a_draft_with_the_words_that_carry_it() -> None:
     assert show(ROW) == "There is no draft.\n"
 
 
+def test_the_audit_says_of_a_draft_whether_it_was_submitted() -> None:
+    drafted = replace(ROW, draft=WRITTEN)
+    assert show(drafted).startswith("Not submitted\n")
+    assert show(replace(drafted, submit_intent_at=NOW)).startswith("Perhaps submitted\n")
+    assert show(replace(drafted, submit_intent_at=NOW, reply_id="re_1")).startswith(
+        "Submitted for approval\n"
+    )
+
+
 @pytest.mark.parametrize("field", ["draft", "proposal"])
 def test_the_audit_command_reads_the_evidence_from_the_ledger(tmp_path: Path, field: str) -> None:
     path = build_settings(tmp_path).ledger_path
     ended = replace(ROW, outcome=Outcome.ESCALATED, cause=Cause.DRAFT_CHECK, detail="foreign_link")
-    entry = replace(ended, draft=WRITTEN) if field == "draft" else replace(ended, proposal=WRITTEN)
+    drafted = replace(ended, draft=WRITTEN, reply_id="re_1")
+    entry = drafted if field == "draft" else replace(ended, proposal=WRITTEN)
     other = replace(ROW, email_id="em_2", draft=replace(WRITTEN, reply_markdown="Another reply."))
     with closing(open_sqlite_ledger(path)) as ledger, AuditTrail(ledger.audit, StaticSecret(Secret("a-key"))):
         for row in (entry, other):

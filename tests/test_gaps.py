@@ -278,6 +278,18 @@ def test_reasons_and_edits_become_lines_for_the_profile() -> None:
     assert list(list_corrections(replace(rejected, reply_status="approved", rejections=()))) == []
 
 
+def test_an_edit_that_is_not_submitted_is_a_correction_all_the_same() -> None:
+    edit = Rejection("r_1", "", "Dear Ann.\nWe are very sorry.", START, START, edited_by="key")
+    review = Review("r_1", "key", START, edited=draft("Dear Ann.\nSend it back."))
+    waiting = entry(outcome=None, finished_at=None, rejections=(edit,), review=review)
+    refused = entry(proposal=review.edited, rejections=(edit,), review=review)
+    for row in (waiting, refused):
+        assert [c.line for c in list_corrections(row)] == [
+            "For question: instead of “We are very sorry.” write “Send it back.”"
+        ]
+    assert list(list_corrections(replace(waiting, review=None))) == []
+
+
 # The files
 
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -539,6 +540,8 @@ def test_an_identity_that_gives_no_token_is_told(
 
 def test_the_settings_choose_between_files_and_index(tmp_path: Path) -> None:
     settings = build_settings(tmp_path, config_path=tmp_path)
-    assert isinstance(build_agent(settings).pipeline.knowledge, KnowledgeFiles)
     searching = build_settings(tmp_path, config_path=tmp_path, search_endpoint="https://s.search.windows.net")
-    assert isinstance(build_agent(searching).pipeline.knowledge, AzureSearchKnowledge)
+    for chosen, kind in ((settings, KnowledgeFiles), (searching, AzureSearchKnowledge)):
+        agent = build_agent(chosen)
+        with closing(agent.ledger):
+            assert isinstance(agent.pipeline.knowledge, kind)

@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from local.commands.forget import Forgetting
-from local.multimail.faults import answer_with
+from local.multimail.faults import always, answer_with
 from local.people import matters as commands
 from local.people.matters import list_open
 from local.people.notify import notify
 from local.testing.world import World
-from shared.errors import TransientError
+from shared.errors import ConfigurationError, TransientError
 from shared.ledger.audit_chains import read_facts
 from shared.ledger.entries import MatterKind
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -199,6 +199,21 @@ def test_answers_are_found_though_a_listing_failed_in_between(world: World) -> N
     assert kinds(world, email_id) == []
 
 
+@pytest.mark.parametrize("refused", [0, 1])  # whichever is looked at first
+def test_a_mailbox_whose_mail_may_not_be_read_does_not_stop_the_others(world: World, refused: int) -> None:
+    boxes = [world.box, world.simulator.add_mailbox("sales@northwind.example")]
+    world.model.triage["action"] = "escalate"
+    emails = [world.deliver(f"Where is {box}?", box=box) for box in boxes]
+    world.run_until_idle()
+    for email_id in emails:
+        world.clock.advance(minutes=5)
+        world.simulator.human_reply(email_id, "We look into it.")
+    world.simulator.fault = always(answer_with(403), matching=lambda _, path: boxes[refused] in path)
+    with pytest.raises(ConfigurationError, match="read scope"):
+        world.agent.track()
+    assert [matter.email_id for matter in world.ledger.matters.list()] == [emails[refused]]
+
+
 def test_an_escalation_goes_with_the_texts_of_its_row(world: World) -> None:
     email_id = process(world, "escalate")
     world.clock.advance(days=89)
@@ -367,6 +382,19 @@ def test_a_working_day_begins_when_it_opens_or_at_six(hours: BusinessHours, now:
 # The commands
 
 
+def leave_to_commands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Close the ledger, and name it and its account to the commands."""
+    folder = world.settings.ledger_path.parent
+    world.ledger.close()
+    monkeypatch.chdir(folder)
+    for name, value in {
+        "MULTIMAIL_API_URL": world._server.url, "MULTIMAIL_API_KEY": world.key,
+        "MODEL_ENDPOINT": "http://127.0.0.1:1", "MODEL_API_KEY": "unused", "TRIAGE_DEPLOYMENT": "small",
+        "LEDGER_PATH": str(world.settings.ledger_path), "CONFIG_PATH": str(folder),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+
+
 @pytest.fixture
 def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[World, list[str]]]:
     """An escalation, a draft and a promise in a ledger that no agent has open."""
@@ -377,14 +405,7 @@ def settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[W
             process(world, follow_up="We send the report by Friday."),
         ]
         decide(world, emails[2], "approve")
-        world.ledger.close()
-        monkeypatch.chdir(tmp_path)
-        for name, value in {
-            "MULTIMAIL_API_URL": world._server.url, "MULTIMAIL_API_KEY": world.key,
-            "MODEL_ENDPOINT": "http://127.0.0.1:1", "MODEL_API_KEY": "unused", "TRIAGE_DEPLOYMENT": "small",
-            "LEDGER_PATH": str(world.settings.ledger_path), "CONFIG_PATH": str(tmp_path),
-        }.items():  # fmt: skip
-            monkeypatch.setenv(name, value)
+        leave_to_commands(world, monkeypatch)
         yield world, emails
 
 
@@ -402,12 +423,33 @@ def run_done(*email_ids: str) -> tuple[int, str]:
     return status, console.file.getvalue()
 
 
+def test_open_lists_the_most_urgent_first_and_says_what_it_is_and_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mailboxes.yaml").write_text("default:\n  escalate_to: the duty manager\n", encoding="utf-8")
+    with World(tmp_path) as world:
+        world.model.triage |= {"urgency": "low", "category": "complaint"}
+        left = process(world, "escalate")
+        world.model.triage |= {"urgency": "normal", "category": "question"}
+        drafted = process(world)
+        world.model.triage |= {"urgency": "critical", "category": "complaint"}
+        world.simulator.set_mode(world.box, "autonomous")
+        blocked = process(world)
+        leave_to_commands(world, monkeypatch)
+        status, text = run_open()
+    assert status == 0
+    assert text.index(blocked) < text.index(drafted) < text.index(left)
+    assert f"{blocked}  blocked_ungated, urgency critical, complaint, " in text
+    assert f"{left}  escalated, urgency low, complaint, " in text
+    assert text.count("For: the duty manager") == 2
+
+
 def test_open_lists_what_waits_the_oldest_first(settled: tuple[World, list[str]]) -> None:
     _, (escalated, drafted, promised) = settled
     status, text = run_open()
     assert status == 0
     assert text.index(escalated) < text.index(drafted) < text.index(promised)
-    assert "escalation, " in text
+    assert "escalated, " in text
     assert "promised: We send the report by Friday." in text
 
 
@@ -418,7 +460,7 @@ def test_done_closes_an_escalation_and_a_promise_and_no_draft(settled: tuple[Wor
     assert f"{escalated}: escalation closed." in text
     status, text = run_done(drafted, "em_unknown")
     assert status == 1
-    assert "approve or reject it at MultiMail" in text
+    assert "approve or reject it at the review desk" in text
     assert "em_unknown: nothing of it is open" in text
     _, text = run_open()
     assert [email_id in text for email_id in (escalated, drafted, promised)] == [False, True, False]

@@ -642,7 +642,7 @@ def test_redirect_is_not_followed_and_gets_no_key(
     server: ScriptedServer, client: MultiMailClient, status: int, name: str
 ) -> None:
     server.script = [Answer(status=status, headers={"Location": f"{server.url}/elsewhere"})]
-    with pytest.raises(TransientError, match=f"answered {status}.*MULTIMAIL_API_URL"):
+    with pytest.raises(TransientError, match=f"MULTIMAIL_API_URL.*answered {status}"):
         CALLS[name](client)
 
 
@@ -698,7 +698,8 @@ def test_refusals_are_permanent_and_say_their_status(
     assert type(caught.value) is kind
     assert caught.value.status_code == status
     call = "POST /v1/mailboxes/{mailbox_id}/reply/{email_id} (mailbox_id=mb_1, email_id=em_1)"
-    assert str(caught.value) == f"{call} answered {status}"
+    assert caught.value.request == f"{call} answered {status}"
+    assert call not in caught.value.reason
 
 
 @pytest.mark.parametrize("name", READS)
@@ -726,6 +727,15 @@ def test_forbidden_writing_is_left_to_the_caller(
     with pytest.raises(PermanentError, match="send scope") as caught:
         CALLS[name](client)
     assert caught.value.status_code == 403
+
+
+@pytest.mark.parametrize("name", ["submit_reply", "cancel_email"])
+def test_forbidden_writing_for_a_scope_is_a_wrong_key(
+    server: ScriptedServer, client: MultiMailClient, name: str
+) -> None:
+    server.script = [Answer(status=403, body={"error": "API key lacks the send scope"})]
+    with pytest.raises(ConfigurationError, match="lacks the send scope"):
+        CALLS[name](client)
 
 
 QUOTA = {"error": "Monthly email quota exceeded"}

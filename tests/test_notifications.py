@@ -654,6 +654,21 @@ def test_mail_around_the_morning_is_in_one_digest(
     assert sum("Ignored: 1." in text for text in digests) == 1
 
 
+def test_a_notification_before_the_digest_counts_for_the_limit_of_the_hour(
+    world: World, teams: Target
+) -> None:
+    escalate(world, "critical")
+    world.clock.now = datetime(2026, 3, 3, 8, 5, tzinfo=UTC)
+
+    def tick() -> datetime:
+        world.clock.advance(seconds=1)
+        return world.clock()
+
+    replace(world.agent.notifier, clock=tick).run()
+    assert ["digest" in text for text in texts(teams)] == [False, True]
+    assert len(world.ledger.matters.get_channel(world.box, "teams-support").sent) == 1
+
+
 def test_mail_that_is_heard_of_late_is_in_the_next_digest(world: World, teams: Target) -> None:
     world.clock.now = datetime(2026, 3, 3, 7, 50, tzinfo=UTC)
     world.deliver(sender="bob@customer.example")

@@ -32,8 +32,9 @@ from shared.domain import Action, Cause, Outcome, parse_work_item
 from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.operator.asking import Question
 from shared.operator.http_functions import show_report
-from shared.operator.observed import SHOWN_CASES, Would, build_policy, render_observed
+from shared.operator.observed import SHOWN_CASES, Would, render_observed
 from shared.profiles.profiles import MailboxProfile, Profiles
+from shared.services.http_answer import build_policy
 from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import OBSERVED, Settings, find_ledger_path
 
@@ -146,7 +147,9 @@ def test_the_audit_trail_of_what_is_observed_is_checked_like_any_other(
         )
     status, output = verify()
     assert status == 1
-    assert f"Email {drafted.email_id}: the ledger's sender or reply is not what the trail recorded." in output
+    assert (
+        f"Email {drafted.email_id}: the ledger has another sender or reply than the trail recorded" in output
+    )
     assert "Differences: 1." in output
 
 
@@ -167,14 +170,23 @@ def test_the_page_shows_each_draft_with_its_evidence_and_the_cost(observation: O
     assert "nothing was submitted, tagged or sent" in page
     style = re.search(r"<style>(.*?)</style>", page, re.DOTALL)
     assert style is not None
-    assert build_policy() in page.replace("&#39;", "'")
+    assert build_policy(style[1]) in page.replace("&#39;", "'")
 
 
 def test_the_page_is_read_with_the_policy_that_its_header_has(observation: Observation) -> None:
     observation.run()
     answer = show_report({"of": "observed", "days": "7"}, {}, lambda: observation.agent)
     assert (answer.status_code, answer.mimetype) == (200, "text/html")
-    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    style = re.search(r"<style>(.*?)</style>", answer.body, re.DOTALL)
+    assert style is not None
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy == f"{build_policy(style[1])}; frame-ancestors 'none'"
+    trust = show_report({"format": "html"}, {}, lambda: observation.agent)
+    assert {**trust.headers, "Content-Security-Policy": ""} == {
+        **answer.headers,
+        "Content-Security-Policy": "",
+    }
+    assert "form-action 'none'" in trust.headers["Content-Security-Policy"]
     refused = show_report({"of": "observed", "days": "0"}, {}, lambda: observation.agent)
     assert refused.status_code == 400
 
@@ -310,6 +322,18 @@ def test_how_soon_people_answered_stands_next_to_what_the_agent_would_have_said(
         (case,) = found.cases
         assert case.answered_after == timedelta(hours=3)
         assert "half of them within 3.0 h" in found.human_answers
+
+
+def test_what_crossed_an_email_is_no_answer_to_it(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=ONLY_OBSERVED) as world:
+        email_id = world.deliver()
+        world.run_until_idle()
+        received = world.entry(email_id).received_at
+        world.clock.now = received + timedelta(minutes=1)
+        world.simulator.human_reply(email_id, "About your earlier email: yes.")
+        world.clock.now = received + timedelta(hours=1)
+        (found,) = world.agent.show_observed(7).mailboxes
+        assert found.cases[0].answer is None
 
 
 def test_a_page_of_a_busy_mailbox_stays_short(tmp_path: Path) -> None:

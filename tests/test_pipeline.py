@@ -831,6 +831,32 @@ def test_a_refused_reply_is_left_to_a_human_and_not_retried(world: World, status
     assert len(world.posts()) == 1
 
 
+def test_a_key_without_the_send_scope_is_a_wrong_setting_and_the_email_waits_for_it(world: World) -> None:
+    email_id = world.deliver()
+    lacks_scope = answer_with(403, {"error": "API key lacks the send scope"})
+    world.simulator.fault = in_order(*[lacks_scope] * 3, matching=posts_reply)
+    for _ in range(3):
+        with pytest.raises(ConfigurationError, match="lacks the send scope"):
+            world.poll_and_work()
+        entry = world.entry(email_id)
+        assert (entry.outcome, entry.attempts, entry.submit_intent_at) == (None, 0, None)
+        world.clock.advance(minutes=1)
+    world.run_until_idle()  # the key has got the scope
+    assert world.outcome(email_id) == "reply_submitted"
+    assert (len(world.simulator.accepted), len(world.model.requests)) == (1, 2)
+
+
+def test_the_reason_for_people_has_no_request_and_the_log_has_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    email_id = world.deliver()
+    world.simulator.fault = in_order(answer_with(400), matching=posts_reply)
+    world.run_until_idle()
+    reason = world.tags(email_id)["agent.reason"]
+    assert reason == "MultiMail refused the reply: MultiMail does not take it (status 400)"
+    assert "POST /v1/mailboxes/{mailbox_id}/reply/{email_id}" in caplog.text
+
+
 def test_throttling_waits_as_long_as_asked_and_burns_no_attempt(world: World) -> None:
     email_id = world.deliver()
     world.model.steps = [ThrottledError("slow down", retry_after_seconds=120)] * 20

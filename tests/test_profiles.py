@@ -436,7 +436,16 @@ def test_a_word_that_is_not_in_an_email_does_not_escalate_it(word: str) -> None:
     assert told.cause is Cause.TRIAGED
 
 
-def test_only_what_is_escalated_names_whom_it_matters_to(tmp_path: Path) -> None:
+def test_what_is_blocked_names_whom_it_matters_to_as_well(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=profiles(escalate_to={"default": "Ines"})) as world:
+        world.simulator.set_mode(world.box, "autonomous")
+        email_id = world.deliver()
+        world.run_until_idle()
+        assert world.outcome(email_id) == "blocked_ungated"
+        assert world.tags(email_id)["agent.escalate_to"] == "Ines"
+
+
+def test_only_what_is_left_to_people_names_whom_it_matters_to(tmp_path: Path) -> None:
     with World(tmp_path, profiles=profiles(escalate_to={"default": "Ines"})) as world:
         email_id = world.deliver()
         world.run_until_idle()

@@ -27,6 +27,7 @@ from shared.errors import ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry, TrackedReply
 from shared.ledger.ledger import Ledger
 from shared.ledger.table_store import TableStore
+from shared.operator.trust import Fate, read_drafts
 from shared.replying.reporting import REJECT_REASON_TAG
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, REPLIES_PENDING, REPLY_SETTLED, REPLY_WITHDRAWN
 from shared.watching.tracking import (
@@ -242,6 +243,18 @@ def test_a_reply_that_nobody_decides_for_a_month_is_still_followed_once_a_day(wo
     track_after(world, days=1)
     world.run_until_idle()
     assert (world.outcome(email_id), world.entry(email_id).cause) == ("escalated", Cause.REPLY_REJECTED)
+
+
+def test_a_reply_that_waits_for_a_month_is_withdrawn_once_a_person_has_answered(world: World) -> None:
+    email_id, reply_id = replied(world)
+    world.tracker.track()
+    track_after(world, days=31)
+    world.clock.advance(hours=2)
+    world.simulator.human_reply(email_id, "I have called her.")
+    track_after(world, hours=22)
+    kept = world.simulator.find_email(reply_id)
+    assert kept is not None
+    assert kept.status == "cancelled"
 
 
 def test_a_reply_of_unknown_fate_is_given_up_after_a_month_with_its_last_word(
@@ -676,6 +689,23 @@ def test_a_reply_gets_a_new_draft_at_most_twice(world: World) -> None:
     assert redrafted(world, email_id, "No.") == third
     assert world.entry(email_id).reply_status == "rejected"
     assert world.ledger.tracked_replies() == []
+
+
+def test_a_redrive_of_a_reply_that_bounced_is_no_rejection(world: World) -> None:
+    email_id, first = replied(world)
+    world.simulator.refuse_delivery("ann@customer.example", "bounced")
+    world.simulator.decide(first, "approve")
+    track_after(world, minutes=5)
+    world.run_until_idle()
+    assert world.entry(email_id).cause is Cause.REPLY_UNDELIVERED
+    world.ledger.defer(world.entry(email_id).redriven(world.clock()))
+    world.run_until_idle()
+    second = world.entry(email_id).reply_id
+    assert "rejected" not in world.model.requests[-1].user
+    replies = {first, second, redrafted(world, email_id, "Shorter."), redrafted(world, email_id, "Warmer.")}
+    assert len(replies) == 4
+    fates = [draft.fate for draft in read_drafts([world.entry(email_id)], START)]
+    assert fates == [Fate.BOUNCED, Fate.REDRAFTED, Fate.REDRAFTED, Fate.PENDING]
 
 
 @pytest.mark.parametrize("reason", ["", " \u200b\n"])

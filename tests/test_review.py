@@ -18,15 +18,17 @@ from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
 from shared.domain import Cause, ModelText, Outcome, WorkItem
 from shared.errors import ConfigurationError, ConflictError, NotFoundError, ThrottledError, TransientError
 from shared.knowledge.files import KnowledgeFiles
+from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.ledger.rows import from_plain, to_row
-from shared.operator.review import SECOND_REVIEWER, Kind, ReviewItem, Reviews
+from shared.operator.review import MAX_OPEN, SECOND_REVIEWER, Kind, ReviewItem, Reviews
 from shared.operator.review_requests import answer_review
 from shared.operator.word_changes import MAX_STEPS, Change, compare_words, count_changed_words
 from shared.profiles.pauses import pause, resume
 from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.replying.reporting import REJECT_REASON_TAG
 from shared.services.http_answer import HttpAnswer
+from shared.telemetry import EVENT_LOGGER, MATTER_CLOSED
 
 ANN, BEN = "a0000001", "b0000002"
 EDIT = "Dear Ann,\r\n\r\nit takes two weeks: see https://elsewhere.example/x .  \n\nSupport \u2713"
@@ -164,6 +166,19 @@ def test_an_edit_counts_though_the_agent_was_not_told_of_the_decision(world: Wor
     world.tracker.track()
     world.run_until_idle()
     assert reply_of(world, item.email_id) != first
+    assert world.entry(item.email_id).edited_by == ANN
+
+
+def test_an_edit_counts_though_its_rejection_came_after_the_agent_was_told_of_it(world: World) -> None:
+    item, first = replied(world)
+    world.clock.advance(hours=2)  # from now on it is looked at every half hour
+    world.tracker.track()
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.agent.reviews.note_decided(item.mailbox_id, first)  # though MultiMail's answer was lost
+    world.simulator.decide(first, "reject")
+    world.clock.advance(minutes=5)
+    world.tracker.track()
+    world.run_until_idle()
     assert world.entry(item.email_id).edited_by == ANN
 
 
@@ -573,11 +588,11 @@ def test_the_listing_has_drafts_and_escalations_until_they_are_decided_or_done(w
     assert listed[draft.email_id].reply_id == reply_id
     assert listed[draft.email_id].draft is None
     reviews.put_off(draft)
-    reviews.mark_done(WorkItem(world.box, escalated))
+    reviews.mark_done(WorkItem(world.box, escalated), ANN)
     [left] = reviews.list_items(ANN)
     assert (left.email_id, left.put_off_at) == (draft.email_id, world.clock())
     with pytest.raises(ConflictError, match="left to people"):
-        reviews.mark_done(WorkItem(world.box, escalated))
+        reviews.mark_done(WorkItem(world.box, escalated), ANN)
     world.simulator.decide(reply_id, "approve")
     reviews.note_decided(world.box, reply_id)
     assert reviews.list_items(ANN) == []
@@ -592,8 +607,19 @@ def test_what_an_approved_reply_promises_is_listed_until_it_is_done(world: World
     world.agent.reviews.note_decided(world.box, reply_id)
     [promise] = world.agent.reviews.list_items(ANN)
     assert (promise.kind, promise.promise) == (Kind.PROMISE, "A colleague calls on Monday.")
-    world.agent.reviews.mark_done(item)
+    world.agent.reviews.mark_done(item, ANN)
     assert world.agent.reviews.list_items(ANN) == []
+
+
+def test_who_marks_an_email_as_done_is_recorded(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, EVENT_LOGGER)
+    world.model.triage["action"] = "escalate"
+    email_id = world.deliver()
+    world.run_until_idle()
+    status, _ = say(world, action="done", mailbox_id=world.box, email_id=email_id, reviewer=ANN)
+    assert status == 200
+    [closed] = [r.__dict__ for r in caplog.records if r.__dict__.get("agent.event") == MATTER_CLOSED]
+    assert (closed["agent.actor"], closed["agent.reviewer"]) == ("reviewer", ANN)
 
 
 def test_what_the_agent_works_on_is_listed_as_such(world: World) -> None:
@@ -601,6 +627,21 @@ def test_what_the_agent_works_on_is_listed_as_such(world: World) -> None:
     world.poller.poll()
     [found] = world.agent.reviews.list_items(ANN)
     assert (found.email_id, found.kind) == (email_id, Kind.OPEN)
+
+
+def test_a_long_backlog_is_listed_in_part_and_an_edit_always(world: World) -> None:
+    item, first = replied(world)
+    world.agent.reviews.edit(item, first, ANN, EDIT)
+    world.simulator.decide(first, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, first)
+    for number in range(MAX_OPEN + 20):
+        world.clock.advance(seconds=1)
+        at = world.clock()
+        world.ledger.add(LedgerEntry(world.box, f"em_{number}", at, "", None, at))
+    listed = world.agent.reviews.list_items(ANN)
+    assert [found.email_id for found in listed] == [
+        item.email_id, *(f"em_{number}" for number in range(MAX_OPEN + 19, 20, -1))
+    ]  # fmt: skip
 
 
 def test_a_draft_that_is_finished_while_it_is_listed_is_listed_as_a_draft(world: World) -> None:
@@ -756,7 +797,7 @@ def test_the_desk_reads_what_the_agent_knows_and_says_what_a_reviewer_says(world
     world.run_until_idle()
     second = reply_of(world, item.email_id)
     assert say(world, action="reject", **ids, reply_id=second, reviewer=ANN, text="No.")[0] == 200
-    assert say(world, action="done", **ids)[0] == 409  # a draft is decided, not done
+    assert say(world, action="done", **ids, reviewer=ANN)[0] == 409  # a draft is decided, not done
     assert status_of(world, second) == "pending_send_approval"
 
 

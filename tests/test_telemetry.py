@@ -389,7 +389,7 @@ def test_the_audit_trail_is_shown_as_lines_or_as_a_table(world: World) -> None:
     assert kept["outcome"] == "reply_submitted"
     for width in (80, 150):  # a line for each fact, and a table
         shown = io.StringIO()
-        Console(file=shown, width=width).print(build_trail([kept], width))
+        Console(file=shown, width=width).print(build_trail([kept], width, {}))
         assert shown.getvalue().count(email_id) == 1
 
 

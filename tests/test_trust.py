@@ -211,6 +211,30 @@ def test_a_late_reply_that_was_withdrawn_is_no_refusal() -> None:
     assert fates(replace(row(), outcome=Outcome.SKIPPED)) == [Fate.OVERTAKEN]
 
 
+@pytest.mark.parametrize(
+    ("status", "fate"),
+    [("cancelled", Fate.OVERTAKEN), ("rejected", Fate.REJECTED), ("bounced", Fate.BOUNCED)],
+)
+def test_a_draft_whose_email_a_person_answered_later_counts_by_its_decision(status: str, fate: Fate) -> None:
+    assert fates(replace(decided(status), outcome=Outcome.SKIPPED)) == [fate]
+
+
+@pytest.mark.parametrize(
+    ("entry", "fate"),
+    [
+        (decided("rejected"), Fate.REDRAFTED),
+        (decided("send_failed"), Fate.BOUNCED),
+        (replace(row(), reply_status="bounced"), Fate.UNKNOWN),
+        (replace(row(), reply_status="gone"), Fate.CANCELLED),
+    ],
+)
+def test_a_redrive_changes_nothing_about_what_became_of_the_draft_before(
+    entry: LedgerEntry, fate: Fate
+) -> None:
+    ended = replace(entry, outcome=Outcome.ESCALATED, reply_settled_at=NOW)
+    assert fates(ended.redriven(NOW)) == [fate]
+
+
 def test_what_is_only_observed_is_no_draft_and_hides_no_rejection_before() -> None:
     observed = replace(
         row(), is_observed=True, outcome=Outcome.WOULD_REPLY, submit_intent_at=None, reply_id=None
@@ -577,6 +601,16 @@ def test_the_plan_counts_from_the_last_change_of_model_or_instructions_whatever_
     assert (later.total.decided, later.plan.approved) == (0, 100)
     rewritten = replace(new[0], rejections=(rejection(SINCE + timedelta(minutes=250)),))  # has no version
     assert judge(*old, rewritten, *new[1:]).plan.refused == 1
+
+
+def test_a_new_model_answers_for_its_first_draft_while_the_next_is_not_written() -> None:
+    old = [written_by(entry, "old") for entry in approved(150, "before")]
+    at = SINCE + timedelta(minutes=200)
+    rejected = written_by(decided("rejected", email_id="em_bad", at=at), "new")
+    assert rejected.draft is not None
+    turned_down = rejected.draft.rejected("re_bad", "Shorter.", submitted_at=at, decided_at=at)
+    plan = judge(*old, rejected.rejected(turned_down, NOW)).plan
+    assert (plan.approved, plan.refused, plan.since) == (0, 1, at)
 
 
 def test_what_was_rejected_counts_again_when_its_model_comes_back() -> None:

@@ -13,14 +13,12 @@ from shared.errors import (
     ConflictError,
     NotFoundError,
     PermanentError,
-    ThrottledError,
     TransientError,
-    UnavailableError,
 )
 from shared.ledger.rows import from_plain
 from shared.operator.review import ReviewItem
 from shared.services.http_answer import HttpAnswer
-from shared.services.http_session import build_session, describe_failure, find_retry_after
+from shared.services.http_session import build_session, describe_failure
 from shared.settings import Secret
 
 KEY_HEADER = "x-functions-key"
@@ -32,6 +30,10 @@ NO_FUNCTION = (
     "AGENT_URL: there is no review desk at this address: give the address of the function app, with "
     "OPERATOR_FUNCTIONS_ENABLED not false."
 )
+
+
+class AgentAwayError(TransientError):
+    """The agent gives no usable answer for now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class DeskAgent:
     """The agent's review functions, safe to share between threads. `reviewer`: the key's fingerprint.
 
     Every method raises ConfigurationError (wrong key or address), NotFoundError, ConflictError (the email has
-    moved on), PermanentError (refused, with the agent's sentence) and TransientError.
+    moved on), PermanentError (refused, with the agent's sentence) and AgentAwayError.
     """
 
     def __init__(self, access: AgentAccess, reviewer: str, *, timeout: tuple[float, float]) -> None:
@@ -110,7 +112,7 @@ class DeskAgent:
                 headers=headers, timeout=self._timeout, allow_redirects=False,
             )  # fmt: skip
         except requests.RequestException as error:  # whose text has the address
-            raise UnavailableError(f"the agent gave no answer: {describe_failure(error)}") from None
+            raise AgentAwayError(f"the agent gave no answer: {describe_failure(error)}") from None
 
 
 def _check(response: requests.Response) -> None:
@@ -129,9 +131,7 @@ def _check(response: requests.Response) -> None:
         raise ConflictError(said)
     if status == HTTPStatus.BAD_REQUEST:
         raise PermanentError(said, status_code=status)
-    wait = find_retry_after(response.headers)
-    kind = ThrottledError if status == HTTPStatus.TOO_MANY_REQUESTS else TransientError
-    raise kind(f"the agent answered {status}: its log says why", retry_after_seconds=wait)
+    raise AgentAwayError(f"the agent answered {status}: its log says why")
 
 
 def _parse_item(value: Any) -> ReviewItem:
@@ -143,4 +143,4 @@ def _parse_item(value: Any) -> ReviewItem:
 
 
 def _refuse_form() -> Any:
-    raise TransientError("the agent's answer has another form: bring desk and agent to the same version")
+    raise AgentAwayError("the agent's answer has another form: bring desk and agent to the same version")

@@ -1,5 +1,6 @@
 """`python -m local desk`: the review desk for an account, on loopback, with the reviewer's own key."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -29,6 +30,19 @@ QUESTIONS: Mapping[str, str] = {
     "AGENT_KEY": "Function key of the agent",
 }
 SECRETS = ("REVIEWER_KEY", "AGENT_KEY")
+OWN_KEY = "a key of your own in MultiMail's dashboard, with the scopes read and oversight and no other"
+KEY_REFUSED = (
+    "REVIEWER_KEY: MultiMail does not know this key, or it lacks the scope read: copy it again, or make "
+    f"{OWN_KEY}."
+)
+NO_OVERSIGHT = (
+    "REVIEWER_KEY lacks the scope oversight, as the agent's own key does, which cannot approve: make "
+    f"{OWN_KEY}."
+)
+SCOPE_REFUSED = (
+    "AGENT_SCOPE: Entra ID gave no token for it: sign in with `az login` and start again, or ask who runs "
+    "the agent for the scope, which looks like api://CLIENT-ID/.default."
+)
 
 Ask = Callable[[str, str], str]
 
@@ -70,6 +84,7 @@ def read_settings(environment: Mapping[str, str], ask: Ask) -> DeskSettings:
     values = {
         name: environment.get(name, "").strip() or ask(name, text).strip() for name, text in QUESTIONS.items()
     }
+    values["AGENT_URL"] = values["AGENT_URL"].rstrip("/").removesuffix("/api")
     values["MULTIMAIL_API_URL"] = environment.get("MULTIMAIL_API_URL", "").strip() or MULTIMAIL_URL
     problems = [
         f"{name} contains white space or characters outside ASCII: copy it again."
@@ -93,17 +108,23 @@ def check_access(settings: DeskSettings) -> None:
     Raises one ConfigurationError for all that is wrong, and TransientError where a service is away.
     """
     key = StaticSecret(settings.key)
+    problems: list[str] = []
     multimail = MultiMailClient(settings.multimail_url, key, timeout=TIMEOUT_SECONDS)
     oversight = Oversight(settings.multimail_url, key, timeout=TIMEOUT_SECONDS)
     agent = DeskAgent(settings.agent, settings.key.fingerprint, timeout=TIMEOUT_SECONDS)
-    problems: list[str] = []
-    for knock in (multimail.list_mailboxes, oversight.pending, agent.list_items):
-        try:
-            knock()
-        except ConfigurationError as error:
-            problems += [problem.replace("MULTIMAIL_API_KEY", "REVIEWER_KEY") for problem in error.problems]
+    refusal = KEY_REFUSED
+    try:
+        multimail.list_mailboxes()
+        refusal = NO_OVERSIGHT
+        oversight.pending()
+    except ConfigurationError:
+        problems.append(refusal)
+    try:
+        agent.list_items()
+    except ConfigurationError as error:
+        problems += error.problems
     if problems:
-        raise ConfigurationError(list(dict.fromkeys(problems)))
+        raise ConfigurationError(problems)
 
 
 def _ask(console: Console) -> Ask:
@@ -130,5 +151,15 @@ def _sign_in(scope: str) -> Callable[[], str]:
 
     from shared.services.credentials import TokenSource  # noqa: PLC0415 - its SDK
 
-    credential = ChainedTokenCredential(AzureCliCredential(), AzureDeveloperCliCredential())
-    return TokenSource(credential, scope, "AGENT_URL").get_bearer
+    logging.getLogger("azure.identity").setLevel(logging.CRITICAL)  # its warnings are for programmers
+    source = TokenSource(
+        ChainedTokenCredential(AzureCliCredential(), AzureDeveloperCliCredential()), scope, "AGENT_SCOPE"
+    )
+
+    def get_token() -> str:
+        try:
+            return source.get_bearer()
+        except ConfigurationError:
+            raise ConfigurationError(SCOPE_REFUSED) from None
+
+    return get_token

@@ -65,7 +65,7 @@ class State(StrEnum):
     OPEN = "open"
 
 
-# What a person has to look at, in this order.
+# What a person has to look at; of what is equally urgent, in this order.
 TO_DO = (State.WAITING, State.ESCALATED, State.REFUSED, State.PROMISED)
 OF_KIND: Mapping[Kind, State] = {Kind.OPEN: State.OPEN, Kind.PROMISE: State.PROMISED}
 
@@ -231,9 +231,14 @@ class Inbox:
             return _gather_floods(sorted(rows, key=lambda row: row.email.received_at, reverse=True))
 
     def list_to_do(self) -> list[Row]:
-        """What a person has to look at: drafts first, each kind in the order in which to take it."""
+        """What a person has to look at: the most urgent first; of those, drafts, then the oldest."""
         rows = [row for row in self.rows() if row.state in TO_DO]
-        return sorted(rows, key=lambda row: (row.order[0], TO_DO.index(row.state), row.order))
+        return sorted(rows, key=lambda row: (*row.order[:2], TO_DO.index(row.state), row.order))
+
+    def list_named(self, email_id: str) -> list[Row]:
+        """The emails with an id, each by itself even where it is of a flood."""
+        with self._guard:
+            return [self._row(key) for key in self._emails if key[1] == email_id]
 
     def open(self, key: Key) -> tuple[Row, Sequence[EmailSummary]]:
         """An email in full and its thread, oldest first. An outbound email is its own reply."""
@@ -397,7 +402,9 @@ class Inbox:
         except AgentError as error:
             self.agent_problem = error
             return
-        for key in self._items.keys() - self._emails.keys():  # older ones
+        # Older ones; what the agent works on may be unread, and reading it would mark it as read.
+        finished = {key for key, item in self._items.items() if item.kind is not Kind.OPEN}
+        for key in finished - self._emails.keys():
             email = _unless_refused(self._multimail.get_email, key)
             if email is not None:
                 self._emails[key] = _summarise(email)

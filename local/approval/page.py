@@ -14,7 +14,7 @@ from jinja2 import StrictUndefined
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
-from local.approval.agent import AgentAccess, DeskAgent
+from local.approval.agent import AgentAccess, AgentAwayError, DeskAgent
 from local.approval.inbox import TO_DO, Inbox, Key, RefusedError, Row, State
 from local.approval.oversight import Oversight
 from local.approval.reading import read_text
@@ -85,7 +85,7 @@ FILTERS: Mapping[str, str] = {
 ACTIONS = ("approve", "reject", "edit", "put_off", "done")
 NOTHING_TYPED = {"text": "", "reason": ""}
 LATE = "late"  # in place of an action: it met another state
-AWAY = "The agent cannot be reached, so evidence, escalations and edits are missing. {}"
+AWAY = "{} Evidence, escalations and edits are missing meanwhile."
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +137,9 @@ class View:
         """The rows that the filters let through: what is to do in its order, the rest newest first."""
         is_to_do = self.show == "" or self.show in TO_DO
         rows = inbox.list_to_do() if is_to_do and not self.q else inbox.rows()
+        named = inbox.list_named(self.q)
         wanted = self.q.casefold()
-        return [
+        return named or [
             row
             for row in rows
             if self.box in ("", row.mailbox_id)
@@ -394,6 +395,10 @@ def explain(error: AgentError) -> str:
     if isinstance(error, PermanentError) and error.status_code == 400:  # noqa: PLR2004 - the agent's sentence
         return f"The agent did not take this: {error}."
     explanations: Mapping[type[AgentError], str] = {
+        AgentAwayError: (
+            "The agent cannot be reached, so nothing can be decided here: try again in a minute. MultiMail's "
+            "dashboard still approves and rejects."
+        ),
         ConfigurationError: "MultiMail refused the key: it needs the scopes read and oversight.",
         NotFoundError: "MultiMail does not know this email.",
         ConflictError: "This email has been decided already.",

@@ -52,7 +52,7 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 DONE: Mapping[str, str] = {
     "approve": "Approved and sent",
     "reject": "Rejected",
-    "edit": "Your text replaces the draft",
+    "edit": "Your text replaces the draft and still has to be approved",
     "put_off": "Left for later",
     "done": "Marked as done",
 }

@@ -26,17 +26,22 @@ TAGGING = frozenset({"tag", "tags", "tagged"})
 EDGE = timedelta(hours=1)
 TAGGED_WITHIN = timedelta(minutes=1)  # of the record: the agent tags an email, then records its decision
 
+# Of each record about an email, the moment in its row that it is about.
+MOMENTS = {EMAIL_DECIDED: "finished_at", EMAIL_ERASED: "erased_at", REPLY_SETTLED: "settled_at"}
+
 EITHER = "the process ended before it was written, or the row was changed."
 
 
 def compare_with_ledger(facts: Sequence[Facts], entries: Iterable[LedgerEntry]) -> Iterator[str]:
     """Say where rows and the trail's last records of them differ, and which row or record there is not.
 
-    An open row is not compared: it is worked on again, and what it comes to is recorded.
+    An open row is not compared: it is worked on again, and what it comes to is recorded. Rows without any
+    record that ended before the trail began are counted: an update left them, or its beginning was removed.
     """
     by_email: defaultdict[tuple[object, object], list[Facts]] = defaultdict(list)
+    begins, older = min(filter(None, map(_find_moment, facts)), default=None), 0
     for one in facts:
-        if one.get("event") in (EMAIL_DECIDED, EMAIL_ERASED, REPLY_SETTLED):
+        if one.get("event") in MOMENTS:
             by_email[one.get("mailbox_id"), one.get("email_id")].append(one)
     for entry in entries:
         records = by_email.pop((entry.mailbox_id, entry.email_id), [])
@@ -44,12 +49,32 @@ def compare_with_ledger(facts: Sequence[Facts], entries: Iterable[LedgerEntry]) 
             found = ["`forget` has closed it, and not erased it yet: run it again."]
         else:
             try:
+                if not records and _ended_before(entry, begins):
+                    older += 1
+                    continue
                 found = [*_compare_end(entry, records), *_compare_decision(entry, records)]
             except (TypeError, ValueError, AttributeError):  # a part of the row is another thing
                 found = ["its row cannot be read: it was changed."]
         yield from (f"Email {entry.email_id}: {what}" for what in found)
     for _, email_id in by_email:
         yield f"Email {email_id}: the trail has records of it, and the ledger no row: it was deleted."
+    if older:
+        yield (
+            f"Emails that ended before the trail's first record, and of which it has none: {older}. "
+            "They are from before an update that began the trail, or its first records were removed."
+        )
+
+
+def _ended_before(entry: LedgerEntry, begins: str | None) -> bool:
+    """Whether a finished row has nothing that happened since the trail began."""
+    moments = (entry.finished_at, entry.reply_settled_at, entry.erased_at)
+    ends = [render_time(moment) for moment in moments if moment is not None]
+    return entry.finished_at is not None and (begins is None or max(ends) < begins)
+
+
+def _find_moment(one: Facts) -> str:
+    """When that happened which a record is about; empty for one that is about no email."""
+    return str(one.get(MOMENTS.get(one.get("event", ""), ""), ""))
 
 
 def _compare_decision(entry: LedgerEntry, records: Sequence[Facts]) -> Iterator[str]:
@@ -117,7 +142,8 @@ def compare_with_service(facts: Sequence[Facts], log: Iterable[AuditLogEntry]) -
         yield "MultiMail's audit log is empty: there is nothing to compare the trail with."
         return
     replies = {reply.id: reply for reply in _list_replies(facts, entries)}
-    submitters = {one.actor_key_id for reply in replies.values() for one in reply.submissions}
+    # Who has no key is no key: the dashboard's users are not the agent.
+    submitters = {one.actor_key_id for reply in replies.values() for one in reply.submissions} - {""}
     for reply in replies.values():
         yield from _compare_reply(reply, submitters)
     own_keys = (submitters | _find_tagging_keys(facts, entries)) - {""}

@@ -65,13 +65,15 @@ def backtest(
     before it starts, unless `is_confirmed`. At MultiMail it only reads, and no unread email.
     """
     try:
-        load_local_settings(os.environ)
-        plan = build_plan(os.environ, parse_days(days_text), config, changes)
-        check_reachable(plan.settings[0])
-        return try_past_mail(console, plan, FOLDER, is_confirmed=is_confirmed)
+        days = parse_days(days_text)
     except ValueError as error:
         console.print(Text(f"--{error}", "red"))
         return MISCONFIGURED
+    try:
+        load_local_settings(os.environ)
+        plan = build_plan(os.environ, days, config, changes)
+        check_reachable(plan.settings[0])
+        return try_past_mail(console, plan, FOLDER, is_confirmed=is_confirmed)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except AgentError as error:
@@ -162,8 +164,10 @@ class Backtest:
         worked = [*filter(None, (history(email.work_item) for email in self.mail.emails))]
         cost = sum((self._estimate(run, settings, worked) for run, settings in runs.items()), Estimate())
         missing = sum(map(self._count_missing, runs))
-        known = len(self.mail.emails) * len(self.plan.settings) - missing
+        known = len(self.mail.emails) * len(runs) - missing
         console = self.console
+        if len(runs) < len(self.plan.settings):
+            console.print("The new configuration is the same as today's.")
         console.print(
             f"Past emails ({self.plan.days} x 24 hours): {len(self.mail.emails)}; "
             f"left out: {self.mail.left_out.total()}."

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
@@ -12,6 +12,7 @@ from shared.domain import NO_USAGE, Cause, EmailSummary, Support, TokenPrice, Us
 from shared.ledger.entries import APPROVED_STATUSES, UNSENT_STATUSES, LedgerEntry
 from shared.operator.observed import Would, find_answer, find_would
 
+UNDELIVERED_STATUSES = ("bounced", "send_failed")
 Z = 1.96  # of the normal distribution: 95 %
 
 
@@ -21,11 +22,13 @@ class Really(StrEnum):
     APPROVED = "the agent's reply was approved as it was"
     EDITED = "the agent's reply was edited"
     REJECTED = "the agent's reply was rejected or taken back"
+    UNDELIVERED = "the agent's reply was approved, and could not be delivered"
     PERSON = "a person answered"
     NOBODY = "nobody answered"
 
 
 ANSWERED = (Really.APPROVED, Really.EDITED, Really.PERSON)
+WANTED = (*ANSWERED, Really.UNDELIVERED)  # a person found that an answer is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ class Comparison:
     def unasked(self) -> list[Tried]:
         """What the agent would answer though nobody did, or its reply was rejected."""
         return [
-            c for c in self.cases if c.really not in ANSWERED and find_would(c.newest.outcome) is Would.ANSWER
+            c for c in self.cases if c.really not in WANTED and find_would(c.newest.outcome) is Would.ANSWER
         ]
 
 
@@ -179,6 +182,9 @@ def compare(
 ) -> Comparison:
     """Hold the results against what really happened. `history` has the rows of the working ledger."""
     left_out, cases = Counter(mail.left_out), list[Tried]()
+    rows = {email.work_item: row for email in mail.emails if (row := history(email.work_item)) is not None}
+    own, answering = {row.reply_id for row in rows.values()}, find_answering(rows.values())
+    by_people = [email for email in mail.sent if email.id not in own]
     for email in mail.emails:
         old, new = before.get(email.work_item), None if after is None else after.get(email.work_item)
         if old is None or (after is not None and new is None):
@@ -186,12 +192,23 @@ def compare(
         elif Cause.DELETED in (old.cause, new.cause if new else None):
             left_out["MultiMail no longer has it"] += 1
         else:
-            row, answer = history(email.work_item), find_answer(old, mail.sent)
-            is_own = row is not None and answer is not None and row.reply_id == answer.id
+            row, answer = rows.get(email.work_item), find_answer(old, by_people)
             reasons = [said.reason for said in row.rejections if said.reason] if row else []
-            found = None if is_own else answer
-            cases.append(Tried(email, find_real_end(row, found), found, reasons, old, new))
+            really = find_real_end(answering.get(email.work_item, row), answer)
+            cases.append(Tried(email, really, answer, reasons, old, new))
     return Comparison(days, cases, left_out, names)
+
+
+def find_answering(rows: Collection[LedgerEntry]) -> Mapping[WorkItem, LedgerEntry]:
+    """By email, the row of the approved reply that answers it: its own, or one that covers it too."""
+    approved = [row for row in rows if row.reply_status in APPROVED_STATUSES]
+    covering = {
+        WorkItem(row.mailbox_id, email_id): row
+        for row in approved
+        if row.draft is not None
+        for email_id in row.draft.covers
+    }
+    return covering | {row.work_item: row for row in approved}
 
 
 def find_real_end(row: LedgerEntry | None, answer: EmailSummary | None) -> Really:
@@ -205,7 +222,9 @@ def find_real_end(row: LedgerEntry | None, answer: EmailSummary | None) -> Reall
         return Really.PERSON
     if row is None:
         return Really.NOBODY
-    was_rejected = any(not said.is_edit for said in row.rejections)
+    if row.reply_status in UNDELIVERED_STATUSES:
+        return Really.UNDELIVERED
+    was_rejected = any(said.status == "rejected" and not said.is_edit for said in row.rejections)
     return Really.REJECTED if was_rejected or row.reply_status in UNSENT_STATUSES else Really.NOBODY
 
 

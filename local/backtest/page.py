@@ -5,7 +5,7 @@ from pathlib import Path
 
 from local.backtest.comparison import Comparison, Tried
 from shared.ledger.entries import LedgerEntry
-from shared.operator.observed import Would, build_pages, find_would
+from shared.operator.observed import Would, build_observed_pages, find_would
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHOWN_CASES = 50  # of each list
@@ -13,7 +13,7 @@ SHOWN_CASES = 50  # of each list
 
 def render_backtest(found: Comparison, read_answer: Callable[[Tried], str]) -> str:
     """The page. `read_answer` reads what a person wrote, of the cases that are shown."""
-    pages = build_pages(TEMPLATES)
+    pages = build_observed_pages(TEMPLATES)
     pages.filters["would"] = _find_would
     pages.filters["answer"] = read_answer
     lists = [

@@ -76,13 +76,15 @@ def read_past_mail(reader: MultiMailReader, mailboxes: Iterable[Mailbox], since:
     left_out = Counter[str]()
     for mailbox in mailboxes:
         listed: list[EmailSummary] = []
-        for found, direction in ((listed, "inbound"), (sent, "outbound")):
+        own: list[EmailSummary] = []
+        for found, direction in ((listed, "inbound"), (own, "outbound")):
             try:
                 found.extend(reader.list_emails(mailbox.id, direction=direction, date_after=since))
             except TransientError as error:
                 if not found:  # nothing at all could be listed
                     raise
                 left_out[f"{NOT_LISTED} ({type(error).__name__})"] += 1
+        sent += own
         for summary in listed:
             if summary.status in LEFT_OUT:
                 left_out[LEFT_OUT[summary.status]] += 1

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from local.approval.agent import AgentAccess
 from local.approval.page import build_desk
-from local.audit.command import build_evidence, build_trail
+from local.audit.command import build_evidence, build_trail, find_reasons
 from local.audit.verify import check_trail, print_verdict
 from local.backtest.command import build_plan, try_past_mail
 from local.backtest.observe import write_observed
@@ -287,8 +287,9 @@ class Demo:
             email_id = decided[0]["email_id"]
             _print_heading(self._console, "Audit trail of one email")
             of_one = [record for record in decided if record["email_id"] == email_id]
-            self._console.print(build_trail(of_one, self._console.width))
             entry = self._agent.ledger.get(WorkItem(decided[0]["mailbox_id"], email_id))
+            reasons = find_reasons(entry) if entry is not None else {}
+            self._console.print(build_trail(of_one, self._console.width, reasons))
             if entry is not None:
                 self._console.print(build_evidence(entry))
             self._console.print(Text("All decisions:", "bright_black"))

@@ -4,13 +4,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from shared.domain import EmailSummary, parse_address
+from shared.domain import EmailSummary
 from shared.errors import NotFoundError
 from shared.ledger.entries import APPROVED_STATUSES, LedgerEntry
 from shared.mail.multimail import MultiMailReader
 from shared.mail.own_words import split_own_words
 from shared.model.prompting import clean_text
-from shared.replying.threads import PENDING_INBOUND, PENDING_STATUSES, WRITTEN_WITHIN, is_unsent
+from shared.replying.threads import PENDING_INBOUND, has_left, is_answer_of
 
 MAX_ANSWERS = 3  # of a thread, the last ones
 MAX_THREAD_EMAILS = 20  # a longer thread is left to people
@@ -80,10 +80,8 @@ def _answers(email: EmailSummary, entry: LedgerEntry, model_replies: Collection[
     return (
         email.direction == "outbound"
         and email.id not in model_replies
-        and email.status not in PENDING_STATUSES
-        and not is_unsent(email)
-        and (is_edit or email.received_at >= entry.received_at + WRITTEN_WITHIN)
-        and entry.sender in {parse_address(to) for to in email.to}
+        and has_left(email)
+        and (is_edit or is_answer_of(entry, email))
     )
 
 

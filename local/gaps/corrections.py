@@ -39,10 +39,11 @@ def list_corrections(entry: LedgerEntry) -> Iterator[Correction]:
     category = (entry.triage.category if entry.triage is not None else "") or NO_CATEGORY
     if entry.erased_at is not None or entry.holds_facts:
         return
-    final = entry.draft.reply_markdown if entry.draft is not None else ""
+    written = entry.draft or entry.edit  # an edit may wait to be submitted, or be refused
+    final = written.reply_markdown if written is not None else ""
     texts = [*(said.reply_markdown for said in entry.rejections), final]
     for number, said in enumerate(entry.rejections):
-        if said.is_edit:
+        if said.is_edit and texts[number + 1]:
             for line, sentences, new in _describe_edit(texts[number], texts[number + 1]):
                 yield Correction(entry, category, "edited", f"For {category}: {line}", sentences, new)
         elif said.reason:

@@ -265,7 +265,9 @@ class LocalRun:
         """Print where the HTTP functions are served, and the key."""
         names = ", ".join(function.route for function in self._host.http_functions)
         self._console.print(f"HTTP functions: {url}/api/ ({names})", highlight=False)
-        self._console.print(f"Function key: {key}", highlight=False)
+        self._console.print("For the review desk:", highlight=False)
+        for name, value in (("AGENT_URL", url), ("AGENT_KEY", key)):
+            self._console.print(f"{name}={value}", highlight=False, soft_wrap=True)
         if self._observes:
             page = f"{url}/api/report?of=observed&days=7&code={key}"
             self._console.print(f"What it would have done: {page}", highlight=False)

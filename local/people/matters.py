@@ -1,4 +1,4 @@
-"""`python -m local open` and `done`: what waits for people, by age, and marking it as seen to."""
+"""`python -m local open` and `done`: what waits for people, and marking it as seen to."""
 
 import os
 from collections.abc import Iterator
@@ -10,24 +10,26 @@ from rich.padding import Padding
 from rich.text import Text
 
 from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured, report_trail
-from shared.composition import open_ledger, open_trail
+from shared.composition import open_delivery, open_ledger, open_trail
+from shared.domain import Urgency
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.model.prompting import clean_line
-from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, render_reason
+from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, name_handler, render_reason
 from shared.settings import Settings
-from shared.telemetry import MATTER_CLOSED, record
 
 
 def open(console: Console) -> int:  # noqa: A001 - the command's name
-    """List escalations, pending drafts and promises, the oldest first; return the exit status."""
+    """List escalations, pending drafts and promises, the most urgent first; return the exit status."""
     try:
         load_local_settings(os.environ)
-        multimail, ledger = open_ledger(Settings.from_env(os.environ), read_only=True)
-        addresses = {mailbox.id: mailbox.address for mailbox in multimail.list_mailboxes()}
+        settings = Settings.from_env(os.environ)
+        profiles, _ = open_delivery(settings)
+        multimail, ledger = open_ledger(settings, read_only=True)
+        mailboxes = {mailbox.id: mailbox for mailbox in multimail.list_mailboxes()}
         with closing(ledger):
-            found = sorted(list_open(ledger), key=lambda pair: pair[0].since)
+            found = sorted(list_open(ledger), key=_rank)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:
@@ -35,10 +37,13 @@ def open(console: Console) -> int:  # noqa: A001 - the command's name
         return UNFINISHED
     now = datetime.now(UTC)
     for matter, entry in found:
-        mailbox = addresses.get(matter.mailbox_id, matter.mailbox_id)
-        age = _render_age(now - matter.since)
-        console.print(Text.assemble((matter.email_id, "bold"), f"  {matter.kind}, {age}, {mailbox}"))
+        mailbox = mailboxes.get(matter.mailbox_id)
+        address = mailbox.address if mailbox is not None else matter.mailbox_id
+        facts = (*_list_facts(matter, entry), _render_age(now - matter.since), address)
+        console.print(Text.assemble((matter.email_id, "bold"), f"  {', '.join(filter(None, facts))}"))
         console.print(Padding.indent(Text(_describe(matter, entry)), 4))
+        if handler := name_handler(entry, profiles.get(mailbox)) if mailbox is not None else "":
+            console.print(Padding.indent(Text(f"For: {handler}"), 4))
     if not found:
         console.print("Nothing waits for a person.")
     return OK
@@ -72,22 +77,32 @@ def _close(console: Console, ledger: Ledger, email_id: str) -> bool:
     matters = [matter for matter in ledger.matters.list() if matter.email_id == email_id]
     closable = [matter for matter in matters if matter.kind is not MatterKind.DRAFT]
     for matter in closable:
-        ledger.matters.close(matter)
-        record(
-            MATTER_CLOSED,
-            {
-                "mailbox_id": matter.mailbox_id,
-                "email_id": email_id,
-                "kind": matter.kind,
-                "actor": "operator",
-            },
-        )
+        ledger.matters.settle(matter, "operator")
         console.print(Text(f"{email_id}: {matter.kind} closed."))
     if matters and not closable:
-        console.print(Text(f"{email_id}: its draft is pending: approve or reject it at MultiMail."))
+        console.print(
+            Text(
+                f"{email_id}: its draft is pending: approve or reject it at the review desk, or at MultiMail."
+            )
+        )
     elif not matters:
         console.print(Text(f"{email_id}: nothing of it is open; run `open` to list what is."))
     return bool(closable)
+
+
+def _rank(found: tuple[Matter, LedgerEntry]) -> tuple[int, datetime]:
+    """The most urgent first, then the oldest; without a triage, it is as urgent as usual."""
+    matter, entry = found
+    urgency = entry.triage.urgency if entry.triage is not None else Urgency.NORMAL
+    return [*Urgency].index(urgency), matter.since
+
+
+def _list_facts(matter: Matter, entry: LedgerEntry) -> tuple[str, ...]:
+    """What it is, how urgent, and of which category."""
+    is_outcome = matter.kind is MatterKind.ESCALATION and entry.outcome is not None
+    kind = str(entry.outcome) if is_outcome else str(matter.kind)
+    triage = entry.triage
+    return (kind, f"urgency {triage.urgency}", triage.category) if triage is not None else (kind,)
 
 
 def _describe(matter: Matter, entry: LedgerEntry) -> str:

@@ -105,8 +105,9 @@ def serve_office(
     report: Callable[[int], TrustReport] = report_nothing,
     list_reasons: Callable[[str, str], Sequence[str]] = lambda _subject, _draft: (),
     profiles: Profiles = NO_PROFILES,
+    note: str = "",
 ) -> Iterator[Office]:
-    """Serve a simulated account's API, the agent's side and a desk over both."""
+    """Serve a simulated account's API, the agent's side and a desk over both, with a note in its banner."""
     simulator = MultiMailSimulator(lambda: NOW)
     simulator.add_mailbox("support@northwind.example", mailbox_id="support", display_name="Support")
     key = simulator.add_key(["read", "oversight"])
@@ -114,7 +115,9 @@ def serve_office(
         agent = DeskAgent(api.url, simulator.add_key(), folder, lambda: NOW, report=report, profiles=profiles)
         with LoopbackServer(agent.app) as functions:
             access = AgentAccess(functions.url, Secret(FUNCTION_KEY))
-            desk = build_desk(api.url, Secret(key), access, list_reasons=list_reasons, clock=lambda: NOW)
+            desk = build_desk(
+                api.url, Secret(key), access, note=note, list_reasons=list_reasons, clock=lambda: NOW
+            )
             with LoopbackServer(desk) as server:
                 yield Office(simulator, api.url, server.url, key, agent)
         agent.ledger.close()
@@ -151,7 +154,8 @@ def serve_pages(folder: Path) -> Iterator[list[DeskPage]]:
     """Every page of the desk: of an account with many drafts, and of one with escalations only."""
     (folder / "busy").mkdir()
     (folder / "calm").mkdir()
-    with serve_office(folder / "busy") as busy, serve_office(folder / "calm") as calm:
+    note = "Simulated mail, simulated model: " + "nothing leaves this machine. " * 3
+    with serve_office(folder / "busy") as busy, serve_office(folder / "calm", note=note) as calm:
         draft, escalated = _fill_with_drafts(busy), _fill_with_escalations(calm)
         yield [
             DeskPage("drafts", f"{busy.url}/"),

@@ -174,10 +174,14 @@ def parse_facts(record: AuditRecord) -> Mapping[str, Any]:
 
 
 def find_problems(chains: Sequence[AuditChain], key: Secret) -> Iterator[str]:
-    """Say in a sentence each what was changed in the chains, what is missing, what this key cannot check."""
-    has_begun = any(chain.head or chain.records for chain in chains)
+    """Say in a sentence each what was changed in the chains, what is missing, what this key cannot check.
+
+    Before the first record there are no chains, and nothing to say.
+    """
+    if not any(chain.head or chain.records for chain in chains):
+        return
     for chain in chains:
-        if has_begun and not chain.head and not chain.records:
+        if not chain.head and not chain.records:
             yield f"Chain {chain.name} is missing: somebody removed it with its head."
             continue
         yield from _check_records(chain, key)

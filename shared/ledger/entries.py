@@ -53,16 +53,15 @@ class LedgerEntry:
     `added_at`: of the email.
 
     `proposal`: a draft that is not submitted, for the person who answers; also the text of a reviewer whose
-    edit does not count. `depends_on`: the reply of
-    another email or a person's that answers this one too. `fingerprint`: the same for copies of the
-    email. `reopened_at`: when it was last set back to open, `redriven_at` when by an operator.
-    `released_at`: when it was seen to be released from inbound approval, or its mailbox to be resumed.
-    `missing`: what the email needs and was answered with 404, at every look since `missing_since`.
-    `rejections`: its earlier replies that a reviewer turned down, each of which gets a new draft. `review`:
-    what a reviewer said last of a reply, which counts if that is soon rejected. `put_off_at`: when a reviewer
-    left it for later. `digest_key`: a random text, under which the audit trail has a digest of what the row
-    knows of people. `erased_at`: when that was removed, and this key with it; such a row is never worked on
-    again. `is_observed`: nothing is submitted, tagged or told about it.
+    edit does not count. `depends_on`: the reply of another email or a person's that answers this one too.
+    `fingerprint`: the same for copies of the email. `reopened_at`: when it was last set back to open,
+    `redriven_at` when by an operator. `released_at`: when it was seen to be released from inbound approval,
+    or its mailbox to be resumed. `missing`: what the email needs and was answered with 404, at every look
+    since `missing_since`. `rejections`: its earlier replies that reached nobody, each of which gets a new
+    draft. `review`: what a reviewer said last of a reply, which counts if that is soon rejected.
+    `put_off_at`: when a reviewer left it for later. `digest_key`: a random text, under which the audit trail
+    has a digest of what the row knows of people. `erased_at`: when that was removed, and this key with it;
+    such a row is never worked on again. `is_observed`: nothing is submitted, tagged or told about it.
 
     `due_at`: not to be worked on before. `lease_until`: a worker is at it until then. `attempts`: claims
     that count towards MAX_ATTEMPTS, the running one included. `waiting_for` and `waiting_detail`: why the row
@@ -168,11 +167,12 @@ class LedgerEntry:
             added_at=self.added_at,
             is_leased=self.lease_until is not None,
             is_paused=self.waiting_for is Cause.PAUSED and self.lease_until is None,
+            is_edited=self.edit is not None,
         )
 
     @property
     def revision(self) -> int:
-        """Which draft this is or will be: one more after every rejection with a reason or an edit."""
+        """Which draft this is or will be: one more than there are earlier ones."""
         return 1 + len(self.rejections)
 
     @property
@@ -258,7 +258,8 @@ class LedgerEntry:
                 self.reply_id,
                 "",
                 submitted_at=self.submit_intent_at or now,
-                decided_at=self.reply_decided_at or now,
+                decided_at=self.reply_decided_at,
+                status=self.reply_status or "",
             )
             return replace(self.rejected(ended, now), triage=None, redriven_at=now)
         in_doubt = self.submit_intent_at is not None
@@ -339,9 +340,9 @@ class OpenWork:
     """An unfinished row: enqueued next at `enqueue_at`, open since `open_since` (aware UTC datetimes).
 
     `sends`: how often it was enqueued since a worker last wrote its row. `is_leased`: a worker has it until
-    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `added_at`: when the
-    agent first heard of the email. `version`: the store's ETag of this note, not of the row that `work_item`
-    names.
+    `enqueue_at`. `is_paused`: it waits until its mailbox is resumed. `is_edited`: a reviewer's own text is
+    submitted next. `added_at`: when the agent first heard of the email. `version`: the store's ETag of this
+    note, not of the row that `work_item` names.
     """
 
     mailbox_id: str
@@ -351,6 +352,7 @@ class OpenWork:
     sends: int = 0
     is_leased: bool = False
     is_paused: bool = False
+    is_edited: bool = False
     added_at: datetime | None = None
     version: str = ""
 

@@ -8,6 +8,7 @@ from shared.ledger.entries import Mark, Matter
 from shared.ledger.keys import AFTER, SHARDS, encode_key, name_mailbox_partition, name_shard
 from shared.ledger.rows import from_row, to_row
 from shared.ledger.store import Change, Row, Store, Verb
+from shared.telemetry import MATTER_CLOSED, record
 
 MATTER = "matter|"  # how their keys begin
 # What is remembered of a mailbox: until when its digest told, and its threads were searched for answers.
@@ -55,6 +56,20 @@ class Matters:
     def close(self, matter: Matter) -> None:
         """Drop a matter that nobody has to see to any more."""
         self._store.write([Change(Verb.DELETE, build_matter_row(matter))])
+
+    def settle(self, matter: Matter, actor: str, reviewer: str | None = None) -> None:
+        """Close a matter that somebody has seen to, and record who; `reviewer`: their key's fingerprint."""
+        self.close(matter)
+        record(
+            MATTER_CLOSED,
+            {
+                "mailbox_id": matter.mailbox_id,
+                "email_id": matter.email_id,
+                "kind": matter.kind,
+                "actor": actor,
+                "reviewer": reviewer,
+            },
+        )
 
     def get_moment(self, mailbox_id: str, name: str) -> datetime | None:
         """What is remembered of the mailbox under DIGEST or ANSWERS."""

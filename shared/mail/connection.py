@@ -36,9 +36,9 @@ class Answer:
         try:
             return parse(parse_json(self.content))
         except UnreadableError as error:
-            raise TransientError(
-                f"{self.call} answered {self.status_code}, but unreadable: {error}"
-            ) from error
+            unreadable = TransientError("MultiMail's answer cannot be read")
+            unreadable.request = f"{self.call} answered {self.status_code}, but unreadable: {error}"
+            raise unreadable from error
 
 
 class Connection:
@@ -110,4 +110,6 @@ class Connection:
             )
         except requests.RequestException as error:
             # Not from the error, whose text has the URL: traces and tracebacks would show its search words.
-            raise UnavailableError(f"{call} got no whole answer: {describe_failure(error)}") from None
+            unavailable = UnavailableError(f"MultiMail gave no whole answer: {describe_failure(error)}")
+            unavailable.request = str(call)
+            raise unavailable from None

@@ -26,42 +26,66 @@ def explain_refusal(
     call: Call, status: int, headers: Mapping[str, str], content: bytes, now: datetime
 ) -> AgentError:
     """The error for an answer that is not a success. `headers` are found in any case."""
-    answered = f"{call} answered {status}"
+    error = _explain(call, status, headers, content, now)
+    error.request = f"{call} answered {status}"
+    return error
+
+
+def _explain(
+    call: Call, status: int, headers: Mapping[str, str], content: bytes, now: datetime
+) -> AgentError:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return _explain_throttling(answered, headers, content, now)
+        return _explain_throttling(headers, content, now)
     if status == HTTPStatus.UNAUTHORIZED:
         return ConfigurationError(
-            f"{answered}: the MultiMail key is refused. Put a current key into MULTIMAIL_API_KEY, "
+            "the MultiMail key is refused. Put a current key into MULTIMAIL_API_KEY, "
             "or into the Key Vault secret that MULTIMAIL_API_KEY_SECRET_NAME names."
         )
     if status == HTTPStatus.FORBIDDEN:
-        return _explain_missing_permission(call, answered)
+        return _explain_missing_permission(call, content)
     if status < HTTPStatus.BAD_REQUEST:
-        return TransientError(f"{answered}: redirects are not followed. Check MULTIMAIL_API_URL.")
+        return TransientError("MultiMail redirects, which is not followed. Check MULTIMAIL_API_URL.")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
-        return UnavailableError(answered, retry_after_seconds=find_retry_after(headers))
+        return UnavailableError(
+            f"MultiMail does not work at the moment (status {status})",
+            retry_after_seconds=find_retry_after(headers),
+        )
     kinds: dict[int, type[PermanentError]] = {404: NotFoundError, 409: ConflictError}
-    return kinds.get(status, PermanentError)(answered, status_code=status)
+    reasons = {
+        404: "MultiMail does not find it",
+        409: "MultiMail has it already, or it is too late (status 409)",
+    }
+    reason = reasons.get(status, f"MultiMail does not take it (status {status})")
+    return kinds.get(status, PermanentError)(reason, status_code=status)
 
 
-def _explain_missing_permission(call: Call, answered: str) -> AgentError:
+def _explain_missing_permission(call: Call, content: bytes) -> AgentError:
+    """A key without the scope is configured wrongly; a mode that forbids the call is a matter of one mailbox.
+
+    The service answers both with 403. What says of itself that it is about a scope is about the key.
+    """
     if call.template.startswith("/v1/oversight/"):
-        return ConfigurationError(f"{answered}: the MultiMail key lacks the oversight scope. Grant it.")
+        return ConfigurationError("the MultiMail key lacks the oversight scope. Grant it.")
     if call.template == "/v1/audit-log":
-        return ConfigurationError(f"{answered}: the key lacks the admin scope. Use one that has it.")
+        return ConfigurationError("the key lacks the admin scope. Use one that has it.")
     if call.method == "GET":
-        return ConfigurationError(f"{answered}: the MultiMail key lacks the read scope. Grant it.")
-    if call.template.endswith("/tags"):
-        return ConfigurationError(f"{answered}: the MultiMail key lacks the send scope. Grant it.")
+        return ConfigurationError("the MultiMail key lacks the read scope. Grant it.")
+    if call.template.endswith("/tags") or "scope" in _read_error(content):
+        return ConfigurationError("the MultiMail key lacks the send scope. Grant it.")
     return PermanentError(
-        f"{answered}: the MultiMail key lacks the send scope, or the mailbox's oversight mode forbids this",
+        "the mailbox's oversight mode forbids this, or the MultiMail key lacks the send scope (status 403)",
         status_code=HTTPStatus.FORBIDDEN,
     )
 
 
-def _explain_throttling(
-    answered: str, headers: Mapping[str, str], content: bytes, now: datetime
-) -> ThrottledError:
+def _read_error(content: bytes) -> str:
+    try:
+        return str(parse_json(content).get("error", "")).lower()
+    except UnreadableError:
+        return ""
+
+
+def _explain_throttling(headers: Mapping[str, str], content: bytes, now: datetime) -> ThrottledError:
     """Tell the service's three kinds of 429 apart; only the first comes with a Retry-After header."""
     try:
         body = parse_json(content)
@@ -73,13 +97,13 @@ def _explain_throttling(
         reason = "the mailbox's warm-up limit for today is reached"
         wait = _seconds_until(today + timedelta(days=1), now, LONGEST_WARM_UP_WAIT_SECONDS)
     elif "quota" in str(body.get("error", "")).lower():
-        reason = "the account's monthly quota is used up; a larger plan would lift it"
+        reason = "MultiMail's monthly quota of the account is used up; a larger plan would lift it"
         next_month = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
         wait = _seconds_until(next_month, now, LONGEST_QUOTA_WAIT_SECONDS)
     else:
-        reason = "the rate limit is reached"
+        reason = "MultiMail's rate limit is reached"
     asked = find_retry_after(headers)
-    return ThrottledError(f"{answered}: {reason}", retry_after_seconds=wait if asked is None else asked)
+    return ThrottledError(reason, retry_after_seconds=wait if asked is None else asked)
 
 
 def _seconds_until(moment: datetime, now: datetime, longest: float) -> float:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from shared.domain import Mailbox
-from shared.errors import AgentError, ConfigurationError, TransientError
+from shared.errors import AgentError, raise_together
 from shared.ledger.entries import LedgerEntry, Matter
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import DIGEST, Channel
@@ -71,15 +71,7 @@ class Notifier:
             ):
                 work = _MailboxRun(self, mailbox, profile, profile.notify, failures)
                 work.run(matters[mailbox.id])
-        problems = [
-            p for error in failures.values() if isinstance(error, ConfigurationError) for p in error.problems
-        ]
-        if problems:
-            raise ConfigurationError(list(dict.fromkeys(problems)))
-        if failures:
-            raise TransientError(
-                f"notifications wait for {len(failures)} targets: {next(iter(failures.values()))}"
-            )
+        raise_together([*failures.values()], f"notifications wait for {len(failures)} targets")
 
 
 def send_test(
@@ -110,7 +102,7 @@ class _MailboxRun:
 
     def run(self, matters: Sequence[Matter]) -> None:
         now, hours = self.notifier.clock(), self.profile.working_hours
-        open_targets = {target: self._open_channel(target, now) for target in self.notify.targets}
+        open_targets = {target: self._open_channel(target) for target in self.notify.targets}
         if not any(open_targets.values()):
             return
         ledger, box_id = self.notifier.ledger, self.mailbox.id
@@ -124,12 +116,13 @@ class _MailboxRun:
                     for one in own:
                         latest = noted.get(one.matter, one.matter)
                         noted[one.matter] = ledger.matters.note_told(latest, one.mark)
-        first = self._open_channel(self.notify.first, now)
+        first = self._open_channel(self.notify.first)
         if first is not None:
             self._send_digest(first, matters, now)
 
-    def _open_channel(self, target: str, now: datetime) -> Channel | None:
+    def _open_channel(self, target: str) -> Channel | None:
         """What is known of a target; None where it gets nothing now."""
+        now = self.notifier.clock()  # this run may have sent to it
         channel = self.notifier.ledger.matters.get_channel(self.mailbox.id, target)
         recent = tuple(moment for moment in channel.sent if now - WINDOW < moment <= now)
         is_paused = channel.not_before is not None and now < channel.not_before <= now + DAY

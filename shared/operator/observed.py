@@ -1,37 +1,29 @@
 """What the agent would have done with the mail that it only observed: the figures and their page."""
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
 from markupsafe import Markup
 
-from shared.domain import NO_USAGE, Draft, EmailSummary, Mailbox, Outcome, Support, Usage, parse_address
+from shared.domain import NO_USAGE, Draft, EmailSummary, Mailbox, Outcome, Support, Usage
 from shared.ledger.entries import FOR_PEOPLE, LedgerEntry
 from shared.operator.trust_page import format_duration, parse_days
 from shared.replying.reporting import SUPPORT_WORDS, render_reason
-from shared.replying.threads import PENDING_STATUSES, is_unsent
-from shared.services.http_answer import HttpAnswer
+from shared.replying.threads import has_left, is_answer_of
+from shared.services.http_answer import HttpAnswer, answer_page, build_pages, build_policy, refuse_report
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 FILES = Path(__file__).parent
 SHOWN_CASES = 50  # of each kind in each mailbox, the newest
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 class Would(StrEnum):
@@ -173,14 +165,11 @@ def build_observed(
 
 
 def find_answer(row: LedgerEntry, sent: Iterable[EmailSummary]) -> EmailSummary | None:
-    """The first email to the sender that left in the thread after theirs; `sent` has the oldest first."""
-    for email in sent:
-        is_out = email.status not in PENDING_STATUSES and not is_unsent(email)
-        is_answer = row.thread_id is not None and email.thread_id == row.thread_id
-        to_sender = row.sender in map(parse_address, email.to)
-        if is_out and is_answer and to_sender and email.received_at >= row.received_at:
-            return email
-    return None
+    """The first email of a person to the sender that left in the thread; `sent` has the oldest first."""
+    if row.thread_id is None:
+        return None
+    thread = (email for email in sent if email.thread_id == row.thread_id)
+    return next((email for email in thread if has_left(email) and is_answer_of(row, email)), None)
 
 
 def answer_observed(build: Callable[[int], ObservedReport], params: Mapping[str, str]) -> HttpAnswer:
@@ -188,27 +177,18 @@ def answer_observed(build: Callable[[int], ObservedReport], params: Mapping[str,
     try:
         days = parse_days(params.get("days"))
     except ValueError as error:
-        return HttpAnswer(HTTPStatus.BAD_REQUEST, str(error), "text/plain", _HEADERS)
-    headers = _HEADERS | {"Content-Security-Policy": f"{build_policy()}; frame-ancestors 'none'"}
-    return HttpAnswer(HTTPStatus.OK, render_observed(build(days)), "text/html", headers)
+        return refuse_report(str(error))
+    return answer_page(render_observed(build(days)), _read_style())
 
 
 def render_observed(report: ObservedReport) -> str:
     """The page: self-contained, without script or anything to be loaded."""
-    return build_pages().get_template("observed_page.html").render(report=report, shown=SHOWN_CASES)
+    return build_observed_pages().get_template("observed_page.html").render(report=report, shown=SHOWN_CASES)
 
 
-def build_pages(*folders: Path) -> "Environment":
+def build_observed_pages(*folders: Path) -> "Environment":
     """What renders the pages about observed mail, from templates in these folders too."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only for a page
-
-    pages = Environment(
-        loader=FileSystemLoader([*folders, FILES]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
+    pages, style = build_pages(*folders, FILES), _read_style()
     pages.filters |= {
         "duration": lambda length: format_duration(length.total_seconds()),
         "reason": render_reason,
@@ -219,8 +199,8 @@ def build_pages(*folders: Path) -> "Environment":
         "Would": Would,
         "headings": HEADINGS,
         "support_words": {str(kind): words for kind, words in SUPPORT_WORDS.items()},
-        "style": Markup(_read_style()),  # noqa: S704  # our own file
-        "policy": build_policy(),
+        "style": Markup(style),  # noqa: S704  # our own file
+        "policy": build_policy(style),
     }
     return pages
 
@@ -228,12 +208,6 @@ def build_pages(*folders: Path) -> "Environment":
 def format_dollars(amount: float) -> str:
     """An amount with as many digits as say something."""
     return f"${amount:,.2f}" if amount >= 1 else f"${amount:.4f}"
-
-
-def build_policy() -> str:
-    """The policy lets in the page's own style, by its hash, and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(_read_style().encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 
 
 def _read_style() -> str:

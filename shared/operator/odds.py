@@ -5,7 +5,6 @@ from functools import lru_cache
 
 TARGET_SHARE = 0.98  # of the drafts approved unchanged
 DOUBT = 0.05  # a confidence of 95 %
-LEAST_DECIDED = math.ceil(math.log(DOUBT) / math.log(TARGET_SHARE))  # fewer cannot reach the target
 HALVINGS = 50  # of the interval in which the lower bound is: what is left is 1e-15
 
 # The plan weighs a good mailbox against one that just misses the target.

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from heapq import nlargest
 
 from shared.checks.draft_checks import MAX_REPLY_CHARACTERS
 from shared.domain import Cause, Draft, JudgedClaim, LookedUp, Outcome, Review, WorkItem
@@ -26,11 +27,11 @@ from shared.replying.reporting import (
     render_reason,
     render_waiting,
 )
-from shared.telemetry import MATTER_CLOSED, record
 from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS, ReplyTracker
 
 TRIES = 3  # of a write that another one came before
 DECIDING_FOR = timedelta(minutes=1)  # nobody else says anything of a reply meanwhile
+MAX_OPEN = 200  # rows that the agent works on in a listing, each of which is read by itself
 
 SECOND_REVIEWER = (
     "You wrote this text, and the mailbox's profile wants another reviewer to approve what one has edited "
@@ -70,12 +71,12 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """A draft that a reviewer turned down, and why; `is_edit`: the next one is the reviewer's own text."""
+    """A draft that was followed by another, and why; `is_edit`: the next one is the reviewer's own text."""
 
     markdown: str = field(repr=False)
     reason: str = field(repr=False)
     is_edit: bool
-    decided_at: datetime
+    decided_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,17 @@ class Reviews:
     clock: Callable[[], datetime]
 
     def list_items(self, reviewer: str) -> list[ReviewItem]:
-        """What the agent works on, what waits for an approver, and what is left to people or promised."""
+        """What waits for an approver, what is left to people or promised, and what the agent works on.
+
+        Of the last, MAX_OPEN at most: those with a reviewer's own text, those with a worker, the newest.
+        """
         known = self.mailboxes.read().keys()
-        works = [(work.work_item, Kind.OPEN, None) for work in self.ledger.open_work()]
+        open_work = nlargest(
+            MAX_OPEN,
+            (work for work in self.ledger.open_work() if work.mailbox_id in known),
+            key=lambda work: (work.is_edited, work.is_leased, work.open_since),
+        )
+        works = [(work.work_item, Kind.OPEN, None) for work in open_work]
         matters = [(m.work_item, Kind(m.kind), m) for m in self.ledger.matters.list()]
         items: dict[tuple[WorkItem, Kind], ReviewItem] = {}
         for item, kind, matter in (*matters, *works):
@@ -215,7 +224,7 @@ class Reviews:
         """Leave an email for later: it comes after all others."""
         self._change(item, lambda entry: replace(entry, put_off_at=self.clock()))
 
-    def mark_done(self, item: WorkItem) -> None:
+    def mark_done(self, item: WorkItem, reviewer: str) -> None:
         """Say that a person has seen to what was left to people, or was promised."""
         found = [
             matter
@@ -225,9 +234,7 @@ class Reviews:
         if not found:
             raise ConflictError(f"nothing of email {item.email_id} is left to people any more")
         for matter in found:
-            self.ledger.matters.close(matter)
-            facts = {"mailbox_id": item.mailbox_id, "email_id": item.email_id, "kind": matter.kind}
-            record(MATTER_CLOSED, {**facts, "actor": "reviewer"})
+            self.ledger.matters.settle(matter, "reviewer", reviewer)
 
     def note_decided(self, mailbox_id: str, reply_id: str) -> None:
         """See what became of a reply that was decided just now. Raises what MultiMail raises, too."""

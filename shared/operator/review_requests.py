@@ -25,7 +25,7 @@ MAX_ID_CHARACTERS = 512
 RETRY_AFTER_SECONDS = 5.0
 ACTIONS = ("reject", "edit", "take_back", "put_off", "done", "decided")
 OF_A_REPLY = ("reject", "edit", "take_back", "decided")
-OF_A_REVIEWER = ("reject", "edit", "take_back")
+OF_A_REVIEWER = ("reject", "edit", "take_back", "done")
 HEADERS = {"Cache-Control": "no-store"}
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def _keep(said: Said, reviews: Reviews) -> None:
     elif said.action == "put_off":
         reviews.put_off(said.item)
     elif said.action == "done":
-        reviews.mark_done(said.item)
+        reviews.mark_done(said.item, said.reviewer)
     else:
         reviews.note_decided(said.item.mailbox_id, said.reply_id)
 

@@ -8,7 +8,18 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from shared.domain import NO_USAGE, Action, Cause, Draft, JudgedClaim, Mailbox, Outcome, Support, Usage
+from shared.domain import (
+    NO_USAGE,
+    Action,
+    Cause,
+    Draft,
+    JudgedClaim,
+    Mailbox,
+    Outcome,
+    Rejection,
+    Support,
+    Usage,
+)
 from shared.ledger.entries import UNDECIDED, LedgerEntry
 from shared.operator.odds import (
     APPROVAL_WEIGHT,
@@ -22,7 +33,7 @@ from shared.operator.odds import (
 from shared.replying.draft_request import find_passages
 
 DEFAULT_DAYS = 30
-PLAN_DAYS = 365  # how far back the plan counts at most
+PLAN_DAYS = 365  # how far back the plan counts, and a report looks, at most
 RECENT = 50  # decided drafts, the newest of which none may be refused
 LONGEST_PENDING = timedelta(days=7)
 LATELY = timedelta(days=30)  # for what stays a reason to wait only for some time
@@ -273,7 +284,7 @@ def build_report(
     for mailbox in mailboxes:
         if mailbox.is_active:
             used: list[Usage] = []
-            begin = min(since, now - timedelta(days=PLAN_DAYS))
+            begin = now - timedelta(days=PLAN_DAYS)
             drafts = read_drafts(_note_usage(entries(mailbox.id), since, used), begin)
             report = judge_mailbox(mailbox, drafts, now, since)
             reports.append(replace(report, usage=sum(used, NO_USAGE)))
@@ -293,23 +304,13 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
     drafts: list[JudgedDraft] = []
     covered: defaultdict[str, list[datetime]] = defaultdict(list)
     for entry in entries:
-        # Every draft of the row's reply: those rejected with a reason, then the current one.
+        # Every draft of the row's reply: those that another one followed, then the current one.
         after_edit = (False, *(said.is_edit for said in entry.rejections))
         fate = (
             _find_fate(entry) if entry.reply_id is not None and entry.submit_intent_at is not None else None
         )
         found = [
-            replace(
-                _judge_draft(
-                    entry,
-                    Fate.EDITED if said.is_edit else Fate.REDRAFTED,
-                    said.submitted_at,
-                    said.decided_at,
-                    said.claims,
-                ),
-                edit_distance=said.edit_distance,
-                edit_left=said is entry.rejections[-1] and said.is_edit and fate in APPROVALS,
-            )
+            _judge_rejection(entry, said, fate)
             for said, is_reviewers in zip(entry.rejections, after_edit, strict=False)
             if not is_reviewers
         ]
@@ -339,6 +340,20 @@ def read_drafts(entries: Iterable[LedgerEntry], since: datetime) -> list[JudgedD
     ]
 
 
+def _judge_rejection(entry: LedgerEntry, said: Rejection, fate: Fate | None) -> JudgedDraft:
+    """A draft that another one followed; `fate`: that of the row's last one."""
+    if said.status == "rejected":
+        own = Fate.EDITED if said.is_edit else Fate.REDRAFTED
+    else:
+        own = _find_end(said.status, said.decided_at)
+    return replace(
+        _judge_draft(entry, own, said.submitted_at, said.decided_at, said.claims),
+        edit_distance=said.edit_distance,
+        edit_left=said is entry.rejections[-1] and said.is_edit and fate in APPROVALS,
+        version=said.version,
+    )
+
+
 def _judge_draft(
     entry: LedgerEntry,
     fate: Fate,
@@ -359,8 +374,7 @@ def _judge_draft(
 
 
 def _describe_text(draft: Draft) -> Mapping[str, Any]:
-    version = f"{draft.model} {draft.prompt_version}".strip()
-    return {"has_warning": bool(draft.notes), "words": draft.words, "version": version}
+    return {"has_warning": bool(draft.notes), "words": draft.words, "version": draft.version}
 
 
 def _count_by_passage(claims: Iterable[JudgedClaim]) -> Mapping[str, Mapping[Support, int]]:
@@ -509,13 +523,17 @@ def format_chance(chance: float) -> str:
 
 def _find_fate(entry: LedgerEntry) -> Fate:
     status = entry.reply_status
-    if entry.outcome is Outcome.SKIPPED:  # withdrawn because another person had answered
+    if entry.outcome is Outcome.SKIPPED and status in (None, "cancelled"):  # another person had answered
         return Fate.OVERTAKEN
     if entry.cause is Cause.ERASED and status == "cancelled":  # by `forget`
         return Fate.SUPERSEDED
     if status is None:
         return Fate.PENDING
-    if entry.reply_decided_at is not None and status in _FATES_ONCE_APPROVED:
+    return _find_end(status, entry.reply_decided_at)
+
+
+def _find_end(status: str, decided_at: datetime | None) -> Fate:
+    if decided_at is not None and status in _FATES_ONCE_APPROVED:
         return _FATES_ONCE_APPROVED[status]
     return _FATES.get(status, Fate.UNKNOWN)
 

@@ -1,7 +1,5 @@
 """The trust report as its readers get it: a self-contained HTML page, or JSON."""
 
-import base64
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -28,7 +26,7 @@ from shared.operator.trust import (
     describe_bound,
     format_share,
 )
-from shared.services.http_answer import HttpAnswer
+from shared.services.http_answer import NOT_KEPT, HttpAnswer, answer_page, build_pages, refuse_report
 
 MAX_DAYS = 365
 FORMATS = ("html", "json")
@@ -61,19 +59,15 @@ def answer_report(
     """
     kind = params.get("format")
     if kind not in (None, *FORMATS):
-        return _refuse(f"format must be {' or '.join(FORMATS)}.")
+        return refuse_report(f"format must be {' or '.join(FORMATS)}.")
     try:
         days = parse_days(params.get("days"))
     except ValueError as error:
-        return _refuse(str(error))
+        return refuse_report(str(error))
     report = build_report(days)
     if kind == "html" or (kind is None and "text/html" in accept):
-        # The policy lets in the page's own style, by its hash, and nothing else.
-        digest = base64.b64encode(hashlib.sha256((FILES / "trust_page.css").read_bytes()).digest()).decode()
-        policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; frame-ancestors 'none'"
-        headers = _HEADERS | {"Content-Security-Policy": policy}
-        return HttpAnswer(HTTPStatus.OK, render_html(report), "text/html", headers)
-    return HttpAnswer(HTTPStatus.OK, render_json(report), headers=_HEADERS)
+        return answer_page(render_html(report), (FILES / "trust_page.css").read_text("utf-8"))
+    return HttpAnswer(HTTPStatus.OK, render_json(report), headers=NOT_KEPT)
 
 
 def parse_days(text: str | None) -> int:
@@ -133,15 +127,7 @@ def render_json(report: TrustReport) -> str:
 
 def render_html(report: TrustReport) -> str:
     """The report as a page of its own, without script or anything to be loaded."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - only for a page
-
-    pages = Environment(
-        loader=FileSystemLoader(FILES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
+    pages = build_pages(FILES)
     pages.filters |= {
         "share": format_share,
         "figures": describe_record,
@@ -272,17 +258,6 @@ def list_passages(judged: MailboxReport) -> list[tuple[str, int, int, int, int, 
         )
         for title, passage in judged.passages.items()
     ]  # fmt: skip
-
-
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
-
-def _refuse(problem: str) -> HttpAnswer:
-    return HttpAnswer(HTTPStatus.BAD_REQUEST, problem, "text/plain", _HEADERS)
 
 
 def _record_to_json(record: TrackRecord) -> dict[str, Any]:

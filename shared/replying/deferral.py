@@ -106,7 +106,7 @@ class Deferral:
 
     def _defer(self, error: AgentError, seconds: float) -> None:
         seconds = min(seconds, MAX_WAIT_SECONDS)
-        cause, detail = Cause.UNAVAILABLE, str(error)
+        cause, detail = Cause.UNAVAILABLE, error.reason
         if isinstance(error, Waiting):
             cause, detail = error.cause, ""
         elif isinstance(error, ThrottledError):
@@ -117,7 +117,7 @@ class Deferral:
             EMAIL_DEFERRED,
             self.claim.ids
             | {"attempts": self.claim.entry.attempts, "seconds": round(seconds, 1)}
-            | {"error": type(error).__name__, "waiting_for": cause, "detail": detail or None},
+            | {"error": type(error).__name__, "waiting_for": cause, "detail": str(error) if detail else None},
         )
         known = (self.claim.entry.waiting_for, self.claim.entry.waiting_detail)
         self.claim.defer(self.clock() + timedelta(seconds=seconds), cause, detail)
@@ -138,9 +138,9 @@ class Deferral:
         intent_at = self.claim.entry.intent_in_doubt
         if intent_at is None:
             cause = Cause.ATTEMPTS_USED_UP if isinstance(error, TransientError) else Cause.REFUSED
-            return Decision(Outcome.FAILED, cause, str(error))
+            return Decision(Outcome.FAILED, cause, error.reason)
         try:
             found = self.submission.find(intent_at)
         except (ConfigurationError, PermanentError, TransientError):
             found = None
-        return found or Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, str(error))
+        return found or Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, error.reason)

@@ -152,13 +152,14 @@ class _EmailRun:
                 raise
             if email is None:
                 return Decision(Outcome.SKIPPED, Cause.DELETED)
-            return Decision(Outcome.ESCALATED, Cause.THREAD_MISSING, str(error))
+            log.warning("email %r: a part of its thread is missing: %s", entry.email_id, error)
+            return Decision(Outcome.ESCALATED, Cause.THREAD_MISSING)
         except TransientError as error:
             waits_for_service = not isinstance(error, Waiting) or error.cause is Cause.TOKEN_BUDGET
             is_in_doubt = self.claim.entry.intent_in_doubt is not None
             if is_in_doubt or not (waits_for_service and self._limits.is_too_old):
                 raise
-            waited_for = render_cause(error.cause) if isinstance(error, Waiting) else str(error)
+            waited_for = render_cause(error.cause) if isinstance(error, Waiting) else error.reason
             return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, waited_for)
 
     def _confirm_missing(self, what: str) -> None:
@@ -285,7 +286,7 @@ class _EmailRun:
             now=profile.describe_now(self.clock()),
             thread=bound_texts(texts(), email.id),
             answered_id=email.id,
-            rejections=[said for said in entry.rejections if not said.is_edit],
+            rejections=[said for said in entry.rejections if said.reason and not said.is_edit],
         )
         if entry.edit is not None:
             return judge_edit(entry.edit, material, entry, envelope)

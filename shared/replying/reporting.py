@@ -51,11 +51,14 @@ ROW_FACTS = (
     "reply_id",
     "revision",
     "draft_model",
+    "edited_by",
     "content_digest",
     "observed",
     "finished_at",
     "erased_at",
 )
+# How the trail has the decision of a reviewer whose reason the row has.
+REJECTED_WITH_REASON = "rejected with a reason"
 WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 
 # `{detail}` is what code noted with the cause.
@@ -80,7 +83,7 @@ SENTENCES: Mapping[Cause, str] = {
     Cause.SENDER_LIMIT: "its sender already got {detail} replies today",
     Cause.SENDER_FLOOD: "its sender wrote more than {detail} emails today",
     Cause.SENDER_TOKENS: "its sender's emails used up their share ({detail}) of the mailbox's tokens today",
-    Cause.THREAD_MISSING: "MultiMail does not find a part of its thread: {detail}",
+    Cause.THREAD_MISSING: "MultiMail does not find a part of its thread: answer it there",
     Cause.REPLY_REJECTED: "the reply to it was rejected",
     Cause.REPLY_CANCELLED: "the reply to it was cancelled",
     Cause.REPLY_UNDELIVERED: "the reply to it could not be delivered",
@@ -218,9 +221,9 @@ def render_notes(notes: Iterable[str]) -> str:
 
 
 def name_handler(entry: LedgerEntry, profile: MailboxProfile) -> str:
-    """Whom the profile names to handle a row that is escalated; empty for other rows."""
+    """Whom the profile names to handle a row that is left to people; empty for other rows."""
     category = entry.triage.category if entry.triage is not None else ""
-    return profile.find_handler(category) if entry.outcome is Outcome.ESCALATED else ""
+    return profile.find_handler(category) if entry.outcome in FOR_PEOPLE else ""
 
 
 def tag_emails(writer: MultiMailClient | None, entry: LedgerEntry, profile: MailboxProfile) -> None:
@@ -276,10 +279,12 @@ def record_decision(entry: LedgerEntry, now: datetime, key_id: str | None) -> No
 
 def record_erasure(erased: LedgerEntry, actor: str) -> None:
     """Write into the audit trail that the ledger has erased a row, and what it has left of it."""
-    left = describe_decision(erased)
-    names = ("mailbox_id", "email_id", *ROW_FACTS, "settled_as", "settled_at", "actor")
-    ids: dict[str, Value] = {"mailbox_id": erased.mailbox_id, "email_id": erased.email_id, "actor": actor}
-    record(EMAIL_ERASED, {name: (ids | left).get(name) for name in names})
+    kept = (*ROW_FACTS, "settled_as", "settled_at")
+    record(
+        EMAIL_ERASED,
+        {name: value for name, value in describe_decision(erased).items() if name in kept}
+        | {"mailbox_id": erased.mailbox_id, "email_id": erased.email_id, "actor": actor},
+    )
 
 
 def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
@@ -288,7 +293,7 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
     The model's words may quote the email: they stay in the ledger and the tags. So does the sentence for the
     cause; the trail has the cause and what code noted with it. A proposal counts as the draft.
     """
-    triage, draft, usage = entry.triage, entry.draft or entry.proposal, entry.usage
+    draft, usage = entry.draft or entry.proposal, entry.usage
     facts: dict[str, Value] = {
         key.removeprefix("agent."): value
         for key, value in build_tags(entry).items()
@@ -298,12 +303,9 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         facts |= {"content_digest": entry.content_digest}
     if entry.detail:
         facts |= {"detail": clean_line(entry.detail, MAX_WHOLE_REASON_CHARACTERS)}
-    if triage is not None:
-        facts |= {"confidence": triage.confidence, "triage_model": triage.model}
-        facts |= {"triage_prompt": triage.prompt_version}
+    facts |= _describe_authors(entry)
     if draft is not None:
         counts = Counter(claim.support for claim in draft.claims)
-        facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
         facts |= {"claims_verified": counts[Support.VERIFIED]}
         facts |= {"claims_from_sender": counts[Support.FROM_SENDER]}
         facts |= {"claims_asserted": counts[Support.ASSERTED]}
@@ -324,6 +326,19 @@ def describe_decision(entry: LedgerEntry) -> dict[str, Value]:
         "cached_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
     }
+
+
+def _describe_authors(entry: LedgerEntry) -> dict[str, Value]:
+    """Which models decided and wrote, or which reviewer did: for an edit no model was asked."""
+    triage, draft = entry.triage, entry.draft or entry.proposal
+    facts: dict[str, Value] = {} if triage is None else {"confidence": triage.confidence}
+    if entry.edited_by:
+        return facts | {"edited_by": entry.edited_by}
+    if triage is not None:
+        facts |= {"triage_model": triage.model, "triage_prompt": triage.prompt_version}
+    if draft is not None:
+        facts |= {"draft_model": draft.model, "draft_prompt": draft.prompt_version}
+    return facts
 
 
 def render_time(moment: datetime) -> str:

@@ -123,9 +123,10 @@ class Submitter:
             store_intent(None)
             raise
         except PermanentError as error:
+            log.warning("mailbox %r: a reply is refused: %s", outgoing.mailbox_id, error)
             in_doubt = isinstance(error, ConflictError)
             cause = Cause.REPLY_UNCONFIRMED if in_doubt else Cause.REPLY_REFUSED
-            return self.find(outgoing, self.clock()) or Decision(Outcome.NEEDS_HUMAN, cause, str(error))
+            return self.find(outgoing, self.clock()) or Decision(Outcome.NEEDS_HUMAN, cause, error.reason)
 
     def resume(self, outgoing: Outgoing, intent_at: datetime) -> SubmittedReply | Decision:
         """Go on after a submission whose answer never arrived. Raises what MultiMail's client raises.
@@ -143,7 +144,8 @@ class Submitter:
         except NotFoundError:
             raise  # a reading like any other: looked at again before a person is asked
         except PermanentError as error:
-            unconfirmed = Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, str(error))
+            log.warning("mailbox %r: a reply is refused: %s", outgoing.mailbox_id, error)
+            unconfirmed = Decision(Outcome.NEEDS_HUMAN, Cause.REPLY_UNCONFIRMED, error.reason)
             return self.find(outgoing, intent_at) or unconfirmed
 
     def find(self, outgoing: Outgoing, since: datetime) -> SubmittedReply | None:

@@ -96,10 +96,7 @@ class ThreadView:
 
     def was_answered(self, address: str) -> bool:
         """Whether an email of ours to that address left in this thread."""
-        return any(
-            email.status not in PENDING_STATUSES and not is_unsent(email)
-            for email in find_outbound_to(address, self.emails)
-        )
+        return any(map(has_left, find_outbound_to(address, self.emails)))
 
 
 def thread_scope(entry: LedgerEntry) -> str | None:
@@ -164,6 +161,21 @@ def is_unsent(outbound: EmailSummary) -> bool:
     return outbound.status in NEVER_SENT_STATUSES or outbound.bounced_at is not None
 
 
+def has_left(outbound: EmailSummary) -> bool:
+    """Say whether an outbound email was sent, and did not come back."""
+    return outbound.status not in PENDING_STATUSES and not is_unsent(outbound)
+
+
+def is_answer_of(row: LedgerEntry, outbound: EmailSummary) -> bool:
+    """Say whether a person's email in its thread answers a row's email, or will once it has left.
+
+    It goes to the sender, and was written when the email could have been read. The agent's own replies
+    answer what they were written from, however soon.
+    """
+    can_be_read = outbound.received_at >= row.received_at + WRITTEN_WITHIN
+    return can_be_read and not is_unsent(outbound) and bool(find_outbound_to(row.sender, [outbound]))
+
+
 def may_reply(row: LedgerEntry, unsent_replies: Collection[str]) -> bool:
     """Say whether a row that took a slot has a reply that was sent or is pending, or may still get one."""
     if row.outcome is None:
@@ -183,7 +195,7 @@ def find_closing_answer(entry: LedgerEntry, thread: ThreadView) -> Decision | No
         row = thread.own_replies.get(answer.id)
         covers = row is not None and row.draft is not None and entry.email_id in row.draft.covers
         is_own = covers and answer.received_at > entry.received_at
-        is_others = row is None and answer.received_at >= entry.received_at + WRITTEN_WITHIN
+        is_others = row is None and is_answer_of(entry, answer)
         if (is_own or is_others) and not is_unsent(answer):
             depends_on = answer.id if answer.delivered_at is None else None
             return Decision(

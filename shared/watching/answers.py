@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.domain import EmailSummary, WorkItem, parse_address
-from shared.errors import AgentError, DeferredError, PermanentError, TransientError
+from shared.errors import AgentError, DeferredError, raise_together
 from shared.ledger.entries import LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.ledger.matters import ANSWERS
@@ -16,11 +16,10 @@ from shared.mail.multimail import CLOCK_MARGIN, MultiMailReader
 from shared.replying.threads import (
     PENDING_STATUSES,
     WRITTEN_WITHIN,
-    find_outbound_to,
+    is_answer_of,
     is_unsent,
     thread_scope,
 )
-from shared.telemetry import MATTER_CLOSED, record
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class AnswerWatch:
     def run(self) -> None:
         """Close what is seen to; one mailbox that fails does not stop the others.
 
-        Raises TransientError or ConfigurationError, after everything that could be done was done.
+        Raises ConfigurationError or TransientError, after everything that could be done was done.
         """
         by_mailbox: defaultdict[str, list[Matter]] = defaultdict(list)
         oldest = self.clock() - timedelta(days=self.days)
@@ -67,17 +66,17 @@ class AnswerWatch:
                 self._close_answered(mailbox_id, by_mailbox[mailbox_id], ours)
             except DeferredError as error:
                 log.info("the answers of mailbox %s have to wait: %s", mailbox_id, error)
-            except (PermanentError, TransientError) as error:
+            except AgentError as error:
                 log.warning("the answers of mailbox %s could not be listed: %s", mailbox_id, error)
                 failures.append(error)
-        if failures:
-            raise TransientError(f"answers of {len(failures)} mailboxes were not listed: {failures[0]}")
+        raise_together(failures, f"answers of {len(failures)} mailboxes were not listed")
 
     def _close_answered(self, mailbox_id: str, matters: Sequence[Matter], ours: frozenset[str]) -> None:
         """Look at what was written since the last time, or since what was noted meanwhile can be answered."""
         now, looked = self.clock(), self.ledger.matters.get_moment(mailbox_id, ANSWERS)
         looked = looked and min(looked, now)  # if a clock was ahead
         begin = min(_list_from(matter, looked) for matter in matters)
+        begin = max(begin, now - timedelta(days=self.days))  # what a service says of a time may be anything
         written = _Written()
         listed = self.multimail.list_emails(mailbox_id, direction="outbound", date_after=begin - CLOCK_MARGIN)
         for summary in listed:
@@ -102,21 +101,12 @@ class AnswerWatch:
         replies = self._list_own_replies(entry)
         # Where no sender is known, it may be anybody outside our own domains.
         answers = (
-            find_outbound_to(entry.sender, emails)
+            [email for email in emails if is_answer_of(entry, email)]
             if entry.sender
             else [email for email in emails if not {_host(to) for to in email.to} <= ours]
         )
         if any(email.received_at >= since and email.id not in replies for email in answers):
-            self.ledger.matters.close(matter)
-            record(
-                MATTER_CLOSED,
-                {
-                    "mailbox_id": matter.mailbox_id,
-                    "email_id": matter.email_id,
-                    "kind": matter.kind,
-                    "actor": "person",
-                },
-            )
+            self.ledger.matters.settle(matter, "person")
 
     def _list_own_replies(self, entry: LedgerEntry) -> set[str]:
         """The ids of the thread's emails that the agent wrote."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from shared.domain import Cause, Email, Rejection
+from shared.domain import Cause, Email, Rejection, Review
 from shared.errors import (
     AgentError,
-    ConfigurationError,
     DeferredError,
     LeaseLostError,
     NotFoundError,
     PermanentError,
     TransientError,
+    raise_together,
 )
 from shared.ledger.entries import (
     APPROVED_STATUSES,
@@ -31,7 +31,7 @@ from shared.ledger.ledger import Ledger
 from shared.mail.mailboxes import MailboxDirectory
 from shared.mail.multimail import CLOCK_MARGIN, MultiMailClient, MultiMailReader
 from shared.model.prompting import clean_line
-from shared.replying.reporting import REJECT_REASON_TAG, STATUS_TAG, render_time
+from shared.replying.reporting import REJECT_REASON_TAG, REJECTED_WITH_REASON, STATUS_TAG, render_time
 from shared.replying.submission import withdraw_reply
 from shared.replying.threads import PENDING_STATUSES, find_closing_answer, read_thread
 from shared.telemetry import (
@@ -111,13 +111,7 @@ class ReplyTracker:
         record(REPLIES_PENDING, {"count": len(waiting), "oldest_seconds": round(max(waiting, default=0))})
         ages = [(now - received_at).total_seconds() for received_at in self._ledger.open_since()]
         record(BACKLOG_MEASURED, {"count": len(ages), "oldest_seconds": round(max(ages, default=0))})
-        problems = [p for error in failures if isinstance(error, ConfigurationError) for p in error.problems]
-        if problems:
-            raise ConfigurationError(list(dict.fromkeys(problems)))
-        if failures:
-            raise TransientError(
-                f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked: {failures[0]}"
-            )
+        raise_together(failures, f"replies of {len(failures)} of {len(mailboxes)} mailboxes were not tracked")
 
     def track_one(self, mailbox_id: str, reply_id: str) -> bool:
         """Look at one reply now, due or not, for each email that it closed; say whether it is tracked at all.
@@ -174,7 +168,7 @@ class ReplyTracker:
         mailbox_id, oldest = replies[0].mailbox_id, min(reply.submitted_at for reply in replies)
         looked_at = max(
             oldest,
-            min(r.check_at - CHECK_AFTER if r.status is not None else r.submitted_at for r in replies),
+            min(r.check_at - self._find_wait(r) if r.status is not None else r.submitted_at for r in replies),
         )
         pending: set[str] = set()
         answered: set[str | None] = set()
@@ -349,11 +343,16 @@ class ReplyTracker:
     def _is_old(self, reply: TrackedReply) -> bool:
         return self._clock() - reply.submitted_at >= TRACK_FOR
 
+    def _find_wait(self, reply: TrackedReply) -> timedelta:
+        """The longest time between its last look and its next."""
+        return CHECK_OLD_AFTER if self._is_old(reply) else CHECK_AFTER
+
     def _later(self, reply: TrackedReply) -> TrackedReply:
+        """The reply as it was looked at now. A look that is due sooner, for what was said of it, stays."""
         now = self._clock()
         is_fresh = now - reply.submitted_at < FRESH_FOR
-        wait = CHECK_FRESH_AFTER if is_fresh else CHECK_OLD_AFTER if self._is_old(reply) else CHECK_AFTER
-        return replace(reply, check_at=now + wait)
+        later = now + (CHECK_FRESH_AFTER if is_fresh else self._find_wait(reply))
+        return reply if now < reply.check_at < later else replace(reply, check_at=later)
 
 
 def _record_settled(
@@ -362,6 +361,7 @@ def _record_settled(
     seconds = None
     if fate.decided_at is not None and fate.status != CANCELLED:  # which the agent does as well
         seconds = max(0.0, round((fate.decided_at - reply.submitted_at).total_seconds(), 1))
+    said, reason = _find_said(entry, fate, fate.decided_at or settled_at)
     record(
         REPLY_SETTLED,
         {
@@ -373,29 +373,44 @@ def _record_settled(
             "redrafted": is_redrafted,
             "settled_at": render_time(settled_at),
             "seconds_to_decision": seconds,
+            "decision": None if seconds is None else _name_decision(said, reason, fate),
+            "reviewer": said.reviewer if said is not None else None,
             "category": entry.triage.category if entry.triage else None,
             "actor": "service" if seconds is None else "reviewer",
         },
     )
 
 
-def _find_rejection(
-    entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", now: datetime
-) -> Rejection | None:
-    """The rejection that gets a new draft; None where the row's reply is not answered by one.
+def _name_decision(said: Review | None, reason: str, fate: "_Fate") -> str:
+    """What the person decided who decided on the reply; its text or reason is in the row."""
+    if fate.status != "rejected":
+        return "approved"
+    if said is not None and said.edited is not None:
+        return "edited"
+    return REJECTED_WITH_REASON if reason else "rejected"
+
+
+def _find_said(entry: LedgerEntry, fate: "_Fate", decided_at: datetime) -> tuple[Review | None, str]:
+    """What was said of a rejected reply, at the desk or in its tag: the review, if it counts, and the reason.
 
     What was said at the desk counts if the rejection came soon after, and no other reason was given since.
     """
-    decided_at = fate.decided_at or now
     said = entry.own_review
+    if fate.status != "rejected":
+        return None, ""
     if said is None or said.is_taken_over(fate.reason):
-        said, reason = None, fate.reason
-    elif said.is_void(decided_at):
-        said, reason = None, ""
-    else:
-        reason = said.reason
+        return None, fate.reason
+    return (None, "") if said.is_void(decided_at) else (said, said.reason)
+
+
+def _find_rejection(
+    entry: LedgerEntry, reply: TrackedReply, fate: "_Fate", now: datetime
+) -> Rejection | None:
+    """The rejection that gets a new draft; None where the row's reply is not answered by one."""
+    decided_at = fate.decided_at or now
+    said, reason = _find_said(entry, fate, decided_at)
     is_edit = said is not None and said.edited is not None
-    redrafts = sum(1 for rejection in entry.rejections if not rejection.is_edit)
+    redrafts = sum(1 for said in entry.rejections if said.status == "rejected" and not said.is_edit)
     if entry.draft is None or fate.status != "rejected":
         return None
     if not is_edit and not (reason and redrafts < MAX_REDRAFTS):

@@ -80,9 +80,16 @@ const chosen = [...document.querySelectorAll("input[name=offered_reason]")];
 written?.addEventListener("input", () => chosen.forEach((radio) => { radio.checked = !written.value && !radio.value; }));
 for (const radio of chosen) radio.addEventListener("change", () => { written.value = ""; });
 
+const copy = document.getElementById("copy");
+if (copy) copy.hidden = false;
+copy?.addEventListener("click", async () => {
+  await navigator.clipboard.writeText(document.getElementById("proposal").textContent);
+  copy.textContent = "Copied";
+});
+
 // An opened form is ready to be written in.
 function startWriting(details) {
-  if (details.open) details.querySelector("textarea, input:not([type=hidden])").focus();
+  if (details.open) details.querySelector("textarea, input:not([type=hidden], [type=radio])").focus();
 }
 for (const details of document.querySelectorAll(".decision details")) {
   details.addEventListener("toggle", () => startWriting(details));
@@ -133,11 +140,13 @@ function press(key) {
   else if (key === "k") document.querySelector(".bar a[rel=prev]")?.click();
   else if (key === "/") document.getElementById("search").focus();
   else if (!named) return false;
-  else if (named.tagName === "BUTTON") chooseByKey(named);
-  else {
-    named.click();
+  else if (named.tagName === "BUTTON") {
+    if (document.querySelector(".decision details[open]")) return false; // what is typed there is not decided yet
+    chooseByKey(named);
+  } else {
     const details = named.closest("details");
-    if (details) startWriting(details); // at once: the event comes later than the next key of a fast typist
+    if (!details.open) named.click();
+    startWriting(details); // at once: the event comes later than the next key of a fast typist
   }
   return true;
 }
