@@ -23,7 +23,7 @@ from benchmarks.figures import (
 )
 from local.testing.progress import Progress
 
-QUICK_PARTS = ("counts", "reply_cost", "latency", "cold_start", "throughput", "growth", "desk")
+QUICK_PARTS = ("counts", "reply_cost", "latency", "lookups", "cold_start", "throughput", "growth", "desk")
 PARTS = (*QUICK_PARTS, "peers")
 REPORTS = Path("reports")
 WHOLE_FROM = 1_000
