@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,7 +50,7 @@ class Way:
         """The case as the report names it."""
         if self.is_for_keys:
             return self.key.replace("\r\n", "\\r\\n")
-        url = self.url.replace("/{key}", "").replace("{system}", "https://SYSTEM")
+        url = re.sub(r"[/?]\{key\}", "", self.url).replace("{system}", "https://SYSTEM")
         led = ", then ".join(" and ".join(found) for found in self.names)
         return f"{url} to {self.location}" if self.location else f"{url} at {led}" if led else url
 

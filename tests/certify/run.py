@@ -50,7 +50,7 @@ def _run_parts(
     """Run each part in a process; the results in the order of the parts."""
     # Spawned: the servers' threads do not survive a fork.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures: list[Future[list[R]]] = [pool.submit(_run, *part) for part in parts]
+        futures: list[Future[list[R]]] = [pool.submit(_run, runner, cases) for runner, cases in parts]
         with Progress(console, len(parts)) as progress:
             progress.describe(what)
             for future in as_completed(futures):
