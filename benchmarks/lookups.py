@@ -33,7 +33,7 @@ _LOOK_UP = """
 
 def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
     """Answer the same emails in three mailboxes of one agent, in turn: load on the machine meets all alike."""
-    each = OF_A_CUSTOMER if quick else 6 * OF_A_CUSTOMER
+    each = OF_A_CUSTOMER if quick else 3 * OF_A_CUSTOMER
     figures: list[Figure] = []
     series = {}
     for size, tokens in list(KNOWLEDGE_TOKENS.items())[-1 if quick else 0 :]:

@@ -189,7 +189,7 @@ def take_some_requests() -> list[Request]:
         request
         for number, request in enumerate(build_requests())
         if number // 2 % ways % len(CUSTOMERS) == request.victim.number
-        and number % 2 == number // 2 // len(CUSTOMERS) % 2
+        and number % 2 != number // 2 // len(CUSTOMERS) % 2
     ]
 
 
