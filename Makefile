@@ -59,13 +59,13 @@ infra: $(VENV)/.test .node/.installed .azure-cli/.installed .worker/.installed #
 chaos: $(VENV)/.test ## Try all faults and attacks: days; an hour with ARGS="--pairs 1"; ARGS=load floods it
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-certify: $(VENV)/.test ## Try hostile mail on a model that obeys it: 6 minutes; EVAL_DATA_DIR has the public sets, docs/attack-report.md the result
+certify: $(VENV)/.test ## Try hostile mail on a model that obeys it: 8 minutes; EVAL_DATA_DIR has the public sets, docs/attack-report.md the result
 	@$(BIN)/python -m tests.certify $(ARGS)
 
 eval: $(VENV)/.demo ## Measure answers, the model is MODEL_ENDPOINT or simulated; ARGS="--set knowledge", ARGS=scorecard
 	@$(BIN)/python -m evals $(ARGS)
 
-bench: $(VENV)/.test $(if $(NODE),.node/.installed) ## Measure speed, calls, tokens and growth: 20 minutes; ARGS=--quick two
+bench: $(VENV)/.test $(if $(NODE),.node/.installed) ## Measure speed, calls, tokens and growth: 25 minutes; ARGS=--quick three
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 capacity: $(VENV)/.demo ## Print costs and limits on paper (seconds); ARGS=--write updates the documentation

@@ -37,11 +37,15 @@ SECRET = "benchmark"  # noqa: S105  # signs the webhooks of the simulated servic
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to measure: `each` emails, one after another, in each of `workers` threads."""
+    """What to measure: `each` emails to every mailbox, one after another, in each of `workers` threads.
+
+    A customer writes so many emails, `of_a_sender`, to each mailbox.
+    """
 
     settings: dict[str, str]
     workers: int
     each: int
+    of_a_sender: int = 1
 
 
 def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
@@ -53,7 +57,7 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
         with tempfile.TemporaryDirectory() as config, Simulators(Latencies()) as simulators:
             write_pages(Path(config) / "knowledge", tokens)
             own = {"MULTIMAIL_WEBHOOK_SECRET": SECRET, "CONFIG_PATH": config}
-            seconds = run_webhooks(Job(simulators.settings | own, IN_FLIGHT, each))
+            [seconds] = run_webhooks(Job(simulators.settings | own, IN_FLIGHT, each))
         p95 = quantiles(seconds, n=20)[-1]
         note = (
             f"p95 {p95:.2f} s, {p95 / MODEL_SECONDS:.2f} times the model's {MODEL_SECONDS:g} s; "
@@ -70,8 +74,8 @@ def measure(advance: Callable[[str], None], *, quick: bool) -> Part:
     return Part("From webhook to pending reply", figures, notes, {"seconds": seconds_by_size})
 
 
-def run_webhooks(job: Job) -> list[float]:
-    """The seconds of each email, measured in a fresh process. Raises CalledProcessError."""
+def run_webhooks(job: Job) -> list[list[float]]:
+    """The seconds of each email, by mailbox, measured in a fresh process. Raises CalledProcessError."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.latency", json.dumps(asdict(job))],
         cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
@@ -87,33 +91,39 @@ class _Arrivals:
         self._agent = agent
         self._work_queue = work_queue
         self._guard = threading.Lock()
-        self._seconds: list[float] = []
-        self._box = self._ask(requests.Session(), do="boxes")[0]
+        self._boxes = self._ask(requests.Session(), do="boxes")
+        self._seconds: list[list[float]] = [[] for _ in self._boxes]
 
-    def run(self) -> list[float]:
-        self._answer(requests.Session(), "first")
-        self._seconds.clear()
+    def run(self) -> list[list[float]]:
+        for place in range(len(self._boxes)):
+            self._answer(requests.Session(), place, "first", 0)
+        self._seconds = [[] for _ in self._boxes]
         threads = [threading.Thread(target=self._work, args=(n,)) for n in range(self._job.workers)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
         accepted = len(self._ask(requests.Session(), do="accepted"))
-        if accepted != self._job.workers * self._job.each + 1:
+        if accepted != (self._job.workers * self._job.each + 1) * len(self._boxes):
             raise RuntimeError(f"{accepted} replies are pending")
         return self._seconds
 
     def _work(self, worker: int) -> None:
         desk = requests.Session()
         for number in range(self._job.each):
-            self._answer(desk, f"{worker}-{number}")
+            for place in range(len(self._boxes)):  # at any time, the workers are at different mailboxes
+                turn = (place + worker) % len(self._boxes)
+                self._answer(desk, turn, f"{worker}-{number // self._job.of_a_sender}", number)
 
-    def _answer(self, desk: requests.Session, name: str) -> None:
+    def _answer(self, desk: requests.Session, place: int, name: str, number: int) -> None:
         """One email from its webhook on. A work item is worked on by the thread that enqueued it."""
         sender = f"Ann Lee <ann{name}@customer.example>"
-        mail = {"sender": sender, "subject": build_subject("R", 1), "markdown": QUESTION}
+        mail = {"box": place, "sender": sender, "subject": build_subject("R", number), "markdown": QUESTION}
+        if place:  # in two mailboxes, it would be answered in one
+            mail["markdown"] = f"{QUESTION}\n\nMy case is {place}."
         [email_id] = self._ask(desk, do="deliver", emails=[mail])
-        data = {"email_id": email_id, "mailbox_id": self._box, "from": sender, "direction": "inbound"}
+        box = self._boxes[place]
+        data = {"email_id": email_id, "mailbox_id": box, "from": sender, "direction": "inbound"}
         event = {"event": "message.received", "timestamp": datetime.now(UTC).isoformat(), "data": data}
         body = json.dumps(event).encode()
         signature = "sha256=" + hmac.new(SECRET.encode(), body, sha256).hexdigest()
@@ -124,7 +134,7 @@ class _Arrivals:
         if status != HTTPStatus.NO_CONTENT:
             raise RuntimeError(f"the webhook was answered {status}")
         self._agent.process(work_item)
-        self._seconds.append(time.perf_counter() - started)
+        self._seconds[place].append(time.perf_counter() - started)
 
     def _ask(self, desk: requests.Session, **command: Any) -> Any:
         answer = desk.post(f"{self._job.settings['MULTIMAIL_API_URL']}/desk", json=command, timeout=60)
@@ -132,7 +142,7 @@ class _Arrivals:
         return answer.json()
 
 
-def main(job: Job) -> list[float]:
+def main(job: Job) -> list[list[float]]:
     """Run the job in this process."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.from_env({**job.settings, "LEDGER_PATH": str(Path(folder) / "ledger.sqlite")})

@@ -10,7 +10,7 @@ import pytest
 from flask import Flask
 from playwright.sync_api import Browser
 
-from benchmarks import latency
+from benchmarks import latency, lookups
 from benchmarks.agent_process import Job, Run, run_agent
 from benchmarks.cold_start import APPS, read_import_times
 from benchmarks.counts import get_shared_prefix
@@ -153,9 +153,29 @@ def test_pages_have_the_tokens_that_were_asked_for(tmp_path: Path) -> None:
 def test_every_email_that_a_webhook_announces_is_timed() -> None:
     with Simulators(NO_LATENCY) as simulators:
         settings = simulators.settings | {"MULTIMAIL_WEBHOOK_SECRET": latency.SECRET}
-        seconds = latency.run_webhooks(latency.Job(settings, workers=2, each=1))
+        [seconds] = latency.run_webhooks(latency.Job(settings, workers=2, each=1))
     assert len(seconds) == 2
     assert all(second > 0 for second in seconds)
+
+
+def test_the_same_emails_are_answered_with_look_ups_and_without() -> None:
+    seconds, calls = lookups.run_emails(NO_LATENCY, workers=1, each=lookups.OF_A_CUSTOMER, tokens=0)
+    assert {len(found) for found in seconds.values()} == {lookups.OF_A_CUSTOMER}
+    assert calls == {lookups.WITHOUT: 0, lookups.WITH: 8, lookups.CACHED: 2}
+    saved = lookups.count_saved(calls, lookups.OF_A_CUSTOMER)
+    assert (saved.value, saved.note) == (6, "2 calls for 4 emails, 8 without a cache: 75% saved")
+
+
+def test_what_look_ups_add_is_the_difference_of_the_p95() -> None:
+    seconds = {
+        lookups.WITHOUT: [2.0, 2.0, 2.0],
+        lookups.WITH: [2.2, 2.2, 2.2],
+        lookups.CACHED: [2.0, 2.0, 2.0],
+    }
+    added, cached = lookups.list_latency_figures("no knowledge", seconds)
+    assert added.value == pytest.approx(0.2)
+    assert added.verdict == "ok"
+    assert (cached.value, cached.verdict) == (0, "")
 
 
 def test_routes_lose_their_ids() -> None:

@@ -111,6 +111,12 @@ def test_a_private_address_is_asked_only_if_it_may_be(server: LookUpServer) -> N
     assert server.requests == []
 
 
+def test_an_ipv6_address_is_judged_as_any_other() -> None:
+    look_up = LookUp("https://[::1]:8443/{address}", SHOW, name="orders")
+    with pytest.raises(ConfigurationError, match=r"::1, which is private"):
+        build_reader(Names(["::1"])).read(look_up, look_up.build_url(ANN))
+
+
 def test_one_forbidden_address_forbids_the_host(server: LookUpServer) -> None:
     with pytest.raises(ConfigurationError, match=r"169\.254\.169\.254"):
         read(build(server), Names(["127.0.0.1", "169.254.169.254"]))

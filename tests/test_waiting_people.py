@@ -359,6 +359,15 @@ def test_a_copy_is_worked_on_when_the_other_ends_unanswered(world: World) -> Non
     assert finished(world, aside) == ("reply_submitted", Cause.TRIAGED)
 
 
+def test_copies_that_are_closed_leave_each_other_closed(world: World) -> None:
+    """What comes three times: otherwise, the end of each copy would open the other one, for ever."""
+    first, second, third = (world.deliver(**TWICE) for _ in range(3))
+    world.run_until_idle()
+    outcomes = [finished(world, id_) for id_ in (first, second, third)]
+    assert outcomes.count(("reply_submitted", Cause.TRIAGED)) == 1
+    assert outcomes.count(("skipped", Cause.SAME_EMAIL)) == 2
+
+
 def test_a_copy_that_arrives_again_is_answered_once_unless_the_answer_had_left(world: World) -> None:
     first = world.deliver(**TWICE)
     world.clock.advance(minutes=1)

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from local.testing.loopback_cloud import write_certificates
 
-HOST = "orders.northwind.example"
+HOST, LOOPBACK = "orders.northwind.example", "127.0.0.1"
 
 
 @dataclass
@@ -22,7 +22,7 @@ class LookUpServer:
 
     `answers`: by path, percent-decoded, what is answered as JSON; bytes go out as they are. Where a path has
     a `status` of its own, that comes with its answer, and what `headers` has. What has no answer gets 404.
-    While `is_slow`, a header is sent byte by byte until `release` is set.
+    Each answer takes so many `seconds`. While `is_slow`, a header is sent byte by byte until `release` is set.
     """
 
     answers: dict[str, Any] = field(default_factory=dict)
@@ -30,6 +30,7 @@ class LookUpServer:
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     server_names: list[str | None] = field(default_factory=list)
+    seconds: float = 0.0
     is_slow: bool = False
     release: threading.Event = field(default_factory=threading.Event)
     ca_file: Path = Path()
@@ -50,7 +51,7 @@ class LookUpServer:
 def run_lookup_server(directory: Path) -> Iterator[LookUpServer]:
     """Run the server; `directory` takes its certificates."""
     known = LookUpServer()
-    known.ca_file, host_file = write_certificates(directory, (HOST,))
+    known.ca_file, host_file = write_certificates(directory, (HOST, LOOPBACK))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(host_file)
     tls.sni_callback = lambda _socket, name, _context: known.server_names.append(name)
@@ -70,10 +71,11 @@ def run_lookup_server(directory: Path) -> Iterator[LookUpServer]:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128  # look-ups come all at once
 
     def __init__(self, known: LookUpServer) -> None:
         self.known = known
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((LOOPBACK, 0), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that hang up."""
@@ -90,6 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         known, path = self.server.known, unquote(self.path)
         known.requests.append((path, dict(self.headers.items())))
+        known.release.wait(known.seconds)
         answer = known.answers.get(path)
         content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(known.statuses.get(path, 200 if path in known.answers else 404))

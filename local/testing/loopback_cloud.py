@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -196,13 +197,13 @@ def _copy_until_closed(source: socket.socket, sink: socket.socket) -> None:
 
 
 def write_certificates(directory: Path, host_names: Sequence[str]) -> tuple[Path, Path]:
-    """Write a CA, and a certificate with key that it signed for the host names; return their files."""
+    """Write a CA, and a certificate with key that it signed for the hosts (names, IP addresses); return their files."""
     ca_key, host_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = _name("Test CA")
     ca = _certificate(ca_name, ca_key.public_key(), ca_name, is_ca=True)
     signed_ca = ca.add_extension(_CA_KEY_USAGE, critical=True).sign(ca_key, hashes.SHA256())
     host = _certificate(_name(host_names[0]), host_key.public_key(), ca_name, is_ca=False)
-    alternative_name = x509.SubjectAlternativeName([x509.DNSName(name) for name in host_names])
+    alternative_name = x509.SubjectAlternativeName([_name_host(name) for name in host_names])
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     host = host.add_extension(alternative_name, critical=False).add_extension(issuer_key, critical=False)
     pem = serialization.Encoding.PEM
@@ -218,6 +219,13 @@ _CA_KEY_USAGE = x509.KeyUsage(
     digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
     key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
 )  # fmt: skip
+
+
+def _name_host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _name(common_name: str) -> x509.Name:

@@ -56,10 +56,10 @@ class LookUpReader:
         Raises ConfigurationError and TransientError, whose messages do not have the URL.
         """
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"} | self._sign_in(look_up)
-        host = urlsplit(url).hostname or ""
+        server = urlsplit(url).netloc
         with (
             self._watch(name_operation(look_up)),
-            span("look up", {"agent.lookup": look_up.name}, server=host),
+            span("look up", {"agent.lookup": look_up.name}, server=server),
         ):
             status, answered, content = self._get(look_up, url, headers)
             if status in NOTHING_FOUND:

@@ -63,7 +63,7 @@ def find_copy(
         left_at = (reply.approved_at or reply.delivered_at) if reply else None
         is_late = left_at is not None and left_at <= entry.received_at
         if not is_late and (row.outcome is None or _is_seen(row)):
-            return Decision(Outcome.SKIPPED, Cause.SAME_EMAIL, f"{row.email_id} of mailbox {row.mailbox_id}")
+            return Decision(Outcome.SKIPPED, Cause.SAME_EMAIL, _name_row(row))
     return None
 
 
@@ -73,7 +73,9 @@ def reopen_copies(entry: LedgerEntry, ledger: Ledger, now: datetime) -> None:
         return
     for item in ledger.slots(_name_scope(entry)):
         row = ledger.get(parse_work_item(item.encode()))
-        if row is not None and row.cause is Cause.SAME_EMAIL and row.finished_at and not row.erased_at:
+        if row is None or row.cause is not Cause.SAME_EMAIL or row.detail != _name_row(entry):
+            continue
+        if row.finished_at and not row.erased_at:
             with suppress(LeaseLostError):  # another copy has done it
                 ledger.defer(row.judged_again(now))
 
@@ -87,6 +89,10 @@ def drop_copies(entry: LedgerEntry, ledger: Ledger) -> None:
     rows = [ledger.get(item) for item in others if item != entry.work_item]
     if all(row is None or row.erased_at for row in rows):
         ledger.drop_slots(scope)
+
+
+def _name_row(row: LedgerEntry) -> str:
+    return f"{row.email_id} of mailbox {row.mailbox_id}"
 
 
 def _name_scope(entry: LedgerEntry) -> str:
