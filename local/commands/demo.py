@@ -22,6 +22,7 @@ from local.backtest.command import build_plan, try_past_mail
 from local.backtest.observe import write_observed
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
+from local.commands.demo_customers import CONFIG, serve_customers
 from local.commands.demo_mail import LATE_ANSWERS, UNANSWERED_EMAILS, add_emails, seed_demo
 from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
@@ -55,7 +56,6 @@ from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 FOLDER = Path(".data/demo")
-CONFIG = Path(__file__).parent / "demo_config"
 EVERY_SETTING = Path(__file__).parent.parent.parent / "local.settings.json.example"
 PAGE_PORT = 8484
 HOOK = f"http://127.0.0.1:{HTTP_PORT}/api/webhook"
@@ -111,8 +111,8 @@ def demo(console: Console, *, until_idle: bool, show_all: bool, observes: bool) 
             if observes:
                 add_emails(multimail, UNANSWERED_EMAILS, datetime.now(UTC))
                 os.environ["OBSERVE_ONLY"] = "true"
-                os.environ["CONFIG_PATH"] = str(shutil.copytree(CONFIG, FOLDER / "config"))
-            with stopped_by_signals() as stop:
+            today = datetime.now(UTC).date()
+            with serve_customers(FOLDER / "config", os.environ, today), stopped_by_signals() as stop:
                 shown = Demo(console, simulators, channel, stop, show_all=show_all)
                 if observes:
                     return shown.observe(multimail)
@@ -142,7 +142,6 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
         MULTIMAIL_WEBHOOK_SECRET=simulators.webhook_secret,
         LEDGER_PATH=str(ledger_path),
         POLL_SCHEDULE="*/5 * * * * *",  # a rejected draft comes back while its reviewer is still looking
-        CONFIG_PATH=str(CONFIG),
         NO_PROXY="127.0.0.1",
     )
     environment[name_variable(f"notify-{TARGET}")] = simulators.channel_url
