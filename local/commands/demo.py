@@ -51,7 +51,7 @@ from shared.mail.multimail import MultiMailClient
 from shared.notifying.delivery import name_variable
 from shared.operator.asking import Question
 from shared.operator.trust import DEFAULT_DAYS
-from shared.replying.reporting import CLAIMS_TAG, build_reply_tags, render_reason
+from shared.replying.reporting import CLAIMS_TAG, build_reply_tags, render_lookups, render_reason
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
@@ -63,13 +63,14 @@ EVENTS = ("oversight.approved", "oversight.rejected", "message.delivered")
 QUESTION = "Which drafts are pending?"
 NOTE = "Simulated mail, simulated model: nothing leaves this machine."
 RIDDLE = "One of the drafts contains a mistake: find it."
-# Five emails, each with another outcome or another cause of it.
+# Five emails: a customer's, whose draft has looked-up facts, one in her name, whose draft has none, and three
+# without a draft to approve, each for another cause.
 TELLING = (
-    "LINE DOWN: Tarn P10 reads zero on the filling line",
+    "Where is order NW-31207?",
+    "I am at another address now: where is NW-31207?",
     "Vendor assurance: one open item",
     "Battery of a T2 got very hot",
     "Quote for twelve Halden T2",
-    "Automatic reply: Your calibration certificate",
 )
 
 
@@ -212,6 +213,7 @@ class Demo:
         if self._show_all:
             _print_heading(self._console, "Every email")
             self._console.print(build_table(rows, self._console.width))
+            self._show_looked_up(rows)
             self._show_operator()
         else:
             self._show_telling(rows)
@@ -266,7 +268,20 @@ class Demo:
             written = entry.draft or entry.proposal
             if written is not None and (claims := build_reply_tags(written).get(CLAIMS_TAG)):
                 kind = "draft" if entry.draft else "proposal, not submitted"
-                self._console.print(Padding.indent(Text(f"its {kind}: {claims}", "bright_black"), 2))
+                facts = f"; facts of look-ups: {render_lookups(written) or 'none'}" if entry.draft else ""
+                self._console.print(Padding.indent(Text(f"its {kind}: {claims}{facts}", "bright_black"), 2))
+
+    def _show_looked_up(self, rows: Sequence[TableRow]) -> None:
+        """The drafts with facts of look-ups, and the one that got none, each as it is."""
+        _print_heading(self._console, "Look-ups: facts for the one customer that they are about")
+        for row in rows:
+            draft = row.entry.draft
+            if draft is None or not (draft.looked_up or row.summary.subject in TELLING):
+                continue
+            self._console.print(Text(f"{row.summary.subject}\nfrom {row.summary.sender}"))
+            facts = Text(f"facts of look-ups: {render_lookups(draft) or 'none'}", "bright_black")
+            for line in (facts, Text(draft.reply_markdown)):
+                self._console.print(Padding.indent(line, 2))
 
     def _tell_people(self) -> None:
         """Notify now of what an agent in Azure tells within five minutes; show what the channel got."""
