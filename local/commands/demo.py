@@ -113,7 +113,8 @@ def demo(console: Console, *, until_idle: bool, show_all: bool, observes: bool) 
                 add_emails(multimail, UNANSWERED_EMAILS, datetime.now(UTC))
                 os.environ["OBSERVE_ONLY"] = "true"
             today = datetime.now(UTC).date()
-            with serve_customers(FOLDER / "config", os.environ, today), stopped_by_signals() as stop:
+            with serve_customers(FOLDER / "config", today) as settings, stopped_by_signals() as stop:
+                os.environ.update(settings)
                 shown = Demo(console, simulators, channel, stop, show_all=show_all)
                 if observes:
                     return shown.observe(multimail)

@@ -20,6 +20,7 @@ NOT_KNOWN = {
 }
 LOOKED_UP = ", looked up "  # in the title of what a look-up found, before its time
 _LABEL = re.compile(r"\{([^{}]+)\}")
+NOT_SHOWN = "what the sender asks for: no look-up gave it"
 NOT_FOLLOWED = "the reviewer's reason, which the simulated model cannot follow"
 
 
@@ -28,13 +29,14 @@ class DemoAnswer:
     """What the model answers to one email: a triage and, where it drafts a reply, that draft.
 
     `source` is the title of the passage that the draft rests on, `mistake` what is wrong with it on purpose;
-    `second` has, for each reason that the page offers, the draft that follows it. Of looked-up facts these
-    texts have the labels in braces: the model knows no more of them than its prompt has.
+    `second` has, for each reason that the page offers, the draft that follows it. Of looked-up facts the
+    texts have the labels in braces; `without` is the draft of a model whose prompt does not have them.
     """
 
     triage: Mapping[str, Any]
     source: str = ""
     draft: str = ""
+    without: str = ""
     confidence: float = 0.0
     open_points: tuple[str, ...] = ()
     claims: tuple[Mapping[str, str], ...] = ()
@@ -53,7 +55,8 @@ class DemoAnswer:
             open_points = open_points if followed else (*open_points, NOT_FOLLOWED)
         ids = {title.partition(LOOKED_UP)[0]: id_ for id_, (title, _) in passages.items()}
         facts = find_facts(passages.values())
-        text = fill_in(text, facts)
+        if (filled := fill_in(text, facts)) is None:
+            filled, open_points = self.without, (*open_points, NOT_SHOWN)
         claims = [
             {
                 "sentence": sentence,
@@ -61,10 +64,10 @@ class DemoAnswer:
                 "quote": fill_in(claim["quote"], facts),
             }
             for claim in self.claims
-            if (sentence := fill_in(claim["sentence"], facts)) and sentence in text
+            if (sentence := fill_in(claim["sentence"], facts)) and sentence in filled
         ]
         return {
-            "reply_markdown": text,
+            "reply_markdown": filled,
             "claims": claims,
             "open_points": open_points,
             "follow_up": self.follow_up,
@@ -78,10 +81,11 @@ def find_facts(passages: Iterable[tuple[str, str]]) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines)
 
 
-def fill_in(text: str, facts: Mapping[str, str]) -> str:
-    """A text with the facts in place of their labels, without the paragraphs that name another label."""
-    known = [part for part in text.split("\n\n") if facts.keys() >= set(_LABEL.findall(part))]
-    return _LABEL.sub(lambda label: facts[label[1]], "\n\n".join(known))
+def fill_in(text: str, facts: Mapping[str, str]) -> str | None:
+    """A text with the facts in place of their labels; None where one of them is not known."""
+    if not facts.keys() >= set(_LABEL.findall(text)):
+        return None
+    return _LABEL.sub(lambda label: facts[label[1]], text)
 
 
 def respond(body: Payload) -> str | Payload:
@@ -115,7 +119,7 @@ def list_reasons(subject: str, draft: str) -> list[str]:
 
 def _is_in(text: str, draft: str) -> bool:
     """Whether a draft is this text, whatever facts are in it."""
-    return re.search(".+".join(map(re.escape, _LABEL.split(text)[::2])), draft) is not None
+    return re.search(r"[^.\n]+".join(map(re.escape, _LABEL.split(text)[::2])), draft) is not None
 
 
 def _load_answers(raw: Iterable[Mapping[str, Any]]) -> dict[str, DemoAnswer]:
@@ -124,6 +128,7 @@ def _load_answers(raw: Iterable[Mapping[str, Any]]) -> dict[str, DemoAnswer]:
             triage=answer["triage"],
             source=answer.get("source", ""),
             draft=answer.get("draft", "").strip(),
+            without=answer.get("without", "").strip(),
             confidence=answer.get("confidence", 0.0),
             open_points=tuple(answer.get("open_points", ())),
             claims=tuple(answer.get("claim", ())),
