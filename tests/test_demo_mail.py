@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -272,10 +273,24 @@ def test_the_rows_that_the_demo_shows_first_are_five_of_its_emails() -> None:
 # The agent at work on them
 
 
+Office = tuple[MultiMailSimulator, Agent, Clock]
+
+
 @pytest.fixture
-def office(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[MultiMailSimulator, Agent, Clock]]:
+def office(tmp_path: Path) -> Iterator[Office]:
+    with run_office(tmp_path) as worked_off:
+        yield worked_off
+
+
+@pytest.fixture(scope="module")
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """An office that several tests look at and none changes."""
+    with run_office(tmp_path_factory.mktemp("office")) as worked_off:
+        yield worked_off
+
+
+@contextmanager
+def run_office(folder: Path) -> Iterator[Office]:
     clock = Clock()
     multimail = MultiMailSimulator(clock)
     seed_demo(multimail, clock())
@@ -283,13 +298,14 @@ def office(
     with (
         LoopbackServer(multimail.app) as api,
         LoopbackServer(chat.app) as model,
-        serve_customers(tmp_path / "config", NOW.date()) as customers,
+        serve_customers(folder / "config", NOW.date()) as customers,
+        pytest.MonkeyPatch.context() as patch,
     ):
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", customers.pop("REQUESTS_CA_BUNDLE"))
+        patch.setenv("REQUESTS_CA_BUNDLE", customers.pop("REQUESTS_CA_BUNDLE"))
         settings = customers | {
             "MULTIMAIL_API_URL": api.url, "MULTIMAIL_API_KEY": multimail.add_key(["read", "send"]),
             "MODEL_ENDPOINT": model.url, "MODEL_API_KEY": "simulated", "TRIAGE_DEPLOYMENT": "simulated",
-            "LEDGER_PATH": str(tmp_path / "ledger.sqlite"),
+            "LEDGER_PATH": str(folder / "ledger.sqlite"),
         }  # fmt: skip
         agent = build_agent(Settings.from_env(settings), clock=clock)
         work(agent, clock)
@@ -316,9 +332,9 @@ def reply_subject(subject: str) -> str:
 
 
 def test_every_draft_but_the_one_with_a_key_passes_the_checks_and_waits(
-    office: tuple[MultiMailSimulator, Agent, Clock],
+    read_only: Office,
 ) -> None:
-    multimail, _, _ = office
+    multimail, _, _ = read_only
     drafts = drafts_of(multimail)
     assert set(drafts) == {reply_subject(subject) for subject in OFFERED}
     for subject, answer in OFFERED.items():
@@ -327,7 +343,7 @@ def test_every_draft_but_the_one_with_a_key_passes_the_checks_and_waits(
     assert "looks like a key" in held_back[0].tags["agent.reason"]
 
 
-def draft_about(office: tuple[MultiMailSimulator, Agent, Clock], subject: str) -> Draft:
+def draft_about(office: Office, subject: str) -> Draft:
     multimail, agent, _ = office
     (email,) = [
         e for e in multimail.list_emails("support", Listing(direction="inbound", limit=100))[0]
@@ -348,9 +364,9 @@ def draft_about(office: tuple[MultiMailSimulator, Agent, Clock], subject: str) -
     ],
 )
 def test_a_draft_for_a_customer_has_looked_up_facts_all_of_them_verified(
-    office: tuple[MultiMailSimulator, Agent, Clock], subject: str, look_up: str
+    read_only: Office, subject: str, look_up: str
 ) -> None:
-    draft = draft_about(office, subject)
+    draft = draft_about(read_only, subject)
     stated = [claim for claim in draft.claims if claim.support is not Support.FREE]
     assert {claim.support for claim in stated} == {Support.VERIFIED}
     assert all(claim.source.startswith(f"lookup:{look_up} › ") for claim in stated)
@@ -360,24 +376,24 @@ def test_a_draft_for_a_customer_has_looked_up_facts_all_of_them_verified(
 
 
 def test_who_writes_in_a_customer_s_name_gets_no_fact_of_theirs_though_the_model_would_tell_it(
-    office: tuple[MultiMailSimulator, Agent, Clock],
+    read_only: Office,
 ) -> None:
     order = ANSWERS["/orders/NW-31207"]
     assert "{Tracking number}" in DEMO_ANSWERS[FORGED].draft
-    draft = draft_about(office, FORGED)
+    draft = draft_about(read_only, FORGED)
     for fact in (order["status"], *order["shipping"].values()):
         assert fact not in draft.reply_markdown
     assert draft.looked_up == ()
     assert [point.text for point in draft.open_points] == [NOT_SHOWN]
-    drafts = drafts_of(office[0])
+    drafts = drafts_of(read_only[0])
     assert drafts[reply_subject(FORGED)].recipients == ("tove.lindgren@freebox.example",)
     assert order["shipping"]["tracking"] in drafts["Re: Where is order NW-31207?"].markdown
 
 
 def test_what_a_pdf_says_counts_as_its_sender_s_words(
-    office: tuple[MultiMailSimulator, Agent, Clock],
+    read_only: Office,
 ) -> None:
-    draft = draft_about(office, "Invoice NI-20417 charged twice?")
+    draft = draft_about(read_only, "Invoice NI-20417 charged twice?")
     assert draft.attachments == ("read",)
     (claim,) = [claim for claim in draft.claims if "SP-55187" in claim.sentence]
     assert claim.support is Support.FROM_SENDER
@@ -400,7 +416,7 @@ def test_every_second_version_passes_the_checks() -> None:
     ("reason", "is_followed"), [("Check the number of days.", True), ("Write it as a poem.", False)]
 )
 def test_a_rejected_draft_comes_back_as_the_reason_wants_or_says_that_the_model_cannot(
-    office: tuple[MultiMailSimulator, Agent, Clock], reason: str, is_followed: bool
+    office: Office, reason: str, is_followed: bool
 ) -> None:
     multimail, agent, clock = office
     subject = "Re: Recalibration of six Tarn P10"
