@@ -21,7 +21,8 @@ from local.approval.inbox import READS_PER_REFRESH
 from local.approval.oversight import Oversight
 from local.approval.page import ROWS_PER_PAGE, build_desk
 from local.approval.reading import ReadableText, read_text
-from local.commands.demo import CONFIG, NOTE, RIDDLE
+from local.commands.demo import NOTE, RIDDLE
+from local.commands.demo_customers import CONFIG
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import DEMO_ANSWERS, list_reasons, respond
 from local.host.http_server import LoopbackServer

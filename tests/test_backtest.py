@@ -24,7 +24,7 @@ from local.backtest.page import render_backtest
 from local.backtest.past import LEFT_OUT, PastMail, read_past_mail
 from local.backtest.results import PROMPTS, SHARED, ResultsFile, compute_fingerprint
 from local.backtest.trial import AT_ONCE, open_observer, run_backtest
-from local.commands.demo import CONFIG
+from local.commands.demo_customers import CONFIG
 from local.commands.demo_mail import seed_demo
 from local.commands.demo_model import respond
 from local.host.http_server import LoopbackServer

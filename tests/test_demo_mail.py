@@ -1,15 +1,28 @@
 """The demo's mail and the answers to it: what they promise to a person who watches it being handled."""
 
+import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from local.commands.demo import CONFIG, TELLING
+from local.commands.demo import TELLING
+from local.commands.demo_customers import CONFIG, URL, load_answers, serve_customers
 from local.commands.demo_mail import DEMO_EMAILS, DEMO_MAILBOXES, DemoEmail, seed_demo
-from local.commands.demo_model import DEMO_ANSWERS, NOT_FOLLOWED, DemoAnswer, list_reasons, respond
+from local.commands.demo_model import (
+    DEMO_ANSWERS,
+    LOOKED_UP,
+    NOT_FOLLOWED,
+    NOT_SHOWN,
+    DemoAnswer,
+    fill_in,
+    find_facts,
+    list_reasons,
+    respond,
+)
 from local.host.http_server import LoopbackServer
 from local.model.chat_rules import is_blatant_attack
 from local.model.chat_simulator import ChatSimulator
@@ -19,7 +32,7 @@ from local.testing.world import Clock
 from shared.checks.draft_checks import check_draft
 from shared.checks.evidence import Source, SourceKind
 from shared.composition import Agent, build_agent
-from shared.domain import Decision, Email, parse_address
+from shared.domain import Decision, Draft, Email, Support, WorkItem, parse_address
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import Passage
 from shared.profiles.profile_file import load_profiles
@@ -33,6 +46,8 @@ from shared.watching.tracking import MAX_REJECT_REASON_CHARACTERS
 
 NOW = datetime(2026, 11, 20, 16, 0, tzinfo=UTC)
 LONGEST_AGE = timedelta(hours=20)
+FORGED = "I am at another address now: where is NW-31207?"
+ANSWERS = load_answers(NOW.date())
 SUPPORT = load_profiles(CONFIG, None).own["support"]
 RECEIVED = [email for email in DEMO_EMAILS if not email.answer_to]
 
@@ -152,10 +167,12 @@ def test_each_draft_has_three_reasons_with_a_second_version_of_its_own() -> None
     for subject, answer in OFFERED.items():
         assert len(answer.second) == 3, subject
         assert len({answer.draft, *answer.second.values()}) == 4, subject
-        assert list_reasons(subject, answer.draft) == list(answer.second)
         assert all(len(reason) <= MAX_REJECT_REASON_CHARACTERS for reason in answer.second)
+        assert list_reasons(subject, write(subject, answer.draft)) == list(answer.second)
         for reason, text in answer.second.items():
-            assert list_reasons(subject, f"{text}\n\nSignature") == [r for r in answer.second if r != reason]
+            assert list_reasons(subject, f"{write(subject, text)}\n\nSignature") == [
+                r for r in answer.second if r != reason
+            ]
             if reason.startswith("Shorter"):
                 assert len(text) < len(answer.draft), (subject, reason)
     assert list_reasons("An email from somewhere else", "Hello") == []
@@ -168,29 +185,59 @@ def test_no_draft_only_passes_the_email_on_or_is_too_long() -> None:
             assert len(text.split()) <= 150, subject
 
 
+def looked_up_for(subject: str) -> Sequence[Passage]:
+    """What look-ups find for this email's sender."""
+    asked = email_about(subject)
+    address = parse_address(asked.sender)
+    found = []
+    for look_up in SUPPORT.lookups:
+        for reference in re.findall(look_up.references or "^", f"{asked.subject}\n{asked.markdown}"):
+            answer = ANSWERS.get(look_up.build_url(address, reference).removeprefix(URL).replace("%40", "@"))
+            if answer and (passage := look_up.read_facts(json.dumps(answer).encode(), address, NOW)):
+                found.append(passage)
+    return found
+
+
+def write(subject: str, text: str) -> str:
+    """A text of an answer as the model writes it, with the facts that it is shown."""
+    facts = find_facts((passage.title, passage.text) for passage in looked_up_for(subject))
+    filled = fill_in(text, facts)
+    return DEMO_ANSWERS[subject].without if filled is None else filled
+
+
 def shown_passages(subject: str) -> Sequence[Passage]:
-    """What the model is shown of the knowledge with this email."""
+    """What the model is shown with this email."""
     asked = email_about(subject)
     max_tokens = int(declared_settings()["knowledge_tokens"].default)
     files = KnowledgeFiles(CONFIG / "knowledge")
-    return files.read(SUPPORT.folders, f"{asked.subject}\n{asked.markdown}", max_tokens).passages
+    known = files.read(SUPPORT.folders, f"{asked.subject}\n{asked.markdown}", max_tokens).passages
+    return [*known, *looked_up_for(subject)]
+
+
+def name_of(passage: Passage) -> str:
+    """Its title as answers name it: of looked-up facts without the time."""
+    return passage.title.partition(LOOKED_UP)[0]
 
 
 def test_each_draft_rests_on_a_passage_that_the_model_is_shown() -> None:
     for subject, answer in OFFERED.items():
-        assert answer.source in [passage.title for passage in shown_passages(subject)], subject
+        assert answer.source in map(name_of, shown_passages(subject)), subject
 
 
 def test_each_number_of_a_draft_is_in_its_thread_or_a_passage_that_it_names_but_for_the_mistake() -> None:
     """Numbers, written out or not, are what a draft is most easily wrong about."""
     for subject, answer in OFFERED.items():
         topic = subject.removeprefix("Re: ")
-        thread = [email.markdown for email in DEMO_EMAILS if email.subject.removeprefix("Re: ") == topic]
+        thread = [
+            "\n".join((email.markdown, *(attachment.text for attachment in email.attachments)))
+            for email in DEMO_EMAILS
+            if email.subject.removeprefix("Re: ") == topic
+        ]
         named = {answer.source, *(claim["source"] for claim in answer.claims)}
-        passages = [passage.text for passage in shown_passages(subject) if passage.title in named]
+        passages = [passage.text for passage in shown_passages(subject) if name_of(passage) in named]
         known = numbers_of(" ".join((subject, *thread, *passages)))
         for text in (answer.draft, *answer.second.values()):
-            foreign = numbers_of(text) - known - FOLLOWING.get(subject, set())
+            foreign = numbers_of(write(subject, text)) - known - FOLLOWING.get(subject, set())
             assert foreign == ({"ten"} if answer.mistake and text == answer.draft else set()), (subject, text)
 
 
@@ -226,17 +273,39 @@ def test_the_rows_that_the_demo_shows_first_are_five_of_its_emails() -> None:
 # The agent at work on them
 
 
+Office = tuple[MultiMailSimulator, Agent, Clock]
+
+
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[tuple[MultiMailSimulator, Agent, Clock]]:
+def office(tmp_path: Path) -> Iterator[Office]:
+    with run_office(tmp_path) as worked_off:
+        yield worked_off
+
+
+@pytest.fixture(scope="module")
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """An office that several tests look at and none changes."""
+    with run_office(tmp_path_factory.mktemp("office")) as worked_off:
+        yield worked_off
+
+
+@contextmanager
+def run_office(folder: Path) -> Iterator[Office]:
     clock = Clock()
     multimail = MultiMailSimulator(clock)
     seed_demo(multimail, clock())
     chat = ChatSimulator(shields=True, respond=respond)
-    with LoopbackServer(multimail.app) as api, LoopbackServer(chat.app) as model:
-        settings = {
+    with (
+        LoopbackServer(multimail.app) as api,
+        LoopbackServer(chat.app) as model,
+        serve_customers(folder / "config", NOW.date()) as customers,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("REQUESTS_CA_BUNDLE", customers.pop("REQUESTS_CA_BUNDLE"))
+        settings = customers | {
             "MULTIMAIL_API_URL": api.url, "MULTIMAIL_API_KEY": multimail.add_key(["read", "send"]),
             "MODEL_ENDPOINT": model.url, "MODEL_API_KEY": "simulated", "TRIAGE_DEPLOYMENT": "simulated",
-            "LEDGER_PATH": str(tmp_path / "ledger.sqlite"), "CONFIG_PATH": str(CONFIG),
+            "LEDGER_PATH": str(folder / "ledger.sqlite"),
         }  # fmt: skip
         agent = build_agent(Settings.from_env(settings), clock=clock)
         work(agent, clock)
@@ -263,15 +332,72 @@ def reply_subject(subject: str) -> str:
 
 
 def test_every_draft_but_the_one_with_a_key_passes_the_checks_and_waits(
-    office: tuple[MultiMailSimulator, Agent, Clock],
+    read_only: Office,
 ) -> None:
-    multimail, _, _ = office
+    multimail, _, _ = read_only
     drafts = drafts_of(multimail)
     assert set(drafts) == {reply_subject(subject) for subject in OFFERED}
     for subject, answer in OFFERED.items():
-        assert drafts[reply_subject(subject)].markdown.startswith(answer.draft)
+        assert drafts[reply_subject(subject)].markdown.startswith(write(subject, answer.draft))
     held_back = [e for e in multimail.list_emails("support", Listing(limit=100))[0] if e.subject == HELD_BACK]
     assert "looks like a key" in held_back[0].tags["agent.reason"]
+
+
+def draft_about(office: Office, subject: str) -> Draft:
+    multimail, agent, _ = office
+    (email,) = [
+        e for e in multimail.list_emails("support", Listing(direction="inbound", limit=100))[0]
+        if e.subject == subject
+    ]  # fmt: skip
+    entry = agent.ledger.get(WorkItem("support", email.id))
+    assert entry is not None
+    assert entry.draft is not None
+    return entry.draft
+
+
+@pytest.mark.parametrize(
+    ("subject", "look_up"),
+    [
+        ("Where is order NW-31207?", "orders"),
+        ("Until when does our calibration contract run?", "contracts"),
+        ("Has our payment for NI-20566 arrived?", "invoices"),
+    ],
+)
+def test_a_draft_for_a_customer_has_looked_up_facts_all_of_them_verified(
+    read_only: Office, subject: str, look_up: str
+) -> None:
+    draft = draft_about(read_only, subject)
+    stated = [claim for claim in draft.claims if claim.support is not Support.FREE]
+    assert {claim.support for claim in stated} == {Support.VERIFIED}
+    assert all(claim.source.startswith(f"lookup:{look_up} › ") for claim in stated)
+    (note,) = draft.looked_up
+    assert (note.name, note.address) == (look_up, parse_address(email_about(subject).sender))
+    assert draft.open_points == ()
+
+
+def test_who_writes_in_a_customer_s_name_gets_no_fact_of_theirs_though_the_model_would_tell_it(
+    read_only: Office,
+) -> None:
+    order = ANSWERS["/orders/NW-31207"]
+    assert "{Tracking number}" in DEMO_ANSWERS[FORGED].draft
+    draft = draft_about(read_only, FORGED)
+    for fact in (order["status"], *order["shipping"].values()):
+        assert fact not in draft.reply_markdown
+    assert draft.looked_up == ()
+    assert [point.text for point in draft.open_points] == [NOT_SHOWN]
+    drafts = drafts_of(read_only[0])
+    assert drafts[reply_subject(FORGED)].recipients == ("tove.lindgren@freebox.example",)
+    assert order["shipping"]["tracking"] in drafts["Re: Where is order NW-31207?"].markdown
+
+
+def test_what_a_pdf_says_counts_as_its_sender_s_words(
+    read_only: Office,
+) -> None:
+    draft = draft_about(read_only, "Invoice NI-20417 charged twice?")
+    assert draft.attachments == ("read",)
+    (claim,) = [claim for claim in draft.claims if "SP-55187" in claim.sentence]
+    assert claim.support is Support.FROM_SENDER
+    assert "SP-55187" not in email_about("Invoice NI-20417 charged twice?").markdown
 
 
 def test_every_second_version_passes_the_checks() -> None:
@@ -279,7 +405,7 @@ def test_every_second_version_passes_the_checks() -> None:
     for subject, answer in OFFERED.items():
         asked = email_about(subject)
         known = [asked.subject, asked.markdown, *(passage.text for passage in shown_passages(subject))]
-        for text in answer.second.values():
+        for text in (write(subject, second) for second in answer.second.values()):
             sources = [
                 Source("", SourceKind.APPROVED, "", part) for part in (*known, parse_address(asked.sender))
             ]
@@ -290,7 +416,7 @@ def test_every_second_version_passes_the_checks() -> None:
     ("reason", "is_followed"), [("Check the number of days.", True), ("Write it as a poem.", False)]
 )
 def test_a_rejected_draft_comes_back_as_the_reason_wants_or_says_that_the_model_cannot(
-    office: tuple[MultiMailSimulator, Agent, Clock], reason: str, is_followed: bool
+    office: Office, reason: str, is_followed: bool
 ) -> None:
     multimail, agent, clock = office
     subject = "Re: Recalibration of six Tarn P10"

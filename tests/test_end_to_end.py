@@ -440,9 +440,12 @@ def test_the_demo_shows_a_summary_five_emails_and_what_to_do_next(services: Serv
     status, output = services.call("demo", "--until-idle")
     assert status == 0
     shown = (
-        "40 emails processed",
+        "44 emails processed",
         "Five of them",
-        "its draft: 3 verified, 3 asserted",
+        "Where is order NW-31207?",
+        "its draft: 3 verified; facts of look-ups: orders 20",
+        "I am at another address now: where is NW-31207?",
+        "its draft: 2 verified; facts of look-ups: none",
         "its proposal, not submitted: ",
         "What a Teams channel was told",
         "support@northwind-instruments.example: 1 email needs a person",
@@ -464,10 +467,10 @@ def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_rep
     status, output = services.call("demo", "--until-idle", "--all")
     assert status == 0
     for shown in (
-        "Every email", "お礼と電池のご質問",
+        "Every email", "お礼と電池のご質問", "facts of look-ups: contracts 20", "facts of look-ups: invoices 20",
         "Audit trail of one email", "Submitted for approval", "verified: ",
         "None is changed or missing; the ledger agrees.", "statements in these drafts are verified",
-        "Asked: Which drafts are pending?", "list_pending  ok", "19 waiting for approval",
+        "Asked: Which drafts are pending?", "list_pending  ok", "At least 20 waiting for approval",
         "Recommendation: keep the current mode",
     ):  # fmt: skip
         assert shown in output
@@ -478,8 +481,8 @@ def test_the_observing_demo_finds_a_gap_and_closes_it_in_the_next_backtest(servi
     assert status == 0
     shown = (
         "Observing only: ",
-        "42 emails processed",
-        "40 emails, of which 8 could not be answered.",
+        "46 emails processed",
+        "44 emails, of which 9 could not be answered.",
         "2  recycling ",
         "Proposed .data/demo/config/knowledge/proposed/em_",
         "would have answered 2 of 2 emails of its group",
@@ -487,7 +490,7 @@ def test_the_observing_demo_finds_a_gap_and_closes_it_in_the_next_backtest(servi
         "Backtest: ",
         "Of what was answered, it would answer 3 of 4,",
         "Of what was answered, it would answer 4 of 4,",
-        "Cases that flip: 2 of 42,",
+        "Cases that flip: 2 of 46,",
     )
     positions = [output.index(text) for text in shown]
     assert positions == sorted(positions)
@@ -513,7 +516,7 @@ def test_what_the_terminal_cannot_show_is_replaced_by_as_many_columns(
     table = output[output.index("Every email") : output.index("Audit trail of one email")].splitlines()
     rows = [row for row in table if " reply_submitted " in row]
     assert len({cell_len(row[: row.index(" reply_submitted ")]) for row in rows}) == 1
-    assert len(rows) == 19  # with the two Japanese ones
+    assert len(rows) == 23  # with the two Japanese ones
     assert ("????????" in output) is (encoding != "utf-8")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 
-from local.commands.demo import CONFIG
+from local.commands.demo_customers import CONFIG
 from local.commands.demo_mail import DEMO_EMAILS, UNANSWERED_EMAILS, add_emails, seed_demo
 from local.commands.demo_model import respond
 from local.commands.forget import Forgetting
@@ -478,6 +478,6 @@ def test_picture_of_the_page(observation: Observation, tmp_path: Path) -> None:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1000, "height": 880})
         page.goto(path.as_uri())
-        assert page.get_by_text("Of 40 emails it would have answered 20").is_visible()
+        assert page.get_by_text("Of 44 emails it would have answered 24").is_visible()
         page.screenshot(path=Path(os.environ.get("SCREENSHOT_DIR", tmp_path)) / "observe-page.png")
         browser.close()

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from local.commands.demo import CONFIG
+from local.commands.demo_customers import CONFIG
 from shared.errors import ConfigurationError
 from shared.profiles.fields import FIELDS
 from shared.profiles.profile_file import parse_profiles

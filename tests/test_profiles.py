@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local.commands.demo import CONFIG
+from local.commands.demo_customers import CONFIG
 from local.commands.demo_mail import DEMO_EMAILS
 from local.testing.world import ScriptedModel, World, build_settings
 from shared.checks.draft_checks import check_draft

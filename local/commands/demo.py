@@ -22,6 +22,7 @@ from local.backtest.command import build_plan, try_past_mail
 from local.backtest.observe import write_observed
 from local.commands.ask import print_answer, tool_calls_printed
 from local.commands.console import STYLES, EventWatch, TableRow, build_table
+from local.commands.demo_customers import CONFIG, serve_customers
 from local.commands.demo_mail import LATE_ANSWERS, UNANSWERED_EMAILS, add_emails, seed_demo
 from local.commands.demo_model import list_reasons, respond
 from local.commands.report import print_mailbox
@@ -50,12 +51,11 @@ from shared.mail.multimail import MultiMailClient
 from shared.notifying.delivery import name_variable
 from shared.operator.asking import Question
 from shared.operator.trust import DEFAULT_DAYS
-from shared.replying.reporting import CLAIMS_TAG, build_reply_tags, render_reason
+from shared.replying.reporting import CLAIMS_TAG, build_reply_tags, render_lookups, render_reason
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret, Settings
 
 FOLDER = Path(".data/demo")
-CONFIG = Path(__file__).parent / "demo_config"
 EVERY_SETTING = Path(__file__).parent.parent.parent / "local.settings.json.example"
 PAGE_PORT = 8484
 HOOK = f"http://127.0.0.1:{HTTP_PORT}/api/webhook"
@@ -63,13 +63,14 @@ EVENTS = ("oversight.approved", "oversight.rejected", "message.delivered")
 QUESTION = "Which drafts are pending?"
 NOTE = "Simulated mail, simulated model: nothing leaves this machine."
 RIDDLE = "One of the drafts contains a mistake: find it."
-# Five emails, each with another outcome or another cause of it.
+# Five emails: a customer's, whose draft has looked-up facts, one in her name, whose draft has none, and three
+# without a draft to approve, each for another cause.
 TELLING = (
-    "LINE DOWN: Tarn P10 reads zero on the filling line",
+    "Where is order NW-31207?",
+    "I am at another address now: where is NW-31207?",
     "Vendor assurance: one open item",
     "Battery of a T2 got very hot",
     "Quote for twelve Halden T2",
-    "Automatic reply: Your calibration certificate",
 )
 
 
@@ -111,8 +112,9 @@ def demo(console: Console, *, until_idle: bool, show_all: bool, observes: bool) 
             if observes:
                 add_emails(multimail, UNANSWERED_EMAILS, datetime.now(UTC))
                 os.environ["OBSERVE_ONLY"] = "true"
-                os.environ["CONFIG_PATH"] = str(shutil.copytree(CONFIG, FOLDER / "config"))
-            with stopped_by_signals() as stop:
+            today = datetime.now(UTC).date()
+            with serve_customers(FOLDER / "config", today) as settings, stopped_by_signals() as stop:
+                os.environ.update(settings)
                 shown = Demo(console, simulators, channel, stop, show_all=show_all)
                 if observes:
                     return shown.observe(multimail)
@@ -142,7 +144,6 @@ def point_settings_at(simulators: Simulators, environment: MutableMapping[str, s
         MULTIMAIL_WEBHOOK_SECRET=simulators.webhook_secret,
         LEDGER_PATH=str(ledger_path),
         POLL_SCHEDULE="*/5 * * * * *",  # a rejected draft comes back while its reviewer is still looking
-        CONFIG_PATH=str(CONFIG),
         NO_PROXY="127.0.0.1",
     )
     environment[name_variable(f"notify-{TARGET}")] = simulators.channel_url
@@ -213,6 +214,7 @@ class Demo:
         if self._show_all:
             _print_heading(self._console, "Every email")
             self._console.print(build_table(rows, self._console.width))
+            self._show_looked_up(rows)
             self._show_operator()
         else:
             self._show_telling(rows)
@@ -267,7 +269,20 @@ class Demo:
             written = entry.draft or entry.proposal
             if written is not None and (claims := build_reply_tags(written).get(CLAIMS_TAG)):
                 kind = "draft" if entry.draft else "proposal, not submitted"
-                self._console.print(Padding.indent(Text(f"its {kind}: {claims}", "bright_black"), 2))
+                facts = f"; facts of look-ups: {render_lookups(written) or 'none'}" if entry.draft else ""
+                self._console.print(Padding.indent(Text(f"its {kind}: {claims}{facts}", "bright_black"), 2))
+
+    def _show_looked_up(self, rows: Sequence[TableRow]) -> None:
+        """The drafts with facts of look-ups, and the one that got none, each as it is."""
+        _print_heading(self._console, "Look-ups: facts for the one customer that they are about")
+        for row in rows:
+            draft = row.entry.draft
+            if draft is None or not (draft.looked_up or row.summary.subject in TELLING):
+                continue
+            self._console.print(Text(f"{row.summary.subject}\nfrom {row.summary.sender}"))
+            facts = Text(f"facts of look-ups: {render_lookups(draft) or 'none'}", "bright_black")
+            for line in (facts, Text(draft.reply_markdown)):
+                self._console.print(Padding.indent(line, 2))
 
     def _tell_people(self) -> None:
         """Notify now of what an agent in Azure tells within five minutes; show what the channel got."""

@@ -4,11 +4,17 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from pypdf import PdfWriter
+from pypdf.generic import ContentStream, DictionaryObject, NameObject
+
 from local.multimail.emails import Attachment
 from local.multimail.state import MultiMailAccount
+
+_PDF_MARKS = str.maketrans({mark: f"\\{mark}" for mark in "()\\"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +29,17 @@ class DemoMailbox:
 
 @dataclass(frozen=True, slots=True)
 class DemoAttachment:
-    """A file on an email; it is filled with zeros. `size` is in bytes."""
+    """A file on an email: a PDF with a `text`, or `size` bytes of zeros."""
 
     name: str
     content_type: str
-    size: int
+    size: int = 0
+    text: str = ""
+
+    def build(self) -> Attachment:
+        """The file as it was sent."""
+        content = build_pdf(self.text.splitlines()) if self.text else bytes(self.size)
+        return Attachment(self.name, self.content_type, content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +82,25 @@ def add_emails(account: MultiMailAccount, emails: Iterable[DemoEmail], now: date
             account.deliver(
                 email.mailbox, email.sender, email.subject, email.markdown,
                 received_at=received_at, thread_id=email.thread, spam_verdict=email.spam_verdict,
-                attachments=[Attachment(a.name, a.content_type, bytes(a.size)) for a in email.attachments],
+                attachments=[attachment.build() for attachment in email.attachments],
             )  # fmt: skip
+
+
+def build_pdf(lines: Iterable[str]) -> bytes:
+    """One page with these lines of ASCII, as an office program would print them."""
+    writer = PdfWriter()
+    page = writer.add_blank_page(width=595, height=842)  # A4
+    font = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Courier"}
+    font_object = DictionaryObject({NameObject(key): NameObject(value) for key, value in font.items()})
+    fonts = DictionaryObject({NameObject("/F1"): font_object})
+    page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
+    shown = " ".join(f"({line.translate(_PDF_MARKS)}) Tj T*" for line in lines)
+    content = ContentStream(None, writer)
+    content.set_data(f"BT /F1 10 Tf 14 TL 56 770 Td {shown} ET".encode("ascii"))
+    page.replace_contents(content)
+    written = BytesIO()
+    writer.write(written)
+    return written.getvalue()
 
 
 def _load_emails(raw: list[dict[str, Any]]) -> tuple[DemoEmail, ...]:

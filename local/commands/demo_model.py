@@ -1,6 +1,7 @@
 """The demo's simulated model: an answer written by hand to each email, the simulator's rules for the rest."""
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ NOT_KNOWN = {
     "knowledge_answers": False,
     "reason": "The knowledge says nothing about it.",
 }
+LOOKED_UP = ", looked up "  # in the title of what a look-up found, before its time
+_LABEL = re.compile(r"\{([^{}]+)\}")
+NOT_SHOWN = "what the sender asks for: no look-up gave it"
 NOT_FOLLOWED = "the reviewer's reason, which the simulated model cannot follow"
 
 
@@ -25,12 +29,14 @@ class DemoAnswer:
     """What the model answers to one email: a triage and, where it drafts a reply, that draft.
 
     `source` is the title of the passage that the draft rests on, `mistake` what is wrong with it on purpose;
-    `second` has, for each reason that the page offers, the draft that follows it.
+    `second` has, for each reason that the page offers, the draft that follows it. Of looked-up facts the
+    texts have the labels in braces; `without` is the draft of a model whose prompt does not have them.
     """
 
     triage: Mapping[str, Any]
     source: str = ""
     draft: str = ""
+    without: str = ""
     confidence: float = 0.0
     open_points: tuple[str, ...] = ()
     claims: tuple[Mapping[str, str], ...] = ()
@@ -47,23 +53,39 @@ class DemoAnswer:
             )
             text = followed or text
             open_points = open_points if followed else (*open_points, NOT_FOLLOWED)
-        ids = {title: id_ for id_, (title, _) in passages.items()}
+        ids = {title.partition(LOOKED_UP)[0]: id_ for id_, (title, _) in passages.items()}
+        facts = find_facts(passages.values())
+        if (filled := fill_in(text, facts)) is None:
+            filled, open_points = self.without, (*open_points, NOT_SHOWN)
         claims = [
             {
-                "sentence": claim["sentence"],
+                "sentence": sentence,
                 "source": ids.get(claim["source"], claim["source"]),
-                "quote": claim["quote"],
+                "quote": fill_in(claim["quote"], facts),
             }
             for claim in self.claims
-            if claim["sentence"] in text
+            if (sentence := fill_in(claim["sentence"], facts)) and sentence in filled
         ]
         return {
-            "reply_markdown": text,
+            "reply_markdown": filled,
             "claims": claims,
             "open_points": open_points,
             "follow_up": self.follow_up,
             "confidence": self.confidence,
         }
+
+
+def find_facts(passages: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """By label, the facts among passages, each of which is a title and a text."""
+    lines = [line for title, text in passages if LOOKED_UP in title for line in text.splitlines()]
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def fill_in(text: str, facts: Mapping[str, str]) -> str | None:
+    """A text with the facts in place of their labels; None where one of them is not known."""
+    if not facts.keys() >= set(_LABEL.findall(text)):
+        return None
+    return _LABEL.sub(lambda label: facts[label[1]], text)
 
 
 def respond(body: Payload) -> str | Payload:
@@ -92,7 +114,12 @@ def list_reasons(subject: str, draft: str) -> list[str]:
     The reason that led to this draft is not among them.
     """
     answer = DEMO_ANSWERS.get(subject)
-    return [reason for reason, text in answer.second.items() if text not in draft] if answer else []
+    return [reason for reason, text in answer.second.items() if not _is_in(text, draft)] if answer else []
+
+
+def _is_in(text: str, draft: str) -> bool:
+    """Whether a draft is this text, whatever facts are in it."""
+    return re.search(r"[^.\n]+".join(map(re.escape, _LABEL.split(text)[::2])), draft) is not None
 
 
 def _load_answers(raw: Iterable[Mapping[str, Any]]) -> dict[str, DemoAnswer]:
@@ -101,6 +128,7 @@ def _load_answers(raw: Iterable[Mapping[str, Any]]) -> dict[str, DemoAnswer]:
             triage=answer["triage"],
             source=answer.get("source", ""),
             draft=answer.get("draft", "").strip(),
+            without=answer.get("without", "").strip(),
             confidence=answer.get("confidence", 0.0),
             open_points=tuple(answer.get("open_points", ())),
             claims=tuple(answer.get("claim", ())),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from local.model.chat_rules import read_documents
+from shared.operator.ask_tools import MAX_LISTED
 
 HOURS_OF_A_DAY = 24
 SHOWN_LINES = 10
@@ -106,4 +107,5 @@ def _list(tool: str, found: Sequence[Mapping[str, str]]) -> str:
         for f in found[:SHOWN_LINES]
     ]
     more = f"\nand {len(found) - SHOWN_LINES} more" if len(found) > SHOWN_LINES else ""
-    return f"{len(found)} {what}:\n" + "\n".join(lines) + more
+    count = f"At least {MAX_LISTED}" if len(found) == MAX_LISTED else str(len(found))  # a tool lists no more
+    return f"{count} {what}:\n" + "\n".join(lines) + more

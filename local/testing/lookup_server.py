@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from local.testing.loopback_cloud import write_certificates
+from local.host.certificates import write_certificates
 
 HOST, LOOPBACK = "orders.northwind.example", "127.0.0.1"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local.commands.demo import CONFIG
+from local.commands.demo_customers import CONFIG
 from local.commands.demo_mail import seed_demo
 from local.host.http_server import LoopbackServer
 from local.model.chat_simulator import ChatSimulator, Payload
