@@ -61,7 +61,7 @@ class DemoAnswer:
             {
                 "sentence": sentence,
                 "source": ids.get(claim["source"], claim["source"]),
-                "quote": fill_in(claim["quote"], facts),
+                "quote": fill_in(claim["quote"], facts) or "",
             }
             for claim in self.claims
             if (sentence := fill_in(claim["sentence"], facts)) and sentence in filled
