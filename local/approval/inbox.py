@@ -397,7 +397,9 @@ class Inbox:
         except AgentError as error:
             self.agent_problem = error
             return
-        for key in self._items.keys() - self._emails.keys():  # older ones
+        # Older ones; to read what the agent has not read yet would mark it as read.
+        read = {key for key, item in self._items.items() if item.kind is not Kind.OPEN}
+        for key in read - self._emails.keys():
             email = _unless_refused(self._multimail.get_email, key)
             if email is not None:
                 self._emails[key] = _summarise(email)
