@@ -130,9 +130,16 @@ class Agent:
 
         Raises what MultiMail's client and the ledger raise.
         """
-        mailboxes, now = self.pipeline.mailboxes.read().values(), self.pipeline.clock()
+        pipeline, settings = self.pipeline, self.pipeline.settings
+        deployments = {settings.triage_deployment, settings.draft_deployment}
         return build_observed(
-            mailboxes, self.ledger.entries, self.pipeline.multimail.list_emails, now=now, days=days
+            pipeline.mailboxes.read().values(),
+            self.ledger.entries,
+            pipeline.multimail.list_emails,
+            observes=lambda mailbox: pipeline.profiles.get(mailbox).observe,
+            is_priced=deployments <= settings.token_prices.keys(),
+            now=pipeline.clock(),
+            days=days,
         )
 
 
