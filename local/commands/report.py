@@ -1,6 +1,5 @@
 """`python -m local report`: the trust report in a terminal and, on request, a request for the next mode."""
 
-import os
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -12,11 +11,11 @@ from local.host.run import (
     MISCONFIGURED,
     OK,
     UNFINISHED,
-    load_local_settings,
+    read_settings,
     report_failure,
     report_misconfigured,
 )
-from shared.composition import open_ledger, open_writer
+from shared.composition import open_ledger, open_multimail, open_writer
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
 from shared.mail.multimail import MultiMailClient
@@ -33,7 +32,6 @@ from shared.operator.trust_page import (
     list_passages,
     parse_days,
 )
-from shared.settings import Settings
 
 MARKS = {"met": ("✓", "green"), "missed": ("✗", "red"), "open": ("·", "bright_black")}
 FULL_WIDTH = 130  # columns of the terminal that the table with all of its columns takes
@@ -51,9 +49,8 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
         console.print(Text(f"--{error}", "red"))
         return MISCONFIGURED
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
-        multimail, ledger = open_ledger(settings, read_only=True)
+        settings = read_settings("report")
+        multimail, ledger = open_multimail(settings), open_ledger(settings, read_only=True)
         mailboxes = [box for box in multimail.list_mailboxes() if upgrade in (None, box.id, box.address)]
         judged = build_report(mailboxes, ledger.entries, now=datetime.now(UTC), days=days).mailboxes
     except ConfigurationError as error:
