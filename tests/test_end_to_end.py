@@ -447,6 +447,8 @@ def test_a_run_shows_its_spans_when_asked_and_its_decisions_afterwards(services:
     status, output = services.call("audit", "em_unknown")
     assert status == 1
     assert "No decisions about em_unknown" in output
+    assert "Did you mean" not in output
+    assert "Did you mean verify?" in services.call("audit", "verifiy")[1]
 
 
 def test_nothing_is_traced_unless_asked(services: Services) -> None:

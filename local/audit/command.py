@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from difflib import get_close_matches
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -44,7 +45,9 @@ def audit(
         console.print(Text(f"The audit trail cannot be read: {error}. Try again later.", "red"))
         return UNFINISHED
     if not found:
-        console.print(Text(f"No decisions{f' about {email_id}' if email_id else ''} found in the ledger."))
+        meant = f" Did you mean {VERIFY}?" if get_close_matches(email_id or "", [VERIFY]) else ""
+        about = f" about {email_id}" if email_id else ""
+        console.print(Text(f"No decisions{about} found in the ledger.{meant}"))
         return UNFINISHED
     if as_json:
         for one in found:

@@ -18,6 +18,7 @@ from local.host.run import (
 from shared.composition import open_ledger, open_multimail, open_writer
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
+from shared.mail.mailboxes import find_mailbox
 from shared.mail.multimail import MultiMailClient
 from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, build_report, describe_bound
 from shared.operator.trust_page import (
@@ -51,7 +52,8 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
     try:
         settings = read_settings("report")
         multimail, ledger = open_multimail(settings), open_ledger(settings, read_only=True)
-        mailboxes = [box for box in multimail.list_mailboxes() if upgrade in (None, box.id, box.address)]
+        known = {box.id: box for box in multimail.list_mailboxes()}
+        mailboxes = [find_mailbox(known, upgrade)] if upgrade else list(known.values())
         judged = build_report(mailboxes, ledger.entries, now=datetime.now(UTC), days=days).mailboxes
     except ConfigurationError as error:
         return report_misconfigured(console, error)
@@ -60,7 +62,7 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
     for mailbox in judged:
         print_mailbox(console, mailbox, days)
     if not judged:
-        console.print(Text(f"The account has no active mailbox {upgrade or ''}".rstrip() + "."))
+        console.print("The account has no active mailbox.")
         return UNFINISHED
     return OK if upgrade is None else _ask_for_upgrade(console, open_writer(settings), judged[0])
 
