@@ -150,7 +150,7 @@ class Backtest:
         settings = self.plan.settings[0]
         if settings.ledger_table_endpoint is None and not settings.ledger_path.exists():
             return lambda _: None
-        _, ledger = open_ledger(settings, read_only=True)
+        ledger = open_ledger(settings, read_only=True)
         stack.callback(ledger.close)
         return ledger.get
 
