@@ -137,9 +137,16 @@ class Agent:
 
         Raises what MultiMail's client and the ledger raise.
         """
-        mailboxes, now = self.pipeline.mailboxes.read().values(), self.pipeline.clock()
+        pipeline, settings = self.pipeline, self.pipeline.settings
+        deployments = {settings.triage_deployment, settings.draft_deployment}
         return build_observed(
-            mailboxes, self.ledger.entries, self.pipeline.multimail.list_emails, now=now, days=days
+            pipeline.mailboxes.read().values(),
+            self.ledger.entries,
+            pipeline.multimail.list_emails,
+            observes=lambda mailbox: pipeline.profiles.get(mailbox).observe,
+            is_priced=deployments <= settings.token_prices.keys(),
+            now=pipeline.clock(),
+            days=days,
         )
 
 
@@ -314,13 +321,13 @@ def open_model(settings: Settings) -> Callable[[ChatRequest], ChatCompletion]:
     return traced(lambda request: model().complete(request), settings.model_endpoint, settings.token_prices)
 
 
-def open_ledger(settings: Settings, *, read_only: bool = False) -> tuple[MultiMailReader, Ledger]:
-    """Open the ledger for an operator's command, with the client that knows the mailboxes.
+def open_ledger(settings: Settings, *, read_only: bool = False) -> Ledger:
+    """Open the ledger for an operator's command.
 
     With `read_only` a ledger in a file is opened while an agent works with it.
     """
     credential = _once(lambda: _build_credential(settings))
-    return open_multimail(settings), _build_ledger(settings, credential, read_only=read_only)
+    return _build_ledger(settings, credential, read_only=read_only)
 
 
 def open_trail(settings: Settings, ledger: Ledger) -> AuditTrail:

@@ -1,9 +1,10 @@
 """The settings: each is declared once, and they are read from the environment that the caller hands in."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,7 +64,8 @@ class Setting:
     """The declaration of one setting: `read` turns the text of the environment into the value.
 
     `default` is text, as the environment would have it. `name` is that of the environment; it is the
-    attribute's name in capitals unless another is given. A setting with a `remedy` is required.
+    attribute's name in capitals unless another is given. A setting with a `remedy` is required by what asks a
+    model.
     """
 
     group: str
@@ -183,6 +185,16 @@ def _setting(
     declared: T = field(metadata={"setting": Setting(group, read, meaning, default, **rest)})
     return declared
 
+
+class Need(StrEnum):
+    """What a command takes from others, besides the ledger: settings for it are required only then."""
+
+    MODEL = "model"
+    READ = "the scope read"
+    SEND = "the scopes read and send"
+
+
+AGENT = frozenset({Need.MODEL, Need.SEND})  # which does all there is
 
 MULTIMAIL, MODEL, STATE = "MultiMail", "Chat models", "Ledger and work queue"
 CONTENT, SCHEDULES, LIMITS, AZURE = "Profiles and knowledge", "Schedules", "Limits", "Azure"
@@ -440,12 +452,15 @@ class Settings:
     )
 
     @classmethod
-    def from_env(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read every setting. Raises one ConfigurationError that names all that are wrong, with remedies."""
+    def from_env(cls, environment: Mapping[str, str], needs: Collection[Need] = AGENT) -> "Settings":
+        """Read every setting; what is not among the `needs` may be empty.
+
+        Raises one ConfigurationError that names all that are wrong, with remedies.
+        """
         declared = declared_settings()
         texts = {s.name: environment.get(s.name, "").strip() or s.default for s in declared.values()}
         is_in_azure = bool(environment.get("IDENTITY_ENDPOINT", "").strip())
-        problems = _find_misspelled(environment, texts) + _find_missing(texts, is_in_azure=is_in_azure)
+        problems = _find_misspelled(environment, texts) + _find_missing(texts, needs, is_in_azure=is_in_azure)
         values: dict[str, Any] = {
             "has_managed_identity": is_in_azure,
             "named_secrets": {
@@ -456,7 +471,9 @@ class Settings:
         }
         for attribute, setting in declared.items():
             if setting.remedy and not texts[setting.name]:
-                problems.append(f"{setting.name} is not set: {setting.remedy}.")
+                if Need.MODEL in needs:
+                    problems.append(f"{setting.name} is not set: {setting.remedy}.")
+                values[attribute] = ""
                 continue
             try:
                 values[attribute] = setting.read(setting, texts[setting.name])
@@ -487,11 +504,6 @@ def find_config_path(environment: Mapping[str, str]) -> Path:
     return _directory(declared_settings()["config_path"], environment.get("CONFIG_PATH", "").strip())
 
 
-def has_tables(environment: Mapping[str, str]) -> bool:
-    """Whether the ledger is in tables, for a command that takes either and no other setting for a file."""
-    return not environment.get("LEDGER_PATH", "").strip() and any(environment.get(name) for name in TABLES)
-
-
 def find_ledger_path(environment: Mapping[str, str]) -> Path:
     """Where the SQLite ledger is, or would be: also for commands that need no other setting.
 
@@ -502,15 +514,17 @@ def find_ledger_path(environment: Mapping[str, str]) -> Path:
     return path.parent / OBSERVED / path.name if observes else path
 
 
-def _find_missing(texts: Mapping[str, str], *, is_in_azure: bool) -> list[str]:
+def _find_missing(texts: Mapping[str, str], needs: Collection[Need], *, is_in_azure: bool) -> list[str]:
     """What is required only if something else is not set, or only in Azure.
 
     In Azure a ledger in a file or a queue in memory would be lost with the instance.
     """
     problems = []
-    if not texts["MULTIMAIL_API_KEY"] and not texts["KEY_VAULT_URL"]:
+    sends = Need.SEND in needs and texts["OBSERVE_ONLY"].lower() != "true"
+    has_key = texts["MULTIMAIL_API_KEY"] or texts["KEY_VAULT_URL"]
+    if not has_key and not {Need.READ, Need.SEND}.isdisjoint(needs):
         problems.append(
-            "MULTIMAIL_API_KEY is not set: set it to a key with the scopes read and send "
+            f"MULTIMAIL_API_KEY is not set: set it to a key with {Need.SEND if sends else Need.READ} "
             "(in Azure, set KEY_VAULT_URL to the vault that holds it instead)."
         )
     if not is_in_azure or texts["LEDGER_PATH"]:

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect
 
 from local.approval.agent import AgentAccess
 from local.approval.agent import DeskAgent as RemoteAgent
-from local.approval.inbox import READS_PER_REFRESH
+from local.approval.inbox import READS_PER_REFRESH, SHOWN_FOR
 from local.approval.oversight import Oversight
 from local.approval.page import ROWS_PER_PAGE, build_desk
 from local.approval.reading import ReadableText, read_text
@@ -52,7 +52,6 @@ from shared.domain import (
 )  # fmt: skip
 from shared.errors import ConfigurationError, TransientError
 from shared.ledger.entries import LedgerEntry
-from shared.operator.review import Kind
 from shared.operator.trust import Fate, JudgedDraft, TrustReport, judge_mailbox
 from shared.profiles.pauses import pause
 from shared.profiles.profiles import MailboxProfile, Profiles
@@ -732,12 +731,14 @@ def test_listing_marks_no_email_as_read(office: Office) -> None:
     assert [office.stored(email).status for email in emails] == ["unread", "unread"]
 
 
-def test_what_the_agent_has_not_finished_stays_unread_however_old_it_is(office: Office) -> None:
-    email, at = office.receive("Held back by a pause", ago=60 * 24 * 40), NOW - timedelta(days=40)
-    office.agent.ledger.add(LedgerEntry("support", email, at, "ann@customer.example", None, at))
-    assert [item.kind for item in office.agent.reviews.list_items("a")] == [Kind.OPEN]
-    requests.get(office.url, timeout=10)
-    assert office.stored(email).status == "unread"
+def test_older_mail_that_the_agent_has_not_read_stays_unread(office: Office) -> None:
+    ago = 60 * 24 * (SHOWN_FOR.days + 10)
+    waiting, escalated = office.receive("Waits", ago=ago), office.receive("Escalated", ago=ago)
+    office.agent.ledger.add(LedgerEntry("support", waiting, NOW, "ann@customer.example", None, NOW))
+    office.escalate(escalated)
+    assert "Escalated" in requests.get(f"{office.url}/?show=all", timeout=10).text
+    assert (office.stored(waiting).status, office.stored(escalated).status) == ("unread", "read")
+    assert office.reads_of(waiting) == []
 
 
 def test_tags_of_a_settled_email_are_read_once_and_of_an_open_one_again(office: Office) -> None:

@@ -570,6 +570,7 @@ def test_only_settings_that_change_the_answers_can_be_tried(shell: Past) -> None
 
 def test_a_page_shows_what_people_wrote(shell: Past) -> None:
     email_id = shell.deliver("Please send the invoice again.", subject="Invoice")
+    shell.clock.advance(hours=1)
     shell.simulator.human_reply(email_id, "Here it is <again>.")
     strict = shell.write_config("strict", PROFILE + "  escalate_words: [invoice]\n")
     assert call(config=str(strict))[0] == OK

@@ -66,10 +66,10 @@ class Services:
         output, _ = process.communicate(timeout=120)
         return process.returncode, output
 
-    def call(self, *words: str) -> tuple[int, str]:
+    def call(self, *words: str, **changes: str | None) -> tuple[int, str]:
         done = subprocess.run(
             [sys.executable, "-m", "local", *words],
-            cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False, timeout=60,
+            cwd=self.folder, env=self.environment(**changes), capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
@@ -361,6 +361,24 @@ def test_a_key_that_may_not_reply_leaves_the_run_unfinished_and_the_remedy_reada
     assert refused in " ".join(output.split())
 
 
+def test_each_command_wants_only_the_settings_that_it_uses(services: Services) -> None:
+    box = services.multimail.add_mailbox("support@northwind.example")
+    services.multimail.deliver(box, "ann@customer.example", "Delivery time", "How long does it take?")
+    assert services.run()[0] == 0
+    (email_id,) = services.entries()
+    no_model = {"MODEL_ENDPOINT": None, "MODEL_API_KEY": None, "TRIAGE_DEPLOYMENT": None}
+    status, output = services.call("ask", "What waits?", **no_model)
+    assert (status, output.count(" is not set: ")) == (2, 2)
+    assert services.call("notify", "--test", box, **no_model)[1].startswith("The profile of ")
+    for words in (["open"], ["redrive"], ["report"], ["pause", box], ["resume", box]):
+        status, output = services.call(*words, **no_model)
+        assert status == 0, output
+    for words in (["audit"], ["audit", "verify"]):
+        status, output = services.call(*words, **no_model, MULTIMAIL_API_KEY=None)
+        assert status == 0, output
+    assert "is not set" not in services.call("done", email_id, **no_model, MULTIMAIL_API_KEY=None)[1]
+
+
 def test_an_error_that_ends_a_run_is_printed_once(services: Services) -> None:
     box = services.multimail.add_mailbox("support@northwind.example")
     for number in range(3):
@@ -429,6 +447,8 @@ def test_a_run_shows_its_spans_when_asked_and_its_decisions_afterwards(services:
     status, output = services.call("audit", "em_unknown")
     assert status == 1
     assert "No decisions about em_unknown" in output
+    assert "Did you mean" not in output
+    assert "Did you mean verify?" in services.call("audit", "verifiy")[1]
 
 
 def test_nothing_is_traced_unless_asked(services: Services) -> None:

@@ -59,9 +59,9 @@ PASSAGE = "we take back opened probes within 30 days of delivery."
 
 
 def entry(number: int = 1, **changes: Any) -> LedgerEntry:
-    """A decided row that was triaged; `query`, `answers` and `case` are its triage's."""
+    """A decided row that was triaged; `action`, `category`, `query`, `answers` and `case` are its triage's."""
     triage = Triage(
-        changes.pop("action", Action.REPLY), "question", Urgency.NORMAL, Sentiment.NEUTRAL, 0.9,
+        changes.pop("action", Action.REPLY), changes.pop("category", "question"), Urgency.NORMAL, Sentiment.NEUTRAL, 0.9,
         summary=ModelText("A question."), reason=ModelText("A person asks."),
         query=ModelText(changes.pop("query", "opened probes")),
         knowledge_answers=changes.pop("answers", False), needs_case_facts=changes.pop("case", False),
@@ -87,6 +87,12 @@ def draft(text: str = "Dear Ann.", *points: str) -> Draft:
         (entry(answers=True, draft=draft()), LeftOut.ANSWERED),
         (entry(case=True), LeftOut.ONE_CASE),
         (entry(action=Action.IGNORE), LeftOut.IGNORED),
+        (entry(outcome=Outcome.BLOCKED_UNGATED, cause=Cause.UNGATED_MODE), LeftOut.BLOCKED),
+        (entry(outcome=Outcome.BLOCKED_CONTENT_SAFETY, cause=Cause.CONTENT_FILTER), LeftOut.ATTACK),
+        (entry(cause=Cause.ADDRESSES_TRIAGE), LeftOut.ATTACK),
+        (entry(action=Action.ESCALATE, category="security"), LeftOut.ATTACK),
+        (entry(category="security"), Gap.NO_KNOWLEDGE),
+        (entry(query=""), LeftOut.NOTHING_ASKED),
         (entry(triage=None), LeftOut.NOT_TRIAGED),
         (entry(outcome=None), LeftOut.UNDECIDED),
         (entry().erased(START), LeftOut.ERASED),
@@ -213,7 +219,7 @@ def test_names_are_found_in_other_languages(email: str, text: str) -> None:
     ("email", "text"),
     [
         ("Hi, this is Wendelin Oberhuber. Do you?", "Oberhuber may return probes."),
-        ("Guten Tag,\n\nhier schreibt Wendelin Oberhuber aus Linz.", "Oberhuber darf sie zurückgeben."),
+        ("Guten Tag,\n\nhier schreibt Wendelin Oberhuber aus Graz.", "Oberhuber darf sie zurückgeben."),
         ("Bonjour, mon nom est Dubois. Reprenez-vous ?", "Dubois peut les renvoyer."),
         ("Hola, soy Beatriz Iglesias. ¿Puedo?", "Iglesias puede devolverlas."),
         ("Здравствуйте, меня зовут Иван Петров. Принимаете?", "Петров может вернуть зонды."),

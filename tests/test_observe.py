@@ -173,6 +173,18 @@ def test_the_page_shows_each_draft_with_its_evidence_and_the_cost(observation: O
     assert build_policy(style[1]) in page.replace("&#39;", "'")
 
 
+def test_a_part_of_the_cost_is_not_shown_as_the_cost(observation: Observation) -> None:
+    observation.run()
+    prices = {"small": observation.settings.token_prices["small"]}
+    settings = replace(observation.settings, token_prices=prices)
+    agent = build_agent(settings, ledger=observation.agent.ledger, work_queue=observation.queue)
+    report = replace(observation.agent, pipeline=agent.pipeline).show_observed(365)
+    assert {found.usage.dollars for found in report.mailboxes} == {0.0}
+    page = render_observed(report)
+    assert "Set TOKEN_PRICES for both deployments" in page
+    assert "$" not in re.sub(r"<p class=.letter.*?</p>|<q>.*?</q>", "", page, flags=re.DOTALL)
+
+
 def test_the_page_is_read_with_the_policy_that_its_header_has(observation: Observation) -> None:
     observation.run()
     answer = show_report({"of": "observed", "days": "7"}, {}, lambda: observation.agent)
@@ -322,6 +334,19 @@ def test_how_soon_people_answered_stands_next_to_what_the_agent_would_have_said(
         (case,) = found.cases
         assert case.answered_after == timedelta(hours=3)
         assert "half of them within 3.0 h" in found.human_answers
+
+
+def test_mail_that_no_worker_has_taken_yet_is_still_being_worked_on(tmp_path: Path) -> None:
+    with World(tmp_path, profiles=ONLY_OBSERVED) as world:
+        world.deliver()
+        world.poller.poll()
+        (found,) = world.agent.show_observed(7).mailboxes
+        assert (found.unfinished, list(found.cases)) == (1, [])
+        assert "Still being worked on: 1." in render_observed(world.agent.show_observed(7))
+    with World(tmp_path / "answered") as world:
+        world.deliver()
+        world.poller.poll()
+        assert world.agent.show_observed(7).mailboxes == []
 
 
 def test_what_crossed_an_email_is_no_answer_to_it(tmp_path: Path) -> None:

@@ -401,6 +401,12 @@ MADE = f"Dear Ann,\n\nthe gauge is out of stock. {CALL}\n\nSupport"
         ("Wir rufen an.", MADE, "Dear Ann,\n\nno, we cannot do that.\n\nSupport", ""),
         ("Ring up.", CALL, f"{CALL}\n\nSupport", "Ring up."),
         ("", "Two years.", "Two years. Ein Kollege meldet sich morgen.", "Ein Kollege meldet sich morgen."),
+        ("", "Two years.", "Two years. I will call you tomorrow.", "I will call you tomorrow."),
+        ("", "Two years.", "Two years. Ich werde Sie anrufen.", "Ich werde Sie anrufen."),
+        ("", "Two years.", "Two years. Oddzwonię jutro.", "Oddzwonię jutro."),
+        ("", "Two years.", "Two years. 明日お電話いたします。", "明日お電話いたします。"),
+        ("", "Two years.", "Two years. I will not be sad. Will I call you?", ""),
+        ("", "Two years.", "Two years. Please call us.", ""),
         ("", "Two years.", "Two years. Did a colleague write to you?", ""),
         ("", "A colleague will write.", "A colleague will write. Bye.", ""),
         ("", "Two years.", "Three years.", ""),
@@ -423,6 +429,22 @@ def test_an_edit_keeps_what_a_person_must_still_answer(world: World) -> None:
         assert found.draft is not None
         assert found.draft.open_points == ("Which invoice is meant",)
         assert world.tags(reply_id)["agent.open_points"] == "Which invoice is meant"
+
+
+def test_the_profile_s_own_lines_are_no_statements_of_an_edit(tmp_path: Path) -> None:
+    profile = MailboxProfile(signature="Northwind support\nhttps://northwind.example/help", disclosure=True)
+    with World(tmp_path, profiles=Profiles(profile)) as world:
+        item, _ = replied(world)
+        draft = world.entry(item.email_id).draft
+        assert draft is not None
+        assert "northwind.example/help" in draft.reply_markdown
+        edited(world, item, f"We have it in red.\n\n{draft.reply_markdown}")
+        draft = world.entry(item.email_id).draft
+        assert draft is not None
+        sentences = [claim.sentence for claim in draft.claims]
+        assert "We have it in red." in sentences
+        assert not any("northwind" in sentence.casefold() for sentence in sentences), sentences
+        assert not any("AI" in sentence for sentence in sentences), sentences
 
 
 def test_an_edit_goes_through_while_the_models_budget_is_used_up(world: World) -> None:

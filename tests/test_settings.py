@@ -8,6 +8,7 @@ from shared.domain import TokenPrice
 from shared.errors import ConfigurationError
 from shared.settings import (
     PLATFORM_PREFIXES,
+    Need,
     Secret,
     Setting,
     Settings,
@@ -52,6 +53,15 @@ def test_every_missing_setting_is_named_at_once_with_its_remedy() -> None:
     text = str(caught.value)
     for name in ("MODEL_ENDPOINT", "TRIAGE_DEPLOYMENT", "MULTIMAIL_API_KEY"):
         assert f"{name} is not set: set it to" in text
+
+
+def test_what_only_reads_asks_for_a_key_that_reads() -> None:
+    (problem,) = problems(MULTIMAIL_API_KEY="", OBSERVE_ONLY="true")
+    assert "set it to a key with the scope read (in" in problem
+    with pytest.raises(ConfigurationError, match="a key with the scope read") as caught:
+        Settings.from_env({}, [Need.READ])
+    assert len(caught.value.problems) == 1
+    assert Settings.from_env({}, []).draft_deployment == ""
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """`python -m local audit`: who decided what about which email, and why; of one email also its evidence."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from difflib import get_close_matches
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -11,16 +11,14 @@ from rich.text import Text
 
 from local.audit.checking import Facts
 from local.audit.verify import verify
-from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import OK, UNFINISHED, read_settings, report_misconfigured
 from shared.composition import open_ledger
 from shared.domain import Cause, Rejection, Review, Support, WorkItem
 from shared.errors import ConfigurationError, TransientError
 from shared.ledger.audit_chains import read_facts
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
-from shared.ledger.sqlite_store import open_sqlite_ledger
 from shared.replying.reporting import REJECTED_WITH_REASON, SUPPORT_WORDS
-from shared.settings import Settings, find_ledger_path, has_tables
 from shared.telemetry import EMAIL_ERASED, MATTER_CLOSED
 
 APPROVED = "approved"
@@ -34,10 +32,9 @@ def audit(
 ) -> int:
     """Print the audit trail, of one email or of all, or check it (`verify`); return the exit status."""
     try:
-        load_local_settings(os.environ)
         if email_id == VERIFY:
             return verify(console, anchor=anchor, with_service=with_service)
-        with closing(_open_ledger()) as ledger:
+        with closing(open_ledger(read_settings("audit"), read_only=True)) as ledger:
             facts = read_facts(ledger.audit.read())
             found = [one for one in facts if email_id in (None, one.get("email_id"))]
             entry = _find_row(ledger, found[0]) if email_id and found else None
@@ -48,7 +45,9 @@ def audit(
         console.print(Text(f"The audit trail cannot be read: {error}. Try again later.", "red"))
         return UNFINISHED
     if not found:
-        console.print(Text(f"No decisions{f' about {email_id}' if email_id else ''} found in the ledger."))
+        meant = f" Did you mean {VERIFY}?" if get_close_matches(email_id or "", [VERIFY]) else ""
+        about = f" about {email_id}" if email_id else ""
+        console.print(Text(f"No decisions{about} found in the ledger.{meant}"))
         return UNFINISHED
     if as_json:
         for one in found:
@@ -58,13 +57,6 @@ def audit(
     if entry is not None:
         console.print(build_evidence(entry))
     return OK
-
-
-def _open_ledger() -> Ledger:
-    """The ledger; one in a file needs no other setting. Raises ConfigurationError."""
-    if has_tables(os.environ):
-        return open_ledger(Settings.from_env(os.environ), read_only=True)[1]
-    return open_sqlite_ledger(find_ledger_path(os.environ), read_only=True)
 
 
 def _find_row(ledger: Ledger, record: Facts) -> LedgerEntry | None:

@@ -11,7 +11,7 @@ from rich.prompt import Prompt
 from rich.text import Text
 
 from local.audit.checking import Facts, compare_with_ledger, compare_with_service
-from local.host.run import OK, UNFINISHED
+from local.host.run import OK, UNFINISHED, read_settings
 from shared.composition import open_audit_key, open_ledger
 from shared.errors import AgentError, ConfigurationError
 from shared.ledger.audit_chains import AuditChain, check_anchor, find_anchor, find_problems, read_facts
@@ -40,11 +40,10 @@ def verify(console: Console, *, anchor: str | None, with_service: bool) -> int:
 
     Raises ConfigurationError and TransientError.
     """
-    settings = Settings.from_env(os.environ)
+    settings = read_settings("audit")
     key = open_audit_key(settings).get()
     account = _open_account(console, settings) if with_service else None
-    _, ledger = open_ledger(settings, read_only=True)
-    with closing(ledger):
+    with closing(open_ledger(settings, read_only=True)) as ledger:
         verdict = check_trail(ledger, key, anchor=anchor, account=account)
     print_verdict(console, verdict, BOTH_AGREE if with_service else LEDGER_AGREES)
     return UNFINISHED if verdict.differences else OK

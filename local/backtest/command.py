@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from local.backtest.comparison import Comparison, Estimate, Tried, compare, estimate
-from local.backtest.page import render_backtest
+from local.backtest.page import render_backtest, write_private
 from local.backtest.past import PastMail, read_past_mail
 from local.backtest.results import COUNTED, ResultsFile, compute_fingerprint, price_usage
 from local.backtest.trial import open_observer, run_backtest
@@ -150,7 +150,7 @@ class Backtest:
         settings = self.plan.settings[0]
         if settings.ledger_table_endpoint is None and not settings.ledger_path.exists():
             return lambda _: None
-        _, ledger = open_ledger(settings, read_only=True)
+        ledger = open_ledger(settings, read_only=True)
         stack.callback(ledger.close)
         return ledger.get
 
@@ -266,11 +266,3 @@ def print_comparison(console: Console, found: Comparison) -> None:
             console.print(Text(f"  {case.email.summary.id}  {ends[0]} → {ends[1]}  ({case.really})"))
     for reason, count in found.left_out.items():
         console.print(Text(f"Left out, {count}: {reason}", "bright_black"))
-
-
-def write_private(path: Path, text: str) -> Path:
-    """Write a file that only its owner can read: it has the words of customers."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
-    return path

@@ -2,15 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 
 from local.backtest.past import PastEmail, PastMail
-from shared.domain import NO_USAGE, Cause, EmailSummary, Support, TokenPrice, Usage, WorkItem
+from shared.domain import Cause, EmailSummary, Support, TokenPrice, Usage, WorkItem
 from shared.ledger.entries import APPROVED_STATUSES, UNSENT_STATUSES, LedgerEntry
-from shared.operator.observed import Would, find_answer, find_would
+from shared.operator.observed import Would, add_up, find_answer, find_would
 
 UNDELIVERED_STATUSES = ("bounced", "send_failed")
 Z = 1.96  # of the normal distribution: 95 %
@@ -268,10 +268,3 @@ def estimate(
         total, count, basis = most, 1, "at most: nothing was measured before"
     share = runs / count
     return Estimate(round(total.tokens * share), total.dollars * share or None, (basis,))
-
-
-def add_up(usages: Iterable[Usage]) -> Usage:
-    """The sum; without dollars where a part has none, because a deployment has no price."""
-    parts = [usage for usage in usages if usage.calls]
-    total = sum(parts, NO_USAGE)
-    return total if all(part.dollars for part in parts) else replace(total, dollars=0.0)

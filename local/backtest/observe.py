@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from local.backtest.command import write_private
+from local.backtest.page import write_private
 from local.host.run import MISCONFIGURED, UNFINISHED, report_misconfigured, run
 from shared.composition import Agent, get_agent
 from shared.errors import AgentError, ConfigurationError

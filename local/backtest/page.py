@@ -1,4 +1,4 @@
-"""The page that a backtest writes: self-contained, without script or anything to be loaded."""
+"""The page that a backtest writes, self-contained and without script, and how pages are written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,3 +38,11 @@ def render_backtest(found: Comparison, read_answer: Callable[[Tried], str]) -> s
 
 def _find_would(entry: LedgerEntry) -> Would:
     return find_would(entry.outcome)
+
+
+def write_private(path: Path, text: str) -> Path:
+    """Write a file that only its owner can read: it has the words of customers."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -6,13 +6,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from local.host.run import MISCONFIGURED, OK, load_local_settings, report_failure, report_misconfigured
+from local.host.run import (
+    MISCONFIGURED,
+    OK,
+    load_local_settings,
+    read_settings,
+    report_failure,
+    report_misconfigured,
+)
 from shared.composition import open_knowledge, open_profiles
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import SHARED_FOLDER, KnowledgeSource, Passage
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS, PROFILE_FILE
-from shared.settings import Settings, find_config_path
+from shared.settings import find_config_path
 
 MAX_SHOWN = 20
 
@@ -48,8 +55,7 @@ def knowledge(console: Console, mailbox: str | None, question: str | None, *, em
         console.print(Text("Name a mailbox, or give --embed.", "red"))
         return MISCONFIGURED
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
+        settings = read_settings("knowledge")
         profiles, source = open_knowledge(settings)
         if embed:
             _write_vectors(console, source)

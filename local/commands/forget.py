@@ -1,6 +1,5 @@
 """`python -m local forget`: a person's pending replies are cancelled, and the ledger forgets the person."""
 
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -14,12 +13,12 @@ from local.host.run import (
     MISCONFIGURED,
     OK,
     UNFINISHED,
-    load_local_settings,
+    read_settings,
     report_misconfigured,
     report_trail,
 )
 from shared.checks.contacts import find_addresses
-from shared.composition import open_ledger, open_trail, open_writer
+from shared.composition import open_ledger, open_multimail, open_trail, open_writer
 from shared.domain import Cause, Outcome, base_address, parse_address
 from shared.errors import (
     ConfigurationError,
@@ -38,7 +37,6 @@ from shared.replying.reporting import build_tags, record_erasure, write_tags
 from shared.replying.same_email import drop_copies
 from shared.replying.submission import Outgoing, Submitter, withdraw_reply
 from shared.replying.threads import PENDING_STATUSES
-from shared.settings import Settings
 from shared.watching.tracking import CANCELLED, TURNED_DOWN, derive_status
 
 # So long a worker may go on to submit, and MultiMail's listing may lack what was submitted.
@@ -64,9 +62,8 @@ def forget(console: Console, address: str) -> int:
         console.print("forget needs one email address: write it as name@host.")
         return MISCONFIGURED
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
-        multimail, ledger = open_ledger(settings)
+        settings = read_settings("forget")
+        multimail, ledger = open_multimail(settings), open_ledger(settings)
         with closing(ledger), open_trail(settings, ledger) as trail:
             writer = open_writer(settings)
             forgetting = Forgetting(multimail, writer, ledger, wanted, lambda: datetime.now(UTC))

@@ -1,14 +1,13 @@
 """`python -m local pause` and `resume`: whether the new mail of a mailbox waits."""
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.text import Text
 
-from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured
-from shared.composition import open_ledger, open_profiles
+from local.host.run import OK, UNFINISHED, read_settings, report_misconfigured
+from shared.composition import open_ledger, open_multimail, open_profiles
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.ledger.ledger import Ledger
@@ -49,9 +48,8 @@ def resume(console: Console, mailbox: str) -> int:
 def _change(console: Console, name: str, write: Callable[[Settings, Ledger, Mailbox], str]) -> int:
     """Write to the ledger about a mailbox and print what that comes to."""
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
-        multimail, ledger = open_ledger(settings)
+        settings = read_settings("pause")
+        multimail, ledger = open_multimail(settings), open_ledger(settings)
         mailbox = find_mailbox({box.id: box for box in multimail.list_mailboxes()}, name)
         console.print(Text(write(settings, ledger, mailbox)))
     except ConfigurationError as error:

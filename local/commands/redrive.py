@@ -1,6 +1,5 @@
 """`python -m local redrive`: what needs a human and why, and setting chosen emails back to open."""
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -12,18 +11,17 @@ from local.commands.console import STYLES
 from local.host.run import (
     OK,
     UNFINISHED,
-    load_local_settings,
+    read_settings,
     report_failure,
     report_misconfigured,
     report_trail,
 )
-from shared.composition import open_ledger, open_trail
+from shared.composition import open_ledger, open_multimail, open_trail
 from shared.domain import Outcome
 from shared.errors import ConfigurationError, LeaseLostError, TransientError
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger
 from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, render_reason
-from shared.settings import Settings
 from shared.telemetry import EMAIL_REDRIVEN, record
 
 LISTED = frozenset(
@@ -37,9 +35,9 @@ def redrive(console: Console, email_ids: Sequence[str], *, all_failed: bool) -> 
     Returns the exit status. Nothing is sent from here: the agent's next poll enqueues the emails.
     """
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
-        multimail, ledger = open_ledger(settings, read_only=not email_ids and not all_failed)
+        settings = read_settings("redrive")
+        multimail = open_multimail(settings)
+        ledger = open_ledger(settings, read_only=not email_ids and not all_failed)
         finished = [
             entry
             for mailbox in multimail.list_mailboxes()

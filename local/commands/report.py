@@ -1,6 +1,5 @@
 """`python -m local report`: the trust report in a terminal and, on request, a request for the next mode."""
 
-import os
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -12,13 +11,14 @@ from local.host.run import (
     MISCONFIGURED,
     OK,
     UNFINISHED,
-    load_local_settings,
+    read_settings,
     report_failure,
     report_misconfigured,
 )
-from shared.composition import open_ledger, open_writer
+from shared.composition import open_ledger, open_multimail, open_writer
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
+from shared.mail.mailboxes import find_mailbox
 from shared.mail.multimail import MultiMailClient
 from shared.operator.trust import ASK, JUDGED_MODE, NEXT_MODE, MailboxReport, build_report, describe_bound
 from shared.operator.trust_page import (
@@ -33,7 +33,6 @@ from shared.operator.trust_page import (
     list_passages,
     parse_days,
 )
-from shared.settings import Settings
 
 MARKS = {"met": ("✓", "green"), "missed": ("✗", "red"), "open": ("·", "bright_black")}
 FULL_WIDTH = 130  # columns of the terminal that the table with all of its columns takes
@@ -51,10 +50,10 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
         console.print(Text(f"--{error}", "red"))
         return MISCONFIGURED
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
-        multimail, ledger = open_ledger(settings, read_only=True)
-        mailboxes = [box for box in multimail.list_mailboxes() if upgrade in (None, box.id, box.address)]
+        settings = read_settings("report")
+        multimail, ledger = open_multimail(settings), open_ledger(settings, read_only=True)
+        known = {box.id: box for box in multimail.list_mailboxes()}
+        mailboxes = [find_mailbox(known, upgrade)] if upgrade else list(known.values())
         judged = build_report(mailboxes, ledger.entries, now=datetime.now(UTC), days=days).mailboxes
     except ConfigurationError as error:
         return report_misconfigured(console, error)
@@ -63,7 +62,7 @@ def report(console: Console, *, days_text: str | None, upgrade: str | None) -> i
     for mailbox in judged:
         print_mailbox(console, mailbox, days)
     if not judged:
-        console.print(Text(f"The account has no active mailbox {upgrade or ''}".rstrip() + "."))
+        console.print("The account has no active mailbox.")
         return UNFINISHED
     return OK if upgrade is None else _ask_for_upgrade(console, open_writer(settings), judged[0])
 

@@ -19,9 +19,9 @@ from local.gaps.grouping import Group, group_by_words
 from local.gaps.personal import Case
 from local.gaps.proposing import NotWritten, Proposal, Proposer
 from local.gaps.trial import PastTrial
-from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import MISCONFIGURED, OK, UNFINISHED, read_settings, report_misconfigured
 from local.voice.command import print_voice
-from shared.composition import open_knowledge, open_ledger, open_model
+from shared.composition import open_knowledge, open_ledger, open_model, open_multimail
 from shared.domain import Usage
 from shared.errors import ConfigurationError, NotFoundError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry
@@ -45,8 +45,7 @@ def gaps(console: Console, *, days_text: str | None) -> int:
         console.print(Text(f"--{error}", "red"))
         return MISCONFIGURED
     try:
-        load_local_settings(os.environ)
-        find_gaps(console, Settings.from_env(os.environ), days)
+        find_gaps(console, read_settings("gaps"), days)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:
@@ -63,7 +62,7 @@ def find_gaps(console: Console, settings: Settings, days: int) -> None:
     Nothing changes at MultiMail and in the ledger, and nothing that is there already in the configuration.
     Raises ConfigurationError, PermanentError and TransientError; what was proposed by then stays.
     """
-    multimail, ledger = open_ledger(settings, read_only=True)
+    multimail, ledger = open_multimail(settings), open_ledger(settings, read_only=True)
     profiles, knowledge = open_knowledge(settings)
     meter = Meter(open_model(settings))
     known = {box.id: box for box in multimail.list_mailboxes()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from shared.domain import Action, Cause
+from shared.domain import Action, Cause, Outcome
 from shared.ledger.entries import LedgerEntry
 
 
@@ -24,6 +24,9 @@ class LeftOut(StrEnum):
     ERASED = "are erased"
     NOT_TRIAGED = "were kept from the model by a rule"
     IGNORED = "want no answer"
+    ATTACK = "look like attacks, or the content filter refused them"
+    BLOCKED = "were blocked because a reply would leave without approval"
+    NOTHING_ASKED = "ask for nothing that a page could have"
     ONE_CASE = "need facts of one customer's case, which no page has"
     ANSWERED = "have an answer in the knowledge"
 
@@ -46,7 +49,9 @@ def sort_out(entry: LedgerEntry) -> Unanswered | LeftOut:
     # The open points of a draft that may hold looked-up facts may repeat them: they are not shown.
     is_shown = draft is not None and not draft.looked_up
     points = " ".join(point.text for point in draft.open_points) if draft is not None and is_shown else ""
-    asked = triage.query.text or triage.summary.text
+    asked = triage.query.text
+    if not (asked or points):
+        return LeftOut.NOTHING_ASKED
     if not triage.knowledge_answers:
         return Unanswered(entry, Gap.NO_KNOWLEDGE, f"{asked} {points}")
     if points:
@@ -62,9 +67,18 @@ def _find_why_left_out(entry: LedgerEntry) -> LeftOut | None:
         LeftOut.UNDECIDED: entry.outcome is None,
         LeftOut.NOT_TRIAGED: triage is None,
         LeftOut.IGNORED: triage is not None and triage.action is Action.IGNORE,
+        LeftOut.ATTACK: _is_attack(entry),
+        LeftOut.BLOCKED: entry.outcome is Outcome.BLOCKED_UNGATED,
         LeftOut.ONE_CASE: triage is not None and triage.needs_case_facts,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _is_attack(entry: LedgerEntry) -> bool:
+    """Whether triage or the content filter saw something hostile: a question about security is answered."""
+    triage = entry.triage
+    is_escalated = triage is not None and triage.action is Action.ESCALATE and triage.category == "security"
+    return entry.cause in (Cause.ADDRESSES_TRIAGE, Cause.CONTENT_FILTER) or is_escalated
 
 
 def select_recent(entries: Iterable[LedgerEntry], since: datetime) -> list[LedgerEntry]:

@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -32,7 +32,7 @@ from shared.ledger.audit_trail import AuditTrail
 from shared.ledger.entries import LedgerEntry
 from shared.replying.reporting import render_waiting
 from shared.services.work_queue import InProcessWorkQueue
-from shared.settings import Settings
+from shared.settings import Need, Settings
 
 LOCAL_SETTINGS = Path("local.settings.json")
 HTTP_PORT = 7071  # where `func start` serves them too
@@ -55,6 +55,21 @@ OBSERVING = (
 )
 
 OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
+
+# What each command takes besides the ledger; any other takes what the agent takes, or no setting at all.
+NEEDS: Mapping[str, Collection[Need]] = {
+    "audit": (),
+    "done": (),
+    "forget": (Need.SEND,),
+    "gaps": (Need.READ, Need.MODEL),
+    "knowledge": (Need.MODEL,),
+    "notify": (Need.READ,),
+    "open": (Need.READ,),
+    "pause": (Need.READ,),
+    "redrive": (Need.READ,),
+    "report": (Need.READ,),
+    "voice": (Need.READ,),
+}
 
 
 def run(console: Console, *, until_idle: bool) -> int:
@@ -112,6 +127,12 @@ def load_local_settings(environment: MutableMapping[str, str], path: Path = LOCA
             environment.setdefault(name, value)
     for name in [name for name in environment if name.partition("__")[0] == "ServiceBusConnection"]:
         del environment[name]
+
+
+def read_settings(command: str) -> Settings:
+    """The settings of a command, from the environment and local.settings.json. Raises ConfigurationError."""
+    load_local_settings(os.environ)
+    return Settings.from_env(os.environ, NEEDS[command])
 
 
 def check_reachable(settings: Settings) -> None:

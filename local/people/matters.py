@@ -1,6 +1,5 @@
 """`python -m local open` and `done`: what waits for people, and marking it as seen to."""
 
-import os
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -9,24 +8,22 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from local.host.run import OK, UNFINISHED, load_local_settings, report_misconfigured, report_trail
-from shared.composition import open_delivery, open_ledger, open_trail
+from local.host.run import OK, UNFINISHED, read_settings, report_misconfigured, report_trail
+from shared.composition import open_delivery, open_ledger, open_multimail, open_trail
 from shared.domain import Urgency
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.ledger.entries import LedgerEntry, Matter, MatterKind
 from shared.ledger.ledger import Ledger
 from shared.model.prompting import clean_line
 from shared.replying.reporting import MAX_WHOLE_REASON_CHARACTERS, name_handler, render_reason
-from shared.settings import Settings
 
 
 def open(console: Console) -> int:  # noqa: A001 - the command's name
     """List escalations, pending drafts and promises, the most urgent first; return the exit status."""
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
+        settings = read_settings("open")
         profiles, _ = open_delivery(settings)
-        multimail, ledger = open_ledger(settings, read_only=True)
+        multimail, ledger = open_multimail(settings), open_ledger(settings, read_only=True)
         mailboxes = {mailbox.id: mailbox for mailbox in multimail.list_mailboxes()}
         with closing(ledger):
             found = sorted(list_open(ledger), key=_rank)
@@ -60,9 +57,8 @@ def list_open(ledger: Ledger) -> Iterator[tuple[Matter, LedgerEntry]]:
 def done(console: Console, email_ids: list[str]) -> int:
     """Close the escalation or the promise of each email; return the exit status. Nothing is sent."""
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
-        _, ledger = open_ledger(settings)
+        settings = read_settings("done")
+        ledger = open_ledger(settings)
         with closing(ledger), open_trail(settings, ledger) as trail:
             results = [_close(console, ledger, email_id) for email_id in dict.fromkeys(email_ids)]
     except ConfigurationError as error:

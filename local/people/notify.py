@@ -1,17 +1,15 @@
 """`python -m local notify --test`: whether the targets of a mailbox's notifications can be reached."""
 
-import os
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.text import Text
 
-from local.host.run import MISCONFIGURED, OK, UNFINISHED, load_local_settings, report_misconfigured
+from local.host.run import MISCONFIGURED, OK, UNFINISHED, read_settings, report_misconfigured
 from shared.composition import open_delivery, open_multimail
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.mail.mailboxes import select_mailboxes
 from shared.notifying.notifier import send_test
-from shared.settings import Settings
 
 
 def notify(console: Console, mailbox: str) -> int:
@@ -20,8 +18,7 @@ def notify(console: Console, mailbox: str) -> int:
     `mailbox`: its id or address.
     """
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
+        settings = read_settings("notify")
         profiles, delivery = open_delivery(settings)
         known = {box.id: box for box in open_multimail(settings).list_mailboxes()}
     except ConfigurationError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from local.host.run import OK, UNFINISHED, load_local_settings, report_failure, report_misconfigured
+from local.host.run import OK, UNFINISHED, read_settings, report_failure, report_misconfigured
 from local.voice.profile_change import replace_voice
 from local.voice.style import MIN_EMAILS, begin_line, describe_style, load_languages
 from shared.composition import open_ledger, open_multimail
@@ -31,8 +31,7 @@ def voice(console: Console, mailbox: str) -> int:
     `mailbox`: its id or address. Nothing is changed, and nothing of an email is printed.
     """
     try:
-        load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
+        settings = read_settings("voice")
         multimail = open_multimail(settings)
         known = {box.id: box for box in multimail.list_mailboxes()}
         found = find_mailbox(known, mailbox)
@@ -48,7 +47,7 @@ def _list_own_replies(settings: Settings, mailbox: Mailbox) -> Collection[str]:
     """The ids of the emails that the agent wrote; none before its first run."""
     if settings.ledger_table_endpoint is None and not settings.ledger_path.exists():
         return ()
-    _, ledger = open_ledger(settings, read_only=True)
+    ledger = open_ledger(settings, read_only=True)
     return {entry.reply_id for entry in ledger.entries(mailbox.id) if entry.reply_id}
 
 

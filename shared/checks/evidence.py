@@ -247,6 +247,15 @@ def hands_over(sentence: str) -> bool:
     return not low.endswith("?") and all(find_pattern("unclaimed", key).search(low) for key in keys)
 
 
+def promises(sentence: str) -> bool:
+    """Whether a sentence says that a colleague, or who writes it, will look into something, write or call."""
+    low = lower(plain(sentence))
+    if low.endswith("?") or hands_over(sentence):
+        return not low.endswith("?")
+    is_own = find_pattern("unclaimed", "own_future").search(low) is not None
+    return is_own and any(find_pattern("unclaimed", key).search(low) for key in ("looks_into", "calls"))
+
+
 def _only_asks(low: str) -> bool:
     """Whether a question states nothing: it begins as one, and nothing around that is a statement."""
     unclaimed = {

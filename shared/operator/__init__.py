@@ -1,1 +1,1 @@
-"""What operators ask for: questions, and the trust report."""
+"""What operators and reviewers ask for: the desk's list, questions, the trust report, the observed page."""

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
@@ -91,8 +91,8 @@ class ObservedMailbox:
 
     @property
     def usage(self) -> Usage:
-        """What the models were asked."""
-        return sum((case.entry.usage for case in self.cases), NO_USAGE)
+        """What the models were asked; without dollars where a part has no price."""
+        return add_up(case.entry.usage for case in self.cases)
 
     @property
     def support(self) -> Mapping[Support, int]:
@@ -134,22 +134,38 @@ def find_would(outcome: Outcome | None) -> Would:
     return Would.PERSON if outcome in FOR_PEOPLE else Would.NOTHING
 
 
+def add_up(usages: Iterable[Usage]) -> Usage:
+    """The sum; without dollars where a part has none, because a deployment has no price."""
+    parts = [usage for usage in usages if usage.calls]
+    total = sum(parts, NO_USAGE)
+    return total if all(part.dollars for part in parts) else replace(total, dollars=0.0)
+
+
 def build_observed(
     mailboxes: Iterable[Mailbox],
     entries: Callable[[str], Iterable[LedgerEntry]],
     list_emails: ListEmails,
     *,
+    observes: Callable[[Mailbox], bool],
+    is_priced: bool,
     now: datetime,
     days: int,
 ) -> ObservedReport:
     """Gather what the agent observed in the last `days`, with the emails' subjects and people's answers.
 
-    Raises what `entries` and `list_emails` raise. Reads no email, so that none is marked as read.
+    `observes`: whether the new mail of a mailbox is only observed. `is_priced`: whether every deployment has
+    a price; where one has none, a row's dollars are a part of its cost, and are left out. Reads no email, so
+    that none is marked as read. Raises what `entries` and `list_emails` raise.
     """
     since = now - timedelta(days=days)
     found = []
     for mailbox in mailboxes:
-        rows = [row for row in entries(mailbox.id) if row.is_observed and row.received_at >= since]
+        will_be = observes(mailbox)  # which a row says only from its first worker on
+        rows = [
+            row if is_priced else replace(row, usage=replace(row.usage, dollars=0.0))
+            for row in entries(mailbox.id)
+            if row.received_at >= since and (row.is_observed or (will_be and _is_new(row)))
+        ]
         if not rows:
             continue
         listed = partial(list_emails, mailbox.id, date_after=since)
@@ -162,6 +178,10 @@ def build_observed(
         ]
         found.append(ObservedMailbox(mailbox, cases, len(rows) - len(cases)))
     return ObservedReport(since, now, days, found)
+
+
+def _is_new(row: LedgerEntry) -> bool:
+    return row.finished_at is None and row.submit_intent_at is None and not row.rejections
 
 
 def find_answer(row: LedgerEntry, sent: Iterable[EmailSummary]) -> EmailSummary | None:

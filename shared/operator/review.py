@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class Kind(StrEnum):
     """What a row is to a reviewer."""
 
-    DRAFT = "draft"  # its reply waits, or may wait, for a decision
+    DRAFT = "draft"  # its reply has no known end: it waits for a decision, or is on its way
     ESCALATION = "escalation"  # left to people
     PROMISE = "promise"  # its reply, which was approved, says that somebody will do something
     OPEN = "open"  # the agent is not finished with it: for the first time, or because it drafts again

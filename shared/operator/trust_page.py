@@ -1,6 +1,7 @@
 """The trust report as its readers get it: a self-contained HTML page, or JSON."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -158,23 +159,34 @@ def list_numbers(judged: MailboxReport) -> list[tuple[str, str, str]]:
     verified = judged.statements.get(Support.VERIFIED, 0)
     return [
         (
-            f"{format_share(total.lower_bound)} or more" if total.decided else "-",
+            f"{format_whole_share(total.lower_bound)} or more",
             "of the drafts are approved unchanged",
             f"{total.approved} of {total.decided} decided drafts; "
             f"with a confidence of {100 * (1 - DOUBT):.0f} %, at one look",
-        ),
+        )
+        if total.decided
+        else ("no decisions yet", "on the drafts", "they show how many are approved unchanged"),
         (
-            f"{reading.too_fast} of {reading.approvals}" if reading.approvals else "-",
+            f"{reading.too_fast} of {reading.approvals}",
             "approvals came too soon to have been read",
             f"half of the approvals took up to {format_duration(reading.median_seconds_to_approve)}; "
             f"reading takes {format_duration(reading.median_seconds_to_read)}",
-        ),
+        )
+        if reading.approvals
+        else ("no approvals yet", "of drafts", "they show whether drafts are read before they leave"),
         (
-            format_share(verified / stated) if stated else "-",
+            format_whole_share(verified / stated),
             "of the statements in the drafts are verified",
             f"{verified:,} of {stated:,} statements of fact",
-        ),
+        )
+        if stated
+        else ("no statements yet", "of fact in the drafts", "the knowledge or the thread has to carry them"),
     ]
+
+
+def format_whole_share(share: float) -> str:
+    """A share in whole per cent, rounded down, where no rule rests on the figure."""
+    return f"{math.floor(round(share * 100, 6))} %"
 
 
 def list_bar_parts(total: TrackRecord) -> list[tuple[str, int, float, float]]:
@@ -214,8 +226,9 @@ def describe_record(record: TrackRecord) -> tuple[str, ...]:
 def describe_usage(usage: Usage) -> str:
     """What the model was asked, in one sentence."""
     cached = usage.cached_input_tokens / usage.input_tokens if usage.input_tokens else 0
+    calls = "model call" if usage.calls == 1 else "model calls"
     return (
-        f"{usage.calls:,} model calls: {usage.input_tokens:,} input tokens, {cached:.0%} of them cached, "
+        f"{usage.calls:,} {calls}: {usage.input_tokens:,} input tokens, {cached:.0%} of them cached, "
         f"and {usage.output_tokens:,} output tokens."
     )
 
@@ -229,7 +242,8 @@ def describe_statements(judged: MailboxReport) -> str:
     verified, from_sender, asserted = (judged.statements.get(kind, 0) for kind in FACTUAL)
     return (
         f"{verified:,} of {stated:,} statements in these drafts are verified, "
-        f"{format_share(verified / stated)}; {from_sender:,} from the sender, {asserted:,} asserted.{warned}"
+        f"{format_whole_share(verified / stated)}; {from_sender:,} from the sender, {asserted:,} asserted."
+        f"{warned}"
     )
 
 

@@ -88,14 +88,21 @@ def _parse_sender(text: str) -> str:
     return address
 
 
+def _parse_sender_or_domain(text: str) -> str:
+    local, at, host = text.rpartition("@")
+    if "*" in local:
+        raise ValueError(f"has {text[:40]!r}, which no address is: write {host} for all its addresses")
+    return _parse_sender(text) if at else to_ascii_host(text)
+
+
 _ADDRESS = parsed(SENTENCE, _parse_sender, pattern="@")
 _SENDER = parsed(
     matching(
         rf"(?:[^@\s]+@)?{_HOST}",
         "an address or a domain: write it as name@host or host",
-        shown_pattern=rf"(?:[^@\s]+@)?{_SHOWN_HOST}",
+        shown_pattern=rf"(?:[^@\s*]+@)?{_SHOWN_HOST}",
     ),
-    lambda text: _parse_sender(text) if "@" in text else to_ascii_host(text),
+    _parse_sender_or_domain,
 )
 _SENDER_LIST = list_of(_SENDER, "an address or a domain a line, each after a dash", limit=MAX_SENDERS)
 _DAY = "(?:" + "|".join(WEEKDAYS) + ")"
@@ -144,15 +151,17 @@ _EXAMPLES = list_of(
 _SENDERS = built(
     SenderRules, required={}, optional=dict.fromkeys(("important", "escalate", "never_answer"), _SENDER_LIST)
 )
+_WHO_HANDLES = "who handles each category (billing: accounts), and default for the others"
 _HANDLERS = one_or_named(
     LINE,
     mapping_of(
         CATEGORY,
         LINE,
-        "who handles each category (billing: accounts), and default for the others",
+        _WHO_HANDLES,
         limit=MAX_HANDLERS,
     ),
     ANY_CATEGORY,
+    _WHO_HANDLES,
 )
 _LABEL = filled(
     parsed(LINE, lambda text: text.removesuffix(":")), "is empty: write how the form's address line begins"
@@ -171,6 +180,7 @@ _FOLDERS = list_of(
             FOLDER,
             built(KnowledgeFolder, required={"folder": FOLDER}, optional={"only_for": _TAGS}),
             "folder",
+            "the folder, and only_for with the contacts' tags",
         ),
         lambda found: KnowledgeFolder(**found) if isinstance(found, dict) else found,
     ),

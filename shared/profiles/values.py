@@ -118,7 +118,15 @@ def matching(pattern: str, remedy: str, shown_pattern: str = "") -> Kind:
             raise ValueError(f"has {text[:40]!r}, which is not {remedy}")
         return text
 
-    return parsed(SENTENCE, check, pattern=f"^(?:{shown_pattern or pattern})$")
+    kind = parsed(SENTENCE, check, pattern=f"^(?:{shown_pattern or pattern})$")
+
+    def read(node: yaml.Node) -> str:
+        is_other = isinstance(node, yaml.ScalarNode) and node.tag != TEXT_TAG and not is_null(node)
+        if is_other and not compiled.fullmatch(str(node.value)):  # quotes alone would not help
+            raise refuse(node, f"has {str(node.value)[:40]!r}, which is not {remedy}")
+        return str(kind.read(node))
+
+    return replace(kind, read=read)
 
 
 def one_of(*choices: str) -> Kind:
@@ -192,10 +200,15 @@ def one_or_more(kind: Kind) -> Kind:
     return Kind(read, {"anyOf": [kind.schema, many.schema]})
 
 
-def one_or_named(kind: Kind, named: Kind, name: str) -> Kind:
-    """A mapping; or one value alone, which is then read as the one under that name."""
+def one_or_named(kind: Kind, named: Kind, name: str, remedy: str) -> Kind:
+    """A mapping; or one value alone, which is then read as the one under that name.
+
+    `remedy` says what the mapping has.
+    """
 
     def read(node: yaml.Node) -> Any:
+        if isinstance(node, yaml.SequenceNode):
+            raise refuse(node, f"must be one text, not a list; or {remedy}")
         return named.read(node) if isinstance(node, yaml.MappingNode) else {name: kind.read(node)}
 
     return Kind(read, {"anyOf": [kind.schema, named.schema]})

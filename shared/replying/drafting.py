@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from shared.attachments.documents import bound_attachments, list_open_points
 from shared.checks.draft_checks import DRAFT_CHECKS, MAX_REPLY_CHARACTERS, Verdict, check_draft
-from shared.checks.evidence import Source, SourceKind, hands_over, judge_claims, split_sentences
+from shared.checks.evidence import Source, SourceKind, judge_claims, promises, split_sentences
 from shared.checks.gate import find_facts_refusal
 from shared.domain import (
     Cause,
@@ -213,9 +213,10 @@ def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: 
         confidence=1.0,
         model=edited.model,
     )
+    stated = _drop_signature(drop_disclosures(edited.reply_markdown), material.profile.signature)
     draft = _build_draft(
         written, material, entry, envelope,
-        claims=judge_claims(written.reply_markdown, written.claims, material.sources),
+        claims=judge_claims(stated, written.claims, material.sources),
         verdict=_check(written, material, entry), prompt_version=edited.prompt_version,
     )  # fmt: skip
     return JudgedDraft(draft)
@@ -225,7 +226,7 @@ def find_promise(edited: Draft, before: str) -> ModelText:
     """What a reviewer's own text promises; `before` is the text of the draft that it replaces.
 
     That is the draft's promise while a sentence that makes it is left, or such a sentence as it was changed.
-    Without one, it is what the reviewer adds that a colleague will see to.
+    Without one, it is what the reviewer adds that a colleague, or who writes, will see to.
     """
     old, new = (dict.fromkeys(split_sentences(text)) for text in (before, edited.reply_markdown))
     words = set(find_words(edited.follow_up.text))
@@ -237,7 +238,7 @@ def find_promise(edited: Draft, before: str) -> ModelText:
         making = ([*old][1:-1] or [*old]) if words else []
     if any(sentence in new for sentence in making):
         return edited.follow_up
-    added = [s for s in new if s not in old and (shares[s] >= SAME_PROMISE or hands_over(s))]
+    added = [s for s in new if s not in old and (shares[s] >= SAME_PROMISE or promises(s))]
     return ModelText(clean_sentence(max(added, key=shares.__getitem__, default=""), MAX_HEADER_CHARACTERS))
 
 
@@ -330,6 +331,15 @@ def sign_reply(reply_markdown: str, signature: str, disclosure: str = "") -> str
             # Two spaces end a line in Markdown; without them the signature would run together.
             signed = "\n\n".join(filter(None, (signed, "  \n".join(own))))
     return signed
+
+
+def _drop_signature(reply_markdown: str, signature: str) -> str:
+    """The reply without the profile's signature, which is no statement of who wrote it."""
+    own, lines = _visible_lines(signature), reply_markdown.splitlines()
+    shown = [number for number, line in enumerate(lines) if line.strip()]
+    places = (shown[i : i + len(own)] for i in range(len(shown) - len(own) + 1))
+    found = next((place for place in places if [lines[n].strip() for n in place] == own), [])
+    return "\n".join(line for number, line in enumerate(lines) if number not in found)
 
 
 def _visible_lines(text: str) -> list[str]:
