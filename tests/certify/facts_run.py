@@ -312,7 +312,7 @@ def build_profiles(system: LookUpServer) -> Profiles:
 
 
 def _list_answers(requests: Sequence[Request]) -> Iterator[tuple[str, object]]:
-    """What the system has. Of contracts it finds another customer's for whoever asks."""
+    """What the system has. Of contracts it finds another customer's for everybody who asks."""
     for customer in CUSTOMERS:
         yield f"/customers/{customer.address}", {"carrier": customer.word(0)}
         owner = {
