@@ -397,12 +397,16 @@ class JudgedClaim:
 class LookedUp:
     """A note that a draft may hold facts of a look-up: its name and when it was read, without the facts.
 
-    `address`: the one bare address that they are about, and that the draft may go to.
+    `address`: the one bare address that they are about, and that the draft may go to; "" once it is erased.
     """
 
     name: str
     at: datetime
     address: str = field(repr=False)
+
+    def erased(self) -> "LookedUp":
+        """Without whom it is about. What was sent still stands in the thread, and may be shown to a draft."""
+        return replace(self, address="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,6 +465,7 @@ class Draft:
             notes=tuple("" for _ in self.notes),
             model=self.model,
             prompt_version=self.prompt_version,
+            looked_up=tuple(note.erased() for note in self.looked_up),
             erased_words=self.words,
         )
 
@@ -548,6 +553,11 @@ class Rejection:
     def is_edit(self) -> bool:
         """Whether the reviewer wrote the next draft."""
         return bool(self.edited_by)
+
+    def erased(self) -> "Rejection":
+        """Without what was written, and whom it was about."""
+        notes = tuple(note.erased() for note in self.looked_up)
+        return replace(self, reason="", reply_markdown="", looked_up=notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from shared.domain import Cause, Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.lookup_http import LookUpReader
 from shared.ledger.audit_chains import read_facts
+from shared.ledger.rows import to_row
 from shared.operator.trust import build_report
 from shared.profiles.profile_file import parse_profiles
 from shared.profiles.profiles import Profiles
@@ -381,6 +382,105 @@ def test_an_edit_keeps_its_facts_verified_and_marked(tmp_path: Path, server: Loo
         assert [f"{note.name} {note.at:%H:%M}" for note in shown.draft.looked_up] == ["orders 12:03"]
         claims = {claim.support for claim in shown.draft.claims if CARRIER in claim.sentence}
         assert claims == {Support.VERIFIED}
+
+
+# ---- Later emails of the thread
+
+
+def approve(world: World, email_id: str) -> None:
+    world.simulator.decide(str(world.entry(email_id).reply_id), "approve")
+    world.clock.advance(minutes=40)
+    world.tracker.track()
+
+
+def ask_again(world: World, email_id: str, markdown: str = "And now?", **fields: Any) -> str:
+    """The next email of a thread; the model repeats the facts wherever it is shown them."""
+    first = world.simulator.find_email(email_id)
+    assert first is not None
+
+    def is_shown() -> bool:
+        return CARRIER in world.model.requests[-1].user
+
+    def sort() -> None:
+        world.model.triage["reason"] = f"They ask about {CARRIER}." if is_shown() else "They ask."
+
+    def write() -> None:
+        told = {"reply_markdown": REPLY, "claims": [], "open_points": [f"Does {CARRIER} deliver?"]}
+        world.model.draft = dict(DRAFT) | (told if is_shown() else {})
+
+    world.model.steps = [sort, write]
+    later = world.deliver(markdown, subject="Re: Delivery time", thread_id=first.thread_id, **fields)
+    world.run_until_idle()
+    return later
+
+
+def erase(world: World, email_id: str) -> None:
+    entry = world.entry(email_id)
+    world.ledger.erase(entry, world.clock())
+
+
+@pytest.mark.parametrize("prepare", [lambda _world, _email_id: None, erase])
+def test_what_the_thread_told_stays_with_the_customer(
+    tmp_path: Path, server: LookUpServer, prepare: Callable[[World, str], None]
+) -> None:
+    """The next draft may repeat our last reply, also when its own row looked nothing up."""
+    with run_world(tmp_path, build_profiles(server)) as world:
+        email_id = ask(world)
+        approve(world, email_id)
+        prepare(world, email_id)
+        server.statuses[f"/customers/{ANN}"] = 404
+        later = ask_again(world, email_id)
+        draft = world.entry(later).draft
+        assert draft is not None
+        assert CARRIER in draft.reply_markdown
+        assert [(note.name, note.address) for note in draft.looked_up] == [("orders", ANN)]
+        assert world.entry(later).holds_facts
+        assert CARRIER not in str((tags_of_reply(world, later), world.tags(later)))
+
+
+def in_the_copies(world: World) -> None:
+    in_copy(world)
+    world.clock.advance(minutes=30)
+
+
+def ungated(world: World) -> None:
+    autonomous(world)
+    world.clock.advance(minutes=30)
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"), [(in_the_copies, {}), (ungated, {}), (lambda _world: None, {"cc": (EVE,)})]
+)
+def test_what_the_thread_told_is_not_shown_where_others_could_get_it(
+    tmp_path: Path, server: LookUpServer, change: Change, fields: dict[str, Any]
+) -> None:
+    """Neither is what may quote it: the second email of the customer here."""
+    profiles = build_profiles(server, "reply_all: [elsewhere.example]")
+    with run_world(tmp_path, profiles, allow_ungated_replies=True) as world:
+        email_id = ask(world)
+        approve(world, email_id)
+        quoting = ask_again(world, email_id, f"Thanks.\n\n> {CARRIER}")
+        approve(world, quoting)
+        change(world)
+        world.model.requests.clear()
+        later = ask_again(world, email_id, "Where is it?", **fields)
+        assert world.outcome(later) == "reply_submitted"
+        assert "Where is my order A-1001?" in prompts(world)
+        assert CARRIER not in prompts(world)
+        draft = world.entry(later).draft
+        assert draft is not None
+        assert draft.looked_up == ()
+
+
+def test_an_erased_row_does_not_know_whom_its_drafts_were_about(tmp_path: Path, server: LookUpServer) -> None:
+    with run_world(tmp_path, build_profiles(server)) as world:
+        email_id = ask(world)
+        reject(world, email_id, "shorter")
+        assert ANN in str(to_row(world.entry(email_id)))
+        erase(world, email_id)
+        row = to_row(world.entry(email_id))
+        assert "rejections__1" in row
+        assert {name for name, value in row.items() if ANN in str(value)} == set()
 
 
 # ---- Failures

@@ -36,6 +36,7 @@ from shared.replying.drafting import (
     bound_texts,
     find_contact,
     judge_edit,
+    may_hold_facts,
     start_lookups,
     write_draft,
 )
@@ -232,7 +233,8 @@ class _EmailRun:
                 sender=self.claim.entry.sender,
                 profile=self._profile,
                 titles=self.pipeline.knowledge.list_titles(self._open_profile.folders),
-                thread=texts(),
+                # What triage says stands in tags and the trail.
+                thread=[text for text in texts() if not (text.is_ours and text.looked_up)],
             )
             self.claim.save(triage=triage)
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)
@@ -283,7 +285,7 @@ class _EmailRun:
             facts=finish_lookups(),
             contact=contact.result(),
             now=profile.describe_now(self.clock()),
-            thread=bound_texts(texts(), email.id),
+            thread=bound_texts(texts(), email.id, with_facts=may_hold_facts(self._mailbox, entry, envelope)),
             answered_id=email.id,
             rejections=[said for said in entry.rejections if not said.is_edit],
         )
