@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import string
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ _GROUP = re.compile(r"[^:;@]*:([^:;]*);")
 _DELIMITER = re.compile(r"[<>\s,;:\"()\\]")
 _DOTTED = re.compile(r"\.\w")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 class Action(StrEnum):
@@ -589,7 +591,8 @@ def parse_work_item(body: bytes) -> WorkItem:
 def parse_address(header: str) -> str:
     """The one bare address in a From value, or "" when there is none or more than one.
 
-    It is in lower case, its host as DNS has it, so that both spellings of an international one are equal.
+    Its A to Z are in lower case, its host as DNS has it, so that both spellings of an international one are
+    equal. Other letters of the name stay: the Kelvin sign is no k, and may be another person's.
 
     It stands in `<>`, or alone with a comment or in a group of one. Any name may stand around it: decoded
     display names lose their quotes, so "Doe, Jane <jane@host>" is common. Another address may not, unless it
@@ -600,11 +603,11 @@ def parse_address(header: str) -> str:
         return ""
     unquoted = _QUOTED.sub(" ", header)
     around = _ANGLED.sub(" ", unquoted)
-    found = {address.lower() for address in _ANGLED.findall(unquoted)}
+    found = {_fold_case(address) for address in _ANGLED.findall(unquoted)}
     if not found:
         alone = _COMMENT.sub(" ", around).strip(", \t\r\n")
         group = _GROUP.fullmatch(alone)
-        found = {(group[1] if group else alone).strip().lower()}
+        found = {_fold_case((group[1] if group else alone).strip())}
     address = found.pop()
     if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
         return ""
@@ -613,18 +616,24 @@ def parse_address(header: str) -> str:
         (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
         for left, right in pairwise(around.split("@"))
     ]
-    others = {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+    others = {_fold_case(f"{name}@{host}".strip("'")) for name, host in pairs if _DOTTED.search(host)}
     return to_ascii_host(address) if others <= {address} else ""
 
 
 def to_ascii_host(address: str) -> str:
-    """An address or host in lower case, its host as DNS has it (RFC 5891): both spellings become equal."""
-    local, at, host = address.lower().rpartition("@")
+    """An address or host, folded as `parse_address` does: its host as DNS has it (RFC 5891)."""
+    local, at, host = _fold_case(address).rpartition("@")
     host = host.removesuffix(".")  # the root's, which changes nothing
     if not host.isascii():
         with suppress(idna.IDNAError):  # no name that DNS could have: it is compared as it is
             host = idna.encode(host, uts46=True).decode()
     return f"{local}{at}{host}"
+
+
+def _fold_case(address: str) -> str:
+    """The address without letter case, where that cannot make another mailbox's of it."""
+    local, at, host = address.rpartition("@")
+    return f"{local.translate(_TO_LOWER)}{at}{host.lower()}"
 
 
 def base_address(address: str) -> str:

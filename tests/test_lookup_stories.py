@@ -225,6 +225,19 @@ def test_a_forged_sender_learns_nothing(tmp_path: Path, server: LookUpServer) ->
         assert (reply.to, reply.cc) == ((ANN,), ())
 
 
+def test_an_address_that_only_looks_the_same_gets_nothing(tmp_path: Path, server: LookUpServer) -> None:
+    """The Kelvin sign, which lower case would make a k."""
+    server.answers["/orders/A-1001"] = ORDER | {"email": "mark@customer.example"}
+    profiles = build_profiles(
+        server, url="/orders/{reference}", lookup="references: '\\bA-\\d{4}\\b'\n      address_field: email"
+    )
+    with run_world(tmp_path, profiles) as world:
+        email_id = ask(world, sender="Mark <mar\u212a@customer.example>")
+        assert server.paths == ["/orders/A-1001"]
+        assert world.outcome(email_id) == "reply_submitted"
+        assert CARRIER not in prompts(world)
+
+
 Change = Callable[[World], None]
 
 
