@@ -12,7 +12,7 @@ import pytest
 from local.multimail.faults import Fault
 from local.testing.lookup_server import LookUpServer, run_lookup_server
 from local.testing.world import DRAFT, World
-from shared.domain import Cause, Support
+from shared.domain import Cause, Outcome, Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.lookup_http import LookUpReader
 from shared.ledger.audit_chains import read_facts
@@ -341,6 +341,36 @@ def test_a_copy_that_was_added_after_the_gate_is_not_let_through(
         world.simulator.fault = copy_at_the_last_moment
         email_id = ask(world)
         assert world.entry(email_id).cause is Cause.RECIPIENTS_DIFFER
+
+
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (in_blind_copy, "MultiMail puts others in copy of what leaves the mailbox; it was withdrawn"),
+        (autonomous, "the mailbox is autonomous; it could not be withdrawn any more"),
+    ],
+)
+def test_what_changed_between_gate_and_submission_has_the_reply_withdrawn(
+    tmp_path: Path, server: LookUpServer, change: Change, detail: str
+) -> None:
+    """The service does not show a reply's blind copies."""
+    with run_world(tmp_path, build_profiles(server)) as world:
+
+        def change_at_the_last_moment(method: str, path: str, _number: int) -> Fault | None:
+            if method == "POST" and "/reply/" in path:
+                change(world)
+            return None
+
+        world.simulator.fault = change_at_the_last_moment
+        email_id = ask(world)
+        entry = world.entry(email_id)
+        assert (entry.outcome, entry.cause) == (Outcome.ESCALATED, Cause.LOOKED_UP_FACTS)
+        assert entry.detail == detail
+        reply = world.simulator.find_email(str(entry.reply_id))
+        assert reply is not None
+        assert (
+            (reply.status == "cancelled") is (entry.reply_status == "cancelled") is (change is in_blind_copy)
+        )
 
 
 # ---- Later drafts
