@@ -568,15 +568,23 @@ def test_tags_open_a_look_up(tmp_path: Path, server: LookUpServer, tags: tuple[s
         assert contact_requests(world) == 1
 
 
-def test_tags_open_a_folder_of_knowledge(tmp_path: Path, server: LookUpServer) -> None:
+@contextmanager
+def run_partner_world(tmp_path: Path) -> Iterator[World]:
     folder = tmp_path / "knowledge" / "partners"
     folder.mkdir(parents=True)
     (folder / "prices.md").write_text("# Partner prices\n\nPartners pay half.", encoding="utf-8")
     profiles = parse_profiles(
-        "default:\n  knowledge:\n    - folder: partners\n      only_for: [partner]\n", "x"
+        "default:\n  reply_all: [customer.example]\n  knowledge:\n    - folder: partners\n"
+        "      only_for: [partner]\n",
+        "x",
     )
     with World(tmp_path, profiles=profiles, knowledge=KnowledgeFiles(tmp_path / "knowledge")) as world:
         world.simulator.add_contact("Ann Lee", ANN, ["partner"])
+        yield world
+
+
+def test_tags_open_a_folder_of_knowledge(tmp_path: Path) -> None:
+    with run_partner_world(tmp_path) as world:
         world.deliver("What do I pay?", sender=EVE)
         world.run_until_idle()
         assert "Partner" not in prompts(world)
@@ -584,3 +592,17 @@ def test_tags_open_a_folder_of_knowledge(tmp_path: Path, server: LookUpServer) -
         world.run_until_idle()
         assert "Partners pay half." in prompts(world)
         assert contact_requests(world) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "cc"), [(lambda _world: None, ("carl@customer.example",)), (in_copy, ()), (in_blind_copy, ())]
+)
+def test_a_folder_for_tags_stays_closed_where_others_get_the_reply(
+    tmp_path: Path, change: Change, cc: tuple[str, ...]
+) -> None:
+    with run_partner_world(tmp_path) as world:
+        change(world)
+        email_id = world.deliver("What do I pay?", sender=ANN, cc=cc)
+        world.run_until_idle()
+        assert world.outcome(email_id) == "reply_submitted"
+        assert "Partner" not in prompts(world)

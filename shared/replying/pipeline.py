@@ -111,6 +111,7 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
+        self._has_copies = True  # of the reply, until it is known
 
     def run(self) -> None:
         try:
@@ -197,6 +198,7 @@ class _EmailRun:
             return refusal
         entry, executor = self.claim.entry, self.pipeline.submitter.executor
         envelope = envelope.in_thread(email, thread, self._profile)
+        self._has_copies = bool(envelope.cc or self._mailbox.copies)
         files, images = self.pipeline.attachments, self._profile.images
         texts = cache(lambda: read_texts(entry, email, thread, files, executor, images=images))
         refusal = self._triage(email, texts)
@@ -337,8 +339,9 @@ class _EmailRun:
 
     @cached_property
     def _open_profile(self) -> MailboxProfile:
-        """The profile without the folders and look-ups that are for contacts with other tags."""
-        contact = self._contact.result() if self._profile.asks_for_tags else None
+        """The profile without what is for contacts with other tags, or would go to others with a copy."""
+        asks = self._profile.asks_for_tags and not self._has_copies
+        contact = self._contact.result() if asks else None
         return self._profile.opened_for(contact.tags if contact is not None else ())
 
     @cached_property
