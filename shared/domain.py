@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import string
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ _GROUP = re.compile(r"[^:;@]*:([^:;]*);")
 _DELIMITER = re.compile(r"[<>\s,;:\"()\\]")
 _DOTTED = re.compile(r"\.\w")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 class Action(StrEnum):
@@ -397,12 +399,16 @@ class JudgedClaim:
 class LookedUp:
     """A note that a draft may hold facts of a look-up: its name and when it was read, without the facts.
 
-    `address`: the one bare address that they are about, and that the draft may go to.
+    `address`: the one bare address that they are about, and that the draft may go to; "" once it is erased.
     """
 
     name: str
     at: datetime
     address: str = field(repr=False)
+
+    def erased(self) -> "LookedUp":
+        """Without whom it is about. What was sent still stands in the thread, and may be shown to a draft."""
+        return replace(self, address="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -466,6 +472,7 @@ class Draft:
             notes=tuple("" for _ in self.notes),
             model=self.model,
             prompt_version=self.prompt_version,
+            looked_up=tuple(note.erased() for note in self.looked_up),
             erased_words=self.words,
         )
 
@@ -561,6 +568,11 @@ class Rejection:
         """Whether the reviewer wrote the next draft."""
         return bool(self.edited_by)
 
+    def erased(self) -> "Rejection":
+        """Without what was written, and whom it was about."""
+        notes = tuple(note.erased() for note in self.looked_up)
+        return replace(self, reason="", reply_markdown="", looked_up=notes)
+
 
 @dataclass(frozen=True, slots=True)
 class WorkItem:
@@ -591,7 +603,8 @@ def parse_work_item(body: bytes) -> WorkItem:
 def parse_address(header: str) -> str:
     """The one bare address in a From value, or "" when there is none or more than one.
 
-    It is in lower case, its host as DNS has it, so that both spellings of an international one are equal.
+    Its A to Z are in lower case, its host as DNS has it, so that both spellings of an international one are
+    equal. Other letters of the name stay: the Kelvin sign is no k, and may be another person's.
 
     It stands in `<>`, or alone with a comment or in a group of one. Any name may stand around it: decoded
     display names lose their quotes, so "Doe, Jane <jane@host>" is common. Another address may not, unless it
@@ -602,11 +615,11 @@ def parse_address(header: str) -> str:
         return ""
     unquoted = _QUOTED.sub(" ", header)
     around = _ANGLED.sub(" ", unquoted)
-    found = {address.lower() for address in _ANGLED.findall(unquoted)}
+    found = {_fold_case(address) for address in _ANGLED.findall(unquoted)}
     if not found:
         alone = _COMMENT.sub(" ", around).strip(", \t\r\n")
         group = _GROUP.fullmatch(alone)
-        found = {(group[1] if group else alone).strip().lower()}
+        found = {_fold_case((group[1] if group else alone).strip())}
     address = found.pop()
     if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
         return ""
@@ -615,18 +628,24 @@ def parse_address(header: str) -> str:
         (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
         for left, right in pairwise(around.split("@"))
     ]
-    others = {f"{name}@{host}".strip("'").lower() for name, host in pairs if _DOTTED.search(host)}
+    others = {_fold_case(f"{name}@{host}".strip("'")) for name, host in pairs if _DOTTED.search(host)}
     return to_ascii_host(address) if others <= {address} else ""
 
 
 def to_ascii_host(address: str) -> str:
-    """An address or host in lower case, its host as DNS has it (RFC 5891): both spellings become equal."""
-    local, at, host = address.lower().rpartition("@")
+    """An address or host, folded as `parse_address` does: its host as DNS has it (RFC 5891)."""
+    local, at, host = _fold_case(address).rpartition("@")
     host = host.removesuffix(".")  # the root's, which changes nothing
     if not host.isascii():
         with suppress(idna.IDNAError):  # no name that DNS could have: it is compared as it is
             host = idna.encode(host, uts46=True).decode()
     return f"{local}{at}{host}"
+
+
+def _fold_case(address: str) -> str:
+    """The address without letter case, where that cannot make another mailbox's of it."""
+    local, at, host = address.rpartition("@")
+    return f"{local.translate(_TO_LOWER)}{at}{host.lower()}"
 
 
 def base_address(address: str) -> str:

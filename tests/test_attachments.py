@@ -32,6 +32,8 @@ from shared.attachments.formats import Format, Unread, UnreadError, promised_for
 from shared.attachments.transfer import read_answer
 from shared.domain import Cause, Draft, Outcome
 from shared.errors import PermanentError, TransientError
+from shared.ledger.rows import to_row
+from shared.ledger.table_store import MAX_TEXT_BYTES
 from shared.mail.call import Call
 from shared.mail.connection import Answer
 from shared.model.prompting import unescape_untrusted
@@ -509,8 +511,51 @@ def test_of_two_files_with_one_name_the_one_of_the_answers_size_is_read(tmp_path
 def test_texts_share_a_budget_and_say_what_is_left_out() -> None:
     files = [ReadAttachment(n, f"{n}.txt", "word " * 3_000) for n in (1, 2, 3)]
     first, second, third = bound_attachments(files, 500, 700)
-    assert len(first.text) > len(second.text) > len(third.text)
-    assert all("characters left out" in file.text for file in (first, second, third))
+    assert len(first.text) > len(second.text)
+    assert all("characters left out" in file.text for file in (first, second))
+    assert [file.state for file in (first, second)] == ["read in part"] * 2
+    assert (third.text, third.state) == ("", "not read: the others left no room for its text")
+    assert list_open_points([first, second, third]) == [
+        "Attachments not read, the others left no room for its text: 3.txt"
+    ]
+
+
+def test_a_short_text_has_room_where_a_long_one_has_none() -> None:
+    files = [ReadAttachment(1, "1.txt", "word " * 3_000), ReadAttachment(2, "2.txt", "The total is 9 EUR.")]
+    whole = bound_attachments(files[1:], 500, 500)
+    assert (whole[0].text, whole[0].state) == (files[1].text, "read")
+    first, second = bound_attachments(files, 490, 510)
+    assert (first.state, second.state) == ("read in part", "read")
+
+
+def test_what_became_of_a_thousand_attachments_fits_into_a_row(tmp_path: Path) -> None:
+    files = [Attachment(f"{n}.bin", "application/x-unknown", b"x") for n in range(1_000)]
+    with World(tmp_path) as world:
+        email_id = deliver(world, *files)
+        draft = find_draft(world, email_id)
+        assert len(draft.attachments) == 51
+        assert [point.text for point in draft.open_points] == [
+            "Attachments not read, not a type that is read: 0.bin, 1.bin, 2.bin, 3.bin and 46 more",
+            "Attachments not read, beyond the first 50: 950 more",
+        ]
+        values = [value for value in to_row(world.entry(email_id)).values() if isinstance(value, str)]
+        assert max(len(value.encode("utf-16-le")) for value in values) < MAX_TEXT_BYTES // 4
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "is_told"),
+    [
+        ("image001.png", 4_000, False), ("Acme-Logo.GIF", 4_000, False), ("Outlook-1hqxyz.png", 4_000, False),
+        ("image001.png", 40_000, True), ("photo.png", 4_000, True), ("image001.png.exe", 4_000, True),
+    ],
+)  # fmt: skip
+def test_the_logo_of_a_signature_is_no_open_point(
+    tmp_path: Path, name: str, size: int, is_told: bool
+) -> None:
+    with World(tmp_path) as world:
+        draft = find_draft(world, deliver(world, Attachment(name, "", PNG.ljust(size, b"\0"))))
+        assert bool(draft.open_points) is is_told
+        assert draft.attachments[0].startswith("not read: ")
 
 
 def test_open_points_name_a_few_of_many_files() -> None:

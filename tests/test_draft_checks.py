@@ -270,6 +270,12 @@ def test_a_link_that_only_received_mail_has_holds_a_draft_back() -> None:
     assert judge(draft, [Source("", SourceKind.OURS, "", said[0].text)]).failed == ()
 
 
+def test_an_address_is_no_other_one_that_lower_case_would_make_of_it() -> None:
+    draft = "[Mark](mailto:mar\u212a@acme.example)"
+    assert DraftCheck.FOREIGN_ADDRESS in judge(draft, approved("Write to mark@acme.example.")).failed
+    assert judge(draft.replace("\u212a", "K"), approved("Write to mark@acme.example.")).failed == ()
+
+
 @pytest.mark.parametrize("value", ["01632 960 214", "bob@partner.example", "GB29 NWBK 6016 1331 9268 19"])
 def test_what_only_received_mail_has_may_be_repeated_with_a_warning(value: str) -> None:
     draft = f"We will use {value}."

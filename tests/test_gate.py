@@ -55,6 +55,13 @@ def test_a_recipient_on_the_allowlist_is_refused(pattern: str) -> None:
     assert found.outcome is Outcome.BLOCKED_UNGATED
 
 
+def test_an_allowlist_counts_for_every_address_that_a_service_could_take_for_its_own() -> None:
+    for one, other in (("mark", "mar\u212a"), ("\u00e4nn", "\u00c4nn")):
+        for sent_to, listed in ((one, other), (other, one)):
+            addresses = [f"{sent_to}@customer.example"], [f"{listed}@customer.example"]
+            assert find_recipient_refusal(*addresses, allow_ungated=False) is not None
+
+
 @pytest.mark.parametrize("pattern", ["*@other.example", "anna@customer.example", "*@sub.customer.example"])
 def test_other_allowlist_patterns_do_not_matter(pattern: str) -> None:
     assert find_recipient_refusal(["ann@customer.example"], [pattern], allow_ungated=False) is None

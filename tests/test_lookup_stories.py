@@ -12,10 +12,11 @@ import pytest
 from local.multimail.faults import Fault
 from local.testing.lookup_server import LookUpServer, run_lookup_server
 from local.testing.world import DRAFT, World
-from shared.domain import Cause, Support
+from shared.domain import Cause, Outcome, Support
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.lookup_http import LookUpReader
 from shared.ledger.audit_chains import read_facts
+from shared.ledger.rows import to_row
 from shared.operator.trust import build_report
 from shared.profiles.profile_file import parse_profiles
 from shared.profiles.profiles import Profiles
@@ -224,6 +225,19 @@ def test_a_forged_sender_learns_nothing(tmp_path: Path, server: LookUpServer) ->
         assert (reply.to, reply.cc) == ((ANN,), ())
 
 
+def test_an_address_that_only_looks_the_same_gets_nothing(tmp_path: Path, server: LookUpServer) -> None:
+    """The Kelvin sign, which lower case would make a k."""
+    server.answers["/orders/A-1001"] = ORDER | {"email": "mark@customer.example"}
+    profiles = build_profiles(
+        server, url="/orders/{reference}", lookup="references: '\\bA-\\d{4}\\b'\n      address_field: email"
+    )
+    with run_world(tmp_path, profiles) as world:
+        email_id = ask(world, sender="Mark <mar\u212a@customer.example>")
+        assert server.paths == ["/orders/A-1001"]
+        assert world.outcome(email_id) == "reply_submitted"
+        assert CARRIER not in prompts(world)
+
+
 Change = Callable[[World], None]
 
 
@@ -329,6 +343,36 @@ def test_a_copy_that_was_added_after_the_gate_is_not_let_through(
         assert world.entry(email_id).cause is Cause.RECIPIENTS_DIFFER
 
 
+@pytest.mark.parametrize(
+    ("change", "detail"),
+    [
+        (in_blind_copy, "MultiMail puts others in copy of what leaves the mailbox; it was withdrawn"),
+        (autonomous, "the mailbox is autonomous; it could not be withdrawn any more"),
+    ],
+)
+def test_what_changed_between_gate_and_submission_has_the_reply_withdrawn(
+    tmp_path: Path, server: LookUpServer, change: Change, detail: str
+) -> None:
+    """The service does not show a reply's blind copies."""
+    with run_world(tmp_path, build_profiles(server)) as world:
+
+        def change_at_the_last_moment(method: str, path: str, _number: int) -> Fault | None:
+            if method == "POST" and "/reply/" in path:
+                change(world)
+            return None
+
+        world.simulator.fault = change_at_the_last_moment
+        email_id = ask(world)
+        entry = world.entry(email_id)
+        assert (entry.outcome, entry.cause) == (Outcome.ESCALATED, Cause.LOOKED_UP_FACTS)
+        assert entry.detail == detail
+        reply = world.simulator.find_email(str(entry.reply_id))
+        assert reply is not None
+        assert (
+            (reply.status == "cancelled") is (entry.reply_status == "cancelled") is (change is in_blind_copy)
+        )
+
+
 # ---- Later drafts
 
 
@@ -383,6 +427,105 @@ def test_an_edit_keeps_its_facts_verified_and_marked(tmp_path: Path, server: Loo
         assert claims == {Support.VERIFIED}
 
 
+# ---- Later emails of the thread
+
+
+def approve(world: World, email_id: str) -> None:
+    world.simulator.decide(str(world.entry(email_id).reply_id), "approve")
+    world.clock.advance(minutes=40)
+    world.tracker.track()
+
+
+def ask_again(world: World, email_id: str, markdown: str = "And now?", **fields: Any) -> str:
+    """The next email of a thread; the model repeats the facts wherever it is shown them."""
+    first = world.simulator.find_email(email_id)
+    assert first is not None
+
+    def is_shown() -> bool:
+        return CARRIER in world.model.requests[-1].user
+
+    def sort() -> None:
+        world.model.triage["reason"] = f"They ask about {CARRIER}." if is_shown() else "They ask."
+
+    def write() -> None:
+        told = {"reply_markdown": REPLY, "claims": [], "open_points": [f"Does {CARRIER} deliver?"]}
+        world.model.draft = dict(DRAFT) | (told if is_shown() else {})
+
+    world.model.steps = [sort, write]
+    later = world.deliver(markdown, subject="Re: Delivery time", thread_id=first.thread_id, **fields)
+    world.run_until_idle()
+    return later
+
+
+def erase(world: World, email_id: str) -> None:
+    entry = world.entry(email_id)
+    world.ledger.erase(entry, world.clock())
+
+
+@pytest.mark.parametrize("prepare", [lambda _world, _email_id: None, erase])
+def test_what_the_thread_told_stays_with_the_customer(
+    tmp_path: Path, server: LookUpServer, prepare: Callable[[World, str], None]
+) -> None:
+    """The next draft may repeat our last reply, also when its own row looked nothing up."""
+    with run_world(tmp_path, build_profiles(server)) as world:
+        email_id = ask(world)
+        approve(world, email_id)
+        prepare(world, email_id)
+        server.statuses[f"/customers/{ANN}"] = 404
+        later = ask_again(world, email_id)
+        draft = world.entry(later).draft
+        assert draft is not None
+        assert CARRIER in draft.reply_markdown
+        assert [(note.name, note.address) for note in draft.looked_up] == [("orders", ANN)]
+        assert world.entry(later).holds_facts
+        assert CARRIER not in str((tags_of_reply(world, later), world.tags(later)))
+
+
+def in_the_copies(world: World) -> None:
+    in_copy(world)
+    world.clock.advance(minutes=30)
+
+
+def ungated(world: World) -> None:
+    autonomous(world)
+    world.clock.advance(minutes=30)
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"), [(in_the_copies, {}), (ungated, {}), (lambda _world: None, {"cc": (EVE,)})]
+)
+def test_what_the_thread_told_is_not_shown_where_others_could_get_it(
+    tmp_path: Path, server: LookUpServer, change: Change, fields: dict[str, Any]
+) -> None:
+    """Neither is what may quote it: the second email of the customer here."""
+    profiles = build_profiles(server, "reply_all: [elsewhere.example]")
+    with run_world(tmp_path, profiles, allow_ungated_replies=True) as world:
+        email_id = ask(world)
+        approve(world, email_id)
+        quoting = ask_again(world, email_id, f"Thanks.\n\n> {CARRIER}")
+        approve(world, quoting)
+        change(world)
+        world.model.requests.clear()
+        later = ask_again(world, email_id, "Where is it?", **fields)
+        assert world.outcome(later) == "reply_submitted"
+        assert "Where is my order A-1001?" in prompts(world)
+        assert CARRIER not in prompts(world)
+        draft = world.entry(later).draft
+        assert draft is not None
+        assert draft.looked_up == ()
+
+
+def test_an_erased_row_does_not_know_whom_its_drafts_were_about(tmp_path: Path, server: LookUpServer) -> None:
+    with run_world(tmp_path, build_profiles(server)) as world:
+        email_id = ask(world)
+        reject(world, email_id, "shorter")
+        assert ANN in str(to_row(world.entry(email_id)))
+        erase(world, email_id)
+        row = to_row(world.entry(email_id))
+        assert "rejections__1" in row
+        assert {name for name, value in row.items() if ANN in str(value)} == set()
+
+
 # ---- Failures
 
 
@@ -425,15 +568,23 @@ def test_tags_open_a_look_up(tmp_path: Path, server: LookUpServer, tags: tuple[s
         assert contact_requests(world) == 1
 
 
-def test_tags_open_a_folder_of_knowledge(tmp_path: Path, server: LookUpServer) -> None:
+@contextmanager
+def run_partner_world(tmp_path: Path) -> Iterator[World]:
     folder = tmp_path / "knowledge" / "partners"
     folder.mkdir(parents=True)
     (folder / "prices.md").write_text("# Partner prices\n\nPartners pay half.", encoding="utf-8")
     profiles = parse_profiles(
-        "default:\n  knowledge:\n    - folder: partners\n      only_for: [partner]\n", "x"
+        "default:\n  reply_all: [customer.example]\n  knowledge:\n    - folder: partners\n"
+        "      only_for: [partner]\n",
+        "x",
     )
     with World(tmp_path, profiles=profiles, knowledge=KnowledgeFiles(tmp_path / "knowledge")) as world:
         world.simulator.add_contact("Ann Lee", ANN, ["partner"])
+        yield world
+
+
+def test_tags_open_a_folder_of_knowledge(tmp_path: Path) -> None:
+    with run_partner_world(tmp_path) as world:
         world.deliver("What do I pay?", sender=EVE)
         world.run_until_idle()
         assert "Partner" not in prompts(world)
@@ -441,3 +592,17 @@ def test_tags_open_a_folder_of_knowledge(tmp_path: Path, server: LookUpServer) -
         world.run_until_idle()
         assert "Partners pay half." in prompts(world)
         assert contact_requests(world) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "cc"), [(lambda _world: None, ("carl@customer.example",)), (in_copy, ()), (in_blind_copy, ())]
+)
+def test_a_folder_for_tags_stays_closed_where_others_get_the_reply(
+    tmp_path: Path, change: Change, cc: tuple[str, ...]
+) -> None:
+    with run_partner_world(tmp_path) as world:
+        change(world)
+        email_id = world.deliver("What do I pay?", sender=ANN, cc=cc)
+        world.run_until_idle()
+        assert world.outcome(email_id) == "reply_submitted"
+        assert "Partner" not in prompts(world)

@@ -282,6 +282,16 @@ def test_an_address_that_could_lead_elsewhere_is_not_looked_up(address: str) -> 
     assert LookUp("https://orders.example/{address}", SHOW).build_url(address) == ""
 
 
+@pytest.mark.parametrize("address", ["\u00e4nn@customer.example", "mar\u212a@customer.example"])
+def test_an_address_that_a_database_takes_for_another_needs_the_answer_to_name_it(address: str) -> None:
+    url = "https://orders.example/{address}"
+    assert LookUp(url, SHOW).build_url(address) == ""
+    judged = LookUp(url, SHOW, address_field="email")
+    assert judged.build_url(address) != ""
+    other = f'{{"email": "{ANN}", "number": "A-1"}}'.encode()
+    assert judged.read_facts(other, address, Clock()()) is None
+
+
 @pytest.mark.parametrize("reference", ["", ".", "..", "A/1", "A 1", "x" * 65])
 def test_a_reference_that_could_lead_elsewhere_is_not_looked_up(reference: str) -> None:
     look_up = LookUp("https://orders.example/{reference}", SHOW, references="x", address_field="email")

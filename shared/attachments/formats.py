@@ -47,9 +47,12 @@ class Unread(StrEnum):
     NO_TEXT = "no text in it"
     SAME_NAME = "another one has the same name"
     TOO_MANY = "one of too many"
+    NOT_LISTED = "beyond the first 50"
+    NO_ROOM = "the others left no room for its text"
     NOT_FETCHED = "could not be fetched"
     UNKNOWN_FORM = "came in an unknown form"
     PICTURE = "a picture"
+    LOGO = "a small picture, as in signatures"
 
 
 class Format(StrEnum):

@@ -1,5 +1,6 @@
 """Reading what is attached to one email: which files are fetched, in what order, and until when."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,11 +16,15 @@ from shared.errors import ConfigurationError, PermanentError, ThrottledError, Tr
 from shared.mail.multimail import MultiMailReader
 from shared.model.chat import Picture
 
+MAX_LISTED = 50  # attachments that are told apart: what becomes of them is kept in the email's row
 MAX_FILES = 5
 MAX_FILE_BYTES = 10_000_000
 MAX_PICTURES = 3
 MAX_PICTURE_BYTES = 3_000_000
+MAX_LOGO_BYTES = 20_000
 MAX_TOGETHER_SECONDS = 60.0  # for all files of an email: its lease lasts ten minutes
+# As mail programs name what stands in a signature. The service does not say which files stand in the text.
+_LOGO = re.compile(r"(?:image\d{3}|outlook-\w+|[\w-]*logo[\w-]*)\.\w+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +38,23 @@ class AttachmentReader:
     def read(self, mailbox_id: str, email: Email, *, images: bool = False) -> tuple[ReadAttachment, ...]:
         """Read each attachment of an email, in their order; one that cannot be read says why.
 
+        The last one stands for all that are beyond MAX_LISTED.
         `images`: whether pictures are fetched for a model that takes them. Raises ThrottledError only: what
         else goes wrong with a file, MultiMail's refusal included, costs the email nothing but that file.
         """
         ends_at = self.monotonic() + MAX_TOGETHER_SECONDS
         files = _Files(self, mailbox_id, email, images=images)
         read: list[ReadAttachment] = []
-        for number, attachment in enumerate(email.attachments, 1):
+        for number, attachment in enumerate(email.attachments[:MAX_LISTED], 1):
             try:
                 seconds = min(MAX_SECONDS, ends_at - self.monotonic())
                 file, picture = files.take(attachment, seconds)
-                read.append(ReadAttachment(number, attachment.name, file.text, file.is_cut, picture))
+                read.append(ReadAttachment(number, attachment.name, file.text, file.is_cut, picture=picture))
             except UnreadError as error:
                 read.append(ReadAttachment(number, attachment.name, unread=error.why))
+        more = len(email.attachments) - MAX_LISTED
+        if more > 0:
+            read.append(ReadAttachment(MAX_LISTED + 1, f"{more} more", unread=Unread.NOT_LISTED))
         return tuple(read)
 
 
@@ -67,7 +76,8 @@ class _Files:
             raise UnreadError(Unread.NO_TYPE)
         is_picture = promised is Format.PICTURE
         if is_picture and not self._images:
-            raise UnreadError(Unread.PICTURE)
+            is_logo = 0 < attachment.size <= MAX_LOGO_BYTES and _LOGO.fullmatch(attachment.name)
+            raise UnreadError(Unread.LOGO if is_logo else Unread.PICTURE)
         if attachment.size > (MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES):
             raise UnreadError(Unread.TOO_LARGE)
         if self._count[is_picture] >= (MAX_PICTURES if is_picture else MAX_FILES):

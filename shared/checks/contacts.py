@@ -271,12 +271,12 @@ def normalise_place(target: str) -> str:
 
 def normalise_address(text: str) -> str:
     """An email address in one spelling."""
-    return to_ascii_host(text.lower().strip(".")).rstrip(".")
+    return to_ascii_host(text.strip(".")).rstrip(".")
 
 
 def find_addresses(text: str) -> set[str]:
-    """Every email address in a text, in lower case."""
-    return {match.group().lower().rstrip(".") for match in _ADDRESS.finditer(separate(text))}
+    """Every email address in a text, as `parse_address` gives it."""
+    return {to_ascii_host(match.group().rstrip(".")) for match in _ADDRESS.finditer(separate(text))}
 
 
 def find_numbers(text: str) -> Iterator[Number]:

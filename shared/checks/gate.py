@@ -48,8 +48,8 @@ def find_recipient_refusal(
     """
     if allow_ungated:
         return None
-    patterns = [parse_address(pattern) or to_ascii_host(pattern.strip()) for pattern in allowlist]
-    for address in map(to_ascii_host, recipients):
+    patterns = [(parse_address(one) or to_ascii_host(one.strip())).lower() for one in allowlist]
+    for address in (to_ascii_host(recipient).lower() for recipient in recipients):
         domain = address.rpartition("@")[2]
         for wanted in patterns:
             if fnmatch.fnmatchcase(address, wanted) or domain == wanted.removeprefix("*").removeprefix("@"):

@@ -73,7 +73,12 @@ class LookUp:
         return self.name.replace("-", " ").capitalize()
 
     def build_url(self, address: str, reference: str = "") -> str:
-        """The address to read; "" where the values could lead to another place on the server."""
+        """The address to read; "" where the values could lead to another place, or another's facts.
+
+        Databases take letters such as ä for a: only the answer can tell whose it is.
+        """
+        if not (address.isascii() or self.address_field):
+            return ""
         parts = [part for part, mark in ((address, ADDRESS), (reference, REFERENCE)) if mark in self.url]
         if len(reference) > MAX_REFERENCE_CHARACTERS or any(map(_RISKY.search, parts)) or not all(parts):
             return ""

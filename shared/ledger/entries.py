@@ -295,7 +295,7 @@ class LedgerEntry:
             draft=self.draft and self.draft.erased(),
             proposal=None,
             fingerprint="",
-            rejections=tuple(replace(said, reason="", reply_markdown="") for said in self.rejections),
+            rejections=tuple(said.erased() for said in self.rejections),
             review=None,
             digest_key="",
             erased_at=now,

@@ -38,7 +38,7 @@ _Operation = tuple[str, Mapping[str, Any], Mapping[str, Any]]  # as the SDK take
 TABLE = NAME
 
 # https://learn.microsoft.com/rest/api/storageservices/understanding-the-table-service-data-model
-_MAX_TEXT_BYTES = 64 * 1024
+MAX_TEXT_BYTES = 64 * 1024
 _MAX_PAGE_ROWS = 1000
 _NOT_FIELDS = ("PartitionKey", "RowKey", "write_id")
 
@@ -131,7 +131,7 @@ class TableStore:
             for name, value in row.fields.items():
                 if (
                     isinstance(value, str)
-                    and len(value.encode("utf-16-le", "surrogatepass")) > _MAX_TEXT_BYTES
+                    and len(value.encode("utf-16-le", "surrogatepass")) > MAX_TEXT_BYTES
                 ):
                     raise PermanentError(
                         f"{name} of row {row.partition} {row.key} has {len(value)} characters: "

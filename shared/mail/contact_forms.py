@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from shared.checks.contacts import find_addresses
-from shared.domain import base_address, parse_address, to_ascii_host
+from shared.domain import base_address, parse_address
 from shared.mail.machine_mail import is_machine_sender
 
 _LINE_END = re.compile(r"\n|\||<br\s*/?>", re.IGNORECASE)  # also between the cells of a table
@@ -54,7 +54,7 @@ def looks_like_form(markdown: str, sender: str, ours: Collection[str]) -> bool:
     """
     known = {*ours, sender}
     if sender in ours:
-        return any(base_address(to_ascii_host(found)) not in known for found in find_addresses(markdown))
+        return any(base_address(found) not in known for found in find_addresses(markdown))
     domain = sender.rpartition("@")[2]
     lines = _LINE_END.split(html.unescape(markdown))
     values = (value for line in lines for value in (line, re.split("[:：=]", line, maxsplit=1)[-1]))
@@ -72,4 +72,4 @@ def _read_address(value: str) -> str:
     if text.startswith("_") and text.endswith("_"):
         text = text.strip("_")
     address = parse_address(text)
-    return address if {to_ascii_host(found) for found in find_addresses(text)} == {address} else ""
+    return address if find_addresses(text) == {address} else ""

@@ -20,6 +20,7 @@ from shared.domain import (
     Mailbox,
     ModelText,
     Outcome,
+    Rejection,
     Support,
     build_idempotency_key,
     parse_address,
@@ -87,8 +88,19 @@ class JudgedDraft:
         return replace(self.draft, reply_markdown=clean_text(self.draft.reply_markdown))
 
 
-def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadText]:
-    """The texts in the order of arrival, each cut to what a draft is shown of it."""
+def may_hold_facts(mailbox: Mailbox, entry: LedgerEntry, envelope: Envelope) -> bool:
+    """Whether looked-up facts may stand in the reply: only its sender would get it."""
+    return find_facts_refusal(mailbox, (entry.sender, *envelope.cc), entry.sender) is None
+
+
+def bound_texts(
+    thread: Sequence[ThreadText], answered_id: str, *, with_facts: bool = True
+) -> list[ThreadText]:
+    """The texts in the order of arrival, each cut to what a draft is shown of it.
+
+    `with_facts`: also those that may hold looked-up facts.
+    """
+    shown = [text for text in thread if with_facts or not text.looked_up]
     return [
         replace(
             text,
@@ -99,7 +111,7 @@ def bound_texts(thread: Sequence[ThreadText], answered_id: str) -> list[ThreadTe
             ),
             attachments=bound_attachments(text.attachments, MAX_ATTACHMENT_TOKENS, MAX_ATTACHMENTS_TOKENS),
         )
-        for text in sorted(thread, key=lambda text: text.received_at)
+        for text in sorted(shown, key=lambda text: text.received_at)
     ]
 
 
@@ -130,7 +142,7 @@ def start_lookups(
     See `LookUps.start`. A redraft looks up again.
     """
     is_certain = not (entry.is_observed or envelope.is_form or envelope.is_proposal)
-    if not is_certain or find_facts_refusal(mailbox, (entry.sender, *envelope.cc), entry.sender):
+    if not is_certain or not may_hold_facts(mailbox, entry, envelope):
         return lambda: NO_FACTS
     category = entry.triage.category if entry.triage is not None else ""
     wanted = [one for one in profile.lookups if category in one.categories or not one.categories]
@@ -279,9 +291,13 @@ def _build_draft(
 
 
 def _list_looked_up(material: Material, entry: LedgerEntry) -> tuple[LookedUp, ...]:
-    """Of which look-ups a draft may hold facts: it may repeat what earlier drafts of its row had."""
-    earlier = [note for said in entry.rejections for note in said.looked_up]
-    return tuple({(note.name, note.address): note for note in (*earlier, *material.facts.looked_up)}.values())
+    """Of which look-ups a draft may hold facts: it may repeat earlier drafts of its row, and its thread."""
+    texts: tuple[Rejection | ThreadText, ...] = (*entry.rejections, *material.thread)
+    earlier = [note for text in texts for note in text.looked_up]
+    # What lost its address when it was erased is about the sender: replies to others are not shown.
+    known = [replace(note, address=note.address or entry.sender) for note in earlier]
+    known = [*sorted(known, key=lambda note: note.at), *material.facts.looked_up]
+    return tuple({(note.name, note.address): note for note in known}.values())
 
 
 def _ask(

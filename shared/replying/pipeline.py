@@ -36,6 +36,7 @@ from shared.replying.drafting import (
     bound_texts,
     find_contact,
     judge_edit,
+    may_hold_facts,
     start_lookups,
     write_draft,
 )
@@ -110,6 +111,7 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
+        self._has_copies = True  # of the reply, until it is known
 
     def run(self) -> None:
         try:
@@ -197,6 +199,7 @@ class _EmailRun:
             return refusal
         entry, executor = self.claim.entry, self.pipeline.submitter.executor
         envelope = envelope.in_thread(email, thread, self._profile)
+        self._has_copies = bool(envelope.cc or self._mailbox.copies)
         files, images = self.pipeline.attachments, self._profile.images
         texts = cache(lambda: read_texts(entry, email, thread, files, executor, images=images))
         refusal = self._triage(email, texts)
@@ -233,7 +236,8 @@ class _EmailRun:
                 sender=self.claim.entry.sender,
                 profile=self._profile,
                 titles=self.pipeline.knowledge.list_titles(self._open_profile.folders),
-                thread=texts(),
+                # What triage says stands in tags and the trail.
+                thread=[text for text in texts() if not (text.is_ours and text.looked_up)],
             )
             self.claim.save(triage=triage)
         outcome = {Action.ESCALATE: Outcome.ESCALATED, Action.IGNORE: Outcome.IGNORED}.get(triage.action)
@@ -284,7 +288,7 @@ class _EmailRun:
             facts=finish_lookups(),
             contact=contact.result(),
             now=profile.describe_now(self.clock()),
-            thread=bound_texts(texts(), email.id),
+            thread=bound_texts(texts(), email.id, with_facts=may_hold_facts(self._mailbox, entry, envelope)),
             answered_id=email.id,
             rejections=[said for said in entry.rejections if said.reason and not said.is_edit],
         )
@@ -336,8 +340,9 @@ class _EmailRun:
 
     @cached_property
     def _open_profile(self) -> MailboxProfile:
-        """The profile without the folders and look-ups that are for contacts with other tags."""
-        contact = self._contact.result() if self._profile.asks_for_tags else None
+        """The profile without what is for contacts with other tags, or would go to others with a copy."""
+        asks = self._profile.asks_for_tags and not self._has_copies
+        contact = self._contact.result() if asks else None
         return self._profile.opened_for(contact.tags if contact is not None else ())
 
     @cached_property

@@ -17,6 +17,7 @@ A draft has its idempotency key from the start. MultiMail remembers a key for 24
 
 Between the gate (mode and allowlist, read for this POST) and the POST lies nothing. The reply is read back
 because the contract does not say to whom the service sends a reply: one with other recipients is withdrawn.
+So is one with looked-up facts whose mailbox has got copies since, or lets replies out without approval.
 An operator's question submits through the same `Submitter`, with its intent in memory: it asks once more at
 once, and reports what stays unclear.
 """
@@ -184,29 +185,36 @@ class Submitter:
         allowlist = self.executor.submit(read_allowlist, outgoing.mailbox_id)
         mailbox = self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0)
         recipients, ungated = (outgoing.recipient, *outgoing.cc), self.allow_ungated
-        facts = (find_facts_refusal(mailbox, recipients, customer) for customer in outgoing.facts_about)
         return (
             find_mode_refusal(mailbox, allow_ungated=ungated, observes=self.writer is None)
             or find_recipient_refusal(recipients, allowlist.result(), allow_ungated=ungated)
-            or next(filter(None, facts), None)
+            or _find_facts_refusal(outgoing, mailbox)
         )
 
     def find_wrong_recipients(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
         """Read the accepted reply back; one that goes to others than it should is withdrawn.
 
-        The mailbox's own automatic copies may be there, unless it holds looked-up facts. Raises what
-        MultiMail's client raises.
+        The mailbox's own automatic copies may be there, unless it holds looked-up facts: then the mailbox is
+        read once more, for the service does not show blind copies. Raises what MultiMail's client raises.
         """
+        wrong = self._find_wrong(outgoing, reply)
+        if wrong is None:
+            return None
+        is_withdrawn = self.withdraw(outgoing.mailbox_id, reply.id)
+        end = WITHDRAWN if is_withdrawn else "it could not be withdrawn any more"
+        return replace(wrong, detail="; ".join(filter(None, (wrong.detail, end))), reply_id=reply.id)
+
+    def _find_wrong(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
         sent = self.multimail.get_email(outgoing.mailbox_id, reply.id)
         automatic = () if outgoing.facts_about else self.mailboxes.get(outgoing.mailbox_id).copies
         copies = {parse_address(copy) for copy in automatic}
         main = [parse_address(to) for to in sent.to]
         others = {parse_address(copy) for copy in (*sent.cc, *sent.bcc)}
-        if main == [outgoing.recipient] and others <= copies.union(outgoing.cc):
+        if main != [outgoing.recipient] or not others <= copies.union(outgoing.cc):
+            return Decision(Outcome.ESCALATED, Cause.RECIPIENTS_DIFFER)
+        if not outgoing.facts_about:
             return None
-        is_withdrawn = self.withdraw(outgoing.mailbox_id, reply.id)
-        detail = WITHDRAWN if is_withdrawn else "it could not be withdrawn any more"
-        return Decision(Outcome.ESCALATED, Cause.RECIPIENTS_DIFFER, detail, reply_id=reply.id)
+        return _find_facts_refusal(outgoing, self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0))
 
     def withdraw(self, mailbox_id: str, reply_id: str) -> bool:
         """As `withdraw_reply` does."""
@@ -328,7 +336,7 @@ class ReplySubmission:
         self.claim.note(reply_id=result.id)  # whatever comes now, this reply is ours
         wrong = self.submitter.find_wrong_recipients(outgoing, result)
         if wrong is not None:
-            if wrong.detail == WITHDRAWN:
+            if wrong.detail.endswith(WITHDRAWN):
                 self.claim.note(reply_status="cancelled", reply_settled_at=self.submitter.clock())
             return wrong
         try:
@@ -342,6 +350,12 @@ class ReplySubmission:
             log.warning("after reply %r of mailbox %r: %s", result.id, self._mailbox_id, error)
         cause = Cause.OPEN_POINTS if self._draft.open_points else Cause.TRIAGED
         return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
+
+
+def _find_facts_refusal(outgoing: Outgoing, mailbox: Mailbox) -> Decision | None:
+    recipients = (outgoing.recipient, *outgoing.cc)
+    found = (find_facts_refusal(mailbox, recipients, customer) for customer in outgoing.facts_about)
+    return next(filter(None, found), None)
 
 
 def withdraw_reply(multimail: MultiMailClient, mailbox_id: str, reply_id: str) -> bool:

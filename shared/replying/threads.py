@@ -8,7 +8,7 @@ from functools import partial
 
 from shared.attachments.documents import ReadAttachment
 from shared.attachments.reading import AttachmentReader
-from shared.domain import Cause, Decision, Email, EmailSummary, Outcome, WorkItem, parse_address
+from shared.domain import Cause, Decision, Email, EmailSummary, LookedUp, Outcome, WorkItem, parse_address
 from shared.errors import NotFoundError
 from shared.ledger.entries import NEVER_SENT_STATUSES, LedgerEntry
 from shared.ledger.ledger import Ledger
@@ -35,7 +35,8 @@ MAX_HEADER_CHARACTERS = 200
 class ThreadText:
     """One email of the thread as the draft may see it. `is_ours` says that the mailbox wrote it.
 
-    `attachments`: those of the email that is answered; of the others none is read.
+    `attachments`: those of the email that is answered; of the others none is read. `looked_up`: of which
+    look-ups it may hold facts, as a reply of ours or, among the earlier emails, as one that may quote it.
     """
 
     email_id: str
@@ -45,6 +46,7 @@ class ThreadText:
     markdown: str
     is_ours: bool
     attachments: tuple[ReadAttachment, ...] = field(default=(), repr=False)
+    looked_up: tuple[LookedUp, ...] = ()
 
     def render(self, number: int) -> str:
         """The email for a prompt, under its number in the thread."""
@@ -82,6 +84,13 @@ class ThreadView:
     def rejected_replies(self) -> frozenset[str]:
         """The ids of replies that reviewers turned down and that got a new draft."""
         return frozenset(said.reply_id for row in self.rows for said in row.rejections)
+
+    def list_looked_up(self, sender: str, until: datetime) -> tuple[LookedUp, ...]:
+        """Of which look-ups the replies to a sender hold facts that had been sent by then."""
+        notes = {row.reply_id: row.draft.looked_up for row in self.rows if row.draft is not None}
+        notes |= {said.reply_id: said.looked_up for row in self.rows for said in row.rejections}
+        sent = [email for email in find_outbound_to(sender, self.emails) if email.received_at <= until]
+        return tuple(note for email in sent for note in notes.get(email.id, ()))
 
     @property
     def unsent_replies(self) -> frozenset[str]:
@@ -323,8 +332,10 @@ def read_texts(
     context = select_context(email.id, entry.sender, thread.emails, MAX_CONTEXT_EMAILS)
     get = in_this_context(partial(multimail.get_email, entry.mailbox_id))
     for other, read in zip(context, executor.map(get, [other.id for other in context]), strict=True):
-        is_ours = other.direction == "outbound"
-        texts.append(
-            ThreadText(other.id, other.sender, other.subject, other.received_at, read.markdown, is_ours)
-        )
+        text = ThreadText(
+            other.id, other.sender, other.subject, other.received_at, read.markdown,
+            is_ours=other.direction == "outbound",
+            looked_up=thread.list_looked_up(entry.sender, other.received_at),
+        )  # fmt: skip
+        texts.append(text)
     return texts

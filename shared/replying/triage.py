@@ -198,7 +198,7 @@ def _render_mail(email: Email, thread: Sequence[ThreadText]) -> list[str]:
 def _render_attachments(email: Email, thread: Sequence[ThreadText]) -> list[str]:
     read = [file for text in thread if text.email_id == email.id for file in text.attachments if file.text]
     bounded = bound_attachments(read, MAX_ATTACHMENT_TOKENS, MAX_ATTACHMENTS_TOKENS)
-    return [escape_untrusted(file.render_for_triage()) for file in bounded]
+    return [escape_untrusted(file.render_for_triage()) for file in bounded if file.text]
 
 
 def parse_triage(text: str, categories: Sequence[str] = CATEGORIES) -> Triage:
