@@ -341,8 +341,7 @@ class _EmailRun:
     @cached_property
     def _open_profile(self) -> MailboxProfile:
         """The profile without what is for contacts with other tags, or would go to others with a copy."""
-        asks = self._profile.asks_for_tags and not self._has_copies
-        contact = self._contact.result() if asks else None
+        contact = self._contact.result() if self._profile.asks_for_tags and not self._has_copies else None
         return self._profile.opened_for(contact.tags if contact is not None else ())
 
     @cached_property
