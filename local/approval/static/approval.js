@@ -92,7 +92,9 @@ function startWriting(details) {
   if (details.open) details.querySelector("textarea, input:not([type=hidden], [type=radio])").focus();
 }
 for (const details of document.querySelectorAll(".decision details")) {
-  details.addEventListener("toggle", () => startWriting(details));
+  details.addEventListener("toggle", () => {
+    if (!details.querySelector("form").contains(document.activeElement)) startWriting(details);
+  });
 }
 document.getElementById("edited")?.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
