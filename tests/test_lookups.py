@@ -1,6 +1,9 @@
 """Look-ups over real HTTPS: to which addresses they connect, what they take, and what is kept of it."""
 
 import json
+import select
+import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +23,7 @@ from shared.knowledge.looking_up import LookUps
 from shared.knowledge.lookup_http import MAX_ANSWER_BYTES, LookUpReader
 from shared.knowledge.lookups import WAIT, LookUp
 from shared.knowledge.references import MAX_TEXT_CHARACTERS, check_pattern, find_references
-from shared.services.judged_https import find_forbidden
+from shared.services.judged_https import cut_off, find_forbidden
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
 
@@ -209,6 +212,56 @@ def test_an_answer_that_drips_is_cut_off_at_the_time_limit(server: LookUpServer)
     with pytest.raises(UnavailableError):
         read(build(server, time_limit=0.5))
     assert time.monotonic() - begun < 5
+
+
+def test_a_connection_that_is_made_after_the_time_limit_ends_at_once() -> None:
+    """As after a name server, or a handshake, that took all the time."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, cut_off(0.0) as (take, is_cut):
+        while not is_cut():
+            pass
+        theirs.settimeout(5)
+        take(ours)
+        assert theirs.recv(1) == b""
+
+
+class _Relay(socketserver.BaseRequestHandler):
+    """A proxy that leads every CONNECT to `target`."""
+
+    target = 0
+
+    def handle(self) -> None:
+        while b"\r\n\r\n" not in self.request.recv(65536):
+            pass
+        with socket.create_connection(("127.0.0.1", self.target)) as server:
+            self.request.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            ends = {server: self.request, self.request: server}
+            while True:
+                for end in select.select(list(ends), [], [])[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+
+
+def test_an_answer_that_drips_through_a_proxy_is_cut_off(
+    server: LookUpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.is_slow = True
+    given_up = threading.Timer(10, server.release.set)
+    given_up.start()
+    handler = type("_To", (_Relay,), {"target": server.port})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as relay:
+        threading.Thread(target=relay.serve_forever, args=(0.02,)).start()
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{relay.server_address[1]}")
+        begun = time.monotonic()
+        with pytest.raises(UnavailableError):
+            read(build(server, time_limit=0.5))
+        took = time.monotonic() - begun
+        relay.shutdown()
+    given_up.cancel()
+    assert took < 5
+    assert server.requests != []
 
 
 @pytest.mark.parametrize("status", [204, 404, 410])

@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 
 from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPSConnectionPool
-from urllib3.connection import HTTPSConnection
+from urllib3 import PoolManager
 
 from shared.errors import ConfigurationError
 
@@ -86,7 +85,7 @@ class PinnedAdapter(HTTPAdapter):
     """Connects to one address, whatever it is the host of; TLS asks for the name that the URL has.
 
     Without an `address` it connects to the host, as behind a proxy. `on_connect` is given each connection's
-    socket. Nothing is tried twice.
+    socket, a proxy's too. Nothing is tried twice.
     """
 
     def __init__(self, address: str, on_connect: Callable[[socket.socket], None]) -> None:
@@ -96,17 +95,27 @@ class PinnedAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """See HTTPAdapter."""
         super().init_poolmanager(*args, **options)
+        self._watch(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> PoolManager:
+        """See HTTPAdapter."""
+        return self._watch(super().proxy_manager_for(proxy, **options))
+
+    def _watch(self, manager: PoolManager) -> PoolManager:
+        """Have the manager's connections given to `on_connect`, whatever else they do: some are a proxy's."""
+        usual: Any = manager.pool_classes_by_scheme["https"]
         on_connect = self._on_connect
 
-        class Connection(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                on_connect(self.sock)
+        def connect(connection: Any) -> None:
+            usual.ConnectionCls.connect(connection)
+            on_connect(
+                getattr(connection.sock, "socket", connection.sock)
+            )  # TLS inside a proxy's TLS wraps it
 
-        class Pool(HTTPSConnectionPool):
-            ConnectionCls = Connection
-
-        self.poolmanager.pool_classes_by_scheme = {"https": Pool}
+        connections = type("Connection", (usual.ConnectionCls,), {"connect": connect})
+        pool = type("Pool", (usual,), {"ConnectionCls": connections})
+        manager.pool_classes_by_scheme = {"https": pool}
+        return manager
 
     def get_connection_with_tls_context(
         self, request: PreparedRequest, verify: Any, proxies: Any = None, cert: Any = None
@@ -155,21 +164,26 @@ def cut_off(
 ) -> Iterator[tuple[Callable[[socket.socket], None], Callable[[], bool]]]:
     """Takes sockets whose connections end after so many seconds, however slowly the other side goes on.
 
-    Also tells whether that came to pass.
+    One that is taken later ends at once. Also tells whether that came to pass.
     """
     sockets: list[socket.socket] = []
     ended = threading.Event()
 
     def cut() -> None:
         ended.set()
-        for taken in sockets:
+        for taken in [*sockets]:
             with suppress(OSError):  # closed already
                 socket.socket.shutdown(taken, socket.SHUT_RDWR)  # TLS itself is in another thread's hands
+
+    def take(connected: socket.socket) -> None:
+        sockets.append(connected)
+        if ended.is_set():
+            cut()
 
     timer = threading.Timer(seconds, cut)
     timer.daemon = True
     timer.start()
     try:
-        yield sockets.append, ended.is_set
+        yield take, ended.is_set
     finally:
         timer.cancel()
