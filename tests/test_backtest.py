@@ -508,6 +508,8 @@ def test_the_command_tells_the_cost_first_and_then_what_flips(shell: Past) -> No
     invoice = shell.deliver("Please send the invoice again.", subject="Invoice")
     shell.deliver(is_read=False)
     strict = shell.write_config("strict", PROFILE + "  escalate_words: [invoice]\n")
+    status, output = call(config="/nope")
+    assert (status, "--config /nope is not a directory" in output) == (2, True)
     status, output = call(config=str(strict))
     assert status == OK
     assert "Past emails (2 x 24 hours): 2; left out: 1." in output

@@ -498,6 +498,7 @@ def test_notify_sends_a_test_to_each_target_and_names_what_is_wrong(
         with Target(refuse_as_slack) as slack:
             monkeypatch.setenv("NOTIFY_SLACK_LEAD", slack.address)
             assert run_notify("support@northwind.example")[0] == 0
+        assert "support@northwind.example: test" in read_text(teams.accepted[0])
         assert "This is a test" in read_text(teams.accepted[0])
         assert teams.refusals == slack.refusals == []
     assert run_notify("nobody@northwind.example")[0] == 2

@@ -121,7 +121,7 @@ def test_an_approved_reply_is_delivered(world: World, events: Events) -> None:
         {
             "agent.mailbox_id": world.box, "agent.email_id": email_id, "agent.reply_id": reply_id,
             "agent.reply_status": "delivered", "agent.revision": 1, "agent.redrafted": False,
-            "agent.seconds_to_decision": 360.0, "agent.category": "question", "agent.actor": "reviewer",
+            "agent.decision": "approved", "agent.seconds_to_decision": 360.0, "agent.category": "question", "agent.actor": "reviewer",
             "agent.settled_at": world.clock().isoformat(timespec="microseconds"),
         }
     ]  # fmt: skip

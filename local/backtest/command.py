@@ -86,6 +86,8 @@ def backtest(
 def build_plan(environment: Mapping[str, str], days: int, config: str | None, changes: Sequence[str]) -> Plan:
     """The settings of today and the new ones. Raises ConfigurationError."""
     today = Settings.from_env(environment)
+    if config is not None and not Path(config).is_dir():
+        raise ConfigurationError(f"--config {config} is not a directory: name the one with mailboxes.yaml.")
     if config is None and not changes:
         return Plan([today], [BEFORE], days)
     names = {setting.name: attribute for attribute, setting in declared_settings().items()}

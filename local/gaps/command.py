@@ -204,4 +204,5 @@ def _list_ids(ids: Iterator[str]) -> str:
 def _print_usage(console: Console, used: Mapping[str, Usage]) -> None:
     for name, usage in used.items():
         cost = f", about ${usage.dollars:.2f}" if usage.dollars else ""
-        console.print(Text(f"\n{name}: {usage.calls} calls, {usage.tokens:,} tokens{cost}."))
+        calls = "call" if usage.calls == 1 else "calls"
+        console.print(Text(f"\n{name}: {usage.calls} {calls}, {usage.tokens:,} tokens{cost}."))

@@ -20,6 +20,7 @@ class Topic(StrEnum):
     ESCALATED = "escalated"
     DRAFT = "draft"
     DIGEST = "digest"
+    TEST = "test"
 
 
 HEADINGS = {
@@ -29,6 +30,7 @@ HEADINGS = {
     Topic.ESCALATED: "Left to a person",
     Topic.DRAFT: "New drafts to approve or reject",
     Topic.DIGEST: "Digest",
+    Topic.TEST: "Test",
 }
 
 
@@ -113,7 +115,8 @@ class Message:
     def title(self) -> str:
         """What it is about in one line."""
         count = sum(len(section.items) + section.more for section in self.sections)
-        what = f"{count} {'email needs' if count == 1 else 'emails need'} a person" if count else "digest"
+        other = ", ".join(section.topic for section in self.sections)  # a digest or a test has no emails
+        what = f"{count} {'email needs' if count == 1 else 'emails need'} a person" if count else other
         return f"{self.mailbox}: {what}"
 
     def shortened(self) -> "Message | None":

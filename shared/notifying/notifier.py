@@ -78,7 +78,7 @@ def send_test(
     delivery: Delivery, mailbox: Mailbox, notify: Notify, now: datetime
 ) -> Mapping[str, AgentError | None]:
     """Send a notification about nothing to each target of a mailbox; say which failed, and why."""
-    sections = (Section(Topic.DIGEST, lines=("This is a test: notifications arrive here.",)),)
+    sections = (Section(Topic.TEST, lines=("This is a test: notifications arrive here.",)),)
     results: dict[str, AgentError | None] = {}
     for target in notify.targets:
         message_id = _name_message(target, mailbox.id, now.isoformat())
