@@ -62,7 +62,10 @@ class UnavailableError(TransientError):
 
 
 class DeferredError(TransientError):
-    """Nothing failed, the work has to wait (inbound approval, token budget); this burns no attempt."""
+    """Nothing failed, the work has to wait (inbound approval, token budget); this burns no attempt.
+
+    Without a delay of its own it waits longer each time: what a system refuses for one customer.
+    """
 
 
 class ThrottledError(DeferredError):

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -550,6 +551,27 @@ def test_an_email_waits_for_a_look_up_that_it_needs(tmp_path: Path, server: Look
         world.run_until_idle()
         assert world.outcome(email_id) == "reply_submitted"
         assert CARRIER in str(world.posts())
+
+
+def test_what_a_system_refuses_for_one_customer_waits_longer_and_longer(
+    tmp_path: Path, server: LookUpServer
+) -> None:
+    """The sender chooses the reference: neither the host fails for it, nor is the system asked all the time."""
+    server.statuses[f"/customers/{ANN}"] = 403
+    profiles = build_profiles(server, lookup="on_failure: wait")
+    with run_world(tmp_path, profiles, max_email_age_hours=6) as world:
+        obey(world)
+        email_id = world.deliver("Where is my order A-1001?")
+        begun, asked = world.clock(), {timedelta(0): 0}
+        world.poll_and_work()
+        while (due_at := world.ledger.next_due_at()) is not None:
+            world.clock.now = max(world.clock(), due_at)
+            world.poll_and_work()
+            asked[world.clock() - begun] = len(server.requests)
+        entry = world.entry(email_id)
+        assert (entry.outcome, entry.cause) == (Outcome.ESCALATED, Cause.TOO_OLD)
+        assert max(count for age, count in asked.items() if age < timedelta(hours=1)) < 20
+        assert len(server.requests) < 50
 
 
 # ---- Contacts' tags

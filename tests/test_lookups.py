@@ -18,7 +18,7 @@ import pytest
 
 from local.testing.lookup_server import HOST, LookUpServer, run_lookup_server
 from local.testing.world import Clock, InlineExecutor
-from shared.errors import ConfigurationError, ThrottledError, TransientError, UnavailableError
+from shared.errors import ConfigurationError, DeferredError, ThrottledError, TransientError, UnavailableError
 from shared.knowledge.looking_up import LookUps
 from shared.knowledge.lookup_http import MAX_ANSWER_BYTES, LookUpReader
 from shared.knowledge.lookups import WAIT, LookUp
@@ -195,7 +195,7 @@ def test_behind_a_proxy_only_the_name_is_judged(
 def test_redirects_are_not_followed(server: LookUpServer) -> None:
     server.statuses[f"/customers/{ANN}"] = 302
     server.headers["Location"] = f"{server.url}/orders/A-1001"
-    with pytest.raises(ConfigurationError, match="redirects are not followed"):
+    with pytest.raises(DeferredError, match="redirects are not followed"):
         read(build(server))
     assert server.paths == [f"/customers/{ANN}"]
 
@@ -274,10 +274,10 @@ def test_what_is_not_there_is_nothing(server: LookUpServer, status: int) -> None
     ("status", "kind"),
     [
         (401, ConfigurationError),
-        (403, ConfigurationError),
+        (403, DeferredError),
         (429, ThrottledError),
         (500, UnavailableError),
-        (400, TransientError),
+        (400, DeferredError),
     ],
 )
 def test_failures_say_what_came_back_without_the_address(

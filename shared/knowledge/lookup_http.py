@@ -11,7 +11,14 @@ import requests
 from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError
 
-from shared.errors import AgentError, ConfigurationError, ThrottledError, TransientError, UnavailableError
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    DeferredError,
+    ThrottledError,
+    TransientError,
+    UnavailableError,
+)
 from shared.knowledge.lookups import LookUp
 from shared.services.health import Watch
 from shared.services.http_session import build_session, describe_failure, find_retry_after
@@ -125,6 +132,7 @@ class LookUpReader:
         return session
 
     def _build_error(self, look_up: LookUp, status: int, headers: Mapping[str, str]) -> AgentError:
+        """What a refusal means. All but 401 may be about this customer alone, or what the email names."""
         answered = f"{_describe(look_up)} answered HTTP {status}"
         if status in REFUSED:
             if look_up.secret:  # it may have been renewed
@@ -133,13 +141,14 @@ class LookUpReader:
             way = (
                 "its audience and the identity's role there" if look_up.audience else "its header and secret"
             )
-            return ConfigurationError(f"{answered}: check {way}.")
+            is_about_all = status == HTTPStatus.UNAUTHORIZED
+            return (ConfigurationError if is_about_all else DeferredError)(f"{answered}: check {way}.")
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return ConfigurationError(f"{answered}: redirects are not followed, so write the final url.")
+            return DeferredError(f"{answered}: redirects are not followed, so write the final url.")
         delay = find_retry_after(headers)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return ThrottledError(f"{answered}.", retry_after_seconds=delay)
-        kind = UnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else TransientError
+        kind = UnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else DeferredError
         return kind(f"{answered}.", retry_after_seconds=delay)
 
 

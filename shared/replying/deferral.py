@@ -78,7 +78,10 @@ class Deferral:
         settings, asked = self.settings, error.retry_after_seconds
         age = self.clock() - self.claim.entry.open_since
         if isinstance(error, DeferredError):
-            fallback = min(THROTTLED_SECONDS, settings.retry_max_seconds)
+            # The longer it waits already, the less a minute matters.
+            is_throttled = isinstance(error, ThrottledError)
+            usual = THROTTLED_SECONDS if is_throttled else max(THROTTLED_SECONDS, age.total_seconds() / 2)
+            fallback = min(usual, settings.retry_max_seconds)
             self._wait_for_others(error, fallback if asked is None else asked)
             return True
         outage = None
