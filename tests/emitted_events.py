@@ -66,6 +66,10 @@ def _dicts_of(name: str, tree: ast.Module) -> Iterator[ast.expr]:
     for function in own or [node for node in everywhere if _is_named(node, name)]:
         if isinstance(function, ast.FunctionDef):
             yield from (child for child in ast.walk(function) if isinstance(child, ast.Dict | ast.DictComp))
+            for child in ast.walk(function):  # facts |= helper(...)
+                match child:
+                    case ast.AugAssign(op=ast.BitOr(), value=ast.Call(func=ast.Name(id=helper))):
+                        yield from _dicts_of(helper, tree)
 
 
 def _is_named(node: ast.AST, name: str) -> bool:

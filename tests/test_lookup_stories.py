@@ -24,8 +24,8 @@ from shared.profiles.profiles import Profiles
 from shared.replying.reporting import REJECT_REASON_TAG
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
+from tests.exported_telemetry import EXPORTER, METRICS, set_providers
 from tests.notification_targets import Target
-from tests.test_telemetry import EXPORTER, METRICS, _exported  # noqa: F401 - a fixture
 
 ANN, EVE = "ann@customer.example", "eve@elsewhere.example"
 CARRIER = "Zebraquartz"  # a word of the facts that occurs nowhere else
@@ -144,6 +144,7 @@ def test_facts_are_nowhere_but_in_prompt_draft_and_claims(
     tmp_path: Path, server: LookUpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    set_providers()
     EXPORTER.clear()
     profiles = build_profiles(server, "notify: {first: json-desk, show_sender: true}\n  min_verified: 0.1")
     with Target() as target, run_world(tmp_path, profiles) as world, world.agent.trail:

@@ -11,12 +11,7 @@ from typing import Any
 
 import azure.functions as func
 import pytest
-from opentelemetry import metrics, trace
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 from rich.console import Console
 
@@ -31,22 +26,17 @@ from shared.ledger.audit_chains import read_facts
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.model.chat_telemetry import traced
 from shared.telemetry import EMAIL_DECIDED, EVENT_LOGGER, email_traceparent, in_trace, record, span
+from tests.exported_telemetry import EXPORTER, METRICS, set_providers
 from tests.test_webhooks import build_event, sign
 
 MARK = "zebra-quartz"
-EXPORTER = InMemorySpanExporter()
-METRICS = InMemoryMetricReader()
 MODEL = "https://model.example"
 INVOCATION = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _exported() -> None:
-    """OpenTelemetry's providers are set once in a process."""
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
-    trace.set_tracer_provider(provider)
-    metrics.set_meter_provider(MeterProvider([METRICS]))
+    set_providers()
 
 
 @pytest.fixture(autouse=True)

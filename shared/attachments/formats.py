@@ -25,8 +25,7 @@ MAX_SMALL_PART_BYTES = 1_000_000  # whatever their ratio
 MAX_PIXELS = 25_000_000
 GUESSED_BYTES = 20_000  # of a text in no known encoding
 
-_OFFICE_NAMESPACE = re.compile(r"\{[^}]*\}")
-_HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|font-size\s*:\s*0(?![.\d])")
+_HIDDEN_STYLE = re.compile(r"display:none|visibility:hidden|font-size:0(?![.\d])")  # without white space
 _SILENT_TAGS = frozenset({"head", "script", "style", "template", "noscript", "svg", "object", "iframe"})
 _VOID_TAGS = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -202,7 +201,7 @@ def _read_docx(content: bytes) -> Iterator[str]:
     with _open_archive(content).open("word/document.xml") as part:
         line: list[str] = []
         for event, element in _walk_xml(part):
-            tag = _OFFICE_NAMESPACE.sub("", element.tag)
+            tag = _drop_namespace(element.tag)
             if event == "end" and tag == "p":
                 yield "".join(line)
                 line = []
@@ -227,11 +226,15 @@ def _walk_xml(part: IO[bytes]) -> Iterator[tuple[str, Any]]:
 
 
 def _is_hidden(run: Any) -> bool:
-    return any(_OFFICE_NAMESPACE.sub("", mark.tag) == "vanish" for part in run for mark in part)
+    return any(_drop_namespace(mark.tag) == "vanish" for part in run for mark in part)
+
+
+def _drop_namespace(tag: str) -> str:
+    return tag.rpartition("}")[2]
 
 
 def _read_run_part(element: Any) -> str:
-    tag = _OFFICE_NAMESPACE.sub("", element.tag)
+    tag = _drop_namespace(element.tag)
     return {"t": element.text or "", "tab": "\t", "br": "\n", "cr": "\n"}.get(tag, "")
 
 
@@ -320,7 +323,9 @@ class _VisibleText(HTMLParser):
             self._depth += tag == self._silent
             return
         values = dict(attrs)
-        is_hidden = "hidden" in values or _HIDDEN_STYLE.search((values.get("style") or "").lower())
+        is_hidden = "hidden" in values or _HIDDEN_STYLE.search(
+            "".join((values.get("style") or "").lower().split())
+        )
         if tag not in _VOID_TAGS and (is_hidden or tag in _SILENT_TAGS):
             self._silent, self._depth = tag, 1
         elif tag in _LINE_TAGS:
