@@ -219,6 +219,8 @@ def test_the_child_gets_none_of_our_variables(monkeypatch: pytest.MonkeyPatch) -
         ("__import__('socket').create_connection(('127.0.0.1', 9))", "PermissionError"),
         ("__import__('subprocess').run(['true'])", "PermissionError"),
         ("open('left-behind', 'wb', 0).write(b'x')", "OSError"),
+        ("__import__('os').kill(__import__('os').getppid(), 0)", "PermissionError"),
+        ("__import__('os').mkdir('left-behind')", "PermissionError"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="only the time limit holds on Windows")
