@@ -11,6 +11,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +28,9 @@ from local.multimail.faults import no_fault, rate_limited
 from local.testing.world import World
 from shared.attachments.documents import ReadAttachment, bound_attachments, list_open_points
 from shared.attachments.download import get_bounded
-from shared.attachments.extraction import extract_text
+from shared.attachments.extraction import extract_text, take_child
 from shared.attachments.formats import Format, Unread, UnreadError, promised_format
+from shared.attachments.reading import AttachmentReader
 from shared.attachments.transfer import read_answer
 from shared.domain import Cause, Draft, Outcome
 from shared.errors import PermanentError, TransientError
@@ -217,6 +219,8 @@ def test_the_child_gets_none_of_our_variables(monkeypatch: pytest.MonkeyPatch) -
         ("__import__('socket').create_connection(('127.0.0.1', 9))", "PermissionError"),
         ("__import__('subprocess').run(['true'])", "PermissionError"),
         ("open('left-behind', 'wb', 0).write(b'x')", "OSError"),
+        ("__import__('os').kill(__import__('os').getppid(), 0)", "PermissionError"),
+        ("__import__('os').mkdir('left-behind')", "PermissionError"),
     ],
 )
 @pytest.mark.skipif(os.name == "nt", reason="only the time limit holds on Windows")
@@ -556,6 +560,50 @@ def test_the_logo_of_a_signature_is_no_open_point(
         draft = find_draft(world, deliver(world, Attachment(name, "", PNG.ljust(size, b"\0"))))
         assert bool(draft.open_points) is is_told
         assert draft.attachments[0].startswith("not read: ")
+
+
+def test_waiting_for_a_child_uses_up_no_time_of_the_files(tmp_path: Path) -> None:
+    files = [Attachment(f"{n}.txt", "text/plain", b"text %d" % n) for n in range(3)]
+    now = [0.0]
+
+    @contextmanager
+    def take_late() -> Iterator[None]:
+        now[0] += 100
+        yield
+
+    with World(tmp_path) as world:
+        email = world.multimail.get_email(world.box, world.deliver(attachments=files))
+        reader = AttachmentReader(world.multimail, monotonic=lambda: now[0], take_child=take_late)
+        assert [file.state for file in reader.read(world.box, email)] == ["read"] * 3
+
+
+def test_an_email_waits_while_other_emails_files_keep_all_children_busy(tmp_path: Path) -> None:
+    note = Attachment("note.txt", "text/plain", b"Order 4711")
+    with World(tmp_path) as world:
+        world.pipeline = replace(
+            world.pipeline,
+            attachments=replace(world.pipeline.attachments, take_child=partial(take_child, 0.0)),
+        )
+        email_id = world.deliver(attachments=[note])
+        with take_child(), take_child():
+            world.poll_and_work()
+        entry = world.entry(email_id)
+        assert (entry.outcome, entry.waiting_for, entry.attempts) == (None, Cause.THROTTLED, 0)
+        world.run_until_idle()
+        assert find_draft(world, email_id).attachments == ("read",)
+
+
+def test_one_slow_file_ends_the_reading_of_its_email(tmp_path: Path) -> None:
+    names = ("large.txt", "note.txt", "a.zip")
+    files = [Attachment(name, "", b"x" * (60_000 if name == "large.txt" else 9)) for name in names]
+
+    def download_slowly(*_: object) -> bytes:
+        raise UnreadError(Unread.TOOK_TOO_LONG)
+
+    with World(tmp_path) as world:
+        email = world.multimail.get_email(world.box, world.deliver(attachments=files))
+        read = AttachmentReader(world.multimail, download_slowly).read(world.box, email)
+        assert [file.unread for file in read] == [Unread.TOOK_TOO_LONG, Unread.AFTER_SLOW, Unread.NO_TYPE]
 
 
 def test_open_points_name_a_few_of_many_files() -> None:

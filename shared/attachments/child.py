@@ -11,7 +11,11 @@ MAX_MEMORY_BYTES = 512 * 1024 * 1024  # of address space: the interpreter and it
 MAX_CPU_SECONDS = 10
 MAX_OPEN_FILES = 32
 # Reading a file needs none of these.
-REFUSED_EVENTS = ("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn")
+REFUSED_EVENTS = (
+    "socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.posix_spawn",
+    "os.kill", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod",
+    "os.chown", "os.truncate",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -31,7 +35,11 @@ def main() -> None:
 
 
 def limit_process() -> None:
-    """Give up what reading does not need: memory, time, files, processes, the network."""
+    """Give up what reading does not need: memory, time, writing files, processes, the network.
+
+    That bounds what a file can do to a reader in pure Python. It is no sandbox for code that a file might get
+    to run: such code could still read what the agent's user can read.
+    """
     sys.addaudithook(_refuse)
     try:
         import resource  # noqa: PLC0415 - Windows, where only the parent's time limit holds, has none

@@ -8,14 +8,17 @@ import signal
 import subprocess  # the child is this very program, with fixed arguments
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from shared.attachments.formats import FileText, Format, Unread, UnreadError
+from shared.errors import ThrottledError
 
 MAX_SECONDS = 15.0
 MAX_CHILDREN = 2  # at once: each may fill its memory
+MAX_WAIT_SECONDS = 30.0  # of each file for one that ends
 
 # Isolated (-I): neither a folder nor the environment chooses what is imported. The search path is ours.
 _BOOT = (
@@ -30,11 +33,25 @@ _children = threading.BoundedSemaphore(MAX_CHILDREN)
 log = logging.getLogger(__name__)
 
 
-def extract_text(content: bytes, promised: Format, seconds: float = MAX_SECONDS) -> FileText:
-    """The text of a file that its name or content type promises to be of a format. Raises UnreadError."""
-    path = json.dumps([_ROOT, *(entry for entry in sys.path if os.path.isabs(entry))])
+@contextmanager
+def take_child(seconds: float = MAX_WAIT_SECONDS) -> Iterator[None]:
+    """One of the few processes that may read at once. Raises ThrottledError where none ends in that time."""
     if not _children.acquire(timeout=seconds):
-        raise UnreadError(Unread.TOOK_TOO_LONG)
+        raise ThrottledError(
+            f"The {MAX_CHILDREN} processes that read attachments are busy with other emails."
+        )
+    try:
+        yield
+    finally:
+        _children.release()
+
+
+def extract_text(content: bytes, promised: Format, seconds: float = MAX_SECONDS) -> FileText:
+    """The text of a file that its name or content type promises to be of a format. Raises UnreadError.
+
+    Within `take_child`, where others read too.
+    """
+    path = json.dumps([_ROOT, *(entry for entry in sys.path if os.path.isabs(entry))])
     try:
         ended = subprocess.run(  # noqa: S603 - no shell, and no argument is from the file
             [sys.executable, "-I", "-c", _BOOT, path, promised],
@@ -46,8 +63,6 @@ def extract_text(content: bytes, promised: Format, seconds: float = MAX_SECONDS)
     except OSError as error:
         log.warning("the process that reads attachments cannot be started: %s", type(error).__name__)
         raise UnreadError(Unread.UNREADABLE) from None
-    finally:
-        _children.release()
     return _read_answer(ended.stdout, ended.returncode)
 
 

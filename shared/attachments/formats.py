@@ -42,6 +42,7 @@ class Unread(StrEnum):
     ENCRYPTED = "encrypted"
     UNREADABLE = "could not be read"
     TOOK_TOO_LONG = "took too long"
+    AFTER_SLOW = "not tried after one that took too long"
     NO_TYPE = "not a type that is read"
     NO_TEXT = "no text in it"
     SAME_NAME = "another one has the same name"

@@ -4,11 +4,12 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from shared.attachments.documents import ReadAttachment
 from shared.attachments.download import get_bounded
-from shared.attachments.extraction import MAX_SECONDS, extract_text
+from shared.attachments.extraction import MAX_SECONDS, extract_text, take_child
 from shared.attachments.formats import FileText, Format, Unread, UnreadError, promised_format
 from shared.attachments.transfer import Download, read_answer
 from shared.domain import Attachment, Email
@@ -34,23 +35,26 @@ class AttachmentReader:
     multimail: MultiMailReader
     download: Download = get_bounded
     monotonic: Callable[[], float] = time.monotonic
+    take_child: Callable[[], AbstractContextManager[None]] = take_child
 
     def read(self, mailbox_id: str, email: Email, *, images: bool = False) -> tuple[ReadAttachment, ...]:
         """Read each attachment of an email, in their order; one that cannot be read says why.
 
         The last one stands for all that are beyond MAX_LISTED.
-        `images`: whether pictures are fetched for a model that takes them. Raises ThrottledError only: what
-        else goes wrong with a file, MultiMail's refusal included, costs the email nothing but that file.
+        `images`: whether pictures are fetched for a model that takes them. Raises ThrottledError only, also
+        while other emails' files keep all children busy: what else goes wrong with a file, MultiMail's
+        refusal included, costs the email nothing but that file. One slow file ends the reading of the rest.
         """
         ends_at = self.monotonic() + MAX_TOGETHER_SECONDS
         files = _Files(self, mailbox_id, email, images=images)
         read: list[ReadAttachment] = []
         for number, attachment in enumerate(email.attachments[:MAX_LISTED], 1):
             try:
-                seconds = min(MAX_SECONDS, ends_at - self.monotonic())
+                seconds = min(MAX_SECONDS, ends_at + files.waited - self.monotonic())
                 file, picture = files.take(attachment, seconds)
                 read.append(ReadAttachment(number, attachment.name, file.text, file.is_cut, picture=picture))
             except UnreadError as error:
+                files.is_slow |= error.why is Unread.TOOK_TOO_LONG
                 read.append(ReadAttachment(number, attachment.name, unread=error.why))
         more = len(email.attachments) - MAX_LISTED
         if more > 0:
@@ -67,6 +71,8 @@ class _Files:
         self._contents: dict[str, bytes] = {}  # by name, not taken yet
         self._names: set[str] = set()
         self._count = {True: 0, False: 0}  # of pictures, and of others
+        self.waited = 0.0  # for children that other emails' files had
+        self.is_slow = False  # one took too long
 
     def take(self, attachment: Attachment, seconds: float) -> tuple[FileText, Picture | None]:
         """What is in a file, if it is to be read. Raises UnreadError and ThrottledError."""
@@ -82,11 +88,14 @@ class _Files:
             raise UnreadError(Unread.TOO_LARGE)
         if self._count[is_picture] >= (MAX_PICTURES if is_picture else MAX_FILES):
             raise UnreadError(Unread.TOO_MANY)
-        if seconds <= 0:
-            raise UnreadError(Unread.TOOK_TOO_LONG)
+        if self.is_slow or seconds <= 0:
+            raise UnreadError(Unread.AFTER_SLOW)
         self._count[is_picture] += 1
         content = self._fetch(attachment, MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES)
-        file = extract_text(content, promised, seconds)
+        waits_from = self._reader.monotonic()
+        with self._reader.take_child():
+            self.waited += self._reader.monotonic() - waits_from
+            file = extract_text(content, promised, seconds)
         if file.format is not Format.PICTURE:
             return file, None
         if not is_picture:  # called something else, so not counted as one
