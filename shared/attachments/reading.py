@@ -25,7 +25,7 @@ MAX_PICTURE_BYTES = 3_000_000
 MAX_LOGO_BYTES = 20_000
 MAX_TOGETHER_SECONDS = 60.0  # for all files of an email: its lease lasts ten minutes
 # As mail programs name what stands in a signature. The service does not say which files stand in the text.
-_LOGO = re.compile(r"(?:image\d{3}|outlook-\w+|[\w-]*logo[\w-]*)\.\w+", re.IGNORECASE)
+_LOGO = re.compile(r"image\d{3}|outlook-\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,9 @@ class _Files:
             raise UnreadError(Unread.NO_TYPE)
         is_picture = promised is Format.PICTURE
         if is_picture and not self._images:
-            is_logo = 0 < attachment.size <= MAX_LOGO_BYTES and _LOGO.fullmatch(attachment.name)
+            stem = attachment.name.lower().rpartition(".")[0]
+            is_named_so = "logo" in stem or _LOGO.fullmatch(stem)
+            is_logo = is_named_so and 0 < attachment.size <= MAX_LOGO_BYTES
             raise UnreadError(Unread.LOGO if is_logo else Unread.PICTURE)
         if attachment.size > (MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES):
             raise UnreadError(Unread.TOO_LARGE)
