@@ -165,6 +165,18 @@ FLATE_BOMB = pdf("x", packed=zlib.compress(b" " * 120_000_000))
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit of POSIX systems")
+def test_files_are_read_where_the_system_allows_less_than_the_child_would_ask_for() -> None:
+    code = (
+        "from shared.attachments.extraction import extract_text\n"
+        "from shared.attachments.formats import Format\n"
+        "print(extract_text(b'Order 4711', Format.TXT).text)"
+    )
+    words = ["sh", "-c", 'ulimit -c 0 && exec "$0" -c "$1"', sys.executable, code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "Order 4711"
+
+
 @pytest.mark.parametrize(
     ("content", "promised", "expected"),
     [

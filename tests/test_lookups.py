@@ -18,7 +18,7 @@ import pytest
 
 from local.testing.lookup_server import HOST, LookUpServer, run_lookup_server
 from local.testing.world import Clock, InlineExecutor
-from shared.errors import ConfigurationError, DeferredError, ThrottledError, TransientError, UnavailableError
+from shared.errors import ConfigurationError, DeferredError, ThrottledError, UnavailableError
 from shared.knowledge.looking_up import LookUps
 from shared.knowledge.lookup_http import MAX_ANSWER_BYTES, LookUpReader
 from shared.knowledge.lookups import WAIT, LookUp
@@ -202,7 +202,7 @@ def test_redirects_are_not_followed(server: LookUpServer) -> None:
 
 def test_a_big_answer_is_not_taken(server: LookUpServer) -> None:
     server.answers[f"/customers/{ANN}"] = {"number": "x" * MAX_ANSWER_BYTES}
-    with pytest.raises(TransientError, match="more than 256 KiB"):
+    with pytest.raises(DeferredError, match="more than 256 KiB"):
         read(build(server))
 
 
@@ -457,6 +457,15 @@ def test_an_answer_is_kept_as_long_as_its_look_up_says(server: LookUpServer) -> 
     assert again.looked_up[0].at == clock()
 
 
+def test_what_is_not_used_any_more_is_dropped_with_the_next_look_up(server: LookUpServer) -> None:
+    clock = Clock()
+    lookups, look_up = build_lookups(clock), build(server, cache=timedelta(minutes=5))
+    lookups.start([look_up], ANN, "")()
+    clock.advance(minutes=5)
+    lookups.start([look_up], BOB, "")()
+    assert [address for _, _, address in lookups._kept] == [BOB]
+
+
 def test_without_a_time_nothing_is_kept(server: LookUpServer) -> None:
     lookups = build_lookups()
     for _ in range(2):
@@ -510,7 +519,7 @@ def test_a_failure_is_gone_on_without_or_waited_for(
 
 def test_what_is_not_json_is_a_failure_that_shows_nothing_of_it(server: LookUpServer) -> None:
     server.answers[f"/customers/{ANN}"] = b'{"number": "A-1001"'
-    with pytest.raises(TransientError, match="not JSON") as failed:
+    with pytest.raises(DeferredError, match="not JSON") as failed:
         build_lookups().start([build(server, on_failure=WAIT)], ANN, "")()
     assert "A-1001" not in f"{failed.value!r}{failed.value.__cause__!r}"
 

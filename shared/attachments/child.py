@@ -52,7 +52,9 @@ def limit_process() -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
     ):
-        resource.setrlimit(kind, (limit, limit + 1))
+        highest = resource.getrlimit(kind)[1]  # which may be lower already, and cannot be raised
+        is_lower = highest != resource.RLIM_INFINITY and highest < limit + 1
+        resource.setrlimit(kind, (min(limit, highest), highest) if is_lower else (limit, limit + 1))
 
 
 def _refuse(event: str, _arguments: tuple[Any, ...]) -> None:

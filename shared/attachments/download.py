@@ -6,6 +6,7 @@ from urllib.parse import SplitResult, urlsplit
 import requests
 from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError
+from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from shared.attachments.formats import Unread, UnreadError
 from shared.errors import ConfigurationError, PermanentError, TransientError
@@ -22,6 +23,7 @@ from shared.services.judged_https import (
 )
 
 CONNECT_SECONDS = 5.0
+_TIMEOUTS = (requests.Timeout, PoolTimeoutError, TimeoutError)  # of one reading, which the cut may follow
 
 
 def get_bounded(
@@ -46,7 +48,7 @@ def get_bounded(
         try:
             content = _get(session, url, max_bytes, seconds)
         except (requests.RequestException, HTTPError, OSError) as error:
-            if is_cut():
+            if is_cut() or isinstance(error, _TIMEOUTS):
                 raise UnreadError(Unread.TOOK_TOO_LONG) from None
             raise TransientError(f"a file's host gave no whole answer: {describe_failure(error)}") from None
         if is_cut():  # what ends with its connection seems to be whole

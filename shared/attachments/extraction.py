@@ -71,6 +71,7 @@ def _read_answer(answer: bytes, return_code: int) -> FileText:
         found: Mapping[str, Any] = json.loads(answer)
     except ValueError:  # it was ended, by a limit of the system or by a fault
         is_slow = os.name != "nt" and return_code == -signal.SIGXCPU
+        log.warning("the process that reads attachments ended with %d and without an answer", return_code)
         raise UnreadError(Unread.TOOK_TOO_LONG if is_slow else Unread.UNREADABLE) from None
     if "unread" in found:
         raise UnreadError(Unread(found["unread"]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.domain import LookedUp
-from shared.errors import ConfigurationError, PermanentError, TransientError, UnavailableError
+from shared.errors import ConfigurationError, DeferredError, PermanentError, TransientError, UnavailableError
 from shared.knowledge.lookup_http import name_operation
 from shared.knowledge.lookups import NO_FACTS, WAIT, Facts, LookUp
 from shared.knowledge.passages import Passage
@@ -77,10 +77,12 @@ class LookUps:
             passage = None if content is None else look_up.read_facts(content, address, now)
         except ValueError:
             # Not from the error, which has the answer in it.
-            raise TransientError(f"{name_operation(look_up)} gave an answer that is not JSON.") from None
+            raise DeferredError(f"{name_operation(look_up)} gave an answer that is not JSON.") from None
         found = _Kept(passage, now)
         with self._lock:
             self._kept.pop(key, None)
+            for old in [old for old, kept in self._kept.items() if now - kept.at >= old[0].cache]:
+                del self._kept[old]  # it is kept in memory no longer than it is used
             if look_up.cache:
                 self._kept[key] = found
             while len(self._kept) > MAX_KEPT:

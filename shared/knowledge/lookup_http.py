@@ -16,7 +16,6 @@ from shared.errors import (
     ConfigurationError,
     DeferredError,
     ThrottledError,
-    TransientError,
     UnavailableError,
 )
 from shared.knowledge.lookups import LookUp
@@ -102,7 +101,7 @@ class LookUpReader:
             reason = describe_failure(error, "ca_file in the look-up, or REQUESTS_CA_BUNDLE,")
             raise UnavailableError(f"{_describe(look_up)} gave no answer: {reason}.") from None
         if len(content) > MAX_ANSWER_BYTES:
-            raise TransientError(
+            raise DeferredError(
                 f"{_describe(look_up)} gave more than {MAX_ANSWER_BYTES // 1024} KiB: let it answer with the "
                 "fields alone that are shown."
             )
