@@ -502,7 +502,7 @@ def test_the_observing_demo_finds_a_gap_and_closes_it_in_the_next_backtest(servi
     shown = (
         "Observing only: ",
         "46 emails processed",
-        "44 emails, of which 9 could not be answered.",
+        "44 emails, of which 6 could not be answered. Others: ",
         "2  recycling ",
         "Proposed .data/demo/config/knowledge/proposed/em_",
         "would have answered 2 of 2 emails of its group",
