@@ -4,9 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$(dirname "${PYTHON:-.venv/bin/python}")
 
-# What the tests make up, tables of letters and words, a column whose name says secret, and the key that every Azurite has. Left out are the locks and the
+# What the tests make up, names of secrets, tables of letters and words, a column whose name says secret, and the key that every Azurite has. Left out are the locks and the
 # recorded answers, which are full of hashes, and hostile mail and drafts, whose keys are made up.
-made_up='^(benchmark|dynamic, Sku.*|9f86d081884c7d659a2feaa0c55ad015a3bf4f1b|password_request|key|aeopcyxijsdh[A-Za-z]+|password\* passwor\* [^"]*|iVBORw0KGgo[A-Za-z0-9+/=]+|multimail-(api-key|webhook-secret)|no secret|real|whsec_(of_the_world|1|abcdefghij0123456789)|sk-abcdefghij0123456789|ba9876543210|0123456789ab|The code is .*|simulated|unused|right|wrong|abc def|mm_(test|live)_[a-z0-9]{1,5}|model-key-abc|sk-hidden.*|Eby8vdM02.*)$'
+made_up='^(benchmark|dynamic, Sku.*|9f86d081884c7d659a2feaa0c55ad015a3bf4f1b|password_request|key|aeopcyxijsdh[A-Za-z]+|password\* passwor\* [^"]*|iVBORw0KGgo[A-Za-z0-9+/=]+|multimail-(api-key|webhook-secret)|audit-key|lookup-[a-z]*|password|no secret|real|whsec_(of_the_world|1|abcdefghij0123456789)|sk-abcdefghij0123456789|ba9876543210|0123456789ab|The code is .*|simulated|unused|right|wrong|abc def|mm_(test|live)_[a-z0-9]{1,5}|model-key-abc|sk-hidden.*|Eby8vdM02.*)$'
 git ls-files -z -- . ':!tests/hostile/*.toml' ':!evals/knowledge/recorded/*' ':!tests/drafts/*' ':!*requirements.txt' | xargs -0 "$bin/detect-secrets-hook" --exclude-secrets "$made_up"
 echo "no secrets in $(git ls-files | wc -l) files"
 
