@@ -379,7 +379,7 @@ def test_a_copy_of_the_configuration_is_the_same_configuration(box: Past) -> Non
 
 def entry(**fields: object) -> LedgerEntry:
     row = LedgerEntry("box", "em_1", START, "ann@customer.example", "thread-1", START)
-    return replace(row, outcome=Outcome.REPLY_SUBMITTED, **fields)  # type: ignore[arg-type]
+    return replace(row, outcome=Outcome.REPLY_SUBMITTED, **fields)  # type: ignore[arg-type]  # fields by name
 
 
 def test_what_really_became_of_an_email_is_what_its_reviewers_did() -> None:

@@ -34,7 +34,7 @@ def problems(draft: str) -> tuple[str, ...]:
 
 
 def judge(draft: str, sources: Sequence[Source], **options: bool | Sequence[str]) -> Verdict:
-    return check_draft(draft, sources, load_prompt("draft"), **options)  # type: ignore[arg-type]
+    return check_draft(draft, sources, load_prompt("draft"), **options)  # type: ignore[arg-type]  # by name
 
 
 @pytest.mark.parametrize(("check", "rule"), DRAFT_CHECKS.items())

@@ -205,7 +205,7 @@ def test_a_text_that_changed_and_another_deployment_are_embedded_anew(tmp_path: 
     MeaningIndex(Concepts, VectorFile(path, "embed"), Clock()).save([passage])
     for deployment, text in (("embed", "Four days."), ("other", "Three days.")):
         model = Concepts()
-        MeaningIndex(lambda model=model: model, VectorFile(path, deployment), Clock()).rank(  # type: ignore[misc]
+        MeaningIndex(lambda model=model: model, VectorFile(path, deployment), Clock()).rank(  # type: ignore[misc]  # a bound default
             "parcel", [Passage("a.md", "Delivery", text)]
         )
         assert model.embedded == [f"Delivery\n{text}", "parcel"]

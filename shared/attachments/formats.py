@@ -184,7 +184,7 @@ def _open_archive(content: bytes) -> zipfile.ZipFile:
 
 def _read_pdf(content: bytes) -> Iterator[str]:
     from pypdf import PdfReader  # noqa: PLC0415 - a library for each format: only the one needed is loaded
-    from pypdf.errors import LimitReachedError  # noqa: PLC0415
+    from pypdf.errors import LimitReachedError  # noqa: PLC0415 - this format alone
 
     try:
         reader = PdfReader(io.BytesIO(content))
@@ -216,7 +216,7 @@ def _read_docx(content: bytes) -> Iterator[str]:
 
 def _walk_xml(part: IO[bytes]) -> Iterator[tuple[str, Any]]:
     """The elements of a part as they end, without those for readers that cannot show the first choice."""
-    from defusedxml.ElementTree import iterparse  # noqa: PLC0415
+    from defusedxml.ElementTree import iterparse  # noqa: PLC0415 - this format alone
 
     skipped = 0
     for event, element in iterparse(part, events=("start", "end"), forbid_dtd=True):
@@ -241,7 +241,7 @@ def _read_run_part(element: Any) -> str:
 
 def _read_xlsx(content: bytes) -> Iterator[str]:
     """The rows of the sheets that are shown, with the values that were calculated when it was saved."""
-    from openpyxl import load_workbook  # noqa: PLC0415
+    from openpyxl import load_workbook  # noqa: PLC0415 - this format alone
 
     _open_archive(content)
     workbook = load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
@@ -278,14 +278,14 @@ def _decode(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        from charset_normalizer import from_bytes  # noqa: PLC0415
+        from charset_normalizer import from_bytes  # noqa: PLC0415 - this format alone
 
         best = from_bytes(content[:GUESSED_BYTES]).best()
         return content.decode(best.encoding if best else "cp1252", "replace")
 
 
 def _read_calendar(text: str) -> Iterator[str]:
-    from icalendar import Calendar  # noqa: PLC0415
+    from icalendar import Calendar  # noqa: PLC0415 - this format alone
 
     for calendar in Calendar.from_ical(text, multiple=True):
         events = islice(calendar.walk("VEVENT"), MAX_EVENTS)
@@ -299,7 +299,7 @@ def _read_calendar(text: str) -> Iterator[str]:
 
 
 def _read_picture(content: bytes, media_type: str) -> FileText:
-    import imagesize  # noqa: PLC0415
+    import imagesize  # noqa: PLC0415 - this format alone
 
     width, height = imagesize.get(io.BytesIO(content))
     if width <= 0 or height <= 0:

@@ -83,7 +83,7 @@ def _looks_like_password(token: str) -> bool:
         or (
             any(map(str.islower, word))
             and any(map(str.isupper, word[1:]))
-            and sum(map(str.isdigit, word)) >= 2  # noqa: PLR2004
+            and sum(map(str.isdigit, word)) >= 2  # noqa: PLR2004 - one may end a name
         )
         for word in words
     )

@@ -5,8 +5,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linkify_it import LinkifyIt  # type: ignore[import-untyped]
-from linkify_it.tlds import TLDS  # type: ignore[import-untyped]
+from linkify_it import LinkifyIt  # type: ignore[import-untyped]  # it has no types
+from linkify_it.tlds import TLDS  # type: ignore[import-untyped]  # it has no types
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 

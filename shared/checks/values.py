@@ -435,7 +435,7 @@ def _read_digits(digits: str) -> Iterable[Fraction]:
     groups = re.split("[.,]", compact)
     if not marks:
         return {Fraction(compact)}
-    is_grouped = all(len(group) == 3 for group in groups[1:]) and groups[0] != "0"  # noqa: PLR2004
+    is_grouped = all(len(group) == 3 for group in groups[1:]) and groups[0] != "0"  # noqa: PLR2004 - thousands
     grouped, decimal = Fraction("".join(groups)), Fraction(f"{''.join(groups[:-1])}.{groups[-1]}")
     if len(marks) == 1:
         return {grouped, decimal} if is_grouped else {decimal}

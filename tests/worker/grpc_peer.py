@@ -24,7 +24,7 @@ LEVELS = {"Information": "INFO", "Warning": "WARNING", "Error": "ERROR", "Critic
 OUT_LOCK = threading.Lock()
 
 
-class Host(protos.FunctionRpcServicer):  # type: ignore[misc, name-defined]
+class Host(protos.FunctionRpcServicer):  # type: ignore[misc, name-defined]  # generated code has no types
     """The service that the worker connects to: one stream in each direction."""
 
     def __init__(self) -> None:
