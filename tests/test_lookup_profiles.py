@@ -79,6 +79,8 @@ def test_a_look_up_is_read_whole() -> None:
         ({"secret": "multimail-api-key", "header": "x-key"}, "begins with lookup-"),
         ({"secret": "lookup-a", "header": "x-key", "audience": "api://orders"}, "both audience and header"),
         ({"show": None}, "lacks show"),
+        ({"show": "{}"}, "orders.show has no field"),
+        ({"only_for": "[]"}, "orders.only_for has no tag"),
         ({"show": "{'A: b': number}"}, "name of letters and digits"),
         ({"time_limit": "60"}, "from 0.5 to 10"),
         ({"cache": "48h"}, "24 hours"),

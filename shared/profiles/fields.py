@@ -38,6 +38,7 @@ from shared.profiles.values import (
     one_or_more,
     one_or_named,
     parsed,
+    some,
 )
 from shared.settings import LOOKUP_SECRET, declared_settings
 
@@ -171,8 +172,9 @@ _FORMS = list_of(
     "each form after a dash, with sender and label",
 )
 
-_TAGS = list_of(
-    filled(LINE, "has an empty tag: remove it"), "a tag a line, each after a dash", limit=MAX_TAGS
+_TAGS = some(  # without a tag it would be for everybody
+    list_of(filled(LINE, "has an empty tag: remove it"), "a tag a line, each after a dash", limit=MAX_TAGS),
+    "has no tag: write one, or remove only_for, which then is for everybody",
 )
 _FOLDERS = list_of(
     parsed(
@@ -193,9 +195,12 @@ _LOOKUP = built(
     required={
         "url": SENTENCE,
         "show": parsed(
-            mapping_of(
-                CATEGORY, _PATH, "a field of the answer for each label (Status: order.status)",
-                limit=MAX_SHOWN_FIELDS,
+            some(
+                mapping_of(
+                    CATEGORY, _PATH, "a field of the answer for each label (Status: order.status)",
+                    limit=MAX_SHOWN_FIELDS,
+                ),
+                "has no field: write a label and the path of its field",
             ),
             lambda shown: tuple(shown.items()),
         ),

@@ -187,6 +187,18 @@ def list_of(kind: Kind, remedy: str = TEXT_ITEMS, *, limit: int | None = None) -
     return Kind(read, schema if limit is None else {**schema, "maxItems": limit})
 
 
+def some(kind: Kind, problem: str) -> Kind:
+    """A list or a mapping that is not empty; `problem` is what is said of an empty one."""
+
+    def check(values: Any) -> Any:
+        if not values:
+            raise ValueError(problem)
+        return values
+
+    least = "minItems" if kind.schema["type"] == "array" else "minProperties"
+    return Kind(parsed(kind, check).read, {**kind.schema, least: 1})
+
+
 def one_or_more(kind: Kind) -> Kind:
     """One value, or a list of them."""
     many = list_of(kind)
