@@ -26,9 +26,11 @@ from local.host.http_server import LoopbackServer
 from local.multimail.emails import Attachment
 from local.multimail.faults import no_fault, rate_limited
 from local.testing.world import World
+from shared.attachments import formats, reading
+from shared.attachments.child import MAX_MEMORY_BYTES
 from shared.attachments.documents import ReadAttachment, bound_attachments, list_open_points
 from shared.attachments.download import get_bounded
-from shared.attachments.extraction import extract_text, take_child
+from shared.attachments.extraction import MAX_SECONDS, extract_text, take_child
 from shared.attachments.formats import Format, Unread, UnreadError, promised_format
 from shared.attachments.reading import AttachmentReader
 from shared.attachments.transfer import read_answer
@@ -40,6 +42,7 @@ from shared.mail.call import Call
 from shared.mail.connection import Answer
 from shared.model.prompting import unescape_untrusted
 from shared.profiles.profiles import NO_PROFILE, Profiles
+from shared.replying import drafting, triage
 from tests.test_chat_models import write_certificate
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -199,6 +202,28 @@ def test_a_calendar_with_more_events_than_are_read_says_so() -> None:
     for count in (50, 51):
         found = extract_text(ICS.replace(event, event * count), Format.ICS)
         assert (found.is_cut, found.text.count("Summary")) == (count > 50, 50)
+
+
+def test_the_page_about_profiles_has_the_limits_that_hold() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "profiles.md").read_text(encoding="utf-8")
+    section = page.partition("## Attachments and pictures")[2].partition("\n## ")[0]
+    limits = (
+        f"{formats.MAX_PAGES} pages", f"{formats.MAX_ROWS:,} rows and {formats.MAX_COLUMNS} columns",
+        f"{formats.MAX_EVENTS} events", f"{formats.MAX_TEXT_CHARACTERS:,} characters",
+        f"the first {formats.MAX_LISTED} attachments", f"{formats.MAX_PIXELS // 1_000_000} million pixels",
+        f"files of {reading.MAX_FILE_BYTES // 1_000_000} MB", f"of {reading.MAX_PICTURE_BYTES // 1_000_000} MB",
+        f"at most {reading.MAX_TOGETHER_SECONDS:.0f} seconds", f"at most {MAX_SECONDS:.0f} seconds",
+        f"{MAX_MEMORY_BYTES >> 20} MB of memory", f"at most {reading.MAX_LOGO_BYTES // 1_000} KB",
+        f"{drafting.MAX_ATTACHMENT_TOKENS:,} tokens of a file", f"{drafting.MAX_ATTACHMENTS_TOKENS:,} of all",
+        f"{triage.MAX_ATTACHMENT_TOKENS} and {triage.MAX_ATTACHMENTS_TOKENS:,} tokens",
+    )  # fmt: skip
+    assert [limit for limit in limits if limit not in section] == []
+    types = section.partition("| any other")[0].lower()
+    assert [
+        ending
+        for ending in formats.BY_ENDING
+        if ending not in (*types.replace(",", " ").split(), "jpg", "htm")
+    ] == []
 
 
 # What ends as a cause
