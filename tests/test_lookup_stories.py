@@ -412,21 +412,55 @@ def test_what_an_earlier_draft_told_stays_with_the_customer(tmp_path: Path, serv
         assert world.entry(email_id).holds_facts
 
 
+def edit(world: World, email_id: str, text: str) -> None:
+    """Have a reviewer's own text put in the place of the pending reply's."""
+    item, reply_id = world.entry(email_id).work_item, str(world.entry(email_id).reply_id)
+    world.agent.reviews.edit(item, reply_id, "a0000001", text)
+    world.clock.advance(minutes=3)
+    world.simulator.decide(reply_id, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, reply_id)
+    world.run_until_idle()
+
+
 def test_an_edit_keeps_its_facts_verified_and_marked(tmp_path: Path, server: LookUpServer) -> None:
     with run_world(tmp_path, build_profiles(server)) as world:
         email_id = ask(world)
-        item, reply_id = world.entry(email_id).work_item, str(world.entry(email_id).reply_id)
-        world.agent.reviews.edit(item, reply_id, "a0000001", REPLY.replace("Dear", "Hello"))
-        world.clock.advance(minutes=3)
-        world.simulator.decide(reply_id, "reject")
-        world.agent.reviews.note_decided(item.mailbox_id, reply_id)
-        world.run_until_idle()
-        shown = world.agent.reviews.find(item, "b0000002")
+        edit(world, email_id, REPLY.replace("Dear", "Hello"))
+        shown = world.agent.reviews.find(world.entry(email_id).work_item, "b0000002")
         assert shown is not None
         assert shown.draft is not None
         assert [f"{note.name} {note.at:%H:%M}" for note in shown.draft.looked_up] == ["orders 12:03"]
         claims = {claim.support for claim in shown.draft.claims if CARRIER in claim.sentence}
         assert claims == {Support.VERIFIED}
+
+
+def test_the_facts_of_two_references_are_told_apart(tmp_path: Path, server: LookUpServer) -> None:
+    """Also in a reviewer's own text, whose sentences keep their sources."""
+    server.answers["/orders/A-1002"] = {"number": "A-1002", "status": "lost", "email": ANN}
+    told = ["Your order A-1001 was shipped.", "Your order A-1002 was lost."]
+    profiles = build_profiles(
+        server, url="/orders/{reference}", lookup="references: '\\bA-\\d{4}\\b'\n      address_field: email"
+    )
+    with run_world(tmp_path, profiles) as world:
+        world.model.draft = dict(DRAFT) | {
+            "reply_markdown": "\n\n".join(["Dear Ann,", *told, "Support"]),
+            "claims": [
+                {"sentence": told[0], "source": "K1", "quote": "Order: A-1001\nStatus: shipped"},
+                {"sentence": told[1], "source": "K2", "quote": "Order: A-1002\nStatus: lost"},
+            ],
+        }  # fmt: skip
+        email_id = world.deliver("Where are A-1001 and A-1002?")
+        world.run_until_idle()
+        edit(world, email_id, "\n\n".join(["Hello Ann,", *told, "Support"]))
+        draft = world.entry(email_id).draft
+        assert draft is not None
+        assert draft.reply_markdown.startswith("Hello")
+        found = {claim.sentence: (claim.support, claim.source) for claim in draft.claims}
+        at = "looked up 2026-03-02 12:03 UTC"
+        assert [found[sentence] for sentence in told] == [
+            (Support.VERIFIED, f"lookup:orders › Orders of the first reference, {at}"),
+            (Support.VERIFIED, f"lookup:orders › Orders of the second reference, {at}"),
+        ]
 
 
 # ---- Later emails of the thread

@@ -4,10 +4,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from shared.domain import LookedUp
@@ -15,7 +15,7 @@ from shared.errors import ConfigurationError, DeferredError, PermanentError, Tra
 from shared.knowledge.lookup_http import name_operation
 from shared.knowledge.lookups import NO_FACTS, WAIT, Facts, LookUp
 from shared.knowledge.passages import Passage
-from shared.knowledge.references import find_references
+from shared.knowledge.references import ORDINALS, find_references
 from shared.telemetry import in_this_context
 
 MAX_KEPT = 1_000  # answers, of all look-ups
@@ -32,6 +32,15 @@ class _Kept:
 
     passage: Passage | None
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A look-up on its way: one for each reference of the email."""
+
+    look_up: LookUp
+    ordinal: str
+    future: Future[_Kept]
 
 
 @dataclass(slots=True)
@@ -54,16 +63,20 @@ class LookUps:
         will do. The result raises what a look-up raises that is to be waited for.
         """
         begun = self.monotonic()
-        running: list[tuple[LookUp, Future[_Kept]]] = []
+        running: list[_Running] = []
         for look_up in wanted:
             find = in_this_context(self._find)
-            for url in self._list_urls(look_up, address, text):
-                running.append((look_up, self.executor.submit(find, look_up, url, address, is_fresh)))
+            for url, ordinal in self._list_urls(look_up, address, text).items():
+                future = self.executor.submit(find, look_up, url, address, is_fresh)
+                running.append(_Running(look_up, ordinal, future))
         return lambda: self._finish(running, address, begun) if running else NO_FACTS
 
-    def _list_urls(self, look_up: LookUp, address: str, text: str) -> Iterator[str]:
-        references = find_references(look_up.references, text) if look_up.references else ("",)
-        yield from dict.fromkeys(filter(None, (look_up.build_url(address, found) for found in references)))
+    def _list_urls(self, look_up: LookUp, address: str, text: str) -> dict[str, str]:
+        """Each address to read, with the ordinal of its reference where the email has several."""
+        found = find_references(look_up.references, text) if look_up.references else ("",)
+        ordinals = ORDINALS if len(found) > 1 else ("",)
+        urls = {look_up.build_url(address, one): n for one, n in zip(found, ordinals, strict=False)}
+        return {url: ordinal for url, ordinal in urls.items() if url}
 
     def _find(self, look_up: LookUp, url: str, address: str, is_fresh: bool) -> _Kept:
         # With the address: whether an answer is about it was judged for this one alone.
@@ -89,11 +102,12 @@ class LookUps:
                 self._kept.popitem(last=False)
         return found
 
-    def _finish(self, running: Sequence[tuple[LookUp, Future[_Kept]]], address: str, begun: float) -> Facts:
+    def _finish(self, running: Sequence[_Running], address: str, begun: float) -> Facts:
         passages, looked_up, failed = [], dict[str, LookedUp](), dict[str, None]()
-        for look_up, future in running:
+        for one in running:
+            look_up = one.look_up
             try:
-                found = self._wait(look_up, future, begun)
+                found = self._wait(look_up, one.future, begun)
             except (ConfigurationError, PermanentError, TransientError) as error:
                 if look_up.on_failure == WAIT:
                     raise
@@ -101,7 +115,9 @@ class LookUps:
                 failed[look_up.name] = None
                 continue
             if found.passage is not None:
-                passages.append(found.passage)
+                # Not kept with it: in another email it is another one of the references.
+                title = look_up.build_title(found.at, one.ordinal)
+                passages.append(replace(found.passage, title=title))
                 # Of several references the oldest answer.
                 note = LookedUp(look_up.name, found.at, address)
                 looked_up[look_up.name] = min(looked_up.get(look_up.name, note), note, key=lambda n: n.at)

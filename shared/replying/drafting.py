@@ -55,7 +55,7 @@ from shared.replying.draft_request import (
     Material,
     build_draft_instructions,
     build_draft_request,
-    name_source,
+    drop_time,
     parse_draft,
 )
 from shared.replying.envelope import Envelope
@@ -214,11 +214,11 @@ def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: 
     What the checks find is told to its approver. A sentence that the reviewer left keeps its source. The open
     points stay: no code can tell whether the text answers them.
     """
-    ids = {name_source(source.title): source.id for source in material.sources}
+    ids = {drop_time(source.title): source.id for source in material.sources}
     written = DraftText(
         reply_markdown=edited.reply_markdown,
         claims=tuple(
-            Claim(c.sentence, ids.get(name_source(c.source), ""), c.quote) for c in edited.claims if c.quote
+            Claim(c.sentence, ids.get(drop_time(c.source), ""), c.quote) for c in edited.claims if c.quote
         ),
         open_points=edited.open_points,
         follow_up=find_promise(edited, entry.rejections[-1].reply_markdown),
