@@ -463,6 +463,20 @@ def test_the_facts_of_two_references_are_told_apart(tmp_path: Path, server: Look
         ]
 
 
+@pytest.mark.parametrize("on_failure", ["wait", "continue"])
+def test_a_reviewers_own_text_waits_for_no_look_up(
+    tmp_path: Path, server: LookUpServer, on_failure: str
+) -> None:
+    with run_world(tmp_path, build_profiles(server, lookup=f"on_failure: {on_failure}")) as world:
+        email_id = ask(world)
+        server.statuses[f"/customers/{ANN}"] = 503
+        edit(world, email_id, REPLY.replace("Dear", "Hello"))
+        assert len(world.posts()) == 2
+        note = tags_of_reply(world, email_id)["agent.note"]
+        assert "the look-up orders gave no answer: its facts could not be checked" in note
+        assert "written without" not in note
+
+
 # ---- Later emails of the thread
 
 

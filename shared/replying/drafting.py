@@ -139,7 +139,7 @@ def start_lookups(
 ) -> Callable[[], Facts]:
     """Begin the look-ups that a draft may hold facts of: none unless only the sender can get it.
 
-    See `LookUps.start`. A redraft looks up again.
+    See `LookUps.start`. A redraft looks up again. A reviewer's own text waits for none: they only check it.
     """
     is_certain = not (entry.is_observed or envelope.is_form or envelope.is_proposal)
     if not is_certain or not may_hold_facts(mailbox, entry, envelope):
@@ -147,7 +147,10 @@ def start_lookups(
     category = entry.triage.category if entry.triage is not None else ""
     wanted = [one for one in profile.lookups if category in one.categories or not one.categories]
     said = f"{email.subject}\n{split_own_words(email.markdown[:MAX_OWN_CHARACTERS]).own}" if wanted else ""
-    return lookups.start(wanted, entry.sender, said, is_fresh=bool(entry.rejections))
+    return lookups.start(
+        wanted, entry.sender, said,
+        email_id=entry.email_id, is_fresh=bool(entry.rejections), may_wait=entry.edit is None,
+    )  # fmt: skip
 
 
 def write_draft(
@@ -265,6 +268,7 @@ def _build_draft(
     prompt_version: str,
 ) -> Draft:
     """The draft of the row's next revision."""
+    without = "it is written without" if entry.edit is None else "its facts could not be checked"
     return Draft(
         reply_markdown=written.reply_markdown,
         confidence=written.confidence,
@@ -285,7 +289,7 @@ def _build_draft(
             *envelope.notes,
             *verdict.warnings,
             *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
-            *(f"the look-up {name} gave no answer: it is written without" for name in material.facts.failed),
+            *(f"the look-up {name} gave no answer: {without}" for name in material.facts.failed),
         ),
     )
 
