@@ -565,6 +565,24 @@ def test_what_the_thread_told_is_not_shown_where_others_could_get_it(
         assert draft.looked_up == ()
 
 
+@pytest.mark.parametrize("change", [in_the_copies, ungated])
+def test_the_emails_own_reply_that_came_back_is_not_shown_where_others_could_get_it(
+    tmp_path: Path, server: LookUpServer, change: Change
+) -> None:
+    with run_world(tmp_path, build_profiles(server), allow_ungated_replies=True) as world:
+        world.simulator.refuse_delivery(ANN, "bounced")
+        email_id = ask(world)
+        approve(world, email_id)
+        assert world.entry(email_id).reply_status == "bounced"
+        change(world)
+        world.model.requests.clear()
+        world.ledger.defer(world.entry(email_id).redriven(world.clock()))
+        obey(world)
+        world.run_until_idle()
+        assert [request.schema_name for request in world.model.requests] == ["triage", "draft"]
+        assert CARRIER not in prompts(world)
+
+
 def test_an_erased_row_does_not_know_whom_its_drafts_were_about(tmp_path: Path, server: LookUpServer) -> None:
     with run_world(tmp_path, build_profiles(server)) as world:
         email_id = ask(world)
