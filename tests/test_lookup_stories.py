@@ -683,6 +683,20 @@ def test_tags_open_a_folder_of_knowledge(tmp_path: Path) -> None:
         assert contact_requests(world) == 2
 
 
+def test_a_folder_for_tags_is_closed_by_a_copy_that_comes_after_triage(tmp_path: Path) -> None:
+    with run_partner_world(tmp_path) as world:
+
+        def sort() -> None:
+            assert "Partner" in world.model.requests[-1].user
+            in_the_copies(world)
+
+        world.model.steps = [sort]
+        world.deliver("What do I pay?", sender=ANN)
+        world.run_until_idle()
+        assert [request.schema_name for request in world.model.requests] == ["triage", "draft"]
+        assert "Partner" not in world.model.requests[-1].user
+
+
 @pytest.mark.parametrize(
     ("change", "cc"), [(lambda _world: None, ("carl@customer.example",)), (in_copy, ()), (in_blind_copy, ())]
 )
