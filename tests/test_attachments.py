@@ -460,6 +460,12 @@ def test_the_certificate_is_that_of_the_host_that_was_asked_for(
         anywhere(f"https://localhost:{port}/fits", 100, 5)
 
 
+def test_certificates_that_are_not_there_cost_no_more_than_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(TransientError, match="REQUESTS_CA_BUNDLE"):
+        get_bounded("https://files.example/a", 100, 5, resolve=lambda *_: ("8.8.8.8",))
+
+
 # Prompts, claims and the desk
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from shared.domain import LookedUp, parse_address
-from shared.knowledge.passages import LOOKUP_MARK, Passage
+from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, Passage
 from shared.model.prompting import clean_line
 from shared.services.judged_https import check_host
 
@@ -67,10 +67,15 @@ class LookUp:
         if self.audience and self.header:
             raise ValueError("has both audience and header: sign in one way")
 
-    @property
-    def title(self) -> str:
-        """Its name as people read it."""
-        return self.name.replace("-", " ").capitalize()
+    def build_title(self, at: datetime, ordinal: str = "") -> str:
+        """What its facts are called: its name as people read it, and when they were read.
+
+        `ordinal`: of the reference in the email, where there are several. Not the reference itself: it is the
+        sender's, and a title is trusted, and outlives a draft that is erased.
+        """
+        part = f" of the {ordinal} reference" if ordinal else ""
+        name = self.name.replace("-", " ").capitalize()
+        return f"{name}{part}{LOOKED_UP}{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
     def build_url(self, address: str, reference: str = "") -> str:
         """The address to read; "" where the values could lead to another place, or another's facts.
@@ -103,8 +108,7 @@ class LookUp:
         lines = [f"{label}: {text}" for label, path in self.show if (text := _show(_find(answer, path)))]
         if not lines:
             return None
-        title = f"{self.title}, looked up {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        return Passage(f"{LOOKUP_MARK}{self.name}", title, "\n".join(lines))
+        return Passage(f"{LOOKUP_MARK}{self.name}", self.build_title(now), "\n".join(lines))
 
 
 @dataclass(frozen=True, slots=True)
