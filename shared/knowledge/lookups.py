@@ -17,9 +17,26 @@ MAX_VALUE_CHARACTERS = 300
 MAX_LIST_VALUES = 20  # of a field that is a list
 MAX_REFERENCE_CHARACTERS = 64
 CONTINUE, WAIT = "continue", "wait"
+EMPTY: tuple[Any, ...] = (None, "", [], {})  # what systems answer where they have nothing
+_MISSING = object()
 
 # Marks that some servers read as parts of a path or a query although they are percent-encoded.
 _RISKY = re.compile(r"[/\\?#%\x00-\x20\x7f]|\.\.|^\.$")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answer says of one customer.
+
+    `passage`: the shown fields; None where there are none. `missing`: the paths that lead to no value though
+    the answer is not empty there. `is_about_another`: its address is not the customer's, so none of it is
+    used. `is_unlike`: it lacks the address's field, or all that is shown, as after a mistake in a path.
+    """
+
+    passage: Passage | None = None
+    missing: tuple[str, ...] = ()
+    is_about_another: bool = False
+    is_unlike: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +103,8 @@ class LookUp:
             REFERENCE, quote(reference, safe="")
         )
 
-    def read_facts(self, content: bytes, address: str, now: datetime) -> Passage | None:
-        """The shown fields of an answer; None where it has none of them, or is about another address.
-
-        Raises ValueError for what is not JSON.
-        """
+    def read_facts(self, content: bytes, address: str, now: datetime) -> Answer:
+        """What an answer says of the customer with this address. Raises ValueError for what is not JSON."""
         try:
             # Numbers stay as they are written: 12.50 is a price.
             answer = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
@@ -98,13 +112,19 @@ class LookUp:
             raise ValueError("it is nested too deep") from None
         if self.address_field:
             found = _find(answer, self.address_field)
-            if not isinstance(found, str) or parse_address(found) != address:
-                return None
-        lines = [f"{label}: {text}" for label, path in self.show if (text := _show(_find(answer, path)))]
+            if found in EMPTY:
+                return Answer()
+            if not isinstance(found, str):
+                return Answer(missing=(self.address_field,), is_unlike=True)
+            if parse_address(found) != address:
+                return Answer(is_about_another=True)
+        fields = [(label, path, _find(answer, path)) for label, path in self.show]
+        missing = tuple(path for _, path, value in fields if _is_missing(value))
+        lines = [f"{label}: {text}" for label, _, value in fields if (text := _show(value))]
         if not lines:
-            return None
+            return Answer(missing=missing, is_unlike=len(missing) == len(fields))
         title = f"{self.title}, looked up {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        return Passage(f"{LOOKUP_MARK}{self.name}", title, "\n".join(lines))
+        return Answer(Passage(f"{LOOKUP_MARK}{self.name}", title, "\n".join(lines)), missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +168,23 @@ def _check_url(url: str) -> None:
 
 
 def _find(answer: Any, path: str) -> Any:
+    """What the path leads to: None where a list ends before, or the answer is empty there."""
     for step in path.split("."):
-        if isinstance(answer, dict):
-            answer = answer.get(step)
-        elif isinstance(answer, list) and step.isdecimal() and int(step) < len(answer):
-            answer = answer[int(step)]
-        else:
+        if answer in EMPTY:
             return None
+        if isinstance(answer, dict):
+            answer = answer.get(step, _MISSING)
+        elif isinstance(answer, list) and step.isdecimal():
+            answer = answer[int(step)] if int(step) < len(answer) else None
+        else:
+            return _MISSING
     return answer
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a path leads to nothing, or to a part of the answer that is no value."""
+    parts = value if isinstance(value, list) else [value]
+    return bool(parts) and all(part is _MISSING or (part and isinstance(part, dict | list)) for part in parts)
 
 
 def _show(value: Any) -> str:

@@ -189,7 +189,11 @@ _FOLDERS = list_of(
     "a folder's name a line, each after a dash",
 )
 _LOOKUP_NAME = matching(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?", "a name such as orders: use a-z, digits and -")
-_PATH = matching(r"[^\s.]+(?:\.[^\s.]+)*", "the path of a field such as status or orders.0.status")
+_STEP = r"[^\s.\[\]$]+"
+_PATH = matching(
+    rf"{_STEP}(?:\.{_STEP})*",
+    "a path of names and numbers with dots between, such as status or orders.0.status",
+)
 _LOOKUP = built(
     LookUp,
     required={
