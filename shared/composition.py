@@ -314,6 +314,12 @@ def open_knowledge(
     return _load_profiles(settings), _build_knowledge(settings, credential, nullcontext, clock)
 
 
+def open_lookups(settings: Settings) -> tuple[Profiles, Read]:
+    """Build what reads look-ups' answers for an operator's command, with the profiles that name them."""
+    credential = _once(lambda: _build_credential(settings))
+    return _load_profiles(settings), _build_look_up(settings, credential, nullcontext)
+
+
 def open_model(settings: Settings) -> Callable[[ChatRequest], ChatCompletion]:
     """Build the chat model for an operator's command."""
     credential = _once(lambda: _build_credential(settings))

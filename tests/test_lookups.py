@@ -342,7 +342,7 @@ def test_an_address_that_a_database_takes_for_another_needs_the_answer_to_name_i
     judged = LookUp(url, SHOW, address_field="email")
     assert judged.build_url(address) != ""
     other = f'{{"email": "{ANN}", "number": "A-1"}}'.encode()
-    assert judged.read_facts(other, address, Clock()()) == Answer(is_about_another=True)
+    assert judged.read_facts(other, address, Clock()()) == Answer(is_about_customer=False)
 
 
 @pytest.mark.parametrize("reference", ["", ".", "..", "A/1", "A 1", "x" * 65])
@@ -432,7 +432,9 @@ def test_an_answer_that_cannot_have_the_fields_is_told_apart(
     "answer", [{"mail": ANN}, {"email": {"of": ANN}}, {"email": [ANN]}, {"email": True}, "text"]
 )
 def test_an_answer_without_the_address_is_told_apart_from_anothers(answer: object) -> None:
-    assert read_answer(answer, address_field="email") == Answer(missing=("email",), is_unlike=True)
+    assert read_answer(answer, address_field="email") == Answer(
+        None, ("email",), is_about_customer=False, is_unlike=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -441,7 +443,9 @@ def test_an_answer_without_the_address_is_told_apart_from_anothers(answer: objec
 )
 def test_an_answer_that_is_empty_where_the_fields_would_be_lacks_none(answer: object) -> None:
     assert read_answer(answer, show=(("Order", "orders.0.number"),)) == Answer()
-    assert read_answer(answer, show=(("Name", "name"),), address_field="orders.0.number") == Answer()
+    assert read_answer(answer, show=(("Name", "name"),), address_field="orders.0.number") == Answer(
+        is_about_customer=False
+    )
 
 
 def test_what_some_customers_do_not_have_is_named_and_no_mismatch() -> None:

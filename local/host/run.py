@@ -63,6 +63,7 @@ NEEDS: Mapping[str, Collection[Need]] = {
     "forget": (Need.SEND,),
     "gaps": (Need.READ, Need.MODEL),
     "knowledge": (Need.MODEL,),
+    "lookup": (),
     "notify": (Need.READ,),
     "open": (Need.READ,),
     "pause": (Need.READ,),

@@ -29,13 +29,13 @@ class Answer:
     """What an answer says of one customer.
 
     `passage`: the shown fields; None where there are none. `missing`: the paths that lead to no value though
-    the answer is not empty there. `is_about_another`: its address is not the customer's, so none of it is
+    the answer is not empty there. `is_about_customer`: its address is the customer's; otherwise none of it is
     used. `is_unlike`: it lacks the address's field, or all that is shown, as after a mistake in a path.
     """
 
     passage: Passage | None = None
     missing: tuple[str, ...] = ()
-    is_about_another: bool = False
+    is_about_customer: bool = True
     is_unlike: bool = False
 
 
@@ -112,12 +112,10 @@ class LookUp:
             raise ValueError("it is nested too deep") from None
         if self.address_field:
             found = _find(answer, self.address_field)
-            if found in EMPTY:
-                return Answer()
-            if not isinstance(found, str):
-                return Answer(missing=(self.address_field,), is_unlike=True)
-            if parse_address(found) != address:
-                return Answer(is_about_another=True)
+            if not (isinstance(found, str) or found in EMPTY):
+                return Answer(None, (self.address_field,), is_about_customer=False, is_unlike=True)
+            if parse_address(found or "") != address:
+                return Answer(is_about_customer=False)
         fields = [(label, path, _find(answer, path)) for label, path in self.show]
         missing = tuple(path for _, path, value in fields if _is_missing(value))
         lines = [f"{label}: {text}" for label, _, value in fields if (text := _show(value))]
