@@ -76,6 +76,8 @@ def test_a_look_up_is_read_whole() -> None:
         ({"url": "https://shop.example/{reference}", "references": "A-1"}, "no address_field"),
         ({"references": "'(?=a)'", "url": "https://shop.example/{reference}"}, r"orders.references is not a pattern that RE2"),
         ({"header": "x-key"}, "both header and secret"),
+        ({"url": "https://shop.example/{address}?v=2&Code=the-key"}, "has a key in its url (Code=): remove it there"),
+        ({"url": "https://shop.example/{address}?subscription-key=1&v=2"}, "store it as a secret, and name header and secret"),
         ({"secret": "multimail-api-key", "header": "x-key"}, "begins with lookup-"),
         ({"secret": "lookup-a", "header": "x-key", "audience": "api://orders"}, "both audience and header"),
         ({"show": None}, "lacks show"),
@@ -99,6 +101,24 @@ def test_a_mistake_is_named_with_its_remedy(changes: dict[str, str | None], prob
     told = problems_of(**changes)
     assert problem.replace("\\", "") in told
     assert told.startswith("mailboxes.yaml, line ")
+
+
+@pytest.mark.parametrize("secret", ["sk_live_the-key", "1234567890"])
+def test_what_stands_in_the_place_of_a_secrets_name_is_not_repeated(secret: str) -> None:
+    told = problems_of(header="x-key", secret=secret)
+    assert "orders.secret has a value, which is not the name of a secret that begins with lookup-" in told
+    assert secret not in told
+
+
+def test_a_reference_may_be_called_a_code() -> None:
+    shown = (("Order", "number"),)
+    LookUp("https://shop.example/?code={reference}", shown, references="A-1", address_field="email")
+    with pytest.raises(ValueError, match=r"a key in its url \(code=\)"):
+        LookUp("https://shop.example/{address}?code=the-key", shown)
+
+
+def test_a_key_in_the_url_is_not_repeated() -> None:
+    assert "the-key" not in problems_of(url="https://shop.example/{address}?sig=the-key")
 
 
 def test_tags_open_folders_and_look_ups() -> None:

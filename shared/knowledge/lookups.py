@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from shared.domain import LookedUp, parse_address
 from shared.knowledge.passages import LOOKUP_MARK, Passage
@@ -19,6 +19,10 @@ MAX_REFERENCE_CHARACTERS = 64
 CONTINUE, WAIT = "continue", "wait"
 EMPTY: tuple[Any, ...] = (None, "", [], {})  # what systems answer where they have nothing
 _MISSING = object()
+# Query parameters that services take keys in. A url is no place for one: it is in the repository and in logs.
+KEY_PARAMETERS = frozenset(
+    ("code", "key", "api_key", "apikey", "token", "access_token", "sig", "subscription-key")
+)
 
 # Marks that some servers read as parts of a path or a query although they are percent-encoded.
 _RISKY = re.compile(r"[/\\?#%\x00-\x20\x7f]|\.\.|^\.$")
@@ -162,6 +166,12 @@ def _check_url(url: str) -> None:
             f"has neither {ADDRESS} nor {REFERENCE} in its url: what is the same for everybody "
             "belongs into the knowledge"
         )
+    for name, _ in parse_qsl(urlsplit(rest).query):  # without {reference}, which may well be a code
+        if name.lower() in KEY_PARAMETERS:
+            raise ValueError(
+                f"has a key in its url ({name}=): remove it there, store it as a secret, and name "
+                "header and secret"
+            )
     check_host(parts.hostname)
 
 
