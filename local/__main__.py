@@ -30,11 +30,12 @@ COMMANDS = {
     "voice": "local.voice.command",
     "gaps": "local.gaps.command",
     "knowledge": "local.commands.configuration",
+    "lookup": "local.commands.lookup",
     "profiles": "local.commands.configuration",
     "notify": "local.people.notify",
     "open": "local.people.matters",
     "done": "local.people.matters",
-    "docs": "local.commands.docs",
+    "docs": "local.documentation.command",
 }
 PLAIN = {"…": ".", "·": "-", "✓": "+", "✗": "x"}  # what the commands write themselves
 # Adds a command by its name and what it does.
@@ -166,6 +167,11 @@ def _add_for_configuration(add: AddCommand) -> None:
         "mailbox", nargs="?", metavar="MAILBOX", help="its id or address, as profiles name it"
     )
     knowledge.add_argument("question", nargs="?", metavar="QUESTION")
+    lookup = add("lookup", "ask a mailbox's look-ups about one address, and show what each answers and lacks")
+    lookup.add_argument("mailbox", metavar="MAILBOX", help="its id or address, as profiles name it")
+    lookup.add_argument("address", metavar="ADDRESS", help="of a customer whom the systems know")
+    text = "what the customer might write, with the references to look for"
+    lookup.add_argument("text", nargs="?", default="", metavar="TEXT", help=text)
     text = "write the vectors for the search by meaning next to the files: before each deployment"
     knowledge.add_argument("--embed", action="store_true", help=text)
     docs = add(

@@ -6,7 +6,7 @@ import os
 import random
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -44,9 +44,9 @@ from shared.replying.envelope import Addressing
 from shared.replying.pipeline import Pipeline
 from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
-from shared.services.secrets import SecretFile, SecretSource, StaticSecret
+from shared.services.secrets import FindSecret, SecretFile, SecretSource, StaticSecret
 from shared.services.work_queue import InProcessWorkQueue, WorkQueue
-from shared.settings import OBSERVED, Settings
+from shared.settings import OBSERVED, Settings, find_config_path, read_named_secrets
 from shared.telemetry import quieten_sdks, span
 from shared.watching.answers import AnswerWatch
 from shared.watching.polling import Poller
@@ -167,6 +167,7 @@ class Adapters:
     work_queue: WorkQueue
     knowledge: KnowledgeSource
     look_up: Read
+    find_secret: FindSecret
     signing_secret: SecretSource | None
     health: ServiceHealth
     delivery: Delivery
@@ -196,7 +197,7 @@ def build_agent(
     if not settings.observe_only:
         writer = MultiMailClient(url, key_source, watch=health.watch)
     multimail = writer or MultiMailReader(url, key_source, watch=health.watch)
-    profiles = _load_profiles(settings)
+    profiles, find_secret = _load_profiles(settings), _build_named_secrets(settings, credential)
     adapters = Adapters(
         multimail=multimail,
         writer=writer,
@@ -214,8 +215,9 @@ def build_agent(
             settings, credential, may_create=lambda: not adapters.ledger.audit.find_heads()
         ),
         health=health,
-        look_up=_build_look_up(settings, credential, health.watch),
-        delivery=Delivery(_build_named_secrets(settings, credential)),
+        look_up=_build_look_up(settings, credential, find_secret, health.watch),
+        find_secret=find_secret,
+        delivery=Delivery(find_secret),
         # Last: a ledger in a file is locked from here on, and no wrong setting may leave it so.
         ledger=ledger or _build_ledger(settings, credential, clock),
     )
@@ -243,7 +245,7 @@ def assemble_agent(
     pauses = Pauses(ledger, profiles, all_paused=settings.pause_all)
     poller = Poller(
         multimail=multimail, mailboxes=mailboxes, ledger=ledger, work_queue=adapters.work_queue,
-        settings=settings, clock=clock, profiles=profiles, pauses=pauses,
+        settings=settings, clock=clock, profiles=profiles, pauses=pauses, find_secret=adapters.find_secret,
     )  # fmt: skip
     submitter = Submitter(multimail, writer, mailboxes, executor, clock, settings.allow_ungated_replies)
     pipeline = Pipeline(
@@ -313,6 +315,13 @@ def open_knowledge(
     """Open the knowledge for an operator's command, with the profiles that name its folders."""
     credential = _once(lambda: _build_credential(settings))
     return _load_profiles(settings), _build_knowledge(settings, credential, nullcontext, clock)
+
+
+def open_lookups(settings: Settings) -> tuple[Profiles, Read]:
+    """Build what reads look-ups' answers for an operator's command, with the profiles that name them."""
+    credential = _once(lambda: _build_credential(settings))
+    find_secret = _build_named_secrets(settings, credential)
+    return _load_profiles(settings), _build_look_up(settings, credential, find_secret, nullcontext)
 
 
 def open_model(settings: Settings) -> Callable[[ChatRequest], ChatCompletion]:
@@ -406,9 +415,7 @@ def _find_signing_secret(
     )
 
 
-def _build_named_secrets(
-    settings: Settings, credential: "Callable[[], TokenCredential]"
-) -> Callable[[str], SecretSource]:
+def _build_named_secrets(settings: Settings, credential: "Callable[[], TokenCredential]") -> FindSecret:
     """Where the secrets are that profiles name: in the environment, or in the vault."""
 
     @functools.cache
@@ -418,10 +425,7 @@ def _build_named_secrets(
         if known is not None:
             return StaticSecret(known)
         if settings.key_vault_url is None:
-            raise ConfigurationError(
-                f"{variable} is not set: a profile names this secret, of a target (notify) or a look-up "
-                f"(lookups), so set the variable, or set KEY_VAULT_URL to a vault that holds it as {name}."
-            )
+            raise ConfigurationError(_explain_unset(name))
         from shared.services.key_vault import KeyVaultSecret  # noqa: PLC0415 - its SDK, only where there is a vault
 
         content = "secret of the target or look-up"
@@ -430,7 +434,19 @@ def _build_named_secrets(
     return find
 
 
-def _build_look_up(settings: Settings, credential: "Callable[[], TokenCredential]", watch: Watch) -> Read:
+def _explain_unset(name: str) -> str:
+    return (
+        f"{name_variable(name)} is not set: a profile names this secret, of a target (notify) or a look-up "
+        f"(lookups), so set the variable, or set KEY_VAULT_URL to a vault that holds it as {name}."
+    )
+
+
+def _build_look_up(
+    settings: Settings,
+    credential: "Callable[[], TokenCredential]",
+    find_secret: FindSecret,
+    watch: Watch,
+) -> Read:
     """What reads the answers of look-ups; it signs in with the secrets and audiences that they name."""
 
     @functools.cache
@@ -439,9 +455,8 @@ def _build_look_up(settings: Settings, credential: "Callable[[], TokenCredential
 
         return TokenSource(credential(), f"{audience}/.default", f"the audience {audience} of a look-up")
 
-    secrets = _build_named_secrets(settings, credential)
     return LookUpReader(
-        settings.config_path, secrets, lambda audience: find_tokens(audience).get_bearer(), watch
+        settings.config_path, find_secret, lambda audience: find_tokens(audience).get_bearer(), watch
     ).read
 
 
@@ -484,6 +499,21 @@ def open_profiles(config_path: Path, *, has_search: bool) -> Profiles:
     from shared.profiles.profile_file import load_profiles  # noqa: PLC0415 - the YAML parser, for who builds an agent
 
     return load_profiles(config_path, None if has_search else list_folders(config_path / KNOWLEDGE_FOLDER))
+
+
+def find_unset_secrets(environment: Mapping[str, str]) -> Sequence[str]:
+    """A sentence for each secret of a look-up that is not set, where no vault can hold it.
+
+    It needs no other setting. Raises ConfigurationError for what is wrong in the profiles.
+    """
+    known = read_named_secrets(environment)
+    has_search = bool(environment.get("SEARCH_ENDPOINT", "").strip())
+    named = open_profiles(find_config_path(environment), has_search=has_search).lookup_secrets
+    observes = environment.get("OBSERVE_ONLY", "").strip().lower() == "true"
+    if observes or environment.get("KEY_VAULT_URL", "").strip():
+        return ()  # no look-up runs; or each poll asks the vault
+    unset = ((where, name) for name, where in named.items() if name_variable(name) not in known)
+    return [f"{where}: {_explain_unset(name)}" for where, name in unset]
 
 
 def _load_profiles(settings: Settings) -> Profiles:

@@ -463,11 +463,7 @@ class Settings:
         problems = _find_misspelled(environment, texts) + _find_missing(texts, needs, is_in_azure=is_in_azure)
         values: dict[str, Any] = {
             "has_managed_identity": is_in_azure,
-            "named_secrets": {
-                name: Secret(text.strip())
-                for name, text in environment.items()
-                if name.startswith(SECRET_PREFIXES) and text.strip()
-            },
+            "named_secrets": read_named_secrets(environment),
         }
         for attribute, setting in declared.items():
             if setting.remedy and not texts[setting.name]:
@@ -496,6 +492,15 @@ def declared_settings() -> Mapping[str, Setting]:
     return {
         attribute: replace(setting, name=setting.name or attribute.upper())
         for attribute, setting in declared.items()
+    }
+
+
+def read_named_secrets(environment: Mapping[str, str]) -> Mapping[str, Secret]:
+    """The secrets that profiles name, by the variable's name."""
+    return {
+        name: Secret(text.strip())
+        for name, text in environment.items()
+        if name.startswith(SECRET_PREFIXES) and text.strip()
     }
 
 

@@ -24,6 +24,7 @@ WORDS = {
     "ask": ["What waits?"],
     "forget": ["ann@customer.example"],
     "voice": ["support@northwind.example"],
+    "lookup": ["support@northwind.example", "ann@customer.example"],
     "notify": ["--test", "support@northwind.example"],
     "done": ["em_1"],
     "pause": ["mb_1"],

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from local.commands.docs import docs, find_outdated
 from local.documentation.azure_picture import FUNCTIONS, SNAPSHOT, render_azure_picture
+from local.documentation.command import docs, find_outdated
 from local.documentation.packages import render_packages
 from local.documentation.settings_reference import render_example, render_settings_page
 from local.host.run import load_local_settings

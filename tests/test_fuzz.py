@@ -24,6 +24,7 @@ from local.testing.world import (
     World,
     assemble,
     build_settings,
+    find_no_secret,
     find_nothing,
 )
 from shared.composition import Adapters, Agent
@@ -349,7 +350,7 @@ def build_agent(url: str, folder: Path) -> tuple[Agent, InProcessWorkQueue, Cloc
     adapters = Adapters(
         multimail=client, writer=client, mailboxes=mailboxes, complete=model.complete, converse=model.converse, ledger=ledger,
         work_queue=queue, knowledge=KnowledgeFiles(folder / "no knowledge"), signing_secret=None, audit_key=StaticSecret(Secret("unused")),
-        health=ServiceHealth(clock), delivery=NO_TARGETS, look_up=find_nothing,
+        health=ServiceHealth(clock), delivery=NO_TARGETS, look_up=find_nothing, find_secret=find_no_secret,
     )  # fmt: skip
     return assemble(adapters, chosen, clock), queue, clock
 

@@ -1,19 +1,26 @@
 """Look-ups and tags in the profile: what is read, and what is said of a mistake."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from local.approval.shown import describe_age
+from local.host.certificates import write_certificates
+from local.host.run import MISCONFIGURED, run
+from local.testing.world import World
 from shared.composition import build_agent
 from shared.domain import Mailbox
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, UnavailableError
 from shared.knowledge.lookups import LookUp
 from shared.profiles.profile_file import parse_profiles
 from shared.profiles.profiles import KnowledgeFolder, MailboxProfile
-from shared.settings import Settings
+from shared.services.secrets import StaticSecret, find_missing
+from shared.settings import Secret, Settings
 
 BOX = Mailbox("support", "support@northwind.example", "gated_send")
 WRITTEN = r"""
@@ -76,10 +83,17 @@ def test_a_look_up_is_read_whole() -> None:
         ({"url": "https://shop.example/{reference}", "references": "A-1"}, "no address_field"),
         ({"references": "'(?=a)'", "url": "https://shop.example/{reference}"}, r"orders.references is not a pattern that RE2"),
         ({"header": "x-key"}, "both header and secret"),
+        ({"url": "https://shop.example/{address}?v=2&Code=the-key"}, "has a key in its url (Code=): remove it there"),
+        ({"url": "https://shop.example/{address}?subscription-key=1&v=2"}, "store it as a secret, and name header and secret"),
         ({"secret": "multimail-api-key", "header": "x-key"}, "begins with lookup-"),
         ({"secret": "lookup-a", "header": "x-key", "audience": "api://orders"}, "both audience and header"),
         ({"show": None}, "lacks show"),
         ({"show": "{}"}, "orders.show has no field"),
+        ({"show": "{Order: 'orders[0].number'}"}, "orders.show.Order has 'orders[0].number', which is not a path of names"),
+        ({"show": "{Order: $.number}"}, "which is not a path"),
+        ({"show": "{Order: .number}"}, "which is not a path"),
+        ({"address_field": "customer."}, "orders.address_field has 'customer.', which is not a path"),
+        ({"references": r"(A)-(\d+)", "url": "https://shop.example/{reference}"}, "orders.references has 2 groups"),
         ({"only_for": "[]"}, "orders.only_for has no tag"),
         ({"show": "{'A: b': number}"}, "name of letters and digits"),
         ({"time_limit": "60"}, "from 0.5 to 10"),
@@ -94,6 +108,107 @@ def test_a_mistake_is_named_with_its_remedy(changes: dict[str, str | None], prob
     told = problems_of(**changes)
     assert problem.replace("\\", "") in told
     assert told.startswith("mailboxes.yaml, line ")
+
+
+@pytest.mark.parametrize("secret", ["sk_live_the-key", "1234567890"])
+def test_what_stands_in_the_place_of_a_secrets_name_is_not_repeated(secret: str) -> None:
+    told = problems_of(header="x-key", secret=secret)
+    assert "orders.secret has a value, which is not the name of a secret that begins with lookup-" in told
+    assert secret not in told
+
+
+def test_a_reference_may_be_called_a_code() -> None:
+    shown = (("Order", "number"),)
+    LookUp("https://shop.example/?code={reference}", shown, references="A-1", address_field="email")
+    with pytest.raises(ValueError, match=r"a key in its url \(code=\)"):
+        LookUp("https://shop.example/{address}?code=the-key", shown)
+
+
+def test_a_key_in_the_url_is_not_repeated() -> None:
+    assert "the-key" not in problems_of(url="https://shop.example/{address}?sig=the-key")
+
+
+@pytest.mark.parametrize("kind", ["a key", "text", "binary"])
+def test_a_file_without_a_certificate_is_no_ca_file(kind: str, tmp_path: Path) -> None:
+    authority, host = write_certificates(tmp_path, ("shop.example",))
+    written = (
+        "support:\n  lookups:\n    orders: {url: 'https://shop.example/{address}', show: {Order: number}, "
+        "ca_file: own.pem}\n"
+    )
+    path = str(tmp_path / "mailboxes.yaml")
+    (tmp_path / "own.pem").write_bytes(authority.read_bytes())
+    assert parse_profiles(written, path).get(BOX).lookups[0].ca_file == "own.pem"
+    key = host.read_bytes().partition(b"-----END CERTIFICATE-----\n")[2]
+    (tmp_path / "own.pem").write_bytes({"a key": key, "text": b"the authority", "binary": b"\x00\xff"}[kind])
+    with pytest.raises(ConfigurationError, match=r"orders\.ca_file names 'own\.pem', which .* format PEM"):
+        parse_profiles(written, path)
+
+
+SIGNED = """
+default:
+  lookups:
+    orders: {url: "https://shop.example/{address}", show: {Order: number}, header: x-key, secret: lookup-orders}
+support@northwind.example: {voice: Brief.}
+"""
+UNSET = r"lookups\.orders\.secret: LOOKUP_ORDERS is not set"
+
+
+def test_a_secret_that_is_missing_is_told_at_each_poll_and_stops_nothing(tmp_path: Path) -> None:
+    def find_secret(name: str) -> StaticSecret:
+        if name not in secrets:
+            raise ConfigurationError("LOOKUP_ORDERS is not set: set it.")
+        return StaticSecret(Secret(secrets[name]))
+
+    secrets = dict[str, str]()
+    with World(tmp_path, profiles=parse_profiles(SIGNED, "mailboxes.yaml"), find_secret=find_secret) as world:
+        email_id = world.deliver()
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match=UNSET):
+                world.poller.poll()
+        world.work()
+        assert world.outcome(email_id) == "reply_submitted"
+        secrets["lookup-orders"] = "key"
+        world.poller.poll()
+
+
+def test_a_vault_that_cannot_be_reached_is_no_missing_secret() -> None:
+    def find_secret(name: str) -> StaticSecret:
+        asked.append(name)
+        raise UnavailableError("The vault cannot be reached.")
+
+    asked = list[str]()
+    assert find_missing({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
+    assert asked == ["lookup-a"]
+
+
+def test_run_names_a_missing_secret_with_all_that_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mailboxes.yaml").write_text(SIGNED, encoding="utf-8")
+    for name in ("MULTIMAIL_API_KEY", "TRIAGE_DEPLOYMENT", "LOOKUP_ORDERS", "KEY_VAULT_URL", "OBSERVE_ONLY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CONFIG_PATH", str(tmp_path))
+    monkeypatch.setenv("LEDGER_PATH", str(tmp_path / "ledger.sqlite"))
+
+    def say() -> str:
+        console = Console(file=StringIO(), width=1000)
+        assert run(console, until_idle=True) == MISCONFIGURED
+        assert isinstance(console.file, StringIO)
+        return console.file.getvalue()
+
+    told = say()
+    assert re.search(UNSET, told)
+    assert "MULTIMAIL_API_KEY is not set" in told
+    monkeypatch.setenv("OBSERVE_ONLY", "true")  # no look-up runs
+    assert not re.search(UNSET, say())
+    monkeypatch.delenv("OBSERVE_ONLY")
+    monkeypatch.setenv("LOOKUP_ORDERS", "key")
+    assert not re.search(UNSET, say())
+    (tmp_path / "mailboxes.yaml").write_text("default: {voise: Brief.}", encoding="utf-8")
+    told = say()
+    assert "unknown field 'voise'" in told
+    assert "MULTIMAIL_API_KEY is not set" in told
 
 
 def test_tags_open_folders_and_look_ups() -> None:

@@ -21,7 +21,7 @@ from local.testing.world import Clock, InlineExecutor
 from shared.errors import ConfigurationError, DeferredError, ThrottledError, UnavailableError
 from shared.knowledge.looking_up import LookUps
 from shared.knowledge.lookup_http import MAX_ANSWER_BYTES, LookUpReader
-from shared.knowledge.lookups import CONTINUE, WAIT, Facts, LookUp
+from shared.knowledge.lookups import CONTINUE, WAIT, Answer, Facts, LookUp
 from shared.knowledge.references import MAX_TEXT_CHARACTERS, check_pattern, find_references
 from shared.services.health import ServiceHealth
 from shared.services.judged_https import cut_off, find_forbidden
@@ -343,7 +343,7 @@ def test_an_address_that_a_database_takes_for_another_needs_the_answer_to_name_i
     judged = LookUp(url, SHOW, address_field="email")
     assert judged.build_url(address) != ""
     other = f'{{"email": "{ANN}", "number": "A-1"}}'.encode()
-    assert judged.read_facts(other, address, Clock()()) is None
+    assert judged.read_facts(other, address, Clock()()) == Answer(is_about_customer=False)
 
 
 @pytest.mark.parametrize("reference", ["", ".", "..", "A/1", "A 1", "x" * 65])
@@ -359,24 +359,28 @@ def test_references_are_found_in_bounded_text_and_are_few() -> None:
     assert find_references("(x+x+)+y", "x" * 10_000) == ()
 
 
-@pytest.mark.parametrize("pattern", ["(", "a*", r"(?=a)", r"(a)\1", "x" * 201])
+@pytest.mark.parametrize("pattern", ["(", "a*", r"(?=a)", r"(a)\1", "x" * 201, r"(A)-(\d+)"])
 def test_a_pattern_that_cannot_be_used_is_refused(pattern: str) -> None:
-    with pytest.raises(ValueError, match=r"RE2|empty text|shorten"):
+    with pytest.raises(ValueError, match=r"RE2|empty text|shorten|groups"):
         check_pattern(pattern)
 
 
 # ---- The facts
 
 
-def read_facts(answer: object, **changes: Any) -> str | None:
+def read_answer(answer: object, **changes: Any) -> Answer:
     look_up = replace(LookUp("https://orders.example/{address}", SHOW, name="orders"), **changes)
-    passage = look_up.read_facts(json.dumps(answer).encode(), ANN, Clock()())
+    return look_up.read_facts(json.dumps(answer).encode(), ANN, Clock()())
+
+
+def read_facts(answer: object, **changes: Any) -> str | None:
+    passage = read_answer(answer, **changes).passage
     return passage.text if passage is not None else None
 
 
 def test_the_shown_fields_are_lines_with_their_time() -> None:
     look_up = LookUp("https://orders.example/{address}", SHOW, name="open-orders")
-    passage = look_up.read_facts(json.dumps(ORDER).encode(), ANN, Clock()())
+    passage = look_up.read_facts(json.dumps(ORDER).encode(), ANN, Clock()()).passage
     assert passage is not None
     assert (passage.source, passage.title) == (
         "lookup:open-orders",
@@ -411,6 +415,47 @@ def test_an_answer_without_the_fields_is_no_passage(answer: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("answer", "missing"),
+    [
+        ({"order": {"number": "A-1"}}, ("number", "status", "price")),
+        ({"number": {"x": 1}, "status": [{"a": 1}]}, ("number", "status", "price")),
+        ([{"number": "A-1"}], ("number", "status", "price")),
+        ("text", ("number", "status", "price")),
+    ],
+)
+def test_an_answer_that_cannot_have_the_fields_is_told_apart(
+    answer: object, missing: tuple[str, ...]
+) -> None:
+    assert read_answer(answer) == Answer(missing=missing, is_unlike=True)
+
+
+@pytest.mark.parametrize(
+    "answer", [{"mail": ANN}, {"email": {"of": ANN}}, {"email": [ANN]}, {"email": True}, "text"]
+)
+def test_an_answer_without_the_address_is_told_apart_from_anothers(answer: object) -> None:
+    assert read_answer(answer, address_field="email") == Answer(
+        None, ("email",), is_about_customer=False, is_unlike=True
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [None, "", [], {}, {"orders": []}, {"orders": None}, {"orders": {}}, {"orders": [{"number": None}]}],
+)
+def test_an_answer_that_is_empty_where_the_fields_would_be_lacks_none(answer: object) -> None:
+    assert read_answer(answer, show=(("Order", "orders.0.number"),)) == Answer()
+    assert read_answer(answer, show=(("Name", "name"),), address_field="orders.0.number") == Answer(
+        is_about_customer=False
+    )
+
+
+def test_what_some_customers_do_not_have_is_named_and_no_mismatch() -> None:
+    told = read_answer({"number": "A-1", "status": None})
+    assert (told.missing, told.is_unlike) == (("price",), False)
+    assert not read_answer({"status": None}).is_unlike
+
+
+@pytest.mark.parametrize(
     "found",
     [
         BOB,
@@ -435,7 +480,7 @@ def test_the_address_in_an_answer_is_compared_as_the_senders_is(found: str) -> N
 def test_both_spellings_of_an_international_host_are_one_address() -> None:
     look_up = LookUp("https://orders.example/{address}", SHOW, name="orders", address_field="email")
     content = json.dumps({"number": "A-1", "email": "ann@bücher.example"}).encode()
-    assert look_up.read_facts(content, "ann@xn--bcher-kva.example", Clock()()) is not None
+    assert look_up.read_facts(content, "ann@xn--bcher-kva.example", Clock()()).passage is not None
 
 
 # ---- Running and keeping
@@ -578,6 +623,25 @@ def test_what_is_not_json_is_a_failure_that_shows_nothing_of_it(server: LookUpSe
     with pytest.raises(DeferredError, match="not JSON") as failed:
         find_facts(build_lookups(), build(server, on_failure=WAIT))
     assert "A-1001" not in f"{failed.value!r}{failed.value.__cause__!r}"
+
+
+def test_an_answer_that_no_customers_facts_can_be_in_is_logged_and_counted(
+    server: LookUpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    look_up = build(server, address_field="customer.mail")
+    assert find_facts(build_lookups(), look_up) == Facts()
+    assert [record.getMessage() for record in caplog.records if "mailboxes.yaml" in record.getMessage()] == [
+        "the look-up orders (lookups in mailboxes.yaml) got an answer without customer.mail: correct the path, "
+        "or what the system answers; `python -m local lookup` tries it"
+    ]
+    assert "lookup.mismatched lookup=orders missing=customer.mail" in caplog.text
+    assert "A-1001" not in caplog.text
+    assert "ann@" not in caplog.text
+    caplog.clear()
+    server.answers[f"/customers/{ANN}"] = ORDER | {"customer": {"email": BOB}}
+    assert find_facts(build_lookups(), build(server, address_field="customer.email")) == Facts()
+    assert caplog.text == ""
 
 
 def test_the_limit_counts_all_of_a_look_up() -> None:

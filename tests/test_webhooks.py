@@ -23,7 +23,7 @@ from local.multimail.emails import Webhook
 from local.multimail.faults import answer_with, in_order
 from local.multimail.simulator import MultiMailSimulator
 from local.multimail.webhooks import WebhookSender
-from local.testing.world import START, WEBHOOK_SECRET, Clock, World, build_settings
+from local.testing.world import START, WEBHOOK_SECRET, Clock, World, build_settings, find_no_secret
 from shared.domain import Cause, WorkItem
 from shared.errors import ConfigurationError, TransientError
 from shared.ledger.ledger import Ledger
@@ -128,7 +128,7 @@ def build_closed_receiver(tmp_path: Path, signatures: SignatureCheck, clock: Clo
     mailboxes, chosen = MailboxDirectory(nobody), build_settings(tmp_path)
     poller = Poller(
         multimail=nobody, mailboxes=mailboxes, ledger=nobody, work_queue=nobody, settings=chosen, clock=clock,
-        profiles=NO_PROFILES, pauses=Pauses(nobody, NO_PROFILES, all_paused=False),
+        profiles=NO_PROFILES, pauses=Pauses(nobody, NO_PROFILES, all_paused=False), find_secret=find_no_secret,
     )  # fmt: skip
     return WebhookReceiver(
         signatures=signatures, mailboxes=mailboxes, poller=poller, settings=chosen, clock=clock,
@@ -573,7 +573,7 @@ def test_an_email_that_could_not_be_enqueued_is_enqueued_by_the_next_poll(world:
     poller = Poller(
         multimail=client, mailboxes=mailboxes, ledger=world.ledger, work_queue=Deaf(),
         settings=world.settings, clock=world.clock, profiles=NO_PROFILES,
-        pauses=Pauses(world.ledger, NO_PROFILES, all_paused=False),
+        pauses=Pauses(world.ledger, NO_PROFILES, all_paused=False), find_secret=find_no_secret,
     )  # fmt: skip
     receiver = WebhookReceiver(
         signatures=SignatureCheck(StaticSecret(Secret(WEBHOOK_SECRET))), mailboxes=mailboxes, poller=poller,

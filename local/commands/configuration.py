@@ -19,6 +19,7 @@ from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.passages import SHARED_FOLDER, KnowledgeSource, Passage
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS, PROFILE_FILE
+from shared.profiles.profiles import MailboxProfile, Profiles
 from shared.settings import find_config_path
 
 MAX_SHOWN = 20
@@ -60,16 +61,21 @@ def knowledge(console: Console, mailbox: str | None, question: str | None, *, em
         if embed:
             _write_vectors(console, source)
         if mailbox is not None:
-            own = profiles.own.get(mailbox) or profiles.own.get(mailbox.lower())
-            if own is None:
-                console.print(Text(f"No profile names {mailbox}: it has the default one.", "yellow"))
-            profile = own or profiles.default
+            profile = find_profile(console, profiles, mailbox)
             _print_knowledge(console, source, profile.folders, question, settings.knowledge_tokens)
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     except (PermanentError, TransientError) as error:
         return report_failure(console, "Reading the knowledge", error)
     return OK
+
+
+def find_profile(console: Console, profiles: Profiles, mailbox: str) -> MailboxProfile:
+    """The profile that names a mailbox so; the default one, which is said, where none does."""
+    own = profiles.own.get(mailbox) or profiles.own.get(mailbox.lower())
+    if own is None:
+        console.print(Text(f"No profile names {mailbox}: it has the default one.", "yellow"))
+    return own or profiles.default
 
 
 def _write_vectors(console: Console, source: KnowledgeSource) -> None:

@@ -25,7 +25,7 @@ from local.host.http_functions import build_function_key, build_http_app
 from local.host.http_server import build_server
 from local.host.settings_file import read_values, warn_if_open
 from local.host.tracing import print_spans_if_wanted
-from shared.composition import Agent, get_agent
+from shared.composition import Agent, find_unset_secrets, get_agent
 from shared.domain import Cause, Outcome
 from shared.errors import AgentError, ConfigurationError
 from shared.ledger.audit_trail import AuditTrail
@@ -63,6 +63,7 @@ NEEDS: Mapping[str, Collection[Need]] = {
     "forget": (Need.SEND,),
     "gaps": (Need.READ, Need.MODEL),
     "knowledge": (Need.MODEL,),
+    "lookup": (),
     "notify": (Need.READ,),
     "open": (Need.READ,),
     "pause": (Need.READ,),
@@ -79,7 +80,7 @@ def run(console: Console, *, until_idle: bool) -> int:
         if until_idle:  # before the file, which may have the example's value
             os.environ.setdefault("RETRY_MAX_SECONDS", str(LONGEST_RETRY_SECONDS))
         load_local_settings(os.environ)
-        settings = Settings.from_env(os.environ)
+        settings = _read_everything(os.environ)
         check_reachable(settings)
         print_spans_if_wanted()
         agent = get_agent()
@@ -99,6 +100,24 @@ def run(console: Console, *, until_idle: bool) -> int:
                 return local.run(until_idle=False)
     except ConfigurationError as error:
         return report_misconfigured(console, error, has_worked=watch.has_worked)
+
+
+def _read_everything(environment: Mapping[str, str]) -> Settings:
+    """The settings, once the profiles and the secrets that they name are right, too.
+
+    Raises one ConfigurationError with all that is wrong.
+    """
+    try:
+        problems = find_unset_secrets(environment)
+    except ConfigurationError as error:
+        problems = error.problems
+    try:
+        settings = Settings.from_env(environment)
+    except ConfigurationError as error:
+        raise ConfigurationError([*dict.fromkeys([*error.problems, *problems])]) from None
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
 
 
 def _say_what_begins(console: Console, agent: Agent, settings: Settings) -> None:

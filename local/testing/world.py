@@ -14,6 +14,7 @@ from shared.attachments.download import get_bounded
 from shared.attachments.transfer import Download
 from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
+from shared.errors import ConfigurationError
 from shared.knowledge.files import KnowledgeFiles
 from shared.knowledge.looking_up import Read
 from shared.knowledge.lookups import LookUp
@@ -27,7 +28,7 @@ from shared.model.chat import ChatCompletion, ChatRequest, Conversation
 from shared.notifying.delivery import Delivery
 from shared.profiles.profiles import NO_PROFILES, Profiles
 from shared.services.health import ServiceHealth
-from shared.services.secrets import SecretSource, StaticSecret
+from shared.services.secrets import FindSecret, SecretSource, StaticSecret
 from shared.services.work_queue import InProcessWorkQueue
 from shared.settings import Secret, Settings
 
@@ -42,6 +43,11 @@ DRAFT: dict[str, Any] = {
     "reply_markdown": "Dear Ann,\n\nthank you, a colleague will follow up.\n\nSupport",
     "confidence": 0.9, "open_points": [],
 }  # fmt: skip
+
+
+def find_no_secret(name: str) -> SecretSource:
+    """No secret of that name. See FindSecret."""
+    raise ConfigurationError(f"{name} is not set: set it.")
 
 
 def find_nothing(_look_up: LookUp, _url: str) -> None:
@@ -143,9 +149,11 @@ class World:
         executor: Executor | None = None,
         *,
         look_up: Read = find_nothing,
+        find_secret: FindSecret = find_no_secret,
         **settings: Any,
     ) -> None:
-        self.profiles, self.executor, self.look_up = profiles, executor, look_up
+        self.profiles, self.executor = profiles, executor
+        self.look_up, self.find_secret = look_up, find_secret
         self.knowledge = knowledge or KnowledgeFiles(tmp_path / "no knowledge")
         self.clock = Clock()
         self.settings = build_settings(tmp_path, **settings)
@@ -174,6 +182,7 @@ class World:
             audit_key=StaticSecret(Secret(AUDIT_KEY)), signing_secret=StaticSecret(Secret(WEBHOOK_SECRET)), delivery=self.delivery,
             download=self.download,
             look_up=self.look_up,
+            find_secret=self.find_secret,
         )  # fmt: skip
         self.multimail = client
         self.agent = assemble(adapters, self.settings, self.clock, self.profiles, self.executor)

@@ -20,11 +20,11 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.knowledge.lookup_http import name_operation
-from shared.knowledge.lookups import NO_FACTS, WAIT, Facts, LookUp
+from shared.knowledge.lookups import NO_FACTS, WAIT, Answer, Facts, LookUp
 from shared.knowledge.passages import Passage
 from shared.knowledge.references import ORDINALS, find_references
 from shared.services.health import ServiceHealth
-from shared.telemetry import in_this_context
+from shared.telemetry import LOOKUP_MISMATCHED, in_this_context, record
 
 MAX_KEPT = 1_000  # answers, of all look-ups
 MARGIN_SECONDS = 0.5  # beyond a look-up's own limit, for what it does before and after its request
@@ -106,11 +106,19 @@ class LookUps:
                 return known
         content = self.read(look_up, url)
         try:
-            passage = None if content is None else look_up.read_facts(content, address, now)
+            answer = Answer() if content is None else look_up.read_facts(content, address, now)
         except ValueError:
             # Not from the error, which has the answer in it.
             raise DeferredError(f"{name_operation(look_up)} gave an answer that is not JSON.") from None
-        found = _Kept(passage, now)
+        if answer.is_unlike:
+            missing = ", ".join(answer.missing)
+            record(LOOKUP_MISMATCHED, {"lookup": look_up.name, "missing": missing})
+            log.warning(
+                "%s (lookups in mailboxes.yaml) got an answer without %s: correct the path, or what the "
+                "system answers; `python -m local lookup` tries it",
+                name_operation(look_up), missing,
+            )  # fmt: skip
+        found = _Kept(answer.passage, now)
         with self._lock:
             self._kept.pop(key, None)
             for old in [old for old, kept in self._kept.items() if now - kept.at >= old[0].cache]:

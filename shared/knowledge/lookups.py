@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from shared.domain import LookedUp, parse_address
 from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, Passage
@@ -17,9 +17,30 @@ MAX_VALUE_CHARACTERS = 300
 MAX_LIST_VALUES = 20  # of a field that is a list
 MAX_REFERENCE_CHARACTERS = 64
 CONTINUE, WAIT = "continue", "wait"
+EMPTY: tuple[Any, ...] = (None, "", [], {})  # what systems answer where they have nothing
+_MISSING = object()
+# Query parameters that services take keys in. A url is no place for one: it is in the repository and in logs.
+KEY_PARAMETERS = frozenset(
+    ("code", "key", "api_key", "apikey", "token", "access_token", "sig", "subscription-key")
+)
 
 # Marks that some servers read as parts of a path or a query although they are percent-encoded.
 _RISKY = re.compile(r"[/\\?#%\x00-\x20\x7f]|\.\.|^\.$")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answer says of one customer.
+
+    `passage`: the shown fields; None where there are none. `missing`: the paths that lead to no value though
+    the answer is not empty there. `is_about_customer`: its address is the customer's; otherwise none of it is
+    used. `is_unlike`: it lacks the address's field, or all that is shown, as after a mistake in a path.
+    """
+
+    passage: Passage | None = None
+    missing: tuple[str, ...] = ()
+    is_about_customer: bool = True
+    is_unlike: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +112,8 @@ class LookUp:
             REFERENCE, quote(reference, safe="")
         )
 
-    def read_facts(self, content: bytes, address: str, now: datetime) -> Passage | None:
-        """The shown fields of an answer; None where it has none of them, or is about another address.
-
-        Raises ValueError for what is not JSON.
-        """
+    def read_facts(self, content: bytes, address: str, now: datetime) -> Answer:
+        """What an answer says of the customer with this address. Raises ValueError for what is not JSON."""
         try:
             # Numbers stay as they are written: 12.50 is a price.
             answer = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
@@ -103,12 +121,17 @@ class LookUp:
             raise ValueError("it is nested too deep") from None
         if self.address_field:
             found = _find(answer, self.address_field)
-            if not isinstance(found, str) or parse_address(found) != address:
-                return None
-        lines = [f"{label}: {text}" for label, path in self.show if (text := _show(_find(answer, path)))]
+            if not (isinstance(found, str) or found in EMPTY):
+                return Answer(None, (self.address_field,), is_about_customer=False, is_unlike=True)
+            if parse_address(found or "") != address:
+                return Answer(is_about_customer=False)
+        fields = [(label, path, _find(answer, path)) for label, path in self.show]
+        missing = tuple(path for _, path, value in fields if _is_missing(value))
+        lines = [f"{label}: {text}" for label, _, value in fields if (text := _show(value))]
         if not lines:
-            return None
-        return Passage(f"{LOOKUP_MARK}{self.name}", self.build_title(now), "\n".join(lines))
+            return Answer(missing=missing, is_unlike=len(missing) == len(fields))
+        passage = Passage(f"{LOOKUP_MARK}{self.name}", self.build_title(now), "\n".join(lines))
+        return Answer(passage, missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +171,33 @@ def _check_url(url: str) -> None:
             f"has neither {ADDRESS} nor {REFERENCE} in its url: what is the same for everybody "
             "belongs into the knowledge"
         )
+    for name, _ in parse_qsl(urlsplit(rest).query):  # without {reference}, which may well be a code
+        if name.lower() in KEY_PARAMETERS:
+            raise ValueError(
+                f"has a key in its url ({name}=): remove it there, store it as a secret, and name "
+                "header and secret"
+            )
     check_host(parts.hostname)
 
 
 def _find(answer: Any, path: str) -> Any:
+    """What the path leads to: None where a list ends before, or the answer is empty there."""
     for step in path.split("."):
-        if isinstance(answer, dict):
-            answer = answer.get(step)
-        elif isinstance(answer, list) and step.isdecimal() and int(step) < len(answer):
-            answer = answer[int(step)]
-        else:
+        if answer in EMPTY:
             return None
+        if isinstance(answer, dict):
+            answer = answer.get(step, _MISSING)
+        elif isinstance(answer, list) and step.isdecimal():
+            answer = answer[int(step)] if int(step) < len(answer) else None
+        else:
+            return _MISSING
     return answer
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a path leads to nothing, or to a part of the answer that is no value."""
+    parts = value if isinstance(value, list) else [value]
+    return bool(parts) and all(part is _MISSING or (part and isinstance(part, dict | list)) for part in parts)
 
 
 def _show(value: Any) -> str:

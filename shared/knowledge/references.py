@@ -13,8 +13,13 @@ def check_pattern(pattern: str) -> str:
     """The pattern as it was written. Raises ValueError for one that cannot be used."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         raise ValueError(f"has {len(pattern):,} characters, at most {MAX_PATTERN_CHARACTERS}: shorten it")
-    if _compile(pattern).search("") is not None:
+    compiled = _compile(pattern)
+    if compiled.search("") is not None:
         raise ValueError("matches an empty text: write what a reference consists of")
+    if compiled.groups > 1:
+        raise ValueError(
+            f"has {compiled.groups} groups, of which one would be the reference: write (?:...) for the others"
+        )
     return pattern
 
 

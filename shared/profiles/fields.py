@@ -189,7 +189,11 @@ _FOLDERS = list_of(
     "a folder's name a line, each after a dash",
 )
 _LOOKUP_NAME = matching(r"[a-z](?:[a-z0-9-]{0,38}[a-z0-9])?", "a name such as orders: use a-z, digits and -")
-_PATH = matching(r"[^\s.]+(?:\.[^\s.]+)*", "the path of a field such as status or orders.0.status")
+_STEP = r"[^\s.\[\]$]+"
+_PATH = matching(
+    rf"{_STEP}(?:\.{_STEP})*",
+    "a path of names and numbers with dots between, such as status or orders.0.status",
+)
 _LOOKUP = built(
     LookUp,
     required={
@@ -213,7 +217,9 @@ _LOOKUP = built(
         "audience": matching(r"[a-z]+://[^\s]+|[0-9a-f-]{36}", "an application's id URI such as api://orders"),
         "header": matching(r"[A-Za-z][A-Za-z0-9-]{0,59}", "the name of a header such as x-functions-key"),
         "secret": matching(
-            rf"{LOOKUP_SECRET}[a-z0-9-]{{1,60}}", f"the name of a secret that begins with {LOOKUP_SECRET}"
+            rf"{LOOKUP_SECRET}[a-z0-9-]{{1,60}}",
+            f"the name of a secret that begins with {LOOKUP_SECRET}: store the secret under such a name",
+            is_secret=True,
         ),
         "ca_file": matching(r"[^\s/\\]+(?:/[^\s/\\]+)*", "a file's path next to mailboxes.yaml"),
         "allow_private": SWITCH,

@@ -1,6 +1,8 @@
 """The file with the mailbox profiles: read with the line of everything that is wrong in it."""
 
+import ssl
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -150,9 +152,9 @@ class _Reader:
                 missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
                 yield ("knowledge",), f"{missing}: create it, or correct the name"
         for look_up in profile.lookups:
-            if look_up.ca_file and not (Path(self._path).parent / look_up.ca_file).is_file():
-                missing = f"lookups.{look_up.name}.ca_file names {look_up.ca_file!r}, which is not a file"
-                yield (LOOKUPS,), f"{missing} next to {PROFILE_FILE}: put it there, or correct the name"
+            wrong = look_up.ca_file and _judge_authority(Path(self._path).parent / look_up.ca_file)
+            if wrong:
+                yield (LOOKUPS,), f"lookups.{look_up.name}.ca_file names {look_up.ca_file!r}, {wrong}"
 
     def _judge_categories(self, name: str, fields: dict[str, yaml.Node], known: Collection[str]) -> None:
         whose = "this mailbox" if name != DEFAULT else "any mailbox"
@@ -186,6 +188,16 @@ class _Reader:
 
     def _add(self, line: int, problem: str) -> None:
         self.problems.append((line, f"{self._path}, line {line}, {problem}."))
+
+
+def _judge_authority(path: Path) -> str:
+    """Why a file cannot be the authority of a server's certificate, as words that go on after its name."""
+    if not path.is_file():
+        return f"which is not a file next to {PROFILE_FILE}: put it there, or correct the name"
+    with suppress(OSError):  # and ssl.SSLError, which is one
+        if ssl.create_default_context(cafile=path).cert_store_stats()["x509"]:
+            return ""
+    return "which has no certificate that can be read: put the authority's there, in the format PEM"
 
 
 def _list_categories(key: str, field: yaml.Node) -> Iterator[tuple[str, int]]:

@@ -217,6 +217,13 @@ class Profiles:
         """Whether any profile says who is notified."""
         return any(profile.notify is not None for profile in (self.default, *self.own.values()))
 
+    @property
+    def lookup_secrets(self) -> Mapping[str, str]:
+        """What names each secret that look-ups send, by its name. For an observed mailbox none runs."""
+        acting = (profile for profile in (self.default, *self.own.values()) if not profile.observe)
+        lookups = (look_up for profile in acting for look_up in profile.lookups if look_up.secret)
+        return {look_up.secret: f"lookups.{look_up.name}.secret" for look_up in lookups}
+
     def observing(self) -> "Profiles":
         """The same profiles where every mailbox is only observed."""
         own = {key: replace(profile, observe=True) for key, profile in self.own.items()}

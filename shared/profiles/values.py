@@ -109,13 +109,19 @@ def filled(kind: Kind, problem: str) -> Kind:
 ITEM = filled(SENTENCE, "has an empty text: remove it")
 
 
-def matching(pattern: str, remedy: str, shown_pattern: str = "") -> Kind:
-    """A text that all of a pattern matches; `shown_pattern` for editors, where they read it differently."""
+def matching(pattern: str, remedy: str, shown_pattern: str = "", *, is_secret: bool = False) -> Kind:
+    """A text that all of a pattern matches; `shown_pattern` for editors, where they read it differently.
+
+    `is_secret`: a wrong value may be one, and is not repeated.
+    """
     compiled = re.compile(pattern)
+
+    def describe(text: object) -> str:
+        return f"has {'a value' if is_secret else repr(str(text)[:40])}, which is not {remedy}"
 
     def check(text: str) -> str:
         if not compiled.fullmatch(text):
-            raise ValueError(f"has {text[:40]!r}, which is not {remedy}")
+            raise ValueError(describe(text))
         return text
 
     kind = parsed(SENTENCE, check, pattern=f"^(?:{shown_pattern or pattern})$")
@@ -123,7 +129,7 @@ def matching(pattern: str, remedy: str, shown_pattern: str = "") -> Kind:
     def read(node: yaml.Node) -> str:
         is_other = isinstance(node, yaml.ScalarNode) and node.tag != TEXT_TAG and not is_null(node)
         if is_other and not compiled.fullmatch(str(node.value)):  # quotes alone would not help
-            raise refuse(node, f"has {str(node.value)[:40]!r}, which is not {remedy}")
+            raise refuse(node, describe(node.value))
         return str(kind.read(node))
 
     return replace(kind, read=read)

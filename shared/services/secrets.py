@@ -2,12 +2,12 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from secrets import token_hex
 from typing import Protocol
 
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, TransientError
 from shared.settings import Secret
 
 KEY_BYTES = 32
@@ -25,6 +25,26 @@ class SecretSource(Protocol):
     def refresh(self, stale: Secret) -> Secret:
         """The secret after `stale` was refused: read again, unless a newer one is known already."""
         ...
+
+
+FindSecret = Callable[[str], SecretSource]
+"""Where the secret of a name is. Raises ConfigurationError where it can be nowhere."""
+
+
+def find_missing(names: Mapping[str, str], find_secret: FindSecret) -> list[str]:
+    """A sentence for each secret that cannot be had; what names it, by the secret's name, begins it.
+
+    While their vault cannot be reached, nothing is known of those that are left.
+    """
+    problems: list[str] = []
+    for name, where in names.items():
+        try:
+            find_secret(name).get()
+        except ConfigurationError as error:
+            problems += [f"{where}: {problem}" for problem in error.problems]
+        except TransientError:
+            break
+    return problems
 
 
 class StaticSecret:

@@ -19,6 +19,7 @@ from shared.mail.multimail import MultiMailReader
 from shared.mail.paging import CrowdedSecondError
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
+from shared.services.secrets import FindSecret, find_missing
 from shared.services.work_queue import WorkQueue
 from shared.settings import Settings
 from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context, record, span
@@ -49,6 +50,7 @@ class Poller:
         clock: Callable[[], datetime],
         profiles: Profiles,
         pauses: Pauses,
+        find_secret: FindSecret,
         new_key: Callable[[], str] = token_hex,
     ) -> None:
         self._multimail = multimail
@@ -59,6 +61,7 @@ class Poller:
         self._clock = clock
         self._profiles = profiles
         self._pauses = pauses
+        self._find_secret = find_secret
         self._new_key = new_key  # for a digest of each email, see the ledger
         # Rows known to be in the ledger, so that the overlap is not written again at every poll.
         self._remembered: dict[str, set[str]] = {}
@@ -86,6 +89,8 @@ class Poller:
             sweep = _try(lambda: self._enqueue(added))
         failures = [error for error in polled if error is not None]
         unwell = failures if sweep is None else [sweep, *failures]
+        # So late, because no mail waits for it.
+        problems += find_missing(self._profiles.lookup_secrets, self._find_secret)
         problems += [p for error in unwell if isinstance(error, ConfigurationError) for p in error.problems]
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))

@@ -21,7 +21,7 @@ from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
 
 from local.testing.memory import read_resident_megabytes
-from local.testing.world import NO_TARGETS, find_nothing
+from local.testing.world import NO_TARGETS, find_no_secret, find_nothing
 from shared.composition import Adapters, assemble_agent
 from shared.domain import Usage
 from shared.errors import ConfigurationError, TransientError
@@ -121,7 +121,7 @@ class AgentProcess:
             multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete, converse=refuse_to_converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None, audit_key=StaticSecret(Secret("unused")),
             knowledge=KnowledgeFiles(Path(ledger_path).parent / "no knowledge"), health=ServiceHealth(self._clock),
-            delivery=NO_TARGETS, look_up=find_nothing,
+            delivery=NO_TARGETS, look_up=find_nothing, find_secret=find_no_secret,
         )  # fmt: skip
         self._agent = assemble_agent(
             adapters, settings, NO_PROFILES,

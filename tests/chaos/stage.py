@@ -17,7 +17,15 @@ from local.multimail.faults import FaultSource, no_fault, until
 from local.multimail.simulator import MultiMailSimulator
 from local.multimail.state import MultiMailAccount
 from local.testing.azurite import Azurite
-from local.testing.world import NO_TARGETS, Clock, ScriptedModel, assemble, build_settings, find_nothing
+from local.testing.world import (
+    NO_TARGETS,
+    Clock,
+    ScriptedModel,
+    assemble,
+    build_settings,
+    find_no_secret,
+    find_nothing,
+)
 from shared.composition import Adapters
 from shared.domain import WorkItem, parse_address
 from shared.errors import AgentError, ConfigurationError, TransientError
@@ -379,7 +387,7 @@ class Stage:
             multimail=client, writer=client, mailboxes=mailboxes, complete=self._complete, converse=self.model.converse,
             ledger=ledger, work_queue=self._queue, signing_secret=None, audit_key=StaticSecret(Secret("unused")),
             knowledge=KnowledgeFiles(self.settings.ledger_path.parent / "no knowledge"),
-            health=ServiceHealth(self.agent_clock), delivery=NO_TARGETS, look_up=find_nothing,
+            health=ServiceHealth(self.agent_clock), delivery=NO_TARGETS, look_up=find_nothing, find_secret=find_no_secret,
         )  # fmt: skip
         self._agent = assemble(adapters, self.settings, self.agent_clock)
 

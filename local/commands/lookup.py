@@ -1,0 +1,109 @@
+"""`python -m local lookup`: what a mailbox's look-ups say of one address, asked as the agent asks them."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from local.commands.configuration import find_profile
+from local.host.run import MISCONFIGURED, OK, UNFINISHED, read_settings, report_misconfigured
+from shared.composition import open_lookups
+from shared.domain import parse_address
+from shared.errors import AgentError, ConfigurationError
+from shared.knowledge.looking_up import Read
+from shared.knowledge.lookups import Answer, LookUp
+from shared.knowledge.references import find_references
+
+
+def lookup(console: Console, mailbox: str, address: str, text: str) -> int:
+    """Ask each look-up of a mailbox about an address and print what came of it; return the exit status.
+
+    `mailbox`: as the profiles name it; any other has the default profile. `text`: what the customer might
+    write, in which references are looked for. Each is asked, whatever emails and contacts it is for.
+    """
+    customer = parse_address(address)
+    if not customer:
+        console.print(Text(f"{address} is not one email address: write it as name@host.", "red"))
+        return MISCONFIGURED
+    try:
+        profiles, read = open_lookups(read_settings("lookup"))
+    except ConfigurationError as error:
+        return report_misconfigured(console, error)
+    wanted = find_profile(console, profiles, mailbox).lookups
+    if not wanted:
+        console.print(Text(f"The profile of {mailbox} has no lookups: docs/lookups.md shows one."))
+        return MISCONFIGURED
+    worked = [_try(console, read, look_up, customer, text) for look_up in wanted]
+    return OK if all(worked) else UNFINISHED
+
+
+def _try(console: Console, read: Read, look_up: LookUp, customer: str, text: str) -> bool:
+    """Whether the look-up can give facts, as far as its answers tell."""
+    console.print(Text.assemble((look_up.name, "bold"), _describe_limits(look_up)))
+    references = find_references(look_up.references, text) if look_up.references else ("",)
+    if look_up.references:
+        console.print(Text(f"  references in TEXT: {', '.join(references) or 'none, so nothing is asked'}"))
+    works = True
+    for reference in references:
+        url = look_up.build_url(customer, reference)
+        if not url:
+            why = "a mark that some servers read as part of a path, or letters that need address_field"
+            console.print(Text(f"  not asked: {reference or customer} has {why}.", "yellow"))
+            continue
+        console.print(Text(f"  GET {url}"))
+        works = _ask(console, read, look_up, url, customer) and works
+    return works
+
+
+def _ask(console: Console, read: Read, look_up: LookUp, url: str, customer: str) -> bool:
+    try:
+        content = read(look_up, url)
+        answer = None if content is None else look_up.read_facts(content, customer, datetime.now(UTC))
+    except AgentError as error:
+        console.print(Text(f"  {str(error).rstrip('.')}.", "red"))
+        return False
+    except ValueError:
+        console.print(Text("  HTTP 200, but the answer is not JSON: correct the url, or the system.", "red"))
+        return False
+    if answer is None:
+        console.print(
+            Text("  HTTP 404, 410 or 204: nothing about this customer. If it has, correct the url.")
+        )
+        return True
+    console.print(Text("  HTTP 200", "green"))
+    for line, style in _describe(look_up, answer, customer):
+        console.print(Text(f"  {line}", style))
+    return not answer.is_unlike
+
+
+def _describe(look_up: LookUp, answer: Answer, customer: str) -> Iterator[tuple[str, str]]:
+    """What the answer has and lacks: lines and their styles."""
+    field = look_up.address_field
+    absent = "the answer has no such field: correct the path, or the system"
+    if field and field in answer.missing:
+        yield f"address_field {field}: {absent}", "red"
+        return
+    if not answer.is_about_customer:
+        yield f"address_field {field}: another address, or none, so nothing of the answer is used", "yellow"
+        return
+    facts = answer.passage.text.splitlines() if answer.passage else ()
+    values = dict(line.split(": ", 1) for line in facts)
+    if field:
+        yield f"address_field {field}: {customer}", ""
+    for label, path in look_up.show:
+        if label in values:
+            yield f"{label}: {values[label]}", ""
+        else:
+            reason = absent if path in answer.missing else "empty in the answer"
+            yield f"{label}: no value, {path}: {reason}", "red" if answer.is_unlike else "yellow"
+
+
+def _describe_limits(look_up: LookUp) -> str:
+    """What it is for, which is said because it is asked all the same."""
+    limits = [
+        f"{what} {', '.join(names)}"
+        for what, names in (("emails of", look_up.categories), ("contacts tagged", look_up.only_for))
+        if names
+    ]
+    return f": only for {' and '.join(limits)}" if limits else ""
