@@ -240,6 +240,18 @@ def test_an_address_that_only_looks_the_same_gets_nothing(tmp_path: Path, server
         assert CARRIER not in prompts(world)
 
 
+def test_references_below_a_long_quotation_are_found(tmp_path: Path, server: LookUpServer) -> None:
+    """One limit counts: of the sender's own words."""
+    profiles = build_profiles(
+        server, url="/orders/{reference}", lookup="references: '\\bA-\\d{4}\\b'\n      address_field: email"
+    )
+    with run_world(tmp_path, profiles) as world:
+        quotation = "> What they wrote before, and what we wrote before that.\n" * 1_000
+        assert len(quotation) > 50_000
+        ask(world, f"{quotation}\nWhere is my order A-1001?")
+        assert server.paths == ["/orders/A-1001"]
+
+
 Change = Callable[[World], None]
 
 

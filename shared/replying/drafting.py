@@ -68,7 +68,6 @@ MAX_ATTACHMENT_TOKENS = 2_000  # of the text of each
 MAX_ATTACHMENTS_TOKENS = 4_000  # of the texts of all
 MAX_POINT_CHARACTERS = 200
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
-MAX_OWN_CHARACTERS = 50_000  # of the email, in which references are looked for
 ATTEMPTS = 2
 SAME_PROMISE = 0.5  # of its words are in a sentence that makes it
 
@@ -146,7 +145,7 @@ def start_lookups(
         return lambda: NO_FACTS
     category = entry.triage.category if entry.triage is not None else ""
     wanted = [one for one in profile.lookups if category in one.categories or not one.categories]
-    said = f"{email.subject}\n{split_own_words(email.markdown[:MAX_OWN_CHARACTERS]).own}" if wanted else ""
+    said = f"{email.subject}\n{split_own_words(email.markdown).own}" if wanted else ""
     return lookups.start(
         wanted, entry.sender, said,
         email_id=entry.email_id, is_fresh=bool(entry.rejections), may_wait=entry.edit is None,
