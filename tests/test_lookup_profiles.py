@@ -85,6 +85,11 @@ def test_a_look_up_is_read_whole() -> None:
         ({"header": "x-key"}, "both header and secret"),
         ({"url": "https://shop.example/{address}?v=2&Code=the-key"}, "has a key in its url (Code=): remove it there"),
         ({"url": "https://shop.example/{address}?subscription-key=1&v=2"}, "store it as a secret, and name header and secret"),
+        ({"url": "https://127.0.0.1/{address}"}, "127.0.0.1, which is private (allow_private: true would allow it)"),
+        ({"url": "'https://[fd00::1]:8443/{address}'"}, "orders would not be asked: fd00::1 has the address"),
+        ({"url": "https://169.254.169.254/{address}", "allow_private": "true"}, "is where a cloud answers its own machines"),
+        ({"header": "Host", "secret": "lookup-a"}, "orders.header names Host, which HTTP itself sets"),
+        ({"header": "transfer-encoding", "secret": "lookup-a"}, "names transfer-encoding, which HTTP itself sets"),
         ({"secret": "multimail-api-key", "header": "x-key"}, "begins with lookup-"),
         ({"secret": "lookup-a", "header": "x-key", "audience": "api://orders"}, "both audience and header"),
         ({"show": None}, "lacks show"),
@@ -142,6 +147,13 @@ def test_a_file_without_a_certificate_is_no_ca_file(kind: str, tmp_path: Path) -
     (tmp_path / "own.pem").write_bytes({"a key": key, "text": b"the authority", "binary": b"\x00\xff"}[kind])
     with pytest.raises(ConfigurationError, match=r"orders\.ca_file names 'own\.pem', which .* format PEM"):
         parse_profiles(written, path)
+
+
+def test_a_private_address_may_stand_in_the_url_where_it_is_allowed() -> None:
+    written = (
+        "support: {lookups: {a: {url: 'https://10.1.2.3/{address}', show: {A: a}, allow_private: true}}}"
+    )
+    assert read(written).lookups[0].allow_private
 
 
 SIGNED = """

@@ -38,6 +38,36 @@ def test_a_right_file_is_said_to_be_right(config: Path) -> None:
     assert "mailboxes.yaml is right." in said
 
 
+def test_each_look_up_has_a_line(config: Path) -> None:
+    (config / "mailboxes.yaml").write_text(
+        r"""
+mb_1:
+  lookups:
+    orders:
+      url: https://shop.example:8443/{address}/{reference}
+      references: \bA-\d+\b
+      address_field: email
+      show: {Order: number}
+      header: x-functions-key
+      secret: lookup-orders
+      categories: [question, support]
+      only_for: [partner]
+    contracts: {url: "https://facts.example/{address}", show: {Ends: ends}, audience: "api://facts"}
+    news: {url: "https://news.example/{address}", show: {News: news}}
+""",
+        encoding="utf-8",
+    )
+    status, said = say()
+    assert status == OK
+    assert [line for line in said.splitlines() if "look-up" in line] == [
+        "  look-up orders: shop.example:8443 by {address} and {reference}, signs in with lookup-orders in "
+        "x-functions-key, for question, support, contacts tagged partner",
+        "  look-up contracts: facts.example by {address}, signs in as the app's identity to api://facts, "
+        "for every category",
+        "  look-up news: news.example by {address}, does not sign in, for every category",
+    ]
+
+
 def test_a_text_with_a_colon_is_said_to_need_quotes(config: Path) -> None:
     (config / "mailboxes.yaml").write_text("mb_1:\n  voice: Brief: no jokes\n", encoding="utf-8")
     assert "a text with a colon and a space needs quotes" in say()[1]

@@ -1,6 +1,7 @@
 """`python -m local profiles` and `knowledge`: whether the profiles are right, and which text a draft gets."""
 
 import os
+from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +18,7 @@ from local.host.run import (
 from shared.composition import open_knowledge, open_profiles
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.knowledge.files import KnowledgeFiles
+from shared.knowledge.lookups import ADDRESS, REFERENCE, LookUp
 from shared.knowledge.passages import SHARED_FOLDER, KnowledgeSource, Passage
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS, PROFILE_FILE
 from shared.profiles.profiles import MailboxProfile, Profiles
@@ -43,6 +45,8 @@ def profiles(console: Console) -> int:
     for name, profile in {"default": found.default, **found.own}.items():
         size = f"{profile.prompt_characters:,} of {MAX_PROFILE_CHARACTERS:,} characters"
         console.print(Text(f"{name}: {size}, {len(profile.category_names)} categories"))
+        for look_up in profile.lookups:
+            console.print(Text(f"  look-up {look_up.name}: {_describe(look_up)}"))
     console.print(Text(f"{path} is right.", "green"))
     return OK
 
@@ -68,6 +72,19 @@ def knowledge(console: Console, mailbox: str | None, question: str | None, *, em
     except (PermanentError, TransientError) as error:
         return report_failure(console, "Reading the knowledge", error)
     return OK
+
+
+def _describe(look_up: LookUp) -> str:
+    """Where it goes with what, and for which emails."""
+    keys = " and ".join(key for key in (ADDRESS, REFERENCE) if key in look_up.url)
+    way = "does not sign in"
+    if look_up.audience:
+        way = f"signs in as the app's identity to {look_up.audience}"
+    elif look_up.secret:
+        way = f"signs in with {look_up.secret} in {look_up.header}"
+    emails = f"for {', '.join(look_up.categories)}" if look_up.categories else "for every category"
+    tags = f", contacts tagged {', '.join(look_up.only_for)}" if look_up.only_for else ""
+    return f"{urlsplit(look_up.url).netloc} by {keys}, {way}, {emails}{tags}"
 
 
 def find_profile(console: Console, profiles: Profiles, mailbox: str) -> MailboxProfile:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from shared.domain import Action, parse_address, to_ascii_host
+from shared.errors import ConfigurationError
 from shared.knowledge.lookups import CONTINUE, WAIT, LookUp
 from shared.knowledge.references import check_pattern
 from shared.mail.contact_forms import ContactForm
@@ -40,6 +42,7 @@ from shared.profiles.values import (
     parsed,
     some,
 )
+from shared.services.judged_https import judge_proxied_host
 from shared.settings import LOOKUP_SECRET, declared_settings
 
 MAX_SIGNATURE_CHARACTERS = 2_000
@@ -52,6 +55,14 @@ MAX_TAGS = 20
 MAX_LOOKUPS = 5  # each is a request for every email that it is for
 MAX_SHOWN_FIELDS = 20
 MAX_CACHE = timedelta(hours=24)
+# Of the connection or of the message's form: no system reads a key in them, and they would break the request.
+CONNECTION_HEADERS = frozenset(
+    (
+        "accept-encoding", "connection", "content-length", "expect", "host", "keep-alive",
+        "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
+        "transfer-encoding", "upgrade",
+    )
+)  # fmt: skip
 
 # Without a sign of ASCII but a single space, _ or - within: so editors and Python read the pattern alike.
 _LETTER = r"[^\x00-/:-@\[-`{-\x7f\s]"
@@ -80,6 +91,21 @@ def _check_cache(duration: timedelta) -> timedelta:
     if duration > MAX_CACHE:
         raise ValueError("keeps answers for more than 24 hours: shorten it")
     return duration
+
+
+def _check_header(name: str) -> str:
+    if name.lower() in CONNECTION_HEADERS:
+        raise ValueError(f"names {name}, which HTTP itself sets: name the one that a key is read from")
+    return name
+
+
+def _check_address_in_url(look_up: LookUp) -> LookUp:
+    """The look-up, unless its url has an address, in place of a name, that is never asked."""
+    try:
+        judge_proxied_host(urlsplit(look_up.url).hostname or "", allow_private=look_up.allow_private)
+    except ConfigurationError as error:
+        raise ValueError(f"would not be asked: {str(error).rstrip('.')}") from None
+    return look_up
 
 
 def _parse_sender(text: str) -> str:
@@ -215,7 +241,10 @@ _LOOKUP = built(
         "references": parsed(SENTENCE, check_pattern),
         "address_field": _PATH,
         "audience": matching(r"[a-z]+://[^\s]+|[0-9a-f-]{36}", "an application's id URI such as api://orders"),
-        "header": matching(r"[A-Za-z][A-Za-z0-9-]{0,59}", "the name of a header such as x-functions-key"),
+        "header": parsed(
+            matching(r"[A-Za-z][A-Za-z0-9-]{0,59}", "the name of a header such as x-functions-key"),
+            _check_header,
+        ),
         "secret": matching(
             rf"{LOOKUP_SECRET}[a-z0-9-]{{1,60}}",
             f"the name of a secret that begins with {LOOKUP_SECRET}: store the secret under such a name",
@@ -230,7 +259,10 @@ _LOOKUP = built(
 )  # fmt: skip
 _LOOKUPS = parsed(
     mapping_of(
-        _LOOKUP_NAME, _LOOKUP, "a name for each look-up, with url and show below it", limit=MAX_LOOKUPS
+        _LOOKUP_NAME,
+        parsed(_LOOKUP, _check_address_in_url),
+        "a name for each look-up, with url and show below it",
+        limit=MAX_LOOKUPS,
     ),
     lambda found: tuple(replace(look_up, name=name) for name, look_up in found.items()),
 )
