@@ -55,6 +55,14 @@ def check_host(host: str) -> None:
         )
 
 
+def read_address(host: str) -> Sequence[str]:
+    """The address that stands in place of a host's name; none for a name."""
+    try:
+        return (str(ipaddress.ip_address(host)),)
+    except ValueError:
+        return ()
+
+
 def find_forbidden(address: str, *, allow_private: bool) -> str:
     """Why nothing may be sent to an address, as words that go on after it; "" where it may be.
 
@@ -146,14 +154,10 @@ def open_session(
     see PinnedAdapter. Raises ConfigurationError, which is ForbiddenHostError if one of the addresses is
     forbidden, and OSError and UnicodeError for a host without any.
     """
-    session, parts, addresses = build_session(url), urlsplit(url), list[str]()
+    session, parts = build_session(url), urlsplit(url)
     host = parts.hostname or ""
     is_proxied = bool(select_proxy(url, session.proxies))
-    if is_proxied:
-        with suppress(ValueError):
-            addresses = [str(ipaddress.ip_address(host))]
-    else:
-        addresses = [*resolve(host, parts.port or HTTPS_PORT)]
+    addresses = read_address(host) if is_proxied else resolve(host, parts.port or HTTPS_PORT)
     for address in addresses:
         reason = find_forbidden(address, allow_private=allow_private)
         if reason:
