@@ -17,7 +17,7 @@ from local.host.http_server import LoopbackServer
 from local.multimail.faults import Fault, answer_with
 from local.testing.world import START, Clock, ScriptedModel, World
 from shared.domain import Cause
-from shared.errors import ConfigurationError, TransientError, UnavailableError
+from shared.errors import AgentError, ConfigurationError, TransientError, UnavailableError
 from shared.mail.multimail import MultiMailClient
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.services.health import MAX_RECENT, ServiceHealth
@@ -112,13 +112,22 @@ def test_a_service_that_fails_most_calls_is_no_fault_of_the_email_either(world: 
     assert {world.outcome(email_id) for email_id in emails} == {"reply_submitted"}
 
 
-def test_what_a_service_never_does_has_an_end_once_the_email_is_too_old(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error", [UnavailableError("HTTP 503"), ConfigurationError("MODEL_API_KEY was refused: correct it.")]
+)
+def test_what_a_service_never_does_has_an_end_once_the_email_is_too_old(
+    tmp_path: Path, error: AgentError
+) -> None:
     with World(tmp_path, max_email_age_hours=2) as world:
         email_id = world.deliver()
-        world.model = FaultyModel(lambda: UnavailableError("HTTP 503"))
-        run(world, START + 4 * HOUR)
+        world.model = FaultyModel(lambda: error)
+        while world.clock() < START + 4 * HOUR:
+            with suppress(ConfigurationError):
+                world.poll_and_work()
+            world.clock.advance(minutes=20)
         assert world.outcome(email_id) == "escalated"
         assert world.entry(email_id).cause is Cause.WAITED_TOO_LONG
+        assert str(error).rstrip(".") in world.tags(email_id)["agent.reason"]
 
 
 def test_a_service_that_names_its_delay_is_not_asked_earlier(world: World) -> None:

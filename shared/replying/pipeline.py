@@ -155,7 +155,7 @@ class _EmailRun:
                 return Decision(Outcome.SKIPPED, Cause.DELETED)
             log.warning("email %r: a part of its thread is missing: %s", entry.email_id, error)
             return Decision(Outcome.ESCALATED, Cause.THREAD_MISSING)
-        except TransientError as error:
+        except (ConfigurationError, TransientError) as error:
             waits_for_service = not isinstance(error, Waiting) or error.cause is Cause.TOKEN_BUDGET
             is_in_doubt = self.claim.entry.intent_in_doubt is not None
             if is_in_doubt or not (waits_for_service and self._limits.is_too_old):
