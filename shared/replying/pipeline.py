@@ -199,7 +199,7 @@ class _EmailRun:
             return refusal
         entry, executor = self.claim.entry, self.pipeline.submitter.executor
         envelope = envelope.in_thread(email, thread, self._profile)
-        self._has_copies = bool(envelope.cc or self._mailbox.copies)
+        self._has_copies = bool(envelope.reaches_others or self._mailbox.copies)
         files, images = self.pipeline.attachments, self._profile.images
         texts = cache(lambda: read_texts(entry, email, thread, files, executor, images=images))
         refusal = self._triage(email, texts)
