@@ -18,24 +18,22 @@ from shared.services.judged_https import Resolve
 from tests.certify.ask_run import build_ask_cases, run_ask
 from tests.certify.attacks import OWN, WRAPPERS, Attack, load_own_attacks
 from tests.certify.careless_model import CarelessModel, Case, build_mark
+from tests.certify.customers import CUSTOMERS, Request
 from tests.certify.effects import CALL, GATE, HELD, OTHER_THREAD, RECIPIENT, RULES, UNSEEN, UNWARNED
 from tests.certify.facts_run import (
-    CUSTOMERS,
     DRAFT,
     FACT_RULES,
     HONEST,
     KEY,
     PROMPT,
-    WAYS,
-    Request,
     Teller,
-    build_requests,
     build_world,
     handle,
     run_facts,
 )
 from tests.certify.facts_run import RECIPIENT as RECIPIENT_OF_FACTS
 from tests.certify.facts_run import deliver as deliver_request
+from tests.certify.facts_ways import WAYS, build_requests
 from tests.certify.lookup_report import list_lookup_violations, replace_lookups
 from tests.certify.mail_run import PROFILE, build_cases, deliver, judge, run_mail
 from tests.certify.places import ALONE, DOWNLOAD, ENTRIES, NOT_TAKEN, REFUSED, Way, load_ways, run_places

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from tests.certify.facts_run import CUSTOMERS, FactsResult
+from tests.certify.customers import CUSTOMERS
+from tests.certify.facts_run import FactsResult
 from tests.certify.places import ENTRIES, SENT, PlaceResult
 from tests.certify.results import Violation
 
