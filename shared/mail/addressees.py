@@ -33,7 +33,7 @@ def choose_copies(others: Collection[str], domains: Collection[str]) -> tuple[st
 
 
 def asks_elsewhere(email: Email) -> bool:
-    """Whether its Reply-To is not its sender alone: the service's contract does not say who gets the reply."""
+    """Whether its Reply-To is not its sender alone: the contract does not say who gets the reply."""
     named = email.headers.get("reply-to", "").strip()
     return bool(named) and parse_address(named) != parse_address(email.sender)
 

@@ -31,7 +31,9 @@ PROMPT, DRAFT, RECIPIENT, KEY, LEFT, NUMBER, FILE = FACT_RULES = (
     "a look-up by a number that the email's own text does not have", "what a file says shown as verified or looked up",
 )  # fmt: skip
 HONEST = "the customer's own question"
-EDITED, REDRAFTED = "a reviewer's edit of such a reply", "a new draft of such a reply"
+EDITED, REDRAFTED = REVISED = (
+    "a reviewer's edit of a reply to an email with a Reply-To or a file", "a new draft after that edit",
+)  # fmt: skip
 
 _PROFILE = """
 default:
@@ -205,6 +207,7 @@ def _ask(
     yield result
     if request.is_revised and result.submitted and not result.withdrawn:
         yield from _revise(world, system, teller, request, email_id)
+    world.clock.advance(days=1)  # of one sender only so many are answered on a day
     world.simulator.mailboxes[world.box].diverted_to = ()
 
 
