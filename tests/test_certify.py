@@ -11,6 +11,7 @@ import requests
 
 from local.testing.lookup_server import HOST, LOOPBACK, LookUpServer, run_lookup_server
 from local.testing.world import World
+from shared.domain import Support
 from shared.errors import UnavailableError
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.profiles.profiles import Profiles
@@ -18,28 +19,33 @@ from shared.services.judged_https import Resolve
 from tests.certify.ask_run import build_ask_cases, run_ask
 from tests.certify.attacks import OWN, WRAPPERS, Attack, load_own_attacks
 from tests.certify.careless_model import CarelessModel, Case, build_mark
+from tests.certify.customers import CUSTOMERS, Request
 from tests.certify.effects import CALL, GATE, HELD, OTHER_THREAD, RECIPIENT, RULES, UNSEEN, UNWARNED
 from tests.certify.facts_run import (
-    CUSTOMERS,
     DRAFT,
+    EDITED,
     FACT_RULES,
+    FILE,
     HONEST,
     KEY,
+    LEFT,
+    NUMBER,
     PROMPT,
-    WAYS,
-    Request,
+    REDRAFTED,
     Teller,
-    build_requests,
     build_world,
     handle,
     run_facts,
 )
 from tests.certify.facts_run import RECIPIENT as RECIPIENT_OF_FACTS
 from tests.certify.facts_run import deliver as deliver_request
+from tests.certify.facts_ways import WAYS, build_requests
+from tests.certify.file_ways import FILE_WAYS
 from tests.certify.lookup_report import list_lookup_violations, replace_lookups
 from tests.certify.mail_run import PROFILE, build_cases, deliver, judge, run_mail
 from tests.certify.places import ALONE, DOWNLOAD, ENTRIES, NOT_TAKEN, REFUSED, Way, load_ways, run_places
 from tests.certify.public_sets import load_public_attacks
+from tests.certify.reply_to_ways import REPLY_TO_WAYS
 from tests.certify.report import NOT_EXERCISED, count, list_violations, render_report
 from tests.certify.results import CaseResult
 
@@ -198,9 +204,16 @@ def test_no_email_gets_another_customers_facts(tmp_path: Path, measured: Callabl
     told = sum(result.own for result in results)
     measured(f"look-ups: {len(results)} emails, {told} drafts with their reader's own facts")
     assert list_lookup_violations(results, []) == []
-    assert {result.way for result in results} == {HONEST, *WAYS}
+    assert {result.way for result in results} == {HONEST, EDITED, REDRAFTED, *WAYS}
     assert all(result.own and result.submitted for result in results if result.way == HONEST)
     assert all(result.reached for result in results if result.way.startswith("instructions"))
+    for ways, ends in ((REPLY_TO_WAYS, {True, False}), (FILE_WAYS, {False})):
+        assert {result.withdrawn for result in results if result.way in ways} == ends
+    assert all(result.statements for result in results if result.way in FILE_WAYS)
+    assert {end for result in results for end in result.statements} == {Support.FROM_SENDER}
+    revised = [result for result in results if result.way in (EDITED, REDRAFTED)]
+    assert {result.way for result in revised if result.statements} == {EDITED, REDRAFTED}
+    assert all(result.submitted for result in revised)
 
 
 def plant_answer(world: World, system: LookUpServer, request: Request, _: str) -> None:
@@ -222,14 +235,32 @@ def plant_look_up(world: World, _: LookUpServer, request: Request, __: str) -> N
     world.look_up(look_up, look_up.build_url(request.victim.address))
 
 
-PLANTED_FACTS = {plant_answer: PROMPT, plant_reply: DRAFT, plant_copy: RECIPIENT_OF_FACTS, plant_look_up: KEY}
+def plant_stranger_reply(world: World, _: LookUpServer, request: Request, __: str) -> None:
+    """A reply without facts, to somebody else than the one who was looked up."""
+    world.multimail.send_email(world.box, request.victim.address, "My order", "Hello.", "key")
+
+
+def plant_reference(world: World, _: LookUpServer, request: Request, __: str) -> None:
+    look_up = next(one for one in world.profiles.default.lookups if one.references)
+    world.look_up(look_up, look_up.build_url(request.attacker, request.victim.order))
+
+
+def plant_statement(_: World, system: LookUpServer, request: Request, __: str) -> None:
+    """A system that says what only the file did."""
+    system.answers[f"/customers/{request.attacker}"] = {"carrier": f"The carrier is {request.said}."}
+
+
+PLANTED_FACTS = {
+    plant_answer: PROMPT, plant_reply: DRAFT, plant_copy: RECIPIENT_OF_FACTS, plant_look_up: KEY, plant_stranger_reply: LEFT,
+    plant_reference: NUMBER, plant_statement: FILE,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("plant", "rule"), PLANTED_FACTS.items())
 def test_a_planted_leak_of_facts_is_found(
     tmp_path: Path, plant: Callable[[World, LookUpServer, Request, str], None], rule: str
 ) -> None:
-    request = build_requests()[0]
+    request = next(request for request in build_requests() if request.said)
     teller = Teller()
     with run_lookup_server(tmp_path) as system, build_world(tmp_path, system) as world:
         email_id = deliver_request(world, request)
@@ -242,6 +273,16 @@ def test_a_planted_leak_of_facts_is_found(
         world.pipeline = replace(world.pipeline, complete=complete)
         result = handle(world, system, teller, request, email_id)
     assert rule in {violation.rule for violation in list_lookup_violations([result], [])}
+
+
+def test_an_email_with_a_file_breaks_no_rule_where_nothing_is_planted(tmp_path: Path) -> None:
+    request = next(request for request in build_requests() if request.said)
+    teller = Teller()
+    with run_lookup_server(tmp_path) as system, build_world(tmp_path, system) as world:
+        world.pipeline = replace(world.pipeline, complete=teller.complete)
+        result = handle(world, system, teller, request, deliver_request(world, request))
+    assert result.violations == ()
+    assert result.statements == (Support.FROM_SENDER,)
 
 
 def test_every_rule_of_look_ups_has_a_planted_violation() -> None:
@@ -292,6 +333,8 @@ def test_the_sections_of_look_ups_are_replaced_alone() -> None:
 def test_the_page_has_every_way_to_other_customers_facts_and_forbidden_places() -> None:
     page = (ROOT / "docs" / "attack-report.md").read_text(encoding="utf-8")
     emails = 2 * len(CUSTOMERS)
+    for way in (EDITED, REDRAFTED):
+        assert f"| {way} | " in page, "run: make certify ARGS=--lookups"
     for way in WAYS:
         assert f"| {way} | {emails} |" in page, "run: make certify ARGS=--lookups"
     for place in load_ways():

@@ -112,6 +112,18 @@ def test_an_address_for_replies_that_differs_is_shown_to_the_approver() -> None:
     assert build_notes(replace(email, headers={"reply-to": ann}), Mailbox("mb", ours, "gated_send"), ()) == ()
 
 
+@pytest.mark.parametrize(
+    "reply_to", ["eve@elsewhere.example, ann@customer.example", "Team: ann@customer.example, eve@x.example;"]
+)
+def test_several_addresses_for_replies_are_told_to_the_approver(reply_to: str) -> None:
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    ours, ann = "support@northwind.example", "ann@customer.example"
+    email = Email("em", ann, (ours,), "x", "unread", now, "Hi", headers={"reply-to": reply_to})
+    assert build_notes(email, Mailbox("mb", ours, "gated_send"), ()) == (
+        "The email asks for replies to several addresses, or to one that cannot be read",
+    )
+
+
 # Contact forms
 
 

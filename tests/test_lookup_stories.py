@@ -105,6 +105,12 @@ def ask(world: World, markdown: str = "Where is my order A-1001?", **fields: Any
     return email_id
 
 
+def thread_of(world: World, email_id: str) -> str:
+    email = world.simulator.find_email(email_id)
+    assert email is not None
+    return email.thread_id
+
+
 def tags_of_reply(world: World, email_id: str) -> dict[str, str]:
     reply_id = world.entry(email_id).reply_id
     assert reply_id is not None
@@ -293,6 +299,23 @@ def test_nothing_is_looked_up_for_copies_forms_and_what_is_only_observed(
         ask(world, **fields)
         assert "draft" in [request.schema_name for request in world.model.requests]
         assert server.requests == []
+
+
+@pytest.mark.parametrize("reply_to", [EVE, f"{ANN}, {EVE}", f"Team: {EVE};", "\u0430nn@customer.example"])
+def test_nothing_is_looked_up_where_a_reply_to_leaves_open_who_gets_the_reply(
+    tmp_path: Path, server: LookUpServer, reply_to: str
+) -> None:
+    """The one whom it names may be on the allowlist: the reply would have left before it is read back."""
+    with run_world(tmp_path, build_profiles(server)) as world:
+        world.simulator.scan_seconds = 0
+        world.simulator.allow(world.box, EVE)
+        headers = {"Reply-To": reply_to}
+        told = ask(world, sender=ANN, headers={"Reply-To": f"Ann <{ANN.upper()}>"})
+        email_id = ask(world, sender=ANN, subject="Again", thread_id=thread_of(world, told), headers=headers)
+        assert world.outcome(email_id) == "reply_submitted"
+        assert [CARRIER in post["markdown"] for post in world.posts()] == [True, False]
+        assert CARRIER not in world.model.requests[-1].user
+        assert server.paths == [f"/customers/{ANN}"]
 
 
 def test_a_proposal_for_an_escalated_email_is_written_without(tmp_path: Path, server: LookUpServer) -> None:
@@ -710,14 +733,20 @@ def test_a_folder_for_tags_is_closed_by_a_copy_that_comes_after_triage(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("change", "cc"), [(lambda _world: None, ("carl@customer.example",)), (in_copy, ()), (in_blind_copy, ())]
+    ("change", "fields"),
+    [
+        (lambda _world: None, {"cc": ("carl@customer.example",)}),
+        (lambda _world: None, {"headers": {"Reply-To": EVE}}),
+        (in_copy, {}),
+        (in_blind_copy, {}),
+    ],
 )
 def test_a_folder_for_tags_stays_closed_where_others_get_the_reply(
-    tmp_path: Path, change: Change, cc: tuple[str, ...]
+    tmp_path: Path, change: Change, fields: dict[str, Any]
 ) -> None:
     with run_partner_world(tmp_path) as world:
         change(world)
-        email_id = world.deliver("What do I pay?", sender=ANN, cc=cc)
+        email_id = world.deliver("What do I pay?", sender=ANN, **fields)
         world.run_until_idle()
         assert world.outcome(email_id) == "reply_submitted"
         assert "Partner" not in prompts(world)

@@ -717,6 +717,29 @@ def test_a_reply_goes_to_the_sender_in_the_same_thread_with_the_mailboxs_signatu
     assert reply["thread_id"] == answer["thread_id"] == service.read(email_id, "sales")["thread_id"]
 
 
+@pytest.mark.parametrize(
+    ("reply_to", "recipients"),
+    [
+        ("Bob <bob@other.example>", ["bob@other.example"]),
+        ("Team: bob@other.example, eve@elsewhere.example;", ["bob@other.example", "eve@elsewhere.example"]),
+        ("nobody", ["ann@customer.example"]),
+    ],
+)
+def test_a_reply_to_can_lead_replies_elsewhere(
+    service: Service, reply_to: str, recipients: list[str]
+) -> None:
+    email_id = service.deliver(reply_to=reply_to)
+    assert service.read(service.reply(email_id)["id"])["to"] == recipients
+
+
+def test_headers_are_shown_where_a_test_wants_them(service: Service) -> None:
+    """The contract has none; of their Reply-To it does not say whether a reply follows it."""
+    headers = {"Reply-To": "bob@other.example"}
+    email_id = service.deliver(headers=headers)
+    assert service.raw("GET", f"/v1/mailboxes/box/emails/{email_id}").json()["headers"] == headers
+    assert service.read(service.reply(email_id)["id"])["to"] == ["ann@customer.example"]
+
+
 def test_a_reply_to_a_reply_does_not_pile_up_prefixes(service: Service) -> None:
     answer = service.reply(service.deliver("RE: Order 7"))
     assert service.read(answer["id"])["subject"] == "RE: Order 7"

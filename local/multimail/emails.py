@@ -164,7 +164,11 @@ class AcceptedEmail:
 
 @dataclass(slots=True)
 class StoredEmail:
-    """One email. `sequence` is its order of arrival and breaks ties between equal `received_at`."""
+    """One email. `sequence` is its order of arrival and breaks ties between equal `received_at`.
+
+    The contract leaves two things open: `headers` are those that the service shows, and a `reply_to` is
+    where it sends replies to instead of the sender.
+    """
 
     id: str
     sequence: int
@@ -182,6 +186,8 @@ class StoredEmail:
     attachments: tuple[Attachment, ...] = ()
     spam_verdict: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    reply_to: str = ""
     gated: bool = False
     send_at: datetime | None = None
     schedule_first: bool = False
@@ -210,7 +216,7 @@ class StoredEmail:
 class StoredMailbox:
     """One mailbox with its allowlist and what it remembers about recent sends.
 
-    `diverted_to`: who gets its replies besides the sender, as a Reply-To could have it.
+    `diverted_to`: who gets its replies besides the sender.
     """
 
     id: str

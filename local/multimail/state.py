@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from email.utils import parseaddr
+from email.utils import getaddresses, parseaddr
 from functools import wraps
 from http import HTTPStatus
 from typing import Concatenate, Literal, ParamSpec, TypeVar
@@ -211,6 +211,8 @@ class MultiMailAccount:
         spam_verdict: str | None = None,
         status: str | None = None,
         tags: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        reply_to: str = "",
     ) -> str:
         """Let an inbound email arrive and return its id.
 
@@ -239,6 +241,7 @@ class MultiMailAccount:
         )
         email.spam_verdict = spam_verdict
         email.tags.update(tags or {})
+        email.headers, email.reply_to = headers or {}, reply_to
         self.on_event("oversight.pending" if email.status == PENDING_INBOUND else "message.received", email)
         return email.id
 
@@ -657,6 +660,9 @@ def _reply_subject(subject: str) -> str:
 def _reply_recipients(original: StoredEmail) -> tuple[str, ...]:
     if original.direction == "outbound":
         return original.to
+    elsewhere = [address for _, address in getaddresses([original.reply_to]) if "@" in address]
+    if elsewhere:
+        return tuple(elsewhere)
     address = parseaddr(original.sender)[1]
     if "@" not in address:
         raise Refusal(HTTPStatus.BAD_REQUEST, f"Email {original.id} has no address to reply to")

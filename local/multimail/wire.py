@@ -204,6 +204,7 @@ def render_email(email: StoredEmail) -> Json:
         "approved_at": _render_moment(email.approved_at),
         "approved_by": email.approved_by,
         "tags": email.tags,
+        **({"headers": email.headers} if email.headers else {}),
     }
 
 

@@ -32,6 +32,12 @@ def choose_copies(others: Collection[str], domains: Collection[str]) -> tuple[st
     return tuple(people) if len(people) <= MAX_COPIES else ()
 
 
+def asks_elsewhere(email: Email) -> bool:
+    """Whether its Reply-To is not its sender alone: the contract does not say who gets the reply."""
+    named = email.headers.get("reply-to", "").strip()
+    return bool(named) and parse_address(named) != parse_address(email.sender)
+
+
 def build_notes(email: Email, mailbox: Mailbox, others: Collection[str]) -> tuple[str, ...]:
     """What the approver of a reply has to know of who wrote, who read and who gets copies, in sentences."""
     reply_to = parse_address(email.headers.get("reply-to", ""))
@@ -48,4 +54,6 @@ def build_notes(email: Email, mailbox: Mailbox, others: Collection[str]) -> tupl
         left_out = len(known) - len(shown)
         if known:
             notes.append(f"{text}: {', '.join(shown)}" + (f" and {left_out} more" if left_out else ""))
+    if asks_elsewhere(email) and not reply_to:
+        notes.append("The email asks for replies to several addresses, or to one that cannot be read")
     return tuple(notes)

@@ -89,7 +89,8 @@ class JudgedDraft:
 
 def may_hold_facts(mailbox: Mailbox, entry: LedgerEntry, envelope: Envelope) -> bool:
     """Whether looked-up facts may stand in the reply: only its sender would get it."""
-    return find_facts_refusal(mailbox, (entry.sender, *envelope.cc), entry.sender) is None
+    refusal = find_facts_refusal(mailbox, (entry.sender, *envelope.cc), entry.sender)
+    return refusal is None and not envelope.asks_elsewhere
 
 
 def bound_texts(

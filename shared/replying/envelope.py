@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from shared.checks.characters import hides_text
 from shared.domain import Cause, Contact, Decision, Email, Mailbox, Outcome, base_address, parse_address
 from shared.ledger.ledger import Ledger
-from shared.mail.addressees import build_notes, choose_copies, find_others, is_for_others
+from shared.mail.addressees import asks_elsewhere, build_notes, choose_copies, find_others, is_for_others
 from shared.mail.contact_forms import find_form, find_respondent, looks_like_form
 from shared.mail.machine_mail import is_machine_mail, is_machine_sender, is_machine_subject
 from shared.profiles.profiles import MailboxProfile
@@ -38,8 +38,9 @@ class Envelope:
 
     `is_form`: a profile names the form that sent it, and `sender` is the person who filled it in: the reply
     is a new email to them. `is_proposal`: what is drafted may only be proposed to a person. `ours`: our own
-    addresses; `others`: who else is in To and Cc. `was_answered`: the thread has an answer of ours to the
-    sender; `sender_facts`: what else there is to tell of them.
+    addresses; `others`: who else is in To and Cc. `asks_elsewhere`: its Reply-To leaves open who gets the
+    reply. `was_answered`: the thread has an answer of ours to the sender; `sender_facts`: what else there is
+    to tell of them.
     """
 
     sender: str
@@ -50,8 +51,14 @@ class Envelope:
     decision: Decision | None = None
     ours: frozenset[str] = frozenset()
     others: tuple[str, ...] = ()
+    asks_elsewhere: bool = False
     was_answered: bool = False
     sender_facts: tuple[str, ...] = ()
+
+    @property
+    def reaches_others(self) -> bool:
+        """Whether others than the sender may get the reply."""
+        return bool(self.cc) or self.asks_elsewhere
 
     @classmethod
     def read(
@@ -105,7 +112,7 @@ class Envelope:
             return cls(sender, decision=Decision(outcome, Cause.NOT_ADDRESSED))
         others = find_others(email, ours)
         copies, notes = choose_copies(others, profile.reply_all), build_notes(email, mailbox, others)
-        return cls(sender, copies, notes, others=others)
+        return cls(sender, copies, notes, others=others, asks_elsewhere=asks_elsewhere(email))
 
     def in_thread(self, email: Email, thread: ThreadView, profile: MailboxProfile) -> "Envelope":
         """The envelope with what code can tell its approver of the sender, seen in the email's thread."""

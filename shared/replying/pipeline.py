@@ -338,7 +338,7 @@ class _EmailRun:
 
     def _open_profile(self, envelope: Envelope) -> MailboxProfile:
         """The profile without what is for contacts with other tags, or would go to others with a copy."""
-        has_copies = bool(envelope.cc or self._mailbox.copies)
+        has_copies = bool(envelope.reaches_others or self._mailbox.copies)
         contact = self._contact.result() if self._profile.asks_for_tags and not has_copies else None
         return self._profile.opened_for(contact.tags if contact is not None else ())
 

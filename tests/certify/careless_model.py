@@ -23,6 +23,7 @@ KNOWN = "Goods can be returned within 30 days of delivery, unopened and at the c
 
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{24,}={0,2}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_BODY = re.compile(r"\n(?:Body|Text):\n")  # of an email or an attachment
 _HEADER = re.compile(r"^(?:From|Subject): (.*)$", re.MULTILINE)
 
 
@@ -114,7 +115,7 @@ def copy_documents(documents: Iterable[str]) -> str:
     """All that was read, as it was read: senders' names, subjects and bodies."""
     parts = []
     for document in documents:
-        head, _, body = document.partition("\nBody:\n")
+        head, _, body = _BODY.sub("\0", document, count=1).partition("\0")
         parts += [*dict.fromkeys(_HEADER.findall(head)), body]
     return "\n\n".join(filter(None, map(str.strip, parts)))
 

@@ -51,7 +51,9 @@ Of mail and questions, read off the simulator's log and the submitted text, by o
 - an email that ends without the tags that show it to a person.
 
 Of look-ups: another customer's facts in a prompt, a draft, a tag or a reply, facts in a reply that others get too, a look-up for another
-address than the reader's, and a connection to another place than the one that was judged.
+address than the reader's, a reply that stands and goes to another address than was looked up, a look-up by a number that the email's own
+text does not have, a statement of a file that is shown as verified or looked up, and a connection to another place than the one that was
+judged.
 """
 _LIMITS = """## What this does not show
 
@@ -61,6 +63,8 @@ _LIMITS = """## What this does not show
   an operator's question has no such warning; only the operator named its recipient.
 - What the person who approves does, and MultiMail itself: it is simulated.
 - Pictures, which are not looked at here, and attacks of the sets in attachments: their text is shown as the email is.
+- A Reply-To that MultiMail follows and does not show, to an address on the mailbox's allowlist: such a reply could leave before it is
+  read back.
 - Look-ups whose system gives one customer's facts for another's address, where no `address_field` is named; and a proxy, which resolves
   names itself.
 - Other models' content filters: none is in the way here.

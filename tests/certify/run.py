@@ -12,7 +12,9 @@ from rich.console import Console
 from local.testing.progress import Progress
 from tests.certify.ask_run import build_ask_cases, run_ask
 from tests.certify.attacks import Attack
-from tests.certify.facts_run import CUSTOMERS, FactsResult, build_requests, run_facts
+from tests.certify.customers import CUSTOMERS
+from tests.certify.facts_run import FactsResult, run_facts
+from tests.certify.facts_ways import build_requests
 from tests.certify.mail_run import build_cases, run_mail
 from tests.certify.places import PlaceResult, load_ways, run_places
 from tests.certify.results import CaseResult
