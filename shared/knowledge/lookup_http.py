@@ -142,7 +142,10 @@ class LookUpReader:
 def _explain(error: Exception, look_up: LookUp, *, is_late: bool) -> str:
     """Why no answer came, and what to set. Of the URL only host and port, which are the operator's own."""
     parts, causes = urlsplit(look_up.url), list_causes(error)
-    late = f"{parts.netloc} took longer than time_limit, {look_up.time_limit:g} seconds: raise it, or let it answer sooner"
+    late = (
+        f"{parts.netloc} took longer than time_limit, {look_up.time_limit:g} seconds: raise it, or have it "
+        "answer sooner"
+    )
     untrusted = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
     tls = "correct the port in its url, and ca_file, which must have a certificate"
     if untrusted is not None and untrusted.verify_code in OTHER_NAME:
