@@ -97,14 +97,46 @@ def test_a_name_that_leads_elsewhere_the_second_time_is_asked_once(server: LookU
 
 def test_a_certificate_for_another_name_is_refused(server: LookUpServer) -> None:
     look_up = build(server, url=f"https://other.example:{server.port}/customers/{{address}}")
-    with pytest.raises(UnavailableError, match="TLS failed"):
+    with pytest.raises(
+        UnavailableError, match=r"TLS failed with other\.example:\d+: .* another name: correct"
+    ):
         read(look_up)
     assert server.requests == []
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused(server: LookUpServer) -> None:
-    with pytest.raises(UnavailableError, match="ca_file"):
+    with pytest.raises(
+        UnavailableError, match="issuer certificate: set its ca_file to the authority"
+    ) as failed:
         read(build(server, ca_file=""))
+    assert "HTTPS_PROXY" not in str(failed.value)
+
+
+def test_what_is_no_certificate_is_named(server: LookUpServer, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    with pytest.raises(UnavailableError, match="ca_file, which must have a certificate"):
+        read(build(server, ca_file=str(empty)))
+
+
+def test_a_port_that_nothing_listens_at_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    look_up = LookUp(f"https://orders.example:{port}/{{address}}", SHOW, name="orders", allow_private=True)
+    with pytest.raises(
+        UnavailableError, match=rf"orders\.example:{port} refuses connections: start it, or correct"
+    ):
+        read(look_up)
+
+
+def test_a_host_that_no_name_server_knows_is_named() -> None:
+    def find_nothing(_host: str, _port: int) -> Sequence[str]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    look_up = LookUp("https://orders.example/{address}", SHOW, name="orders")
+    reader = LookUpReader(Path(), lambda name: StaticSecret(Secret(name)), str, resolve=find_nothing)
+    with pytest.raises(UnavailableError, match=r"the host name orders\.example is unknown: correct its url"):
+        reader.read(look_up, look_up.build_url(ANN))
 
 
 def test_a_private_address_is_asked_only_if_it_may_be(server: LookUpServer) -> None:
@@ -210,7 +242,7 @@ def test_a_big_answer_is_not_taken(server: LookUpServer) -> None:
 def test_an_answer_that_drips_is_cut_off_at_the_time_limit(server: LookUpServer) -> None:
     server.is_slow = True
     begun = time.monotonic()
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnavailableError, match=r"took longer than time_limit, 0\.5 seconds"):
         read(build(server, time_limit=0.5))
     assert time.monotonic() - begun < 5
 

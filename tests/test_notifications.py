@@ -313,6 +313,13 @@ def test_a_target_that_is_down_is_told_once_it_is_up(world: World, teams: Target
     assert email_id in texts(teams)[0]
 
 
+def test_a_target_may_be_an_ipv6_address(world: World) -> None:
+    escalate(world, "critical")
+    world.targets["notify-teams-support"] = "https://[::1]:1/workflows/1"
+    with pytest.raises(TransientError, match="gave no answer"):
+        tell(world)
+
+
 def test_a_target_that_does_not_answer_in_time_is_tried_less_and_less(world: World, teams: Target) -> None:
     escalate(world, "critical")
     teams.answer = answer_with(504)

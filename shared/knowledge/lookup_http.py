@@ -1,7 +1,8 @@
 """The GET of a look-up: to an address that was judged, bounded in size and time, never redirected."""
 
 import socket
-from collections.abc import Callable, Mapping
+import ssl
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from http import HTTPStatus
 from pathlib import Path
@@ -19,13 +20,14 @@ from shared.errors import (
 )
 from shared.knowledge.lookups import LookUp
 from shared.services.health import Watch
-from shared.services.http_session import describe_failure, find_retry_after
+from shared.services.http_session import describe_failure, find_retry_after, list_causes
 from shared.services.judged_https import ForbiddenHostError, Resolve, cut_off, open_session, resolve
 from shared.services.secrets import SecretSource
 from shared.telemetry import span
 
 MAX_ANSWER_BYTES = 256 * 1024
 NOTHING_FOUND = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+OTHER_NAME = (62, 64)  # OpenSSL's codes for a certificate of another host name or address
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
@@ -78,19 +80,19 @@ class LookUpReader:
         self, look_up: LookUp, url: str, headers: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Status, headers and content of the answer."""
-        try:
-            with (
-                cut_off(look_up.time_limit) as (guard, _),
-                self._open_session(look_up, url, guard) as session,
-            ):
-                limit = look_up.time_limit
-                asked = session.get(url, headers=headers, timeout=limit, allow_redirects=False, stream=True)
-                with closing(asked) as answer:  # as it comes: nothing is unpacked
-                    content = answer.raw.read(MAX_ANSWER_BYTES + 1, decode_content=False)
-        except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
-            # Not from the error, whose text has the URL.
-            reason = describe_failure(error, "ca_file in the look-up, or REQUESTS_CA_BUNDLE,")
-            raise UnavailableError(f"{_describe(look_up)} gave no answer: {reason}.") from None
+        limit = look_up.time_limit
+        with cut_off(limit) as (guard, is_cut):
+            try:
+                with self._open_session(look_up, url, guard) as session:
+                    asked = session.get(
+                        url, headers=headers, timeout=limit, allow_redirects=False, stream=True
+                    )
+                    with closing(asked) as answer:  # as it comes: nothing is unpacked
+                        content = answer.raw.read(MAX_ANSWER_BYTES + 1, decode_content=False)
+            except (requests.RequestException, HTTPError, OSError, UnicodeError) as error:
+                # Not from the error, whose text has the URL.
+                reason = _explain(error, look_up, is_late=is_cut())
+                raise UnavailableError(f"{_describe(look_up)} gave no answer: {reason}.") from None
         if len(content) > MAX_ANSWER_BYTES:
             raise DeferredError(
                 f"{_describe(look_up)} gave more than {MAX_ANSWER_BYTES // 1024} KiB: let it answer with the "
@@ -135,6 +137,39 @@ class LookUpReader:
             return ThrottledError(f"{answered}.", retry_after_seconds=delay)
         kind = UnavailableError if status >= HTTPStatus.INTERNAL_SERVER_ERROR else DeferredError
         return kind(f"{answered}.", retry_after_seconds=delay)
+
+
+def _explain(error: Exception, look_up: LookUp, *, is_late: bool) -> str:
+    """Why no answer came, and what to set. Of the URL only host and port, which are the operator's own."""
+    parts, causes = urlsplit(look_up.url), list_causes(error)
+    late = (
+        f"{parts.netloc} took longer than time_limit, {look_up.time_limit:g} seconds: raise it, or have it "
+        "answer sooner"
+    )
+    untrusted = next((cause for cause in causes if isinstance(cause, ssl.SSLCertVerificationError)), None)
+    tls = "correct the port in its url, and ca_file, which must have a certificate"
+    if untrusted is not None and untrusted.verify_code in OTHER_NAME:
+        tls = "the certificate is for another name: correct the host in its url"
+    elif untrusted is not None:
+        tls = (
+            f"{untrusted.verify_message}: set its ca_file to the authority of the server's certificate, or "
+            "where a proxy inspects TLS, of the proxy's"
+        )
+    known: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], str]] = (
+        (requests.exceptions.ProxyError, describe_failure(error)),
+        ((requests.Timeout, TimeoutError), late),
+        ((ssl.SSLError, requests.exceptions.SSLError), f"TLS failed with {parts.netloc}: {tls}"),
+        (
+            ConnectionRefusedError,
+            f"{parts.netloc} refuses connections: start it, or correct host and port in its url",
+        ),
+        (
+            (socket.gaierror, UnicodeError),
+            f"the host name {parts.hostname} is unknown: correct its url, or the network's name server",
+        ),
+    )
+    found = (words for kinds, words in known if any(isinstance(cause, kinds) for cause in causes))
+    return late if is_late else next(found, f"{parts.netloc}: {type(error).__name__}")
 
 
 def name_operation(look_up: LookUp) -> str:

@@ -51,7 +51,8 @@ class Delivery:
             key = self._find_secret(name + KEY_SUFFIX).get().value
             headers[SIGNATURE_HEADER] = f"sha256={hmac.digest(key.encode(), body, sha256).hex()}"
         host = urlsplit(address).hostname or ""  # all else in the address is secret
-        with span("notify", {"agent.target": target}, server=host) as current:
+        server = f"[{host}]" if ":" in host else host
+        with span("notify", {"agent.target": target}, server=server) as current:
             answer = self._post(name, address, body, headers)
             current.set_attribute("http.response.status_code", answer.status_code)
         self._judge(name, answer)

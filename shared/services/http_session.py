@@ -98,6 +98,17 @@ def _build_retry(repeatable_methods: Collection[str] | None) -> Retry:
     )
 
 
+def list_causes(error: BaseException) -> list[BaseException]:
+    """The error and all that is behind it."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        causes.append(cause)
+        # azure-core names what it wraps in an attribute of its own.
+        cause = cause.__cause__ or getattr(cause, "inner_exception", None) or cause.__context__
+    return causes
+
+
 def describe_failure(
     error: BaseException, certificates: str = "REQUESTS_CA_BUNDLE", *, is_proxied: bool = False
 ) -> str:
@@ -106,15 +117,10 @@ def describe_failure(
     `certificates` is the variable from which the client takes its certificate authorities. `is_proxied`: a
     connection that was never made may have been one to the proxy, for a client that does not tell which.
     """
-    # The error and all that is behind it; azure-core names what it wraps in an attribute of its own.
-    reasons: list[BaseException] = []
-    reason: BaseException | None = error
-    while reason is not None:
-        reasons.append(reason)
-        reason = reason.__cause__ or getattr(reason, "inner_exception", None) or reason.__context__
-    names = {type(reason).__name__ for reason in reasons}
+    causes = list_causes(error)
+    names = {type(cause).__name__ for cause in causes}
     name = type(error).__name__
-    if any(isinstance(reason, ssl.SSLError | requests.exceptions.SSLError) for reason in reasons):
+    if any(isinstance(cause, ssl.SSLError | requests.exceptions.SSLError) for cause in causes):
         return (
             f"{name}: TLS failed. Where a proxy inspects TLS, set {certificates} to a file with its "
             "certificate authority; otherwise correct HTTPS_PROXY"

@@ -163,7 +163,7 @@ def open_session(
         if reason:
             raise ForbiddenHostError(f"{host} has the address {address}, which {reason}: correct the url.")
     if not (is_proxied or addresses):
-        raise OSError("the name has no address")
+        raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
     session.mount("https://", PinnedAdapter("" if is_proxied else addresses[0], on_connect))
     return session
 
