@@ -87,7 +87,10 @@ def _add_for_operators(add: AddCommand) -> None:
     demo = add(
         "demo", "show the agent with simulated mail and a simulated model, and a page to approve drafts on"
     )
-    text = "show every email, the audit trail of one, a question to the agent and the trust report"
+    text = (
+        "show every email, what was looked up and read of attachments, the audit trail of one email, "
+        "a question to the agent and the trust report"
+    )
     demo.add_argument("--all", dest="show_all", action="store_true", help=text)
     demo.add_argument(
         "--observe",

@@ -252,7 +252,8 @@ def assemble_agent(
         multimail=multimail, mailboxes=mailboxes, complete=adapters.complete, ledger=ledger,
         settings=settings, clock=clock, random=random_share,
         profiles=profiles, knowledge=adapters.knowledge, submitter=submitter, addressing=Addressing(ledger),
-        health=adapters.health, pauses=pauses, lookups=LookUps(adapters.look_up, executor, clock),
+        health=adapters.health, pauses=pauses,
+        lookups=LookUps(adapters.look_up, executor, clock, adapters.health),
         attachments=AttachmentReader(multimail, adapters.download),
     )  # fmt: skip
     tracker = ReplyTracker(

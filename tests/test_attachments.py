@@ -26,9 +26,11 @@ from local.host.http_server import LoopbackServer
 from local.multimail.emails import Attachment
 from local.multimail.faults import no_fault, rate_limited
 from local.testing.world import World
+from shared.attachments import formats, reading
+from shared.attachments.child import MAX_MEMORY_BYTES
 from shared.attachments.documents import ReadAttachment, bound_attachments, list_open_points
 from shared.attachments.download import get_bounded
-from shared.attachments.extraction import extract_text, take_child
+from shared.attachments.extraction import MAX_SECONDS, extract_text, take_child
 from shared.attachments.formats import Format, Unread, UnreadError, promised_format
 from shared.attachments.reading import AttachmentReader
 from shared.attachments.transfer import read_answer
@@ -40,6 +42,7 @@ from shared.mail.call import Call
 from shared.mail.connection import Answer
 from shared.model.prompting import unescape_untrusted
 from shared.profiles.profiles import NO_PROFILE, Profiles
+from shared.replying import drafting, triage
 from tests.test_chat_models import write_certificate
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
@@ -88,6 +91,16 @@ def paragraph(text: str, mark: str = "") -> str:
     return f"<w:p><w:r><w:rPr>{mark}</w:rPr><w:t>{text}</w:t></w:r></w:p>"
 
 
+def table(rows: list[list[str]]) -> str:
+    cells = ("".join(f"<w:tc>{cell}</w:tc>" for cell in row) for row in rows)
+    return f"<w:tbl>{''.join(f'<w:tr>{row}</w:tr>' for row in cells)}</w:tbl>"
+
+
+TABLE = table(
+    [[paragraph("Item"), paragraph("Price")], [paragraph("Lamp"), paragraph("12") + paragraph("13")]]
+)
+
+
 def xlsx() -> bytes:
     book = openpyxl.Workbook()
     sheet = book.active
@@ -120,11 +133,19 @@ ICS = (
         (docx(paragraph("One") + paragraph("Two")), Format.DOCX, "One\nTwo\n"),
         (docx(paragraph("Run me not"), parts={"word/vbaProject.bin": b"Sub AutoOpen()"}), Format.DOCX, "Run me not\n"),
         (docx(paragraph("Seen") + paragraph("unseen", "<w:vanish/>")), Format.DOCX, "Seen\n\n"),
+        (docx(paragraph("Seen", '<w:vanish w:val="0"/>')), Format.DOCX, "Seen\n"),
+        (docx(TABLE + paragraph("After")), Format.DOCX, "Item | Price\nLamp | 12 13\nAfter\n"),
+        (docx(table([[TABLE, paragraph("z")]])), Format.DOCX, "Item | Price | Lamp | 12 13 | | z\n"),
         (xlsx(), Format.XLSX, "Sheet Sheet\nItem | Price\nSensor | 12.5"),
         (b"a;b\n1;2\n", Format.CSV, "a;b\n1;2"),
         ("Größe".encode("utf-16"), Format.TXT, "Größe"),
         (("Die Rücksendung für die Bestellung möchte ich prüfen. " * 3).encode("cp1252"), Format.TXT, "Die Rück"),
         (b"<p>Hi</p><div hidden><div>x</div>y</div><script>z</script><p>you</p>", Format.HTML, "Hi\nyou"),
+        (b"<html><head><title>T</title><meta charset=utf-8><body><p>Late", Format.HTML, "Late"),
+        (b"<p hidden>x<br>y<p>Shown", Format.HTML, "Shown"),
+        (b"<div><p hidden>x</div>Shown", Format.HTML, "Shown"),
+        (b"<ul><li hidden>x<ul><li>y</ul>z<li>Shown</ul>", Format.HTML, "Shown"),
+        (b"<table><tr hidden><td>x<tr><td>1<td hidden>y<td>2</table>3", Format.HTML, "| 1 | 2\n3"),
         (ICS, Format.ICS, "Calendar REQUEST\nSummary: Visit of the technician\nDtstart: 2026-07-01 08:00:00+00:00\n"),
         # A lying name or content type: the content decides.
         (pdf("Called a text"), Format.TXT, "Called a text"),
@@ -145,9 +166,64 @@ def test_only_a_known_name_or_type_is_fetched(name: str, content_type: str, expe
     assert promised_format(name, content_type) == expected
 
 
-def test_more_pages_than_are_read_are_told() -> None:
+def test_of_a_file_with_more_than_is_read_the_rest_is_told_and_nothing_stands_for_it() -> None:
     found = extract_text(pdf("page", 52), Format.PDF)
-    assert (found.is_cut, found.text.count("page")) == (True, 50)
+    assert (found.is_cut, found.text.split()) == (True, ["page"] * 50)
+    assert found.text.endswith("page")  # what is cut for a prompt keeps the end
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_cut"),
+    [
+        ({(1_000, 40): "last"}, False),
+        ({(1_001, 1): "more"}, True),
+        ({(5_000, 1): "more"}, True),
+        ({(1, 41): "more"}, True),
+        ({(1, 300): "more"}, True),
+        ({(1_048_576, 1): None, (1, 16_384): None}, False),  # with a format, but empty
+    ],
+)
+def test_a_sheet_with_more_than_is_read_says_so(
+    cells: dict[tuple[int, int], str | None], is_cut: bool
+) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    for (row, column), value in {(1, 1): "first", **cells}.items():
+        sheet.cell(row, column, value).number_format = "0.00"
+    written = io.BytesIO()
+    book.save(written)
+    found = extract_text(written.getvalue(), Format.XLSX)
+    assert (found.is_cut, "more" in found.text) == (is_cut, False)
+
+
+def test_a_calendar_with_more_events_than_are_read_says_so() -> None:
+    event = ICS[ICS.index(b"BEGIN:VEVENT") : ICS.index(b"END:VCALENDAR")]
+    for count in (50, 51):
+        found = extract_text(ICS.replace(event, event * count), Format.ICS)
+        assert (found.is_cut, found.text.count("Summary")) == (count > 50, 50)
+
+
+def test_the_page_about_profiles_has_the_limits_that_hold() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "profiles.md").read_text(encoding="utf-8")
+    section = page.partition("## Attachments and pictures")[2].partition("\n## ")[0]
+    limits = (
+        f"{formats.MAX_PAGES} pages", f"{formats.MAX_ROWS:,} rows and {formats.MAX_COLUMNS} columns",
+        f"{formats.MAX_EVENTS} events", f"{formats.MAX_TEXT_CHARACTERS:,} characters",
+        f"the first {formats.MAX_LISTED} attachments", f"{formats.MAX_PIXELS // 1_000_000} million pixels",
+        f"files of {reading.MAX_FILE_BYTES // 1_000_000} MB", f"of {reading.MAX_PICTURE_BYTES // 1_000_000} MB",
+        f"at most {reading.MAX_TOGETHER_SECONDS:.0f} seconds", f"at most {MAX_SECONDS:.0f} seconds",
+        f"{MAX_MEMORY_BYTES >> 20} MB of memory", f"at most {reading.MAX_LOGO_BYTES // 1_000} KB",
+        f"{drafting.MAX_ATTACHMENT_TOKENS:,} tokens of a file", f"{drafting.MAX_ATTACHMENTS_TOKENS:,} of all",
+        f"{triage.MAX_ATTACHMENT_TOKENS} and {triage.MAX_ATTACHMENTS_TOKENS:,} tokens",
+    )  # fmt: skip
+    assert [limit for limit in limits if limit not in section] == []
+    types = section.partition("| any other")[0].lower()
+    assert [
+        ending
+        for ending in formats.BY_ENDING
+        if ending not in (*types.replace(",", " ").split(), "jpg", "htm")
+    ] == []
 
 
 # What ends as a cause
@@ -184,16 +260,16 @@ def test_files_are_read_where_the_system_allows_less_than_the_child_would_ask_fo
         (archive({f"p{n}": b"x" for n in range(2_001)}), Format.DOCX, Unread.TOO_LARGE),
         (docx(paragraph("&a9;"), LAUGHS), Format.DOCX, Unread.UNREADABLE),
         (docx(paragraph("x"), '<!DOCTYPE x SYSTEM "file:///etc/passwd">'), Format.DOCX, Unread.UNREADABLE),
-        (archive({"inner.zip": archive({"word/document.xml": b"x"})}), Format.DOCX, Unread.NO_TYPE),
+        (archive({"inner.zip": archive({"word/document.xml": b"x"})}), Format.DOCX, Unread.OTHER_CONTENT),
         (FLATE_BOMB, Format.PDF, Unread.TOO_LARGE),
         (DEEP_PAGES, Format.PDF, Unread.UNREADABLE),
         (LOOP, Format.PDF, Unread.UNREADABLE),
         (pdf("x")[:300], Format.PDF, Unread.UNREADABLE),
         (pdf("x", user="secret"), Format.PDF, Unread.ENCRYPTED),
         (OLE + "EncryptedPackage".encode("utf-16-le"), Format.XLSX, Unread.ENCRYPTED),
-        (OLE, Format.DOCX, Unread.NO_TYPE),
-        (b"MZ\x90\0" * 50, Format.PDF, Unread.NO_TYPE),
-        (b"<html>not a PDF</html>", Format.PDF, Unread.NO_TYPE),
+        (OLE, Format.DOCX, Unread.OTHER_CONTENT),
+        (b"MZ\x90\0" * 50, Format.PDF, Unread.OTHER_CONTENT),
+        (b"<html>not a PDF</html>", Format.PDF, Unread.OTHER_CONTENT),
         (b"", Format.PDF, Unread.NO_TEXT),
         (pdf(""), Format.PDF, Unread.NO_TEXT),
         (PNG[:20], Format.PICTURE, Unread.UNREADABLE),
@@ -206,13 +282,7 @@ def test_what_cannot_be_read_says_why(content: bytes, promised: Format, expected
     assert raised.value.why is expected
 
 
-def test_a_file_that_needs_too_much_memory_or_time_is_given_up() -> None:
-    # Deep XML, each element with a name of its own, so that it is packed no better than text.
-    deep = "".join(f"<w:p{zlib.crc32(str(n).encode()):x}>" for n in range(1_500_000))
-    content = archive({"word/document.xml": f'<w:document xmlns:w="{WORD}">{deep}'})
-    with pytest.raises(UnreadError) as raised:
-        extract_text(content, Format.DOCX)
-    assert raised.value.why in (Unread.TOO_LARGE, Unread.UNREADABLE, Unread.TOOK_TOO_LONG)
+def test_a_file_that_takes_too_long_is_given_up() -> None:
     with pytest.raises(UnreadError) as raised:
         extract_text(pdf("page", 50), Format.PDF, seconds=0.02)
     assert raised.value.why is Unread.TOOK_TOO_LONG
@@ -371,7 +441,7 @@ def test_only_https_is_asked(url: str) -> None:
     "host", ["127.0.0.1", "localhost", "[::1]", "169.254.169.254", "10.0.0.1", "2130706433", "[::ffff:10.0.0.1]"]
 )  # fmt: skip
 def test_a_private_network_is_never_asked(host: str) -> None:
-    with pytest.raises((PermanentError, TransientError)) as raised:
+    with pytest.raises(PermanentError, match=r"private network|cannot be read") as raised:
         get_bounded(f"https://{host}/a", 100, 5)
     assert host not in str(raised.value)
 
@@ -388,6 +458,12 @@ def test_the_certificate_is_that_of_the_host_that_was_asked_for(
     port = url.rpartition(":")[2]
     with pytest.raises(TransientError, match="TLS failed"):  # it is made out to 127.0.0.1
         anywhere(f"https://localhost:{port}/fits", 100, 5)
+
+
+def test_certificates_that_are_not_there_cost_no_more_than_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(TransientError, match="REQUESTS_CA_BUNDLE"):
+        get_bounded("https://files.example/a", 100, 5, resolve=lambda *_: ("8.8.8.8",))
 
 
 # Prompts, claims and the desk
@@ -473,9 +549,9 @@ def test_what_was_not_read_becomes_an_open_point_and_never_fails_the_email(tmp_p
         ]  # fmt: skip
         assert {point.text for point in found.open_points} == {
             "Attachments not read, too large: bomb.docx",
-            "Attachments not read, not a type that is read: a.zip, b.json",
+            "2 attachments not read, not a type that is read: a.zip, b.json",
             "Pictures not looked at: photo.png",
-            "Attachments not read, could not be fetched: large.txt, ..",
+            "2 attachments not read, could not be fetched: large.txt, ..",
             "Attachments not read, another one has the same name: twin.txt",
         }
         asked = [r.path for r in world.simulator.requests if "/attachments/" in r.path]
@@ -493,7 +569,9 @@ def test_a_larger_file_is_read_from_its_address(tmp_path: Path, monkeypatch: pyt
     with world, LoopbackServer(world.simulator.app, ssl_context=context) as server:
         world.simulator.files_url = server.url
         email_id = deliver(world, Attachment("a b/\u00e9%.txt", "text/plain", b"long " * 20_000))
-        assert find_draft(world, email_id).attachments == ("read in part",)
+        draft = find_draft(world, email_id)
+        assert draft.attachments == ("read in part",)
+        assert [point.text for point in draft.open_points] == ["Attachments read in part: a b/\u00e9%.txt"]
         (fetched,) = (r for r in world.simulator.requests if r.path.startswith("/files/"))
         assert (fetched.path, fetched.key_id) == (f"/files/{email_id}/a b/\u00e9%.txt", None)
         assert "characters left out" in shown(world.model.requests[1].user)[1]
@@ -532,7 +610,8 @@ def test_texts_share_a_budget_and_say_what_is_left_out() -> None:
     assert [file.state for file in (first, second)] == ["read in part"] * 2
     assert (third.text, third.state) == ("", "not read: the others left no room for its text")
     assert list_open_points([first, second, third]) == [
-        "Attachments not read, the others left no room for its text: 3.txt"
+        "2 attachments read in part: 1.txt, 2.txt",
+        "Attachments not read, the others left no room for its text: 3.txt",
     ]
 
 
@@ -551,7 +630,7 @@ def test_what_became_of_a_thousand_attachments_fits_into_a_row(tmp_path: Path) -
         draft = find_draft(world, email_id)
         assert len(draft.attachments) == 51
         assert [point.text for point in draft.open_points] == [
-            "Attachments not read, not a type that is read: 0.bin, 1.bin, 2.bin, 3.bin and 46 more",
+            "50 attachments not read, not a type that is read: 0.bin, 1.bin, 2.bin, 3.bin, …",
             "Attachments not read, beyond the first 50: 950 more",
         ]
         values = [value for value in to_row(world.entry(email_id)).values() if isinstance(value, str)]
@@ -589,6 +668,20 @@ def test_waiting_for_a_child_uses_up_no_time_of_the_files(tmp_path: Path) -> Non
         assert [file.state for file in reader.read(world.box, email)] == ["read"] * 3
 
 
+def test_a_download_uses_up_time_of_its_own_files_reading(tmp_path: Path) -> None:
+    large, small = Attachment("large.txt", "", b"x" * 60_000), Attachment("small.txt", "", b"x")
+    now = [0.0]
+
+    def download_late(*_: object) -> bytes:
+        now[0] += 100
+        return b"x"
+
+    with World(tmp_path) as world:
+        email = world.multimail.get_email(world.box, world.deliver(attachments=[large, small]))
+        read = AttachmentReader(world.multimail, download_late, lambda: now[0]).read(world.box, email)
+        assert [file.unread for file in read] == [Unread.TOOK_TOO_LONG, Unread.AFTER_SLOW]
+
+
 def test_an_email_waits_while_other_emails_files_keep_all_children_busy(tmp_path: Path) -> None:
     note = Attachment("note.txt", "text/plain", b"Order 4711")
     with World(tmp_path) as world:
@@ -621,7 +714,7 @@ def test_one_slow_file_ends_the_reading_of_its_email(tmp_path: Path) -> None:
 def test_open_points_name_a_few_of_many_files() -> None:
     unread = [ReadAttachment(n, f"{n}.zip", unread=Unread.NO_TYPE) for n in range(1, 8)]
     assert list_open_points(unread) == [
-        "Attachments not read, not a type that is read: 1.zip, 2.zip, 3.zip, 4.zip and 3 more"
+        "7 attachments not read, not a type that is read: 1.zip, 2.zip, 3.zip, 4.zip, …"
     ]
 
 

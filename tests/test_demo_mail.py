@@ -14,7 +14,6 @@ from local.commands.demo_customers import CONFIG, URL, load_answers, serve_custo
 from local.commands.demo_mail import DEMO_EMAILS, DEMO_MAILBOXES, DemoEmail, seed_demo
 from local.commands.demo_model import (
     DEMO_ANSWERS,
-    LOOKED_UP,
     NOT_FOLLOWED,
     NOT_SHOWN,
     DemoAnswer,
@@ -34,7 +33,7 @@ from shared.checks.evidence import Source, SourceKind
 from shared.composition import Agent, build_agent
 from shared.domain import Decision, Draft, Email, Support, WorkItem, parse_address
 from shared.knowledge.files import KnowledgeFiles
-from shared.knowledge.passages import Passage
+from shared.knowledge.passages import LOOKED_UP, Passage
 from shared.profiles.profile_file import load_profiles
 from shared.profiles.profiles import CATEGORIES
 from shared.replying.draft_request import build_draft_instructions

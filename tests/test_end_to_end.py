@@ -488,6 +488,8 @@ def test_the_whole_demo_shows_every_email_the_audit_a_question_and_the_trust_rep
     assert status == 0
     for shown in (
         "Every email", "お礼と電池のご質問", "facts of look-ups: contracts 20", "facts of look-ups: invoices 20",
+        "statement-october.pdf: read ", "order NW-29640.pdf: not read: the content is not what the name says",
+        "open point: 2 pictures not looked at: ", "from attachment 1: SP-55120 of 3 October",
         "Audit trail of one email", "Submitted for approval", "verified: ",
         "None is changed or missing; the ledger agrees.", "statements in these drafts are verified",
         "Asked: Which drafts are pending?", "list_pending  ok", "At least 20 waiting for approval",

@@ -240,6 +240,18 @@ def test_an_address_that_only_looks_the_same_gets_nothing(tmp_path: Path, server
         assert CARRIER not in prompts(world)
 
 
+def test_references_below_a_long_quotation_are_found(tmp_path: Path, server: LookUpServer) -> None:
+    """One limit counts: of the sender's own words."""
+    profiles = build_profiles(
+        server, url="/orders/{reference}", lookup="references: '\\bA-\\d{4}\\b'\n      address_field: email"
+    )
+    with run_world(tmp_path, profiles) as world:
+        quotation = "> What they wrote before, and what we wrote before that.\n" * 1_000
+        assert len(quotation) > 50_000
+        ask(world, f"{quotation}\nWhere is my order A-1001?")
+        assert server.paths == ["/orders/A-1001"]
+
+
 Change = Callable[[World], None]
 
 
@@ -412,21 +424,69 @@ def test_what_an_earlier_draft_told_stays_with_the_customer(tmp_path: Path, serv
         assert world.entry(email_id).holds_facts
 
 
+def edit(world: World, email_id: str, text: str) -> None:
+    """Have a reviewer's own text put in the place of the pending reply's."""
+    item, reply_id = world.entry(email_id).work_item, str(world.entry(email_id).reply_id)
+    world.agent.reviews.edit(item, reply_id, "a0000001", text)
+    world.clock.advance(minutes=3)
+    world.simulator.decide(reply_id, "reject")
+    world.agent.reviews.note_decided(item.mailbox_id, reply_id)
+    world.run_until_idle()
+
+
 def test_an_edit_keeps_its_facts_verified_and_marked(tmp_path: Path, server: LookUpServer) -> None:
     with run_world(tmp_path, build_profiles(server)) as world:
         email_id = ask(world)
-        item, reply_id = world.entry(email_id).work_item, str(world.entry(email_id).reply_id)
-        world.agent.reviews.edit(item, reply_id, "a0000001", REPLY.replace("Dear", "Hello"))
-        world.clock.advance(minutes=3)
-        world.simulator.decide(reply_id, "reject")
-        world.agent.reviews.note_decided(item.mailbox_id, reply_id)
-        world.run_until_idle()
-        shown = world.agent.reviews.find(item, "b0000002")
+        edit(world, email_id, REPLY.replace("Dear", "Hello"))
+        shown = world.agent.reviews.find(world.entry(email_id).work_item, "b0000002")
         assert shown is not None
         assert shown.draft is not None
         assert [f"{note.name} {note.at:%H:%M}" for note in shown.draft.looked_up] == ["orders 12:03"]
         claims = {claim.support for claim in shown.draft.claims if CARRIER in claim.sentence}
         assert claims == {Support.VERIFIED}
+
+
+def test_the_facts_of_two_references_are_told_apart(tmp_path: Path, server: LookUpServer) -> None:
+    """Also in a reviewer's own text, whose sentences keep their sources."""
+    server.answers["/orders/A-1002"] = {"number": "A-1002", "status": "lost", "email": ANN}
+    told = ["Your order A-1001 was shipped.", "Your order A-1002 was lost."]
+    profiles = build_profiles(
+        server, url="/orders/{reference}", lookup="references: '\\bA-\\d{4}\\b'\n      address_field: email"
+    )
+    with run_world(tmp_path, profiles) as world:
+        world.model.draft = dict(DRAFT) | {
+            "reply_markdown": "\n\n".join(["Dear Ann,", *told, "Support"]),
+            "claims": [
+                {"sentence": told[0], "source": "K1", "quote": "Order: A-1001\nStatus: shipped"},
+                {"sentence": told[1], "source": "K2", "quote": "Order: A-1002\nStatus: lost"},
+            ],
+        }  # fmt: skip
+        email_id = world.deliver("Where are A-1001 and A-1002?")
+        world.run_until_idle()
+        edit(world, email_id, "\n\n".join(["Hello Ann,", *told, "Support"]))
+        draft = world.entry(email_id).draft
+        assert draft is not None
+        assert draft.reply_markdown.startswith("Hello")
+        found = {claim.sentence: (claim.support, claim.source) for claim in draft.claims}
+        at = "looked up 2026-03-02 12:03 UTC"
+        assert [found[sentence] for sentence in told] == [
+            (Support.VERIFIED, f"lookup:orders › Orders of the first reference, {at}"),
+            (Support.VERIFIED, f"lookup:orders › Orders of the second reference, {at}"),
+        ]
+
+
+@pytest.mark.parametrize("on_failure", ["wait", "continue"])
+def test_a_reviewers_own_text_waits_for_no_look_up(
+    tmp_path: Path, server: LookUpServer, on_failure: str
+) -> None:
+    with run_world(tmp_path, build_profiles(server, lookup=f"on_failure: {on_failure}")) as world:
+        email_id = ask(world)
+        server.statuses[f"/customers/{ANN}"] = 503
+        edit(world, email_id, REPLY.replace("Dear", "Hello"))
+        assert len(world.posts()) == 2
+        note = tags_of_reply(world, email_id)["agent.note"]
+        assert "the look-up orders gave no answer: its facts could not be checked" in note
+        assert "written without" not in note
 
 
 # ---- Later emails of the thread
@@ -515,6 +575,24 @@ def test_what_the_thread_told_is_not_shown_where_others_could_get_it(
         draft = world.entry(later).draft
         assert draft is not None
         assert draft.looked_up == ()
+
+
+@pytest.mark.parametrize("change", [in_the_copies, ungated])
+def test_the_emails_own_reply_that_came_back_is_not_shown_where_others_could_get_it(
+    tmp_path: Path, server: LookUpServer, change: Change
+) -> None:
+    with run_world(tmp_path, build_profiles(server), allow_ungated_replies=True) as world:
+        world.simulator.refuse_delivery(ANN, "bounced")
+        email_id = ask(world)
+        approve(world, email_id)
+        assert world.entry(email_id).reply_status == "bounced"
+        change(world)
+        world.model.requests.clear()
+        world.ledger.defer(world.entry(email_id).redriven(world.clock()))
+        obey(world)
+        world.run_until_idle()
+        assert [request.schema_name for request in world.model.requests] == ["triage", "draft"]
+        assert CARRIER not in prompts(world)
 
 
 def test_an_erased_row_does_not_know_whom_its_drafts_were_about(tmp_path: Path, server: LookUpServer) -> None:
@@ -615,6 +693,20 @@ def test_tags_open_a_folder_of_knowledge(tmp_path: Path) -> None:
         world.run_until_idle()
         assert "Partners pay half." in prompts(world)
         assert contact_requests(world) == 2
+
+
+def test_a_folder_for_tags_is_closed_by_a_copy_that_comes_after_triage(tmp_path: Path) -> None:
+    with run_partner_world(tmp_path) as world:
+
+        def sort() -> None:
+            assert "Partner" in world.model.requests[-1].user
+            in_the_copies(world)
+
+        world.model.steps = [sort]
+        world.deliver("What do I pay?", sender=ANN)
+        world.run_until_idle()
+        assert [request.schema_name for request in world.model.requests] == ["triage", "draft"]
+        assert "Partner" not in world.model.requests[-1].user
 
 
 @pytest.mark.parametrize(

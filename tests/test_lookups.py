@@ -1,6 +1,7 @@
 """Look-ups over real HTTPS: to which addresses they connect, what they take, and what is kept of it."""
 
 import json
+import logging
 import select
 import socket
 import socketserver
@@ -8,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +21,9 @@ from local.testing.world import Clock, InlineExecutor
 from shared.errors import ConfigurationError, DeferredError, ThrottledError, UnavailableError
 from shared.knowledge.looking_up import LookUps
 from shared.knowledge.lookup_http import MAX_ANSWER_BYTES, LookUpReader
-from shared.knowledge.lookups import WAIT, Answer, Facts, LookUp
+from shared.knowledge.lookups import CONTINUE, WAIT, Answer, Facts, LookUp
 from shared.knowledge.references import MAX_TEXT_CHARACTERS, check_pattern, find_references
+from shared.services.health import ServiceHealth
 from shared.services.judged_https import cut_off, find_forbidden
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
@@ -486,18 +487,26 @@ def test_both_spellings_of_an_international_host_are_one_address() -> None:
 
 
 def build_lookups(clock: Clock | None = None) -> LookUps:
-    return LookUps(build_reader().read, InlineExecutor(), clock or Clock())
+    clock = clock or Clock()
+    return LookUps(build_reader().read, InlineExecutor(), clock, ServiceHealth(clock))
+
+
+def find_facts(
+    lookups: LookUps, look_ups: LookUp | Sequence[LookUp], address: str = ANN, text: str = "", **options: Any
+) -> Facts:
+    wanted = [look_ups] if isinstance(look_ups, LookUp) else look_ups
+    return lookups.start(wanted, address, text, **{"email_id": "em_1", **options})()
 
 
 def test_an_answer_is_kept_as_long_as_its_look_up_says(server: LookUpServer) -> None:
     clock = Clock()
     lookups, look_up = build_lookups(clock), build(server, cache=timedelta(minutes=5))
-    first = lookups.start([look_up], ANN, "")()
+    first = find_facts(lookups, look_up)
     clock.advance(minutes=4)
-    assert lookups.start([look_up], ANN, "")() == first
+    assert find_facts(lookups, look_up) == first
     assert len(server.requests) == 1
     clock.advance(minutes=1)
-    again = lookups.start([look_up], ANN, "")()
+    again = find_facts(lookups, look_up)
     assert len(server.requests) == 2
     assert again.looked_up[0].at == clock()
 
@@ -505,26 +514,26 @@ def test_an_answer_is_kept_as_long_as_its_look_up_says(server: LookUpServer) -> 
 def test_what_is_not_used_any_more_is_dropped_with_the_next_look_up(server: LookUpServer) -> None:
     clock = Clock()
     lookups, look_up = build_lookups(clock), build(server, cache=timedelta(minutes=5))
-    lookups.start([look_up], ANN, "")()
+    find_facts(lookups, look_up)
     clock.advance(minutes=5)
-    lookups.start([look_up], BOB, "")()
+    find_facts(lookups, look_up, BOB)
     assert [address for _, _, address in lookups._kept] == [BOB]
 
 
 def test_without_a_time_nothing_is_kept(server: LookUpServer) -> None:
     lookups = build_lookups()
     for _ in range(2):
-        lookups.start([build(server)], ANN, "")()
+        find_facts(lookups, build(server))
     assert len(server.requests) == 2
 
 
 def test_a_redraft_looks_up_again(server: LookUpServer) -> None:
     lookups, look_up = build_lookups(), build(server, cache=timedelta(minutes=5))
-    lookups.start([look_up], ANN, "")()
+    find_facts(lookups, look_up)
     server.answers[f"/customers/{ANN}"] = {"number": "A-1001", "status": "delivered"}
-    facts = lookups.start([look_up], ANN, "", is_fresh=True)()
+    facts = find_facts(lookups, look_up, is_fresh=True)
     assert "delivered" in facts.passages[0].text
-    assert lookups.start([look_up], ANN, "")() == facts
+    assert find_facts(lookups, look_up) == facts
 
 
 def test_what_is_kept_for_one_customer_is_not_for_another(server: LookUpServer) -> None:
@@ -533,9 +542,9 @@ def test_what_is_kept_for_one_customer_is_not_for_another(server: LookUpServer) 
         cache=timedelta(minutes=5),
     )  # fmt: skip
     lookups = build_lookups()
-    assert lookups.start([look_up], ANN, "Where is A-1001?")().passages
-    assert lookups.start([look_up], BOB, "Where is A-1001?")().passages == ()
-    assert lookups.start([look_up], BOB, "Where is A-1001?")().looked_up == ()
+    assert find_facts(lookups, look_up, ANN, "Where is A-1001?").passages
+    assert find_facts(lookups, look_up, BOB, "Where is A-1001?").passages == ()
+    assert find_facts(lookups, look_up, BOB, "Where is A-1001?").looked_up == ()
 
 
 def test_a_reference_of_the_senders_own_is_looked_up(server: LookUpServer) -> None:
@@ -545,7 +554,7 @@ def test_a_reference_of_the_senders_own_is_looked_up(server: LookUpServer) -> No
         references=r"\bA-\d+\b",
         address_field="customer.email",
     )
-    facts = build_lookups().start([look_up], ANN, "A-1001, A-9")()
+    facts = find_facts(build_lookups(), look_up, ANN, "A-1001, A-9")
     assert [passage.text for passage in facts.passages] == ["Order: A-1001\nStatus: shipped\nPrice: 12.5"]
     assert server.paths == ["/orders/A-1001", "/orders/A-9"]
 
@@ -554,18 +563,65 @@ def test_a_failure_is_gone_on_without_or_waited_for(
     server: LookUpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.statuses[f"/customers/{ANN}"] = 503
-    facts = build_lookups().start([build(server)], ANN, "")()
+    facts = find_facts(build_lookups(), build(server))
     assert (facts.passages, facts.looked_up, facts.failed) == ((), (), ("orders",))
     assert "look-up orders" in caplog.text
     assert "ann@" not in caplog.text
     with pytest.raises(UnavailableError):
-        build_lookups().start([build(server, on_failure=WAIT)], ANN, "")()
+        find_facts(build_lookups(), build(server, on_failure=WAIT))
+
+
+@pytest.mark.parametrize("may_wait", [True, False])
+@pytest.mark.parametrize("status", [503, 401])
+def test_an_outage_that_no_email_waits_for_is_told_once(
+    server: LookUpServer, caplog: pytest.LogCaptureFixture, status: int, *, may_wait: bool
+) -> None:
+    """So is a setting that cannot work."""
+    caplog.set_level(logging.INFO, "agent.events")
+    clock = Clock()
+    health = ServiceHealth(clock)
+    reader = LookUpReader(
+        Path(), lambda name: StaticSecret(Secret(name)), str, watch=health.watch, resolve=Names()
+    )
+    lookups = LookUps(reader.read, InlineExecutor(), clock, health)
+    look_up = build(server, on_failure=CONTINUE if may_wait else WAIT)
+    server.statuses[f"/customers/{ANN}"] = status
+    for number in range(3):
+        find_facts(lookups, look_up, email_id=f"em_{number}", may_wait=may_wait)
+    clock.advance(minutes=5)
+    del server.statuses[f"/customers/{ANN}"]
+    find_facts(lookups, look_up)
+    events = [record.getMessage() for record in caplog.records if record.name == "agent.events"]
+    assert events == [
+        "service.unavailable operation='the look-up orders'",
+        "service.available operation='the look-up orders' seconds=300.0",
+    ]
+
+
+def test_a_secret_that_is_missing_is_told(server: LookUpServer, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "agent.events")
+
+    def find_nothing(_look_up: LookUp, _url: str) -> bytes:
+        raise ConfigurationError("Set LOOKUP_ORDERS.")
+
+    lookups = LookUps(find_nothing, InlineExecutor(), Clock(), ServiceHealth(Clock()))
+    find_facts(lookups, build(server))
+    assert "service.unavailable operation='the look-up orders'" in caplog.text
+
+
+def test_what_a_system_refuses_for_one_customer_is_no_outage(
+    server: LookUpServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "agent.events")
+    server.statuses[f"/customers/{ANN}"] = 403
+    assert find_facts(build_lookups(), build(server)).failed == ("orders",)
+    assert "service.unavailable" not in caplog.text
 
 
 def test_what_is_not_json_is_a_failure_that_shows_nothing_of_it(server: LookUpServer) -> None:
     server.answers[f"/customers/{ANN}"] = b'{"number": "A-1001"'
     with pytest.raises(DeferredError, match="not JSON") as failed:
-        build_lookups().start([build(server, on_failure=WAIT)], ANN, "")()
+        find_facts(build_lookups(), build(server, on_failure=WAIT))
     assert "A-1001" not in f"{failed.value!r}{failed.value.__cause__!r}"
 
 
@@ -574,7 +630,7 @@ def test_an_answer_that_no_customers_facts_can_be_in_is_logged_and_counted(
 ) -> None:
     caplog.set_level("INFO")
     look_up = build(server, address_field="customer.mail")
-    assert build_lookups().start([look_up], ANN, "")() == Facts()
+    assert find_facts(build_lookups(), look_up) == Facts()
     assert [record.getMessage() for record in caplog.records if "mailboxes.yaml" in record.getMessage()] == [
         "the look-up orders (lookups in mailboxes.yaml) got an answer without customer.mail: correct the path, "
         "or what the system answers; `python -m local lookup` tries it"
@@ -584,17 +640,19 @@ def test_an_answer_that_no_customers_facts_can_be_in_is_logged_and_counted(
     assert "ann@" not in caplog.text
     caplog.clear()
     server.answers[f"/customers/{ANN}"] = ORDER | {"customer": {"email": BOB}}
-    assert build_lookups().start([build(server, address_field="customer.email")], ANN, "")() == Facts()
+    assert find_facts(build_lookups(), build(server, address_field="customer.email")) == Facts()
     assert caplog.text == ""
 
 
 def test_the_limit_counts_all_of_a_look_up() -> None:
     release = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        lookups = LookUps(lambda _look_up, _url: b"{}" if release.wait(30) else None, pool, Clock())
+        lookups = LookUps(
+            lambda _look_up, _url: b"{}" if release.wait(30) else None, pool, Clock(), ServiceHealth(Clock())
+        )
         look_up = LookUp("https://orders.example/{address}", SHOW, name="orders", time_limit=0.1)
         begun = time.monotonic()
-        facts = lookups.start([look_up], ANN, "")()
+        facts = find_facts(lookups, look_up)
         waited = time.monotonic() - begun
         release.set()
     assert facts.failed == ("orders",)
@@ -609,8 +667,7 @@ def test_look_ups_run_next_to_each_other() -> None:
         return b'{"number": "A-1"}'
 
     look_up = LookUp("https://orders.example/{address}", SHOW, name="orders")
-    with ThreadPoolExecutor(2) as pool, suppress(threading.BrokenBarrierError):
-        facts = LookUps(read_both, pool, Clock()).start(
-            [look_up, replace(look_up, name="invoices")], ANN, ""
-        )()
+    with ThreadPoolExecutor(2) as pool:
+        lookups = LookUps(read_both, pool, Clock(), ServiceHealth(Clock()))
+        facts = find_facts(lookups, [look_up, replace(look_up, name="invoices")])
     assert [note.name for note in facts.looked_up] == ["orders", "invoices"]

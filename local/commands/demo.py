@@ -215,6 +215,7 @@ class Demo:
             _print_heading(self._console, "Every email")
             self._console.print(build_table(rows, self._console.width))
             self._show_looked_up(rows)
+            self._show_attachments(rows)
             self._show_operator()
         else:
             self._show_telling(rows)
@@ -284,6 +285,24 @@ class Demo:
             for line in (facts, Text(draft.reply_markdown)):
                 self._console.print(Padding.indent(line, 2))
 
+    def _show_attachments(self, rows: Sequence[TableRow]) -> None:
+        """What became of each attached file, and what a draft says because one of them does."""
+        _print_heading(self._console, "Attachments: read as the sender's words, or left to the approver")
+        for row in rows:
+            written = row.entry.draft or row.entry.proposal
+            if written is None or not written.attachments:
+                continue
+            self._console.print(Text(row.summary.subject or "(no subject)"))
+            files = self._client.get_email(row.entry.mailbox_id, row.entry.email_id).attachments
+            told = [f"{file.name}: {state}" for file, state in zip(files, written.attachments, strict=False)]
+            told += [f"open point: {point.text}" for point in written.open_points]
+            told += [
+                f"from {c.source.partition(' of ')[0]}: {c.sentence}"
+                for c in written.claims
+                if c.source.startswith("attachment")
+            ]
+            self._console.print(Padding.indent(Text("\n".join(told), "bright_black"), 2))
+
     def _tell_people(self) -> None:
         """Notify now of what an agent in Azure tells within five minutes; show what the channel got."""
         _print_heading(self._console, "What a Teams channel was told (here: one on this machine)")
@@ -334,7 +353,8 @@ class Demo:
         ]
         if not self._show_all:
             steps.append(
-                "To see every email, the audit trail and the trust report here: make demo ARGS=--all"
+                "To see every email, look-ups, attachments, the audit trail and the trust report here: "
+                "make demo ARGS=--all"
             )
         _print_heading(self._console, "What to do next")
         table = Table.grid(padding=(0, 1))

@@ -29,16 +29,17 @@ class DemoMailbox:
 
 @dataclass(frozen=True, slots=True)
 class DemoAttachment:
-    """A file on an email: a PDF with a `text`, or `size` bytes of zeros."""
+    """A file on an email: a PDF with a `text`, a web page under whatever name, or `size` bytes of zeros."""
 
     name: str
     content_type: str
     size: int = 0
     text: str = ""
+    page: str = ""
 
     def build(self) -> Attachment:
         """The file as it was sent."""
-        content = build_pdf(self.text.splitlines()) if self.text else bytes(self.size)
+        content = build_pdf(self.text.splitlines()) if self.text else self.page.encode() or bytes(self.size)
         return Attachment(self.name, self.content_type, content)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from local.model.chat_rules import find_mail, find_passages, find_titles
 from local.model.chat_simulator import Payload, respond_by_rules
+from shared.knowledge.passages import LOOKED_UP
 
 REDRAFT = "rejected draft"  # in the line of the request that has a reviewer's reason
 # Of a triage, as long as the knowledge does not have what the answer rests on.
@@ -18,7 +19,6 @@ NOT_KNOWN = {
     "knowledge_answers": False,
     "reason": "The knowledge says nothing about it.",
 }
-LOOKED_UP = ", looked up "  # in the title of what a look-up found, before its time
 _LABEL = re.compile(r"\{([^{}]+)\}")
 NOT_SHOWN = "what the sender asks for: no look-up gave it"
 NOT_FOLLOWED = "the reviewer's reason, which the simulated model cannot follow"

@@ -1,24 +1,21 @@
 """The download of a larger attachment, from an address that is not MultiMail's: judged, and bounded."""
 
 from http import HTTPStatus
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import requests
-from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from shared.attachments.formats import Unread, UnreadError
 from shared.errors import ConfigurationError, PermanentError, TransientError
-from shared.services.http_session import build_session, describe_failure
+from shared.services.http_session import describe_failure
 from shared.services.judged_https import (
-    HTTPS_PORT,
-    PinnedAdapter,
+    ForbiddenHostError,
     Resolve,
     check_host,
     cut_off,
-    judge_host,
-    judge_proxied_host,
+    open_session,
     resolve,
 )
 
@@ -40,13 +37,19 @@ def get_bounded(
     Raises UnreadError (too large, too slow), PermanentError (an address or answer that is refused) and
     TransientError (no answer). No message has the address: who has it can read the file.
     """
-    parts = _split(url)
-    with build_session(url) as session, cut_off(seconds) as (take_socket, is_cut):
-        is_proxied = bool(select_proxy(url, session.proxies))
-        address = _judge(parts, resolve, allow_private=allow_private, is_proxied=is_proxied)
-        session.mount("https://", PinnedAdapter(address, take_socket))
+    _check(url)
+    with cut_off(seconds) as (take_socket, is_cut):
         try:
-            content = _get(session, url, max_bytes, seconds)
+            session = open_session(url, resolve, allow_private=allow_private, on_connect=take_socket)
+        except ForbiddenHostError:
+            raise PermanentError("a file's host is in a private network") from None
+        except ConfigurationError as error:
+            raise TransientError(f"a file's host is not asked: {error.reason}") from None
+        except (OSError, UnicodeError):
+            raise TransientError("a file's host has no address") from None
+        try:
+            with session:
+                content = _get(session, url, max_bytes, seconds)
         except (requests.RequestException, HTTPError, OSError) as error:
             if is_cut() or isinstance(error, _TIMEOUTS):
                 raise UnreadError(Unread.TOOK_TOO_LONG) from None
@@ -69,7 +72,7 @@ def _get(session: requests.Session, url: str, max_bytes: int, seconds: float) ->
         return content
 
 
-def _split(url: str) -> SplitResult:
+def _check(url: str) -> None:
     try:
         parts = urlsplit(url)
         check_host(parts.hostname or "")
@@ -79,18 +82,3 @@ def _split(url: str) -> SplitResult:
         is_refused = True
     if is_refused:
         raise PermanentError("a file's address is not https, or cannot be read")
-    return parts
-
-
-def _judge(parts: SplitResult, resolve: Resolve, *, allow_private: bool, is_proxied: bool) -> str:
-    """The IP address to connect to; "" behind a proxy, which resolves the host itself."""
-    host = parts.hostname or ""
-    try:
-        if is_proxied:
-            judge_proxied_host(host, allow_private=allow_private)
-            return ""
-        return judge_host(host, parts.port or HTTPS_PORT, resolve, allow_private=allow_private)
-    except ConfigurationError:
-        raise PermanentError("a file's host is in a private network") from None
-    except (OSError, UnicodeError):
-        raise TransientError("a file's host has no address") from None

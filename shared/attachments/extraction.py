@@ -63,10 +63,10 @@ def extract_text(content: bytes, promised: Format, seconds: float = MAX_SECONDS)
     except OSError as error:
         log.warning("the process that reads attachments cannot be started: %s", type(error).__name__)
         raise UnreadError(Unread.UNREADABLE) from None
-    return _read_answer(ended.stdout, ended.returncode)
+    return _read_child(ended.stdout, ended.returncode)
 
 
-def _read_answer(answer: bytes, return_code: int) -> FileText:
+def _read_child(answer: bytes, return_code: int) -> FileText:
     try:
         found: Mapping[str, Any] = json.loads(answer)
     except ValueError:  # it was ended, by a limit of the system or by a fault

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes and its name, and the text in it. For the child process only.
+"""What a file is, by its first bytes and its name, and the text in it: `read_file` is for the child alone.
 
 Macros are never run and formulas never calculated: of a document with macros its text is read like any other.
 """
@@ -13,11 +13,13 @@ from html.parser import HTMLParser
 from itertools import islice
 from typing import IO, Any
 
+MAX_LISTED = 50  # attachments that are told apart: what becomes of them is kept in the email's row
 MAX_TEXT_CHARACTERS = 60_000
 MAX_PAGES = 50
 MAX_ROWS = 1_000  # of a sheet
+MAX_BLANK_ROWS = 10_000  # of a sheet, after those: looked through for more
 MAX_COLUMNS = 40
-MAX_EVENTS = 50
+MAX_EVENTS = 50  # of a calendar
 MAX_PARTS = 2_000  # of an Office file, which is a ZIP archive
 MAX_INFLATED_BYTES = 60_000_000  # of all parts together
 MAX_RATIO = 200  # of a part to what it takes in the archive; text is packed to a twentieth
@@ -26,13 +28,22 @@ MAX_PIXELS = 25_000_000
 GUESSED_BYTES = 20_000  # of a text in no known encoding
 
 _HIDDEN_STYLE = re.compile(r"display:none|visibility:hidden|font-size:0(?![.\d])")  # without white space
-_SILENT_TAGS = frozenset({"head", "script", "style", "template", "noscript", "svg", "object", "iframe"})
+_SILENT_TAGS = frozenset({"title", "script", "style", "template", "noscript", "svg", "object", "iframe"})
 _VOID_TAGS = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 )
 _LINE_TAGS = frozenset(
     {"br", "p", "div", "li", "tr", "table", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6", "blockquote"}
 )
+# The end tag of these may be left out: one of those that follow begins what is next.
+_ENDED_BY = {
+    "p": _LINE_TAGS - {"br"} | {"td", "th"},
+    "li": frozenset({"li"}),
+    "td": frozenset({"td", "th", "tr"}),
+    "th": frozenset({"td", "th", "tr"}),
+    "tr": frozenset({"tr"}),
+}
+_HOLDERS = frozenset({"ul", "ol", "table"})  # of such elements of their own
 
 
 class Unread(StrEnum):
@@ -44,10 +55,11 @@ class Unread(StrEnum):
     TOOK_TOO_LONG = "took too long"
     AFTER_SLOW = "not tried after one that took too long"
     NO_TYPE = "not a type that is read"
+    OTHER_CONTENT = "the content is not what the name says"
     NO_TEXT = "no text in it"
     SAME_NAME = "another one has the same name"
     TOO_MANY = "one of too many"
-    NOT_LISTED = "beyond the first 50"
+    NOT_LISTED = f"beyond the first {MAX_LISTED}"
     NO_ROOM = "the others left no room for its text"
     NOT_FETCHED = "could not be fetched"
     UNKNOWN_FORM = "came in an unknown form"
@@ -86,6 +98,7 @@ BY_CONTENT_TYPE = {
     "image/gif": Format.PICTURE, "image/webp": Format.PICTURE,
 }  # fmt: skip
 _PICTURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"))
+_OFF = frozenset({"0", "false", "off"})  # the value of a mark that does not hold
 _TEXTS = frozenset({Format.CSV, Format.TXT, Format.HTML, Format.ICS})
 
 
@@ -142,30 +155,37 @@ def _find_format(content: bytes, promised: Format) -> tuple[Format, str]:
         return Format.PDF, ""
     if content.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):  # what Office wraps an encrypted file in
         is_encrypted = "EncryptedPackage".encode("utf-16-le") in content
-        raise UnreadError(Unread.ENCRYPTED if is_encrypted else Unread.NO_TYPE)
+        raise UnreadError(Unread.ENCRYPTED if is_encrypted else Unread.OTHER_CONTENT)
     if content.startswith(b"PK\x03\x04"):
         names = set(_open_archive(content).namelist())
         if "word/document.xml" in names:
             return Format.DOCX, ""
         if "xl/workbook.xml" in names:
             return Format.XLSX, ""
-        raise UnreadError(Unread.NO_TYPE)
+        raise UnreadError(Unread.OTHER_CONTENT)
     is_text = b"\0" not in content or content.startswith((b"\xff\xfe", b"\xfe\xff"))
     if promised not in _TEXTS or not is_text:
-        raise UnreadError(Unread.NO_TYPE)
+        raise UnreadError(Unread.OTHER_CONTENT)
     return promised, ""
 
 
-def _join(pieces: Iterable[str]) -> tuple[str, bool]:
-    """The pieces, a line each, as far as there is room for them."""
+def _join(pieces: Iterable[str | None]) -> tuple[str, bool]:
+    """The pieces, a line each, as far as there is room for them, and whether there is more.
+
+    None among them stands for more than is read.
+    """
     kept: list[str] = []
     left = MAX_TEXT_CHARACTERS
+    is_cut = False
     for piece in pieces:
+        if piece is None:
+            is_cut = True
+            continue
         kept.append(piece[:left])
         left -= len(piece) + 1
         if left < 0:
             return "\n".join(kept), True
-    return "\n".join(kept), False
+    return "\n".join(kept), is_cut
 
 
 def _open_archive(content: bytes) -> zipfile.ZipFile:
@@ -182,7 +202,7 @@ def _open_archive(content: bytes) -> zipfile.ZipFile:
     return archive
 
 
-def _read_pdf(content: bytes) -> Iterator[str]:
+def _read_pdf(content: bytes) -> Iterator[str | None]:
     from pypdf import PdfReader  # noqa: PLC0415 - a library for each format: only the one needed is loaded
     from pypdf.errors import LimitReachedError  # noqa: PLC0415 - this format alone
 
@@ -192,25 +212,34 @@ def _read_pdf(content: bytes) -> Iterator[str]:
         if reader.is_encrypted and not reader.decrypt(""):
             raise UnreadError(Unread.ENCRYPTED)
         for number, page in enumerate(islice(reader.pages, MAX_PAGES + 1)):
-            yield page.extract_text() if number < MAX_PAGES else " " * MAX_TEXT_CHARACTERS
+            yield page.extract_text() if number < MAX_PAGES else None
     except LimitReachedError:
         raise UnreadError(Unread.TOO_LARGE) from None
 
 
 def _read_docx(content: bytes) -> Iterator[str]:
-    """The paragraphs of a document, without what is deleted, hidden or repeated for old readers."""
+    """Paragraphs and table rows of a document, without what is deleted, hidden or there for old readers."""
     with _open_archive(content).open("word/document.xml") as part:
         line: list[str] = []
+        cells = 0  # that are open: more than one in a table within a table
         for event, element in _walk_xml(part):
             tag = _drop_namespace(element.tag)
-            if event == "end" and tag == "p":
-                yield "".join(line)
-                line = []
-                element.clear()
-            elif event == "end" and tag == "r" and not _is_hidden(element):
+            if tag == "tc":
+                cells += 1 if event == "start" else -1
+            if event == "start":
+                continue
+            if tag == "r" and not _is_hidden(element):
                 line += [_read_run_part(child) for child in element]
-            elif event == "end" and tag == "tc":
+            elif tag == "tc":
                 line.append(" | ")
+            elif tag == "p" and cells:
+                line.append(" ")
+            elif tag == "p" or (tag == "tr" and not cells):
+                text = "".join(line)
+                yield text if tag == "p" else " ".join(text.split()).rstrip(" |")
+                line = []
+            if tag == "p":
+                element.clear()
         yield "".join(line)
 
 
@@ -227,7 +256,8 @@ def _walk_xml(part: IO[bytes]) -> Iterator[tuple[str, Any]]:
 
 
 def _is_hidden(run: Any) -> bool:
-    return any(_drop_namespace(mark.tag) == "vanish" for part in run for mark in part)
+    marks = (mark for part in run for mark in part if _drop_namespace(mark.tag) == "vanish")
+    return any(not _OFF.intersection(mark.attrib.values()) for mark in marks)
 
 
 def _drop_namespace(tag: str) -> str:
@@ -239,7 +269,7 @@ def _read_run_part(element: Any) -> str:
     return {"t": element.text or "", "tab": "\t", "br": "\n", "cr": "\n"}.get(tag, "")
 
 
-def _read_xlsx(content: bytes) -> Iterator[str]:
+def _read_xlsx(content: bytes) -> Iterator[str | None]:
     """The rows of the sheets that are shown, with the values that were calculated when it was saved."""
     from openpyxl import load_workbook  # noqa: PLC0415 - this format alone
 
@@ -250,17 +280,19 @@ def _read_xlsx(content: bytes) -> Iterator[str]:
             continue
         yield f"Sheet {sheet.title}"
         sheet.reset_dimensions()  # what the file says of them may be wrong
-        rows = sheet.iter_rows(max_row=MAX_ROWS + 1, max_col=MAX_COLUMNS, values_only=True)
+        rows = sheet.iter_rows(max_row=MAX_ROWS + MAX_BLANK_ROWS, values_only=True)
         for number, row in enumerate(rows):
-            if number == MAX_ROWS:
-                yield f"[only the first {MAX_ROWS} rows of this sheet]"
-                break
             cells = ["" if cell is None else " ".join(str(cell).split()) for cell in row]
+            if number >= MAX_ROWS and any(cells):
+                yield None
+                break
+            if any(cells[MAX_COLUMNS:]):
+                yield None
             if any(cells):
-                yield " | ".join(cells).rstrip(" |")
+                yield " | ".join(cells[:MAX_COLUMNS]).rstrip(" |")
 
 
-def _read_text(content: bytes, found: Format) -> Iterator[str]:
+def _read_text(content: bytes, found: Format) -> Iterator[str | None]:
     text = _decode(content)
     if found is Format.ICS:
         return _read_calendar(text)
@@ -284,18 +316,20 @@ def _decode(content: bytes) -> str:
         return content.decode(best.encoding if best else "cp1252", "replace")
 
 
-def _read_calendar(text: str) -> Iterator[str]:
+def _read_calendar(text: str) -> Iterator[str | None]:
     from icalendar import Calendar  # noqa: PLC0415 - this format alone
 
     for calendar in Calendar.from_ical(text, multiple=True):
-        events = islice(calendar.walk("VEVENT"), MAX_EVENTS)
+        events = calendar.walk("VEVENT")
         yield f"Calendar {calendar.get('METHOD', '')}".strip()
-        for event in events:
+        for event in events[:MAX_EVENTS]:
             for label in ("SUMMARY", "DTSTART", "DTEND", "RRULE", "LOCATION", "ORGANIZER", "STATUS"):
                 if label in event:
                     value = getattr(event[label], "dt", event[label])
                     yield f"{label.capitalize()}: {value}"
             yield str(event.get("DESCRIPTION", ""))
+        if len(events) > MAX_EVENTS:
+            yield None
 
 
 def _read_picture(content: bytes, media_type: str) -> FileText:
@@ -315,20 +349,18 @@ class _VisibleText(HTMLParser):
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.parts: list[str] = []
-        self._silent = ""  # the tag whose content is not shown
-        self._depth = 0
+        self._silent: list[str] = []  # what is open of an element that is not shown, itself first
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Begin a line, or what is not shown."""
-        if self._silent:
-            self._depth += tag == self._silent
-            return
+        if self._silent and tag in _ENDED_BY.get(self._silent[0], ()) and not _HOLDERS & {*self._silent}:
+            self._silent = []
         values = dict(attrs)
         is_hidden = "hidden" in values or _HIDDEN_STYLE.search(
             "".join((values.get("style") or "").lower().split())
         )
-        if tag not in _VOID_TAGS and (is_hidden or tag in _SILENT_TAGS):
-            self._silent, self._depth = tag, 1
+        if self._silent or is_hidden or tag in _SILENT_TAGS:
+            self._silent += [tag] if tag not in _VOID_TAGS else []
         elif tag in _LINE_TAGS:
             self.parts.append("\n")
         elif tag in ("td", "th"):
@@ -336,10 +368,12 @@ class _VisibleText(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         """End a line, or what is not shown."""
-        if tag == self._silent:
-            self._depth -= 1
-            self._silent = self._silent if self._depth else ""
-        elif tag in _LINE_TAGS:
+        if tag in self._silent:
+            while self._silent.pop() != tag:
+                pass
+        elif tag in _LINE_TAGS - _VOID_TAGS:
+            if self._silent and self._silent[0] in _ENDED_BY:  # it ends with what it is in
+                self._silent = []
             self.parts.append("\n")
 
     def handle_data(self, data: str) -> None:

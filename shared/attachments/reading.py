@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from shared.attachments.documents import ReadAttachment
 from shared.attachments.download import get_bounded
 from shared.attachments.extraction import MAX_SECONDS, extract_text, take_child
-from shared.attachments.formats import FileText, Format, Unread, UnreadError, promised_format
+from shared.attachments.formats import (
+    MAX_LISTED,
+    FileText,
+    Format,
+    Unread,
+    UnreadError,
+    promised_format,
+)
 from shared.attachments.transfer import Download, read_answer
 from shared.domain import Attachment, Email
 from shared.errors import ConfigurationError, PermanentError, ThrottledError, TransientError
 from shared.mail.multimail import MultiMailReader
 from shared.model.chat import Picture
 
-MAX_LISTED = 50  # attachments that are told apart: what becomes of them is kept in the email's row
 MAX_FILES = 5
 MAX_FILE_BYTES = 10_000_000
 MAX_PICTURES = 3
@@ -45,13 +51,11 @@ class AttachmentReader:
         while other emails' files keep all children busy: what else goes wrong with a file, MultiMail's
         refusal included, costs the email nothing but that file. One slow file ends the reading of the rest.
         """
-        ends_at = self.monotonic() + MAX_TOGETHER_SECONDS
         files = _Files(self, mailbox_id, email, images=images)
         read: list[ReadAttachment] = []
         for number, attachment in enumerate(email.attachments[:MAX_LISTED], 1):
             try:
-                seconds = min(MAX_SECONDS, ends_at + files.waited - self.monotonic())
-                file, picture = files.take(attachment, seconds)
+                file, picture = files.take(attachment)
                 read.append(ReadAttachment(number, attachment.name, file.text, file.is_cut, picture=picture))
             except UnreadError as error:
                 files.is_slow |= error.why is Unread.TOOK_TOO_LONG
@@ -70,12 +74,29 @@ class _Files:
         self._listed = Counter(attachment.name for attachment in email.attachments)
         self._contents: dict[str, bytes] = {}  # by name, not taken yet
         self._names: set[str] = set()
-        self._count = {True: 0, False: 0}  # of pictures, and of others
-        self.waited = 0.0  # for children that other emails' files had
+        self._pictures = self._others = 0  # that were fetched
+        self._ends_at = reader.monotonic() + MAX_TOGETHER_SECONDS  # later by each waiting for a child
         self.is_slow = False  # one took too long
 
-    def take(self, attachment: Attachment, seconds: float) -> tuple[FileText, Picture | None]:
+    def take(self, attachment: Attachment) -> tuple[FileText, Picture | None]:
         """What is in a file, if it is to be read. Raises UnreadError and ThrottledError."""
+        promised = self._judge(attachment)
+        is_picture = promised is Format.PICTURE
+        self._pictures += is_picture
+        self._others += not is_picture
+        content = self._fetch(attachment, MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES)
+        waits_from = self._reader.monotonic()
+        with self._reader.take_child():
+            self._ends_at += self._reader.monotonic() - waits_from
+            file = extract_text(content, promised, min(MAX_SECONDS, self._left()))
+        if file.format is not Format.PICTURE:
+            return file, None
+        if not is_picture:  # called something else, so not counted as one
+            raise UnreadError(Unread.PICTURE)
+        return file, Picture(file.media_type, content)
+
+    def _judge(self, attachment: Attachment) -> Format:
+        """What a file promises to be, if that is read. Raises UnreadError for all that needs no bytes."""
         promised = promised_format(attachment.name, attachment.content_type)
         # What is JSON could not be told from MultiMail's own answer.
         if promised is None or "json" in attachment.content_type.lower():
@@ -88,26 +109,19 @@ class _Files:
             raise UnreadError(Unread.LOGO if is_logo else Unread.PICTURE)
         if attachment.size > (MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES):
             raise UnreadError(Unread.TOO_LARGE)
-        if self._count[is_picture] >= (MAX_PICTURES if is_picture else MAX_FILES):
+        if self._pictures >= MAX_PICTURES if is_picture else self._others >= MAX_FILES:
             raise UnreadError(Unread.TOO_MANY)
-        if self.is_slow or seconds <= 0:
+        if self.is_slow or self._left() <= 0:
             raise UnreadError(Unread.AFTER_SLOW)
-        self._count[is_picture] += 1
-        content = self._fetch(attachment, MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES)
-        waits_from = self._reader.monotonic()
-        with self._reader.take_child():
-            self.waited += self._reader.monotonic() - waits_from
-            file = extract_text(content, promised, seconds)
-        if file.format is not Format.PICTURE:
-            return file, None
-        if not is_picture:  # called something else, so not counted as one
-            raise UnreadError(Unread.PICTURE)
-        return file, Picture(file.media_type, content)
+        return promised
+
+    def _left(self) -> float:
+        return self._ends_at - self._reader.monotonic()
 
     def _fetch(self, attachment: Attachment, max_bytes: int) -> bytes:
         """The bytes of a file, which the service finds by its name alone.
 
-        Of several with one name it gives the same one each time: that belongs to the first that has its size.
+        Of several with one name it gives the same one each time: the first here whose size matches gets it.
         """
         name = attachment.name
         if name not in self._names:

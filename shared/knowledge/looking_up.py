@@ -4,18 +4,26 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from shared.domain import LookedUp
-from shared.errors import ConfigurationError, DeferredError, PermanentError, TransientError, UnavailableError
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    DeferredError,
+    PermanentError,
+    TransientError,
+    UnavailableError,
+)
 from shared.knowledge.lookup_http import name_operation
 from shared.knowledge.lookups import NO_FACTS, WAIT, Answer, Facts, LookUp
 from shared.knowledge.passages import Passage
-from shared.knowledge.references import find_references
+from shared.knowledge.references import ORDINALS, find_references
+from shared.services.health import ServiceHealth
 from shared.telemetry import LOOKUP_MISMATCHED, in_this_context, record
 
 MAX_KEPT = 1_000  # answers, of all look-ups
@@ -34,6 +42,15 @@ class _Kept:
     at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A look-up on its way: one for each reference of the email."""
+
+    look_up: LookUp
+    ordinal: str
+    future: Future[_Kept]
+
+
 @dataclass(slots=True)
 class LookUps:
     """Runs look-ups. Answers are kept in this process's memory alone, each as long as its look-up says."""
@@ -41,29 +58,44 @@ class LookUps:
     read: Read
     executor: Executor
     clock: Callable[[], datetime]
+    health: ServiceHealth
     monotonic: Callable[[], float] = time.monotonic
     _kept: OrderedDict[tuple[LookUp, str, str], _Kept] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(
-        self, wanted: Sequence[LookUp], address: str, text: str, *, is_fresh: bool = False
+        self,
+        wanted: Sequence[LookUp],
+        address: str,
+        text: str,
+        *,
+        email_id: str,
+        is_fresh: bool = False,
+        may_wait: bool = True,
     ) -> Callable[[], Facts]:
-        """Begin to look up what there is of the customer with this address; the result is to be called for.
+        """Begin to look up what there is of the customer with this address, who wrote the email.
 
-        `text`: the sender's own words, in which references are looked for. `is_fresh`: nothing that was kept
-        will do. The result raises what a look-up raises that is to be waited for.
+        Returns what waits for the answers and gives the facts. `text`: the sender's own words, in which
+        references are looked for. `is_fresh`: nothing that was kept will do. With `may_wait` the call raises
+        what a look-up raises whose failure the email is to wait for.
         """
         begun = self.monotonic()
-        running: list[tuple[LookUp, Future[_Kept]]] = []
+        running: list[_Running] = []
         for look_up in wanted:
             find = in_this_context(self._find)
-            for url in self._list_urls(look_up, address, text):
-                running.append((look_up, self.executor.submit(find, look_up, url, address, is_fresh)))
-        return lambda: self._finish(running, address, begun) if running else NO_FACTS
+            for url, ordinal in self._list_urls(look_up, address, text).items():
+                future = self.executor.submit(find, look_up, url, address, is_fresh)
+                running.append(_Running(look_up, ordinal, future))
+        return lambda: (
+            self._finish(running, address, begun, email_id, may_wait=may_wait) if running else NO_FACTS
+        )
 
-    def _list_urls(self, look_up: LookUp, address: str, text: str) -> Iterator[str]:
-        references = find_references(look_up.references, text) if look_up.references else ("",)
-        yield from dict.fromkeys(filter(None, (look_up.build_url(address, found) for found in references)))
+    def _list_urls(self, look_up: LookUp, address: str, text: str) -> dict[str, str]:
+        """Each address to read, with the ordinal of its reference where the email has several."""
+        found = find_references(look_up.references, text) if look_up.references else ("",)
+        ordinals = ORDINALS if len(found) > 1 else ("",)
+        urls = {look_up.build_url(address, one): n for one, n in zip(found, ordinals, strict=False)}
+        return {url: ordinal for url, ordinal in urls.items() if url}
 
     def _find(self, look_up: LookUp, url: str, address: str, is_fresh: bool) -> _Kept:
         # With the address: whether an answer is about it was judged for this one alone.
@@ -97,23 +129,40 @@ class LookUps:
                 self._kept.popitem(last=False)
         return found
 
-    def _finish(self, running: Sequence[tuple[LookUp, Future[_Kept]]], address: str, begun: float) -> Facts:
+    def _finish(
+        self, running: Sequence[_Running], address: str, begun: float, email_id: str, *, may_wait: bool
+    ) -> Facts:
         passages, looked_up, failed = [], dict[str, LookedUp](), dict[str, None]()
-        for look_up, future in running:
+        for one in running:
+            look_up = one.look_up
             try:
-                found = self._wait(look_up, future, begun)
+                found = self._wait(look_up, one.future, begun)
             except (ConfigurationError, PermanentError, TransientError) as error:
-                if look_up.on_failure == WAIT:
+                if may_wait and look_up.on_failure == WAIT:
                     raise
                 log.warning("a draft is written without a look-up: %s", error)
+                self._tell_operator(look_up, error, email_id)
                 failed[look_up.name] = None
                 continue
             if found.passage is not None:
-                passages.append(found.passage)
+                # Not kept with it: in another email it is another one of the references.
+                title = look_up.build_title(found.at, one.ordinal)
+                passages.append(replace(found.passage, title=title))
                 # Of several references the oldest answer.
                 note = LookedUp(look_up.name, found.at, address)
                 looked_up[look_up.name] = min(looked_up.get(look_up.name, note), note, key=lambda n: n.at)
         return Facts(tuple(passages), tuple(looked_up.values()), tuple(failed))
+
+    def _tell_operator(self, look_up: LookUp, error: AgentError, email_id: str) -> None:
+        """Count a failure that no email waits for, unless it may be about this customer alone.
+
+        A setting that cannot work is told as an outage: nothing else stops for it.
+        """
+        if isinstance(error, ConfigurationError):
+            error = UnavailableError(error.reason)
+        if isinstance(error, UnavailableError):
+            error.operation = error.operation or name_operation(look_up)
+            self.health.note_failure(error, email_id)
 
     def _wait(self, look_up: LookUp, future: Future[_Kept], begun: float) -> _Kept:
         left = begun + look_up.time_limit + MARGIN_SECONDS - self.monotonic()

@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from requests.utils import select_proxy
 from urllib3.exceptions import HTTPError
 
 from shared.errors import (
@@ -20,16 +19,8 @@ from shared.errors import (
 )
 from shared.knowledge.lookups import LookUp
 from shared.services.health import Watch
-from shared.services.http_session import build_session, describe_failure, find_retry_after
-from shared.services.judged_https import (
-    HTTPS_PORT,
-    PinnedAdapter,
-    Resolve,
-    cut_off,
-    judge_host,
-    judge_proxied_host,
-    resolve,
-)
+from shared.services.http_session import describe_failure, find_retry_after
+from shared.services.judged_https import ForbiddenHostError, Resolve, cut_off, open_session, resolve
 from shared.services.secrets import SecretSource
 from shared.telemetry import span
 
@@ -90,7 +81,7 @@ class LookUpReader:
         try:
             with (
                 cut_off(look_up.time_limit) as (guard, _),
-                self._build_session(look_up, url, guard) as session,
+                self._open_session(look_up, url, guard) as session,
             ):
                 limit = look_up.time_limit
                 asked = session.get(url, headers=headers, timeout=limit, allow_redirects=False, stream=True)
@@ -107,27 +98,22 @@ class LookUpReader:
             )
         return answer.status_code, answer.headers, content
 
-    def _build_session(
+    def _open_session(
         self, look_up: LookUp, url: str, on_connect: Callable[[socket.socket], None]
     ) -> requests.Session:
-        session = build_session(url)
-        if look_up.ca_file:
-            path = self._folder / look_up.ca_file
-            if not path.is_file():
-                raise ConfigurationError(
-                    f"{_describe(look_up)}: {path} is not a file: put it there, or correct ca_file."
-                )
-            session.verify = str(path)
-        parts, address = urlsplit(url), ""
-        host, port = parts.hostname or "", parts.port or HTTPS_PORT
+        ca_file = self._folder / look_up.ca_file
+        if look_up.ca_file and not ca_file.is_file():
+            raise ConfigurationError(
+                f"{_describe(look_up)}: {ca_file} is not a file: put it there, or correct ca_file."
+            )
         try:
-            if select_proxy(url, session.proxies):
-                judge_proxied_host(host, allow_private=look_up.allow_private)
-            else:
-                address = judge_host(host, port, self._resolve, allow_private=look_up.allow_private)
-        except ConfigurationError as error:
+            session = open_session(
+                url, self._resolve, allow_private=look_up.allow_private, on_connect=on_connect
+            )
+        except ForbiddenHostError as error:
             raise ConfigurationError(f"{_describe(look_up)} is not asked: {error}") from None
-        session.mount("https://", PinnedAdapter(address, on_connect))
+        if look_up.ca_file:
+            session.verify = str(ca_file)
         return session
 
     def _build_error(self, look_up: LookUp, status: int, headers: Mapping[str, str]) -> AgentError:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from shared.domain import LookedUp, parse_address
-from shared.knowledge.passages import LOOKUP_MARK, Passage
+from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, Passage
 from shared.model.prompting import clean_line
 from shared.services.judged_https import check_host
 
@@ -88,10 +88,15 @@ class LookUp:
         if self.audience and self.header:
             raise ValueError("has both audience and header: sign in one way")
 
-    @property
-    def title(self) -> str:
-        """Its name as people read it."""
-        return self.name.replace("-", " ").capitalize()
+    def build_title(self, at: datetime, ordinal: str = "") -> str:
+        """What its facts are called: its name as people read it, and when they were read.
+
+        `ordinal`: of the reference in the email, where there are several. Not the reference itself: it is the
+        sender's, and a title is trusted, and outlives a draft that is erased.
+        """
+        part = f" of the {ordinal} reference" if ordinal else ""
+        name = self.name.replace("-", " ").capitalize()
+        return f"{name}{part}{LOOKED_UP}{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
     def build_url(self, address: str, reference: str = "") -> str:
         """The address to read; "" where the values could lead to another place, or another's facts.
@@ -125,8 +130,8 @@ class LookUp:
         lines = [f"{label}: {text}" for label, _, value in fields if (text := _show(value))]
         if not lines:
             return Answer(missing=missing, is_unlike=len(missing) == len(fields))
-        title = f"{self.title}, looked up {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        return Answer(Passage(f"{LOOKUP_MARK}{self.name}", title, "\n".join(lines)), missing)
+        passage = Passage(f"{LOOKUP_MARK}{self.name}", self.build_title(now), "\n".join(lines))
+        return Answer(passage, missing)
 
 
 @dataclass(frozen=True, slots=True)

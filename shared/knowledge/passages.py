@@ -10,6 +10,7 @@ from shared.model.tokens import estimate_tokens
 
 SHARED_FOLDER = "shared"  # for every mailbox
 LOOKUP_MARK = "lookup:"  # before the name of a look-up, as the source of what it found
+LOOKED_UP = ", looked up "  # in the title of what it found, before the time
 PROPOSED_FOLDER = "proposed"  # what a person has yet to approve: never read as knowledge
 
 _BLOCK_MARK = re.compile(r"</?(?=knowledge>|documents>)|\"\"\"", re.IGNORECASE)

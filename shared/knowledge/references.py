@@ -4,7 +4,8 @@ from functools import lru_cache
 from typing import Any
 
 MAX_TEXT_CHARACTERS = 20_000
-MAX_REFERENCES = 3  # of an email: each is a request to another system
+ORDINALS = ("first", "second", "third")  # of the references in an email
+MAX_REFERENCES = len(ORDINALS)  # each is a request to another system
 MAX_PATTERN_CHARACTERS = 200
 
 

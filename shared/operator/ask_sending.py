@@ -141,12 +141,12 @@ class Outbox:
     def _read_back(self, outgoing: Outgoing, reply: SubmittedReply) -> SendResult:
         """What was accepted, unless it turns out to go to others: that is withdrawn."""
         try:
-            wrong = self.submitter.find_wrong_recipients(outgoing, reply)
+            found = self.submitter.find_withdrawal_cause(outgoing, reply)
         except AgentError as error:
             log.warning("a submission could not be read back: %s", error)
             return SendResult("in_doubt", IN_DOUBT, reply.id, recipient=outgoing.recipient)
-        if wrong is not None:
-            reason = render_cause(wrong.cause, wrong.detail)
+        if found is not None:
+            reason = render_cause(found.cause, found.detail)
             return SendResult("refused", reason, reply.id, recipient=outgoing.recipient)
         return SendResult("submitted", "", reply.id, reply.status, outgoing.recipient)
 

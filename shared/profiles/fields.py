@@ -6,7 +6,6 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from shared.domain import Action, parse_address, to_ascii_host
-from shared.errors import ConfigurationError
 from shared.knowledge.lookups import CONTINUE, WAIT, LookUp
 from shared.knowledge.references import check_pattern
 from shared.mail.contact_forms import ContactForm
@@ -42,7 +41,7 @@ from shared.profiles.values import (
     parsed,
     some,
 )
-from shared.services.judged_https import judge_proxied_host
+from shared.services.judged_https import find_forbidden, read_address
 from shared.settings import LOOKUP_SECRET, declared_settings
 
 MAX_SIGNATURE_CHARACTERS = 2_000
@@ -101,10 +100,10 @@ def _check_header(name: str) -> str:
 
 def _check_address_in_url(look_up: LookUp) -> LookUp:
     """The look-up, unless its url has an address, in place of a name, that is never asked."""
-    try:
-        judge_proxied_host(urlsplit(look_up.url).hostname or "", allow_private=look_up.allow_private)
-    except ConfigurationError as error:
-        raise ValueError(f"would not be asked: {str(error).rstrip('.')}") from None
+    for address in read_address(urlsplit(look_up.url).hostname or ""):
+        reason = find_forbidden(address, allow_private=look_up.allow_private)
+        if reason:
+            raise ValueError(f"would not be asked: {address} {reason}")
     return look_up
 
 

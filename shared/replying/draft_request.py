@@ -12,7 +12,7 @@ from shared.attachments.documents import ReadAttachment
 from shared.checks.evidence import Source, SourceKind
 from shared.domain import Cause, Claim, Contact, Decision, JudgedClaim, ModelText, Outcome, Rejection
 from shared.knowledge.lookups import NO_FACTS, Facts
-from shared.knowledge.passages import LOOKUP_MARK, Knowledge
+from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, Knowledge
 from shared.ledger.entries import LedgerEntry
 from shared.mail.own_words import split_own_words
 from shared.model.answers import parse_answer
@@ -225,6 +225,11 @@ def find_passages(claim: JudgedClaim) -> list[str]:
 def name_source(title: str) -> str:
     """The title of a source; of a look-up only its name, as it has another time for every draft."""
     return title.partition(PASSAGE_MARK)[0] if title.startswith(LOOKUP_MARK) else title
+
+
+def drop_time(title: str) -> str:
+    """The title of a source, of a look-up without its time: the same in the next draft of the email."""
+    return title.partition(LOOKED_UP)[0] if title.startswith(LOOKUP_MARK) else title
 
 
 def build_draft_instructions(mailbox_address: str, profile: MailboxProfile) -> str:

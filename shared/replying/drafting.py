@@ -55,7 +55,7 @@ from shared.replying.draft_request import (
     Material,
     build_draft_instructions,
     build_draft_request,
-    name_source,
+    drop_time,
     parse_draft,
 )
 from shared.replying.envelope import Envelope
@@ -68,7 +68,6 @@ MAX_ATTACHMENT_TOKENS = 2_000  # of the text of each
 MAX_ATTACHMENTS_TOKENS = 4_000  # of the texts of all
 MAX_POINT_CHARACTERS = 200
 MAX_QUOTE_CHARACTERS = 600  # of what is stored with each sentence
-MAX_OWN_CHARACTERS = 50_000  # of the email, in which references are looked for
 ATTEMPTS = 2
 SAME_PROMISE = 0.5  # of its words are in a sentence that makes it
 
@@ -139,15 +138,18 @@ def start_lookups(
 ) -> Callable[[], Facts]:
     """Begin the look-ups that a draft may hold facts of: none unless only the sender can get it.
 
-    See `LookUps.start`. A redraft looks up again.
+    See `LookUps.start`. A redraft looks up again. A reviewer's own text waits for none: they only check it.
     """
     is_certain = not (entry.is_observed or envelope.is_form or envelope.is_proposal)
     if not is_certain or not may_hold_facts(mailbox, entry, envelope):
         return lambda: NO_FACTS
     category = entry.triage.category if entry.triage is not None else ""
     wanted = [one for one in profile.lookups if category in one.categories or not one.categories]
-    said = f"{email.subject}\n{split_own_words(email.markdown[:MAX_OWN_CHARACTERS]).own}" if wanted else ""
-    return lookups.start(wanted, entry.sender, said, is_fresh=bool(entry.rejections))
+    said = f"{email.subject}\n{split_own_words(email.markdown).own}" if wanted else ""
+    return lookups.start(
+        wanted, entry.sender, said,
+        email_id=entry.email_id, is_fresh=bool(entry.rejections), may_wait=entry.edit is None,
+    )  # fmt: skip
 
 
 def write_draft(
@@ -214,11 +216,11 @@ def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: 
     What the checks find is told to its approver. A sentence that the reviewer left keeps its source. The open
     points stay: no code can tell whether the text answers them.
     """
-    ids = {name_source(source.title): source.id for source in material.sources}
+    ids = {drop_time(source.title): source.id for source in material.sources}
     written = DraftText(
         reply_markdown=edited.reply_markdown,
         claims=tuple(
-            Claim(c.sentence, ids.get(name_source(c.source), ""), c.quote) for c in edited.claims if c.quote
+            Claim(c.sentence, ids.get(drop_time(c.source), ""), c.quote) for c in edited.claims if c.quote
         ),
         open_points=edited.open_points,
         follow_up=find_promise(edited, entry.rejections[-1].reply_markdown),
@@ -265,6 +267,7 @@ def _build_draft(
     prompt_version: str,
 ) -> Draft:
     """The draft of the row's next revision."""
+    without = "it is written without" if entry.edit is None else "its facts could not be checked"
     return Draft(
         reply_markdown=written.reply_markdown,
         confidence=written.confidence,
@@ -285,7 +288,7 @@ def _build_draft(
             *envelope.notes,
             *verdict.warnings,
             *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
-            *(f"the look-up {name} gave no answer: it is written without" for name in material.facts.failed),
+            *(f"the look-up {name} gave no answer: {without}" for name in material.facts.failed),
         ),
     )
 

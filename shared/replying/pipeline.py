@@ -111,7 +111,6 @@ class _EmailRun:
         self.claim = claim
         self.multimail = pipeline.multimail
         self.clock = pipeline.clock
-        self._has_copies = True  # of the reply, until it is known
 
     def run(self) -> None:
         try:
@@ -199,10 +198,9 @@ class _EmailRun:
             return refusal
         entry, executor = self.claim.entry, self.pipeline.submitter.executor
         envelope = envelope.in_thread(email, thread, self._profile)
-        self._has_copies = bool(envelope.cc or self._mailbox.copies)
         files, images = self.pipeline.attachments, self._profile.images
         texts = cache(lambda: read_texts(entry, email, thread, files, executor, images=images))
-        refusal = self._triage(email, texts)
+        refusal = self._triage(email, envelope, texts)
         if refusal is None:  # only now: a person is told what it is about
             refusal = self._submission.find_early_refusal(thread, self._limits, self._mailbox)
         if refusal is not None:
@@ -223,7 +221,7 @@ class _EmailRun:
 
     # Triage and draft
 
-    def _triage(self, email: Email, texts: ReadTexts) -> Decision | None:
+    def _triage(self, email: Email, envelope: Envelope, texts: ReadTexts) -> Decision | None:
         if self.claim.entry.edit is None:  # a reviewer's own text asks no model
             self._limits.check_budget()
         triage = self.claim.entry.triage
@@ -235,7 +233,7 @@ class _EmailRun:
                 min_confidence=self._settings.min_confidence,
                 sender=self.claim.entry.sender,
                 profile=self._profile,
-                titles=self.pipeline.knowledge.list_titles(self._open_profile.folders),
+                titles=self.pipeline.knowledge.list_titles(self._open_profile(envelope).folders),
                 # What triage says stands in tags and the trail.
                 thread=[text for text in texts() if not (text.is_ours and text.looked_up)],
             )
@@ -273,7 +271,7 @@ class _EmailRun:
         return refusal
 
     def _write_draft(self, email: Email, envelope: Envelope, texts: ReadTexts) -> JudgedDraft | Decision:
-        entry, profile, settings = self.claim.entry, self._open_profile, self._settings
+        entry, profile, settings = self.claim.entry, self._open_profile(envelope), self._settings
         contact = self._contact  # all three are read at the same time
         finish_lookups = start_lookups(
             self.pipeline.lookups, profile, self._mailbox, entry, envelope=envelope, email=email
@@ -338,10 +336,10 @@ class _EmailRun:
         submit = self.pipeline.submitter.executor.submit
         return submit(in_this_context(find_contact), self.multimail, self.claim.entry.sender)
 
-    @cached_property
-    def _open_profile(self) -> MailboxProfile:
+    def _open_profile(self, envelope: Envelope) -> MailboxProfile:
         """The profile without what is for contacts with other tags, or would go to others with a copy."""
-        contact = self._contact.result() if self._profile.asks_for_tags and not self._has_copies else None
+        has_copies = bool(envelope.cc or self._mailbox.copies)
+        contact = self._contact.result() if self._profile.asks_for_tags and not has_copies else None
         return self._profile.opened_for(contact.tags if contact is not None else ())
 
     @cached_property

@@ -188,23 +188,24 @@ class Submitter:
         return (
             find_mode_refusal(mailbox, allow_ungated=ungated, observes=self.writer is None)
             or find_recipient_refusal(recipients, allowlist.result(), allow_ungated=ungated)
-            or _find_facts_refusal(outgoing, mailbox)
+            or _refuse_facts(outgoing, mailbox)
         )
 
-    def find_wrong_recipients(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
-        """Read the accepted reply back; one that goes to others than it should is withdrawn.
+    def find_withdrawal_cause(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
+        """Read the accepted reply back, and withdraw it where it goes to others than it should; say why.
 
-        The mailbox's own automatic copies may be there, unless it holds looked-up facts: then the mailbox is
-        read once more, for the service does not show blind copies. Raises what MultiMail's client raises.
+        The mailbox's own automatic copies may be there, unless it holds looked-up facts: then the mailbox's
+        mode and copies are read once more, for the service does not show blind copies. Raises what
+        MultiMail's client raises.
         """
-        wrong = self._find_wrong(outgoing, reply)
-        if wrong is None:
+        found = self._read_back(outgoing, reply)
+        if found is None:
             return None
         is_withdrawn = self.withdraw(outgoing.mailbox_id, reply.id)
         end = WITHDRAWN if is_withdrawn else "it could not be withdrawn any more"
-        return replace(wrong, detail="; ".join(filter(None, (wrong.detail, end))), reply_id=reply.id)
+        return replace(found, detail="; ".join(filter(None, (found.detail, end))), reply_id=reply.id)
 
-    def _find_wrong(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
+    def _read_back(self, outgoing: Outgoing, reply: SubmittedReply) -> Decision | None:
         sent = self.multimail.get_email(outgoing.mailbox_id, reply.id)
         automatic = () if outgoing.facts_about else self.mailboxes.get(outgoing.mailbox_id).copies
         copies = {parse_address(copy) for copy in automatic}
@@ -214,7 +215,7 @@ class Submitter:
             return Decision(Outcome.ESCALATED, Cause.RECIPIENTS_DIFFER)
         if not outgoing.facts_about:
             return None
-        return _find_facts_refusal(outgoing, self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0))
+        return _refuse_facts(outgoing, self.mailboxes.get(outgoing.mailbox_id, max_age_seconds=0))
 
     def withdraw(self, mailbox_id: str, reply_id: str) -> bool:
         """As `withdraw_reply` does."""
@@ -334,11 +335,11 @@ class ReplySubmission:
         if isinstance(result, Decision):
             return result
         self.claim.note(reply_id=result.id)  # whatever comes now, this reply is ours
-        wrong = self.submitter.find_wrong_recipients(outgoing, result)
-        if wrong is not None:
-            if wrong.detail.endswith(WITHDRAWN):
+        found = self.submitter.find_withdrawal_cause(outgoing, result)
+        if found is not None:
+            if found.detail.endswith(WITHDRAWN):
                 self.claim.note(reply_status="cancelled", reply_settled_at=self.submitter.clock())
-            return wrong
+            return found
         try:
             for reply_id in find_stale_replies(
                 self.claim.entry.sender, thread.emails, thread.own_replies, self._draft.covers
@@ -352,7 +353,7 @@ class ReplySubmission:
         return Decision(Outcome.REPLY_SUBMITTED, cause, reply_id=result.id)
 
 
-def _find_facts_refusal(outgoing: Outgoing, mailbox: Mailbox) -> Decision | None:
+def _refuse_facts(outgoing: Outgoing, mailbox: Mailbox) -> Decision | None:
     recipients = (outgoing.recipient, *outgoing.cc)
     found = (find_facts_refusal(mailbox, recipients, customer) for customer in outgoing.facts_about)
     return next(filter(None, found), None)

@@ -85,11 +85,14 @@ class ThreadView:
         """The ids of replies that reviewers turned down and that got a new draft."""
         return frozenset(said.reply_id for row in self.rows for said in row.rejections)
 
-    def list_looked_up(self, sender: str, until: datetime) -> tuple[LookedUp, ...]:
-        """Of which look-ups the replies to a sender hold facts that had been sent by then."""
+    def list_looked_up(self, entry: LedgerEntry, until: datetime) -> tuple[LookedUp, ...]:
+        """Of which look-ups the replies to a row's sender hold facts that had been sent by then.
+
+        One of them may be the row's own: it came back, and the email was redriven.
+        """
         notes = {row.reply_id: row.draft.looked_up for row in self.rows if row.draft is not None}
-        notes |= {said.reply_id: said.looked_up for row in self.rows for said in row.rejections}
-        sent = [email for email in find_outbound_to(sender, self.emails) if email.received_at <= until]
+        notes |= {said.reply_id: said.looked_up for row in (*self.rows, entry) for said in row.rejections}
+        sent = [email for email in find_outbound_to(entry.sender, self.emails) if email.received_at <= until]
         return tuple(note for email in sent for note in notes.get(email.id, ()))
 
     @property
@@ -335,7 +338,7 @@ def read_texts(
         text = ThreadText(
             other.id, other.sender, other.subject, other.received_at, read.markdown,
             is_ours=other.direction == "outbound",
-            looked_up=thread.list_looked_up(entry.sender, other.received_at),
+            looked_up=thread.list_looked_up(entry, other.received_at),
         )  # fmt: skip
         texts.append(text)
     return texts

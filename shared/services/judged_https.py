@@ -9,11 +9,14 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import requests
 from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
+from requests.utils import select_proxy
 from urllib3 import PoolManager
 
 from shared.errors import ConfigurationError
+from shared.services.http_session import build_session
 
 HTTPS_PORT = 443
 # Where a cloud answers its machines, with their identity's tokens among other things: never a service's.
@@ -25,6 +28,10 @@ _NUMERIC = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)")  # what an old resolver t
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
 """The addresses of a host, in the order in which to try them. Raises OSError."""
+
+
+class ForbiddenHostError(ConfigurationError):
+    """The host that a URL names has an address that nothing may be sent to."""
 
 
 def resolve(host: str, port: int) -> tuple[str, ...]:
@@ -46,6 +53,14 @@ def check_host(host: str) -> None:
             f"has the host {host[:60]!r}, which is neither a name nor an address as it is usually "
             "written: write the service's name"
         )
+
+
+def read_address(host: str) -> Sequence[str]:
+    """The address that stands in place of a host's name; none for a name."""
+    try:
+        return (str(ipaddress.ip_address(host)),)
+    except ValueError:
+        return ()
 
 
 def find_forbidden(address: str, *, allow_private: bool) -> str:
@@ -130,32 +145,27 @@ class PinnedAdapter(HTTPAdapter):
         )
 
 
-def judge_host(host: str, port: int, resolve: Resolve, *, allow_private: bool) -> str:
-    """The address to connect to: the first of the host's, if none of them is forbidden.
+def open_session(
+    url: str, resolve: Resolve, *, allow_private: bool, on_connect: Callable[[socket.socket], None]
+) -> requests.Session:
+    """A session for `url` alone, that connects to an address which was judged: to the first of its host's.
 
-    Raises ConfigurationError for a forbidden one, and OSError when there is none.
+    A proxy resolves names itself: behind one, only an address in place of a name can be judged. `on_connect`:
+    see PinnedAdapter. Raises ConfigurationError, which is ForbiddenHostError if one of the addresses is
+    forbidden, and OSError and UnicodeError for a host without any.
     """
-    addresses = resolve(host, port)
+    session, parts = build_session(url), urlsplit(url)
+    host = parts.hostname or ""
+    is_proxied = bool(select_proxy(url, session.proxies))
+    addresses = read_address(host) if is_proxied else resolve(host, parts.port or HTTPS_PORT)
     for address in addresses:
-        _refuse(host, address, allow_private=allow_private)
-    if not addresses:
+        reason = find_forbidden(address, allow_private=allow_private)
+        if reason:
+            raise ForbiddenHostError(f"{host} has the address {address}, which {reason}: correct the url.")
+    if not (is_proxied or addresses):
         raise OSError("the name has no address")
-    return addresses[0]
-
-
-def judge_proxied_host(host: str, *, allow_private: bool) -> None:
-    """Judge a host whose name a proxy resolves: only an address in place of a name can be judged.
-
-    Raises ConfigurationError for a forbidden one.
-    """
-    with suppress(ValueError):
-        _refuse(host, str(ipaddress.ip_address(host)), allow_private=allow_private)
-
-
-def _refuse(host: str, address: str, *, allow_private: bool) -> None:
-    reason = find_forbidden(address, allow_private=allow_private)
-    if reason:
-        raise ConfigurationError(f"{host} has the address {address}, which {reason}: correct the url.")
+    session.mount("https://", PinnedAdapter("" if is_proxied else addresses[0], on_connect))
+    return session
 
 
 @contextmanager
