@@ -20,8 +20,8 @@ from shared.attachments.transfer import Download
 from shared.domain import parse_work_item
 from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
-from shared.knowledge.looking_up import LookUps, Read
 from shared.knowledge.lookup_http import LookUpReader
+from shared.knowledge.lookups import LookUps, Read
 from shared.knowledge.meaning import VECTOR_FILE, MeaningIndex, VectorFile
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.audit_trail import AuditTrail

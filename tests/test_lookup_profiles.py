@@ -16,7 +16,7 @@ from local.testing.world import World
 from shared.composition import build_agent
 from shared.domain import Mailbox
 from shared.errors import ConfigurationError, UnavailableError
-from shared.knowledge.lookups import LookUp
+from shared.knowledge.lookup import LookUp
 from shared.profiles.profile_file import parse_profiles
 from shared.profiles.profiles import KnowledgeFolder, MailboxProfile
 from shared.services.secrets import StaticSecret, find_missing

@@ -19,9 +19,9 @@ import pytest
 from local.testing.lookup_server import HOST, LookUpServer, run_lookup_server
 from local.testing.world import Clock, InlineExecutor
 from shared.errors import ConfigurationError, DeferredError, ThrottledError, UnavailableError
-from shared.knowledge.looking_up import LookUps
+from shared.knowledge.lookup import CONTINUE, WAIT, Answer, Facts, LookUp
 from shared.knowledge.lookup_http import MAX_ANSWER_BYTES, LookUpReader
-from shared.knowledge.lookups import CONTINUE, WAIT, Answer, Facts, LookUp
+from shared.knowledge.lookups import LookUps
 from shared.knowledge.references import MAX_TEXT_CHARACTERS, check_pattern, find_references
 from shared.services.health import ServiceHealth
 from shared.services.judged_https import cut_off, find_forbidden

@@ -18,7 +18,7 @@ from local.host.run import (
 from shared.composition import open_knowledge, open_profiles
 from shared.errors import ConfigurationError, PermanentError, TransientError
 from shared.knowledge.files import KnowledgeFiles
-from shared.knowledge.lookups import ADDRESS, REFERENCE, LookUp
+from shared.knowledge.lookup import ADDRESS, REFERENCE, LookUp
 from shared.knowledge.passages import SHARED_FOLDER, KnowledgeSource, Passage
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS, PROFILE_FILE
 from shared.profiles.profiles import MailboxProfile, Profiles

@@ -11,8 +11,8 @@ from local.host.run import MISCONFIGURED, OK, UNFINISHED, read_settings, report_
 from shared.composition import open_lookups
 from shared.domain import parse_address
 from shared.errors import AgentError, ConfigurationError
-from shared.knowledge.looking_up import Read
-from shared.knowledge.lookups import Answer, LookUp
+from shared.knowledge.lookup import Answer, LookUp
+from shared.knowledge.lookups import Read
 from shared.knowledge.references import find_references
 
 

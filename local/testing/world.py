@@ -16,8 +16,8 @@ from shared.composition import Adapters, Agent, assemble_agent
 from shared.domain import Usage, WorkItem, parse_work_item
 from shared.errors import ConfigurationError
 from shared.knowledge.files import KnowledgeFiles
-from shared.knowledge.looking_up import Read
-from shared.knowledge.lookups import LookUp
+from shared.knowledge.lookup import LookUp
+from shared.knowledge.lookups import Read
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger

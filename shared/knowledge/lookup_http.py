@@ -18,7 +18,7 @@ from shared.errors import (
     ThrottledError,
     UnavailableError,
 )
-from shared.knowledge.lookups import LookUp
+from shared.knowledge.lookup import LookUp
 from shared.services.health import Watch
 from shared.services.http_session import describe_failure, find_retry_after, list_causes
 from shared.services.judged_https import ForbiddenHostError, Resolve, cut_off, open_session, resolve

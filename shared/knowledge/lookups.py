@@ -1,212 +1,176 @@
-"""Look-ups: what a profile says of one, and the facts that its answer becomes."""
+"""Look-ups: what a mailbox's look-ups know of one customer, read in parallel and kept for a while."""
 
-import json
-import re
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
-from shared.domain import LookedUp, parse_address
-from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, Passage
-from shared.model.prompting import clean_line
-from shared.services.judged_https import check_host
-
-ADDRESS, REFERENCE = "{address}", "{reference}"
-MAX_VALUE_CHARACTERS = 300
-MAX_LIST_VALUES = 20  # of a field that is a list
-MAX_REFERENCE_CHARACTERS = 64
-CONTINUE, WAIT = "continue", "wait"
-EMPTY: tuple[Any, ...] = (None, "", [], {})  # what systems answer where they have nothing
-_MISSING = object()
-# Query parameters that services take keys in. A url is no place for one: it is in the repository and in logs.
-KEY_PARAMETERS = frozenset(
-    ("code", "key", "api_key", "apikey", "token", "access_token", "sig", "subscription-key")
+from shared.domain import LookedUp
+from shared.errors import (
+    AgentError,
+    ConfigurationError,
+    DeferredError,
+    PermanentError,
+    TransientError,
+    UnavailableError,
 )
+from shared.knowledge.lookup import NO_FACTS, WAIT, Answer, Facts, LookUp
+from shared.knowledge.lookup_http import name_operation
+from shared.knowledge.passages import Passage
+from shared.knowledge.references import ORDINALS, find_references
+from shared.services.health import ServiceHealth
+from shared.telemetry import LOOKUP_MISMATCHED, in_this_context, record
 
-# Marks that some servers read as parts of a path or a query although they are percent-encoded.
-_RISKY = re.compile(r"[/\\?#%\x00-\x20\x7f]|\.\.|^\.$")
+MAX_KEPT = 1_000  # answers, of all look-ups
+MARGIN_SECONDS = 0.5  # beyond a look-up's own limit, for what it does before and after its request
 
+Read = Callable[[LookUp, str], bytes | None]
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an answer says of one customer.
-
-    `passage`: the shown fields; None where there are none. `missing`: the paths that lead to no value though
-    the answer is not empty there. `is_about_customer`: its address is the customer's; otherwise none of it is
-    used. `is_unlike`: it lacks the address's field, or all that is shown, as after a mistake in a path.
-    """
-
-    passage: Passage | None = None
-    missing: tuple[str, ...] = ()
-    is_about_customer: bool = True
-    is_unlike: bool = False
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class LookUp:
-    """A read of a customer's facts from another system, as a mailbox's profile describes it.
+class _Kept:
+    """What a look-up found at some time; None for nothing."""
 
-    `url`: with `{address}`, the bare address that the reply goes to, or `{reference}`, what the pattern
-    `references` finds in the email, or both. `show`: by label, the path of a field of the answer
-    (`orders.0.status`). `address_field`: the path of the one that must be that address. `categories`: of the
-    emails that it is for; empty for all. `only_for`: tags of the contacts that it is for; empty for all.
-    `audience`: what the managed identity signs in to; or `secret`, the name of a secret that is sent in
-    `header`. `ca_file`: a file with the authority of the server's certificate. `time_limit` is in seconds.
+    passage: Passage | None
+    at: datetime
 
-    Raises ValueError for what cannot work.
-    """
 
-    url: str
-    show: tuple[tuple[str, str], ...]
-    name: str = ""
-    categories: tuple[str, ...] = ()
-    only_for: tuple[str, ...] = ()
-    references: str = ""
-    address_field: str = ""
-    audience: str = ""
-    header: str = ""
-    secret: str = field(default="", repr=False)
-    ca_file: str = ""
-    allow_private: bool = False
-    time_limit: float = 3.0
-    cache: timedelta = timedelta(0)
-    on_failure: str = CONTINUE
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A look-up on its way: one for each reference of the email."""
 
-    def __post_init__(self) -> None:
-        _check_url(self.url)
-        has_reference = REFERENCE in self.url
-        if has_reference is not bool(self.references):
-            raise ValueError(f"must have both {REFERENCE} in its url and references, or neither")
-        if has_reference and not self.address_field:
-            raise ValueError(
-                "has references and no address_field: name the field of the answer that must be the sender's "
-                "address, or every customer's facts could be asked for"
-            )
-        if bool(self.header) is not bool(self.secret):
-            raise ValueError("must have both header and secret, or neither")
-        if self.audience and self.header:
-            raise ValueError("has both audience and header: sign in one way")
+    look_up: LookUp
+    ordinal: str
+    future: Future[_Kept]
 
-    def build_title(self, at: datetime, ordinal: str = "") -> str:
-        """What its facts are called: its name as people read it, and when they were read.
 
-        `ordinal`: of the reference in the email, where there are several. Not the reference itself: it is the
-        sender's, and a title is trusted, and outlives a draft that is erased.
+@dataclass(slots=True)
+class LookUps:
+    """Runs look-ups. Answers are kept in this process's memory alone, each as long as its look-up says."""
+
+    read: Read
+    executor: Executor
+    clock: Callable[[], datetime]
+    health: ServiceHealth
+    monotonic: Callable[[], float] = time.monotonic
+    _kept: OrderedDict[tuple[LookUp, str, str], _Kept] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(
+        self,
+        wanted: Sequence[LookUp],
+        address: str,
+        text: str,
+        *,
+        email_id: str,
+        is_fresh: bool = False,
+        may_wait: bool = True,
+    ) -> Callable[[], Facts]:
+        """Begin to look up what there is of the customer with this address, who wrote the email.
+
+        Returns what waits for the answers and gives the facts. `text`: the sender's own words, in which
+        references are looked for. `is_fresh`: nothing that was kept will do. With `may_wait` the call raises
+        what a look-up raises whose failure the email is to wait for.
         """
-        part = f" of the {ordinal} reference" if ordinal else ""
-        name = self.name.replace("-", " ").capitalize()
-        return f"{name}{part}{LOOKED_UP}{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-    def build_url(self, address: str, reference: str = "") -> str:
-        """The address to read; "" where the values could lead to another place, or another's facts.
-
-        Databases take letters such as ä for a: only the answer can tell whose it is.
-        """
-        if not (address.isascii() or self.address_field):
-            return ""
-        parts = [part for part, mark in ((address, ADDRESS), (reference, REFERENCE)) if mark in self.url]
-        if len(reference) > MAX_REFERENCE_CHARACTERS or any(map(_RISKY.search, parts)) or not all(parts):
-            return ""
-        return self.url.replace(ADDRESS, quote(address, safe="")).replace(
-            REFERENCE, quote(reference, safe="")
+        begun = self.monotonic()
+        running: list[_Running] = []
+        for look_up in wanted:
+            find = in_this_context(self._find)
+            for url, ordinal in self._list_urls(look_up, address, text).items():
+                future = self.executor.submit(find, look_up, url, address, is_fresh)
+                running.append(_Running(look_up, ordinal, future))
+        return lambda: (
+            self._finish(running, address, begun, email_id, may_wait=may_wait) if running else NO_FACTS
         )
 
-    def read_facts(self, content: bytes, address: str, now: datetime) -> Answer:
-        """What an answer says of the customer with this address. Raises ValueError for what is not JSON."""
+    def _list_urls(self, look_up: LookUp, address: str, text: str) -> dict[str, str]:
+        """Each address to read, with the ordinal of its reference where the email has several."""
+        found = find_references(look_up.references, text) if look_up.references else ("",)
+        ordinals = ORDINALS if len(found) > 1 else ("",)
+        urls = {look_up.build_url(address, one): n for one, n in zip(found, ordinals, strict=False)}
+        return {url: ordinal for url, ordinal in urls.items() if url}
+
+    def _find(self, look_up: LookUp, url: str, address: str, is_fresh: bool) -> _Kept:
+        # With the address: whether an answer is about it was judged for this one alone.
+        key, now = (look_up, url, address), self.clock()
+        with self._lock:
+            known = self._kept.get(key)
+            if known is not None and not is_fresh and now - known.at < look_up.cache:
+                return known
+        content = self.read(look_up, url)
         try:
-            # Numbers stay as they are written: 12.50 is a price.
-            answer = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
-        except RecursionError:
-            raise ValueError("it is nested too deep") from None
-        if self.address_field:
-            found = _find(answer, self.address_field)
-            if not (isinstance(found, str) or found in EMPTY):
-                return Answer(None, (self.address_field,), is_about_customer=False, is_unlike=True)
-            if parse_address(found or "") != address:
-                return Answer(is_about_customer=False)
-        fields = [(label, path, _find(answer, path)) for label, path in self.show]
-        missing = tuple(path for _, path, value in fields if _is_missing(value))
-        lines = [f"{label}: {text}" for label, _, value in fields if (text := _show(value))]
-        if not lines:
-            return Answer(missing=missing, is_unlike=len(missing) == len(fields))
-        passage = Passage(f"{LOOKUP_MARK}{self.name}", self.build_title(now), "\n".join(lines))
-        return Answer(passage, missing)
+            answer = Answer() if content is None else look_up.read_facts(content, address, now)
+        except ValueError:
+            # Not from the error, which has the answer in it.
+            raise DeferredError(f"{name_operation(look_up)} gave an answer that is not JSON.") from None
+        if answer.is_unlike:
+            missing = ", ".join(answer.missing)
+            record(LOOKUP_MISMATCHED, {"lookup": look_up.name, "missing": missing})
+            log.warning(
+                "%s (lookups in mailboxes.yaml) got an answer without %s: correct the path, or what the "
+                "system answers; `python -m local lookup` tries it",
+                name_operation(look_up), missing,
+            )  # fmt: skip
+        found = _Kept(answer.passage, now)
+        with self._lock:
+            self._kept.pop(key, None)
+            for old in [old for old, kept in self._kept.items() if now - kept.at >= old[0].cache]:
+                del self._kept[old]  # it is kept in memory no longer than it is used
+            if look_up.cache:
+                self._kept[key] = found
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+        return found
 
+    def _finish(
+        self, running: Sequence[_Running], address: str, begun: float, email_id: str, *, may_wait: bool
+    ) -> Facts:
+        passages, looked_up, failed = [], dict[str, LookedUp](), dict[str, None]()
+        for one in running:
+            look_up = one.look_up
+            try:
+                found = self._wait(look_up, one.future, begun)
+            except (ConfigurationError, PermanentError, TransientError) as error:
+                if may_wait and look_up.on_failure == WAIT:
+                    raise
+                log.warning("a draft is written without a look-up: %s", error)
+                self._tell_operator(look_up, error, email_id)
+                failed[look_up.name] = None
+                continue
+            if found.passage is not None:
+                # Not kept with it: in another email it is another one of the references.
+                title = look_up.build_title(found.at, one.ordinal)
+                passages.append(replace(found.passage, title=title))
+                # Of several references the oldest answer.
+                note = LookedUp(look_up.name, found.at, address)
+                looked_up[look_up.name] = min(looked_up.get(look_up.name, note), note, key=lambda n: n.at)
+        return Facts(tuple(passages), tuple(looked_up.values()), tuple(failed))
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What look-ups gave for one email: passages for its draft, and notes that say from when they are.
+    def _tell_operator(self, look_up: LookUp, error: AgentError, email_id: str) -> None:
+        """Count a failure that no email waits for, unless it may be about this customer alone.
 
-    `failed`: the look-ups that gave no answer, and without which the draft is written.
-    """
+        A setting that cannot work is told as an outage: nothing else stops for it.
+        """
+        if isinstance(error, ConfigurationError):
+            error = UnavailableError(error.reason)
+        if isinstance(error, UnavailableError):
+            error.operation = error.operation or name_operation(look_up)
+            self.health.note_failure(error, email_id)
 
-    passages: tuple[Passage, ...] = ()
-    looked_up: tuple[LookedUp, ...] = ()
-    failed: tuple[str, ...] = ()
-
-
-NO_FACTS = Facts()
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError("has a url that cannot be read: write it as https://HOST/PATH") from None
-    if parts.scheme != "https" or not parts.hostname:
-        raise ValueError("has a url that is not https: write it as https://HOST/PATH")
-    if parts.username is not None or parts.fragment or port == 0:
-        raise ValueError("has a url with a user, a port 0 or a fragment: remove it")
-    if not url.isascii() or any(character.isspace() for character in url):
-        raise ValueError("has a url with spaces or letters outside ASCII: percent-encode them")
-    rest = url.replace(ADDRESS, "").replace(REFERENCE, "")
-    if "{" in rest or "}" in rest or "{" in parts.netloc:
-        raise ValueError(
-            f"may have {ADDRESS} and {REFERENCE} in its url, after the host, and no other braces"
-        )
-    if rest == url:
-        raise ValueError(
-            f"has neither {ADDRESS} nor {REFERENCE} in its url: what is the same for everybody "
-            "belongs into the knowledge"
-        )
-    for name, _ in parse_qsl(urlsplit(rest).query):  # without {reference}, which may well be a code
-        if name.lower() in KEY_PARAMETERS:
-            raise ValueError(
-                f"has a key in its url ({name}=): remove it there, store it as a secret, and name "
-                "header and secret"
+    def _wait(self, look_up: LookUp, future: Future[_Kept], begun: float) -> _Kept:
+        left = begun + look_up.time_limit + MARGIN_SECONDS - self.monotonic()
+        try:
+            return future.result(max(0.0, left))
+        except FutureTimeoutError:
+            late = UnavailableError(
+                f"{name_operation(look_up)} took longer than {look_up.time_limit:g} seconds."
             )
-    check_host(parts.hostname)
-
-
-def _find(answer: Any, path: str) -> Any:
-    """What the path leads to: None where a list ends before, or the answer is empty there."""
-    for step in path.split("."):
-        if answer in EMPTY:
-            return None
-        if isinstance(answer, dict):
-            answer = answer.get(step, _MISSING)
-        elif isinstance(answer, list) and step.isdecimal():
-            answer = answer[int(step)] if int(step) < len(answer) else None
-        else:
-            return _MISSING
-    return answer
-
-
-def _is_missing(value: Any) -> bool:
-    """Whether a path leads to nothing, or to a part of the answer that is no value."""
-    parts = value if isinstance(value, list) else [value]
-    return bool(parts) and all(part is _MISSING or (part and isinstance(part, dict | list)) for part in parts)
-
-
-def _show(value: Any) -> str:
-    """A value on one line; "" for what is no value."""
-    values = value[:MAX_LIST_VALUES] if isinstance(value, list) else [value]
-    return clean_line(", ".join(filter(None, map(_show_one, values))), MAX_VALUE_CHARACTERS)
-
-
-def _show_one(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else ""
+            late.operation = name_operation(look_up)
+            raise late from None

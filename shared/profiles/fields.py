@@ -6,7 +6,7 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from shared.domain import Action, parse_address, to_ascii_host
-from shared.knowledge.lookups import CONTINUE, WAIT, LookUp
+from shared.knowledge.lookup import CONTINUE, WAIT, LookUp
 from shared.knowledge.references import check_pattern
 from shared.mail.contact_forms import ContactForm
 from shared.profiles.business_hours import (

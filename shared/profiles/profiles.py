@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from shared.domain import Action, Mailbox
-from shared.knowledge.lookups import LookUp
+from shared.knowledge.lookup import LookUp
 from shared.mail.contact_forms import ContactForm
 from shared.profiles.business_hours import USUAL_HOURS, BusinessHours, describe_utc
 from shared.profiles.notify import Notify

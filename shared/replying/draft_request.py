@@ -11,7 +11,7 @@ from typing import Any
 from shared.attachments.documents import ReadAttachment
 from shared.checks.evidence import Source, SourceKind
 from shared.domain import Cause, Claim, Contact, Decision, JudgedClaim, ModelText, Outcome, Rejection
-from shared.knowledge.lookups import NO_FACTS, Facts
+from shared.knowledge.lookup import NO_FACTS, Facts
 from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, Knowledge
 from shared.ledger.entries import LedgerEntry
 from shared.mail.own_words import split_own_words

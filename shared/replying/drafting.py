@@ -32,8 +32,8 @@ from shared.errors import (
     ThoughtTooLongError,
     TransientError,
 )
-from shared.knowledge.looking_up import LookUps
-from shared.knowledge.lookups import NO_FACTS, Facts
+from shared.knowledge.lookup import NO_FACTS, Facts
+from shared.knowledge.lookups import LookUps
 from shared.knowledge.words import find_words
 from shared.ledger.entries import LedgerEntry
 from shared.mail.multimail import MultiMailReader

@@ -18,7 +18,7 @@ from shared.errors import (
     ThoughtTooLongError,
     TransientError,
 )
-from shared.knowledge.looking_up import LookUps
+from shared.knowledge.lookups import LookUps
 from shared.knowledge.passages import KnowledgeSource
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.ledger import Ledger

@@ -14,8 +14,8 @@ from urllib.parse import unquote
 from local.testing.lookup_server import LookUpServer, run_lookup_server
 from shared.attachments.download import get_bounded
 from shared.errors import AgentError
+from shared.knowledge.lookup import LookUp
 from shared.knowledge.lookup_http import LookUpReader
-from shared.knowledge.lookups import LookUp
 from shared.services.judged_https import Resolve, resolve
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
