@@ -394,7 +394,7 @@ def test_a_host_name_that_is_unknown_is_said_to_be_and_no_email_is_touched(servi
     status, output = services.run(MODEL_ENDPOINT="https://nothing.invalid")
     said = " ".join(output.split())
     assert status == 2, output
-    assert "Configuration errors; no email was touched. Fix these and run again:" in said
+    assert "Configuration errors. No email was touched. Fix these and run again:" in said
     assert "MODEL_ENDPOINT: the host name in https://nothing.invalid is unknown: correct the address" in said
 
 

@@ -68,9 +68,21 @@ mb_1:
     ]
 
 
-def test_a_text_with_a_colon_is_said_to_need_quotes(config: Path) -> None:
-    (config / "mailboxes.yaml").write_text("mb_1:\n  voice: Brief: no jokes\n", encoding="utf-8")
-    assert "a text with a colon and a space needs quotes" in say()[1]
+@pytest.mark.parametrize(
+    ("written", "line", "told"),
+    [
+        ("mb_1:\n  voice: Brief: no jokes\n", 2, "a text with a colon and a space needs quotes"),
+        ("mb_1:\n\tvoice: Brief\n", 2, "a tab: indent with spaces"),
+        ("mb_1:\n  voice: @home\n", 2, "a text that begins with such a character needs quotes"),
+        (
+            "mb_1:\n  lookups:\n    - name: orders\n    contracts:\n", 4,
+            "the indentation, or a dash, does not fit the lines above",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_yaml_is_told_in_plain_words(config: Path, written: str, line: int, told: str) -> None:
+    (config / "mailboxes.yaml").write_text(written, encoding="utf-8")
+    assert f"mailboxes.yaml, line {line}: this is not YAML ({told}): correct it." in say()[1]
 
 
 def test_mistakes_are_named_with_line_and_remedy(config: Path) -> None:

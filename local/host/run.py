@@ -54,6 +54,9 @@ OBSERVING = (
     "read when it is read."
 )
 
+NONE_TOUCHED = "No email was touched."
+ALL_KEPT = "Emails listed above are done or wait; nothing is lost."
+
 OK, UNFINISHED, MISCONFIGURED = 0, 1, 2
 
 # What each command takes besides the ledger; any other takes what the agent takes, or no setting at all.
@@ -99,7 +102,7 @@ def run(console: Console, *, until_idle: bool) -> int:
                 local.tell_http(url, key)
                 return local.run(until_idle=False)
     except ConfigurationError as error:
-        return report_misconfigured(console, error, has_worked=watch.has_worked)
+        return report_misconfigured(console, error, ALL_KEPT if watch.has_worked else NONE_TOUCHED)
 
 
 def _read_everything(environment: Mapping[str, str]) -> Settings:
@@ -187,15 +190,15 @@ def check_reachable(settings: Settings) -> None:
         raise ConfigurationError(problems)
 
 
-def report_misconfigured(console: Console, error: ConfigurationError, *, has_worked: bool = False) -> int:
+def report_misconfigured(console: Console, error: ConfigurationError, emails: str = "") -> int:
     """Print every problem on a line of its own; return the exit status that says so.
 
-    `has_worked`: emails were processed before.
+    `emails`: a sentence on what became of those that are to be processed.
     """
-    emails = (
-        ". Emails listed above are done or wait; nothing is lost" if has_worked else "; no email was touched"
+    console.print(
+        " ".join(filter(None, ("Configuration errors.", emails, "Fix these and run again:"))),
+        style="bold red",
     )
-    console.print(f"Configuration errors{emails}. Fix these and run again:", style="bold red")
     for problem in error.problems:
         console.print(Text(f"  - {problem}"))
     return MISCONFIGURED

@@ -29,6 +29,13 @@ from shared.profiles.values import SENTENCE, Problem, collected, is_null
 MAX_PROFILE_CHARACTERS = 6_000
 
 PROFILE_FILE = "mailboxes.yaml"
+# What the reader of YAML says, in part, of the usual mistakes, and what to do about each.
+_YAML_PROBLEMS = (
+    ("mapping values are not allowed", "a text with a colon and a space needs quotes"),
+    (r"found character '\t'", "a tab: indent with spaces"),
+    ("that cannot start any token", "a text that begins with such a character needs quotes"),
+    ("expected <block end>", "the indentation, or a dash, does not fit the lines above"),
+)
 DEFAULT = "default"
 RESEMBLANCE = 0.8  # of a name to `default`: one letter more, less or wrong
 PROMPT_FIELDS = ("purpose", "voice", "language", "answer", "escalate", "ignore", "categories", "examples")
@@ -60,10 +67,8 @@ def parse_profiles(text: str, path: str, knowledge_folders: Collection[str] | No
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "a character or a depth that YAML does not allow"
-        quotes = "; a text with a colon and a space needs quotes" if "mapping values" in problem else ""
-        raise ConfigurationError(
-            f"{path}{line}: this is not YAML ({problem}{quotes}): correct it."
-        ) from error
+        problem = next((ours for theirs, ours in _YAML_PROBLEMS if theirs in problem), problem)
+        raise ConfigurationError(f"{path}{line}: this is not YAML ({problem}): correct it.") from error
     if root is None:
         return NO_PROFILES
     reader = _Reader(path, knowledge_folders)
