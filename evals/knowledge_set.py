@@ -222,7 +222,8 @@ def is_covered(fact: Fact, entry: LedgerEntry) -> bool:
     """Whether a verified claim of the draft rests on the words that carry the fact."""
     draft, wanted = entry.draft or entry.proposal, set(fold(fact.quote).split())
     return draft is not None and any(
-        len(wanted & set(fold(claim.quote).split())) >= COVERED * len(wanted)
+        len(wanted & set(fold(" ".join(quote.text for quote in claim.quotes)).split()))
+        >= COVERED * len(wanted)
         for claim in draft.claims
         if claim.support is Support.VERIFIED
     )

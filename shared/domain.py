@@ -386,13 +386,20 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Quote:
+    """Words of a source that a draft was shown. `source` is the title of the passage or email."""
+
+    source: str = field(repr=False)
+    text: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class JudgedClaim:
-    """A sentence of a draft and what carries it. `source` is the title of the passage or email, or ""."""
+    """A sentence of a draft and the quotes that carry it together, or that were named for it in vain."""
 
     sentence: str = field(repr=False)
     support: Support
-    source: str = field(default="", repr=False)
-    quote: str = field(default="", repr=False)
+    quotes: tuple[Quote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,7 +462,7 @@ class Draft:
     def wordless_claims(self) -> tuple[JudgedClaim, ...]:
         """Of its statements only what carries them."""
         return tuple(
-            JudgedClaim("", claim.support, claim.source)
+            JudgedClaim("", claim.support, tuple(Quote(quote.source) for quote in claim.quotes))
             for claim in self.claims
             if claim.support is not Support.FREE
         )

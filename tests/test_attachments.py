@@ -509,8 +509,9 @@ def test_triage_and_draft_are_shown_the_text_as_the_senders(tmp_path: Path) -> N
         found = find_draft(world, email_id)
         assert (found.attachments, found.open_points) == (("read",), ())
         (claim,) = found.claims
-        assert (str(claim.support), claim.source.partition(" of ")[0]) == ("from_sender", "attachment 1")
-        assert "port" not in claim.source
+        (quote,) = claim.quotes
+        assert (str(claim.support), quote.source.partition(" of ")[0]) == ("from_sender", "attachment 1")
+        assert "port" not in quote.source
         assert all(request.user.count("</documents>") == 1 for request in world.model.requests)
 
 

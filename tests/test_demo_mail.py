@@ -368,7 +368,7 @@ def test_a_draft_for_a_customer_has_looked_up_facts_all_of_them_verified(
     draft = draft_about(read_only, subject)
     stated = [claim for claim in draft.claims if claim.support is not Support.FREE]
     assert {claim.support for claim in stated} == {Support.VERIFIED}
-    assert all(claim.source.startswith(f"lookup:{look_up} › ") for claim in stated)
+    assert all(claim.quotes[0].source.startswith(f"lookup:{look_up} › ") for claim in stated)
     (note,) = draft.looked_up
     assert (note.name, note.address) == (look_up, parse_address(email_about(subject).sender))
     assert draft.open_points == ()

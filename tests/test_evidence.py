@@ -21,7 +21,7 @@ from shared.checks.evidence import (
 )
 from shared.checks.lexicon import plain
 from shared.checks.values import find_carriers, read_values
-from shared.domain import Claim, JudgedClaim, Support
+from shared.domain import Claim, JudgedClaim, Quote, Support
 from shared.knowledge.files import KnowledgeFiles
 
 HALL = (
@@ -122,7 +122,7 @@ def test_a_sentence_that_says_what_its_source_says_is_verified(
     source: str, quote: str, sentence: str
 ) -> None:
     judged = judge(source, quote, sentence)
-    assert (judged.support, judged.source, judged.quote) == (Support.VERIFIED, "help.md", quote)
+    assert (judged.support, judged.quotes) == (Support.VERIFIED, (Quote("help.md", quote),))
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_approved_words_count_before_those_of_the_sender() -> None:
     ]
     claims = [Claim(sentence, "E1", "A session costs $45"), Claim(sentence, "K1", "a session costs $45")]
     (judged,) = judge_claims(sentence, claims, sources)
-    assert (judged.support, judged.source) == (Support.VERIFIED, "gym.md")
+    assert (judged.support, judged.quotes[0].source) == (Support.VERIFIED, "gym.md")
 
 
 BICYCLES = (
@@ -359,7 +359,7 @@ def test_a_source_that_was_not_shown_carries_nothing(source: str) -> None:
     (judged,) = judge_claims(
         "A session costs $45.", [Claim("A session costs $45.", source, "a session costs $45")], sources
     )
-    assert judged == JudgedClaim("A session costs $45.", Support.ASSERTED, "", "a session costs $45")
+    assert judged == JudgedClaim("A session costs $45.", Support.ASSERTED)
 
 
 def test_every_sentence_of_the_reply_is_judged_in_its_order() -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from local.audit.command import build_evidence
 from local.testing.world import DRAFT, World, build_settings
-from shared.domain import Cause, Draft, JudgedClaim, ModelText, Outcome, Support
+from shared.domain import Cause, Draft, JudgedClaim, ModelText, Outcome, Quote, Support
 from shared.ledger.audit_trail import AuditTrail
 from shared.ledger.entries import LedgerEntry
 from shared.ledger.sqlite_store import open_sqlite_ledger
@@ -27,8 +27,10 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOSTILE = "a\r\nagent.outcome: ignored\u2028\u202eb\x00\tc"
 CLAIMS = (
     JudgedClaim("Dear Ann,", Support.FREE),
-    JudgedClaim("Two years.", Support.VERIFIED, "shop.md › Warranty", "for\n two years"),
-    JudgedClaim("You bought it in May.", Support.FROM_SENDER, "email of 2026-11-20", "bought in May"),
+    JudgedClaim("Two years.", Support.VERIFIED, (Quote("shop.md › Warranty", "for\n two years"),)),
+    JudgedClaim(
+        "You bought it in May.", Support.FROM_SENDER, (Quote("email of 2026-11-20", "bought in May"),)
+    ),
     JudgedClaim("[bold]It floats[/bold].", Support.ASSERTED),
 )
 WRITTEN = Draft(
@@ -40,7 +42,9 @@ ROW = LedgerEntry("mb_1", "em_1", NOW, "ann@customer.example", None, NOW, finish
 
 def named(count: int, title: str = "shop.md › Part {}") -> tuple[JudgedClaim, ...]:
     """As many verified statements, each from a passage of its own."""
-    return tuple(JudgedClaim("Yes.", Support.VERIFIED, title.format(n), "yes") for n in range(count))
+    return tuple(
+        JudgedClaim("Yes.", Support.VERIFIED, (Quote(title.format(n), "yes"),)) for n in range(count)
+    )
 
 
 # Tags
@@ -86,7 +90,7 @@ def test_a_long_tag_is_cut_where_its_reader_sees_it() -> None:
 
 
 def test_hostile_text_stays_on_one_visible_line() -> None:
-    claim = JudgedClaim("Yes.", Support.ASSERTED, HOSTILE, "yes")
+    claim = JudgedClaim("Yes.", Support.ASSERTED, (Quote(HOSTILE, "yes"),))
     tags = build_reply_tags(replace(WRITTEN, claims=(claim,), open_points=(ModelText(HOSTILE),)))
     for name in ("agent.sources", "agent.open_points"):
         assert tags[name].isprintable()
@@ -218,7 +222,7 @@ def test_no_statement_quote_open_point_or_promise_reaches_a_log(
         entry = world.entry(email_id)
         written = entry.draft or entry.proposal
         assert written is not None
-        assert [claim.quote for claim in written.claims] == [f"bought the {mark}"]
+        assert [q.text for claim in written.claims for q in claim.quotes] == [f"bought the {mark}"]
         logging.getLogger("shared.host").error("%s %r", written, entry)  # as an error's message might
     shown = "".join(f"{found.getMessage()} {found.__dict__}" for found in caplog.records if not found.args)
     assert mark not in shown + caplog.text

@@ -30,6 +30,7 @@ from shared.domain import (
     JudgedClaim,
     ModelText,
     Outcome,
+    Quote,
     Rejection,
     Sentiment,
     Support,
@@ -333,7 +334,7 @@ def test_long_texts_have_values_of_their_own_and_the_version_has_none() -> None:
 
 def test_a_draft_with_more_statements_than_a_row_has_values_can_be_stored(ledger: Ledger) -> None:
     claims = tuple(
-        JudgedClaim(f"{n}. 字", Support.VERIFIED, f"a.md › {n}", "quote " * 40) for n in range(600)
+        JudgedClaim(f"{n}. 字", Support.VERIFIED, (Quote(f"a.md › {n}", "quote " * 40),)) for n in range(600)
     )
     entry = replace(new_entry(), draft=replace(DRAFT, claims=claims))
     ledger.add(entry)

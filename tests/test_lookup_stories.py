@@ -136,12 +136,14 @@ def test_facts_are_verified_like_approved_knowledge(tmp_path: Path, server: Look
         assert draft is not None
         (claim,) = [claim for claim in draft.claims if CARRIER in claim.sentence]
         assert claim.support is Support.VERIFIED
-        assert claim.source == "lookup:orders › Orders, looked up 2026-03-02 12:00 UTC"
+        assert [quote.source for quote in claim.quotes] == [
+            "lookup:orders › Orders, looked up 2026-03-02 12:00 UTC"
+        ]
         (note,) = draft.looked_up
         assert (note.name, note.at, note.address) == ("orders", world.clock(), ANN)
         tags = tags_of_reply(world, email_id)
         assert tags["agent.lookups"] == "orders 2026-03-02 12:00 UTC"
-        assert tags["agent.sources"] == claim.source
+        assert tags["agent.sources"] == claim.quotes[0].source
         assert tags["agent.open_points"].startswith("1 (shown at the desk")
         assert server.paths == [f"/customers/{ANN}"]
 
@@ -199,7 +201,7 @@ def to_texts(world: World, email_id: str, *, is_erased: bool = False) -> list[An
     entry = entry.erased(world.clock()) if is_erased else entry
     written = [draft for draft in (entry.draft, entry.proposal) if draft is not None]
     return [
-        [draft.reply_markdown, [claim.quote for claim in draft.claims], draft.open_points]
+        [draft.reply_markdown, [claim.quotes for claim in draft.claims], draft.open_points]
         for draft in written
     ]
 
@@ -471,31 +473,44 @@ def test_an_edit_keeps_its_facts_verified_and_marked(tmp_path: Path, server: Loo
 
 def test_the_facts_of_two_references_are_told_apart(tmp_path: Path, server: LookUpServer) -> None:
     """Also in a reviewer's own text, whose sentences keep their sources."""
-    server.answers["/orders/A-1002"] = {"number": "A-1002", "status": "lost", "email": ANN}
+    server.answers["/orders/A-1002"] = {
+        "number": "A-1002",
+        "status": "lost",
+        "carrier": "Quillfern",
+        "email": ANN,
+    }
     told = ["Your order A-1001 was shipped.", "Your order A-1002 was lost."]
+    both = f"The carriers are {CARRIER} and Quillfern."
     profiles = build_profiles(
         server, url="/orders/{reference}", lookup="references: '\\bA-\\d{4}\\b'\n      address_field: email"
     )
     with run_world(tmp_path, profiles) as world:
         world.model.draft = dict(DRAFT) | {
-            "reply_markdown": "\n\n".join(["Dear Ann,", *told, "Support"]),
+            "reply_markdown": "\n\n".join(["Dear Ann,", *told, both, "Support"]),
             "claims": [
                 {"sentence": told[0], "source": "K1", "quote": "Order: A-1001\nStatus: shipped"},
                 {"sentence": told[1], "source": "K2", "quote": "Order: A-1002\nStatus: lost"},
+                {"sentence": both, "source": "K1", "quote": f"Carrier: {CARRIER}"},
+                {"sentence": both, "source": "K2", "quote": "Carrier: Quillfern"},
             ],
         }  # fmt: skip
         email_id = world.deliver("Where are A-1001 and A-1002?")
         world.run_until_idle()
-        edit(world, email_id, "\n\n".join(["Hello Ann,", *told, "Support"]))
+        edit(world, email_id, "\n\n".join(["Hello Ann,", *told, both, "Support"]))
         draft = world.entry(email_id).draft
         assert draft is not None
         assert draft.reply_markdown.startswith("Hello")
-        found = {claim.sentence: (claim.support, claim.source) for claim in draft.claims}
-        at = "looked up 2026-03-02 12:03 UTC"
-        assert [found[sentence] for sentence in told] == [
-            (Support.VERIFIED, f"lookup:orders › Orders of the first reference, {at}"),
-            (Support.VERIFIED, f"lookup:orders › Orders of the second reference, {at}"),
-        ]
+        found = {
+            claim.sentence: (claim.support, [quote.source for quote in claim.quotes])
+            for claim in draft.claims
+        }
+        first, second = (
+            f"lookup:orders › Orders of the {ordinal} reference, looked up 2026-03-02 12:03 UTC"
+            for ordinal in ("first", "second")
+        )
+        assert found[told[0]] == (Support.VERIFIED, [first])
+        assert found[told[1]] == (Support.VERIFIED, [second])
+        assert found[both] == (Support.VERIFIED, [first, second])
 
 
 @pytest.mark.parametrize("on_failure", ["wait", "continue"])

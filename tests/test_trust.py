@@ -37,6 +37,7 @@ from shared.domain import (
     Mailbox,
     ModelText,
     Outcome,
+    Quote,
     Rejection,
     Sentiment,
     Support,
@@ -377,7 +378,7 @@ def resting_on(
 ) -> LedgerEntry:
     """The row with a draft that makes a statement for each title."""
     assert entry.draft is not None
-    claims = tuple(JudgedClaim("Two years.", support, title, "for two years") for title in titles)
+    claims = tuple(JudgedClaim("Two years.", support, (Quote(title, "for two years"),)) for title in titles)
     free = (JudgedClaim("Kind regards", Support.FREE),) * courtesies
     return replace(entry, draft=replace(entry.draft, claims=(*claims, *free)))
 
@@ -407,10 +408,12 @@ def test_drafts_with_a_warning_are_counted_erased_or_not() -> None:
 
 
 def test_a_passage_has_the_decisions_on_the_drafts_that_name_it() -> None:
-    both = "a.md › Returns; b.md › Cost"
+    both = JudgedClaim("x", Support.VERIFIED, (Quote("a.md › Returns", "x"), Quote("b.md › Cost", "y")))
+    rejected = decided("rejected", email_id="em_2")
+    assert rejected.draft is not None
     rows = [
         resting_on(decided("delivered", email_id="em_1"), "a.md › Returns", "a.md › Returns"),  # one draft
-        resting_on(decided("rejected", email_id="em_2"), both),
+        replace(rejected, draft=replace(rejected.draft, claims=(both,))),
         resting_on(decided("cancelled", email_id="em_3"), "a.md › Returns", support=Support.ASSERTED),
         resting_on(row("em_4"), "a.md › Returns"),
         resting_on(decided("delivered", email_id="em_5"), "the mailbox's profile", "email of 2026-11-20"),
@@ -434,13 +437,23 @@ def test_a_draft_that_was_written_again_keeps_what_it_rested_on_without_its_word
         world.clock.advance(minutes=6)
         world.tracker.track()
         (kept,) = world.entry(email_id).rejections
-        assert kept.claims == (JudgedClaim("", Support.FROM_SENDER, "email of 2026-03-02"),)
+        assert kept.claims == (JudgedClaim("", Support.FROM_SENDER, (Quote("email of 2026-03-02"),)),)
         world.run_until_idle()
         (judged,) = world.agent.report(30).mailboxes
     assert judged.statements == {Support.FROM_SENDER: 2}
-    passage = JudgedClaim("", Support.VERIFIED, "a.md › Returns")
+    passage = JudgedClaim("", Support.VERIFIED, (Quote("a.md › Returns"),))
     again = replace(rejection(NOW - timedelta(days=2)), claims=(passage,))
     assert list_passages(judge(replace(row(), rejections=(again,)))) == [("a.md › Returns", 1, 0, 1, 1, 1, 0)]
+
+
+def test_a_passage_counts_once_for_a_statement_whatever_its_title_holds() -> None:
+    title = "a.md › Returns; refunds"
+    entry = resting_on(row(), title)
+    assert entry.draft is not None
+    (claim, *_) = entry.draft.claims
+    claims = (replace(claim, quotes=claim.quotes * 2),)
+    found = list_passages(judge(replace(entry, draft=replace(entry.draft, claims=claims))))
+    assert [(name, statements) for name, statements, *_ in found] == [(title, 1)]
 
 
 def test_ten_passages_are_shown_at_first_and_the_rest_unfolds() -> None:

@@ -99,8 +99,8 @@ def build_evidence(entry: LedgerEntry) -> RenderableType:
         if claim.support is Support.FREE:
             continue
         lines.append(Text.assemble((SUPPORT_WORDS[claim.support], "bold"), f": {claim.sentence}"))
-        if claim.source:
-            lines.append(Text(f"  “{' '.join(claim.quote.split())}” ({claim.source})", "bright_black"))
+        for quote in claim.quotes:
+            lines.append(Text(f"  “{' '.join(quote.text.split())}” ({quote.source})", "bright_black"))
     lines += [Text(f"Note: {note}", "yellow") for note in draft.notes]
     lines += [Text(f"Open: {point.text}") for point in draft.open_points]
     if draft.follow_up:

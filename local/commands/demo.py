@@ -297,9 +297,10 @@ class Demo:
             told = [f"{file.name}: {state}" for file, state in zip(files, written.attachments, strict=False)]
             told += [f"open point: {point.text}" for point in written.open_points]
             told += [
-                f"from {c.source.partition(' of ')[0]}: {c.sentence}"
-                for c in written.claims
-                if c.source.startswith("attachment")
+                f"from {quote.source.partition(' of ')[0]}: {claim.sentence}"
+                for claim in written.claims
+                for quote in claim.quotes
+                if quote.source.startswith("attachment")
             ]
             self._console.print(Padding.indent(Text("\n".join(told), "bright_black"), 2))
 

@@ -20,6 +20,7 @@ from shared.domain import (
     JudgedClaim,
     ModelText,
     Outcome,
+    Quote,
     Sentiment,
     Support,
     Triage,
@@ -132,8 +133,10 @@ def written(text: str, *claims: JudgedClaim) -> Draft:
 
 
 CLAIMS = (
-    JudgedClaim("Two years.", Support.VERIFIED, "shop.md › Warranty", "for two years"),
-    JudgedClaim("You bought it in May.", Support.FROM_SENDER, "email of 2026-11-20", "bought in May"),
+    JudgedClaim("Two years.", Support.VERIFIED, (Quote("shop.md › Warranty", "for two years"),)),
+    JudgedClaim(
+        "You bought it in May.", Support.FROM_SENDER, (Quote("email of 2026-11-20", "bought in May"),)
+    ),
     JudgedClaim("<b>It floats</b>.", Support.ASSERTED),
     JudgedClaim("Kind regards", Support.FREE),
 )

@@ -10,8 +10,8 @@ from itertools import accumulate, takewhile, zip_longest
 from shared.checks.agreement import Evidence, Gap, denies, find_gap, find_members
 from shared.checks.lexicon import CJK, find_language, find_pattern, lower, plain
 from shared.checks.values import CODE, NUMBER, Value, find_carriers, read_values
-from shared.domain import Claim, JudgedClaim, Support
-from shared.knowledge.passages import LOOKUP_MARK
+from shared.domain import Claim, JudgedClaim, Quote, Support
+from shared.knowledge.passages import LOOKUP_MARK, TITLE_MARK
 
 MAX_REPLY_CHARACTERS = 20_000
 MAX_SOURCE_CHARACTERS = 200_000
@@ -126,7 +126,7 @@ def _judge(
     for some, support in ((ours, Support.VERIFIED), (found, Support.FROM_SENDER)):
         for parts, claim, source, places in some:
             if any(_is_carried(text, language, parts, place) for place in places):
-                return JudgedClaim(sentence, support, source.title, claim.quote)
+                return JudgedClaim(sentence, support, (Quote(source.title, claim.quote),))
         if len(some) < 2:  # noqa: PLR2004 - two together
             continue
         firsts = [places[0] for *_, places in some]
@@ -142,12 +142,11 @@ def _judge(
             elsewhere="",
         )
         if _is_carried(text, language, (text,), together):
-            titles = dict.fromkeys(source.title for _, _, source, _ in some)
-            quotes = " … ".join(claim.quote for _, claim, _, _ in some)
-            return JudgedClaim(sentence, support, "; ".join(titles), quotes)
+            quotes = tuple(Quote(source.title, claim.quote) for _, claim, source, _ in some)
+            return JudgedClaim(sentence, support, quotes)
     claim = claims[0][1]
     named = documents.get(claim.source)
-    return JudgedClaim(sentence, Support.ASSERTED, named.source.title if named else "", claim.quote)
+    return JudgedClaim(sentence, Support.ASSERTED, (Quote(named.source.title, claim.quote),) if named else ())
 
 
 def _is_carried(text: str, language: str, parts: Sequence[str], place: Evidence) -> bool:
@@ -383,7 +382,7 @@ _NAME_CELL = re.compile(r"[A-Z][^\W\d_]+")
 
 def _find_document(source: Source) -> str:
     """The document that a passage is from, by its title."""
-    return source.title.partition(" › ")[0]
+    return source.title.partition(TITLE_MARK)[0]
 
 
 class _Document:

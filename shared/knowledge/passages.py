@@ -9,6 +9,7 @@ from typing import Protocol
 from shared.model.tokens import estimate_tokens
 
 SHARED_FOLDER = "shared"  # for every mailbox
+TITLE_MARK = " › "  # in a source's title, between a document and its headings, and between those
 LOOKUP_MARK = "lookup:"  # before the name of a look-up, as the source of what it found
 LOOKED_UP = ", looked up "  # in the title of what it found, before the time
 PROPOSED_FOLDER = "proposed"  # what a person has yet to approve: never read as knowledge

@@ -4,11 +4,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from shared.knowledge.passages import Passage
+from shared.knowledge.passages import TITLE_MARK, Passage
 from shared.model.tokens import estimate_tokens
 
 MAX_PASSAGE_TOKENS = 800
-TRAIL = " › "
 
 _HEADING = re.compile(r"\s{0,3}(#{1,6})\s+(.*?)(?:\s+#+)?\s*")
 _FENCE = re.compile(r"\s{0,3}(```+|~~~+)")
@@ -57,7 +56,7 @@ def _split_sections(markdown: str, name: str) -> Iterator[_Section]:
         yield section
         level = len(heading[1])
         trail = {above: text for above, text in trail.items() if above < level} | {level: heading[2]}
-        section = _Section(TRAIL.join(filter(None, trail.values())) or name, level)
+        section = _Section(TITLE_MARK.join(filter(None, trail.values())) or name, level)
     yield section
 
 

@@ -12,7 +12,7 @@ from shared.attachments.documents import ReadAttachment
 from shared.checks.evidence import Source, SourceKind
 from shared.domain import Cause, Claim, Contact, Decision, JudgedClaim, ModelText, Outcome, Rejection
 from shared.knowledge.lookup import NO_FACTS, Facts
-from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, Knowledge
+from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, TITLE_MARK, Knowledge
 from shared.ledger.entries import LedgerEntry
 from shared.mail.own_words import split_own_words
 from shared.model.answers import parse_answer
@@ -42,8 +42,6 @@ PROPOSED_FOR = (
     Cause.TRIAGED, Cause.TRIAGE_UNSURE, Cause.CATEGORY_RULE, Cause.WORD_RULE, Cause.SENDER_RULE,
     Cause.TOO_OLD, Cause.THREAD_LIMIT, Cause.READ_ONLY,
 )  # fmt: skip
-
-PASSAGE_MARK = " › "  # between the document of a passage and its place there
 
 _TEXT = {"type": "string"}
 SCHEMA: Mapping[str, Any] = {
@@ -125,9 +123,7 @@ class Material:
     def sources(self) -> tuple[Source, ...]:
         """The passages and emails under the ids that the model knows them by, as far as it sees them."""
         passages = (
-            Source(
-                f"K{n}", SourceKind.APPROVED, f"{passage.source}{PASSAGE_MARK}{passage.title}", passage.text
-            )
+            Source(f"K{n}", SourceKind.APPROVED, f"{passage.source}{TITLE_MARK}{passage.title}", passage.text)
             for n, passage in enumerate(self.known.passages, 1)
         )
         emails = []
@@ -218,13 +214,14 @@ def wants_proposal(entry: LedgerEntry, refusal: Decision) -> bool:
 
 
 def find_passages(claim: JudgedClaim) -> list[str]:
-    """The approved passages among the sources of a claim, as `name_source` has them."""
-    return [name_source(title) for title in claim.source.split("; ") if PASSAGE_MARK in title]
+    """The approved passages among the sources of a claim, each once, as `name_source` has them."""
+    titles = (quote.source for quote in claim.quotes if TITLE_MARK in quote.source)
+    return [*dict.fromkeys(map(name_source, titles))]
 
 
 def name_source(title: str) -> str:
     """The title of a source; of a look-up only its name, as it has another time for every draft."""
-    return title.partition(PASSAGE_MARK)[0] if title.startswith(LOOKUP_MARK) else title
+    return title.partition(TITLE_MARK)[0] if title.startswith(LOOKUP_MARK) else title
 
 
 def drop_time(title: str) -> str:

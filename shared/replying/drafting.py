@@ -221,7 +221,10 @@ def judge_edit(edited: Draft, material: Material, entry: LedgerEntry, envelope: 
     written = DraftText(
         reply_markdown=edited.reply_markdown,
         claims=tuple(
-            Claim(c.sentence, ids.get(drop_time(c.source), ""), c.quote) for c in edited.claims if c.quote
+            Claim(claim.sentence, ids.get(drop_time(quote.source), ""), quote.text)
+            for claim in edited.claims
+            for quote in claim.quotes
+            if quote.text
         ),
         open_points=edited.open_points,
         follow_up=find_promise(edited, entry.rejections[-1].reply_markdown),
@@ -276,7 +279,7 @@ def _build_draft(
         attachments=tuple(file.state for file in material.attachments),
         covers=tuple(text.email_id for text in material.thread if not text.is_ours),
         idempotency_key=build_idempotency_key(entry.mailbox_id, entry.email_id, entry.revision),
-        claims=tuple(replace(claim, quote=claim.quote[:MAX_QUOTE_CHARACTERS]) for claim in claims),
+        claims=tuple(map(_cut_quotes, claims)),
         follow_up=written.follow_up,
         model=written.model,
         prompt_version=prompt_version,
@@ -320,6 +323,12 @@ def _ask(
             markdown = drop_disclosures(markdown)
         return replace(written, reply_markdown=markdown)
     return None
+
+
+def _cut_quotes(claim: JudgedClaim) -> JudgedClaim:
+    """The claim as it is stored: its quotes share the room."""
+    room = MAX_QUOTE_CHARACTERS // max(1, len(claim.quotes))
+    return replace(claim, quotes=tuple(replace(quote, text=quote.text[:room]) for quote in claim.quotes))
 
 
 def _share_verified(claims: Sequence[JudgedClaim]) -> float:

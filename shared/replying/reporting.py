@@ -179,7 +179,7 @@ def build_reply_tags(draft: Draft) -> dict[str, str]:
     """The tags that show on a pending reply what carries it and whom it goes to, for its approver."""
     counts = Counter[Support](claim.support for claim in draft.claims)
     claims = [f"{counts[kind]} {words}" for kind, words in SUPPORT_WORDS.items() if counts[kind]]
-    sources = dict.fromkeys(claim.source for claim in draft.claims if claim.source)
+    sources = dict.fromkeys(quote.source for claim in draft.claims for quote in claim.quotes)
     values = {
         CLAIMS_TAG: ", ".join(claims),
         SOURCES_TAG: "; ".join([*sources][:MAX_SOURCES]),

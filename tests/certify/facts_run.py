@@ -299,8 +299,9 @@ def _judge(
 def _judge_claims(claims: Sequence[JudgedClaim]) -> Iterator[tuple[str, str]]:
     """Whether a statement that only a file carries is shown as more than its sender's."""
     for claim in claims:
-        if claim.support is Support.VERIFIED or LOOKUP_MARK in claim.source:
-            yield FILE, f"{claim.sentence} is {claim.support}, from {claim.source}"
+        sources = [quote.source for quote in claim.quotes]
+        if claim.support is Support.VERIFIED or any(LOOKUP_MARK in source for source in sources):
+            yield FILE, f"{claim.sentence} is {claim.support}, from {sources}"
 
 
 def _list_asked(system: LookUpServer, written: Sequence[Draft]) -> set[str]:
