@@ -116,6 +116,8 @@ def judge(source: str, quote: str, sentence: str, kind: SourceKind = SourceKind.
         ),
         (POTTERY, "駐車場はございません", "There is no car park."),
         (TABLE, "| Shoes | 60 days |", "Shoes can be sent back within 60 days."),
+        ("Order: A-1001\nStatus: shipped", "Status: shipped", "Your order was dispatched."),
+        ("Order: A-1001\nStatus: shipped", "Status: shipped", "Ihre Bestellung wurde verschickt."),
     ],
 )
 def test_a_sentence_that_says_what_its_source_says_is_verified(
@@ -187,6 +189,13 @@ def test_a_sentence_that_says_what_its_source_says_is_verified(
         ("passage", GYM, "Contact for returns: Jonas Brandt.", "Rechnungen bearbeitet Jonas Brandt."),
         ("link", GYM, "a session costs $45", "A session costs $45, see https://rivet.example."),
         ("code", GYM, "a session costs $45", "A session costs $45 with the code RIV-20."),
+        (
+            "state",
+            "Order: A-1001\nStatus: shipped",
+            "Order: A-1001\nStatus: shipped",
+            "Order A-1001 was lost.",
+        ),
+        ("state", "Order: A-1001\nStatus: shipped", "Status: shipped", "Your order was already delivered."),
     ],
 )
 def test_a_sentence_that_is_wrong_in_one_detail_is_asserted(
