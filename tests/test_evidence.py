@@ -116,8 +116,7 @@ def judge(source: str, quote: str, sentence: str, kind: SourceKind = SourceKind.
         ),
         (POTTERY, "駐車場はございません", "There is no car park."),
         (TABLE, "| Shoes | 60 days |", "Shoes can be sent back within 60 days."),
-        ("Order: A-1001\nStatus: shipped", "Status: shipped", "Your order was dispatched."),
-        ("Order: A-1001\nStatus: shipped", "Status: shipped", "Ihre Bestellung wurde verschickt."),
+        ("Order: A-1001\nStatus: shipped", "Order: A-1001\nStatus: shipped", "Order A-1001 was shipped."),
     ],
 )
 def test_a_sentence_that_says_what_its_source_says_is_verified(
