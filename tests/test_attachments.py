@@ -388,6 +388,17 @@ def test_a_sheet_with_more_than_is_read_says_so(
     assert (found.is_cut, "more" in found.text) == (is_cut, False)
 
 
+def test_a_spreadsheet_with_more_blank_rows_than_are_looked_through_says_so() -> None:
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet()):
+        assert sheet is not None
+        for row in (1, 1_048_576):
+            sheet.cell(row, 1, "first" if row == 1 else None).number_format = "0.00"
+    written = io.BytesIO()
+    book.save(written)
+    assert extract_text(written.getvalue(), Format.XLSX).is_cut
+
+
 def test_a_calendar_with_more_events_than_are_read_says_so() -> None:
     event = ICS[ICS.index(b"BEGIN:VEVENT") : ICS.index(b"END:VCALENDAR")]
     for count in (50, 51):
@@ -400,7 +411,7 @@ def test_the_page_about_profiles_has_the_limits_that_hold() -> None:
     section = page.partition("## Attachments and pictures")[2].partition("\n## ")[0]
     limits = (
         f"{contents.MAX_PAGES} pages", f"{office.MAX_ROWS:,} rows and {office.MAX_COLUMNS} columns",
-        f"{contents.MAX_EVENTS} events", f"{contents.MAX_TEXT_CHARACTERS:,} characters",
+        f"{contents.MAX_EVENTS} events", f"pictures of {contents.MIN_SEEN_PIXELS:,} pixels or more", f"{contents.MAX_TEXT_CHARACTERS:,} characters",
         f"the first {formats.MAX_LISTED} attachments", f"{contents.MAX_PIXELS // 1_000_000} million pixels",
         f"files of {reading.MAX_FILE_BYTES // 1_000_000} MB", f"of {reading.MAX_PICTURE_BYTES // 1_000_000} MB",
         f"at most {reading.MAX_TOGETHER_SECONDS:.0f} seconds", f"at most {MAX_SECONDS:.0f} seconds",

@@ -33,7 +33,7 @@ _LABELS = (
 def read_file(content: bytes, promised: Format) -> FileText:
     """The text of a file that its name or content type promises to be of a format.
 
-    One whose content says something else is not read: whoever opens it by its name would see something else.
+    One whose content says something else is not read: a person who opens it by its name sees something else.
     Raises UnreadError, and whatever the libraries raise at a file that is broken.
     """
     if not content:
