@@ -58,8 +58,9 @@ MAX_CACHE = timedelta(hours=24)
 CONNECTION_HEADERS = frozenset(
     (
         "accept-encoding", "connection", "content-length", "expect", "host", "keep-alive",
-        "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-        "transfer-encoding", "upgrade",
+        "proxy-authenticate", "proxy-authorization", "proxy-connection",
+        "te",  # codespell:ignore te
+        "trailer", "transfer-encoding", "upgrade",
     )
 )  # fmt: skip
 
