@@ -19,7 +19,7 @@ from shared.errors import ConfigurationError, UnavailableError
 from shared.knowledge.lookup import LookUp
 from shared.profiles.profile_file import parse_profiles
 from shared.profiles.profiles import KnowledgeFolder, MailboxProfile
-from shared.services.secrets import StaticSecret, find_missing
+from shared.services.secrets import StaticSecret, list_missing_secrets
 from shared.settings import Secret, Settings
 
 BOX = Mailbox("support", "support@northwind.example", "gated_send")
@@ -183,14 +183,29 @@ def test_a_secret_that_is_missing_is_told_at_each_poll_and_stops_nothing(tmp_pat
         world.poller.poll()
 
 
-def test_a_vault_that_cannot_be_reached_is_no_missing_secret() -> None:
+def test_a_vault_that_cannot_be_reached_is_no_missing_secret(caplog: pytest.LogCaptureFixture) -> None:
     def find_secret(name: str) -> StaticSecret:
         asked.append(name)
         raise UnavailableError("The vault cannot be reached.")
 
     asked = list[str]()
-    assert find_missing({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
+    assert list_missing_secrets({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
     assert asked == ["lookup-a"]
+    assert "not known now: The vault cannot be reached." in caplog.text
+
+
+def test_each_look_up_that_has_a_secret_is_named_but_none_of_an_observed_mailbox() -> None:
+    lookups = "{{{}: {{url: 'https://shop.example/{{address}}', show: {{A: a}}, header: x-key, secret: lookup-{}}}}}"
+    written = "\n".join(
+        f"{box}: {{observe: {observe}, lookups: {lookups.format(name, secret)}}}"
+        for box, observe, name, secret in (
+            ("a@x.example", "false", "orders", "shop"), ("b@x.example", "false", "bills", "shop"),
+            ("c@x.example", "false", "orders", "shop"), ("d@x.example", "true", "parcels", "post"),
+        )
+    )  # fmt: skip
+    assert parse_profiles(written, "mailboxes.yaml").lookup_secrets == {
+        "lookup-shop": "lookups.orders.secret, lookups.bills.secret"
+    }
 
 
 def test_run_names_a_missing_secret_with_all_that_is_wrong(

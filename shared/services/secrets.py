@@ -31,18 +31,20 @@ FindSecret = Callable[[str], SecretSource]
 """Where the secret of a name is. Raises ConfigurationError where it can be nowhere."""
 
 
-def find_missing(names: Mapping[str, str], find_secret: FindSecret) -> list[str]:
-    """A sentence for each secret that cannot be had; what names it, by the secret's name, begins it.
+def list_missing_secrets(places: Mapping[str, str], find_secret: FindSecret) -> list[str]:
+    """A sentence for each secret that cannot be had. It begins with the secret's place in the profiles.
 
-    While their vault cannot be reached, nothing is known of those that are left.
+    `places`: by the secret's name. While their vault cannot be reached, nothing is known of those that are
+    left.
     """
     problems: list[str] = []
-    for name, where in names.items():
+    for name, where in places.items():
         try:
             find_secret(name).get()
         except ConfigurationError as error:
             problems += [f"{where}: {problem}" for problem in error.problems]
-        except TransientError:
+        except TransientError as error:
+            log.warning("whether the secrets that profiles name exist is not known now: %s", error)
             break
     return problems
 
