@@ -104,9 +104,15 @@ def test_a_look_up_is_read_whole() -> None:
         ({"time_limit": "60"}, "from 0.5 to 10"),
         ({"cache": "48h"}, "24 hours"),
         ({"on_failure": "retry"}, "one of continue, wait"),
-        ({"categories": "[prices]"}, r"lookups names 'prices', which is not a category"),
-        ({"ca_file": "../ca.pem"}, r"lookups.orders.ca_file names '../ca.pem', which is not a file"),
-        ({"method": "POST"}, "'method' as an unknown name"),
+        ({"categories": "[prices]"}, r"line 6, support: lookups.orders.categories names 'prices', which is not a category"),
+        ({"ca_file": "ca.pem"}, r"line 6, support: lookups.orders.ca_file names 'ca.pem', which is not a file"),
+        ({"ca_file": "../ca.pem"}, "orders.ca_file has '../ca.pem', which is not a file in the folder of mailboxes.yaml"),
+        ({"ca_file": "ca.crt"}, "such as own-ca.pem: put it there, with this ending"),
+        ({"references": r'"\b(A-\d{4})"', "url": "https://shop.example/{reference}"}, "write a pattern in single quotes"),
+        ({"references": r'"\b(A-[0-9])"', "url": "https://shop.example/{reference}"}, r"write it in single quotes"),
+        ({"references": r"/A-\d{4}/i", "url": "https://shop.example/{reference}"}, "is written in slashes"),
+        ({"method": "POST"}, "'method' as an unknown name: it must have url, show"),
+        ({"adress_field": "email"}, "'adress_field' as an unknown name: did you mean 'address_field'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_remedy(changes: dict[str, str | None], problem: str) -> None:

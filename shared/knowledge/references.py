@@ -1,5 +1,6 @@
 """Reference numbers in an email, found by an operator's pattern in time that grows with the text alone."""
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -7,12 +8,17 @@ MAX_TEXT_CHARACTERS = 20_000
 ORDINALS = ("first", "second", "third")  # of the references in an email
 MAX_REFERENCES = len(ORDINALS)  # each is a request to another system
 MAX_PATTERN_CHARACTERS = 200
+_IN_SLASHES = re.compile(r"/.*/[a-z]*")  # as other languages write a pattern
 
 
 def check_pattern(pattern: str) -> str:
     """The pattern as it was written. Raises ValueError for one that cannot be used."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         raise ValueError(f"has {len(pattern):,} characters, at most {MAX_PATTERN_CHARACTERS}: shorten it")
+    if not pattern.isprintable():
+        raise ValueError("has a control character, as \\b is in double quotes: write it in single quotes")
+    if _IN_SLASHES.fullmatch(pattern):
+        raise ValueError("is written in slashes: remove them; (?i) at its beginning ignores letter case")
     compiled = _compile(pattern)
     if compiled.search("") is not None:
         raise ValueError("matches an empty text: write what a reference consists of")

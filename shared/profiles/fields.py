@@ -220,6 +220,7 @@ _PATH = matching(
     rf"{_STEP}(?:\.{_STEP})*",
     "a path of names and numbers with dots between, such as status or orders.0.status",
 )
+_FILE_NAME = r"[^\s/\\.][^\s/\\]*"
 _LOOKUP = built(
     LookUp,
     required={
@@ -250,7 +251,10 @@ _LOOKUP = built(
             f"the name of a secret that begins with {LOOKUP_SECRET}: store the secret under such a name",
             is_secret=True,
         ),
-        "ca_file": matching(r"[^\s/\\]+(?:/[^\s/\\]+)*", "a file's path next to mailboxes.yaml"),
+        "ca_file": matching(  # of which the deployed package has a copy
+            rf"(?:{_FILE_NAME}/)*{_FILE_NAME}\.pem",
+            "a file in the folder of mailboxes.yaml, such as own-ca.pem: put it there, with this ending",
+        ),
         "allow_private": SWITCH,
         "time_limit": number(float, (0.5, 10)),
         "cache": parsed(_DURATION, _check_cache),
