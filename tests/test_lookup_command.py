@@ -40,6 +40,7 @@ def say(
     *,
     address: str = ANN,
     path: str = "/customers/{address}",
+    mailbox: str = BOX.upper(),
     **fields: str,
 ) -> tuple[int, str]:
     usual = {
@@ -50,7 +51,7 @@ def say(
     written = "\n".join([f"{BOX}:", "  lookups:", "    orders:", *lines])
     (Path.cwd() / "mailboxes.yaml").write_text(written, encoding="utf-8")
     console = Console(file=StringIO(), width=400)
-    status = lookup(console, BOX.upper(), address, text)
+    status = lookup(console, mailbox, address, text)
     assert isinstance(console.file, StringIO)
     return status, console.file.getvalue()
 
@@ -120,7 +121,38 @@ def test_another_customers_answer_is_said_to_be_unused(server: LookUpServer) -> 
     assert "address_field customer.email: another address, or none, so nothing of the answer is used" in said
     assert "HTTP 404, 410 or 204: nothing about this customer" in said
     assert "shipped" not in said
-    assert "references in TEXT: none, so nothing is asked" in say(server, "Hello", **order)[1]
+    told = r"references in TEXT: none that \bA-\d+\b finds, so nothing is asked"
+    assert told in say(server, "Hello\n\n> Where is A-1001?", **order)[1]  # which the agent does not read
+
+
+def test_one_failure_of_several_fails(server: LookUpServer) -> None:
+    order = {"path": "/orders/{reference}", "references": r"A-\d+", "address_field": "customer.email"}
+    server.statuses["/orders/A-1001"] = 500
+    status, said = say(server, "Where are A-1001 and A-2?", **order)
+    assert status == UNFINISHED
+    assert "HTTP 500" in said
+    assert "Status: shipped" in said
+    server.statuses = {CUSTOMERS: 500}
+    server.answers[f"/orders/A-2/{ANN}"] = ORDER
+    second = f"{{url: 'https://{LOOPBACK}:{server.port}/orders/A-2/{{address}}', show: {{Order: number}}, "
+    second += f"ca_file: {server.ca_file.name}, allow_private: true}}"
+    status, said = say(server, allow_private=f"true\n    bills: {second}")
+    assert status == UNFINISHED
+    assert "HTTP 500" in said
+    assert said.endswith("  Order: A-1001\n")
+
+
+def test_nothing_that_was_typed_reaches_the_terminal_as_a_command(server: LookUpServer) -> None:
+    order = {"path": "/orders/{reference}", "references": "A.*9", "address_field": "customer.email"}
+    assert "references in TEXT: A[2J9" in say(server, "see A\x1b[2J9", **order)[1]
+    for typed in ("a\x1b[31mb@customer.example", "ann\x1b[31m"):
+        assert "\x1b" not in say(server, address=typed)[1]
+
+
+def test_a_mailbox_without_a_profile_of_its_own_is_told_which_have_one(server: LookUpServer) -> None:
+    status, said = say(server, mailbox="suport@northwind.example")
+    assert status == MISCONFIGURED
+    assert f"it has the default one. Those with a profile of their own: {BOX}." in said
 
 
 def test_what_it_is_for_is_said_and_not_asked_for(server: LookUpServer) -> None:

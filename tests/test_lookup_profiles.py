@@ -135,8 +135,25 @@ def test_a_reference_may_be_called_a_code() -> None:
         LookUp("https://shop.example/{address}?code=the-key", shown)
 
 
-def test_a_key_in_the_url_is_not_repeated() -> None:
-    assert "the-key" not in problems_of(url="https://shop.example/{address}?sig=the-key")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sig=the-key", "secret=the-key", "client_secret=the-key", "api-key=the-key", "x-functions-key=the-key",
+        "functions_key=the-key", "auth=the-key", "accessToken=the-key", "jwt=the-key", "v=1;code=the-key",
+        "%63ode=the-key", "apikey2=the-key", "password=the-key", "pass=the-key",
+    ],
+)  # fmt: skip
+def test_a_key_in_the_url_is_refused_and_not_repeated(query: str) -> None:
+    told = problems_of(url=f"https://shop.example/{{address}}?{query}")
+    assert "has a key in its url" in told
+    assert "the-key" not in told
+
+
+@pytest.mark.parametrize(
+    "query", ["countryCode=DE", "keyword=a", "author=1", "design=2", "bypass=1", "tokens=3"]
+)
+def test_other_parameters_may_be_in_the_url(query: str) -> None:
+    LookUp(f"https://shop.example/{{address}}?{query}", (("Order", "number"),))
 
 
 @pytest.mark.parametrize("kind", ["a key", "text", "binary"])

@@ -91,7 +91,11 @@ def find_profile(console: Console, profiles: Profiles, mailbox: str) -> MailboxP
     """The profile that names a mailbox so; the default one, which is said, where none does."""
     own = profiles.own.get(mailbox) or profiles.own.get(mailbox.lower())
     if own is None:
-        console.print(Text(f"No profile names {mailbox}: it has the default one.", "yellow"))
+        names = ", ".join(profiles.own) or "none"
+        said = (
+            f"No profile names {mailbox}: it has the default one. Those with a profile of their own: {names}."
+        )
+        console.print(Text(said, "yellow"))
     return own or profiles.default
 
 

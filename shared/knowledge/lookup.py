@@ -19,9 +19,12 @@ MAX_REFERENCE_CHARACTERS = 64
 CONTINUE, WAIT = "continue", "wait"
 EMPTY: tuple[Any, ...] = (None, "", [], {})  # what systems answer where they have nothing
 _MISSING = object()
-# Query parameters that services take keys in. A url is no place for one: it is in the repository and in logs.
-KEY_PARAMETERS = frozenset(
-    ("code", "key", "api_key", "apikey", "token", "access_token", "sig", "subscription-key")
+# How query parameters are called that services take keys in: api-key, accessToken, client_secret and so on.
+# A url is no place for one: it is in the repository and in logs.
+_KEY_PARAMETER = re.compile(
+    r"(?:code|pass|pw)|.*(?:key|secret|token|passw(?:or)?d|passphrase|pwd|auth|authorization|jwt|sig|signature"
+    r"|credentials?)\d*",
+    re.IGNORECASE,
 )
 
 # Marks that some servers read as parts of a path or a query although they are percent-encoded.
@@ -171,8 +174,9 @@ def _check_url(url: str) -> None:
             f"has neither {ADDRESS} nor {REFERENCE} in its url: what is the same for everybody "
             "belongs into the knowledge"
         )
-    for name, _ in parse_qsl(urlsplit(rest).query):  # without {reference}, which may well be a code
-        if name.lower() in KEY_PARAMETERS:
+    query = urlsplit(rest).query.replace(";", "&")  # which some servers take for the same
+    for name, _ in parse_qsl(query):  # without {reference}, which may well be a code
+        if _KEY_PARAMETER.fullmatch(name.strip()):
             raise ValueError(
                 f"has a key in its url ({name}=): remove it there, store it as a secret, and name "
                 "header and secret"
