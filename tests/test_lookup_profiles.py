@@ -19,7 +19,7 @@ from shared.errors import ConfigurationError, UnavailableError
 from shared.knowledge.lookup import LookUp
 from shared.profiles.profile_file import parse_profiles
 from shared.profiles.profiles import KnowledgeFolder, MailboxProfile
-from shared.services.secrets import StaticSecret, find_missing
+from shared.services.secrets import StaticSecret, list_missing_secrets
 from shared.settings import Secret, Settings
 
 BOX = Mailbox("support", "support@northwind.example", "gated_send")
@@ -189,7 +189,7 @@ def test_a_vault_that_cannot_be_reached_is_no_missing_secret() -> None:
         raise UnavailableError("The vault cannot be reached.")
 
     asked = list[str]()
-    assert find_missing({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
+    assert list_missing_secrets({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
     assert asked == ["lookup-a"]
 
 
