@@ -20,6 +20,7 @@ from shared.attachments.transfer import Download
 from shared.domain import parse_work_item
 from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
+from shared.knowledge.lookup import DEFAULT_SCOPE
 from shared.knowledge.lookup_http import LookUpReader
 from shared.knowledge.lookups import LookUps, Read
 from shared.knowledge.meaning import VECTOR_FILE, MeaningIndex, VectorFile
@@ -460,7 +461,9 @@ def _build_look_up(
     def find_tokens(audience: str) -> "TokenSource":
         from shared.services.credentials import TokenSource  # noqa: PLC0415 - its SDK, only where it signs in
 
-        return TokenSource(credential(), f"{audience}/.default", f"the audience {audience} of a look-up")
+        return TokenSource(
+            credential(), f"{audience}{DEFAULT_SCOPE}", f"the audience {audience} of a look-up"
+        )
 
     return LookUpReader(
         settings.config_path, find_secret, lambda audience: find_tokens(audience).get_bearer(), watch

@@ -625,7 +625,7 @@ def test_the_events_are_read_from_the_code() -> None:
         "poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached",
         "reply.settled", "replies.pending", "backlog.measured", "email.redriven", "email.erased", "webhook.received",
         "webhooks.refused", "tool.called", "reply.withdrawn", "service.unavailable", "service.available",
-        "matter.closed", "notification.sent", "notification.failed", "audit.anchored", "lookup.mismatched",
+        "matter.closed", "notification.sent", "notification.failed", "audit.anchored", "lookup.finished",
     }  # fmt: skip
     assert {"agent.mailbox_id", "agent.outcome", "agent.calls"} <= EVENTS["email.decided"]
 

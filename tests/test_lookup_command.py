@@ -88,7 +88,7 @@ def test_a_failure_has_its_remedy_and_fails(server: LookUpServer) -> None:
     server.statuses[CUSTOMERS] = 401
     status, said = say(server)
     assert status == UNFINISHED
-    assert "answered HTTP 401: check its header and secret." in said
+    assert "answered HTTP 401: let it sign in, with an audience, or a header and a secret." in said
     server.statuses.clear()
     server.answers[CUSTOMERS] = b"<html>"
     status, said = say(server)

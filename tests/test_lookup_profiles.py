@@ -214,7 +214,7 @@ def test_a_vault_that_cannot_be_reached_is_no_missing_secret(caplog: pytest.LogC
     asked = list[str]()
     assert list_missing_secrets({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
     assert asked == ["lookup-a"]
-    assert "not known now: The vault cannot be reached." in caplog.text
+    assert "is not known: The vault cannot be reached." in caplog.text
 
 
 def test_each_look_up_that_has_a_secret_is_named_but_none_of_an_observed_mailbox() -> None:

@@ -375,7 +375,7 @@ def test_an_address_that_a_database_takes_for_another_needs_the_answer_to_name_i
     judged = LookUp(url, SHOW, address_field="email")
     assert judged.build_url(address) != ""
     other = f'{{"email": "{ANN}", "number": "A-1"}}'.encode()
-    assert judged.read_facts(other, address, Clock()()) == Answer(is_about_customer=False)
+    assert judged.read_facts(other, address) == Answer(is_about_customer=False)
 
 
 @pytest.mark.parametrize("reference", ["", ".", "..", "A/1", "A 1", "x" * 65])
@@ -402,18 +402,17 @@ def test_a_pattern_that_cannot_be_used_is_refused(pattern: str) -> None:
 
 def read_answer(answer: object, **changes: Any) -> Answer:
     look_up = replace(LookUp("https://orders.example/{address}", SHOW, name="orders"), **changes)
-    return look_up.read_facts(json.dumps(answer).encode(), ANN, Clock()())
+    return look_up.read_facts(json.dumps(answer).encode(), ANN)
 
 
 def read_facts(answer: object, **changes: Any) -> str | None:
-    passage = read_answer(answer, **changes).passage
-    return passage.text if passage is not None else None
+    shown = read_answer(answer, **changes).shown
+    return "\n".join(f"{label}: {text}" for label, text in shown) or None
 
 
 def test_the_shown_fields_are_lines_with_their_time() -> None:
     look_up = LookUp("https://orders.example/{address}", SHOW, name="open-orders")
-    passage = look_up.read_facts(json.dumps(ORDER).encode(), ANN, Clock()()).passage
-    assert passage is not None
+    passage = look_up.build_passage(look_up.read_facts(json.dumps(ORDER).encode(), ANN).shown, Clock()())
     assert (passage.source, passage.title) == (
         "lookup:open-orders",
         "Open orders, looked up 2026-03-02 12:00 UTC",
@@ -466,7 +465,7 @@ def test_an_answer_that_cannot_have_the_fields_is_told_apart(
 )
 def test_an_answer_without_the_address_is_told_apart_from_anothers(answer: object) -> None:
     assert read_answer(answer, address_field="email") == Answer(
-        None, ("email",), is_about_customer=False, is_unlike=True
+        (), ("email",), is_about_customer=False, is_unlike=True
     )
 
 
@@ -512,7 +511,7 @@ def test_the_address_in_an_answer_is_compared_as_the_senders_is(found: str) -> N
 def test_both_spellings_of_an_international_host_are_one_address() -> None:
     look_up = LookUp("https://orders.example/{address}", SHOW, name="orders", address_field="email")
     content = json.dumps({"number": "A-1", "email": "ann@bücher.example"}).encode()
-    assert look_up.read_facts(content, "ann@xn--bcher-kva.example", Clock()()).passage is not None
+    assert look_up.read_facts(content, "ann@xn--bcher-kva.example").shown
 
 
 # ---- Running and keeping
@@ -596,7 +595,7 @@ def test_a_failure_is_gone_on_without_or_waited_for(
 ) -> None:
     server.statuses[f"/customers/{ANN}"] = 503
     facts = find_facts(build_lookups(), build(server))
-    assert (facts.passages, facts.looked_up, facts.failed) == ((), (), ("orders",))
+    assert (facts.passages, facts.looked_up, facts.gaps) == ((), (), ("the look-up orders gave no answer",))
     assert "look-up orders" in caplog.text
     assert "ann@" not in caplog.text
     with pytest.raises(UnavailableError):
@@ -623,10 +622,10 @@ def test_an_outage_that_no_email_waits_for_is_told_once(
     clock.advance(minutes=5)
     del server.statuses[f"/customers/{ANN}"]
     find_facts(lookups, look_up)
-    events = [record.getMessage() for record in caplog.records if record.name == "agent.events"]
-    assert events == [
-        "service.unavailable operation='the look-up orders'",
-        "service.available operation='the look-up orders' seconds=300.0",
+    told = [record.getMessage() for record in caplog.records if record.name == "agent.events"]
+    assert [event for event in told if not event.startswith("lookup.finished")] == [
+        f"service.unavailable operation='the look-up orders at {HOST}:{server.port}'",
+        f"service.available operation='the look-up orders at {HOST}:{server.port}' seconds=300.0",
     ]
 
 
@@ -638,7 +637,7 @@ def test_a_secret_that_is_missing_is_told(server: LookUpServer, caplog: pytest.L
 
     lookups = LookUps(find_nothing, InlineExecutor(), Clock(), ServiceHealth(Clock()))
     find_facts(lookups, build(server))
-    assert "service.unavailable operation='the look-up orders'" in caplog.text
+    assert "service.unavailable operation='the look-up orders at " in caplog.text
 
 
 def test_what_a_system_refuses_for_one_customer_is_no_outage(
@@ -646,7 +645,7 @@ def test_what_a_system_refuses_for_one_customer_is_no_outage(
 ) -> None:
     caplog.set_level(logging.INFO, "agent.events")
     server.statuses[f"/customers/{ANN}"] = 403
-    assert find_facts(build_lookups(), build(server)).failed == ("orders",)
+    assert find_facts(build_lookups(), build(server)).gaps == ("the look-up orders gave no answer",)
     assert "service.unavailable" not in caplog.text
 
 
@@ -664,16 +663,18 @@ def test_an_answer_that_no_customers_facts_can_be_in_is_logged_and_counted(
     look_up = build(server, address_field="customer.mail")
     assert find_facts(build_lookups(), look_up) == Facts()
     assert [record.getMessage() for record in caplog.records if "mailboxes.yaml" in record.getMessage()] == [
-        "the look-up orders (lookups in mailboxes.yaml) got an answer without customer.mail: correct the path, "
+        f"the look-up orders at {HOST}:{server.port} (lookups in mailboxes.yaml) got an answer without customer.mail: correct the path, "
         "or what the system answers; `python -m local lookup` tries it"
     ]
-    assert "lookup.mismatched lookup=orders missing=customer.mail" in caplog.text
+    assert "lookup.finished lookup=orders result=mismatched" in caplog.text
     assert "A-1001" not in caplog.text
     assert "ann@" not in caplog.text
     caplog.clear()
     server.answers[f"/customers/{ANN}"] = ORDER | {"customer": {"email": BOB}}
     assert find_facts(build_lookups(), build(server, address_field="customer.email")) == Facts()
-    assert caplog.text == ""
+    assert [record.getMessage() for record in caplog.records] == [
+        "lookup.finished lookup=orders result=other_customer"
+    ]
 
 
 def test_the_limit_counts_all_of_a_look_up() -> None:
@@ -687,7 +688,7 @@ def test_the_limit_counts_all_of_a_look_up() -> None:
         facts = find_facts(lookups, look_up)
         waited = time.monotonic() - begun
         release.set()
-    assert facts.failed == ("orders",)
+    assert facts.gaps == ("the look-up orders gave no answer",)
     assert waited < 5
 
 

@@ -242,7 +242,7 @@ def test_an_outage_is_told_once_when_it_begins_and_once_when_it_ends(
     succeed(health)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [
-        "model small is unavailable, and what needs it waits: HTTP 503",
+        "model small is unavailable: HTTP 503",
         "model small is available again after 210.0 seconds",
     ]
     events = [record.getMessage() for record in caplog.records if record.name == EVENT_LOGGER]

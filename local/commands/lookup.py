@@ -1,7 +1,6 @@
 """`python -m local lookup`: what a mailbox's look-ups say of one address, asked as the agent asks them."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.text import Text
@@ -66,7 +65,7 @@ def _try(console: Console, read: Read, look_up: LookUp, customer: str, text: str
 def _ask(console: Console, read: Read, look_up: LookUp, url: str, customer: str) -> bool:
     try:
         content = read(look_up, url)
-        answer = None if content is None else look_up.read_facts(content, customer, datetime.now(UTC))
+        answer = None if content is None else look_up.read_facts(content, customer)
     except AgentError as error:
         console.print(Text(f"  {str(error).rstrip('.')}.", "red"))
         return False
@@ -94,8 +93,7 @@ def _describe(look_up: LookUp, answer: Answer, customer: str) -> Iterator[tuple[
     if not answer.is_about_customer:
         yield f"address_field {field}: another address, or none, so nothing of the answer is used", "yellow"
         return
-    facts = answer.passage.text.splitlines() if answer.passage else ()
-    values = dict(line.split(": ", 1) for line in facts)
+    values = dict(answer.shown)
     if field:
         yield f"address_field {field}: {customer}", ""
     for label, path in look_up.show:

@@ -9,6 +9,7 @@ ORDINALS = ("first", "second", "third")  # of the references in an email
 MAX_REFERENCES = len(ORDINALS)  # each is a request to another system
 MAX_PATTERN_CHARACTERS = 200
 _IN_SLASHES = re.compile(r"/.*/[a-z]*")  # as other languages write a pattern
+_IGNORES_CASE = re.compile(r"\(\?[a-z]*i")
 
 
 def check_pattern(pattern: str) -> str:
@@ -30,15 +31,21 @@ def check_pattern(pattern: str) -> str:
 
 
 def find_references(pattern: str, text: str) -> tuple[str, ...]:
-    """What the pattern finds, each once, the first few; of a pattern with a group, what the group has."""
+    """What the pattern finds, each once, the first few; of a pattern with a group, what the group has.
+
+    Where the pattern ignores letter case, so does the count: the first spelling is taken.
+    """
     compiled = _compile(pattern)
     group = 1 if compiled.groups else 0
-    found = dict[str, None]()
+    folds = _IGNORES_CASE.search(pattern) is not None
+    found = dict[str, str]()
     for match in compiled.finditer(text[:MAX_TEXT_CHARACTERS]):
-        found |= {match.group(group): None} if match.group(group) else {}
+        reference = match.group(group)
+        if reference:
+            found.setdefault(reference.casefold() if folds else reference, reference)
         if len(found) == MAX_REFERENCES:
             break
-    return tuple(found)
+    return tuple(found.values())
 
 
 @lru_cache(maxsize=64)

@@ -41,7 +41,7 @@ from shared.profiles.values import (
     parsed,
     some,
 )
-from shared.services.judged_https import find_forbidden, read_address
+from shared.services.judged_https import find_address, find_forbidden
 from shared.settings import LOOKUP_SECRET, declared_settings
 
 MAX_SIGNATURE_CHARACTERS = 2_000
@@ -101,10 +101,10 @@ def _check_header(name: str) -> str:
 
 def _check_address_in_url(look_up: LookUp) -> LookUp:
     """The look-up, unless its url has an address, in place of a name, that is never asked."""
-    for address in read_address(urlsplit(look_up.url).hostname or ""):
-        reason = find_forbidden(address, allow_private=look_up.allow_private)
-        if reason:
-            raise ValueError(f"would not be asked: {address} {reason}")
+    address = find_address(urlsplit(look_up.url).hostname or "")
+    reason = find_forbidden(address, allow_private=look_up.allow_private) if address else ""
+    if reason:
+        raise ValueError(f"would not be asked: {address} {reason}")
     return look_up
 
 

@@ -35,8 +35,8 @@ from shared.replying.drafting import (
     JudgedDraft,
     bound_texts,
     find_contact,
+    find_facts_obstacle,
     judge_edit,
-    may_hold_facts,
     start_lookups,
     write_draft,
 )
@@ -286,7 +286,9 @@ class _EmailRun:
             facts=finish_lookups(),
             contact=contact.result(),
             now=profile.describe_now(self.clock()),
-            thread=bound_texts(texts(), email.id, with_facts=may_hold_facts(self._mailbox, entry, envelope)),
+            thread=bound_texts(
+                texts(), email.id, with_facts=not find_facts_obstacle(self._mailbox, entry, envelope)
+            ),
             answered_id=email.id,
             rejections=[said for said in entry.rejections if said.reason and not said.is_edit],
         )
