@@ -2,11 +2,16 @@
 
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from rich.console import Console
 
 from local.approval.shown import describe_age
@@ -156,7 +161,14 @@ def test_other_parameters_may_be_in_the_url(query: str) -> None:
     LookUp(f"https://shop.example/{{address}}?{query}", (("Order", "number"),))
 
 
-@pytest.mark.parametrize("kind", ["a key", "text", "binary"])
+def build_revocation_list() -> bytes:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
+    revoked = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now)
+    return revoked.next_update(now + timedelta(days=1)).sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize("kind", ["a key", "text", "binary", "a revocation list"])
 def test_a_file_without_a_certificate_is_no_ca_file(kind: str, tmp_path: Path) -> None:
     authority, host = write_certificates(tmp_path, ("shop.example",))
     written = (
@@ -167,7 +179,10 @@ def test_a_file_without_a_certificate_is_no_ca_file(kind: str, tmp_path: Path) -
     (tmp_path / "own.pem").write_bytes(authority.read_bytes())
     assert parse_profiles(written, path).get(BOX).lookups[0].ca_file == "own.pem"
     key = host.read_bytes().partition(b"-----END CERTIFICATE-----\n")[2]
-    (tmp_path / "own.pem").write_bytes({"a key": key, "text": b"the authority", "binary": b"\x00\xff"}[kind])
+    contents = {
+        "a key": key, "text": b"the authority", "binary": b"\x00\xff", "a revocation list": build_revocation_list(),
+    }  # fmt: skip
+    (tmp_path / "own.pem").write_bytes(contents[kind])
     with pytest.raises(ConfigurationError, match=r"orders\.ca_file names 'own\.pem', which .* format PEM"):
         parse_profiles(written, path)
 

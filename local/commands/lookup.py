@@ -80,18 +80,18 @@ def _ask(console: Console, read: Read, look_up: LookUp, url: str, customer: str)
     console.print(Text("  HTTP 200", "green"))
     for line, style in _describe(look_up, answer, customer):
         console.print(Text(f"  {line}", style))
-    return not answer.is_unlike
+    return not answer.missing
 
 
 def _describe(look_up: LookUp, answer: Answer, customer: str) -> Iterator[tuple[str, str]]:
     """What the answer has and lacks: lines and their styles."""
     field = look_up.address_field
-    absent = "the answer has no such field: correct the path, or the system"
-    if field and field in answer.missing:
-        yield f"address_field {field}: {absent}", "red"
-        return
+    reasons = dict.fromkeys(answer.missing, "the answer has no such field: correct the path, or the system")
+    reasons |= dict.fromkeys(answer.parts, "an object or a list, not a text: name a field in it")
     if not answer.is_about_customer:
-        yield f"address_field {field}: another address, or none, so nothing of the answer is used", "yellow"
+        found = "another address" if answer.has_address else "empty in the answer, or not one address"
+        reason = reasons.get(field, f"{found}, so nothing of the answer is used")
+        yield f"address_field {field}: {reason}", "red" if answer.is_unlike else "yellow"
         return
     values = dict(answer.shown)
     if field:
@@ -100,8 +100,8 @@ def _describe(look_up: LookUp, answer: Answer, customer: str) -> Iterator[tuple[
         if label in values:
             yield f"{label}: {values[label]}", ""
         else:
-            reason = absent if path in answer.missing else "empty in the answer"
-            yield f"{label}: no value, {path}: {reason}", "red" if answer.is_unlike else "yellow"
+            reason = reasons.get(path, "empty in the answer")
+            yield f"{label}: no value, {path}: {reason}", "red" if path in reasons else "yellow"
 
 
 def _show(typed: str) -> str:

@@ -50,13 +50,16 @@ class Answer:
     """What an answer says of one customer.
 
     `shown`: the shown fields, as label and text. `missing`: the paths that lead to no value though the answer
-    is not empty there. `is_about_customer`: its address is the customer's; otherwise none of it is used.
-    `is_unlike`: it lacks the address's field, or all that is shown, as after a mistake in a path.
+    is not empty there; `parts`: those of them that lead to an object or a list of such. `is_about_customer`:
+    its address is the customer's; otherwise none of it is used. `has_address`: there is one. `is_unlike`: it
+    lacks the address's field, or all that is shown, as after a mistake in a path.
     """
 
     shown: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     is_about_customer: bool = True
+    has_address: bool = True
     is_unlike: bool = False
 
     @property
@@ -158,13 +161,17 @@ class LookUp:
         if self.address_field:
             found = _find(answer, self.address_field)
             if not (isinstance(found, str) or found in EMPTY):
-                return Answer((), (self.address_field,), is_about_customer=False, is_unlike=True)
-            if parse_address(found or "") != address:
-                return Answer(is_about_customer=False)
+                where = (self.address_field,)
+                in_parts = where if isinstance(found, dict | list) else ()
+                return Answer((), where, in_parts, is_about_customer=False, is_unlike=True)
+            its_address = parse_address(found or "")
+            if its_address != address:
+                return Answer(is_about_customer=False, has_address=bool(its_address))
         fields = [(label, path, _find(answer, path)) for label, path in self.show]
         missing = tuple(path for _, path, value in fields if _is_missing(value))
+        parts = tuple(path for _, path, value in fields if path in missing and value is not _MISSING)
         shown = tuple((label, text) for label, _, value in fields if (text := _show(value)))
-        return Answer(shown, missing, is_unlike=not shown and len(missing) == len(fields))
+        return Answer(shown, missing, parts, is_unlike=not shown and len(missing) == len(fields))
 
 
 @dataclass(frozen=True, slots=True)
