@@ -163,7 +163,7 @@ def test_nothing_that_was_typed_reaches_the_terminal_as_a_command(server: LookUp
 
 
 def test_a_mailbox_without_a_profile_of_its_own_is_told_which_have_one(server: LookUpServer) -> None:
-    status, said = say(server, mailbox="suport@northwind.example")
+    status, said = say(server, mailbox="help@northwind.example")
     assert status == MISCONFIGURED
     assert f"it has the default one. Those with a profile of their own: {BOX}." in said
 
