@@ -443,7 +443,7 @@ class Settings:
     key_vault_url: str | None = _setting(
         AZURE,
         _optional_url,
-        "Vault with the MultiMail key, the audit trail's, the webhooks' secret, and those of targets and look-ups.",
+        "Vault with the MultiMail key, the audit trail's, and the secrets of webhooks, targets and look-ups.",
     )
     managed_identity_client_id: str | None = _setting(
         AZURE,
