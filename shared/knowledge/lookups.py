@@ -12,7 +12,6 @@ from datetime import datetime
 
 from shared.domain import LookedUp
 from shared.errors import (
-    AgentError,
     ConfigurationError,
     DeferredError,
     TransientError,
@@ -134,10 +133,12 @@ class LookUps:
             except (ConfigurationError, TransientError) as error:
                 is_refused = isinstance(error, ConfigurationError | DeferredError)
                 _count(look_up, Result.REFUSED if is_refused else Result.NO_ANSWER)
+                # A setting that cannot work is told as an outage: nothing but look-ups stops for it.
+                known = UnavailableError(error.reason) if isinstance(error, ConfigurationError) else error
+                waited_for = self._note_failure(look_up, known, email_id)
                 if may_wait and look_up.on_failure == WAIT:
-                    raise self._spare_attempts(look_up, error, email_id) from None
+                    raise waited_for from None
                 log.warning("a draft is written without a look-up: %s", error)
-                self._tell_operator(look_up, error, email_id)
                 part = f" for the {one.ordinal} reference" if one.ordinal else ""
                 gaps.append(f"the look-up {look_up.name} gave no answer{part}")
                 continue
@@ -151,40 +152,25 @@ class LookUps:
                 looked_up[look_up.name] = min(looked_up.get(look_up.name, note), note, key=lambda n: n.at)
         return Facts(tuple(passages), tuple(looked_up.values()), tuple(gaps))
 
-    def _spare_attempts(self, look_up: LookUp, error: AgentError, email_id: str) -> AgentError:
-        """The error that the email waits for: none that burns an attempt.
+    def _note_failure(self, look_up: LookUp, error: TransientError, email_id: str) -> TransientError:
+        """Tell the operator of an outage; return what an email waits for, which burns no attempt.
 
         What works for others may fail for the reference alone, which the sender chose.
         """
-        if isinstance(error, ConfigurationError | DeferredError):
-            return error
-        is_outage = isinstance(error, UnavailableError) and self._note_outage(look_up, error, email_id)
-        return error if is_outage else DeferredError(error.reason)
-
-    def _tell_operator(self, look_up: LookUp, error: AgentError, email_id: str) -> None:
-        """Count a failure that no email waits for, unless it may be about this customer alone.
-
-        A setting that cannot work is told as an outage: nothing else stops for it.
-        """
-        if isinstance(error, ConfigurationError):
-            error = UnavailableError(error.reason)
         if isinstance(error, UnavailableError):
-            self._note_outage(look_up, error, email_id)
-
-    def _note_outage(self, look_up: LookUp, error: UnavailableError, email_id: str) -> bool:
-        error.operation = error.operation or name_operation(look_up)
-        return self.health.note_failure(error, email_id) is not None
+            error.operation = error.operation or name_operation(look_up)
+            if self.health.note_failure(error, email_id) is not None:
+                return error
+        return error if isinstance(error, DeferredError) else DeferredError(error.reason)
 
     def _wait(self, look_up: LookUp, future: Future[_Kept], begun: float) -> _Kept:
         left = begun + look_up.time_limit + MARGIN_SECONDS - self.monotonic()
         try:
             return future.result(max(0.0, left))
         except FutureTimeoutError:
-            late = UnavailableError(
+            raise UnavailableError(
                 f"{name_operation(look_up)} took longer than {look_up.time_limit:g} seconds."
-            )
-            late.operation = name_operation(look_up)
-            raise late from None
+            ) from None
 
 
 def _count(look_up: LookUp, result: Result) -> None:
