@@ -26,9 +26,9 @@ _ANGLED = re.compile(r"<\s*([^<>\s]*)\s*>")
 _COMMENT = re.compile(r"\([^()]*\)")
 _GROUP = re.compile(r"[^:;@]*:([^:;]*);")
 _DELIMITER = re.compile(r"[<>,;:\"()\\]")
-# What mail could reach, blanks taken out. Some readers make an "@" or a dot of letters that look like one.
-_REACHABLE = re.compile("[@\ufe6b\uff20].*[.\u3002\uff0e\uff61].")
-_SINGLE_QUOTED = re.compile(r"'(.*)'")
+# Some readers make an "@" or a dot of letters that look like one.
+_AT = re.compile("[@\ufe6b\uff20]")
+_DOTTED = re.compile("[.\u3002\uff0e\uff61].")
 _BEFORE_ANGLE = re.compile(r"[^<>@,;:\"()\[\]\\]*<")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -673,8 +673,12 @@ def _parse_decoded(header: str) -> str:
 
 def _find_reachable(text: str) -> set[str]:
     """What a reader could take for addresses; an "@" before a word without a dot is a name's."""
-    words = ["".join(part.split()) for part in _DELIMITER.split(text)]
-    return {_fold_case(_SINGLE_QUOTED.sub(r"\1", word)) for word in words if _REACHABLE.search(word)}
+    found = set()
+    for part in _DELIMITER.split(text):
+        word = "".join(part.split())
+        if any(map(_DOTTED.search, _AT.split(word, maxsplit=1)[1:])):
+            found.add(_fold_case(word[1:-1] if word[0] == word[-1] == "'" else word))
+    return found
 
 
 def to_ascii_host(address: str) -> str:
