@@ -658,7 +658,9 @@ def _parse_decoded(header: str) -> str:
         group = _GROUP.fullmatch(alone)
         found = {_fold_case((group[1] if group else alone).strip())}
     address = found.pop()
-    if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
+    if found or not _ADDRESS.fullmatch(address) or address != address.strip("'"):
+        return ""
+    if any(mark in around for mark in '<>"'):
         return ""
     quoted = (name for name in _QUOTED.finditer(header) if "@" in name[0])
     is_unclear = (
