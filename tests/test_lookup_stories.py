@@ -317,7 +317,18 @@ def test_nothing_is_looked_up_for_copies_forms_and_what_is_only_observed(
         assert server.requests == []
 
 
-@pytest.mark.parametrize("reply_to", [EVE, f"{ANN}, {EVE}", f"Team: {EVE};", "\u0430nn@customer.example"])
+@pytest.mark.parametrize(
+    "reply_to",
+    [
+        EVE,
+        f"{ANN}, {EVE}",
+        f"Team: {EVE};",
+        "\u0430nn@customer.example",
+        f"eve@elsewhere (<{ANN}>) .example",
+        f"<{ANN}>, eve@else where.example",
+        f"<{ANN}>, eve@localhost",
+    ],
+)
 def test_nothing_is_looked_up_where_a_reply_to_leaves_open_who_gets_the_reply(
     tmp_path: Path, server: LookUpServer, reply_to: str
 ) -> None:

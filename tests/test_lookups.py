@@ -431,8 +431,8 @@ def test_an_audience_is_named_without_the_scope_that_it_is_asked_for() -> None:
 
 def test_the_address_is_percent_encoded() -> None:
     look_up = LookUp("https://orders.example/v1/{address}/latest?mail={address}", SHOW)
-    assert look_up.build_url("ann+x&y=1@customer.example") == (
-        "https://orders.example/v1/ann%2Bx%26y%3D1%40customer.example/latest?mail=ann%2Bx%26y%3D1%40customer.example"
+    assert look_up.build_url("ann+x=1@customer.example") == (
+        "https://orders.example/v1/ann%2Bx%3D1%40customer.example/latest?mail=ann%2Bx%3D1%40customer.example"
     )
 
 
@@ -459,6 +459,32 @@ def test_an_address_that_a_database_takes_for_another_needs_the_answer_to_name_i
     assert judged.build_url(address) != ""
     other = f'{{"email": "{ANN}", "number": "A-1"}}'.encode()
     assert judged.read_facts(other, address) == Answer(is_about_customer=False)
+
+
+QUOTED = "https://orders.example/customers?$filter=email%20eq%20{quote}{address}{quote}"
+
+
+@pytest.mark.parametrize(
+    ("address", "quote"),
+    [
+        ("x'or'1'eq'1@evil.example", "'"),
+        ("x'or'1'eq'1@evil.example", "%27"),
+        ("o'brien@customer.example", "'"),
+        ("ann||x@evil.example", ""),
+        ("*@evil.example", ""),
+        ("-x@evil.example", ""),
+        ("ann&&x@evil.example", ""),
+    ],
+)
+def test_an_address_that_is_a_query_needs_the_answer_to_name_it(address: str, quote: str) -> None:
+    url = QUOTED.replace("{quote}", quote)
+    assert LookUp(url, SHOW).build_url(address) == ""
+    assert LookUp(url, SHOW, address_field="value.0.email").build_url(address) != ""
+
+
+def test_an_apostrophe_may_stand_where_the_url_has_no_quotes() -> None:
+    url = "https://orders.example/{address}"
+    assert LookUp(url, SHOW).build_url("o'brien@customer.example").endswith("/o%27brien%40customer.example")
 
 
 @pytest.mark.parametrize("reference", ["", ".", "..", "A/1", "A 1", "x" * 65])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from shared.domain import LookedUp, parse_address
 from shared.knowledge.passages import LOOKED_UP, LOOKUP_MARK, Passage
@@ -32,6 +32,8 @@ _KEY_PARAMETER = re.compile(
 
 # Marks that some servers read as parts of a path or a query although they are percent-encoded.
 _RISKY = re.compile(r"[/\\?#%\x00-\x20\x7f]|\.\.|^\.$")
+# An address that is no query in the languages of databases and search engines, and ends no quote in one.
+_PLAIN = re.compile(r"\w[\w.+=@-]*", re.ASCII)
 
 
 class Result(StrEnum):
@@ -140,9 +142,11 @@ class LookUp:
     def build_url(self, address: str, reference: str = "") -> str:
         """The address to read; "" where the values could lead to another place, or another's facts.
 
-        Databases take letters such as ä for a: only the answer can tell whose it is.
+        Databases take letters such as ä for a, and read marks such as `|` as a part of the query: then only
+        the answer can tell whose it is.
         """
-        if not (address.isascii() or self.address_field):
+        is_quoted = "'" in unquote(self.url)  # there an apostrophe, as of O'Brien, ends the value
+        if not (self.address_field or _PLAIN.fullmatch(address if is_quoted else address.replace("'", ""))):
             return ""
         parts = [part for part, mark in ((address, ADDRESS), (reference, REFERENCE)) if mark in self.url]
         if len(reference) > MAX_REFERENCE_CHARACTERS or any(map(_RISKY.search, parts)) or not all(parts):
