@@ -54,7 +54,7 @@ def _try(console: Console, read: Read, look_up: LookUp, customer: str, text: str
     for reference in references:
         url = look_up.build_url(customer, reference)
         if not url:
-            why = "a mark that some servers read as part of the url, or letters or marks that need address_field"
+            why = "a mark that some servers read as part of a url, or what needs address_field"
             console.print(Text(f"  not asked: {_show(reference or customer)} has {why}.", "yellow"))
             continue
         console.print(Text(f"  GET {url}"))
