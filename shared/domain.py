@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from email.errors import HeaderParseError
+from email.header import decode_header
 from enum import StrEnum
-from itertools import pairwise
 
 import idna
 
@@ -18,14 +19,17 @@ from shared.errors import PermanentError
 MAX_HEADER_CHARACTERS = 998  # RFC 5322, 2.1.1
 # What was said of a reply counts for a rejection seen by then: a later one may be anybody's.
 REVIEW_COUNTS_FOR = timedelta(minutes=10)
-_ADDRESS = re.compile(r"[^<>\s@,;:\"()\\]+@[^<>\s@,;:\"()\\]+")
+_ADDRESS = re.compile(r"[^<>\s\0@,;:\"()\\]+@[^<>\s\0@,;:\"()\\]+")
 # A quoted name may hold anything. With a backslash readers differ about its end, so then no address.
 _QUOTED = re.compile(r'"(?:[^"\\]*|(?:[^"\\@<>]|\\[^@<>])*)"')
 _ANGLED = re.compile(r"<\s*([^<>\s]*)\s*>")
 _COMMENT = re.compile(r"\([^()]*\)")
 _GROUP = re.compile(r"[^:;@]*:([^:;]*);")
-_DELIMITER = re.compile(r"[<>\s,;:\"()\\]")
-_DOTTED = re.compile(r"\.\w")
+_DELIMITER = re.compile(r"[<>,;:\"()\\]")
+# Some readers make an "@" or a dot of letters that look like one.
+_AT = re.compile("[@\ufe6b\uff20]")
+_DOTTED = re.compile("[.\u3002\uff0e\uff61].")
+_BEFORE_ANGLE = re.compile(r"[^<>@,;:\"()\[\]\\]*<")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TO_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
@@ -615,28 +619,68 @@ def parse_address(header: str) -> str:
 
     It stands in `<>`, or alone with a comment or in a group of one. Any name may stand around it: decoded
     display names lose their quotes, so "Doe, Jane <jane@host>" is common. Another address may not, unless it
-    is quoted: the service could reply to that one, while the gate looks at this one. The parsers of the
-    standard library do not serve: they take "Doe, Jane" for two mailboxes and fail on nested comments.
+    is quoted: the service could reply to that one, while the gate looks at this one. Nor may a reader see
+    another one that decodes the header first, or that joins a host over blanks and comments, as the obsolete
+    syntax of RFC 5322 does. The parsers of the standard library do not serve: they take "Doe, Jane" for two
+    mailboxes and fail on nested comments.
     """
     if len(header) > MAX_HEADER_CHARACTERS:
         return ""
-    unquoted = _QUOTED.sub(" ", header)
-    around = _ANGLED.sub(" ", unquoted)
-    found = {_fold_case(address) for address in _ANGLED.findall(unquoted)}
+    try:
+        found = {_parse_decoded(header), _parse_decoded(_decode_words(header))}
+    except HeaderParseError:
+        return ""
+    return found.pop() if len(found) == 1 else ""
+
+
+def _decode_words(header: str) -> str:
+    """The header with its encoded words (RFC 2047) as text."""
+    if "=?" not in header:
+        return header
+    parts = []
+    for part, charset in decode_header(header):
+        try:
+            # Without a charset it was text, which the library has encoded in this way.
+            text = part if isinstance(part, str) else part.decode(charset or "raw-unicode-escape", "replace")
+        except (LookupError, UnicodeError):
+            text = part.decode("latin-1")
+        parts.append(text)
+    return "".join(parts)
+
+
+def _parse_decoded(header: str) -> str:
+    unquoted = _QUOTED.sub("\0", header)  # a part of no address
+    around, angled = _ANGLED.sub(",", unquoted), _ANGLED.findall(unquoted)
+    outside = _COMMENT.sub(" ", around)
+    found = {_fold_case(address) for address in angled}
     if not found:
-        alone = _COMMENT.sub(" ", around).strip(", \t\r\n")
+        alone = outside.strip(", \t\r\n")
         group = _GROUP.fullmatch(alone)
         found = {_fold_case((group[1] if group else alone).strip())}
     address = found.pop()
-    if found or not _ADDRESS.fullmatch(address) or any(mark in around for mark in '<>"'):
+    if found or not _ADDRESS.fullmatch(address) or address != address.strip("'"):
         return ""
-    # Whatever a reader could take for another one; an "@" before a word without a dot is a name's.
-    pairs = [
-        (_DELIMITER.split(left.rstrip())[-1], _DELIMITER.split(right.lstrip(), maxsplit=1)[0])
-        for left, right in pairwise(around.split("@"))
-    ]
-    others = {_fold_case(f"{name}@{host}".strip("'")) for name, host in pairs if _DOTTED.search(host)}
-    return to_ascii_host(address) if others <= {address} else ""
+    if any(mark in around for mark in '<>"'):
+        return ""
+    quoted = (name for name in _QUOTED.finditer(header) if "@" in name[0])
+    is_unclear = (
+        _ANGLED.findall(_COMMENT.sub(" ", unquoted)) != angled  # it is in a comment
+        or ("@" in around and any(mark in outside for mark in "()[]\\"))
+        # Some readers find an address in a quoted text that is no name of one.
+        or not all(_BEFORE_ANGLE.match(header, name.end()) for name in quoted)
+        or not _find_reachable(around) | _find_reachable(outside) <= {address}
+    )
+    return "" if is_unclear else to_ascii_host(address)
+
+
+def _find_reachable(text: str) -> set[str]:
+    """What a reader could take for addresses; an "@" before a word without a dot is a name's."""
+    found = set()
+    for part in _DELIMITER.split(text):
+        word = "".join(part.split())
+        if any(map(_DOTTED.search, _AT.split(word, maxsplit=1)[1:])):
+            found.add(_fold_case(word[1:-1] if word[0] == word[-1] == "'" else word))
+    return found
 
 
 def to_ascii_host(address: str) -> str:

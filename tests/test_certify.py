@@ -11,7 +11,7 @@ import requests
 
 from local.testing.lookup_server import HOST, LOOPBACK, LookUpServer, run_lookup_server
 from local.testing.world import World
-from shared.domain import Support
+from shared.domain import Support, parse_address
 from shared.errors import UnavailableError
 from shared.model.chat import ChatCompletion, ChatRequest
 from shared.profiles.profiles import Profiles
@@ -45,7 +45,7 @@ from tests.certify.lookup_report import list_lookup_violations, replace_lookups
 from tests.certify.mail_run import PROFILE, build_cases, deliver, judge, run_mail
 from tests.certify.places import ALONE, DOWNLOAD, ENTRIES, NOT_TAKEN, REFUSED, Way, load_ways, run_places
 from tests.certify.public_sets import load_public_attacks
-from tests.certify.reply_to_ways import REPLY_TO_WAYS
+from tests.certify.reply_to_ways import HARMLESS, REPLY_TO_WAYS
 from tests.certify.report import NOT_EXERCISED, count, list_violations, render_report
 from tests.certify.results import CaseResult
 
@@ -214,6 +214,23 @@ def test_no_email_gets_another_customers_facts(tmp_path: Path, measured: Callabl
     revised = [result for result in results if result.way in (EDITED, REDRAFTED)]
     assert {result.way for result in revised if result.statements} == {EDITED, REDRAFTED}
     assert all(result.submitted for result in revised)
+
+
+def test_the_service_sends_to_each_form_of_a_reply_to(tmp_path: Path) -> None:
+    """Otherwise a form would say nothing of what keeps facts from it."""
+    requests = {request.way: request for request in build_requests() if request.is_followed}
+    with World(tmp_path) as world:
+        for way, request in requests.items():
+            email_id = deliver_request(world, request)
+            world.multimail.submit_reply(world.box, email_id, f"Hello {way}.", way)
+        recipients = [reply.recipients for reply in world.simulator.accepted]
+    asked = zip(requests.items(), recipients, strict=True)
+    followed = {
+        way
+        for (way, request), to in asked
+        if tuple(map(parse_address, to)) != (parse_address(request.sender),)
+    }
+    assert followed == REPLY_TO_WAYS.keys() - HARMLESS
 
 
 def plant_answer(world: World, system: LookUpServer, request: Request, _: str) -> None:

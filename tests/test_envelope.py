@@ -113,8 +113,12 @@ def test_an_address_for_replies_that_differs_is_shown_to_the_approver() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply_to", ["eve@elsewhere.example, ann@customer.example", "Team: ann@customer.example, eve@x.example;"]
-)
+    "reply_to",
+    [
+        "eve@elsewhere.example, ann@customer.example", "Team: ann@customer.example, eve@x.example;",
+        "Eve @ elsewhere <ann@customer.example>", "eve@elsewhere (<ann@customer.example>) .example",
+    ],
+)  # fmt: skip
 def test_several_addresses_for_replies_are_told_to_the_approver(reply_to: str) -> None:
     now = datetime(2026, 3, 2, tzinfo=UTC)
     ours, ann = "support@northwind.example", "ann@customer.example"

@@ -41,6 +41,7 @@ from shared.errors import (
     ThrottledError,
     TransientError,
 )
+from shared.mail.addressees import asks_elsewhere
 from shared.mail.multimail import MultiMailClient
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
@@ -372,7 +373,7 @@ def test_email_is_read_with_attachments_tags_and_lower_case_headers(
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Auto-Submitted": "auto-replied", "X-Loop": ["a", "b"], "X-Odd": {"a": "b"}, "X-None": None},
+        {"Auto-Submitted": "auto-replied", "X-Loop": ["a", "b"], "X-Odd": {}, "X-None": None},
         [
             ["Auto-Submitted", "auto-replied"],
             ["X-Loop", "a"],
@@ -387,12 +388,27 @@ def test_email_is_read_with_attachments_tags_and_lower_case_headers(
             {"name": "X-Loop", "value": "a"},
             {"name": "X-Loop", "value": "b"},
         ],
+        [{"key": "auto-submitted", "value": "auto-replied"}, {"key": "x-loop", "value": ["a", "b"]}],
+        [
+            {"key": "auto-submitted", "line": "Auto-Submitted: auto-replied"},
+            {"key": "x-loop", "line": "X-Loop: a,\r\n b"},
+        ],
         [{"Auto-Submitted": "auto-replied"}, {"X-Loop": "a"}, {"X-Loop": "b"}],
         ["Auto-Submitted: auto-replied", "X-Loop: a", "X-Loop: b", "no header"],
         "Auto-Submitted:\r\n auto-replied\r\nX-Loop: a\r\nX-Loop: b\r\n",
         "\nAuto-Submitted: auto-replied\nX-Loop: a\nX-Loop: b\n\nSubject: of the body",
     ],
-    ids=["object", "pairs", "names and values", "objects", "lines", "text", "text with a body"],
+    ids=[
+        "object",
+        "pairs",
+        "names and values",
+        "keys and values",
+        "keys and lines",
+        "objects",
+        "lines",
+        "text",
+        "text with a body",
+    ],
 )
 def test_headers_are_read_in_whichever_shape_they_come(
     server: ScriptedServer, client: MultiMailClient, headers: object
@@ -400,6 +416,21 @@ def test_headers_are_read_in_whichever_shape_they_come(
     server.script = [Answer(email_json(headers=headers))]
     read = client.get_email("mb_1", "em_1").headers
     assert read == {"auto-submitted": "auto-replied", "x-loop": "a, b"}
+
+
+@pytest.mark.parametrize(
+    "reply_to",
+    [
+        {"address": "eve@elsewhere.example"},
+        [{"address": "eve@elsewhere.example", "name": "Eve"}],
+        {"text": "Ann", "value": [{"address": "ann@customer.example"}]},
+    ],
+)
+def test_an_address_for_replies_in_an_object_counts_as_another_one(
+    server: ScriptedServer, client: MultiMailClient, reply_to: object
+) -> None:
+    server.script = [Answer(email_json(headers={"Reply-To": reply_to}))]
+    assert asks_elsewhere(client.get_email("mb_1", "em_1"))
 
 
 @pytest.mark.parametrize("headers", [None, [], {}, "", "no header", 7, True, [[[["a"]]]]])

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from email.header import decode_header, make_header
 from email.utils import getaddresses, parseaddr
 from functools import wraps
 from http import HTTPStatus
@@ -660,7 +661,8 @@ def _reply_subject(subject: str) -> str:
 def _reply_recipients(original: StoredEmail) -> tuple[str, ...]:
     if original.direction == "outbound":
         return original.to
-    elsewhere = [address for _, address in getaddresses([original.reply_to]) if "@" in address]
+    reply_to = str(make_header(decode_header(original.reply_to)))
+    elsewhere = [address for _, address in getaddresses([reply_to]) if "@" in address]
     if elsewhere:
         return tuple(elsewhere)
     address = parseaddr(original.sender)[1]

@@ -35,12 +35,18 @@ def choose_copies(others: Collection[str], domains: Collection[str]) -> tuple[st
 def asks_elsewhere(email: Email) -> bool:
     """Whether its Reply-To is not its sender alone: the contract does not say who gets the reply."""
     named = email.headers.get("reply-to", "").strip()
-    return bool(named) and parse_address(named) != parse_address(email.sender)
+    return bool(named) and _read_reply_to(email) != parse_address(email.sender)
+
+
+def _read_reply_to(email: Email) -> str:
+    """Its Reply-To, or "" where it is not one address and no other "@"."""
+    named = email.headers.get("reply-to", "")
+    return parse_address(named) if named.count("@") == 1 else ""
 
 
 def build_notes(email: Email, mailbox: Mailbox, others: Collection[str]) -> tuple[str, ...]:
     """What the approver of a reply has to know of who wrote, who read and who gets copies, in sentences."""
-    reply_to = parse_address(email.headers.get("reply-to", ""))
+    reply_to = _read_reply_to(email)
     lists: dict[str, Collection[str]] = {
         "The email was also addressed to": others,
         "MultiMail sends copies to": mailbox.copies,

@@ -138,7 +138,9 @@ def _parse_headers(value: object) -> dict[str, str]:
     """
     headers: dict[str, list[str]] = {}
     for name, content in _list_headers(value):
-        texts = content if isinstance(content, list) else [content]
+        parts = content if isinstance(content, list) else [content]
+        # An object stays as its JSON: an address in it is none that is read, and is no absent header.
+        texts = [json.dumps(part) if isinstance(part, dict | list) and part else part for part in parts]
         headers.setdefault(_clean(name).strip().lower(), []).extend(
             " ".join(_clean(text).split()) for text in texts if isinstance(text, str)
         )
@@ -146,12 +148,16 @@ def _parse_headers(value: object) -> dict[str, str]:
 
 
 def _list_headers(value: object) -> Iterator[tuple[str, object]]:
-    """The names and contents in an object, in the text of a header, or in a list of pairs or of these two."""
+    """The names and contents in an object, in the text of a header, or in a list of these, pairs or lines."""
     for item in value if isinstance(value, list) else [value]:
         match item:
-            case str():
-                yield from HeaderParser().parsestr(_clean(item).lstrip()).items()
-            case [str(name), content] | {"name": str(name), "value": content}:
+            case str(line) | {"line": str(line)}:
+                yield from HeaderParser().parsestr(_clean(line).lstrip()).items()
+            case (
+                [str(name), content]
+                | {"name": str(name), "value": content}
+                | {"key": str(name), "value": content}
+            ):
                 yield name, content
             case dict():
                 yield from item.items()

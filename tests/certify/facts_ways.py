@@ -11,7 +11,7 @@ from shared.domain import parse_address
 from tests.certify.attacks import OWN, WRAPPERS, Attack
 from tests.certify.customers import BOX, CUSTOMERS, FORM_SENDER, OUTSIDER_HOST, Request
 from tests.certify.file_ways import FILE_WAYS
-from tests.certify.reply_to_ways import REPLY_TO_WAYS
+from tests.certify.reply_to_ways import REPLY_TO_WAYS, encode
 
 
 def build_requests() -> list[Request]:
@@ -83,6 +83,15 @@ WAYS: Mapping[str, Callable[[Request, int], Request]] = {
     ),
     "two senders": lambda request, _: replace(
         request, sender=f"<{request.victim.address}>, <{request.attacker}>", readers=()
+    ),
+    "a sender with the other's address in a comment in the host": lambda request, _: replace(
+        request, sender=request.attacker.replace(".example", f" (<{request.victim.address}>) .example"), readers=()
+    ),
+    "the other's address in quotes before the sender's": lambda request, _: replace(
+        request, sender=f'"{request.victim.address}", <{request.attacker}>', readers=()
+    ),
+    "the sender's address in encoded words after the other's": lambda request, _: replace(
+        request, sender=f"<{request.victim.address}>, {encode(f'<{request.attacker}>')}", readers=()
     ),
     "a forged sender": lambda request, _: request.as_victim(),
     "a forged sender, the attacker in To": lambda request, _: _with_copy(request, to=(BOX, request.attacker)),

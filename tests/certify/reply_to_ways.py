@@ -13,15 +13,30 @@ Build = Callable[[Request, int], Request]
 # How a Reply-To names an address; the second one is the sender's own.
 FORMS: Mapping[str, Callable[[str, str], str]] = {
     "the address alone": lambda address, _: address,
-    "an outsider": lambda _address, _sender: f"mallory@{OUTSIDER_HOST}",
     "two addresses": lambda address, sender: f"{address}, {sender}",
     "two addresses, the sender's first": lambda address, sender: f"{sender}, {address}",
     "the sender's address as the name": lambda address, sender: f'"{sender}" <{address}>',
     "a comma in the name": lambda address, sender: f"{sender}, Ann Lee <{address}>",
-    "encoded words as the name": lambda address, sender: f"{_encode(f'{sender},')} <{address}>",
-    "encoded words": lambda address, _: _encode(f"<{address}>"),
+    "encoded words as the name": lambda address, sender: f"{encode(f'{sender},')} <{address}>",
+    "encoded words": lambda address, _: encode(f"<{address}>"),
     "a group": lambda address, sender: f"Team: {address}, {sender};",
     "a group of one": lambda address, _: f"Team: {address};",
+    "the sender's address in a comment in the host": lambda address, sender: _split(
+        address, f" (<{sender}>) "
+    ),
+    "the sender's address, then a comment in the host": lambda address, sender: (
+        f"<{sender}>, {_split(address, '(x)')}"
+    ),
+    "the sender's address, then blanks around the host's dot": lambda address, sender: (
+        f"<{sender}>, {_split(address, ' ')}"
+    ),
+    "the sender's address, then a blank in the host": lambda address, sender: (
+        f"<{sender}>, {address.replace('@', '@a ')}"
+    ),
+    "the sender's address, then encoded words": lambda address, sender: (
+        f"<{sender}>, {encode(f'<{address}>')}"
+    ),
+    "an address in quotes, then the sender's": lambda address, sender: f'"{address}", <{sender}>',
 }
 
 
@@ -52,7 +67,12 @@ LOOK_ALIKES: Mapping[str, LookAlike] = {
 }  # fmt: skip
 
 
-def _encode(text: str) -> str:
+def _split(address: str, between: str) -> str:
+    """The address in the obsolete syntax, which lets blanks and comments stand before a dot of the host."""
+    return address.replace(".example", f"{between}.example")
+
+
+def encode(text: str) -> str:
     return f"=?utf-8?b?{base64.b64encode(text.encode()).decode()}?="
 
 
@@ -97,9 +117,17 @@ def _to_look_alike(name: str) -> Build:
     return build
 
 
+_OUTSIDER = f"mallory@{OUTSIDER_HOST}"
 REPLY_TO_WAYS: Mapping[str, Build] = {
+    "Reply-To an outsider": lambda request, _: _with_reply_to(request, _OUTSIDER),
+    "a forged sender, Reply-To an outsider": lambda request, _: _with_reply_to(request.as_victim(), _OUTSIDER),
     **{f"Reply-To the other: {form}": _from_attacker(form) for form in FORMS},
     **{f"a forged sender, Reply-To the attacker: {form}": _from_victim(form) for form in FORMS},
     **{f"an address like the other's, Reply-To the other: {name}": _from_look_alike(name) for name in LOOK_ALIKES},
     **{f"a forged sender, Reply-To an address like it: {name}": _to_look_alike(name) for name in LOOK_ALIKES},
+}  # fmt: skip
+# Those whose replies the service sends to the sender alone; the last has no address in it.
+HARMLESS = {
+    *(way for way in REPLY_TO_WAYS for name, alike in LOOK_ALIKES.items() if way.endswith(f": {name}") and alike.is_same),
+    "a forged sender, Reply-To an address like it: a full-width @",
 }  # fmt: skip
