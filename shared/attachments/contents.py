@@ -24,6 +24,7 @@ _PICTURES = ((b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"
 _TEXTS = frozenset({Format.CSV, Format.TXT, Format.HTML, Format.ICS})
 _ENTRIES = frozenset({"VEVENT", "VTODO", "VJOURNAL"})
 _UNREAD_ENTRIES = frozenset({"VFREEBUSY"})
+_UNTOLD_NOTES = frozenset({"/Link", "/Popup"})  # of a PDF: they show nothing of their own
 _LABELS = (
     "SUMMARY", "DTSTART", "DTEND", "DUE", "DURATION", "RRULE", "LOCATION", "ORGANIZER", "ATTENDEE", "STATUS",
     "CATEGORIES", "CONTACT", "URL", "COMMENT", "DESCRIPTION",
@@ -101,15 +102,11 @@ def _read_pdf(content: bytes) -> Iterator[str | None]:
             text = page.extract_text() if number < MAX_PAGES else ""
             if text.strip():
                 yield text
-            if not text.strip() or _has_notes(page) or _has_large_picture(page):
+            notes = {_get(note.get_object(), "/Subtype") for note in page.annotations or ()}
+            if not text.strip() or notes - _UNTOLD_NOTES or _has_large_picture(page):
                 yield None
     except LimitReachedError:
         raise UnreadError(Unread.TOO_LARGE) from None
-
-
-def _has_notes(page: Any) -> bool:
-    notes = (note.get_object() for note in page.annotations or ())
-    return any(_get(note, "/Subtype") not in ("/Link", "/Popup") for note in notes)
 
 
 def _has_large_picture(page: Any) -> bool:

@@ -108,11 +108,9 @@ def list_open_points(attachments: Sequence[ReadAttachment]) -> list[str]:
     for point, listed in names.items():
         count = f"{len(listed)} {point}" if len(listed) > 1 else point.capitalize()
         more = ", …" if len(listed) > MAX_NAMED else ""
-        points.append(f"{count}: {_quote_names(listed[:MAX_NAMED])}{more}")
+        shown = listed[:MAX_NAMED]
+        limit = min(MAX_NAME_CHARACTERS, MAX_NAMES_CHARACTERS // len(shown))
+        # Each ends where its quote does, whatever it says.
+        quoted = (f'"{clean_line(name, limit).replace(chr(34), chr(39))}"' for name in shown)
+        points.append(f"{count}: {', '.join(quoted)}{more}")
     return points
-
-
-def _quote_names(names: Sequence[str]) -> str:
-    """The names, each of which ends where its quote does, whatever it says."""
-    limit = min(MAX_NAME_CHARACTERS, MAX_NAMES_CHARACTERS // len(names))
-    return ", ".join(f'"{clean_line(name, limit).replace(chr(34), chr(39))}"' for name in names)

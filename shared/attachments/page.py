@@ -1,7 +1,7 @@
 """The text of an HTML page that a reader sees, by the tree that a browser makes of it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,8 @@ def _walk(root: "Node") -> Iterator[str | None]:
             style = _read_style(attributes.get("style") or "")
             is_shown = is_visible if style.is_visible is None else style.is_visible
             is_unread = is_shown and node.name in _UNREAD and attributes.get("type") != "hidden"
-            is_gone = _is_gone(node.name, attributes, style)
+            is_closed = node.name == "dialog" and "open" not in attributes
+            is_gone = style.is_none if style.is_none is not None else ("hidden" in attributes or is_closed)
             if not style.is_clear or (is_unread and not is_gone):
                 yield None
             if is_gone or node.name in _UNREAD:
@@ -75,12 +76,6 @@ def _walk(root: "Node") -> Iterator[str | None]:
             yield " | " if node.name in _CELLS else edge
             stack.append((edge, True))
             stack += [(child, is_shown) for child in reversed(node.children or ())]
-
-
-def _is_gone(name: str, attributes: Mapping[str, str | None], style: _Style) -> bool:
-    if style.is_none is not None:
-        return style.is_none
-    return "hidden" in attributes or (name == "dialog" and "open" not in attributes)
 
 
 def _read_style(style: str) -> _Style:

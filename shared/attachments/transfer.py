@@ -1,10 +1,10 @@
 """From MultiMail's answer about an attachment to its bytes."""
 
 import logging
+import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from shared.attachments.formats import Unread, UnreadError
 from shared.errors import PermanentError, TransientError
@@ -20,6 +20,7 @@ Download = Callable[[str, int, float], bytes]  # an address, the most bytes, the
 
 _CONTENT_FIELDS = ("content_base64", "content")
 _URL_FIELDS = ("url", "download_url")
+_AFTER_HOST = re.compile(r"[/\\?#\s]")
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +55,10 @@ def read_answer(answer: Answer, max_bytes: int, download: Download) -> bytes:
     try:
         return download(url, max_bytes, DOWNLOAD_SECONDS)
     except (PermanentError, TransientError) as error:
-        log.warning("an attachment was not fetched from %s: %s", _find_host(url), error)
+        # Its host alone: a person who has the rest can read the file.
+        host = _AFTER_HOST.split(url.partition("://")[2])[0].rpartition("@")[2]
+        log.warning("an attachment was not fetched from %s: %s", clean_line(host, MAX_HOST_CHARACTERS), error)
         raise UnreadError(Unread.NOT_FETCHED) from None
-
-
-def _find_host(url: str) -> str:
-    """The host of an address alone: who has the rest can read the file."""
-    try:
-        return clean_line(urlsplit(url).hostname or "no host", MAX_HOST_CHARACTERS)
-    except ValueError:
-        return "no host"
 
 
 def _find_text(found: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
