@@ -203,6 +203,7 @@ def test_headers_and_notes_of_a_document_are_read_and_the_decoy_of_another_main_
         ("<div style='visibility:hidden'>x<p style='visibility:visible'>Shown</div>", "Shown"),
         ("<div style='backface-visibility:hidden; --x:display:none'>Shown</div>", "Shown"),
         ("<div hidden style='display:block'>Shown</div>", "Shown"),
+        ("<div style='display:none(x)'>Shown</div>", "Shown"),
         ("<div style='background:url(\"a;display:none\")'>Shown</div>", "Shown"),
         ("<div style='content:\"/*\";display:none;quotes:\"*/\"'>x</div>Shown", "Shown"),
         ("<td style='font-size:0px'><div style='font-size:13px'>Shown</div></td>", "Shown"),
@@ -579,11 +580,12 @@ def test_any_other_form_is_a_cause(given: Answer, expected: Unread) -> None:
     assert raised.value.why is expected
 
 
+@pytest.mark.parametrize("rest", ["/secret?sig=secret", "?sig=secret@x", "\\secret", "#secret"])
 def test_a_file_that_cannot_be_fetched_is_logged_with_its_host_alone(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, rest: str
 ) -> None:
     with pytest.raises(UnreadError):
-        read_answer(answer({"url": "https://files.example/secret?sig=secret"}), 50, download_nothing)
+        read_answer(answer({"url": f"https://secret:secret@files.example{rest}"}), 50, download_nothing)
     assert caplog.messages == ["an attachment was not fetched from files.example: refused"]
 
 
