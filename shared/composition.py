@@ -20,6 +20,7 @@ from shared.attachments.transfer import Download
 from shared.domain import parse_work_item
 from shared.errors import ConfigurationError, PermanentError
 from shared.knowledge.files import KnowledgeFiles, list_folders
+from shared.knowledge.lookup import DEFAULT_SCOPE
 from shared.knowledge.lookup_http import LookUpReader
 from shared.knowledge.lookups import LookUps, Read
 from shared.knowledge.meaning import VECTOR_FILE, MeaningIndex, VectorFile
@@ -46,7 +47,14 @@ from shared.replying.submission import Submitter
 from shared.services.health import ServiceHealth, Watch
 from shared.services.secrets import FindSecret, SecretFile, SecretSource, StaticSecret
 from shared.services.work_queue import InProcessWorkQueue, WorkQueue
-from shared.settings import OBSERVED, Settings, find_config_path, read_named_secrets
+from shared.settings import (
+    OBSERVED,
+    Settings,
+    find_config_path,
+    is_observing,
+    is_set,
+    read_named_secrets,
+)
 from shared.telemetry import quieten_sdks, span
 from shared.watching.answers import AnswerWatch
 from shared.watching.polling import Poller
@@ -453,7 +461,9 @@ def _build_look_up(
     def find_tokens(audience: str) -> "TokenSource":
         from shared.services.credentials import TokenSource  # noqa: PLC0415 - its SDK, only where it signs in
 
-        return TokenSource(credential(), f"{audience}/.default", f"the audience {audience} of a look-up")
+        return TokenSource(
+            credential(), f"{audience}{DEFAULT_SCOPE}", f"the audience {audience} of a look-up"
+        )
 
     return LookUpReader(
         settings.config_path, find_secret, lambda audience: find_tokens(audience).get_bearer(), watch
@@ -507,10 +517,9 @@ def find_unset_secrets(environment: Mapping[str, str]) -> Sequence[str]:
     It needs no other setting. Raises ConfigurationError for what is wrong in the profiles.
     """
     known = read_named_secrets(environment)
-    has_search = bool(environment.get("SEARCH_ENDPOINT", "").strip())
+    has_search = is_set(environment, "SEARCH_ENDPOINT")
     named = open_profiles(find_config_path(environment), has_search=has_search).lookup_secrets
-    observes = environment.get("OBSERVE_ONLY", "").strip().lower() == "true"
-    if observes or environment.get("KEY_VAULT_URL", "").strip():
+    if is_observing(environment) or is_set(environment, "KEY_VAULT_URL"):
         return ()  # no look-up runs; or each poll asks the vault
     unset = ((where, name) for name, where in named.items() if name_variable(name) not in known)
     return [f"{where}: {_explain_unset(name)}" for where, name in unset]

@@ -443,7 +443,7 @@ class Settings:
     key_vault_url: str | None = _setting(
         AZURE,
         _optional_url,
-        "Vault with the MultiMail key, the webhooks' secret and the targets' addresses and keys.",
+        "Vault with the MultiMail key, the audit trail's, and the secrets of webhooks, targets and look-ups.",
     )
     managed_identity_client_id: str | None = _setting(
         AZURE,
@@ -459,7 +459,7 @@ class Settings:
         """
         declared = declared_settings()
         texts = {s.name: environment.get(s.name, "").strip() or s.default for s in declared.values()}
-        is_in_azure = bool(environment.get("IDENTITY_ENDPOINT", "").strip())
+        is_in_azure = is_set(environment, "IDENTITY_ENDPOINT")
         problems = _find_misspelled(environment, texts) + _find_missing(texts, needs, is_in_azure=is_in_azure)
         values: dict[str, Any] = {
             "has_managed_identity": is_in_azure,
@@ -515,8 +515,17 @@ def find_ledger_path(environment: Mapping[str, str]) -> Path:
     What is only observed has a folder of its own next to it, for its ledger and its audit trail.
     """
     path = Path(environment.get("LEDGER_PATH", "").strip() or LEDGER_PATH)
-    observes = environment.get("OBSERVE_ONLY", "").strip().lower() == "true"
-    return path.parent / OBSERVED / path.name if observes else path
+    return path.parent / OBSERVED / path.name if is_observing(environment) else path
+
+
+def is_set(environment: Mapping[str, str], name: str) -> bool:
+    """Whether a setting has a value, right or wrong."""
+    return bool(environment.get(name, "").strip())
+
+
+def is_observing(environment: Mapping[str, str]) -> bool:
+    """Whether the agent only observes, for what needs no other setting."""
+    return environment.get("OBSERVE_ONLY", "").strip().lower() == "true"
 
 
 def _find_missing(texts: Mapping[str, str], needs: Collection[Need], *, is_in_azure: bool) -> list[str]:
@@ -525,7 +534,7 @@ def _find_missing(texts: Mapping[str, str], needs: Collection[Need], *, is_in_az
     In Azure a ledger in a file or a queue in memory would be lost with the instance.
     """
     problems = []
-    sends = Need.SEND in needs and texts["OBSERVE_ONLY"].lower() != "true"
+    sends = Need.SEND in needs and not is_observing(texts)
     has_key = texts["MULTIMAIL_API_KEY"] or texts["KEY_VAULT_URL"]
     if not has_key and not {Need.READ, Need.SEND}.isdisjoint(needs):
         problems.append(

@@ -35,7 +35,7 @@ WEBHOOKS_REFUSED = "webhooks.refused"
 MATTER_CLOSED = "matter.closed"
 NOTIFICATION_SENT = "notification.sent"
 NOTIFICATION_FAILED = "notification.failed"
-LOOKUP_MISMATCHED = "lookup.mismatched"
+LOOKUP_FINISHED = "lookup.finished"
 AUDIT_ANCHORED = "audit.anchored"
 SERVICE_UNAVAILABLE = "service.unavailable"
 SERVICE_AVAILABLE = "service.available"
@@ -79,7 +79,7 @@ _METRICS: Mapping[str, tuple[_Metric, ...]] = {
         _Metric("gauge", "agent.replies.pending.oldest", "s", "oldest_seconds"),
     ),
     SERVICE_UNAVAILABLE: (_Metric("counter", "agent.service.outages", dimensions=("operation",)),),
-    LOOKUP_MISMATCHED: (_Metric("counter", "agent.lookups.mismatched", dimensions=("lookup",)),),
+    LOOKUP_FINISHED: (_Metric("counter", "agent.lookups.finished", dimensions=("lookup", "result")),),
     BACKLOG_MEASURED: (
         _Metric("gauge", "agent.backlog", value="count"),
         _Metric("gauge", "agent.backlog.oldest", "s", "oldest_seconds"),

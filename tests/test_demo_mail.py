@@ -192,8 +192,9 @@ def looked_up_for(subject: str) -> Sequence[Passage]:
     for look_up in SUPPORT.lookups:
         for reference in re.findall(look_up.references or "^", f"{asked.subject}\n{asked.markdown}"):
             answer = ANSWERS.get(look_up.build_url(address, reference).removeprefix(URL).replace("%40", "@"))
-            if answer and (passage := look_up.read_facts(json.dumps(answer).encode(), address, NOW).passage):
-                found.append(passage)
+            shown = look_up.read_facts(json.dumps(answer).encode(), address).shown if answer else ()
+            if shown:
+                found.append(look_up.build_passage(shown, NOW, reference))
     return found
 
 

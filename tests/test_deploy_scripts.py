@@ -399,66 +399,84 @@ def test_a_subscription_that_did_not_succeed_says_what_to_do(
     assert SIGNING_SECRET not in screen
 
 
-# A target of notifications
+# A secret that a profile names
 
 ADDRESS = "https://hooks.example/workflows/0123456789?sig=SECRET"
 
 
-def store_target(shell: Shell, typed: str, *arguments: str) -> tuple[int, str]:
-    return shell.type_key(typed, *arguments, script="store_target.sh")
+def store_secret(shell: Shell, typed: str, *arguments: str) -> tuple[int, str]:
+    return shell.type_key(typed, *arguments, script="store_secret.sh")
 
 
 def test_the_address_of_a_target_reaches_the_vault_and_nothing_else(shell: Shell) -> None:
     shell.answer("az keyvault secret list", "notify-teams-support\n")  # an older one is replaced
-    status, screen = store_target(shell, ADDRESS, "teams-support")
+    status, screen = store_secret(shell, ADDRESS, "teams-support")
     assert (status, shell.stored) == (0, ADDRESS)
     assert "--name notify-teams-support --value @- --output none" in shell.calls
     assert "SECRET" not in screen + shell.calls
 
 
+def test_the_key_of_a_look_up_reaches_the_vault_under_the_name_that_the_profile_has(shell: Shell) -> None:
+    shell.answer("az keyvault secret list", "")
+    status, screen = store_secret(shell, "the-key-of-orders", "lookup-orders")
+    assert (status, shell.stored) == (0, "the-key-of-orders")
+    assert "--name lookup-orders --value @- --output none" in shell.calls
+    assert "the-key-of-orders" not in screen + shell.calls
+    assert "python -m local lookup MAILBOX ADDRESS" in screen
+
+
 def test_an_endpoint_of_ones_own_has_its_key_in_the_vault_before_its_address(shell: Shell) -> None:
     typed, signing = f"{ADDRESS}\nkey-of-the-signatures", "--name notify-json-desk-key --value @-"
-    status, _ = store_target(shell, typed, "json-desk")
+    status, _ = store_secret(shell, typed, "json-desk")
     assert (status, shell.stored) == (0, ADDRESS)
     assert shell.calls.index(signing) < shell.calls.index("--name notify-json-desk --value @-")
     shell.answer(
         f"az keyvault secret set --vault-name kv-test --subscription subscription-test {signing}", "FAIL: 403"
     )
-    status, screen = store_target(shell, typed, "json-desk")
+    status, screen = store_secret(shell, typed, "json-desk")
     assert (status, shell.stored) == (1, "key-of-the-signatures")
     assert "Stored as" not in screen
 
 
-@pytest.mark.parametrize("target", ["", "support", "teams-", "mail-support"])
+@pytest.mark.parametrize("target", ["", "support", "teams-", "mail-support", "lookup-", "multimail-api-key"])
 def test_a_name_that_no_profile_can_have_is_refused(shell: Shell, target: str) -> None:
-    done = shell.run("store_target.sh", *filter(None, [target]))
+    done = shell.run("store_secret.sh", *filter(None, [target]))
     assert done.returncode == 2
-    assert "scripts/store_target.sh teams-support" in done.stdout
+    assert "scripts/store_secret.sh teams-support" in done.stdout
     assert "az" not in shell.calls
 
 
 @pytest.mark.parametrize(
-    ("typed", "complaint"), [("http://hooks.example/x", "https"), ("", "Not a valid key")]
+    ("typed", "complaint"),
+    [
+        ("http://hooks.example/x", "https"),
+        ("http://hooks.example/https://x", "https"),
+        ("", "Not a valid key"),
+    ],
 )
 def test_what_cannot_be_an_address_is_not_stored(shell: Shell, typed: str, complaint: str) -> None:
-    status, screen = store_target(shell, typed, "slack-lead")
+    status, screen = store_secret(shell, typed, "slack-lead")
     assert (status, shell.stored) == (1, None)
     assert complaint in screen
 
 
+@pytest.mark.parametrize("name", ["slack-lead", "lookup-orders"])
 @pytest.mark.parametrize("answer", [*CLOSED, "Please run 'az login'"])
-def test_an_address_for_a_vault_that_does_not_open_ends_with_what_to_run(shell: Shell, answer: str) -> None:
+def test_a_secret_for_a_vault_that_does_not_open_ends_with_what_to_run(
+    shell: Shell, answer: str, name: str
+) -> None:
     shell.answer("az keyvault secret list", f"FAIL: {answer}")
-    status, screen = store_target(shell, ADDRESS, "slack-lead")
+    status, screen = store_secret(shell, ADDRESS, name)
     assert status != 0
     assert shell.stored is None
-    assert "scripts/store_target.sh slack-lead" in screen
+    assert f"scripts/store_secret.sh {name}" in screen
 
 
-def test_without_a_terminal_no_address_is_asked_for(shell: Shell) -> None:
-    done = shell.run("store_target.sh", "slack-lead")
+@pytest.mark.parametrize("name", ["slack-lead", "lookup-orders"])
+def test_without_a_terminal_no_secret_of_a_profile_is_asked_for(shell: Shell, name: str) -> None:
+    done = shell.run("store_secret.sh", name)
     assert (done.returncode, shell.calls) == (1, "")
-    assert "in a terminal: scripts/store_target.sh slack-lead" in done.stdout
+    assert f"in a terminal: scripts/store_secret.sh {name}" in done.stdout
 
 
 # The check

@@ -27,6 +27,7 @@ from tests.declared_functions import read_declared_functions
 from tests.emitted_events import read_emitted_events
 from tests.infra_rules import OPEN_PATHS, OPERATOR_ROLE, Deployment, find_problems, list_roles
 from tests.missing_tools import leave_out
+from tests.test_queries import DOCUMENTED
 
 ROOT = Path(__file__).parent.parent
 INFRA = ROOT / "infra"
@@ -572,7 +573,7 @@ def find_query_problems(text: str) -> list[str]:
     """Names in a query that the code does not emit: tables, events, attributes of that event, outcomes."""
     query = "\n".join(line for line in text.splitlines() if not line.startswith("//"))
     table = query.split()[0]
-    events = re.findall(r"Properties\['agent\.event'\]\) == '([^']*)'", query)
+    events = re.findall(r"Properties\['agent\.event'\]\)? == '([^']*)'", query)
     attributes = set(re.findall(r"Properties\['([^']+)'\]", query)) - {"agent.event"}
     outcomes = re.findall(r"Properties\['agent\.outcome'\]\) == '([^']*)'", query)
     statuses = [
@@ -594,6 +595,11 @@ def find_query_problems(text: str) -> list[str]:
 @pytest.mark.parametrize("path", QUERIES, ids=lambda path: path.stem)
 def test_query_asks_only_for_what_the_code_emits(path: Path) -> None:
     assert find_query_problems(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_query_in_a_document_asks_only_for_what_the_code_emits(name: str) -> None:
+    assert find_query_problems(DOCUMENTED[name]) == []
 
 
 @pytest.mark.parametrize(
@@ -625,7 +631,7 @@ def test_the_events_are_read_from_the_code() -> None:
         "poll.succeeded", "email.decided", "email.deferred", "tokens.budget_reached",
         "reply.settled", "replies.pending", "backlog.measured", "email.redriven", "email.erased", "webhook.received",
         "webhooks.refused", "tool.called", "reply.withdrawn", "service.unavailable", "service.available",
-        "matter.closed", "notification.sent", "notification.failed", "audit.anchored", "lookup.mismatched",
+        "matter.closed", "notification.sent", "notification.failed", "audit.anchored", "lookup.finished",
     }  # fmt: skip
     assert {"agent.mailbox_id", "agent.outcome", "agent.calls"} <= EVENTS["email.decided"]
 

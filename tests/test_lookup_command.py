@@ -40,6 +40,7 @@ def say(
     *,
     address: str = ANN,
     path: str = "/customers/{address}",
+    mailbox: str = BOX.upper(),
     **fields: str,
 ) -> tuple[int, str]:
     usual = {
@@ -50,7 +51,7 @@ def say(
     written = "\n".join([f"{BOX}:", "  lookups:", "    orders:", *lines])
     (Path.cwd() / "mailboxes.yaml").write_text(written, encoding="utf-8")
     console = Console(file=StringIO(), width=400)
-    status = lookup(console, BOX.upper(), address, text)
+    status = lookup(console, mailbox, address, text)
     assert isinstance(console.file, StringIO)
     return status, console.file.getvalue()
 
@@ -87,7 +88,7 @@ def test_a_failure_has_its_remedy_and_fails(server: LookUpServer) -> None:
     server.statuses[CUSTOMERS] = 401
     status, said = say(server)
     assert status == UNFINISHED
-    assert "answered HTTP 401: check its header and secret." in said
+    assert "answered HTTP 401: let it sign in, with an audience, or a header and a secret." in said
     server.statuses.clear()
     server.answers[CUSTOMERS] = b"<html>"
     status, said = say(server)
@@ -96,20 +97,33 @@ def test_a_failure_has_its_remedy_and_fails(server: LookUpServer) -> None:
 
 
 def test_what_the_answer_lacks_is_named_with_its_path(server: LookUpServer) -> None:
-    status, said = say(server, show="{Order: number, Carrier: shipping.carrier, Note: note}")
+    status, said = say(server, show="{Order: number, Note: note}")
     assert status == OK
-    assert "  Carrier: no value, shipping.carrier: the answer has no such field" in said
     assert "  Note: no value, note: empty in the answer" in said
-    status, said = say(server, show="{Order: order.number}")
-    assert status == UNFINISHED
-    assert "  Order: no value, order.number: the answer has no such field" in said
+    status, said = say(server, show="{Order: number, Carrier: shipping.carrier, Customer: customer}")
+    assert status == UNFINISHED  # one of several is enough
+    assert "  Carrier: no value, shipping.carrier: the answer has no such field" in said
+    assert "  Customer: no value, customer: an object or a list, not a text: name a field in it" in said
 
 
-def test_an_address_field_that_is_not_there_fails(server: LookUpServer) -> None:
-    status, said = say(server, address_field="customer.mail")
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("customer.mail", "the answer has no such field"),
+        ("customer", "an object or a list, not a text: name a field in it"),
+    ],
+)
+def test_an_address_field_that_is_no_address_fails(server: LookUpServer, path: str, reason: str) -> None:
+    status, said = say(server, address_field=path)
     assert status == UNFINISHED
-    assert "address_field customer.mail: the answer has no such field" in said
+    assert f"address_field {path}: {reason}" in said
     assert "A-1001" not in said
+
+
+def test_an_empty_address_field_is_told_from_another_address(server: LookUpServer) -> None:
+    status, said = say(server, address_field="note")
+    assert status == OK
+    assert "address_field note: empty in the answer, or not one address, so nothing of the answer" in said
 
 
 def test_another_customers_answer_is_said_to_be_unused(server: LookUpServer) -> None:
@@ -117,10 +131,41 @@ def test_another_customers_answer_is_said_to_be_unused(server: LookUpServer) -> 
     status, said = say(server, "Where are A-1001 and A-7?", address="bob@other.example", **order)
     assert status == OK
     assert "  references in TEXT: A-1001, A-7" in said
-    assert "address_field customer.email: another address, or none, so nothing of the answer is used" in said
+    assert "address_field customer.email: another address, so nothing of the answer is used" in said
     assert "HTTP 404, 410 or 204: nothing about this customer" in said
     assert "shipped" not in said
-    assert "references in TEXT: none, so nothing is asked" in say(server, "Hello", **order)[1]
+    told = r"references in TEXT: none that \bA-\d+\b finds, so nothing is asked"
+    assert told in say(server, "Hello\n\n> Where is A-1001?", **order)[1]  # which the agent does not read
+
+
+def test_one_failure_of_several_fails(server: LookUpServer) -> None:
+    order = {"path": "/orders/{reference}", "references": r"A-\d+", "address_field": "customer.email"}
+    server.statuses["/orders/A-1001"] = 500
+    status, said = say(server, "Where are A-1001 and A-2?", **order)
+    assert status == UNFINISHED
+    assert "HTTP 500" in said
+    assert "Status: shipped" in said
+    server.statuses = {CUSTOMERS: 500}
+    server.answers[f"/orders/A-2/{ANN}"] = ORDER
+    second = f"{{url: 'https://{LOOPBACK}:{server.port}/orders/A-2/{{address}}', show: {{Order: number}}, "
+    second += f"ca_file: {server.ca_file.name}, allow_private: true}}"
+    status, said = say(server, allow_private=f"true\n    bills: {second}")
+    assert status == UNFINISHED
+    assert "HTTP 500" in said
+    assert said.endswith("  Order: A-1001\n")
+
+
+def test_nothing_that_was_typed_reaches_the_terminal_as_a_command(server: LookUpServer) -> None:
+    order = {"path": "/orders/{reference}", "references": "A.*9", "address_field": "customer.email"}
+    assert "references in TEXT: A[2J9" in say(server, "see A\x1b[2J9", **order)[1]
+    for typed in ("a\x1b[31mb@customer.example", "ann\x1b[31m"):
+        assert "\x1b" not in say(server, address=typed)[1]
+
+
+def test_a_mailbox_without_a_profile_of_its_own_is_told_which_have_one(server: LookUpServer) -> None:
+    status, said = say(server, mailbox="help@northwind.example")
+    assert status == MISCONFIGURED
+    assert f"it has the default one. Those with a profile of their own: {BOX}." in said
 
 
 def test_what_it_is_for_is_said_and_not_asked_for(server: LookUpServer) -> None:
@@ -134,6 +179,8 @@ def test_what_is_not_looked_up_is_not_asked(server: LookUpServer) -> None:
     status, said = say(server, address="a?b@customer.example")
     assert status == OK
     assert "not asked: a?b@customer.example has a mark" in said
+    _, said = say(server, address="bj\u00f6rn@customer.example")
+    assert "or what needs address_field" in said
     assert server.requests == []
 
 

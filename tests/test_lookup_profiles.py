@@ -2,11 +2,16 @@
 
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from rich.console import Console
 
 from local.approval.shown import describe_age
@@ -19,7 +24,7 @@ from shared.errors import ConfigurationError, UnavailableError
 from shared.knowledge.lookup import LookUp
 from shared.profiles.profile_file import parse_profiles
 from shared.profiles.profiles import KnowledgeFolder, MailboxProfile
-from shared.services.secrets import StaticSecret, find_missing
+from shared.services.secrets import StaticSecret, list_missing_secrets
 from shared.settings import Secret, Settings
 
 BOX = Mailbox("support", "support@northwind.example", "gated_send")
@@ -104,9 +109,15 @@ def test_a_look_up_is_read_whole() -> None:
         ({"time_limit": "60"}, "from 0.5 to 10"),
         ({"cache": "48h"}, "24 hours"),
         ({"on_failure": "retry"}, "one of continue, wait"),
-        ({"categories": "[prices]"}, r"lookups names 'prices', which is not a category"),
-        ({"ca_file": "../ca.pem"}, r"lookups.orders.ca_file names '../ca.pem', which is not a file"),
-        ({"method": "POST"}, "'method' as an unknown name"),
+        ({"categories": "[prices]"}, r"line 6, support: lookups.orders.categories names 'prices', which is not a category"),
+        ({"ca_file": "ca.pem"}, r"line 6, support: lookups.orders.ca_file names 'ca.pem', which is not a file"),
+        ({"ca_file": "../ca.pem"}, "orders.ca_file has '../ca.pem', which is not a file in the folder of mailboxes.yaml"),
+        ({"ca_file": "ca.crt"}, "such as own-ca.pem: put it there, with this ending"),
+        ({"references": r'"\b(A-\d{4})"', "url": "https://shop.example/{reference}"}, "write a pattern in single quotes"),
+        ({"references": r'"\b(A-[0-9])"', "url": "https://shop.example/{reference}"}, r"write it in single quotes"),
+        ({"references": r"/A-\d{4}/i", "url": "https://shop.example/{reference}"}, "is written in slashes"),
+        ({"method": "POST"}, "'method' as an unknown name: it must have url, show"),
+        ({"adress_field": "email"}, "'adress_field' as an unknown name: did you mean 'address_field'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_remedy(changes: dict[str, str | None], problem: str) -> None:
@@ -129,11 +140,35 @@ def test_a_reference_may_be_called_a_code() -> None:
         LookUp("https://shop.example/{address}?code=the-key", shown)
 
 
-def test_a_key_in_the_url_is_not_repeated() -> None:
-    assert "the-key" not in problems_of(url="https://shop.example/{address}?sig=the-key")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sig=the-key", "secret=the-key", "client_secret=the-key", "api-key=the-key", "x-functions-key=the-key",
+        "functions_key=the-key", "auth=the-key", "accessToken=the-key", "jwt=the-key", "v=1;code=the-key",
+        "%63ode=the-key", "apikey2=the-key", "password=the-key", "pass=the-key",
+    ],
+)  # fmt: skip
+def test_a_key_in_the_url_is_refused_and_not_repeated(query: str) -> None:
+    told = problems_of(url=f"https://shop.example/{{address}}?{query}")
+    assert "has a key in its url" in told
+    assert "the-key" not in told
 
 
-@pytest.mark.parametrize("kind", ["a key", "text", "binary"])
+@pytest.mark.parametrize(
+    "query", ["countryCode=DE", "keyword=a", "author=1", "design=2", "bypass=1", "tokens=3"]
+)
+def test_other_parameters_may_be_in_the_url(query: str) -> None:
+    LookUp(f"https://shop.example/{{address}}?{query}", (("Order", "number"),))
+
+
+def build_revocation_list() -> bytes:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA")])
+    revoked = x509.CertificateRevocationListBuilder().issuer_name(name).last_update(now)
+    return revoked.next_update(now + timedelta(days=1)).sign(key, SHA256()).public_bytes(Encoding.PEM)
+
+
+@pytest.mark.parametrize("kind", ["a key", "text", "binary", "a revocation list"])
 def test_a_file_without_a_certificate_is_no_ca_file(kind: str, tmp_path: Path) -> None:
     authority, host = write_certificates(tmp_path, ("shop.example",))
     written = (
@@ -144,7 +179,10 @@ def test_a_file_without_a_certificate_is_no_ca_file(kind: str, tmp_path: Path) -
     (tmp_path / "own.pem").write_bytes(authority.read_bytes())
     assert parse_profiles(written, path).get(BOX).lookups[0].ca_file == "own.pem"
     key = host.read_bytes().partition(b"-----END CERTIFICATE-----\n")[2]
-    (tmp_path / "own.pem").write_bytes({"a key": key, "text": b"the authority", "binary": b"\x00\xff"}[kind])
+    contents = {
+        "a key": key, "text": b"the authority", "binary": b"\x00\xff", "a revocation list": build_revocation_list(),
+    }  # fmt: skip
+    (tmp_path / "own.pem").write_bytes(contents[kind])
     with pytest.raises(ConfigurationError, match=r"orders\.ca_file names 'own\.pem', which .* format PEM"):
         parse_profiles(written, path)
 
@@ -183,14 +221,29 @@ def test_a_secret_that_is_missing_is_told_at_each_poll_and_stops_nothing(tmp_pat
         world.poller.poll()
 
 
-def test_a_vault_that_cannot_be_reached_is_no_missing_secret() -> None:
+def test_a_vault_that_cannot_be_reached_is_no_missing_secret(caplog: pytest.LogCaptureFixture) -> None:
     def find_secret(name: str) -> StaticSecret:
         asked.append(name)
         raise UnavailableError("The vault cannot be reached.")
 
     asked = list[str]()
-    assert find_missing({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
+    assert list_missing_secrets({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
     assert asked == ["lookup-a"]
+    assert "is not known: The vault cannot be reached." in caplog.text
+
+
+def test_each_look_up_that_has_a_secret_is_named_but_none_of_an_observed_mailbox() -> None:
+    lookups = "{{{}: {{url: 'https://shop.example/{{address}}', show: {{A: a}}, header: x-key, secret: lookup-{}}}}}"
+    written = "\n".join(
+        f"{box}: {{observe: {observe}, lookups: {lookups.format(name, secret)}}}"
+        for box, observe, name, secret in (
+            ("a@x.example", "false", "orders", "shop"), ("b@x.example", "false", "bills", "shop"),
+            ("c@x.example", "false", "orders", "shop"), ("d@x.example", "true", "parcels", "post"),
+        )
+    )  # fmt: skip
+    assert parse_profiles(written, "mailboxes.yaml").lookup_secrets == {
+        "lookup-shop": "lookups.orders.secret, lookups.bills.secret"
+    }
 
 
 def test_run_names_a_missing_secret_with_all_that_is_wrong(

@@ -21,7 +21,7 @@ from local.testing.world import Clock, InlineExecutor
 from shared.errors import ConfigurationError, DeferredError, ThrottledError, UnavailableError
 from shared.knowledge.lookup import CONTINUE, WAIT, Answer, Facts, LookUp
 from shared.knowledge.lookup_http import MAX_ANSWER_BYTES, LookUpReader
-from shared.knowledge.lookups import LookUps
+from shared.knowledge.lookups import MAX_KEPT, LookUps
 from shared.knowledge.references import MAX_TEXT_CHARACTERS, check_pattern, find_references
 from shared.services.health import ServiceHealth
 from shared.services.judged_https import cut_off, find_forbidden
@@ -304,22 +304,23 @@ def test_what_is_not_there_is_nothing(server: LookUpServer, status: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "kind", "remedy"),
     [
-        (401, ConfigurationError),
-        (403, DeferredError),
-        (429, ThrottledError),
-        (500, UnavailableError),
-        (400, DeferredError),
+        (401, ConfigurationError, "let it sign in"),
+        (403, DeferredError, "let it sign in"),
+        (429, ThrottledError, "ask less with cache"),
+        (500, UnavailableError, "that system's own log"),
+        (400, DeferredError, "check its url"),
     ],
 )
 def test_failures_say_what_came_back_without_the_address(
-    server: LookUpServer, status: int, kind: type[Exception]
+    server: LookUpServer, status: int, kind: type[Exception], remedy: str
 ) -> None:
     server.statuses[f"/customers/{ANN}"] = status
     with pytest.raises(kind, match=f"look-up orders .*HTTP {status}") as failed:
         read(build(server))
     assert "ann" not in str(failed.value)
+    assert remedy in str(failed.value)
 
 
 def test_no_failure_shows_the_url(server: LookUpServer) -> None:
@@ -341,6 +342,88 @@ def test_a_look_up_signs_in(server: LookUpServer, changes: dict[str, str], name:
     look_up = build(server, **changes)
     build_reader(lookup_orders="the-key").read(look_up, look_up.build_url(ANN))
     assert server.requests[0][1][name] == value
+
+
+class Renewed:
+    """A vault whose secret was renewed since it was read; it takes note of each time that it is read again."""
+
+    def __init__(self) -> None:
+        self.known, self.refreshed = "old", 0
+
+    def get(self) -> Secret:
+        return Secret(self.known)
+
+    def refresh(self, stale: Secret) -> Secret:
+        assert stale.value == self.known
+        self.known, self.refreshed = "new", self.refreshed + 1
+        return self.get()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_secret_that_is_refused_is_read_again_at_most_once_a_minute(
+    server: LookUpServer, status: int
+) -> None:
+    """The sender may choose what is refused."""
+    source, now = Renewed(), 0.0
+    reader = LookUpReader(Path(), lambda _name: source, str, resolve=Names(), monotonic=lambda: now)
+    look_up = build(server, header="x-key", secret="lookup-orders")
+    server.statuses[f"/customers/{ANN}"] = status
+    for second in range(0, 120, 20):
+        now = float(second)
+        with pytest.raises((ConfigurationError, DeferredError), match="check its header and secret"):
+            reader.read(look_up, look_up.build_url(ANN))
+    assert source.refreshed == 2
+    assert [headers["x-key"] for _, headers in server.requests] == ["old"] + ["new"] * 5
+
+
+def test_a_vault_that_fails_now_does_not_hide_what_was_answered(server: LookUpServer) -> None:
+    class Gone(Renewed):
+        def refresh(self, stale: Secret) -> Secret:
+            raise ConfigurationError(f"The secret is gone, no longer {len(stale.value)} characters.")
+
+    reader = LookUpReader(Path(), lambda _name: Gone(), str, resolve=Names())
+    look_up = build(server, header="x-key", secret="lookup-orders")
+    server.statuses[f"/customers/{ANN}"] = 403
+    with pytest.raises(DeferredError, match="HTTP 403"):
+        reader.read(look_up, look_up.build_url(ANN))
+
+
+@pytest.mark.parametrize("key", ["key\u2013x", "key\nx", "a key"])
+def test_a_secret_that_no_header_takes_is_named(server: LookUpServer, key: str) -> None:
+    look_up = build(server, header="x-key", secret="lookup-orders")
+    with pytest.raises(ConfigurationError, match=r"its secret lookup-orders .*outside ASCII") as failed:
+        build_reader(lookup_orders=key).read(look_up, look_up.build_url(ANN))
+    assert key not in str(failed.value)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("down", ["vault", "identity"])
+def test_signing_in_is_watched_with_the_look_up(server: LookUpServer, down: str) -> None:
+    def fail(_name: str) -> Any:
+        raise UnavailableError("Nobody answers.")
+
+    reader = LookUpReader(Path(), fail, fail, watch=ServiceHealth(Clock()).watch, resolve=Names())
+    signed = (
+        {"header": "x-key", "secret": "lookup-orders"} if down == "vault" else {"audience": "api://orders"}
+    )
+    look_up = build(server, **signed)
+    with pytest.raises(UnavailableError) as failed:
+        reader.read(look_up, look_up.build_url(ANN))
+    assert failed.value.operation == f"the look-up orders at {HOST}:{server.port}"
+
+
+@pytest.mark.parametrize("proxy", ["ftp://127.0.0.1:9", "http://[bad", "socks5://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used_is_named(
+    server: LookUpServer, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(UnavailableError, match="Correct HTTPS_PROXY"):
+        read(build(server))
+
+
+def test_an_audience_is_named_without_the_scope_that_it_is_asked_for() -> None:
+    with pytest.raises(ValueError, match="write it without"):
+        LookUp("https://orders.example/{address}", SHOW, audience="api://orders/.default")
 
 
 # ---- The key of a look-up
@@ -375,7 +458,7 @@ def test_an_address_that_a_database_takes_for_another_needs_the_answer_to_name_i
     judged = LookUp(url, SHOW, address_field="email")
     assert judged.build_url(address) != ""
     other = f'{{"email": "{ANN}", "number": "A-1"}}'.encode()
-    assert judged.read_facts(other, address, Clock()()) == Answer(is_about_customer=False)
+    assert judged.read_facts(other, address) == Answer(is_about_customer=False)
 
 
 QUOTED = "https://orders.example/customers?$filter=email%20eq%20{quote}{address}{quote}"
@@ -415,6 +498,21 @@ def test_references_are_found_in_bounded_text_and_are_few() -> None:
     assert find_references(r"\b(A-\d+)\b", text) == ("A-1", "A-2", "A-3")
     assert find_references(r"A-\d+", " " * MAX_TEXT_CHARACTERS + "A-1") == ()
     assert find_references("(x+x+)+y", "x" * 10_000) == ()
+    assert find_references(r"order (A-\d+)", "order A-1") == ("A-1",)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        (r"(?i)\bA-\d+\b", ("a-1", "A-2")),
+        (r"\b(?i:a)-\d+\b", ("a-1", "A-2")),
+        (r"\b[aA]-\d+\b", ("a-1", "A-1", "A-2")),
+    ],
+)
+def test_a_reference_counts_once_whatever_its_letter_case_if_its_pattern_ignores_that(
+    pattern: str, found: tuple[str, ...]
+) -> None:
+    assert find_references(pattern, "a-1, A-1, A-2") == found
 
 
 @pytest.mark.parametrize("pattern", ["(", "a*", r"(?=a)", r"(a)\1", "x" * 201, r"(A)-(\d+)"])
@@ -428,18 +526,17 @@ def test_a_pattern_that_cannot_be_used_is_refused(pattern: str) -> None:
 
 def read_answer(answer: object, **changes: Any) -> Answer:
     look_up = replace(LookUp("https://orders.example/{address}", SHOW, name="orders"), **changes)
-    return look_up.read_facts(json.dumps(answer).encode(), ANN, Clock()())
+    return look_up.read_facts(json.dumps(answer).encode(), ANN)
 
 
 def read_facts(answer: object, **changes: Any) -> str | None:
-    passage = read_answer(answer, **changes).passage
-    return passage.text if passage is not None else None
+    shown = read_answer(answer, **changes).shown
+    return "\n".join(f"{label}: {text}" for label, text in shown) or None
 
 
 def test_the_shown_fields_are_lines_with_their_time() -> None:
     look_up = LookUp("https://orders.example/{address}", SHOW, name="open-orders")
-    passage = look_up.read_facts(json.dumps(ORDER).encode(), ANN, Clock()()).passage
-    assert passage is not None
+    passage = look_up.build_passage(look_up.read_facts(json.dumps(ORDER).encode(), ANN).shown, Clock()())
     assert (passage.source, passage.title) == (
         "lookup:open-orders",
         "Open orders, looked up 2026-03-02 12:00 UTC",
@@ -473,26 +570,33 @@ def test_an_answer_without_the_fields_is_no_passage(answer: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "missing"),
+    ("answer", "parts"),
     [
-        ({"order": {"number": "A-1"}}, ("number", "status", "price")),
-        ({"number": {"x": 1}, "status": [{"a": 1}]}, ("number", "status", "price")),
-        ([{"number": "A-1"}], ("number", "status", "price")),
-        ("text", ("number", "status", "price")),
+        ({"order": {"number": "A-1"}}, ()),
+        ({"number": {"x": 1}, "status": [{"a": 1}]}, ("number", "status")),
+        ([{"number": "A-1"}], ()),
+        ("text", ()),
     ],
 )
-def test_an_answer_that_cannot_have_the_fields_is_told_apart(
-    answer: object, missing: tuple[str, ...]
-) -> None:
-    assert read_answer(answer) == Answer(missing=missing, is_unlike=True)
+def test_an_answer_that_cannot_have_the_fields_is_told_apart(answer: object, parts: tuple[str, ...]) -> None:
+    assert read_answer(answer) == Answer((), ("number", "status", "price"), parts, is_unlike=True)
 
 
 @pytest.mark.parametrize(
-    "answer", [{"mail": ANN}, {"email": {"of": ANN}}, {"email": [ANN]}, {"email": True}, "text"]
+    ("answer", "parts"),
+    [
+        ({"mail": ANN}, ()),
+        ({"email": {"of": ANN}}, ("email",)),
+        ({"email": [ANN]}, ("email",)),
+        ({"email": True}, ()),
+        ("text", ()),
+    ],
 )
-def test_an_answer_without_the_address_is_told_apart_from_anothers(answer: object) -> None:
+def test_an_answer_without_the_address_is_told_apart_from_anothers(
+    answer: object, parts: tuple[str, ...]
+) -> None:
     assert read_answer(answer, address_field="email") == Answer(
-        None, ("email",), is_about_customer=False, is_unlike=True
+        (), ("email",), parts, is_about_customer=False, is_unlike=True
     )
 
 
@@ -503,7 +607,7 @@ def test_an_answer_without_the_address_is_told_apart_from_anothers(answer: objec
 def test_an_answer_that_is_empty_where_the_fields_would_be_lacks_none(answer: object) -> None:
     assert read_answer(answer, show=(("Order", "orders.0.number"),)) == Answer()
     assert read_answer(answer, show=(("Name", "name"),), address_field="orders.0.number") == Answer(
-        is_about_customer=False
+        is_about_customer=False, has_address=False
     )
 
 
@@ -538,7 +642,7 @@ def test_the_address_in_an_answer_is_compared_as_the_senders_is(found: str) -> N
 def test_both_spellings_of_an_international_host_are_one_address() -> None:
     look_up = LookUp("https://orders.example/{address}", SHOW, name="orders", address_field="email")
     content = json.dumps({"number": "A-1", "email": "ann@bücher.example"}).encode()
-    assert look_up.read_facts(content, "ann@xn--bcher-kva.example", Clock()()).passage is not None
+    assert look_up.read_facts(content, "ann@xn--bcher-kva.example").shown
 
 
 # ---- Running and keeping
@@ -617,12 +721,91 @@ def test_a_reference_of_the_senders_own_is_looked_up(server: LookUpServer) -> No
     assert server.paths == ["/orders/A-1001", "/orders/A-9"]
 
 
+def test_what_is_known_of_a_reference_names_it_where_the_shown_fields_do_not(server: LookUpServer) -> None:
+    """Otherwise the facts of two are told apart by their order alone."""
+    look_up = build(
+        server,
+        url=f"{server.url}/orders/{{reference}}",
+        references=r"\bA-\d+\b",
+        address_field="customer.email",
+        show=(("Status", "status"),),
+    )
+    server.answers["/orders/A-1002"] = ORDER | {"status": "lost"}
+    facts = find_facts(build_lookups(), look_up, ANN, "A-1002, A-1001")
+    assert [(passage.title.partition(",")[0], passage.text) for passage in facts.passages] == [
+        ("Orders of the first reference", "Reference: A-1002\nStatus: lost"),
+        ("Orders of the second reference", "Reference: A-1001\nStatus: shipped"),
+    ]
+
+
+def test_the_reference_without_an_answer_is_named_by_its_place(server: LookUpServer) -> None:
+    look_up = build(
+        server,
+        url=f"{server.url}/orders/{{reference}}",
+        references=r"\bA-\d+\b",
+        address_field="customer.email",
+    )
+    server.statuses["/orders/A-9"] = 503
+    facts = find_facts(build_lookups(), look_up, ANN, "A-1001, A-9")
+    assert len(facts.passages) == 1
+    assert facts.gaps == ("the look-up orders gave no answer for the second reference",)
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "result"),
+    [
+        (200, ORDER, "facts"),
+        (200, {"number": None}, "nothing"),
+        (404, {}, "nothing"),
+        (200, ORDER | {"customer": {"email": BOB}}, "other_customer"),
+        (200, {"order": 1}, "mismatched"),
+        (401, {}, "refused"),
+        (403, {}, "refused"),
+        (200, b"{", "refused"),
+        (503, {}, "no_answer"),
+    ],
+)
+def test_what_a_look_up_gave_is_counted(
+    server: LookUpServer, caplog: pytest.LogCaptureFixture, status: int, answer: Any, result: str
+) -> None:
+    caplog.set_level(logging.INFO, "agent.events")
+    has_address = isinstance(answer, dict) and "customer" in answer
+    server.answers[f"/customers/{ANN}"], server.statuses[f"/customers/{ANN}"] = answer, status
+    find_facts(build_lookups(), build(server, address_field="customer.email" if has_address else ""))
+    assert f"lookup.finished lookup=orders result={result}" in caplog.messages
+
+
+def test_of_several_references_the_oldest_answer_is_noted(server: LookUpServer) -> None:
+    clock = Clock()
+    look_up = build(
+        server, url=f"{server.url}/orders/{{reference}}", references=r"\bA-\d+\b", address_field="customer.email",
+        cache=timedelta(minutes=5),
+    )  # fmt: skip
+    server.answers["/orders/A-1002"] = ORDER
+    lookups, begun = build_lookups(clock), clock()
+    find_facts(lookups, look_up, ANN, "A-1002")
+    clock.advance(minutes=1)
+    (note,) = find_facts(lookups, look_up, ANN, "A-1001, A-1002").looked_up
+    assert note.at == begun
+
+
+def test_the_memory_is_bounded() -> None:
+    look_up = LookUp("https://orders.example/{address}", SHOW, name="orders", cache=timedelta(hours=1))
+    lookups = LookUps(
+        lambda _look_up, _url: b'{"number": "A-1"}', InlineExecutor(), Clock(), ServiceHealth(Clock())
+    )
+    for number in range(MAX_KEPT + 1):
+        find_facts(lookups, look_up, f"c{number}@customer.example")
+    assert len(lookups._kept) == MAX_KEPT
+    assert lookups._kept.popitem(last=False)[0][2] == "c1@customer.example"
+
+
 def test_a_failure_is_gone_on_without_or_waited_for(
     server: LookUpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.statuses[f"/customers/{ANN}"] = 503
     facts = find_facts(build_lookups(), build(server))
-    assert (facts.passages, facts.looked_up, facts.failed) == ((), (), ("orders",))
+    assert (facts.passages, facts.looked_up, facts.gaps) == ((), (), ("the look-up orders gave no answer",))
     assert "look-up orders" in caplog.text
     assert "ann@" not in caplog.text
     with pytest.raises(UnavailableError):
@@ -649,10 +832,10 @@ def test_an_outage_that_no_email_waits_for_is_told_once(
     clock.advance(minutes=5)
     del server.statuses[f"/customers/{ANN}"]
     find_facts(lookups, look_up)
-    events = [record.getMessage() for record in caplog.records if record.name == "agent.events"]
-    assert events == [
-        "service.unavailable operation='the look-up orders'",
-        "service.available operation='the look-up orders' seconds=300.0",
+    told = [record.getMessage() for record in caplog.records if record.name == "agent.events"]
+    assert [event for event in told if not event.startswith("lookup.finished")] == [
+        f"service.unavailable operation='the look-up orders at {HOST}:{server.port}'",
+        f"service.available operation='the look-up orders at {HOST}:{server.port}' seconds=300.0",
     ]
 
 
@@ -664,7 +847,7 @@ def test_a_secret_that_is_missing_is_told(server: LookUpServer, caplog: pytest.L
 
     lookups = LookUps(find_nothing, InlineExecutor(), Clock(), ServiceHealth(Clock()))
     find_facts(lookups, build(server))
-    assert "service.unavailable operation='the look-up orders'" in caplog.text
+    assert "service.unavailable operation='the look-up orders at " in caplog.text
 
 
 def test_what_a_system_refuses_for_one_customer_is_no_outage(
@@ -672,7 +855,7 @@ def test_what_a_system_refuses_for_one_customer_is_no_outage(
 ) -> None:
     caplog.set_level(logging.INFO, "agent.events")
     server.statuses[f"/customers/{ANN}"] = 403
-    assert find_facts(build_lookups(), build(server)).failed == ("orders",)
+    assert find_facts(build_lookups(), build(server)).gaps == ("the look-up orders gave no answer",)
     assert "service.unavailable" not in caplog.text
 
 
@@ -690,19 +873,22 @@ def test_an_answer_that_no_customers_facts_can_be_in_is_logged_and_counted(
     look_up = build(server, address_field="customer.mail")
     assert find_facts(build_lookups(), look_up) == Facts()
     assert [record.getMessage() for record in caplog.records if "mailboxes.yaml" in record.getMessage()] == [
-        "the look-up orders (lookups in mailboxes.yaml) got an answer without customer.mail: correct the path, "
+        f"the look-up orders at {HOST}:{server.port} (lookups in mailboxes.yaml) got an answer without customer.mail: correct the path, "
         "or what the system answers; `python -m local lookup` tries it"
     ]
-    assert "lookup.mismatched lookup=orders missing=customer.mail" in caplog.text
+    assert "lookup.finished lookup=orders result=mismatched" in caplog.text
     assert "A-1001" not in caplog.text
     assert "ann@" not in caplog.text
     caplog.clear()
     server.answers[f"/customers/{ANN}"] = ORDER | {"customer": {"email": BOB}}
     assert find_facts(build_lookups(), build(server, address_field="customer.email")) == Facts()
-    assert caplog.text == ""
+    assert [record.getMessage() for record in caplog.records] == [
+        "lookup.finished lookup=orders result=other_customer"
+    ]
 
 
-def test_the_limit_counts_all_of_a_look_up() -> None:
+def test_the_limit_counts_all_of_a_look_up(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "agent.events")
     release = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         lookups = LookUps(
@@ -713,8 +899,9 @@ def test_the_limit_counts_all_of_a_look_up() -> None:
         facts = find_facts(lookups, look_up)
         waited = time.monotonic() - begun
         release.set()
-    assert facts.failed == ("orders",)
+    assert facts.gaps == ("the look-up orders gave no answer",)
     assert waited < 5
+    assert "service.unavailable operation='the look-up orders at orders.example'" in caplog.messages
 
 
 def test_look_ups_run_next_to_each_other() -> None:

@@ -26,7 +26,12 @@ LEFT_BEHIND = (
     "shared/mail/secrets.txt",
 )  # fmt: skip
 # What an operator adds and the agent reads.
-ADDED = ("config/knowledge/support/env.md", "config/knowledge/vectors.sqlite", "config/other mailboxes.yaml")
+ADDED = (
+    "config/knowledge/support/env.md",
+    "config/knowledge/vectors.sqlite",
+    "config/other mailboxes.yaml",
+    "config/ca/own.pem",
+)
 
 
 def read_names() -> list[str]:

@@ -17,7 +17,13 @@ ROOT = Path(__file__).parent.parent
 NODE_PARTS = ROOT / ".node"
 QUERIES = sorted((ROOT / "infra" / "queries").rglob("*.kql"))
 SNAPSHOTS = sorted((ROOT / "tests" / "infra").glob("*.snapshot.json"))
+FENCED = re.compile(r"^```kusto\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TABLES = tomllib.loads((ROOT / "tests" / "infra" / "tables.toml").read_text(encoding="utf-8"))
+DOCUMENTED = {
+    f"{page.name}, query {number}": query
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for number, query in enumerate(FENCED.findall(page.read_text(encoding="utf-8")), 1)
+}
 # A wrong name, the right one in its place, and what the parser says.
 PLANTED = {
     "CallerIPAddress": ("CallerIpAddress", "'CallerIPAddress' does not refer to any known column"),
@@ -98,9 +104,11 @@ def test_every_name_in_a_query_is_documented() -> None:
         f"{path.name}: {name}": text for path in SNAPSHOTS for name, text in list_queries(path).items()
     }
     last_poll = (ROOT / "infra" / "queries" / "last-poll.kql").read_text(encoding="utf-8")
+    queries |= DOCUMENTED
     queries["last poll"] = last_poll.replace("SINCE", "2026-11-27T18:19:09Z")
     bound = bind(queries)
     assert {name: query.problems for name, query in bound.items() if query.problems} == {}
+    assert {"audit.md, query 1", "operations.md, query 1"} <= set(bound)
     for path in SNAPSHOTS:
         for title, criterion in list_alerts(path).items():
             assert find_measure_problems(criterion, bound[f"{path.name}: {title}"].columns) == [], title

@@ -22,7 +22,7 @@ from shared.knowledge.lookup import ADDRESS, REFERENCE, LookUp
 from shared.knowledge.passages import SHARED_FOLDER, KnowledgeSource, Passage
 from shared.profiles.profile_file import MAX_PROFILE_CHARACTERS, PROFILE_FILE
 from shared.profiles.profiles import MailboxProfile, Profiles
-from shared.settings import find_config_path
+from shared.settings import find_config_path, is_set
 
 MAX_SHOWN = 20
 
@@ -39,7 +39,7 @@ def profiles(console: Console) -> int:
         if not path.exists():
             console.print(Text(f"{path} does not exist: write it, or set CONFIG_PATH to its folder.", "red"))
             return MISCONFIGURED
-        found = open_profiles(folder, has_search=bool(os.environ.get("SEARCH_ENDPOINT", "").strip()))
+        found = open_profiles(folder, has_search=is_set(os.environ, "SEARCH_ENDPOINT"))
     except ConfigurationError as error:
         return report_misconfigured(console, error)
     for name, profile in {"default": found.default, **found.own}.items():
@@ -91,7 +91,11 @@ def find_profile(console: Console, profiles: Profiles, mailbox: str) -> MailboxP
     """The profile that names a mailbox so; the default one, which is said, where none does."""
     own = profiles.own.get(mailbox) or profiles.own.get(mailbox.lower())
     if own is None:
-        console.print(Text(f"No profile names {mailbox}: it has the default one.", "yellow"))
+        names = ", ".join(profiles.own) or "none"
+        said = (
+            f"No profile names {mailbox}: it has the default one. Those with a profile of their own: {names}."
+        )
+        console.print(Text(said, "yellow"))
     return own or profiles.default
 
 

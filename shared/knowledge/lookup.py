@@ -2,8 +2,10 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -18,10 +20,14 @@ MAX_LIST_VALUES = 20  # of a field that is a list
 MAX_REFERENCE_CHARACTERS = 64
 CONTINUE, WAIT = "continue", "wait"
 EMPTY: tuple[Any, ...] = (None, "", [], {})  # what systems answer where they have nothing
+DEFAULT_SCOPE = "/.default"  # what is added to an audience to ask for a token
 _MISSING = object()
-# Query parameters that services take keys in. A url is no place for one: it is in the repository and in logs.
-KEY_PARAMETERS = frozenset(
-    ("code", "key", "api_key", "apikey", "token", "access_token", "sig", "subscription-key")
+# How query parameters are called that services take keys in: api-key, accessToken, client_secret and so on.
+# A url is no place for one: it is in the repository and in logs.
+_KEY_PARAMETER = re.compile(
+    r"(?:code|pass|pw)|.*(?:key|secret|token|passw(?:or)?d|passphrase|pwd|auth|authorization|jwt|sig|signature"
+    r"|credentials?)\d*",
+    re.IGNORECASE,
 )
 
 # Marks that some servers read as parts of a path or a query although they are percent-encoded.
@@ -30,19 +36,42 @@ _RISKY = re.compile(r"[/\\?#%\x00-\x20\x7f]|\.\.|^\.$")
 _PLAIN = re.compile(r"\w[\w.+=@-]*", re.ASCII)
 
 
+class Result(StrEnum):
+    """What a look-up gave for an email, as it is counted."""
+
+    FACTS = "facts"
+    NOTHING = "nothing"
+    OTHER_CUSTOMER = "other_customer"
+    MISMATCHED = "mismatched"
+    REFUSED = "refused"
+    NO_ANSWER = "no_answer"
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What an answer says of one customer.
 
-    `passage`: the shown fields; None where there are none. `missing`: the paths that lead to no value though
-    the answer is not empty there. `is_about_customer`: its address is the customer's; otherwise none of it is
-    used. `is_unlike`: it lacks the address's field, or all that is shown, as after a mistake in a path.
+    `shown`: the shown fields, as label and text. `missing`: the paths that lead to no value though the answer
+    is not empty there; `parts`: those of them that lead to an object or a list of such. `is_about_customer`:
+    its address is the customer's; otherwise none of it is used. `has_address`: there is one. `is_unlike`: it
+    lacks the address's field, or all that is shown, as after a mistake in a path.
     """
 
-    passage: Passage | None = None
+    shown: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
     is_about_customer: bool = True
+    has_address: bool = True
     is_unlike: bool = False
+
+    @property
+    def result(self) -> Result:
+        """As it is counted."""
+        if self.is_unlike:
+            return Result.MISMATCHED
+        if not self.is_about_customer:
+            return Result.OTHER_CUSTOMER
+        return Result.FACTS if self.shown else Result.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +118,26 @@ class LookUp:
             raise ValueError("must have both header and secret, or neither")
         if self.audience and self.header:
             raise ValueError("has both audience and header: sign in one way")
+        if self.audience.endswith(DEFAULT_SCOPE):
+            raise ValueError(f"has an audience that ends with {DEFAULT_SCOPE}: write it without")
 
-    def build_title(self, at: datetime, ordinal: str = "") -> str:
-        """What its facts are called: its name as people read it, and when they were read.
+    def build_passage(
+        self, shown: Sequence[tuple[str, str]], at: datetime, reference: str = "", ordinal: str = ""
+    ) -> Passage:
+        """Its facts as a draft is shown them, under its name as people read it, and when they were read.
 
-        `ordinal`: of the reference in the email, where there are several. Not the reference itself: it is the
-        sender's, and a title is trusted, and outlives a draft that is erased.
+        `ordinal`: of the reference in the email, where there are several. The title does not have the
+        reference itself: it is the sender's, and a title outlives a draft that is erased. The text has it,
+        for the facts of two references to be told apart.
         """
         part = f" of the {ordinal} reference" if ordinal else ""
         name = self.name.replace("-", " ").capitalize()
-        return f"{name}{part}{LOOKED_UP}{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        title = f"{name}{part}{LOOKED_UP}{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        is_named = reference.casefold() in (text.casefold() for _, text in shown)
+        own = (("Reference", clean_line(reference, MAX_REFERENCE_CHARACTERS)),)
+        fields = shown if is_named or not reference else (*own, *shown)
+        text = "\n".join(f"{label}: {text}" for label, text in fields)
+        return Passage(f"{LOOKUP_MARK}{self.name}", title, text)
 
     def build_url(self, address: str, reference: str = "") -> str:
         """The address to read; "" where the values could lead to another place, or another's facts.
@@ -116,7 +155,7 @@ class LookUp:
             REFERENCE, quote(reference, safe="")
         )
 
-    def read_facts(self, content: bytes, address: str, now: datetime) -> Answer:
+    def read_facts(self, content: bytes, address: str) -> Answer:
         """What an answer says of the customer with this address. Raises ValueError for what is not JSON."""
         try:
             # Numbers stay as they are written: 12.50 is a price.
@@ -126,28 +165,29 @@ class LookUp:
         if self.address_field:
             found = _find(answer, self.address_field)
             if not (isinstance(found, str) or found in EMPTY):
-                return Answer(None, (self.address_field,), is_about_customer=False, is_unlike=True)
-            if parse_address(found or "") != address:
-                return Answer(is_about_customer=False)
+                where = (self.address_field,)
+                in_parts = where if isinstance(found, dict | list) else ()
+                return Answer((), where, in_parts, is_about_customer=False, is_unlike=True)
+            its_address = parse_address(found or "")
+            if its_address != address:
+                return Answer(is_about_customer=False, has_address=bool(its_address))
         fields = [(label, path, _find(answer, path)) for label, path in self.show]
         missing = tuple(path for _, path, value in fields if _is_missing(value))
-        lines = [f"{label}: {text}" for label, _, value in fields if (text := _show(value))]
-        if not lines:
-            return Answer(missing=missing, is_unlike=len(missing) == len(fields))
-        passage = Passage(f"{LOOKUP_MARK}{self.name}", self.build_title(now), "\n".join(lines))
-        return Answer(passage, missing)
+        parts = tuple(path for _, path, value in fields if path in missing and value is not _MISSING)
+        shown = tuple((label, text) for label, _, value in fields if (text := _show(value)))
+        return Answer(shown, missing, parts, is_unlike=not shown and len(missing) == len(fields))
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What look-ups gave for one email: passages for its draft, and notes that say from when they are.
 
-    `failed`: the look-ups that gave no answer, and without which the draft is written.
+    `gaps`: what the draft is written without, and why, as its approver is told.
     """
 
     passages: tuple[Passage, ...] = ()
     looked_up: tuple[LookedUp, ...] = ()
-    failed: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
 
 NO_FACTS = Facts()
@@ -175,8 +215,9 @@ def _check_url(url: str) -> None:
             f"has neither {ADDRESS} nor {REFERENCE} in its url: what is the same for everybody "
             "belongs into the knowledge"
         )
-    for name, _ in parse_qsl(urlsplit(rest).query):  # without {reference}, which may well be a code
-        if name.lower() in KEY_PARAMETERS:
+    query = urlsplit(rest).query.replace(";", "&")  # which some servers take for the same
+    for name, _ in parse_qsl(query):  # without {reference}, which may well be a code
+        if _KEY_PARAMETER.fullmatch(name.strip()):
             raise ValueError(
                 f"has a key in its url ({name}=): remove it there, store it as a secret, and name "
                 "header and secret"

@@ -7,24 +7,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.domain import LookedUp
 from shared.errors import (
-    AgentError,
     ConfigurationError,
     DeferredError,
-    PermanentError,
     TransientError,
     UnavailableError,
 )
-from shared.knowledge.lookup import NO_FACTS, WAIT, Answer, Facts, LookUp
+from shared.knowledge.lookup import NO_FACTS, WAIT, Answer, Facts, LookUp, Result
 from shared.knowledge.lookup_http import name_operation
-from shared.knowledge.passages import Passage
 from shared.knowledge.references import ORDINALS, find_references
 from shared.services.health import ServiceHealth
-from shared.telemetry import LOOKUP_MISMATCHED, in_this_context, record
+from shared.telemetry import LOOKUP_FINISHED, in_this_context, record
 
 MAX_KEPT = 1_000  # answers, of all look-ups
 MARGIN_SECONDS = 0.5  # beyond a look-up's own limit, for what it does before and after its request
@@ -36,9 +33,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What a look-up found at some time; None for nothing."""
+    """What a look-up found at some time."""
 
-    passage: Passage | None
+    answer: Answer
     at: datetime
 
 
@@ -47,6 +44,7 @@ class _Running:
     """A look-up on its way: one for each reference of the email."""
 
     look_up: LookUp
+    reference: str
     ordinal: str
     future: Future[_Kept]
 
@@ -83,19 +81,16 @@ class LookUps:
         running: list[_Running] = []
         for look_up in wanted:
             find = in_this_context(self._find)
-            for url, ordinal in self._list_urls(look_up, address, text).items():
-                future = self.executor.submit(find, look_up, url, address, is_fresh)
-                running.append(_Running(look_up, ordinal, future))
+            references = find_references(look_up.references, text) if look_up.references else ("",)
+            ordinals = ORDINALS if len(references) > 1 else ("",)
+            for reference, ordinal in zip(references, ordinals, strict=False):
+                url = look_up.build_url(address, reference)
+                if url:
+                    future = self.executor.submit(find, look_up, url, address, is_fresh)
+                    running.append(_Running(look_up, reference, ordinal, future))
         return lambda: (
             self._finish(running, address, begun, email_id, may_wait=may_wait) if running else NO_FACTS
         )
-
-    def _list_urls(self, look_up: LookUp, address: str, text: str) -> dict[str, str]:
-        """Each address to read, with the ordinal of its reference where the email has several."""
-        found = find_references(look_up.references, text) if look_up.references else ("",)
-        ordinals = ORDINALS if len(found) > 1 else ("",)
-        urls = {look_up.build_url(address, one): n for one, n in zip(found, ordinals, strict=False)}
-        return {url: ordinal for url, ordinal in urls.items() if url}
 
     def _find(self, look_up: LookUp, url: str, address: str, is_fresh: bool) -> _Kept:
         # With the address: whether an answer is about it was judged for this one alone.
@@ -106,19 +101,17 @@ class LookUps:
                 return known
         content = self.read(look_up, url)
         try:
-            answer = Answer() if content is None else look_up.read_facts(content, address, now)
+            answer = Answer() if content is None else look_up.read_facts(content, address)
         except ValueError:
             # Not from the error, which has the answer in it.
             raise DeferredError(f"{name_operation(look_up)} gave an answer that is not JSON.") from None
         if answer.is_unlike:
-            missing = ", ".join(answer.missing)
-            record(LOOKUP_MISMATCHED, {"lookup": look_up.name, "missing": missing})
             log.warning(
                 "%s (lookups in mailboxes.yaml) got an answer without %s: correct the path, or what the "
                 "system answers; `python -m local lookup` tries it",
-                name_operation(look_up), missing,
+                name_operation(look_up), ", ".join(answer.missing),
             )  # fmt: skip
-        found = _Kept(answer.passage, now)
+        found = _Kept(answer, now)
         with self._lock:
             self._kept.pop(key, None)
             for old in [old for old, kept in self._kept.items() if now - kept.at >= old[0].cache]:
@@ -132,45 +125,53 @@ class LookUps:
     def _finish(
         self, running: Sequence[_Running], address: str, begun: float, email_id: str, *, may_wait: bool
     ) -> Facts:
-        passages, looked_up, failed = [], dict[str, LookedUp](), dict[str, None]()
+        passages, looked_up, gaps = [], dict[str, LookedUp](), list[str]()
         for one in running:
             look_up = one.look_up
             try:
                 found = self._wait(look_up, one.future, begun)
-            except (ConfigurationError, PermanentError, TransientError) as error:
+            except (ConfigurationError, TransientError) as error:
+                is_refused = isinstance(error, ConfigurationError | DeferredError)
+                _count(look_up, Result.REFUSED if is_refused else Result.NO_ANSWER)
+                # A setting that cannot work is told as an outage: nothing but look-ups stops for it.
+                known = UnavailableError(error.reason) if isinstance(error, ConfigurationError) else error
+                waited_for = self._note_failure(look_up, known, email_id)
                 if may_wait and look_up.on_failure == WAIT:
-                    raise
+                    raise waited_for from None
                 log.warning("a draft is written without a look-up: %s", error)
-                self._tell_operator(look_up, error, email_id)
-                failed[look_up.name] = None
+                part = f" for the {one.ordinal} reference" if one.ordinal else ""
+                gaps.append(f"the look-up {look_up.name} gave no answer{part}")
                 continue
-            if found.passage is not None:
-                # Not kept with it: in another email it is another one of the references.
-                title = look_up.build_title(found.at, one.ordinal)
-                passages.append(replace(found.passage, title=title))
+            _count(look_up, found.answer.result)
+            if found.answer.shown:
+                passages.append(
+                    look_up.build_passage(found.answer.shown, found.at, one.reference, one.ordinal)
+                )
                 # Of several references the oldest answer.
                 note = LookedUp(look_up.name, found.at, address)
                 looked_up[look_up.name] = min(looked_up.get(look_up.name, note), note, key=lambda n: n.at)
-        return Facts(tuple(passages), tuple(looked_up.values()), tuple(failed))
+        return Facts(tuple(passages), tuple(looked_up.values()), tuple(gaps))
 
-    def _tell_operator(self, look_up: LookUp, error: AgentError, email_id: str) -> None:
-        """Count a failure that no email waits for, unless it may be about this customer alone.
+    def _note_failure(self, look_up: LookUp, error: TransientError, email_id: str) -> TransientError:
+        """Tell the operator of an outage; return what an email waits for, which burns no attempt.
 
-        A setting that cannot work is told as an outage: nothing else stops for it.
+        What works for others may fail for the reference alone, which the sender chose.
         """
-        if isinstance(error, ConfigurationError):
-            error = UnavailableError(error.reason)
         if isinstance(error, UnavailableError):
             error.operation = error.operation or name_operation(look_up)
-            self.health.note_failure(error, email_id)
+            if self.health.note_failure(error, email_id) is not None:
+                return error
+        return error if isinstance(error, DeferredError) else DeferredError(error.reason)
 
     def _wait(self, look_up: LookUp, future: Future[_Kept], begun: float) -> _Kept:
         left = begun + look_up.time_limit + MARGIN_SECONDS - self.monotonic()
         try:
             return future.result(max(0.0, left))
         except FutureTimeoutError:
-            late = UnavailableError(
+            raise UnavailableError(
                 f"{name_operation(look_up)} took longer than {look_up.time_limit:g} seconds."
-            )
-            late.operation = name_operation(look_up)
-            raise late from None
+            ) from None
+
+
+def _count(look_up: LookUp, result: Result) -> None:
+    record(LOOKUP_FINISHED, {"lookup": look_up.name, "result": result})

@@ -1,5 +1,6 @@
 """Reference numbers in an email, found by an operator's pattern in time that grows with the text alone."""
 
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -7,12 +8,18 @@ MAX_TEXT_CHARACTERS = 20_000
 ORDINALS = ("first", "second", "third")  # of the references in an email
 MAX_REFERENCES = len(ORDINALS)  # each is a request to another system
 MAX_PATTERN_CHARACTERS = 200
+_IN_SLASHES = re.compile(r"/.*/[a-z]*")  # as other languages write a pattern
+_IGNORES_CASE = re.compile(r"\(\?[a-z]*i")
 
 
 def check_pattern(pattern: str) -> str:
     """The pattern as it was written. Raises ValueError for one that cannot be used."""
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         raise ValueError(f"has {len(pattern):,} characters, at most {MAX_PATTERN_CHARACTERS}: shorten it")
+    if not pattern.isprintable():
+        raise ValueError("has a control character, as \\b is in double quotes: write it in single quotes")
+    if _IN_SLASHES.fullmatch(pattern):
+        raise ValueError("is written in slashes: remove them; (?i) at its beginning ignores letter case")
     compiled = _compile(pattern)
     if compiled.search("") is not None:
         raise ValueError("matches an empty text: write what a reference consists of")
@@ -24,15 +31,21 @@ def check_pattern(pattern: str) -> str:
 
 
 def find_references(pattern: str, text: str) -> tuple[str, ...]:
-    """What the pattern finds, each once, the first few; of a pattern with a group, what the group has."""
+    """What the pattern finds, each once, the first few; of a pattern with a group, what the group has.
+
+    Where the pattern ignores letter case, so does the count: the first spelling is taken.
+    """
     compiled = _compile(pattern)
     group = 1 if compiled.groups else 0
-    found = dict[str, None]()
+    folds = _IGNORES_CASE.search(pattern) is not None
+    found = dict[str, str]()
     for match in compiled.finditer(text[:MAX_TEXT_CHARACTERS]):
-        found |= {match.group(group): None} if match.group(group) else {}
+        reference = match.group(group)
+        if reference:
+            found.setdefault(reference.casefold() if folds else reference, reference)
         if len(found) == MAX_REFERENCES:
             break
-    return tuple(found)
+    return tuple(found.values())
 
 
 @lru_cache(maxsize=64)

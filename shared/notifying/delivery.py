@@ -1,7 +1,6 @@
 """Delivery: one notification on its way to its target, whose address is a secret."""
 
 import hmac
-from collections.abc import Callable
 from contextlib import closing
 from hashlib import sha256
 from http import HTTPStatus
@@ -13,7 +12,7 @@ from shared.errors import ConfigurationError, ThrottledError, UnavailableError
 from shared.notifying.messages import Message
 from shared.notifying.rendering import render
 from shared.services.http_session import build_session, describe_failure, find_retry_after
-from shared.services.secrets import SecretSource
+from shared.services.secrets import FindSecret
 from shared.settings import LOOPBACK
 from shared.telemetry import span
 
@@ -30,9 +29,7 @@ class Delivery:
     told.
     """
 
-    def __init__(
-        self, find_secret: Callable[[str], SecretSource], timeout: tuple[float, float] = (5.0, 15.0)
-    ) -> None:
+    def __init__(self, find_secret: FindSecret, timeout: tuple[float, float] = (5.0, 15.0)) -> None:
         self._find_secret = find_secret
         self._timeout = timeout
 

@@ -41,7 +41,7 @@ from shared.profiles.values import (
     parsed,
     some,
 )
-from shared.services.judged_https import find_forbidden, read_address
+from shared.services.judged_https import find_address, find_forbidden
 from shared.settings import LOOKUP_SECRET, declared_settings
 
 MAX_SIGNATURE_CHARACTERS = 2_000
@@ -58,8 +58,9 @@ MAX_CACHE = timedelta(hours=24)
 CONNECTION_HEADERS = frozenset(
     (
         "accept-encoding", "connection", "content-length", "expect", "host", "keep-alive",
-        "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-        "transfer-encoding", "upgrade",
+        "proxy-authenticate", "proxy-authorization", "proxy-connection",
+        "te",  # codespell:ignore te
+        "trailer", "transfer-encoding", "upgrade",
     )
 )  # fmt: skip
 
@@ -100,10 +101,10 @@ def _check_header(name: str) -> str:
 
 def _check_address_in_url(look_up: LookUp) -> LookUp:
     """The look-up, unless its url has an address, in place of a name, that is never asked."""
-    for address in read_address(urlsplit(look_up.url).hostname or ""):
-        reason = find_forbidden(address, allow_private=look_up.allow_private)
-        if reason:
-            raise ValueError(f"would not be asked: {address} {reason}")
+    address = find_address(urlsplit(look_up.url).hostname or "")
+    reason = find_forbidden(address, allow_private=look_up.allow_private) if address else ""
+    if reason:
+        raise ValueError(f"would not be asked: {address} {reason}")
     return look_up
 
 
@@ -219,6 +220,7 @@ _PATH = matching(
     rf"{_STEP}(?:\.{_STEP})*",
     "a path of names and numbers with dots between, such as status or orders.0.status",
 )
+_FILE_NAME = r"[^\s/\\.][^\s/\\]*"
 _LOOKUP = built(
     LookUp,
     required={
@@ -249,7 +251,10 @@ _LOOKUP = built(
             f"the name of a secret that begins with {LOOKUP_SECRET}: store the secret under such a name",
             is_secret=True,
         ),
-        "ca_file": matching(r"[^\s/\\]+(?:/[^\s/\\]+)*", "a file's path next to mailboxes.yaml"),
+        "ca_file": matching(  # of which the deployed package has a copy
+            rf"(?:{_FILE_NAME}/)*{_FILE_NAME}\.pem",
+            "a file in the folder of mailboxes.yaml, such as own-ca.pem: put it there, with this ending",
+        ),
         "allow_private": SWITCH,
         "time_limit": number(float, (0.5, 10)),
         "cache": parsed(_DURATION, _check_cache),

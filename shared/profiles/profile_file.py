@@ -33,6 +33,7 @@ PROFILE_FILE = "mailboxes.yaml"
 _YAML_PROBLEMS = (
     ("mapping values are not allowed", "a text with a colon and a space needs quotes"),
     (r"found character '\t'", "a tab: indent with spaces"),
+    ("unknown escape character", r"a text with \ in double quotes: write a pattern in single quotes"),
     ("that cannot start any token", "a text that begins with such a character needs quotes"),
     ("expected <block end>", "the indentation, or a dash, does not fit the lines above"),
 )
@@ -126,6 +127,8 @@ class _Reader:
             for problem in problems:
                 self._add(problem.line, f"{name}: {key}{problem.path} {problem.text}")
         profile = replace(base, **values)
+        if LOOKUPS in fields:
+            self._judge_authorities(name, fields[LOOKUPS])
         for keys, sentence in self._find_problems(profile):
             own = [lines[key] for key in keys if key in lines]
             if own:  # else it is the default's
@@ -156,20 +159,24 @@ class _Reader:
             elif self._knowledge_folders is not None and name not in self._knowledge_folders:
                 missing = f"knowledge names {name!r}, but the folder knowledge/{name} does not exist"
                 yield ("knowledge",), f"{missing}: create it, or correct the name"
-        for look_up in profile.lookups:
-            wrong = look_up.ca_file and _judge_authority(Path(self._path).parent / look_up.ca_file)
+
+    def _judge_authorities(self, name: str, lookups: yaml.Node) -> None:
+        for place, node in _list_in_lookups(lookups, "ca_file"):
+            file = SENTENCE.read(node)
+            wrong = _judge_authority(Path(self._path).parent / file)
             if wrong:
-                yield (LOOKUPS,), f"lookups.{look_up.name}.ca_file names {look_up.ca_file!r}, {wrong}"
+                self._add(node.start_mark.line + 1, f"{name}: {place} names {file!r}, {wrong}")
 
     def _judge_categories(self, name: str, fields: dict[str, yaml.Node], known: Collection[str]) -> None:
         whose = "this mailbox" if name != DEFAULT else "any mailbox"
         for key in (*CATEGORY_LISTS, EXAMPLES, HANDLERS, LOOKUPS):
-            for category, line in _list_categories(key, fields[key]) if key in fields else ():
+            for place, node in _list_categories(key, fields[key]) if key in fields else ():
+                category = SENTENCE.read(node)
                 if category not in known:
                     choice = f"choose from {', '.join(known)}"
                     self._add(
-                        line,
-                        f"{name}: {key} names {category!r}, which is not a category of {whose}: {choice}",
+                        node.start_mark.line + 1,
+                        f"{name}: {place} names {category!r}, which is not a category of {whose}: {choice}",
                     )
 
     def _entries(self, node: yaml.Node, where: str) -> Iterator[tuple[str, int, yaml.Node]]:
@@ -205,19 +212,27 @@ def _judge_authority(path: Path) -> str:
     return "which has no certificate that can be read: put the authority's there, in the format PEM"
 
 
-def _list_categories(key: str, field: yaml.Node) -> Iterator[tuple[str, int]]:
-    """Each category that a field names, as it was read, and its line."""
+def _list_categories(key: str, field: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
+    """Where a field names a category, and the node that does."""
+    if key == LOOKUPS:
+        lists = _list_in_lookups(field, "categories")
+        yield from ((place, category) for place, values in lists for category in values.value)
+        return
     nodes = field.value
     if key == HANDLERS:
         names = [name for name, _ in nodes] if isinstance(field, yaml.MappingNode) else []
         nodes = [name for name in names if name.value != ANY_CATEGORY]
     if key == EXAMPLES:
         nodes = [value for example in nodes for name, value in example.value if name.value == "category"]
-    if key == LOOKUPS:
-        lists = [value for _, part in nodes for name, value in part.value if name.value == "categories"]
-        nodes = [category for values in lists for category in values.value]
-    for node in nodes:
-        yield SENTENCE.read(node), node.start_mark.line + 1
+    yield from ((key, node) for node in nodes)
+
+
+def _list_in_lookups(lookups: yaml.Node, wanted: str) -> Iterator[tuple[str, yaml.Node]]:
+    """The place and the node of a field, in each look-up that has it."""
+    for name, look_up in lookups.value:
+        for key, value in look_up.value:
+            if key.value == wanted:
+                yield f"{LOOKUPS}.{name.value}.{wanted}", value
 
 
 def _keep_known_categories(profile: MailboxProfile) -> MailboxProfile:

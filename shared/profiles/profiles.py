@@ -221,8 +221,11 @@ class Profiles:
     def lookup_secrets(self) -> Mapping[str, str]:
         """What names each secret that look-ups send, by its name. For an observed mailbox none runs."""
         acting = (profile for profile in (self.default, *self.own.values()) if not profile.observe)
-        lookups = (look_up for profile in acting for look_up in profile.lookups if look_up.secret)
-        return {look_up.secret: f"lookups.{look_up.name}.secret" for look_up in lookups}
+        lookups = [look_up for profile in acting for look_up in profile.lookups if look_up.secret]
+        named = {look_up.secret: dict[str, None]() for look_up in lookups}
+        for look_up in lookups:
+            named[look_up.secret][f"lookups.{look_up.name}.secret"] = None
+        return {secret: ", ".join(places) for secret, places in named.items()}
 
     def observing(self) -> "Profiles":
         """The same profiles where every mailbox is only observed."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
@@ -273,7 +274,9 @@ def built(build: Callable[..., Any], required: Mapping[str, Kind], optional: Map
                 name = str(key_node.value)
                 if name not in kinds or name in seen:
                     wrong = "twice" if name in seen else "as an unknown name"
-                    raise refuse(key_node, f"has {name[:40]!r} {wrong}: it {verb} have {names}")
+                    near = get_close_matches(name, kinds.keys() - seen, 1)
+                    remedy = f"did you mean {near[0]!r}" if near else f"it {verb} have {names}"
+                    raise refuse(key_node, f"has {name[:40]!r} {wrong}: {remedy}")
                 seen.add(name)
                 with collected(problems, f".{name}"):
                     values[name] = kinds[name].read(value_node)

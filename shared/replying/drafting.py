@@ -87,10 +87,12 @@ class JudgedDraft:
         return replace(self.draft, reply_markdown=clean_text(self.draft.reply_markdown))
 
 
-def may_hold_facts(mailbox: Mailbox, entry: LedgerEntry, envelope: Envelope) -> bool:
-    """Whether looked-up facts may stand in the reply: only its sender would get it."""
+def find_facts_obstacle(mailbox: Mailbox, entry: LedgerEntry, envelope: Envelope) -> str:
+    """Why looked-up facts may not stand in the reply; "" where only its sender would get it."""
     refusal = find_facts_refusal(mailbox, (entry.sender, *envelope.cc), entry.sender)
-    return refusal is None and not envelope.asks_elsewhere
+    if refusal is not None:
+        return refusal.detail
+    return "Reply-To names another address" if envelope.asks_elsewhere else ""
 
 
 def bound_texts(
@@ -141,12 +143,15 @@ def start_lookups(
 
     See `LookUps.start`. A redraft looks up again. A reviewer's own text waits for none: they only check it.
     """
-    is_certain = not (entry.is_observed or envelope.is_form or envelope.is_proposal)
-    if not is_certain or not may_hold_facts(mailbox, entry, envelope):
-        return lambda: NO_FACTS
     category = entry.triage.category if entry.triage is not None else ""
     wanted = [one for one in profile.lookups if category in one.categories or not one.categories]
-    said = f"{email.subject}\n{split_own_words(email.markdown).own}" if wanted else ""
+    if not wanted or entry.is_observed or envelope.is_form or envelope.is_proposal:
+        return lambda: NO_FACTS
+    obstacle = find_facts_obstacle(mailbox, entry, envelope)
+    if obstacle:
+        log.info("email %r: no look-up is used, because %s", entry.email_id, obstacle)
+        return lambda: Facts(gaps=(f"no look-up is used, because {obstacle}",))
+    said = f"{split_own_words(email.markdown).own}\n{email.subject}"  # whose first reference is the text's
     return lookups.start(
         wanted, entry.sender, said,
         email_id=entry.email_id, is_fresh=bool(entry.rejections), may_wait=entry.edit is None,
@@ -292,7 +297,7 @@ def _build_draft(
             *envelope.notes,
             *verdict.warnings,
             *(DRAFT_CHECKS[check].sentence for check in verdict.failed),
-            *(f"the look-up {name} gave no answer: {without}" for name in material.facts.failed),
+            *(f"{gap}: {without}" for gap in material.facts.gaps),
         ),
     )
 

@@ -99,6 +99,6 @@ class ServiceHealth:
         if down_since is None:
             return None
         if was_down_since is None:
-            log.warning("%s is unavailable, and what needs it waits: %s", error.operation, error)
+            log.warning("%s is unavailable: %s", error.operation, error)
             record(SERVICE_UNAVAILABLE, {"operation": error.operation})
         return now - down_since

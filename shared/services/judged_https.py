@@ -55,12 +55,12 @@ def check_host(host: str) -> None:
         )
 
 
-def read_address(host: str) -> Sequence[str]:
-    """The address that stands in place of a host's name; none for a name."""
+def find_address(host: str) -> str:
+    """The address that stands in place of a host's name; "" for a name."""
     try:
-        return (str(ipaddress.ip_address(host)),)
+        return str(ipaddress.ip_address(host))
     except ValueError:
-        return ()
+        return ""
 
 
 def find_forbidden(address: str, *, allow_private: bool) -> str:
@@ -117,7 +117,7 @@ class PinnedAdapter(HTTPAdapter):
         return self._watch(super().proxy_manager_for(proxy, **options))
 
     def _watch(self, manager: PoolManager) -> PoolManager:
-        """Have the manager's connections given to `on_connect`, whatever else they do: some are a proxy's."""
+        """Have the manager's connections given to `on_connect`, a proxy's too, whose class differs."""
         usual: Any = manager.pool_classes_by_scheme["https"]
         on_connect = self._on_connect
 
@@ -157,7 +157,11 @@ def open_session(
     session, parts = build_session(url), urlsplit(url)
     host = parts.hostname or ""
     is_proxied = bool(select_proxy(url, session.proxies))
-    addresses = read_address(host) if is_proxied else resolve(host, parts.port or HTTPS_PORT)
+    addresses: Sequence[str]
+    if is_proxied:
+        addresses = [*filter(None, [find_address(host)])]
+    else:
+        addresses = resolve(host, parts.port or HTTPS_PORT)
     for address in addresses:
         reason = find_forbidden(address, allow_private=allow_private)
         if reason:

@@ -14,6 +14,7 @@ from azure.keyvault.secrets import SecretClient
 
 from shared.errors import AgentError, ConfigurationError, TransientError, UnavailableError
 from shared.services.http_session import build_session, describe_failure
+from shared.services.secrets import is_sendable
 from shared.settings import Secret
 from shared.telemetry import span
 
@@ -124,7 +125,7 @@ class KeyVaultSecret:
                 "Set it to https://NAME.vault.azure.net."
             ) from error
         value = (stored or "").rstrip("\r\n")  # `echo KEY | az keyvault secret set` stores one
-        if value and value.isascii() and value.isprintable() and " " not in value:
+        if is_sendable(value):
             return Secret(value)
         raise ConfigurationError(
             f"{self} is empty, or holds white space or characters outside ASCII. "

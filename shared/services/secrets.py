@@ -31,10 +31,16 @@ FindSecret = Callable[[str], SecretSource]
 """Where the secret of a name is. Raises ConfigurationError where it can be nowhere."""
 
 
-def find_missing(names: Mapping[str, str], find_secret: FindSecret) -> list[str]:
-    """A sentence for each secret that cannot be had; what names it, by the secret's name, begins it.
+def is_sendable(value: str) -> bool:
+    """Whether a secret can stand in a header."""
+    return bool(value) and value.isascii() and value.isprintable() and " " not in value
 
-    While their vault cannot be reached, nothing is known of those that are left.
+
+def list_missing_secrets(names: Mapping[str, str], find_secret: FindSecret) -> list[str]:
+    """A sentence for each secret that cannot be had.
+
+    `names`: by secret, the field that names it, with which its sentence begins. While their vault cannot be
+    reached, nothing is known of those that are left.
     """
     problems: list[str] = []
     for name, where in names.items():
@@ -42,7 +48,8 @@ def find_missing(names: Mapping[str, str], find_secret: FindSecret) -> list[str]
             find_secret(name).get()
         except ConfigurationError as error:
             problems += [f"{where}: {problem}" for problem in error.problems]
-        except TransientError:
+        except TransientError as error:
+            log.warning("whether the secrets of the look-ups are there is not known: %s", error)
             break
     return problems
 

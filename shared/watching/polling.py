@@ -19,7 +19,7 @@ from shared.mail.multimail import MultiMailReader
 from shared.mail.paging import CrowdedSecondError
 from shared.profiles.pauses import Pauses
 from shared.profiles.profiles import Profiles
-from shared.services.secrets import FindSecret, find_missing
+from shared.services.secrets import FindSecret, list_missing_secrets
 from shared.services.work_queue import WorkQueue
 from shared.settings import Settings
 from shared.telemetry import POLL_SUCCEEDED, email_traceparent, in_this_context, record, span
@@ -90,7 +90,7 @@ class Poller:
         failures = [error for error in polled if error is not None]
         unwell = failures if sweep is None else [sweep, *failures]
         # So late, because no mail waits for it.
-        problems += find_missing(self._profiles.lookup_secrets, self._find_secret)
+        problems += list_missing_secrets(self._profiles.lookup_secrets, self._find_secret)
         problems += [p for error in unwell if isinstance(error, ConfigurationError) for p in error.problems]
         if problems:
             raise ConfigurationError(list(dict.fromkeys(problems)))
