@@ -183,7 +183,7 @@ def test_a_secret_that_is_missing_is_told_at_each_poll_and_stops_nothing(tmp_pat
         world.poller.poll()
 
 
-def test_a_vault_that_cannot_be_reached_is_no_missing_secret() -> None:
+def test_a_vault_that_cannot_be_reached_is_no_missing_secret(caplog: pytest.LogCaptureFixture) -> None:
     def find_secret(name: str) -> StaticSecret:
         asked.append(name)
         raise UnavailableError("The vault cannot be reached.")
@@ -191,6 +191,7 @@ def test_a_vault_that_cannot_be_reached_is_no_missing_secret() -> None:
     asked = list[str]()
     assert list_missing_secrets({"lookup-a": "a", "lookup-b": "b"}, find_secret) == []
     assert asked == ["lookup-a"]
+    assert "is not known: The vault cannot be reached." in caplog.text
 
 
 def test_run_names_a_missing_secret_with_all_that_is_wrong(
