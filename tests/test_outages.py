@@ -130,6 +130,21 @@ def test_what_a_service_never_does_has_an_end_once_the_email_is_too_old(
         assert str(error).rstrip(".") in world.tags(email_id)["agent.reason"]
 
 
+def test_old_mail_waits_before_a_wrong_setting_ends_it_and_each_run_tells_the_host(world: World) -> None:
+    email_id = world.deliver()
+    world.poller.poll()
+    world.clock.advance(hours=96)
+    world.model.steps = [ConfigurationError("MODEL_API_KEY was refused: correct it.")] * 2
+    with pytest.raises(ConfigurationError):
+        world.work()
+    assert world.entry(email_id).outcome is None
+    world.clock.advance(hours=1)
+    with pytest.raises(ConfigurationError):
+        world.poll_and_work()
+    assert (world.outcome(email_id), world.entry(email_id).cause) == ("escalated", Cause.WAITED_TOO_LONG)
+    assert world.entry(email_id).finished_at is not None
+
+
 def test_a_service_that_names_its_delay_is_not_asked_earlier(world: World) -> None:
     email_id = world.deliver()
     world.model = FaultyModel(lambda: UnavailableError("HTTP 503", retry_after_seconds=700))

@@ -18,7 +18,7 @@ from shared.errors import (
 from shared.mail.multimail import MultiMailClient
 from shared.model.prompting import clean_line
 from shared.replying.claim import Claim, Waiting
-from shared.replying.reporting import MAX_REASON_CHARACTERS, WAITING_TAG, render_waiting
+from shared.replying.reporting import MAX_REASON_CHARACTERS, WAITING_TAG, render_cause, render_waiting
 from shared.replying.submission import ReplySubmission
 from shared.services.health import ServiceHealth
 from shared.settings import Settings
@@ -52,16 +52,17 @@ class Deferral:
 
         `tag` writes the tags of a decided row.
         """
-        if isinstance(error, ConfigurationError):
+        end = self._end_waiting(error)
+        if end is None and isinstance(error, ConfigurationError):
             self._wait_for_others(error, self.settings.retry_base_seconds)
             return False
-        if isinstance(error, TransientError) and self._waits(error):
+        if end is None and isinstance(error, TransientError) and self._waits(error):
             return False
         # Given up visibly. A decision that was already made stands; only its tags may be missing.
         entry = self.claim.entry
         log.error("email %r of mailbox %r is given up: %s", entry.email_id, entry.mailbox_id, error)
         if entry.outcome is None:
-            self.claim.decide(self._conclude(error))
+            self.claim.decide(end or self._conclude(error))
         try:
             tag()
         except ConfigurationError as tag_error:  # another account's key, perhaps for some minutes
@@ -72,6 +73,19 @@ class Deferral:
                 return False
             log.error("email %r could not be tagged: %s", entry.email_id, tag_error)  # noqa: TRY400  # no trace needed
         return True
+
+    def _end_waiting(self, error: AgentError) -> Decision | None:
+        """The end of an email that waited for a service or a setting until it was too old for a reply."""
+        entry = self.claim.entry
+        is_open = entry.outcome is None and entry.intent_in_doubt is None
+        is_outside = not isinstance(error, PermanentError | Waiting) or (
+            isinstance(error, Waiting) and error.cause is Cause.TOKEN_BUDGET
+        )
+        oldest = self.clock() - timedelta(hours=self.settings.max_email_age_hours)
+        if not (is_open and is_outside and entry.waiting_for is not None and entry.open_since < oldest):
+            return None
+        reason = render_cause(error.cause) if isinstance(error, Waiting) else error.reason
+        return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, reason)
 
     def _waits(self, error: TransientError) -> bool:
         """Defer the row, unless this was the last attempt at what fails for this email."""

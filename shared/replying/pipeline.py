@@ -42,7 +42,7 @@ from shared.replying.drafting import (
 )
 from shared.replying.envelope import Addressing, Envelope
 from shared.replying.limits import Limits
-from shared.replying.reporting import record_decision, render_cause, tag_emails
+from shared.replying.reporting import record_decision, tag_emails
 from shared.replying.same_email import compute_fingerprint, find_copy, reopen_copies
 from shared.replying.submission import ReplySubmission, Submitter
 from shared.replying.threads import (
@@ -113,6 +113,7 @@ class _EmailRun:
         self.clock = pipeline.clock
 
     def run(self) -> None:
+        misconfigured = None
         try:
             if self.claim.entry.outcome is None:
                 wanted = self.pipeline.settings.multimail_mailbox_ids
@@ -125,14 +126,16 @@ class _EmailRun:
             deferral = Deferral(
                 self.claim, self._submission, self._writer, run.settings, run.health, self.clock, run.random
             )
-            is_over = deferral.handle(error, self._tag)
-            if isinstance(error, ConfigurationError):
-                raise
-            if not is_over:
+            misconfigured = error if isinstance(error, ConfigurationError) else None
+            if not deferral.handle(error, self._tag):
+                if misconfigured is not None:
+                    raise
                 return
         reopen_copies(self.claim.entry, self.pipeline.ledger, self.clock())
         self.claim.finish(self.clock())
         record_decision(self.claim.entry, self.clock(), self.multimail.find_key_id())
+        if misconfigured is not None:  # the email has its end; the setting is wrong all the same
+            raise misconfigured
 
     def _reach_decision(self) -> Decision:
         entry, email = self.claim.entry, None
@@ -155,13 +158,6 @@ class _EmailRun:
                 return Decision(Outcome.SKIPPED, Cause.DELETED)
             log.warning("email %r: a part of its thread is missing: %s", entry.email_id, error)
             return Decision(Outcome.ESCALATED, Cause.THREAD_MISSING)
-        except (ConfigurationError, TransientError) as error:
-            waits_for_service = not isinstance(error, Waiting) or error.cause is Cause.TOKEN_BUDGET
-            is_in_doubt = self.claim.entry.intent_in_doubt is not None
-            if is_in_doubt or not (waits_for_service and self._limits.is_too_old):
-                raise
-            waited_for = render_cause(error.cause) if isinstance(error, Waiting) else error.reason
-            return Decision(Outcome.ESCALATED, Cause.WAITED_TOO_LONG, waited_for)
 
     def _confirm_missing(self, what: str) -> None:
         """As the claim does; ConfigurationError when it is the mailbox that the account does not have."""
