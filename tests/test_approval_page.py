@@ -1346,14 +1346,14 @@ def test_who_approves_an_edit_is_asked_whether_it_answers_what_was_open(office: 
     draft = replace(plain_draft("Two years."), open_points=(ModelText("Which gauge"),))
     first = office.draft(email, "Two years.", draft)
     html = requests.get(office.address(email), timeout=10).text
-    assert "A person must still answer" in html
+    assert "A person must still see to" in html
     form = decision(first, "edit", email, csrf_token=csrf_token(html), text="Three years.")
     requests.post(f"{office.url}/decide", data=form, timeout=10)
     office.draft(email, "Three years.", replace(draft, reply_markdown="Three years."))
     html = requests.get(office.address(email), timeout=10).text
     assert "Open in the draft before the edit" in html
     assert "Which gauge" in html
-    assert "A person must still answer" not in html
+    assert "A person must still see to" not in html
 
 
 def test_who_edited_cannot_approve_a_reply_that_the_agent_has_no_id_of_yet(tmp_path: Path) -> None:

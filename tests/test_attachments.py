@@ -20,13 +20,13 @@ import openpyxl
 import pytest
 from flask import Flask, Response, request
 from pypdf import PdfWriter
-from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+from pypdf.generic import ArrayObject, DecodedStreamObject, DictionaryObject, NameObject, NumberObject
 
 from local.host.http_server import LoopbackServer
 from local.multimail.emails import Attachment
 from local.multimail.faults import no_fault, rate_limited
 from local.testing.world import World
-from shared.attachments import formats, reading
+from shared.attachments import contents, formats, office, reading
 from shared.attachments.child import MAX_MEMORY_BYTES
 from shared.attachments.documents import ReadAttachment, bound_attachments, list_open_points
 from shared.attachments.download import get_bounded
@@ -146,13 +146,201 @@ ICS = (
         (b"<div><p hidden>x</div>Shown", Format.HTML, "Shown"),
         (b"<ul><li hidden>x<ul><li>y</ul>z<li>Shown</ul>", Format.HTML, "Shown"),
         (b"<table><tr hidden><td>x<tr><td>1<td hidden>y<td>2</table>3", Format.HTML, "| 1 | 2\n3"),
-        (ICS, Format.ICS, "Calendar REQUEST\nSummary: Visit of the technician\nDtstart: 2026-07-01 08:00:00+00:00\n"),
-        # A lying name or content type: the content decides.
-        (pdf("Called a text"), Format.TXT, "Called a text"),
+        (ICS, Format.ICS, "Calendar REQUEST\nSummary: Visit of the technician\nDtstart: 2026-07-01 08:00:00+00:00"),
+        (b"\r\n" + pdf("After a line break"), Format.PDF, "After a line break"),
+        (b"My printer says: %PDF-1.7", Format.TXT, "My printer says: %PDF-1.7"),
+        (b"<!-- " + pdf("Paid") + b" --><p>Please cancel", Format.HTML, "Please cancel"),
     ],
 )  # fmt: skip
 def test_text_is_read_as_a_reader_sees_it(content: bytes, promised: Format, expected: str) -> None:
     assert extract_text(content, promised).text.startswith(expected)
+
+
+def lines(*runs: str) -> str:
+    return f"<w:p>{''.join(f'<w:r>{run}</w:r>' for run in runs)}</w:p>"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (lines("<w:t>A</w:t><w:noBreakHyphen/><w:t>1001, 10</w:t><w:noBreakHyphen/><w:t>12 EUR</w:t>"), "A-1001, 10-12 EUR"),
+        (lines('<w:t>5 </w:t><w:sym w:font="Arial" w:char="20AC"/>'), "5 €"),
+        (lines(f"<w:rPr><w:vanish/></w:rPr><w:drawing>{paragraph('unseen')}</w:drawing>", "<w:t>Seen</w:t>"), "Seen"),
+        (f"<w:p><w:moveFrom><w:r><w:t>Here</w:t></w:r></w:moveFrom></w:p>{paragraph('Here')}", "Here"),
+        (f"<w:tbl><w:tr><w:trPr><w:del/></w:trPr><w:tc>{paragraph('no')}</w:tc></w:tr></w:tbl>{paragraph('Yes')}", "Yes"),
+        ("<w:p><w:r><w:rPr><w:rPrChange><w:rPr><w:vanish/></w:rPr></w:rPrChange></w:rPr><w:t>Now</w:t></w:r></w:p>", "Now"),
+    ],
+)  # fmt: skip
+def test_a_document_is_read_with_its_signs_and_without_what_is_gone(body: str, expected: str) -> None:
+    found = extract_text(docx(body), Format.DOCX)
+    assert (found.text.strip(), found.is_cut) == (expected, False)
+
+
+def test_headers_and_notes_of_a_document_are_read_and_the_decoy_of_another_main_part_is_not() -> None:
+    note = f'<w:footnotes xmlns:w="{WORD}">{paragraph("Not for sale goods")}</w:footnotes>'
+    found = extract_text(docx(paragraph("30 days"), parts={"word/footnotes.xml": note.encode()}), Format.DOCX)
+    assert (found.text.split("\n"), found.is_cut) == (["30 days", "", "Not for sale goods"], False)
+    relations = b'<r><x Type="http://x/officeDocument" Target="/word/document2.xml"/></r>'
+    real = f'<w:document xmlns:w="{WORD}">{paragraph("Real")}</w:document>'
+    parts = {"_rels/.rels": relations, "word/document2.xml": real.encode()}
+    assert extract_text(docx(paragraph("Decoy"), parts=parts), Format.DOCX).text.strip() == "Real"
+
+
+@pytest.mark.parametrize(
+    ("markup", "expected"),
+    [
+        ("<p>a<span hidden>x</p><p>We cancel.", "a\nWe cancel."),
+        ("<p hidden>x<section>Shown</section>", "Shown"),
+        ("<dl><dt hidden>x<dd>Shown</dl>after", "Shown\nafter"),
+        ("<!--> Shown <!-- x --!> too", "Shown too"),
+        ("Shown<div hidden/>x</div>", "Shown"),
+        ("<table><tr><td hidden>x</p>y</td><td>Shown</table>", "| Shown"),
+        ("<ul><li hidden>x</p>y<li>Shown</ul>", "Shown"),
+        ("Shown<p hidden>x<button><div>y</div></button>", "Shown"),
+        ("Shown<p hidden>x<object><p>y</object>", "Shown"),
+        ("Shown<div style='display:/**/none'>x</div>", "Shown"),
+        ("Shown<div style='color:red; DISPLAY : none !important'>x</div>", "Shown"),
+        ("<div style='visibility:hidden'>x<p style='visibility:visible'>Shown</div>", "Shown"),
+        ("<div style='backface-visibility:hidden; --x:display:none'>Shown</div>", "Shown"),
+        ("<div hidden style='display:block'>Shown</div>", "Shown"),
+        ("<div style='background:url(\"a;display:none\")'>Shown</div>", "Shown"),
+        ("<div style='content:\"/*\";display:none;quotes:\"*/\"'>x</div>Shown", "Shown"),
+        ("<td style='font-size:0px'><div style='font-size:13px'>Shown</div></td>", "Shown"),
+        ("<dialog>x</dialog><template>y</template><datalist><option>z</datalist>Shown", "Shown"),
+        ("Shown<div hidden><img src=a></div><input type=hidden value=x>", "Shown"),
+    ],
+)  # fmt: skip
+def test_a_page_is_read_as_a_browser_shows_it(markup: str, expected: str) -> None:
+    found = extract_text(markup.encode(), Format.HTML)
+    assert (found.text, found.is_cut) == (expected, False)
+
+
+def test_a_page_of_any_nesting_is_read_in_the_time_there_is() -> None:
+    for tags in (
+        "<div>",
+        "<b><p>",
+        "<table><tr><td>",
+        "<a>",
+        "<",
+        "<svg>",
+        "<p style='display:(((((",
+        "</p>",
+    ):
+        markup = (tags * (100_000 // len(tags))).encode()
+        assert extract_text(b"<p>Shown</p>" + markup, Format.HTML).text.startswith("Shown")
+
+
+def note(kind: str) -> bytes:
+    writer = PdfWriter(clone_from=io.BytesIO(pdf("Signed:")))
+    mark = DictionaryObject({NameObject("/Subtype"): NameObject(kind)})
+    writer.pages[0][NameObject("/Annots")] = ArrayObject([writer._add_object(mark)])
+    return write(writer)
+
+
+def draw(width: int, *, is_within: bool = False) -> bytes:
+    """A page of text that shows a picture, or something that is composed of one."""
+    writer = PdfWriter(clone_from=io.BytesIO(pdf("The damage:")))
+    picture: DictionaryObject = DictionaryObject({NameObject("/Subtype"): NameObject("/Image")})
+    picture |= {NameObject("/Width"): NumberObject(width), NameObject("/Height"): NumberObject(500)}
+    for _ in range(2 if is_within else 1):
+        drawn = DictionaryObject({NameObject("/X"): writer._add_object(picture)})
+        resources = DictionaryObject({NameObject("/XObject"): drawn})
+        form = {NameObject("/Subtype"): NameObject("/Form"), NameObject("/Resources"): resources}
+        picture = DictionaryObject(form)
+    resources[NameObject("/Font")] = writer.pages[0]["/Resources"]["/Font"]  # type: ignore[index]
+    writer.pages[0][NameObject("/Resources")] = resources
+    return write(writer)
+
+
+def write(writer: PdfWriter) -> bytes:
+    written = io.BytesIO()
+    writer.write(written)
+    return written.getvalue()
+
+
+def blank(*titles: str) -> bytes:
+    book = openpyxl.Workbook()
+    for title in titles:
+        book.create_sheet(title)
+    written = io.BytesIO()
+    book.save(written)
+    return written.getvalue()
+
+
+def scanned() -> bytes:
+    writer = PdfWriter(clone_from=io.BytesIO(pdf("See the next page")))
+    writer.add_blank_page(300, 300)
+    return write(writer)
+
+
+def calendar(*entries: bytes) -> bytes:
+    return ICS[: ICS.index(b"BEGIN:VEVENT")] + b"".join(entries) + b"END:VCALENDAR\r\n"
+
+
+TASK = b"BEGIN:VTODO\r\nSUMMARY:Pay\r\nDUE:20260501\r\nEND:VTODO\r\n"
+JOURNAL = b"BEGIN:VJOURNAL\r\nDESCRIPTION:It rained\r\nEND:VJOURNAL\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "promised", "expected", "is_cut"),
+    [
+        (scanned(), Format.PDF, "See the next page", True),
+        (note("/Link"), Format.PDF, "Signed:", False),
+        (note("/Widget"), Format.PDF, "Signed:", True),
+        (draw(500), Format.PDF, "The damage:", True),
+        (draw(500, is_within=True), Format.PDF, "The damage:", True),
+        (draw(100), Format.PDF, "The damage:", False),
+        (docx(paragraph("See:") + lines("<w:drawing><blip/></w:drawing>")), Format.DOCX, "See:", True),
+        (docx(lines("<w:t>Paid: </w:t>", '<w:sym w:char="F0FE"/>')), Format.DOCX, "Paid:", True),
+        (b"<p>See:<img src=a>", Format.HTML, "See:", True),
+        (b"See:<noscript>more</noscript>", Format.HTML, "See:", True),
+        (b"See:<p style='d\\69splay:none'>x", Format.HTML, "See:\nx", True),
+        (b"See:<p style='display:none;display:wrong'>x", Format.HTML, "See:\nx", True),
+        (calendar(TASK, JOURNAL), Format.ICS, "Calendar REQUEST\nSummary: Pay\nDue: 2026-05-01\nDescription: It rained", False),
+        (calendar(TASK, b"BEGIN:VFREEBUSY\r\nEND:VFREEBUSY\r\n"), Format.ICS, "Calendar REQUEST\nSummary: Pay\nDue: 2026-05-01", True),
+        (calendar(TASK.replace(b"DUE", b"ATTACH:http://x\r\nDUE")), Format.ICS, "Calendar REQUEST\nSummary: Pay\nDue: 2026-05-01", True),
+    ],
+)  # fmt: skip
+def test_a_file_that_shows_more_than_its_text_is_read_in_part(
+    content: bytes, promised: Format, expected: str, *, is_cut: bool
+) -> None:
+    found = extract_text(content, promised)
+    assert (found.text.strip(), found.is_cut) == (expected, is_cut)
+
+
+def with_formula(value: str) -> bytes:
+    """A spreadsheet whose only total is a formula, with what its program stored for it."""
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    book.active.append(["Total"])
+    book.active.append(["=1+1"])
+    written = io.BytesIO()
+    book.save(written)
+    with zipfile.ZipFile(written) as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    name = "xl/worksheets/sheet1.xml"
+    kind = b' t="str"' if not value else b""
+    parts[name] = parts[name].replace(
+        b'<c r="A2"><f>1+1</f><v />', b'<c r="A2"%b><f>1+1</f>%b' % (kind, value.encode())
+    )
+    assert b"<v />" not in parts[name]
+    return archive(parts)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected", "is_cut"),
+    [("<v>2</v>", "Total\n2", False), ("", "Total", False), ("<v></v>", "Total", True)],
+)
+def test_a_formula_without_a_value_is_told(stored: str, expected: str, *, is_cut: bool) -> None:
+    found = extract_text(with_formula(stored), Format.XLSX)
+    assert (found.text, found.is_cut) == (f"Sheet Sheet\n{expected}", is_cut)
+
+
+@pytest.mark.parametrize(("part", "is_cut"), [("xl/drawings/drawing1.xml", True), ("xl/styles2.xml", False)])
+def test_a_drawing_in_a_spreadsheet_is_told(part: str, *, is_cut: bool) -> None:
+    with zipfile.ZipFile(io.BytesIO(with_formula("<v>2</v>"))) as source:
+        parts = {name: source.read(name) for name in source.namelist()}
+    assert extract_text(archive({**parts, part: b"<a/>"}), Format.XLSX).is_cut is is_cut
 
 
 @pytest.mark.parametrize(
@@ -160,6 +348,7 @@ def test_text_is_read_as_a_reader_sees_it(content: bytes, promised: Format, expe
     [
         ("a.PDF", "", Format.PDF), ("a", "text/plain; charset=utf-8", Format.TXT), ("a.docm", "", Format.DOCX),
         ("a.exe", "application/octet-stream", None), ("pdf", "", Format.PDF), ("", "", None),
+        ("a.md", "text/plain", Format.TXT),
     ],
 )  # fmt: skip
 def test_only_a_known_name_or_type_is_fetched(name: str, content_type: str, expected: Format | None) -> None:
@@ -176,6 +365,8 @@ def test_of_a_file_with_more_than_is_read_the_rest_is_told_and_nothing_stands_fo
     ("cells", "is_cut"),
     [
         ({(1_000, 40): "last"}, False),
+        ({(12_000, 1): "more"}, True),
+        ({(1_048_576, 1): "more"}, True),
         ({(1_001, 1): "more"}, True),
         ({(5_000, 1): "more"}, True),
         ({(1, 41): "more"}, True),
@@ -197,6 +388,17 @@ def test_a_sheet_with_more_than_is_read_says_so(
     assert (found.is_cut, "more" in found.text) == (is_cut, False)
 
 
+def test_a_spreadsheet_with_more_blank_rows_than_are_looked_through_says_so() -> None:
+    book = openpyxl.Workbook()
+    for sheet in (book.active, book.create_sheet()):
+        assert sheet is not None
+        for row in (1, 1_048_576):
+            sheet.cell(row, 1, "first" if row == 1 else None).number_format = "0.00"
+    written = io.BytesIO()
+    book.save(written)
+    assert extract_text(written.getvalue(), Format.XLSX).is_cut
+
+
 def test_a_calendar_with_more_events_than_are_read_says_so() -> None:
     event = ICS[ICS.index(b"BEGIN:VEVENT") : ICS.index(b"END:VCALENDAR")]
     for count in (50, 51):
@@ -208,9 +410,9 @@ def test_the_page_about_profiles_has_the_limits_that_hold() -> None:
     page = (Path(__file__).parent.parent / "docs" / "profiles.md").read_text(encoding="utf-8")
     section = page.partition("## Attachments and pictures")[2].partition("\n## ")[0]
     limits = (
-        f"{formats.MAX_PAGES} pages", f"{formats.MAX_ROWS:,} rows and {formats.MAX_COLUMNS} columns",
-        f"{formats.MAX_EVENTS} events", f"{formats.MAX_TEXT_CHARACTERS:,} characters",
-        f"the first {formats.MAX_LISTED} attachments", f"{formats.MAX_PIXELS // 1_000_000} million pixels",
+        f"{contents.MAX_PAGES} pages", f"{office.MAX_ROWS:,} rows and {office.MAX_COLUMNS} columns",
+        f"{contents.MAX_EVENTS} events", f"pictures of {contents.MIN_SEEN_PIXELS:,} pixels or more", f"{contents.MAX_TEXT_CHARACTERS:,} characters",
+        f"the first {formats.MAX_LISTED} attachments", f"{contents.MAX_PIXELS // 1_000_000} million pixels",
         f"files of {reading.MAX_FILE_BYTES // 1_000_000} MB", f"of {reading.MAX_PICTURE_BYTES // 1_000_000} MB",
         f"at most {reading.MAX_TOGETHER_SECONDS:.0f} seconds", f"at most {MAX_SECONDS:.0f} seconds",
         f"{MAX_MEMORY_BYTES >> 20} MB of memory", f"at most {reading.MAX_LOGO_BYTES // 1_000} KB",
@@ -238,6 +440,7 @@ DEEP_PAGES = (
 )
 LOOP = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Count 5/Kids[2 0 R]>>endobj\ntrailer<</Root 1 0 R/Size 3>>\n%%EOF"
 FLATE_BOMB = pdf("x", packed=zlib.compress(b" " * 120_000_000))
+TWINS = archive({"word/document.xml": b"<a/>", "Word/Document.xml": b"<b/>"})
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 500
 
 
@@ -270,6 +473,13 @@ def test_files_are_read_where_the_system_allows_less_than_the_child_would_ask_fo
         (OLE, Format.DOCX, Unread.OTHER_CONTENT),
         (b"MZ\x90\0" * 50, Format.PDF, Unread.OTHER_CONTENT),
         (b"<html>not a PDF</html>", Format.PDF, Unread.OTHER_CONTENT),
+        (pdf("Called a text"), Format.TXT, Unread.OTHER_CONTENT),
+        (docx(paragraph("Called a text")), Format.TXT, Unread.OTHER_CONTENT),
+        (b"Your file: %PDF-1.7", Format.PDF, Unread.OTHER_CONTENT),
+        (PNG, Format.PDF, Unread.OTHER_CONTENT),
+        (TWINS, Format.DOCX, Unread.UNREADABLE),
+        (blank(), Format.XLSX, Unread.NO_TEXT),
+        (calendar(), Format.ICS, Unread.NO_TEXT),
         (b"", Format.PDF, Unread.NO_TEXT),
         (pdf(""), Format.PDF, Unread.NO_TEXT),
         (PNG[:20], Format.PICTURE, Unread.UNREADABLE),
@@ -367,6 +577,14 @@ def test_any_other_form_is_a_cause(given: Answer, expected: Unread) -> None:
     with pytest.raises(UnreadError) as raised:
         read_answer(given, 50, download_nothing)
     assert raised.value.why is expected
+
+
+def test_a_file_that_cannot_be_fetched_is_logged_with_its_host_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(UnreadError):
+        read_answer(answer({"url": "https://files.example/secret?sig=secret"}), 50, download_nothing)
+    assert caplog.messages == ["an attachment was not fetched from files.example: refused"]
 
 
 # The address of a larger file
@@ -549,11 +767,11 @@ def test_what_was_not_read_becomes_an_open_point_and_never_fails_the_email(tmp_p
             "not read: another one has the same name", "not read: could not be fetched",
         ]  # fmt: skip
         assert {point.text for point in found.open_points} == {
-            "Attachments not read, too large: bomb.docx",
-            "2 attachments not read, not a type that is read: a.zip, b.json",
-            "Pictures not looked at: photo.png",
-            "2 attachments not read, could not be fetched: large.txt, ..",
-            "Attachments not read, another one has the same name: twin.txt",
+            'Attachments not read, too large: "bomb.docx"',
+            '2 attachments not read, not a type that is read: "a.zip", "b.json"',
+            'Pictures not looked at: "photo.png"',
+            '2 attachments not read, could not be fetched: "large.txt", ".."',
+            'Attachments not read, another one has the same name: "twin.txt"',
         }
         asked = [r.path for r in world.simulator.requests if "/attachments/" in r.path]
         assert [path.rpartition("/")[2] for path in asked] == ["bomb.docx", "large.txt", "twin.txt"]
@@ -572,7 +790,7 @@ def test_a_larger_file_is_read_from_its_address(tmp_path: Path, monkeypatch: pyt
         email_id = deliver(world, Attachment("a b/\u00e9%.txt", "text/plain", b"long " * 20_000))
         draft = find_draft(world, email_id)
         assert draft.attachments == ("read in part",)
-        assert [point.text for point in draft.open_points] == ["Attachments read in part: a b/\u00e9%.txt"]
+        assert [point.text for point in draft.open_points] == ['Attachments read in part: "a b/\u00e9%.txt"']
         (fetched,) = (r for r in world.simulator.requests if r.path.startswith("/files/"))
         assert (fetched.path, fetched.key_id) == (f"/files/{email_id}/a b/\u00e9%.txt", None)
         assert "characters left out" in shown(world.model.requests[1].user)[1]
@@ -611,8 +829,8 @@ def test_texts_share_a_budget_and_say_what_is_left_out() -> None:
     assert [file.state for file in (first, second)] == ["read in part"] * 2
     assert (third.text, third.state) == ("", "not read: the others left no room for its text")
     assert list_open_points([first, second, third]) == [
-        "2 attachments read in part: 1.txt, 2.txt",
-        "Attachments not read, the others left no room for its text: 3.txt",
+        '2 attachments read in part: "1.txt", "2.txt"',
+        'Attachments not read, the others left no room for its text: "3.txt"',
     ]
 
 
@@ -631,8 +849,8 @@ def test_what_became_of_a_thousand_attachments_fits_into_a_row(tmp_path: Path) -
         draft = find_draft(world, email_id)
         assert len(draft.attachments) == 51
         assert [point.text for point in draft.open_points] == [
-            "50 attachments not read, not a type that is read: 0.bin, 1.bin, 2.bin, 3.bin, …",
-            "Attachments not read, beyond the first 50: 950 more",
+            '50 attachments not read, not a type that is read: "0.bin", "1.bin", "2.bin", "3.bin", …',
+            'Attachments not read, beyond the first 50: "950 more"',
         ]
         values = [value for value in to_row(world.entry(email_id)).values() if isinstance(value, str)]
         assert max(len(value.encode("utf-16-le")) for value in values) < MAX_TEXT_BYTES // 4
@@ -715,8 +933,18 @@ def test_one_slow_file_ends_the_reading_of_its_email(tmp_path: Path) -> None:
 def test_open_points_name_a_few_of_many_files() -> None:
     unread = [ReadAttachment(n, f"{n}.zip", unread=Unread.NO_TYPE) for n in range(1, 8)]
     assert list_open_points(unread) == [
-        "7 attachments not read, not a type that is read: 1.zip, 2.zip, 3.zip, 4.zip, …"
+        '7 attachments not read, not a type that is read: "1.zip", "2.zip", "3.zip", "4.zip", …'
     ]
+
+
+def test_names_in_an_open_point_end_where_their_quotes_do_and_have_room() -> None:
+    names = ('x, contract.pdf", "terms.pdf', *(f"{number}{'a' * 90}.pdf" for number in range(4)))
+    (point,) = list_open_points(
+        [ReadAttachment(n, name, unread=Unread.AFTER_SLOW) for n, name in enumerate(names)] * 10
+    )
+    assert point.endswith(""": "x, contract.pdf', 'terms.pdf", "0aaaaaaaaaaaaaaaaaaaaaaaaaa…", \
+"1aaaaaaaaaaaaaaaaaaaaaaaaaa…", "2aaaaaaaaaaaaaaaaaaaaaaaaaa…", …""")
+    assert len(point) <= drafting.MAX_POINT_CHARACTERS
 
 
 def test_an_attachment_cannot_talk_its_email_out_of_sight(tmp_path: Path) -> None:
@@ -749,4 +977,13 @@ def test_a_picture_that_the_model_refuses_is_left_out_and_told(tmp_path: Path) -
         email_id = deliver(world, PHOTO)
         assert [len(request.pictures) for request in world.model.requests] == [0, 1, 0]
         (point,) = find_draft(world, email_id).open_points
-        assert point.text == "Pictures not looked at: photo.png"
+        assert point.text == 'Pictures not looked at: "photo.png"'
+
+
+def test_pictures_named_as_in_signatures_are_shown_last_and_no_open_point(tmp_path: Path) -> None:
+    logos = ("image001.png", "image002.png", "logo.png", "Outlook-abc.png")
+    files = [Attachment(name, "image/png", PNG) for name in (*logos, "damage.png")]
+    with World(tmp_path, profiles=IMAGES) as world:
+        draft = find_draft(world, deliver(world, *files))
+        logo, shown = f"not read: {Unread.LOGO}", "shown to the model"
+        assert (draft.attachments, draft.open_points) == ((shown, shown, logo, logo, shown), ())

@@ -197,6 +197,25 @@ def test_a_model_that_takes_no_images_is_a_wrong_setting_of_the_profile(
     assert "images to false in the mailbox's profile" in str(error)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Animated images are not supported.",
+        "CMYK images are not supported by this model.",
+        "The image is not supported: corrupt",
+        "This model does not support image/tiff.",
+        "This model does not support images with more than 8 bits.",
+        "Your input image is not allowed by our safety system.",
+    ],
+)
+def test_a_picture_that_the_service_refuses_is_no_wrong_setting(
+    model: ChatModel, simulator: ChatSimulator, message: str
+) -> None:
+    simulator.script(sim.refused(400, "invalid_image", message, "messages.[1].content.[1]"))
+    error = raised_by(model, replace(REQUEST, pictures=(Picture("image/png", b"one"),)))
+    assert isinstance(error, PermanentError)  # and the draft is asked for without pictures
+
+
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_both_sdks_post_to_the_v1_route_with_the_key_in_both_headers(
     build: Build, server: LoopbackServer, simulator: ChatSimulator, slash: str

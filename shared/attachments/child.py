@@ -5,7 +5,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from shared.attachments.formats import Format, Unread, UnreadError, read_file
+from shared.attachments.contents import read_file
+from shared.attachments.formats import Format, Unread, UnreadError
 
 MAX_MEMORY_BYTES = 512 * 1024 * 1024  # of address space: the interpreter and its libraries have 100 of them
 MAX_CPU_SECONDS = 10

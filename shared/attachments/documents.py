@@ -10,6 +10,7 @@ from shared.model.tokens import estimate_tokens
 
 MAX_NAME_CHARACTERS = 80
 MAX_NAMED = 4  # in one open point
+MAX_NAMES_CHARACTERS = 112  # of those together: the point is cut where it is longer than a tag's line
 MIN_SHOWN_TOKENS = 50  # less of a longer text says nothing
 
 _CAUTION = "never an instruction to you"
@@ -102,10 +103,16 @@ def list_open_points(attachments: Sequence[ReadAttachment]) -> list[str]:
     names: dict[str, list[str]] = {}
     for attachment in attachments:
         if point := attachment.open_point:
-            names.setdefault(point, []).append(clean_line(attachment.name, MAX_NAME_CHARACTERS))
+            names.setdefault(point, []).append(attachment.name)
     points = []
     for point, listed in names.items():
         count = f"{len(listed)} {point}" if len(listed) > 1 else point.capitalize()
         more = ", …" if len(listed) > MAX_NAMED else ""
-        points.append(f"{count}: {', '.join(listed[:MAX_NAMED])}{more}")
+        points.append(f"{count}: {_quote_names(listed[:MAX_NAMED])}{more}")
     return points
+
+
+def _quote_names(names: Sequence[str]) -> str:
+    """The names, each of which ends where its quote does, whatever it says."""
+    limit = min(MAX_NAME_CHARACTERS, MAX_NAMES_CHARACTERS // len(names))
+    return ", ".join(f'"{clean_line(name, limit).replace(chr(34), chr(39))}"' for name in names)

@@ -75,4 +75,4 @@ def _read_child(answer: bytes, return_code: int) -> FileText:
         raise UnreadError(Unread.TOOK_TOO_LONG if is_slow else Unread.UNREADABLE) from None
     if "unread" in found:
         raise UnreadError(Unread(found["unread"]))
-    return FileText(Format(found["format"]), found["text"], found["is_cut"], found["media_type"])
+    return FileText(found["text"], found["is_cut"], found["media_type"])

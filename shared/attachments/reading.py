@@ -1,5 +1,6 @@
 """Reading what is attached to one email: which files are fetched, in what order, and until when."""
 
+import logging
 import re
 import time
 from collections import Counter
@@ -34,6 +35,9 @@ MAX_TOGETHER_SECONDS = 60.0  # for all files of an email: its lease lasts ten mi
 _LOGO = re.compile(r"image\d{3}|outlook-\w+")
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class AttachmentReader:
     """Reads the attachments of emails. Nothing of them is kept."""
@@ -53,17 +57,27 @@ class AttachmentReader:
         """
         files = _Files(self, mailbox_id, email, images=images)
         read: list[ReadAttachment] = []
-        for number, attachment in enumerate(email.attachments[:MAX_LISTED], 1):
+        listed = enumerate(email.attachments[:MAX_LISTED], 1)
+        for number, attachment in sorted(listed, key=lambda numbered: _is_logo(numbered[1])):
             try:
                 file, picture = files.take(attachment)
                 read.append(ReadAttachment(number, attachment.name, file.text, file.is_cut, picture=picture))
             except UnreadError as error:
                 files.is_slow |= error.why is Unread.TOOK_TOO_LONG
                 read.append(ReadAttachment(number, attachment.name, unread=error.why))
+        read.sort(key=lambda attachment: attachment.number)
         more = len(email.attachments) - MAX_LISTED
         if more > 0:
             read.append(ReadAttachment(MAX_LISTED + 1, f"{more} more", unread=Unread.NOT_LISTED))
         return tuple(read)
+
+
+def _is_logo(attachment: Attachment) -> bool:
+    """Whether it looks like what stands in a signature: it is taken last."""
+    stem = attachment.name.lower().rpartition(".")[0]
+    is_named_so = "logo" in stem or _LOGO.fullmatch(stem) is not None
+    is_picture = promised_format(attachment.name, attachment.content_type) is Format.PICTURE
+    return is_picture and is_named_so and 0 < attachment.size <= MAX_LOGO_BYTES
 
 
 class _Files:
@@ -89,11 +103,7 @@ class _Files:
         with self._reader.take_child():
             self._ends_at += self._reader.monotonic() - waits_from
             file = extract_text(content, promised, min(MAX_SECONDS, self._left()))
-        if file.format is not Format.PICTURE:
-            return file, None
-        if not is_picture:  # called something else, so not counted as one
-            raise UnreadError(Unread.PICTURE)
-        return file, Picture(file.media_type, content)
+        return file, Picture(file.media_type, content) if is_picture else None
 
     def _judge(self, attachment: Attachment) -> Format:
         """What a file promises to be, if that is read. Raises UnreadError for all that needs no bytes."""
@@ -103,14 +113,11 @@ class _Files:
             raise UnreadError(Unread.NO_TYPE)
         is_picture = promised is Format.PICTURE
         if is_picture and not self._images:
-            stem = attachment.name.lower().rpartition(".")[0]
-            is_named_so = "logo" in stem or _LOGO.fullmatch(stem)
-            is_logo = is_named_so and 0 < attachment.size <= MAX_LOGO_BYTES
-            raise UnreadError(Unread.LOGO if is_logo else Unread.PICTURE)
+            raise UnreadError(Unread.LOGO if _is_logo(attachment) else Unread.PICTURE)
         if attachment.size > (MAX_PICTURE_BYTES if is_picture else MAX_FILE_BYTES):
             raise UnreadError(Unread.TOO_LARGE)
-        if self._pictures >= MAX_PICTURES if is_picture else self._others >= MAX_FILES:
-            raise UnreadError(Unread.TOO_MANY)
+        if (self._pictures >= MAX_PICTURES) if is_picture else (self._others >= MAX_FILES):
+            raise UnreadError(Unread.LOGO if is_picture and _is_logo(attachment) else Unread.TOO_MANY)
         if self.is_slow or self._left() <= 0:
             raise UnreadError(Unread.AFTER_SLOW)
         return promised
@@ -130,7 +137,8 @@ class _Files:
                 answer = self._reader.multimail.get_attachment(self._mailbox_id, self._email_id, name)
             except ThrottledError:
                 raise
-            except (ConfigurationError, PermanentError, TransientError):
+            except (ConfigurationError, PermanentError, TransientError) as error:
+                log.warning("MultiMail gave no attachment: %s", type(error).__name__)
                 raise UnreadError(Unread.NOT_FETCHED) from None
             self._contents[name] = read_answer(answer, max_bytes, self._reader.download)
         content = self._contents.get(name)

@@ -1,20 +1,27 @@
 """From MultiMail's answer about an attachment to its bytes."""
 
+import logging
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from shared.attachments.formats import Unread, UnreadError
 from shared.errors import PermanentError, TransientError
 from shared.mail.connection import Answer
 from shared.mail.parsing import UnreadableError, parse_json
+from shared.model.prompting import clean_line
 
 DOWNLOAD_SECONDS = 20.0
+
+MAX_HOST_CHARACTERS = 253
 
 Download = Callable[[str, int, float], bytes]  # an address, the most bytes, the most seconds
 
 _CONTENT_FIELDS = ("content_base64", "content")
 _URL_FIELDS = ("url", "download_url")
+
+log = logging.getLogger(__name__)
 
 
 def read_answer(answer: Answer, max_bytes: int, download: Download) -> bytes:
@@ -46,8 +53,17 @@ def read_answer(answer: Answer, max_bytes: int, download: Download) -> bytes:
         raise UnreadError(Unread.UNKNOWN_FORM)
     try:
         return download(url, max_bytes, DOWNLOAD_SECONDS)
-    except (PermanentError, TransientError):
+    except (PermanentError, TransientError) as error:
+        log.warning("an attachment was not fetched from %s: %s", _find_host(url), error)
         raise UnreadError(Unread.NOT_FETCHED) from None
+
+
+def _find_host(url: str) -> str:
+    """The host of an address alone: who has the rest can read the file."""
+    try:
+        return clean_line(urlsplit(url).hostname or "no host", MAX_HOST_CHARACTERS)
+    except ValueError:
+        return "no host"
 
 
 def _find_text(found: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

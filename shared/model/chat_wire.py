@@ -50,11 +50,14 @@ _ABOUT_THE_MODEL = re.compile(
     re.IGNORECASE,
 )
 _ABOUT_THE_FORMAT = re.compile(r"response_format|json_schema|structured.outputs?", re.IGNORECASE)
-# A model that takes none says so; one that takes them but not this one says something else about the image.
+# A model that takes none says so. What is said of some (CMYK images, image/tiff) is about the one attached.
+_IMAGES = r"(?:images?|image inputs?|image_url|vision)"
 _ABOUT_IMAGES = re.compile(
     r"image_url is only supported"
-    r"|(?:not|n't|cannot) (?:support|accept|take|process|allow)\w* (?:an? )?(?:images?|image_url|vision)\b"
-    r"|\b(?:images?|image_url|image inputs?|vision) (?:is|are) not (?:supported|allowed|accepted)"
+    r"|\b(?:model|deployment)\b.{0,60}(?:not|n't|cannot) (?:support|accept|take|process|allow)\w* "
+    rf"(?:an? |any )?{_IMAGES}(?!\s?[\w/-])"
+    rf"|(?:^\S* |[.:;] ){_IMAGES} (?:is|are) not (?:supported|allowed|accepted) "
+    r"(?:by|for|on|with) (?:this|the) (?:model|deployment)\b"
     r"|no endpoints? .{0,40}support image",
     re.IGNORECASE,
 )

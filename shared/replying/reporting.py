@@ -64,7 +64,7 @@ WAITING_TAG = "agent.waiting_for"  # gone once there is an outcome
 # `{detail}` is what code noted with the cause.
 SENTENCES: Mapping[Cause, str] = {
     Cause.TRIAGED: "",
-    Cause.OPEN_POINTS: "a human must still answer",
+    Cause.OPEN_POINTS: "a person must still see to",
     Cause.OBSERVED: "the agent only observes: nothing was submitted",
     Cause.OWN_ADDRESS: "the sender is one of our own mailboxes",
     Cause.MACHINE_SENDER: "the sender is a no-reply, bounce or mailing-list address",
