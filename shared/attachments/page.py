@@ -1,7 +1,7 @@
 """The text of an HTML page that a reader sees, by the tree that a browser makes of it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,9 @@ def _walk(root: "Node") -> Iterator[str | None]:
             style = _read_style(attributes.get("style") or "")
             is_shown = is_visible if style.is_visible is None else style.is_visible
             is_unread = is_shown and node.name in _UNREAD and attributes.get("type") != "hidden"
-            is_gone = _is_gone(node.name, attributes, style)
+            is_gone = style.is_none
+            if is_gone is None:
+                is_gone = "hidden" in attributes or (node.name == "dialog" and "open" not in attributes)
             if not style.is_clear or (is_unread and not is_gone):
                 yield None
             if is_gone or node.name in _UNREAD:
@@ -75,12 +77,6 @@ def _walk(root: "Node") -> Iterator[str | None]:
             yield " | " if node.name in _CELLS else edge
             stack.append((edge, True))
             stack += [(child, is_shown) for child in reversed(node.children or ())]
-
-
-def _is_gone(name: str, attributes: Mapping[str, str | None], style: _Style) -> bool:
-    if style.is_none is not None:
-        return style.is_none
-    return "hidden" in attributes or (name == "dialog" and "open" not in attributes)
 
 
 def _read_style(style: str) -> _Style:
@@ -93,6 +89,6 @@ def _read_style(style: str) -> _Style:
         name, _, value = declaration.partition(":")
         declared.setdefault(name.strip(), []).append(value.partition("!")[0].strip())
     displays = [value == "none" for value in declared["display"]]
-    visibles = [value in _SHOWN for value in declared["visibility"] if value in _SHOWN | _HIDDEN]
-    is_clear = len(set(displays)) <= 1 and len(set(visibles)) <= 1 and not _AMBIGUOUS.search(plain)
-    return _Style(displays[-1] if displays else None, visibles[-1] if visibles else None, is_clear)
+    sights = [value in _SHOWN for value in declared["visibility"] if value in _SHOWN | _HIDDEN]
+    is_clear = len(set(displays)) <= 1 and len(set(sights)) <= 1 and not _AMBIGUOUS.search(plain)
+    return _Style(displays[-1] if displays else None, sights[-1] if sights else None, is_clear)
