@@ -311,6 +311,7 @@ def test_nothing_is_sent_to_a_forbidden_place(tmp_path: Path) -> None:
     assert list_lookup_violations([], results) == []
     ends = {(result.entry, result.end) for result in results}
     assert ends == {("look-up", NOT_TAKEN), *((entry, end) for entry in ENTRIES for end in (REFUSED, ALONE))}
+    assert {result.end for result in results if result.way.is_for_keys} == {NOT_TAKEN}
     asked = [result for result in results if result.way.may]
     assert {result.end for result in asked if not result.way.is_for_keys and "#" not in result.way.url} == {
         ALONE

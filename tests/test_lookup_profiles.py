@@ -168,8 +168,17 @@ def build_revocation_list() -> bytes:
     return revoked.next_update(now + timedelta(days=1)).sign(key, SHA256()).public_bytes(Encoding.PEM)
 
 
-@pytest.mark.parametrize("kind", ["a key", "text", "binary", "a revocation list"])
-def test_a_file_without_a_certificate_is_no_ca_file(kind: str, tmp_path: Path) -> None:
+FORMAT, PRIVATE = "put the authority's there, in the format PEM", "has a private key that would be deployed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("a key", PRIVATE), ("a certificate and its key", PRIVATE), ("text", FORMAT), ("binary", FORMAT),
+        ("a revocation list", FORMAT),
+    ],
+)  # fmt: skip
+def test_what_is_not_only_a_certificate_is_no_ca_file(kind: str, told: str, tmp_path: Path) -> None:
     authority, host = write_certificates(tmp_path, ("shop.example",))
     written = (
         "support:\n  lookups:\n    orders: {url: 'https://shop.example/{address}', show: {Order: number}, "
@@ -180,10 +189,10 @@ def test_a_file_without_a_certificate_is_no_ca_file(kind: str, tmp_path: Path) -
     assert parse_profiles(written, path).get(BOX).lookups[0].ca_file == "own.pem"
     key = host.read_bytes().partition(b"-----END CERTIFICATE-----\n")[2]
     contents = {
-        "a key": key, "text": b"the authority", "binary": b"\x00\xff", "a revocation list": build_revocation_list(),
+        "a key": key, "a certificate and its key": host.read_bytes(), "text": b"the authority", "binary": b"\x00\xff", "a revocation list": build_revocation_list(),
     }  # fmt: skip
     (tmp_path / "own.pem").write_bytes(contents[kind])
-    with pytest.raises(ConfigurationError, match=r"orders\.ca_file names 'own\.pem', which .* format PEM"):
+    with pytest.raises(ConfigurationError, match=rf"orders\.ca_file names 'own\.pem', which .*{told}"):
         parse_profiles(written, path)
 
 

@@ -5,6 +5,7 @@ import logging
 import select
 import socket
 import socketserver
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.trace import get_current_span
 
 from local.testing.lookup_server import HOST, LookUpServer, run_lookup_server
 from local.testing.world import Clock, InlineExecutor
@@ -27,6 +29,8 @@ from shared.services.health import ServiceHealth
 from shared.services.judged_https import cut_off, find_forbidden
 from shared.services.secrets import StaticSecret
 from shared.settings import Secret
+from shared.telemetry import span
+from tests.exported_telemetry import set_providers
 
 ANN, BOB = "ann@customer.example", "bob@other.example"
 ORDER = {
@@ -110,6 +114,25 @@ def test_a_certificate_of_an_unknown_authority_is_refused(server: LookUpServer) 
     ) as failed:
         read(build(server, ca_file=""))
     assert "HTTPS_PROXY" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [(10, "have it renewed"), (62, "another name: correct"), (64, "another name: correct")],
+)
+def test_a_certificate_that_is_refused_has_its_remedy(code: int, remedy: str) -> None:
+    """OpenSSL's codes: its time is over, it is of another host name, of another address."""
+
+    def refuse(_host: str, _port: int) -> Sequence[str]:
+        refused = ssl.SSLCertVerificationError("certificate verify failed")
+        refused.verify_code, refused.verify_message = code, "certificate is not right"
+        raise refused
+
+    look_up = LookUp("https://orders.example/{address}", SHOW, name="orders")
+    reader = LookUpReader(Path(), lambda name: StaticSecret(Secret(name)), str, resolve=refuse)
+    with pytest.raises(UnavailableError, match=rf"TLS failed with orders\.example: .*{remedy}") as failed:
+        reader.read(look_up, look_up.build_url(ANN))
+    assert "ca_file" not in str(failed.value)
 
 
 def test_what_is_no_certificate_is_named(server: LookUpServer, tmp_path: Path) -> None:
@@ -902,6 +925,18 @@ def test_the_limit_counts_all_of_a_look_up(caplog: pytest.LogCaptureFixture) -> 
     assert facts.gaps == ("the look-up orders gave no answer",)
     assert waited < 5
     assert "service.unavailable operation='the look-up orders at orders.example'" in caplog.messages
+
+
+def test_a_look_up_belongs_to_the_trace_of_its_email() -> None:
+    set_providers()
+    look_up, traces = LookUp("https://orders.example/{address}", SHOW, name="orders"), list[int]()
+
+    def read_traced(_look_up: LookUp, _url: str) -> None:
+        traces.append(get_current_span().get_span_context().trace_id)
+
+    with ThreadPoolExecutor(1) as pool, span("process email"):
+        find_facts(LookUps(read_traced, pool, Clock(), ServiceHealth(Clock())), look_up)
+        assert traces == [get_current_span().get_span_context().trace_id]
 
 
 def test_look_ups_run_next_to_each_other() -> None:

@@ -66,8 +66,9 @@ def _walk(root: "Node") -> Iterator[str | None]:
             style = _read_style(attributes.get("style") or "")
             is_shown = is_visible if style.is_visible is None else style.is_visible
             is_unread = is_shown and node.name in _UNREAD and attributes.get("type") != "hidden"
-            is_closed = node.name == "dialog" and "open" not in attributes
-            is_gone = style.is_none if style.is_none is not None else ("hidden" in attributes or is_closed)
+            is_gone = style.is_none
+            if is_gone is None:
+                is_gone = "hidden" in attributes or (node.name == "dialog" and "open" not in attributes)
             if not style.is_clear or (is_unread and not is_gone):
                 yield None
             if is_gone or node.name in _UNREAD:
@@ -88,6 +89,6 @@ def _read_style(style: str) -> _Style:
         name, _, value = declaration.partition(":")
         declared.setdefault(name.strip(), []).append(value.partition("!")[0].strip())
     displays = [value == "none" for value in declared["display"]]
-    visibles = [value in _SHOWN for value in declared["visibility"] if value in _SHOWN | _HIDDEN]
-    is_clear = len(set(displays)) <= 1 and len(set(visibles)) <= 1 and not _AMBIGUOUS.search(plain)
-    return _Style(displays[-1] if displays else None, visibles[-1] if visibles else None, is_clear)
+    sights = [value in _SHOWN for value in declared["visibility"] if value in _SHOWN | _HIDDEN]
+    is_clear = len(set(displays)) <= 1 and len(set(sights)) <= 1 and not _AMBIGUOUS.search(plain)
+    return _Style(displays[-1] if displays else None, sights[-1] if sights else None, is_clear)

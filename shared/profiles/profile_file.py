@@ -207,6 +207,8 @@ def _judge_authority(path: Path) -> str:
     if not path.is_file():
         return f"which is not a file next to {PROFILE_FILE}: put it there, or correct the name"
     with suppress(OSError):  # and ssl.SSLError, which is one
+        if b"PRIVATE KEY-----" in path.read_bytes():
+            return "which has a private key that would be deployed with it: leave only the certificate there"
         if ssl.create_default_context(cafile=path).cert_store_stats()["x509"]:
             return ""
     return "which has no certificate that can be read: put the authority's there, in the format PEM"

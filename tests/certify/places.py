@@ -49,7 +49,7 @@ class Way:
     def name(self) -> str:
         """The case as the report names it."""
         if self.is_for_keys:
-            return self.key.replace("\r\n", "\\r\\n")
+            return self.key.replace("\r\n", "\\r\\n").replace("|", "\\|")  # in a table
         url = re.sub(r"[/?]\{key\}", "", self.url).replace("{system}", "https://SYSTEM")
         led = ", then ".join(" and ".join(found) for found in self.names)
         return f"{url} to {self.location}" if self.location else f"{url} at {led}" if led else url
