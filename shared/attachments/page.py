@@ -23,10 +23,7 @@ _BLOCKS = frozenset({
     "tr", "ul",
 })  # fmt: skip
 _CELLS = frozenset({"td", "th"})
-# In a style: comments, and texts and arguments that may hold what looks like a declaration.
-_QUOTED = r"""(?:"[^"\\\n]*"|'[^'\\\n]*')"""
-_NO_DECLARATION = re.compile(rf"""/\*.*?(?:\*/|$)|{_QUOTED}|\((?:[^()"'\\]|{_QUOTED})*\)""", re.DOTALL)
-_AMBIGUOUS = re.compile(r"""[\\"'({]""")  # what is left of them, and escapes
+_AMBIGUOUS = re.compile(r"""[\\"'({]|/\*""")  # in a style: escapes, comments, and what may hold a declaration
 _DECISIVE = re.compile(r"display|visibility|\\", re.IGNORECASE)
 _SHOWN = frozenset({"visible", "initial"})
 _HIDDEN = frozenset({"hidden", "collapse"})
@@ -83,12 +80,11 @@ def _read_style(style: str) -> _Style:
     """What decides whether an element is seen; not clear where it is written in an unusual way."""
     if not _DECISIVE.search(style):
         return _Style()
-    plain = _NO_DECLARATION.sub(lambda found: "" if found[0].startswith("/*") else "x", style.lower())
     declared: dict[str, list[str]] = {"display": [], "visibility": []}
-    for declaration in plain.split(";"):
+    for declaration in style.lower().split(";"):
         name, _, value = declaration.partition(":")
         declared.setdefault(name.strip(), []).append(value.partition("!")[0].strip())
     displays = [value == "none" for value in declared["display"]]
     sights = [value in _SHOWN for value in declared["visibility"] if value in _SHOWN | _HIDDEN]
-    is_clear = len(set(displays)) <= 1 and len(set(sights)) <= 1 and not _AMBIGUOUS.search(plain)
+    is_clear = len(set(displays)) <= 1 and len(set(sights)) <= 1 and not _AMBIGUOUS.search(style)
     return _Style(displays[-1] if displays else None, sights[-1] if sights else None, is_clear)
