@@ -597,7 +597,7 @@ def test_a_file_that_cannot_be_fetched_is_logged_with_its_host_alone(
     caplog: pytest.LogCaptureFixture, rest: str
 ) -> None:
     with pytest.raises(UnreadError):
-        read_answer(answer({"url": f"https://secret:secret@files.example{rest}"}), 50, download_nothing)
+        read_answer(answer({"url": f"https://user:password@files.example{rest}"}), 50, download_nothing)
     assert caplog.messages == ["an attachment was not fetched from files.example: refused"]
 
 
