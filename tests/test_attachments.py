@@ -260,7 +260,7 @@ def draw(width: int, *, is_within: bool = False) -> bytes:
         resources = DictionaryObject({NameObject("/XObject"): drawn})
         form = {NameObject("/Subtype"): NameObject("/Form"), NameObject("/Resources"): resources}
         picture = DictionaryObject(form)
-    resources[NameObject("/Font")] = writer.pages[0]["/Resources"]["/Font"]  # type: ignore[index]
+    resources[NameObject("/Font")] = writer.pages[0]["/Resources"]["/Font"]  # type: ignore[index]  # a page has them
     writer.pages[0][NameObject("/Resources")] = resources
     return write(writer)
 

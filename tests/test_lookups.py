@@ -69,6 +69,12 @@ def build(server: LookUpServer, **changes: Any) -> LookUp:
     return replace(usual, **changes)
 
 
+def build_by_reference(server: LookUpServer, **changes: Any) -> LookUp:
+    url = f"{server.url}/orders/{{reference}}"
+    usual = {"url": url, "references": r"\bA-\d+\b", "address_field": "customer.email"}
+    return build(server, **usual | changes)
+
+
 def build_reader(names: Names | None = None, **secrets: str) -> LookUpReader:
     return LookUpReader(
         Path(), lambda name: StaticSecret(Secret(secrets[name.replace("-", "_")])),
@@ -722,10 +728,7 @@ def test_a_redraft_looks_up_again(server: LookUpServer) -> None:
 
 
 def test_what_is_kept_for_one_customer_is_not_for_another(server: LookUpServer) -> None:
-    look_up = build(
-        server, url=f"{server.url}/orders/{{reference}}", references=r"\bA-\d+\b", address_field="customer.email",
-        cache=timedelta(minutes=5),
-    )  # fmt: skip
+    look_up = build_by_reference(server, cache=timedelta(minutes=5))
     lookups = build_lookups()
     assert find_facts(lookups, look_up, ANN, "Where is A-1001?").passages
     assert find_facts(lookups, look_up, BOB, "Where is A-1001?").passages == ()
@@ -733,12 +736,7 @@ def test_what_is_kept_for_one_customer_is_not_for_another(server: LookUpServer) 
 
 
 def test_a_reference_of_the_senders_own_is_looked_up(server: LookUpServer) -> None:
-    look_up = build(
-        server,
-        url=f"{server.url}/orders/{{reference}}",
-        references=r"\bA-\d+\b",
-        address_field="customer.email",
-    )
+    look_up = build_by_reference(server)
     facts = find_facts(build_lookups(), look_up, ANN, "A-1001, A-9")
     assert [passage.text for passage in facts.passages] == ["Order: A-1001\nStatus: shipped\nPrice: 12.5"]
     assert server.paths == ["/orders/A-1001", "/orders/A-9"]
@@ -746,13 +744,7 @@ def test_a_reference_of_the_senders_own_is_looked_up(server: LookUpServer) -> No
 
 def test_what_is_known_of_a_reference_names_it_where_the_shown_fields_do_not(server: LookUpServer) -> None:
     """Otherwise the facts of two are told apart by their order alone."""
-    look_up = build(
-        server,
-        url=f"{server.url}/orders/{{reference}}",
-        references=r"\bA-\d+\b",
-        address_field="customer.email",
-        show=(("Status", "status"),),
-    )
+    look_up = build_by_reference(server, show=(("Status", "status"),))
     server.answers["/orders/A-1002"] = ORDER | {"status": "lost"}
     facts = find_facts(build_lookups(), look_up, ANN, "A-1002, A-1001")
     assert [(passage.title.partition(",")[0], passage.text) for passage in facts.passages] == [
@@ -762,12 +754,7 @@ def test_what_is_known_of_a_reference_names_it_where_the_shown_fields_do_not(ser
 
 
 def test_the_reference_without_an_answer_is_named_by_its_place(server: LookUpServer) -> None:
-    look_up = build(
-        server,
-        url=f"{server.url}/orders/{{reference}}",
-        references=r"\bA-\d+\b",
-        address_field="customer.email",
-    )
+    look_up = build_by_reference(server)
     server.statuses["/orders/A-9"] = 503
     facts = find_facts(build_lookups(), look_up, ANN, "A-1001, A-9")
     assert len(facts.passages) == 1
@@ -800,10 +787,7 @@ def test_what_a_look_up_gave_is_counted(
 
 def test_of_several_references_the_oldest_answer_is_noted(server: LookUpServer) -> None:
     clock = Clock()
-    look_up = build(
-        server, url=f"{server.url}/orders/{{reference}}", references=r"\bA-\d+\b", address_field="customer.email",
-        cache=timedelta(minutes=5),
-    )  # fmt: skip
+    look_up = build_by_reference(server, cache=timedelta(minutes=5))
     server.answers["/orders/A-1002"] = ORDER
     lookups, begun = build_lookups(clock), clock()
     find_facts(lookups, look_up, ANN, "A-1002")

@@ -17,7 +17,7 @@ from shared.errors import (
     TransientError,
     UnavailableError,
 )
-from shared.knowledge.lookup import NO_FACTS, WAIT, Answer, Facts, LookUp, Result
+from shared.knowledge.lookup import WAIT, Answer, Facts, LookUp, Result
 from shared.knowledge.lookup_http import name_operation
 from shared.knowledge.references import ORDINALS, find_references
 from shared.services.health import ServiceHealth
@@ -88,9 +88,7 @@ class LookUps:
                 if url:
                     future = self.executor.submit(find, look_up, url, address, is_fresh)
                     running.append(_Running(look_up, reference, ordinal, future))
-        return lambda: (
-            self._finish(running, address, begun, email_id, may_wait=may_wait) if running else NO_FACTS
-        )
+        return lambda: self._finish(running, address, begun, email_id, may_wait=may_wait)
 
     def _find(self, look_up: LookUp, url: str, address: str, is_fresh: bool) -> _Kept:
         # With the address: whether an answer is about it was judged for this one alone.
